@@ -1,0 +1,243 @@
+// Updateca brings the built-in RDS root certificates up to date with what AWS publishes,
+// and says what changed. With -check it writes nothing and fails when there is a change.
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+const (
+	published = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+	builtIn   = "tls/global-bundle.pem"
+
+	// Some six times what the bundle has been so far.
+	maxSize = 1 << 20
+)
+
+func main() {
+	os.Exit(run(os.Args[1:], &http.Client{Timeout: time.Minute}, os.Stdout, os.Stderr))
+}
+
+// run returns the exit code: 0 done, 1 failed or (with -check) out of date, 2 wrong usage.
+func run(args []string, client *http.Client, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("updateca", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	source := flags.String("url", published, "where the bundle is published")
+	file := flags.String("file", builtIn, "the copy to bring up to date")
+	check := flags.Bool("check", false, "write nothing; exit with 1 when the copy is out of date")
+	if err := flags.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return 0
+		}
+		return 2
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "updateca: unknown argument %q\n", flags.Arg(0))
+		return 2
+	}
+
+	changed, err := update(client, *source, *file, *check, stdout)
+	if err != nil {
+		fmt.Fprintf(stderr, "updateca: %v\n", err)
+		return 1
+	}
+	if changed && *check {
+		fmt.Fprintf(stderr, "updateca: %s is out of date: run make update-ca\n", *file)
+		return 1
+	}
+	return 0
+}
+
+// update reports whether file differs from what source publishes, and unless check is set
+// makes it the same. It compares certificates: their order and layout mean nothing.
+func update(client *http.Client, source, file string, check bool, out io.Writer) (bool, error) {
+	pemNew, err := fetch(client, source)
+	if err != nil {
+		return false, err
+	}
+	now, err := parse(pemNew)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", source, err)
+	}
+	before, err := readCopy(file, out)
+	if err != nil {
+		return false, err
+	}
+
+	changed := report(out, before, now)
+	if !changed || check {
+		return changed, nil
+	}
+	return true, replace(file, pemNew)
+}
+
+// fetch gets the bundle over HTTPS, from the source's host and no other.
+func fetch(client *http.Client, source string) ([]byte, error) {
+	u, err := url.Parse(source)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "https" {
+		return nil, fmt.Errorf("%s: not an https address", source)
+	}
+	own := *client
+	own.CheckRedirect = func(req *http.Request, via []*http.Request) error {
+		if req.URL.Scheme != u.Scheme || req.URL.Host != u.Host {
+			return fmt.Errorf("redirected away, to %s://%s", req.URL.Scheme, req.URL.Host)
+		}
+		if len(via) >= 5 {
+			return errors.New("too many redirects")
+		}
+		return nil
+	}
+
+	resp, err := own.Get(source)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", source, resp.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", source, err)
+	}
+	if len(body) > maxSize {
+		return nil, fmt.Errorf("%s: larger than %d bytes", source, maxSize)
+	}
+	return body, nil
+}
+
+// readCopy returns the certificates in file. A missing or broken copy has none: it is what
+// an update is to mend.
+func readCopy(file string, out io.Writer) (bundle, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Fprintf(out, "%s: not there yet\n", file)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	certs, err := parse(data)
+	if err != nil {
+		fmt.Fprintf(out, "%s: broken: %v\n", file, err)
+		return nil, nil
+	}
+	return certs, nil
+}
+
+// bundle holds certificates in the order of the file, each once.
+type bundle []*x509.Certificate
+
+func (b bundle) has(cert *x509.Certificate) bool {
+	return slices.ContainsFunc(b, cert.Equal)
+}
+
+// parse reads PEM that holds CA certificates, at least one, and nothing else. pem.Decode
+// alone would not do: it skips over what it cannot read.
+func parse(data []byte) (bundle, error) {
+	begin := []byte("-----BEGIN ")
+	var certs bundle
+	n := 0
+	for rest := bytes.TrimSpace(data); len(rest) > 0; {
+		if !bytes.HasPrefix(rest, begin) {
+			return nil, fmt.Errorf("text that is no certificate after PEM block %d", n)
+		}
+		n++
+		block, next := pem.Decode(rest)
+		if block == nil || bytes.Count(rest[:len(rest)-len(next)], begin) != 1 {
+			return nil, fmt.Errorf("PEM block %d: malformed", n)
+		}
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("PEM block %d: %q, not a certificate", n, block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("PEM block %d: %w", n, err)
+		}
+		if !cert.BasicConstraintsValid || !cert.IsCA {
+			return nil, fmt.Errorf("PEM block %d: not a CA certificate: %s", n, describe(cert))
+		}
+		if !certs.has(cert) {
+			certs = append(certs, cert)
+		}
+		rest = bytes.TrimSpace(next)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("no certificate")
+	}
+	return certs, nil
+}
+
+// report prints what an update brings and says whether that is anything.
+func report(out io.Writer, before, now bundle) bool {
+	added, removed := 0, 0
+	for _, cert := range now {
+		if !before.has(cert) {
+			added++
+			fmt.Fprintf(out, "+ %s\n", describe(cert))
+		}
+	}
+	for _, cert := range before {
+		if !now.has(cert) {
+			removed++
+			fmt.Fprintf(out, "- %s\n", describe(cert))
+		}
+	}
+	for _, cert := range now {
+		if time.Now().After(cert.NotAfter) {
+			fmt.Fprintf(out, "expired, yet published: %s\n", describe(cert))
+		}
+	}
+	fmt.Fprintf(out, "added %d, removed %d, unchanged %d\n", added, removed, len(now)-added)
+	return added+removed > 0
+}
+
+// describe names a certificate in one line. The name is quoted: it is the sender's text.
+func describe(cert *x509.Certificate) string {
+	name := cert.Subject.CommonName
+	if name == "" {
+		name = cert.Subject.String()
+	}
+	return fmt.Sprintf("%q, until %s, SHA-256 %x", name, cert.NotAfter.UTC().Format(time.DateOnly), fingerprint(cert))
+}
+
+// fingerprint is the start of it: enough to find the certificate by.
+func fingerprint(cert *x509.Certificate) []byte {
+	sum := sha256.Sum256(cert.Raw)
+	return sum[:8]
+}
+
+// replace swaps the file in one step: a run that is cut short leaves the old one whole.
+func replace(file string, data []byte) (err error) {
+	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temp.Name())
+		}
+	}()
+	_, err = temp.Write(data)
+	if err := errors.Join(err, temp.Chmod(0o644), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), file)
+}

@@ -1,0 +1,120 @@
+package tls
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestBuiltInRoots(t *testing.T) {
+	certs, err := parse(rdsRoots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := Roots("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	regions := map[string]bool{}
+	for _, cert := range certs {
+		if !cert.IsCA {
+			t.Errorf("%s is not a CA", cert.Subject.CommonName)
+		}
+		if _, err := cert.Verify(x509.VerifyOptions{
+			Roots:       pool,
+			CurrentTime: cert.NotBefore.Add(time.Hour),
+			KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		}); err != nil {
+			t.Errorf("%s is not trusted: %v", cert.Subject.CommonName, err)
+		}
+		// "Amazon RDS eu-west-1 Root CA RSA2048 G1"
+		if words := strings.Fields(cert.Subject.CommonName); len(words) > 2 {
+			regions[words[2]] = true
+		}
+	}
+	if len(regions) < 30 {
+		t.Errorf("roots of %d regions built in, want at least 30", len(regions))
+	}
+}
+
+func TestCAFileReplacesTheBuiltInRoots(t *testing.T) {
+	mine := selfSigned(t, "mine")
+	pool, err := Roots(write(t, mine))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, _ := parse(mine)
+	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+		t.Errorf("the root in the file is not trusted: %v", err)
+	}
+	rds, _ := parse(rdsRoots)
+	if _, err := rds[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: rds[0].NotBefore.Add(time.Hour)}); err == nil {
+		t.Error("an RDS root is trusted beside the file")
+	}
+}
+
+func TestBadCAFile(t *testing.T) {
+	good := string(selfSigned(t, "good"))
+	for _, test := range []struct{ name, content, want string }{
+		{"empty", "", "no PEM certificate"},
+		{"not PEM", "hello", "no PEM certificate"},
+		{"cut short", good + good[:len(good)/2], "1 of 2 certificates are not valid PEM"},
+		{"not a certificate", good + "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "certificate 2: "},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			file := write(t, []byte(test.content))
+			_, err := Roots(file)
+			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), file) {
+				t.Errorf("got error %v, want one with %q and the file's name", err, test.want)
+			}
+		})
+	}
+	if _, err := Roots("/does/not/exist.pem"); err == nil || !strings.Contains(err.Error(), "/does/not/exist.pem") {
+		t.Errorf("got error %v for a file that does not exist", err)
+	}
+}
+
+func TestUpstreamVerifies(t *testing.T) {
+	pool := x509.NewCertPool()
+	config := Upstream("db.example", pool)
+	if config.InsecureSkipVerify || config.ServerName != "db.example" || config.RootCAs != pool || config.MinVersion != tls.VersionTLS12 {
+		t.Errorf("not a verifying configuration: %+v", config)
+	}
+}
+
+func selfSigned(t *testing.T, name string) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func write(t *testing.T, data []byte) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(file, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
