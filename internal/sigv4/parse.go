@@ -1,0 +1,158 @@
+package sigv4
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	algorithm   = "AWS4-HMAC-SHA256"
+	terminator  = "aws4_request"
+	timeFormat  = "20060102T150405Z"
+	dateFormat  = "20060102"
+	maxLifetime = 7 * 24 * time.Hour // the manual's upper bound of X-Amz-Expires
+)
+
+// request is a presigned request, taken apart.
+type request struct {
+	claims       Claims
+	params       []param // decoded; all but X-Amz-Signature
+	scope        string  // date/region/service/aws4_request
+	sessionToken string
+	signature    string // 64 lower-case hexadecimal digits
+}
+
+// param is one decoded query parameter.
+type param struct{ name, value string }
+
+// parse takes token apart and checks the form of every part.
+func parse(token string) (request, error) {
+	target, query, ok := strings.Cut(token, "?")
+	if !ok {
+		return request{}, malformed("no query string")
+	}
+	host, path := target, ""
+	if slash := strings.IndexByte(target, '/'); slash >= 0 {
+		host, path = target[:slash], target[slash:]
+	}
+	if !hasPort(host) {
+		return request{}, malformed("not of the form host:port")
+	}
+	r := request{claims: Claims{Host: host, Path: path}}
+
+	values := make(map[string]string)
+	for pair := range strings.SplitSeq(query, "&") {
+		p, err := parseParam(pair)
+		if err != nil {
+			return request{}, err
+		}
+		// Two values for one name are signed like any others, but which of
+		// them would count is anyone's guess.
+		if _, twice := values[p.name]; twice {
+			return request{}, malformed("a query parameter occurs twice")
+		}
+		values[p.name] = p.value
+		if p.name != "X-Amz-Signature" {
+			r.params = append(r.params, p)
+		}
+	}
+	if err := r.read(values); err != nil {
+		return request{}, err
+	}
+	return r, nil
+}
+
+// read fills in what the decoded query parameters say.
+func (r *request) read(values map[string]string) error {
+	for _, name := range []string{"Action", "DBUser"} {
+		if values[name] == "" {
+			return malformed("no " + name)
+		}
+	}
+	r.claims.Action, r.claims.User = values["Action"], values["DBUser"]
+
+	if values["X-Amz-Algorithm"] != algorithm {
+		return malformed("X-Amz-Algorithm is not " + algorithm)
+	}
+	if values["X-Amz-SignedHeaders"] != "host" {
+		return malformed("X-Amz-SignedHeaders is not host")
+	}
+	r.sessionToken, r.claims.HasSessionToken = values["X-Amz-Security-Token"]
+	if r.claims.HasSessionToken && r.sessionToken == "" {
+		return malformed("X-Amz-Security-Token is empty")
+	}
+	if r.signature = values["X-Amz-Signature"]; !isSignature(r.signature) {
+		return malformed("X-Amz-Signature is not 64 lower-case hexadecimal digits")
+	}
+
+	signedAt, err := time.Parse(timeFormat, values["X-Amz-Date"])
+	if err != nil || signedAt.Format(timeFormat) != values["X-Amz-Date"] {
+		return malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ")
+	}
+	r.claims.SignedAt = signedAt
+
+	seconds, err := strconv.ParseUint(values["X-Amz-Expires"], 10, 32)
+	if err != nil || seconds < 1 || seconds > uint64(maxLifetime/time.Second) {
+		return malformed("X-Amz-Expires is not between 1 and 604800 seconds")
+	}
+	r.claims.Expires = time.Duration(seconds) * time.Second
+
+	return r.readCredential(values["X-Amz-Credential"])
+}
+
+// readCredential takes AKID/date/region/service/aws4_request apart. SignedAt
+// must have been read.
+func (r *request) readCredential(credential string) error {
+	parts := strings.Split(credential, "/")
+	if len(parts) != 5 || parts[4] != terminator {
+		return malformed("X-Amz-Credential is not of the form key/date/region/service/" + terminator)
+	}
+	for _, part := range parts {
+		if part == "" {
+			return malformed("X-Amz-Credential has an empty part")
+		}
+	}
+	if parts[1] != r.claims.SignedAt.Format(dateFormat) {
+		return malformed("the date of X-Amz-Credential is not that of X-Amz-Date")
+	}
+	r.claims.AccessKeyID, r.claims.Region, r.claims.Service = parts[0], parts[2], parts[3]
+	r.scope = strings.Join(parts[1:], "/")
+	return nil
+}
+
+// parseParam decodes name=value. A '+' stands for itself: to SigV4 a space is
+// %20 and nothing else.
+func parseParam(pair string) (param, error) {
+	name, value, ok := strings.Cut(pair, "=")
+	if !ok || name == "" {
+		return param{}, malformed("a query parameter is not of the form name=value")
+	}
+	name, errName := url.PathUnescape(name)
+	value, errValue := url.PathUnescape(value)
+	if errName != nil || errValue != nil {
+		// Not wrapped: url's error quotes the text.
+		return param{}, malformed("a query parameter is not percent-encoded properly")
+	}
+	return param{name, value}, nil
+}
+
+// hasPort tells whether host is a name or address with a decimal port.
+func hasPort(host string) bool {
+	name, port, err := net.SplitHostPort(host)
+	if err != nil || name == "" {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
+
+// isSignature tells whether s is a SHA-256 in lower-case hexadecimal.
+func isSignature(s string) bool {
+	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+func malformed(what string) error { return fmt.Errorf("%w: %s", ErrMalformed, what) }
