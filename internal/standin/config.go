@@ -1,0 +1,86 @@
+//go:build unix
+
+package standin
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const loopback = "127.0.0.1"
+
+// settings trade every guarantee for speed: nobody wants the data back.
+var settings = map[string]string{
+	"listen_addresses":    loopback,
+	"max_connections":     "200",
+	"shared_buffers":      "32MB",
+	"fsync":               "off",
+	"synchronous_commit":  "off",
+	"full_page_writes":    "off",
+	"max_wal_size":        "1GB", // the default, which initdb scales with --wal-segsize
+	"autovacuum":          "off",
+	"jit":                 "off",
+	"password_encryption": "scram-sha-256",
+	"log_connections":     "on",
+	"logging_collector":   "off", // Log has standard error
+	"log_destination":     "stderr",
+}
+
+// hba is RDS's pg_hba.conf, with ldap in place of pam, and a first part of our
+// own for Admin. Without the lines for replication a member of rds_iam would
+// come in by the last of them, with a password.
+const hba = `
+local   all          all       trust
+local   replication  all       trust
+hostssl all          +%[1]s  all  ldap ldapserver=%[2]s ldapport=%[3]d ldapprefix="%[4]s" ldapsuffix="%[5]s"
+host    all          +%[1]s  all  reject
+hostssl replication  +%[1]s  all  ldap ldapserver=%[2]s ldapport=%[3]d ldapprefix="%[4]s" ldapsuffix="%[5]s"
+host    replication  +%[1]s  all  reject
+hostssl all          all       all  scram-sha-256
+hostssl replication  all       all  scram-sha-256
+`
+
+// configure writes the configuration and the certificate of a server that was
+// copied from the template.
+func (c *Cluster) configure() error {
+	if err := c.addSettings(map[string]string{"ssl": "on"}); err != nil {
+		return err
+	}
+	if err := c.addSettings(c.Settings); err != nil {
+		return err
+	}
+	rules := fmt.Sprintf(hba, RDSRole, loopback, c.ldap.port(), dnPrefix, dnSuffix)
+	if err := c.owner.writeFile(filepath.Join(c.dir, dataDir, "pg_hba.conf"), []byte(rules)); err != nil {
+		return err
+	}
+	_, err := c.writeCertificate(c.Certificate)
+	return err
+}
+
+// addSettings appends to postgresql.conf: of two lines for a setting, the later
+// counts.
+func (c *Cluster) addSettings(settings map[string]string) error {
+	conf, err := os.OpenFile(filepath.Join(c.dir, dataDir, "postgresql.conf"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	var lines strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(&lines, "%s = %s\n", name, quote(settings[name]))
+	}
+	_, err = conf.WriteString(lines.String())
+	if closeErr := conf.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// quote puts a value in quotes for postgresql.conf. A connection string has the
+// same rules.
+func quote(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
+}
