@@ -1,0 +1,398 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/iamproxy/iamproxy/internal/sigv4"
+)
+
+const (
+	testEndpoint = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com:5432"
+	testRegion   = "eu-west-1"
+)
+
+// source is a source of credentials: each fetch makes new ones, which it keeps
+// as aws.CredentialsCache does.
+type source struct {
+	life    time.Duration // of the credentials it makes; zero: unlimited
+	delay   time.Duration
+	broken  atomic.Bool
+	fetched atomic.Int32
+
+	mu     sync.Mutex
+	cached *aws.Credentials
+}
+
+func (s *source) Retrieve(context.Context) (aws.Credentials, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cached != nil && (!s.cached.CanExpire || time.Now().Before(s.cached.Expires)) {
+		return *s.cached, nil
+	}
+	time.Sleep(s.delay)
+	if s.broken.Load() {
+		return aws.Credentials{}, &Error{Message: "source is down", Hint: "mend it"}
+	}
+	n := s.fetched.Add(1)
+	s.cached = &aws.Credentials{
+		AccessKeyID:     fmt.Sprintf("ASIA%016d", n),
+		SecretAccessKey: "secret",
+		SessionToken:    "session",
+		CanExpire:       s.life != 0,
+		Expires:         time.Now().Add(s.life),
+	}
+	return *s.cached, nil
+}
+
+func (s *source) Invalidate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cached = nil
+}
+
+func newTokens(s *source) *Tokens {
+	return &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: s}
+}
+
+func mustToken(t *testing.T, tokens *Tokens, user string) string {
+	t.Helper()
+	token, err := tokens.Token(t.Context(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func claims(t *testing.T, token string) sigv4.Claims {
+	t.Helper()
+	c, err := sigv4.Verify(token, func(id string) (sigv4.Key, bool) {
+		return sigv4.Key{AccessKeyID: id, SecretAccessKey: "secret", SessionToken: "session"}, true
+	}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// The slash before the question mark is what some gateways insist on; which
+// releases of the SDK write it is nothing to rely on.
+func TestTokenShape(t *testing.T) {
+	token := mustToken(t, newTokens(&source{}), "iam_user")
+	if !strings.HasPrefix(token, testEndpoint+"/?Action=connect&DBUser=iam_user&X-Amz-Algorithm=AWS4-HMAC-SHA256&") {
+		t.Error("token does not begin as the AWS CLI's does")
+	}
+	if strings.Contains(token, "://") || strings.Count(token, "/?") != 1 {
+		t.Error("token has a scheme, or not one path")
+	}
+	c := claims(t, token)
+	if c.Host != testEndpoint || c.User != "iam_user" || c.Region != testRegion || c.Service != "rds-db" ||
+		c.Action != "connect" || c.Path != "/" || c.Expires != 15*time.Minute || !c.HasSessionToken {
+		t.Errorf("token claims %+v", c)
+	}
+	if got := withSlash(token); got != token {
+		t.Error("a second slash is added")
+	}
+}
+
+func TestTokenForOddUsers(t *testing.T) {
+	tokens := newTokens(&source{})
+	for _, user := range []string{"a b", "a&b=c?d/e", "ünï", `"quoted"`, "a+b%20"} {
+		if c := claims(t, mustToken(t, tokens, user)); c.User != user {
+			t.Errorf("token for %q is for %q", user, c.User)
+		}
+	}
+}
+
+func TestTokenIsReusedForTwoThirdsOfItsLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{}
+		tokens := newTokens(s)
+		first := mustToken(t, tokens, "u")
+		if other := mustToken(t, tokens, "v"); other == first {
+			t.Error("two users have the same token")
+		}
+		time.Sleep(10*time.Minute - time.Second)
+		if mustToken(t, tokens, "u") != first {
+			t.Error("a token is signed anew before it need be")
+		}
+		time.Sleep(time.Second)
+		if mustToken(t, tokens, "u") == first {
+			t.Error("a token is used for more than two thirds of its life")
+		}
+	})
+}
+
+func TestTokenDiesWithItsCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{life: 3 * time.Minute}
+		tokens := newTokens(s)
+		mustToken(t, tokens, "u")
+		for range 60 {
+			time.Sleep(10 * time.Second)
+			c := claims(t, mustToken(t, tokens, "u"))
+			var n int32
+			_, _ = fmt.Sscanf(c.AccessKeyID, "ASIA%d", &n)
+			if n != s.fetched.Load() {
+				t.Fatal("a token is of credentials that have been replaced")
+			}
+			if s.cached.Expires.Before(time.Now()) {
+				t.Fatal("a token outlives its credentials")
+			}
+		}
+		// 10 minutes of credentials that are replaced after 2 to 3 minutes.
+		if n := s.fetched.Load(); n > 6 {
+			t.Errorf("credentials were fetched %d times", n)
+		}
+	})
+}
+
+func TestShortCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{life: 20 * time.Second}
+		tokens := newTokens(s)
+		for range 120 {
+			mustToken(t, tokens, "u")
+			if left := time.Until(s.cached.Expires); left < 5*time.Second {
+				t.Fatalf("token signed with credentials that have %v left", left)
+			}
+			time.Sleep(500 * time.Millisecond)
+		}
+		if n := s.fetched.Load(); n > 10 {
+			t.Errorf("credentials were fetched %d times in a minute", n)
+		}
+	})
+}
+
+func TestFirstUsersSignOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{delay: time.Second}
+		tokens := newTokens(s)
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		seen := map[string]bool{}
+		for range 100 {
+			all.Go(func() {
+				token, err := tokens.Token(t.Context(), "u")
+				mu.Lock()
+				defer mu.Unlock()
+				seen[token] = err == nil
+			})
+		}
+		all.Wait()
+		if len(seen) != 1 || s.fetched.Load() != 1 {
+			t.Errorf("%d tokens, %d fetches", len(seen), s.fetched.Load())
+		}
+	})
+}
+
+// While one user's token waits for AWS, another's is at hand.
+func TestNoLockWhileAWSIsAsked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{life: 16 * time.Minute}
+		tokens := newTokens(s)
+		mustToken(t, tokens, "kept")
+		s.delay = 10 * time.Second
+		s.Invalidate()
+		go func() { _, _ = tokens.Token(t.Context(), "new") }()
+		synctest.Wait()
+		begun := time.Now()
+		mustToken(t, tokens, "kept")
+		if waited := time.Since(begun); waited != 0 {
+			t.Errorf("waited %v", waited)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
+func TestOldTokenServesWhileTheSourceIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{life: 15 * time.Minute}
+		tokens := newTokens(s)
+		first := mustToken(t, tokens, "u")
+		s.Invalidate()
+		s.broken.Store(true)
+		for range 4 { // to the 14th minute
+			time.Sleep(3*time.Minute + 30*time.Second)
+			if mustToken(t, tokens, "u") != first {
+				t.Fatal("the token is not the old one")
+			}
+		}
+		time.Sleep(time.Minute)
+		_, err := tokens.Token(t.Context(), "u")
+		var failed *Error
+		if !errors.As(err, &failed) || failed.Advice() != "mend it" {
+			t.Errorf("got error %v once the token has expired", err)
+		}
+		s.broken.Store(false)
+		if mustToken(t, tokens, "u") == first {
+			t.Error("the expired token is used")
+		}
+	})
+}
+
+func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{}
+		tokens := newTokens(s)
+		first := mustToken(t, tokens, "u")
+		time.Sleep(11 * time.Minute)
+		s.Invalidate()
+		s.delay = 15 * time.Second
+		begun := time.Now()
+		if mustToken(t, tokens, "u") != first {
+			t.Error("the token is not the old one")
+		}
+		if waited := time.Since(begun); waited > patience {
+			t.Errorf("waited %v", waited)
+		}
+		time.Sleep(time.Minute)
+		if mustToken(t, tokens, "u") == first {
+			t.Error("the renewal was lost")
+		}
+	})
+}
+
+func TestClientLeavesWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{delay: 10 * time.Second}
+		tokens := newTokens(s)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := tokens.Token(ctx, "u"); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got error %v", err)
+		}
+		mustToken(t, tokens, "u") // what the first one began goes on
+		if n := s.fetched.Load(); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+}
+
+func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{}
+		tokens := newTokens(s)
+		first := mustToken(t, tokens, "u")
+		time.Sleep(time.Second) // a token of the same second is the same
+		tokens.Refuse("u", first)
+		second := mustToken(t, tokens, "u")
+		if second == first {
+			t.Error("the refused token is used again")
+		}
+		if n := s.fetched.Load(); n != 2 {
+			t.Errorf("credentials fetched %d times, want anew after the refusal", n)
+		}
+		tokens.Refuse("u", first) // of a slower session
+		if mustToken(t, tokens, "u") != second {
+			t.Error("a late refusal took the new token")
+		}
+		for range 10 { // a user without a policy tries again and again
+			time.Sleep(time.Second)
+			tokens.Refuse("u", mustToken(t, tokens, "u"))
+		}
+		if n := s.fetched.Load(); n != 2 {
+			t.Errorf("credentials fetched %d times by refusals within a minute", n)
+		}
+	})
+}
+
+func TestClockPutBack(t *testing.T) {
+	now := time.Now().Add(time.Hour)
+	tokens := newTokens(&source{})
+	tokens.Now = func() time.Time { return now }
+	mustToken(t, tokens, "u")
+	now = now.Add(-time.Hour)
+	if tokens.lookUp("u").fresh(tokens.now()) {
+		t.Error("a token from the future is fresh")
+	}
+	mustToken(t, tokens, "u")
+	if signedAt := tokens.lookUp("u").signedAt; !signedAt.Equal(now.Round(0)) {
+		t.Errorf("token is of %v, not signed anew at %v", signedAt, now)
+	}
+}
+
+func TestExpiredCredentials(t *testing.T) {
+	tokens := newTokens(&source{life: -time.Minute})
+	_, err := tokens.Token(t.Context(), "u")
+	if err == nil || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestUsersAreBounded(t *testing.T) {
+	tokens := newTokens(&source{})
+	for i := range maxUsers + 100 {
+		mustToken(t, tokens, fmt.Sprint("user", i))
+	}
+	if len(tokens.kept) > maxUsers {
+		t.Errorf("%d tokens kept", len(tokens.kept))
+	}
+}
+
+func TestHints(t *testing.T) {
+	tokens := &Tokens{Endpoint: testEndpoint, Region: "us-gov-west-1"}
+	hint := tokens.RefusedHint("app")
+	for _, want := range []string{testEndpoint, "us-gov-west-1", "arn:aws-us-gov:rds-db:us-gov-west-1:ACCOUNT:dbuser:RESOURCE_ID/app", "rds_iam", "clock"} {
+		if !strings.Contains(hint, want) {
+			t.Errorf("hint %q does not name %q", hint, want)
+		}
+	}
+	if hint := tokens.NotAskedHint(`we"ird`); !strings.Contains(hint, `GRANT rds_iam TO "we""ird"`) {
+		t.Errorf("hint %q", hint)
+	}
+}
+
+func TestNoCredentials(t *testing.T) {
+	emptyEnvironment(t)
+	credentials, err := Credentials(t.Context(), "", testRegion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = (&Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: credentials}).Token(t.Context(), "u")
+	var failed *Error
+	if !errors.As(err, &failed) || !strings.Contains(failed.Error(), "no AWS credentials") || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func TestEnvironmentCredentials(t *testing.T) {
+	emptyEnvironment(t)
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	credentials, err := Credentials(t.Context(), "", testRegion)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := mustToken(t, &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: credentials}, "u")
+	if !regexp.MustCompile(`X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F\d{8}%2Feu-west-1%2Frds-db%2Faws4_request`).MatchString(token) {
+		t.Error("token is not of these credentials")
+	}
+}
+
+func TestUnknownProfile(t *testing.T) {
+	emptyEnvironment(t)
+	if _, err := Credentials(t.Context(), "nobody", testRegion); err == nil || !strings.Contains(err.Error(), "nobody") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+func emptyEnvironment(t *testing.T) {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_CONFIG_FILE", "/does/not/exist")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/does/not/exist")
+}
