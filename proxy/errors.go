@@ -1,0 +1,180 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// The SQLSTATEs that the proxy itself answers with.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	cannotConnect        = "08001" // sqlclient_unable_to_establish_sqlconnection
+	connectionFailure    = "08006" // connection_failure
+	protocolViolation    = "08P01" // protocol_violation
+	featureNotSupported  = "0A000" // feature_not_supported
+	invalidAuthorization = "28000" // invalid_authorization_specification
+	cannotConnectNow     = "57P03" // cannot_connect_now
+)
+
+// Error is a failure that ends a connection before its session. The client is
+// told as a FATAL error; the texts are for people, in one line and lower case.
+type Error struct {
+	Code    string // SQLSTATE
+	Message string // what failed; the client sees it behind "iamproxy: "
+	Hint    string // what to do about it; may be empty
+	Err     error  // why, if there is an error underneath
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Message
+	}
+	return e.Message + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// message is what is sent to the client.
+func (e *Error) message() []byte {
+	return encode(&pgproto3.ErrorResponse{
+		Severity:            "FATAL",
+		SeverityUnlocalized: "FATAL",
+		Code:                e.Code,
+		Message:             oneLine("iamproxy: " + e.Error()),
+		Hint:                oneLine(e.Hint),
+	})
+}
+
+// oneLine keeps what comes from elsewhere (an error's text, a user's name) from
+// breaking the message that it is quoted in.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.IsControl(r)
+	}), " ")
+}
+
+// failure is err as the client is told of it. Errors of the steps of a login
+// are *Errors already; what else ends a login is the time, or a broken
+// connection.
+func (p *Proxy) failure(err error) *Error {
+	var known *Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case timedOut(err):
+		return &Error{
+			Code:    connectionFailure,
+			Message: fmt.Sprintf("no answer from %s within %s", p.target(), p.connectTimeout().Round(time.Millisecond)),
+			Hint:    "check that security groups and routes let this host reach the database; --connect-timeout is how long to wait",
+			Err:     err,
+		}
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+		return &Error{Code: connectionFailure, Message: p.target() + " closed the connection during login", Hint: "the database's log may say why"}
+	default:
+		return &Error{Code: connectionFailure, Message: "the connection to " + p.target() + " broke during login", Err: err}
+	}
+}
+
+// dialError tells why the server cannot be reached.
+func (p *Proxy) dialError(err error) error {
+	var dns *net.DNSError
+	switch {
+	case timedOut(err):
+		return err
+	case errors.As(err, &dns):
+		return &Error{
+			Code:    cannotConnect,
+			Message: "cannot resolve " + p.target(),
+			Hint:    "check the name, and that this host uses the DNS of the database's network",
+			Err:     err,
+		}
+	default:
+		return &Error{
+			Code:    cannotConnect,
+			Message: "cannot reach " + p.target(),
+			Hint:    "check that the database runs, and that security groups and routes let this host reach it",
+			Err:     err,
+		}
+	}
+}
+
+// handshakeError tells why the server's end of the TLS connection was not
+// accepted, or why there is none.
+func (p *Proxy) handshakeError(err error) error {
+	if timedOut(err) {
+		return err
+	}
+	failed := &Error{
+		Code:    cannotConnect,
+		Message: "no TLS with " + p.target(),
+		Hint:    "check that this is the database's port",
+		Err:     err,
+	}
+	var (
+		unknown  x509.UnknownAuthorityError
+		name     x509.HostnameError
+		invalid  x509.CertificateInvalidError
+		rejected *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &name):
+		failed.Message = fmt.Sprintf("%s has no certificate for %s", p.target(), p.TLS.ServerName)
+		failed.Hint = "ENDPOINT must be the name that AWS gave the database; a name of your own in front of it goes into via="
+	case errors.As(err, &unknown):
+		failed.Message = "the certificate of " + p.target() + " is not trusted"
+		failed.Hint = "the built-in roots are those of RDS and of the system; --ca-file names others"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		failed.Message = "the certificate of " + p.target() + " is not valid now"
+		failed.Hint = "check this machine's clock; if it is right, the database needs a new certificate"
+	case errors.As(err, &rejected):
+		failed.Message = "the certificate of " + p.target() + " is not accepted"
+		failed.Hint = ""
+	}
+	return failed
+}
+
+// tokenError tells why there is no token for user.
+func tokenError(user string, err error) error {
+	failed := &Error{Code: invalidAuthorization, Message: "no token for " + user, Err: err}
+	var adviser interface{ Advice() string }
+	if errors.As(err, &adviser) {
+		failed.Hint = adviser.Advice()
+	}
+	return failed
+}
+
+// target names the database, and where it was looked for if that is elsewhere.
+func (p *Proxy) target() string {
+	if p.Via != "" {
+		return p.Endpoint + " (via " + p.Via + ")"
+	}
+	return p.Endpoint
+}
+
+func timedOut(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
+		return true
+	}
+	var slow net.Error
+	return errors.As(err, &slow) && slow.Timeout()
+}
+
+// encode is for messages that pgproto3 cannot fail to encode: it only refuses
+// those of over 1 GB.
+func encode(message interface {
+	Encode(dst []byte) ([]byte, error)
+}) []byte {
+	b, _ := message.Encode(nil)
+	return b
+}

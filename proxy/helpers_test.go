@@ -1,0 +1,388 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// limit is how long a test waits for what must happen. It only runs out in a
+// test that fails.
+const limit = 20 * time.Second
+
+const serverName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
+
+// authority is a CA for one test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t testing.TB) authority {
+	t.Helper()
+	key, cert := newCertificate(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, authority{})
+	return authority{cert, key}
+}
+
+func (a authority) pool() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	return pool
+}
+
+func (a authority) issue(t testing.TB, name string, until time.Time) tls.Certificate {
+	t.Helper()
+	key, cert := newCertificate(t, &x509.Certificate{DNSNames: []string{name}, NotAfter: until}, a)
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+}
+
+func newCertificate(t testing.TB, template *x509.Certificate, issuer authority) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber = big.NewInt(time.Now().UnixNano())
+	template.Subject = pkix.Name{CommonName: "iamproxy test"}
+	template.NotBefore = time.Now().Add(-48 * time.Hour)
+	if template.NotAfter.IsZero() {
+		template.NotAfter = time.Now().Add(time.Hour)
+	}
+	if issuer.cert == nil {
+		issuer = authority{template, key}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, cert
+}
+
+// tokens gives every user a token of its own, and a new one after a refusal.
+type tokens struct {
+	mu      sync.Mutex
+	serial  map[string]int
+	refused []string
+	err     error
+}
+
+func (k *tokens) Token(_ context.Context, user string) (string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil {
+		return "", k.err
+	}
+	return fmt.Sprintf("token-%s-%d", user, k.serial[user]), nil
+}
+
+func (k *tokens) Refuse(user, token string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.serial == nil {
+		k.serial = map[string]int{}
+	}
+	k.serial[user]++
+	k.refused = append(k.refused, token)
+}
+
+func (k *tokens) RefusedHint(user string) string  { return "refused hint for " + user }
+func (k *tokens) NotAskedHint(user string) string { return "not asked hint for " + user }
+
+// server is a PostgreSQL server that follows a script.
+type server struct {
+	t        testing.TB
+	listener net.Listener
+	tls      *tls.Config
+	conns    sync.WaitGroup
+
+	mu    sync.Mutex
+	clear [][]byte // what came before TLS, by connection
+}
+
+// startServer serves each connection, once it is in TLS, with the script. raw,
+// if not nil, has it before that, and says whether to go on.
+func startServer(t testing.TB, certificate tls.Certificate, raw func(net.Conn) bool, script func(*peer)) *server {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{t: t, listener: listener, tls: &tls.Config{Certificates: []tls.Certificate{certificate}}}
+	if raw == nil {
+		raw = func(conn net.Conn) bool {
+			_, err := conn.Write([]byte{'S'})
+			return err == nil
+		}
+	}
+	s.conns.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			s.conns.Go(func() { s.handle(conn, raw, script) })
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		s.conns.Wait()
+	})
+	return s
+}
+
+func (s *server) addr() string { return s.listener.Addr().String() }
+
+func (s *server) handle(conn net.Conn, raw func(net.Conn) bool, script func(*peer)) {
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(limit))
+	request := make([]byte, 8)
+	n, _ := io.ReadFull(conn, request)
+	recorded := &recorder{Conn: conn}
+	defer func() {
+		s.mu.Lock()
+		s.clear = append(s.clear, append(request[:n], recorded.first()...))
+		s.mu.Unlock()
+	}()
+	if n < 8 || !raw(recorded) {
+		_, _ = io.Copy(io.Discard, recorded)
+		return
+	}
+	secure := tls.Server(recorded, s.tls)
+	defer secure.Close()
+	if secure.Handshake() == nil {
+		script(&peer{t: s.t, Conn: secure, raw: conn})
+	}
+}
+
+// recorder notes the beginning of what is read.
+type recorder struct {
+	net.Conn
+	mu   sync.Mutex
+	read []byte
+}
+
+func (r *recorder) Read(b []byte) (int, error) {
+	n, err := r.Conn.Read(b)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.read) < 1024 {
+		r.read = append(r.read, b[:n]...)
+	}
+	return n, err
+}
+
+func (r *recorder) first() []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.read)
+}
+
+// peer is one end of a connection, as a test plays it.
+type peer struct {
+	net.Conn
+	t   testing.TB
+	raw net.Conn
+}
+
+func (p *peer) send(messages ...any) {
+	var b []byte
+	for _, m := range messages {
+		switch m := m.(type) {
+		case []byte:
+			b = append(b, m...)
+		case interface {
+			Encode([]byte) ([]byte, error)
+		}:
+			b = append(b, encode(m)...)
+		default:
+			p.t.Errorf("cannot send %T", m)
+		}
+	}
+	if _, err := p.Write(b); err != nil {
+		p.t.Logf("send: %v", err)
+	}
+}
+
+// startup reads a startup packet, whole.
+func (p *peer) startup() []byte {
+	head := make([]byte, 4)
+	if _, err := io.ReadFull(p, head); err != nil {
+		return nil
+	}
+	packet := append(head, make([]byte, binary.BigEndian.Uint32(head)-4)...)
+	if _, err := io.ReadFull(p, packet[4:]); err != nil {
+		return nil
+	}
+	return packet
+}
+
+// message reads a message, whole; nil at the end.
+func (p *peer) message() []byte {
+	m, err := readMessage(p)
+	if err != nil {
+		return nil
+	}
+	return m.raw
+}
+
+func (p *peer) expect(want []byte) {
+	p.t.Helper()
+	got := make([]byte, len(want))
+	n, err := io.ReadFull(p, got)
+	if err != nil || !bytes.Equal(got, want) {
+		p.t.Errorf("read %q, %v, want %q", got[:n], err, want)
+	}
+}
+
+func (p *peer) expectEnd() {
+	p.t.Helper()
+	if n, err := p.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		p.t.Errorf("read %d bytes, %v, want the end", n, err)
+	}
+}
+
+// ask is a server's demand for the token, and returns what came.
+func (p *peer) ask() string {
+	p.send(&pgproto3.AuthenticationCleartextPassword{})
+	var password pgproto3.PasswordMessage
+	raw := p.message()
+	if len(raw) < 5 || raw[0] != 'p' || password.Decode(raw[5:]) != nil {
+		return ""
+	}
+	return password.Password
+}
+
+var (
+	key   = &pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}}
+	ready = &pgproto3.ReadyForQuery{TxStatus: 'I'}
+	okay  = &pgproto3.AuthenticationOk{}
+)
+
+// logIn is a server's part of a login that succeeds.
+func (p *peer) logIn() (startup []byte) {
+	startup = p.startup()
+	p.ask()
+	p.send(okay, &pgproto3.ParameterStatus{Name: "server_version", Value: "17.2"}, key, ready)
+	return startup
+}
+
+// echo sends back what comes until it ends.
+func (p *peer) echo() {
+	_, _ = io.Copy(p, p)
+}
+
+// start serves a Proxy that is set up for the server, and returns its address.
+func start(t testing.TB, ca authority, s *server, change func(*Proxy)) (*Proxy, string) {
+	t.Helper()
+	p := &Proxy{
+		Endpoint: serverName + ":5432",
+		Via:      s.addr(),
+		TLS:      &tls.Config{ServerName: serverName, RootCAs: ca.pool(), MinVersion: tls.VersionTLS12},
+		Tokens:   &tokens{},
+		Log:      zaptest.NewLogger(t, zaptest.Level(zap.DebugLevel)),
+	}
+	if change != nil {
+		change(p)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := make(chan error, 1)
+	go func() { served <- p.Serve(listener) }()
+	t.Cleanup(func() {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		p.Shutdown(now)
+		if err := <-served; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return p, listener.Addr().String()
+}
+
+// good is a server with the right certificate.
+func good(t testing.TB, script func(*peer)) (authority, *server) {
+	t.Helper()
+	ca := newAuthority(t)
+	return ca, startServer(t, ca.issue(t, serverName, time.Time{}), nil, script)
+}
+
+func dial(t testing.TB, address string) *peer {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(limit))
+	t.Cleanup(func() { conn.Close() })
+	return &peer{Conn: conn, t: t, raw: conn}
+}
+
+func startupPacket(version uint32, parameters ...string) []byte {
+	s := startup{version: version}
+	for pair := range slices.Chunk(parameters, 2) {
+		s.parameters = append(s.parameters, parameter{pair[0], pair[1]})
+	}
+	return s.encode()
+}
+
+var ordinaryStartup = startupPacket(3<<16, "user", "alice", "database", "mydb")
+
+// connected is a client whose session has begun.
+func connected(t testing.TB, address string) *peer {
+	t.Helper()
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	for {
+		switch m := client.message(); {
+		case m == nil:
+			t.Fatal("no session")
+		case m[0] == errorResponse:
+			t.Fatalf("no session: %q", m)
+		case m[0] == readyForQuery:
+			return client
+		}
+	}
+}
+
+// fatal reads the error that a connection is refused with, and its end.
+func (p *peer) fatal() pgproto3.ErrorResponse {
+	p.t.Helper()
+	var e pgproto3.ErrorResponse
+	raw := p.message()
+	if len(raw) < 5 || raw[0] != errorResponse {
+		p.t.Fatalf("got %q, want an error", raw)
+	}
+	if err := e.Decode(raw[5:]); err != nil {
+		p.t.Fatal(err)
+	}
+	p.expectEnd()
+	return e
+}

@@ -1,0 +1,144 @@
+package proxy
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// The types of the server's messages that matter during a login.
+// https://www.postgresql.org/docs/current/protocol-message-formats.html
+const (
+	authentication = 'R'
+	backendKeyData = 'K'
+	errorResponse  = 'E'
+	readyForQuery  = 'Z'
+)
+
+// authenticate sends the startup packet and gives the token to a server that
+// asks for a cleartext password, once. It returns when the server has taken it
+// (AuthenticationOk is the last message in held), or with the *serverError that
+// came instead.
+func (s *session) authenticate(server *upstream, wish startup, token string) error {
+	s.held = nil
+	if _, err := server.Write(wish.encode()); err != nil {
+		return err
+	}
+	for tokenSent := false; ; {
+		m, err := readMessage(server)
+		if err != nil {
+			return err
+		}
+		switch m.kind() {
+		case errorResponse:
+			return newServerError(m, tokenSent)
+		case authentication:
+			done, err := s.answer(server, m, token, tokenSent)
+			if done || err != nil {
+				return err
+			}
+			tokenSent = true
+		default:
+			if err := s.hold(m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// answer gives the server what it asks for, if that is a token, and reports
+// whether it has asked enough. MD5 and SCRAM would be answered with a hash of
+// the token, which is of use to nobody but an eavesdropper.
+func (s *session) answer(server *upstream, m message, token string, tokenSent bool) (done bool, err error) {
+	if len(m.body()) < 4 {
+		return false, &Error{Code: protocolViolation, Message: "the server sent an authentication request that cannot be read"}
+	}
+	switch method := binary.BigEndian.Uint32(m.body()); {
+	case method == pgproto3.AuthTypeOk:
+		return true, s.hold(m)
+	case method == pgproto3.AuthTypeCleartextPassword && !tokenSent:
+		_, err := server.Write(encode(&pgproto3.PasswordMessage{Password: token}))
+		return false, err
+	case method == pgproto3.AuthTypeCleartextPassword:
+		return false, &Error{Code: protocolViolation, Message: "the server asked for the password twice"}
+	default:
+		return false, &Error{
+			Code:    invalidAuthorization,
+			Message: fmt.Sprintf("the server asks %s for %s, not for a token", s.user, methodName(method)),
+			Hint:    s.proxy.Tokens.NotAskedHint(s.user),
+		}
+	}
+}
+
+func methodName(method uint32) string {
+	switch method {
+	case pgproto3.AuthTypeMD5Password:
+		return "an MD5 password"
+	case pgproto3.AuthTypeSASL:
+		return "a SCRAM password"
+	case pgproto3.AuthTypeGSS, pgproto3.AuthTypeGSSCont, 9: // 9 is SSPI
+		return "Kerberos"
+	default:
+		return fmt.Sprintf("authentication method %d", method)
+	}
+}
+
+// hold keeps a message until it is known that the client is to have it.
+func (s *session) hold(m message) error {
+	if len(s.held)+len(m.raw) > maxLoginMessage {
+		return &Error{Code: protocolViolation, Message: "the server sends too much before it asks for a password"}
+	}
+	s.held = append(s.held, m.raw...)
+	return nil
+}
+
+// handOver passes on all that the server says from AuthenticationOk to its
+// first ReadyForQuery, as it came and to the byte: what is behind belongs to
+// the splice. A refusal (no such database, too many connections) is the error.
+func (s *session) handOver(server *upstream) error {
+	client := bufio.NewWriter(s.client)
+	client.Write(s.held)
+	s.held = nil
+	err := s.relayUntilReady(client, server)
+	if flushed := client.Flush(); err == nil {
+		err = flushed
+	}
+	return err
+}
+
+func (s *session) relayUntilReady(client *bufio.Writer, server *upstream) error {
+	for {
+		header, size, err := readHeader(server)
+		if err != nil {
+			return err
+		}
+		switch header[0] {
+		case backendKeyData, errorResponse:
+			m, err := readBody(server, header, size)
+			if err != nil {
+				return err
+			}
+			if header[0] == errorResponse {
+				return newServerError(m, false)
+			}
+			s.remember(m.body(), server)
+			client.Write(m.raw)
+		default:
+			client.Write(header[:])
+			if _, err := io.CopyN(client, server, size); err != nil {
+				return fmt.Errorf("%w: %w", errInMessage, err)
+			}
+		}
+		if header[0] == readyForQuery {
+			return nil
+		}
+	}
+}
+
+// errInMessage ends a login in the middle of a message that the client has the
+// beginning of: nothing can be said to it any more.
+var errInMessage = errors.New("cut off in the middle of a message")

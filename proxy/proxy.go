@@ -1,0 +1,205 @@
+// Package proxy stands between PostgreSQL clients that use no password and a
+// server that wants one it can only be given over verified TLS. It knows
+// PostgreSQL's wire protocol and nothing of where passwords come from.
+//
+// The way of a connection is told in session.go.
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Proxy serves the clients of one database. Endpoint, TLS and Tokens must be
+// set; the fields must not change once it serves.
+type Proxy struct {
+	// Endpoint is the database's host:port, as messages name it.
+	Endpoint string
+	// Via is the host:port that is dialled instead. If empty, Endpoint.
+	Via string
+	// TLS verifies the server, whatever was dialled. It must have a ServerName.
+	TLS *tls.Config
+	// Tokens are what the server is given for a password.
+	Tokens Tokens
+	// User and Database are logged in to whatever the client says. If empty,
+	// as the client says.
+	User, Database string
+	// ConnectTimeout bounds the time from a client's startup packet to its
+	// session, and the wait for the startup packet. If zero, 30 s.
+	ConnectTimeout time.Duration
+	// Dial connects to the server. If nil, a net.Dialer that tries every
+	// address of a name and notices a server that vanished.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Log may be nil.
+	Log *zap.Logger
+
+	cancels  cancelTargets
+	serial   atomic.Uint64
+	handlers sync.WaitGroup // every connection, and who makes them
+
+	startOnce sync.Once
+	ctx       context.Context // ends the connections that are left
+	stop      context.CancelFunc
+
+	mu        sync.Mutex
+	draining  bool
+	listeners []net.Listener
+	sessions  map[*session]*upstream // admitted; nil while logging in
+	admitted  sync.WaitGroup
+}
+
+// Tokens are the passwords that the server takes, and what is known of the
+// reasons why it may not take them. All methods may be called concurrently.
+type Tokens interface {
+	// Token is user's password. An error that has a method Advice() string
+	// says with it what to do.
+	Token(ctx context.Context, user string) (string, error)
+	// Refuse says that the server did not take this token, so that the next
+	// one is another.
+	Refuse(user, token string)
+	// RefusedHint is what to do when the server refuses user's tokens.
+	RefusedHint(user string) string
+	// NotAskedHint is what to do when the server asks user for another kind of
+	// password.
+	NotAskedHint(user string) string
+}
+
+// Serve accepts clients until Shutdown, and then returns nil. It closes the
+// listener. Errors of single connections, and a want of file descriptors, do
+// not end it.
+func (p *Proxy) Serve(listener net.Listener) error {
+	p.start()
+	defer listener.Close()
+	if !p.listen(listener) {
+		return nil
+	}
+	defer p.handlers.Done()
+	var pause time.Duration
+	for {
+		client, err := listener.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			p.handlers.Add(1)
+			go p.serve(client)
+		case p.ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // too many open files, a client that left before it was accepted
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			p.log().Warn("cannot accept clients for now", zap.Duration("retry_in", pause), zap.Error(err))
+			select {
+			case <-time.After(pause):
+			case <-p.ctx.Done():
+			}
+		}
+	}
+}
+
+// Shutdown drains: new clients are told that the proxy is shutting down, while
+// cancel requests are still served and sessions go on until they end. When
+// there is none left, or when ctx is done, what is still connected is closed
+// and Serve returns. It returns how many sessions were cut short.
+func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
+	p.start()
+	p.mu.Lock()
+	p.draining = true
+	p.mu.Unlock()
+
+	ended := make(chan struct{})
+	go p.awaitSessions(ended)
+	select {
+	case <-ended:
+	case <-ctx.Done():
+	}
+
+	p.stop()
+	p.mu.Lock()
+	cut = len(p.sessions)
+	for _, listener := range p.listeners {
+		listener.Close()
+	}
+	p.mu.Unlock()
+	p.handlers.Wait()
+	return cut
+}
+
+func (p *Proxy) start() {
+	p.startOnce.Do(func() {
+		p.ctx, p.stop = context.WithCancel(context.Background())
+		p.sessions = make(map[*session]*upstream)
+		p.handlers.Add(1)
+		go p.watchWindows()
+	})
+}
+
+func (p *Proxy) listen(listener net.Listener) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ctx.Err() != nil {
+		return false
+	}
+	p.listeners = append(p.listeners, listener)
+	p.handlers.Add(1) // so that Shutdown does not stop waiting between two clients
+	return true
+}
+
+func (p *Proxy) awaitSessions(ended chan<- struct{}) {
+	p.admitted.Wait()
+	close(ended)
+}
+
+// admit counts a session that is about to log in, unless the proxy drains.
+func (p *Proxy) admit(s *session) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.draining {
+		return false
+	}
+	p.sessions[s] = nil
+	p.admitted.Add(1)
+	return true
+}
+
+// opened notes that a session has a server now.
+func (p *Proxy) opened(s *session, server *upstream) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sessions[s] = server
+}
+
+func (p *Proxy) leave(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sessions, s)
+	p.admitted.Done()
+}
+
+func (p *Proxy) connectTimeout() time.Duration {
+	if p.ConnectTimeout <= 0 {
+		return 30 * time.Second
+	}
+	return p.ConnectTimeout
+}
+
+func (p *Proxy) address() string {
+	if p.Via != "" {
+		return p.Via
+	}
+	return p.Endpoint
+}
+
+func (p *Proxy) log() *zap.Logger {
+	if p.Log == nil {
+		return zap.NewNop()
+	}
+	return p.Log
+}

@@ -1,0 +1,143 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// copyBuffer is what a TLS record carries at the most.
+	copyBuffer = 16 << 10
+	// lingerTime is how long a client gets to read the last words sent to it.
+	lingerTime = time.Second
+)
+
+var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+
+// flow is one direction of a session: how much went that way, and how it ended.
+type flow struct {
+	bytes    int64
+	readErr  error // of the side it comes from; nil or io.EOF if that side ended it
+	writeErr error // of the side it goes to
+}
+
+// splice copies both ways until one side ends, delivers what is in flight, and
+// closes the other side. No byte is added, and none is looked at.
+func (s *session) splice(server *upstream) {
+	s.log.Info("session opened",
+		zap.Stringer("server", server.RemoteAddr()),
+		zap.Duration("login", time.Since(s.began)))
+	s.proxy.opened(s, server)
+
+	up := make(chan flow, 1)
+	var first firstEnd
+	go s.copyUp(server, &first, up)
+	down := s.copyDown(server, &first)
+	sent := <-up
+
+	s.log.Info("session ended",
+		zap.String("by", first.who(s.proxy.ctx.Err() != nil)),
+		zap.Duration("after", time.Since(s.began)),
+		zap.Int64("bytes_up", sent.bytes), zap.Int64("bytes_down", down.bytes),
+		zap.Error(first.err))
+}
+
+// copyUp carries what the client says. When the client has ended, so does our
+// side of the server's connection, as if it were the client's own; the answers
+// to what it has asked may still be on their way.
+func (s *session) copyUp(server *upstream, first *firstEnd, done chan<- flow) {
+	f := pump(server, s.client)
+	first.note(f, "client", "server")
+	switch {
+	case f.writeErr != nil:
+		// The other direction finds out why: the server's last words come there.
+	case errors.Is(f.readErr, io.EOF):
+		server.closeWrite()
+	default:
+		server.Close()
+	}
+	done <- f
+}
+
+// copyDown carries what the server says. Its end is the end of the session: the
+// client gets a moment to read the last of it.
+func (s *session) copyDown(server *upstream, first *firstEnd) flow {
+	f := pump(s.client, server)
+	first.note(f, "server", "client")
+	server.Close()
+	if f.writeErr == nil {
+		s.linger()
+	}
+	s.client.Close()
+	return f
+}
+
+// linger ends what goes to the client, and waits for it to close its end:
+// closing with bytes of its unread would be a reset, which can overtake an
+// error message.
+func (s *session) linger() {
+	s.client.SetDeadline(time.Now().Add(lingerTime))
+	closeWrite(s.client)
+	_, _ = io.Copy(io.Discard, s.client)
+}
+
+// pump copies from src to dst until one of them fails. It is no io.Copy since
+// that leaves open whose failure it was, and between a socket and TLS brings a
+// buffer of its own (golang/go#16474).
+func pump(dst io.Writer, src io.Reader) (f flow) {
+	buffer := buffers.Get().(*[copyBuffer]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := src.Read(buffer[:])
+		if n > 0 {
+			if _, f.writeErr = dst.Write(buffer[:n]); f.writeErr != nil {
+				return f
+			}
+			f.bytes += int64(n)
+		}
+		if err != nil {
+			f.readErr = err
+			return f
+		}
+	}
+}
+
+// firstEnd is how the session ended: what the other direction did about it is
+// not worth a word.
+type firstEnd struct {
+	once sync.Once
+	side string
+	err  error // nil if it is the ordinary end
+}
+
+func (e *firstEnd) note(f flow, from, to string) {
+	e.once.Do(func() {
+		e.side, e.err = from, f.readErr
+		if f.writeErr != nil {
+			e.side, e.err = to, f.writeErr
+		}
+		if routine(e.err) {
+			e.err = nil
+		}
+	})
+}
+
+func (e *firstEnd) who(stopping bool) string {
+	if stopping {
+		return "proxy"
+	}
+	return e.side
+}
+
+// routine are the errors with which sessions end every day: a side that closes
+// with or without TLS's close_notify, or while it is sent something.
+func routine(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+}

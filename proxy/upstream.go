@@ -1,0 +1,126 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// upstream is a connection to the server, inside TLS that was verified.
+type upstream struct {
+	*tls.Conn
+	tcp    net.Conn
+	forget func() bool // takes back what happens to it at a shutdown
+}
+
+// connect dials the address and starts TLS. Everything it does is bounded by
+// ctx; what it returns is closed when the proxy stops.
+func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) {
+	tcp, err := p.dial(ctx, address)
+	if err != nil {
+		return nil, p.dialError(err)
+	}
+	conn, err := p.startTLS(ctx, tcp)
+	if err != nil {
+		tcp.Close()
+		return nil, err
+	}
+	server := &upstream{Conn: conn, tcp: tcp}
+	server.forget = context.AfterFunc(p.ctx, func() { conn.Close() })
+	return server, nil
+}
+
+func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
+	if p.Dial != nil {
+		return p.Dial(ctx, "tcp", address)
+	}
+	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: setUserTimeout}
+	return dialer.DialContext(ctx, "tcp", address)
+}
+
+// keepAlive notices a server that vanished from an idle session after 25 s.
+var keepAlive = net.KeepAliveConfig{
+	Enable:   true,
+	Idle:     10 * time.Second,
+	Interval: 5 * time.Second,
+	Count:    3,
+}
+
+// startTLS asks for TLS in PostgreSQL's way, and goes on only inside it.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
+func (p *Proxy) startTLS(ctx context.Context, tcp net.Conn) (*tls.Conn, error) {
+	if err := p.requestTLS(ctx, tcp); err != nil {
+		return nil, err
+	}
+	conn := tls.Client(tcp, p.TLS)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, p.handshakeError(err)
+	}
+	return conn, nil
+}
+
+// requestTLS reads exactly one byte in answer: what stands behind it belongs to
+// the handshake, and nothing sent in clear is ever taken for the server's word
+// (CVE-2021-23222). For the same reason the text of an error that comes instead
+// is not shown (CVE-2024-10977).
+func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
+	deadline, _ := ctx.Deadline()
+	tcp.SetDeadline(deadline)
+	defer context.AfterFunc(ctx, func() { tcp.SetDeadline(time.Unix(1, 0)) })()
+
+	if _, err := tcp.Write(encode(&pgproto3.SSLRequest{})); err != nil {
+		return err
+	}
+	var answer [1]byte
+	if _, err := io.ReadFull(tcp, answer[:]); err != nil {
+		return err
+	}
+	switch answer[0] {
+	case 'S':
+		return nil
+	case 'N':
+		return &Error{
+			Code:    cannotConnect,
+			Message: p.target() + " does not offer TLS",
+			Hint:    "a token is never sent without it; check that this is the database's port, and that nothing in between speaks for it",
+		}
+	case 'E':
+		return &Error{
+			Code:    cannotConnect,
+			Message: p.target() + " answered the request for TLS with an error",
+			Hint:    "the database's log has its text; it is not shown since nobody vouches for it",
+		}
+	default:
+		return &Error{
+			Code:    cannotConnect,
+			Message: fmt.Sprintf("%s answered the request for TLS with %q", p.target(), answer[0]),
+			Hint:    "check that this is a PostgreSQL server's port",
+		}
+	}
+}
+
+// Close tells the server that no more comes, and closes.
+func (u *upstream) Close() error {
+	u.forget()
+	return u.Conn.Close()
+}
+
+// closeWrite tells the server that no more comes, as a client that closes does:
+// with TLS's close_notify and with a FIN, which a server that is at work looks
+// for (client_connection_check_interval).
+func (u *upstream) closeWrite() {
+	_ = u.CloseWrite()
+	closeWrite(u.tcp)
+}
+
+// closeWrite is of no effect on a connection that is broken already.
+func closeWrite(conn net.Conn) {
+	if half, ok := conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+}

@@ -1,0 +1,67 @@
+package proxy
+
+import (
+	"io"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The user timeout is off exactly while a server that is alive does not read.
+func TestUserTimeoutSparesAStalledServer(t *testing.T) {
+	goOn := make(chan struct{})
+	received := make(chan int64, 1)
+	ca, s := good(t, func(p *peer) {
+		p.logIn()
+		<-goOn
+		n, _ := io.Copy(io.Discard, p)
+		received <- n
+	})
+	p, address := start(t, ca, s, nil)
+	client := connected(t, address)
+	until(t, "the timeout of a new session", func() bool { return userTimeoutOf(t, p) == int(userTimeout.Milliseconds()) })
+
+	const size = 64 << 20 // more than all buffers on the way
+	go func() {
+		client.send(make([]byte, size))
+		client.Close()
+	}()
+	until(t, "the timeout to be lifted", func() bool {
+		p.checkWindows()
+		return userTimeoutOf(t, p) == 0
+	})
+	close(goOn)
+	restored := false
+	until(t, "the timeout to be back", func() bool {
+		p.checkWindows()
+		restored = restored || userTimeoutOf(t, p) == int(userTimeout.Milliseconds())
+		return restored || len(received) > 0
+	})
+	if n := <-received; n != size {
+		t.Errorf("the server got %d bytes of %d", n, size)
+	}
+	if !restored {
+		t.Error("the timeout was not set again while the session lasted")
+	}
+}
+
+func userTimeoutOf(t *testing.T, p *Proxy) (milliseconds int) {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, server := range p.sessions {
+		if server == nil {
+			continue
+		}
+		raw, err := server.tcp.(syscall.Conn).SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		milliseconds = -1
+		_ = raw.Control(func(fd uintptr) {
+			milliseconds, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		})
+	}
+	return milliseconds
+}
