@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"golang.org/x/term"
+)
+
+// Texts for people keep to these rules: one line on standard error, "iamproxy: "
+// before it, lower case, no full stop; it names the word that is wrong and says
+// why. What a program may want to read goes to standard output.
+
+const description = `PostgreSQL clients connect here without a password; iamproxy logs in to Amazon RDS or Aurora with an IAM token, over verified TLS.
+
+ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region and via. Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.`
+
+type commands struct {
+	Run     runCommand     `cmd:"" default:"withargs" help:"Serve clients: the default command."`
+	Token   tokenCommand   `cmd:"" help:"Print a fresh token and nothing else, as in PGPASSWORD=$$(iamproxy token ...)."`
+	Wait    waitCommand    `cmd:"" help:"End with 0 as soon as the iamproxy on this host answers: a health check, a start-up gate."`
+	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
+}
+
+// login is what says who logs in, and where, for all of a command's endpoints.
+type login struct {
+	User    string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
+	Region  string `help:"AWS region of the database. Default: read from the endpoint's name." placeholder:"REGION"`
+	Profile string `help:"AWS profile whose credentials sign. Default: the SDK's own chain." placeholder:"NAME"`
+}
+
+type runCommand struct {
+	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases; the first is served at --listen, each further one at the next port."`
+
+	login
+	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
+	Listen         string        `help:"Loopback address to listen on. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
+	CAFile         string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
+	LogLevel       string        `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:""`
+}
+
+type tokenCommand struct {
+	Endpoint string `arg:"" help:"The database."`
+	login
+}
+
+type waitCommand struct {
+	Listen  string        `help:"Where iamproxy listens. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Timeout time.Duration `help:"How long to wait." default:"30s"`
+}
+
+// streams are where a command writes.
+type streams struct{ out, err io.Writer }
+
+// usageError is one of the command line or the configuration: exit code 2.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Errorf(format, args...)}
+}
+
+func (e usageError) Unwrap() error { return e.error }
+
+// run is the program. It returns the exit code: 0 done, 1 failed, 2 the command
+// line or the configuration is wrong.
+func run(ctx context.Context, args, environment []string, stdout, stderr io.Writer) int {
+	err := execute(ctx, args, environment, streams{stdout, stderr})
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "iamproxy:", strings.Join(strings.Fields(err.Error()), " "))
+	var usage usageError
+	if errors.As(err, &usage) {
+		return 2
+	}
+	return 1
+}
+
+func execute(ctx context.Context, args, environment []string, std streams) (err error) {
+	parser, err := kong.New(&commands{},
+		kong.Name("iamproxy"),
+		kong.Description(description),
+		kong.DefaultEnvars("IAMPROXY"),
+		kong.Writers(std.out, std.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.Help(printHelp),
+		kong.Exit(func(int) { panic(helpShown{}) }),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(std),
+	)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			if _, ok := r.(helpShown); !ok {
+				panic(r)
+			}
+		}
+	}()
+	if err := checkEnvironment(parser, environment); err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return usageError{err}
+	}
+	return command.Run()
+}
+
+// printHelp shows with the program's help that of its default command, whose
+// flags are the program's.
+func printHelp(options kong.HelpOptions, shown *kong.Context) error {
+	if err := kong.DefaultHelpPrinter(options, shown); err != nil || shown.Selected() != nil {
+		return err
+	}
+	run, err := kong.Trace(shown.Kong, []string{"run"})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(shown.Stdout)
+	return kong.DefaultHelpPrinter(options, run)
+}
+
+// helpShown unwinds kong, which has no other way to stop behind --help.
+type helpShown struct{}
+
+// kubernetesLinks are variables that Kubernetes sets in every pod beside a
+// service called iamproxy or iamproxy-something.
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var kubernetesLinks = regexp.MustCompile(`^IAMPROXY_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+// checkEnvironment refuses variables that would be ignored: a misspelt one must
+// not leave a default in force.
+func checkEnvironment(parser *kong.Kong, environment []string) error {
+	known := map[string]bool{}
+	_ = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
+		switch node := node.(type) {
+		case *kong.Flag:
+			for _, name := range node.Envs {
+				known[name] = true
+			}
+		case *kong.Value:
+			for _, name := range node.Tag.Envs {
+				known[name] = true
+			}
+		}
+		return next(nil)
+	})
+	for _, variable := range environment {
+		name, _, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "IAMPROXY_") && !known[name] && !kubernetesLinks.MatchString(name) {
+			return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", name)
+		}
+	}
+	return nil
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}

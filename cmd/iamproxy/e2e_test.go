@@ -1,0 +1,544 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/internal/sigv4"
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+func TestEndToEnd(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *standin.Cluster, *process)
+	}{
+		{"first query", testFirstQuery},
+		{"tokens are shared", testTokensAreShared},
+		{"newest protocol, query in the same segment", testNewestProtocol},
+		{"cancel", testCancel},
+		{"pgbench", testPgbench},
+		{"refusals", testRefusals},
+		{"hostile clients leave nothing behind", testHostileClients},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p.t = t
+			cluster.ResetVerdicts()
+			test.run(t, cluster, p)
+		})
+	}
+	p.t = t
+}
+
+const isTLS = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+
+func testFirstQuery(t *testing.T, cluster *standin.Cluster, p *process) {
+	if out := p.mustPSQL(standin.IAMUser, standin.Database, isTLS); out != "t" {
+		t.Errorf("psql printed %q", out)
+	}
+	verdicts := cluster.Verdicts()
+	if len(verdicts) != 1 || !verdicts[0].OK || verdicts[0].Claims.Path != "/" {
+		t.Errorf("verdicts %+v", verdicts)
+	}
+}
+
+func testTokensAreShared(t *testing.T, cluster *standin.Cluster, p *process) {
+	for range 40 {
+		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	}
+	p.mustPSQL(standin.OtherUser, standin.Database, "select 1")
+	byUser := map[string]map[string]bool{}
+	for _, v := range cluster.Verdicts() {
+		if !v.OK || v.User != v.Claims.User {
+			t.Errorf("verdict %+v", v)
+		}
+		if byUser[v.User] == nil {
+			byUser[v.User] = map[string]bool{}
+		}
+		byUser[v.User][v.Fingerprint] = true
+	}
+	if n := len(byUser[standin.IAMUser]); n > 2 {
+		t.Errorf("40 connections signed %d tokens", n)
+	}
+	if n := len(byUser[standin.OtherUser]); n != 1 {
+		t.Errorf("the other user has %d tokens", n)
+	}
+}
+
+func testNewestProtocol(t *testing.T, _ *standin.Cluster, p *process) {
+	startup := pgproto3.StartupMessage{ProtocolVersion: 3<<16 | 9999, Parameters: map[string]string{
+		"user": standin.IAMUser, "database": standin.Database, "_pq_.test_protocol_negotiation": ""}}
+	segment, err := startup.Encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	segment, err = (&pgproto3.Query{String: "select 'early bird'"}).Encode(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := dial(t, p.listens[0])
+	if _, err := conn.Write(segment); err != nil {
+		t.Fatal(err)
+	}
+	kinds, bodies := "", ""
+	for strings.Count(kinds, "Z") < 2 {
+		kind, body := readMessage(t, conn)
+		kinds += string(kind)
+		bodies += body
+		if kind == 'E' {
+			t.Fatalf("error %q", body)
+		}
+	}
+	// PostgreSQL below 19 answers that it speaks an older minor version.
+	if kinds[0] != 'v' || !strings.Contains(bodies, "_pq_.test_protocol_negotiation") {
+		t.Errorf("no negotiation in %s", kinds)
+	}
+	if !strings.HasSuffix(kinds, "ZTDCZ") || !strings.Contains(bodies, "early bird") {
+		t.Errorf("the query in the startup packet's segment was answered with %s", kinds)
+	}
+}
+
+func dial(t testing.TB, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	_ = conn.SetDeadline(time.Now().Add(limit))
+	return conn
+}
+
+func readMessage(t testing.TB, conn net.Conn) (kind byte, body string) {
+	t.Helper()
+	head := make([]byte, 5)
+	if _, err := io.ReadFull(conn, head); err != nil {
+		t.Fatal(err)
+	}
+	rest := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+	if _, err := io.ReadFull(conn, rest); err != nil {
+		t.Fatal(err)
+	}
+	return head[0], string(rest)
+}
+
+// Ctrl-C in one psql ends its query and no other session's.
+func testCancel(t *testing.T, cluster *standin.Cluster, p *process) {
+	admin, err := cluster.Admin(t.Context(), standin.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(context.Background())
+	sleeping := func(name string) (n int) {
+		err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1 and state = 'active'", name).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	start := func(name string) (wait func() string, interrupt func()) {
+		cmd := client(ctx, "psql", "-X", "-w", p.conninfo(standin.IAMUser, standin.Database)+" application_name="+name, "-c", "select pg_sleep(600)")
+		var out bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &out, &out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		return func() string { _ = cmd.Wait(); return out.String() }, func() { _ = cmd.Process.Signal(os.Interrupt) }
+	}
+	waitA, interruptA := start("a")
+	waitB, interruptB := start("b")
+	until(t, "both to sleep", func() bool { return sleeping("a") == 1 && sleeping("b") == 1 })
+	interruptA()
+	if out := waitA(); !strings.Contains(out, "canceling statement due to user request") {
+		t.Errorf("psql a printed %q", out)
+	}
+	if sleeping("b") != 1 {
+		t.Error("the other session's query was cancelled too")
+	}
+	interruptB()
+	if out := waitB(); !strings.Contains(out, "canceling statement due to user request") {
+		t.Errorf("psql b printed %q", out)
+	}
+}
+
+func testPgbench(t *testing.T, _ *standin.Cluster, p *process) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
+	defer cancel()
+	for _, args := range [][]string{
+		{"-i", "-q", "-s", "1"},
+		{"-n", "-c", "32", "-j", "2", "-t", "20"},
+		{"-n", "-S", "-M", "prepared", "-c", "32", "-j", "2", "-t", "100"},
+	} {
+		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", standin.IAMUser, standin.Database)...)
+		out, err := cmd.CombinedOutput()
+		if err != nil || strings.Contains(string(out), "aborted") {
+			t.Fatalf("pgbench %s: %v: %s", args, err, out)
+		}
+	}
+}
+
+func testRefusals(t *testing.T, cluster *standin.Cluster, p *process) {
+	expectRefusal(t, p, standin.PlainUser, standin.Database,
+		"the server asks plain_user for a SCRAM password, not for a token", `GRANT rds_iam TO "plain_user"`)
+	expectRefusal(t, p, standin.IAMUser, "nowhere", `database "nowhere" does not exist`)
+	if verdicts := cluster.Verdicts(); len(verdicts) != 1 || !verdicts[0].OK {
+		t.Errorf("verdicts %+v, want one, of the login to the database that is not there", verdicts)
+	}
+}
+
+// expectRefusal: psql prints a FATAL that names the cause.
+func expectRefusal(t *testing.T, p *process, user, database string, wants ...string) {
+	t.Helper()
+	out, err := p.psql(user, database, "select 1")
+	if err == nil {
+		t.Fatalf("psql got in: %s", out)
+	}
+	for _, want := range append(wants, "FATAL: ") {
+		if !strings.Contains(out, want) {
+			t.Errorf("psql printed %q, want it to name %q", out, want)
+		}
+	}
+}
+
+// Clients that send garbage, half a packet or nothing cost no more than the
+// time they are given.
+func testHostileClients(t *testing.T, _ *standin.Cluster, p *process) {
+	if _, err := os.ReadDir(p.descriptors()); err != nil {
+		t.Skip("no /proc here: ", err)
+	}
+	open := func() int {
+		files, err := os.ReadDir(p.descriptors())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(files)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	bystander := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(standin.IAMUser, standin.Database))
+	in, err := bystander.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	bystander.Stdout, bystander.Stderr = &out, &out
+	if err := bystander.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the bystander's session", func() bool {
+		return strings.Count(p.logs(), `"msg":"session opened"`) > strings.Count(p.logs(), `"msg":"session ended"`)
+	})
+
+	before := open()
+	for i := range 200 {
+		conn := dial(t, p.listens[0])
+		switch i % 4 {
+		case 0:
+			_, _ = conn.Write(bytes.Repeat([]byte{0xff}, 100))
+		case 1:
+			_, _ = conn.Write([]byte{0, 0, 1, 0, 0, 3, 0, 0, 'u'})
+		case 2:
+			_, _ = conn.Write([]byte("GET / HTTP/1.0\r\n\r\n"))
+		}
+		conn.Close()
+	}
+	until(t, "the sockets to be closed", func() bool { return open() <= before })
+	fmt.Fprintln(in, "select 'undisturbed';")
+	in.Close()
+	if err := bystander.Wait(); err != nil || strings.TrimSpace(out.String()) != "undisturbed" {
+		t.Errorf("bystander: %v: %s", err, out.String())
+	}
+}
+
+func (p *process) descriptors() string { return fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid) }
+
+func TestSessionToken(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultSessionKey), clusterArgs(cluster)...)
+	if out := p.mustPSQL(standin.IAMUser, standin.Database, isTLS); out != "t" {
+		t.Errorf("psql printed %q", out)
+	}
+	v := cluster.Verdicts()
+	if len(v) != 1 || !v[0].OK || !v[0].Claims.HasSessionToken || v[0].TokenLength < 1500 {
+		t.Errorf("verdicts %+v", v)
+	}
+}
+
+func TestFixedUserAndDatabase(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	args := clusterArgs(cluster, "--database="+standin.Database)
+	args[0] += "?user=" + standin.IAMUser // in the endpoint, for once
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
+	if out := p.mustPSQL("whoever", "whatever", "select current_user, current_database()"); out != "iam_user|mydb" {
+		t.Errorf("psql printed %q", out)
+	}
+}
+
+func TestWrongSecret(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	wrong := sigv4.Key{AccessKeyID: standin.DefaultKey.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
+	p := startProxy(t, keyEnvironment(wrong), clusterArgs(cluster)...)
+	expectRefusal(t, p, standin.IAMUser, standin.Database,
+		`authentication failed for user "iam_user"`, "HINT: ", standin.DefaultHost+":5432 in eu-west-1", "rds-db:connect", "rds_iam")
+	if v := cluster.Verdicts(); len(v) != 2 || v[0].Reason != standin.Signature || v[1].Reason != standin.Signature {
+		t.Errorf("verdicts %+v, want one token refused and one signed anew", v)
+	}
+}
+
+func TestNoCredentials(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, bareEnvironment(), clusterArgs(cluster)...)
+	expectRefusal(t, p, standin.IAMUser, standin.Database, "no AWS credentials", "HINT: ")
+	if v := cluster.Verdicts(); len(v) != 0 {
+		t.Errorf("verdicts %+v", v)
+	}
+}
+
+// The keys of a running proxy are replaced behind its back: no client notices.
+func TestCredentialsChange(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	dir := t.TempDir()
+	write := func(name, format string, args ...any) string {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file+".new", fmt.Appendf(nil, format, args...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	use := func(key sigv4.Key) string {
+		return write("credentials.json", `{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q, "SessionToken": %q}`,
+			key.AccessKeyID, key.SecretAccessKey, key.SessionToken)
+	}
+	config := write("config", "[profile rotating]\ncredential_process = cat %s\n", use(standin.DefaultSessionKey))
+	p := startProxy(t, append(bareEnvironment(), "AWS_CONFIG_FILE="+config), clusterArgs(cluster, "--profile=rotating")...)
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+
+	next := sigv4.Key{AccessKeyID: "ASIANEXT", SecretAccessKey: "next secret", SessionToken: "next session"}
+	cluster.AddKey(next)
+	use(next)
+	cluster.ExpireKey(standin.DefaultSessionKey.AccessKeyID)
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	v := cluster.Verdicts()
+	if len(v) != 3 || v[1].Reason != standin.KeyExpired || !v[2].OK || v[2].Claims.AccessKeyID != next.AccessKeyID {
+		t.Errorf("verdicts %+v, want a refusal and a token of the new key", v)
+	}
+}
+
+func TestServerStopsAndComesBack(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	session := client(ctx, "psql", "-X", "-w", p.conninfo(standin.IAMUser, standin.Database), "-c", "select pg_sleep(600)")
+	var out bytes.Buffer
+	session.Stdout, session.Stderr = &out, &out
+	if err := session.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the session", func() bool { return strings.Contains(p.logs(), `"msg":"session opened"`) })
+	if err := cluster.Stop(ctx, standin.Fast); err != nil {
+		t.Fatal(err)
+	}
+	_ = session.Wait()
+	if !strings.Contains(out.String(), "terminating connection due to administrator command") {
+		t.Errorf("psql printed %q, want the server's own last words", out.String())
+	}
+	expectRefusal(t, p, standin.IAMUser, standin.Database, "cannot reach "+standin.DefaultHost, "connection refused", "HINT: ")
+	if err := cluster.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+}
+
+func TestUntrustedServers(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	for _, test := range []struct {
+		certificate standin.Certificate
+		want        string
+	}{
+		{standin.Certificate{OtherCA: true}, "is not trusted"},
+		{standin.Certificate{SelfSigned: true}, "is not trusted"},
+		{standin.Certificate{Host: "other.example"}, "no certificate for " + standin.DefaultHost},
+		{standin.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "is not valid now"},
+	} {
+		if err := cluster.SetCertificate(t.Context(), test.certificate); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, p, standin.IAMUser, standin.Database, test.want)
+	}
+	if v := cluster.Verdicts(); len(v) != 0 {
+		t.Errorf("a token went to a server that had not proved who it was: %+v", v)
+	}
+	// The roots of RDS, which are built in, do not vouch for a good one either.
+	if err := cluster.SetCertificate(t.Context(), standin.Certificate{}); err != nil {
+		t.Fatal(err)
+	}
+	builtIn := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr())
+	expectRefusal(t, builtIn, standin.IAMUser, standin.Database, "is not trusted", "--ca-file")
+}
+
+// Servers that want no TLS, or the password before it, see nothing but the
+// request for TLS.
+func TestServersWithoutTLS(t *testing.T) {
+	for name, test := range map[string]struct{ answer, want string }{
+		"declines TLS":             {"N", "does not offer TLS"},
+		"asks for the password":    {"R\x00\x00\x00\x08\x00\x00\x00\x03", "answered the request for TLS with 'R'"},
+		"accepts, then clear text": {"SR\x00\x00\x00\x08\x00\x00\x00\x03", "no TLS with"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			seen := make(chan []byte, 100)
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(conn, test.answer)
+					all, _ := io.ReadAll(conn)
+					conn.Close()
+					seen <- all
+				}
+			}()
+			p := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--via="+listener.Addr().String())
+			expectRefusal(t, p, standin.IAMUser, standin.Database, test.want)
+			sslRequest := []byte{0, 0, 0, 8, 4, 210, 22, 47}
+			got := <-seen
+			if !bytes.HasPrefix(got, sslRequest) || bytes.Contains(got, []byte(standin.IAMUser)) || bytes.Contains(got, []byte("Amz")) {
+				t.Errorf("the server got %q", got)
+			}
+			if test.answer[0] != 'S' && !bytes.Equal(got, sslRequest) {
+				t.Errorf("the server got %q, want the request for TLS alone", got)
+			}
+		})
+	}
+}
+
+func TestSeveralEndpoints(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	first := standin.DefaultHost + "?via=" + cluster.Addr()
+	second := standin.DefaultHost + "?via=" + cluster.Addr() + "&user=" + standin.OtherUser + "&listen=localhost:0"
+	p := startProxy(t, append(keyEnvironment(standin.DefaultKey), "IAMPROXY_LISTEN=127.0.0.1:0", "IAMPROXY_CA_FILE="+cluster.CAFile()),
+		"run", first, second)
+	if out := p.mustPSQL(standin.IAMUser, standin.Database, "select current_user"); out != standin.IAMUser {
+		t.Errorf("the first endpoint printed %q", out)
+	}
+	p.listens = p.listens[1:]
+	if out := p.mustPSQL(standin.IAMUser, standin.Database, "select current_user"); out != standin.OtherUser {
+		t.Errorf("the second endpoint printed %q", out)
+	}
+}
+
+func TestSignals(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for name, end := range map[string]func(p *process, in io.WriteCloser, out *bytes.Buffer){
+		"drained": func(p *process, in io.WriteCloser, out *bytes.Buffer) {
+			until(t, "draining", func() bool { return strings.Contains(p.logs(), `"msg":"draining`) })
+			expectRefusal(t, p, standin.IAMUser, standin.Database, "shutting down")
+			fmt.Fprintln(in, "commit; select 'committed';")
+			in.Close()
+		},
+		"second signal": func(p *process, in io.WriteCloser, _ *bytes.Buffer) {
+			until(t, "draining", func() bool { return strings.Contains(p.logs(), `"msg":"draining`) })
+			p.signal(os.Interrupt)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+			psql := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(standin.IAMUser, standin.Database))
+			in, err := psql.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			psql.Stdout, psql.Stderr = &out, &out
+			if err := psql.Start(); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprintln(in, "begin;")
+			until(t, "the session", func() bool { return strings.Contains(p.logs(), `"msg":"session opened"`) })
+			p.signal(syscall.SIGTERM)
+			end(p, in, &out)
+			if code := p.wait(); code != 0 {
+				t.Errorf("ended with %d", code)
+			}
+			in.Close()
+			_ = psql.Wait()
+			if name == "drained" && !strings.Contains(out.String(), "committed") {
+				t.Errorf("psql printed %q", out.String())
+			}
+		})
+	}
+}
+
+// A token that was printed is good for psql itself.
+func TestTokenCommand(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := client(ctx, binaryPath(t), "token", standin.DefaultHost, "--user", standin.IAMUser)
+	cmd.Env = keyEnvironment(standin.DefaultKey)
+	token, err := cmd.Output()
+	if err != nil || bytes.Count(token, []byte("\n")) != 1 {
+		t.Fatalf("token: %v, %d lines", err, bytes.Count(token, []byte("\n")))
+	}
+	host, port, err := net.SplitHostPort(cluster.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	psql := client(ctx, "psql", "-X", "-A", "-t", "-c", "select 'in'",
+		fmt.Sprintf("host=%s hostaddr=%s port=%s user=%s dbname=%s sslmode=verify-full sslrootcert=%s",
+			standin.DefaultHost, host, port, standin.IAMUser, standin.Database, cluster.CAFile()))
+	psql.Env = append(psql.Env, "PGPASSWORD="+strings.TrimSpace(string(token)))
+	if out, err := psql.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "in" {
+		t.Errorf("psql: %v: %s", err, out)
+	}
+}
+
+func TestWaitCommand(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	early := client(ctx, binaryPath(t), "wait", "--listen="+address, "--timeout=60s")
+	if err := early.Start(); err != nil {
+		t.Fatal(err)
+	}
+	startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen="+address)
+	if err := early.Wait(); err != nil {
+		t.Errorf("wait: %v", err)
+	}
+}

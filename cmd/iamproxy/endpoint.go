@@ -1,0 +1,150 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+const defaultPort = "5432"
+
+// endpoint is one database, and what is to be done for it.
+type endpoint struct {
+	host, port string // as signed and, the host, verified
+	listen     string
+	user       string
+	database   string
+	region     string
+	via        string // host:port
+}
+
+func (e endpoint) address() string { return net.JoinHostPort(e.host, e.port) }
+
+// parseEndpoint reads HOST[:PORT][?key=value&...].
+func parseEndpoint(text string) (endpoint, error) {
+	name, query, _ := strings.Cut(text, "?")
+	host, port, err := splitHostPort(name)
+	if err != nil {
+		return endpoint{}, usagef("endpoint %q: %w", text, err)
+	}
+	// AWS signs and certifies lower-case names without the root's dot.
+	e := endpoint{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: port}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return endpoint{}, usagef("endpoint %q: %w", text, err)
+	}
+	keys := map[string]*string{"listen": &e.listen, "user": &e.user, "database": &e.database, "region": &e.region, "via": &e.via}
+	for key, given := range values {
+		target := keys[key]
+		switch {
+		case target == nil:
+			return endpoint{}, usagef("endpoint %q: unknown key %q; the keys are listen, user, database, region and via", text, key)
+		case len(given) > 1:
+			return endpoint{}, usagef("endpoint %q: %s is given %d times", text, key, len(given))
+		case given[0] == "":
+			return endpoint{}, usagef("endpoint %q: %s has no value", text, key)
+		}
+		*target = given[0]
+	}
+	return e, nil
+}
+
+// resolve fills in what the endpoint itself does not say, and checks the rest.
+func (e endpoint) resolve(flags login, database, via string) (endpoint, error) {
+	e.user = or(e.user, flags.User)
+	e.database = or(e.database, database)
+	e.region = or(e.region, flags.Region)
+	e.via = or(e.via, via)
+	if e.region == "" {
+		region, err := auth.Region(e.host)
+		if err != nil {
+			return endpoint{}, usageError{err}
+		}
+		e.region = region
+	}
+	if e.via != "" {
+		host, port, err := splitHostPort(e.via)
+		if err != nil {
+			return endpoint{}, usagef("via %q: %w", e.via, err)
+		}
+		e.via = net.JoinHostPort(host, port)
+	}
+	return e, nil
+}
+
+// splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.
+func splitHostPort(text string) (host, port string, err error) {
+	host, port, err = net.SplitHostPort(text)
+	if err != nil {
+		if strings.Contains(text, ":") {
+			return "", "", fmt.Errorf("not HOST or HOST:PORT")
+		}
+		host, port = text, defaultPort
+	}
+	if host == "" {
+		return "", "", fmt.Errorf("no host in it")
+	}
+	if strings.ContainsAny(host, " \t/\\@%=&,;'\"") {
+		return "", "", fmt.Errorf("%q is no host name", host)
+	}
+	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+		return "", "", fmt.Errorf("%q is no port", port)
+	}
+	return host, port, nil
+}
+
+// listenAddresses gives each endpoint its address: the one it names, else the
+// first one given, and for each further endpoint the port behind.
+func listenAddresses(endpoints []endpoint, first string) error {
+	host, text, err := net.SplitHostPort(first)
+	if err != nil {
+		return usagef("--listen %s: not HOST:PORT", first)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return usagef("--listen %s: %q is no port", first, text)
+	}
+	for i := range endpoints {
+		if endpoints[i].listen == "" {
+			if port > 65535 {
+				return usagef("--listen %s: no port is left for %s", first, endpoints[i].host)
+			}
+			endpoints[i].listen = net.JoinHostPort(host, strconv.FormatUint(port, 10))
+			if port != 0 { // 0 is any free port
+				port++
+			}
+		}
+		if err := checkLoopback(endpoints[i].listen); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLoopback keeps the listener to this host: whoever reaches it gets the
+// database without a password.
+func checkLoopback(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return usagef("listen address %s: not HOST:PORT", address)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return usagef("listen address %s: %q is no port", address, port)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return usagef("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1]", address)
+	}
+	return nil
+}
+
+// or is the first that is not empty.
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

@@ -1,0 +1,12 @@
+// Command iamproxy lets PostgreSQL clients that know no password log in to
+// Amazon RDS and Aurora with IAM tokens.
+package main
+
+import (
+	"context"
+	"os"
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}

@@ -1,0 +1,272 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/internal/sigv4"
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+// These tests run the real binary as a process, against a real PostgreSQL that
+// verifies tokens, with the clients that people use.
+
+// limit is how long a test waits for what must happen. It only runs out in a
+// test that fails.
+const limit = 60 * time.Second
+
+var buildBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "iamproxy-test-")
+	if err != nil {
+		return "", err
+	}
+	file := filepath.Join(dir, "iamproxy")
+	out, err := exec.Command("go", "build", "-race", "-o", file, ".").CombinedOutput()
+	if err != nil {
+		return "", errors.New(string(out))
+	}
+	return file, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if file, err := buildBinary(); err == nil {
+		os.RemoveAll(filepath.Dir(file))
+	}
+	os.Exit(code) //nolint:forbidigo // the way of a TestMain
+}
+
+func binaryPath(t testing.TB) string {
+	t.Helper()
+	file, err := buildBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func startCluster(t testing.TB, cluster *standin.Cluster) *standin.Cluster {
+	t.Helper()
+	if err := cluster.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cluster.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return cluster
+}
+
+// process is a running iamproxy.
+type process struct {
+	t       testing.TB
+	cmd     *exec.Cmd
+	exited  chan struct{}
+	listens []string // addresses, in the endpoints' order
+
+	mu  sync.Mutex
+	log []string
+}
+
+// keyEnvironment has key for the only credentials.
+func keyEnvironment(key sigv4.Key) []string {
+	env := bareEnvironment("AWS_ACCESS_KEY_ID="+key.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+key.SecretAccessKey)
+	if key.SessionToken != "" {
+		env = append(env, "AWS_SESSION_TOKEN="+key.SessionToken)
+	}
+	return env
+}
+
+// bareEnvironment has nothing of AWS's, libpq's or ours but what is given.
+func bareEnvironment(more ...string) []string {
+	env := []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=/nonexistent",
+		"AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=/nonexistent",
+		"AWS_SHARED_CREDENTIALS_FILE=/nonexistent",
+	}
+	return append(env, more...)
+}
+
+// clusterArgs point the binary at the stand-in, on any free port.
+func clusterArgs(cluster *standin.Cluster, more ...string) []string {
+	args := []string{standin.DefaultHost, "--listen=127.0.0.1:0", "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile(), "--log-level=debug"}
+	return append(args, more...)
+}
+
+// startProxy starts the binary and waits until it listens. When the test is
+// over, it must end with 0 on SIGTERM, and have kept its secrets.
+func startProxy(t testing.TB, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, cmd: exec.Command(binaryPath(t), args...), exited: make(chan struct{})}
+	p.cmd.Env = env
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	listening := make(chan string, 10)
+	go p.follow(stderr, listening)
+	for range countEndpoints(args) {
+		select {
+		case address := <-listening:
+			p.listens = append(p.listens, address)
+		case <-p.exited:
+			t.Fatalf("iamproxy ended: %s", p.logs())
+		case <-time.After(limit):
+			t.Fatalf("iamproxy does not listen: %s", p.logs())
+		}
+	}
+	t.Cleanup(func() {
+		p.signal(syscall.SIGTERM)
+		if code := p.wait(); code != 0 {
+			t.Errorf("iamproxy ended with %d", code)
+		}
+		p.checkLog()
+		if t.Failed() {
+			t.Logf("iamproxy's log:\n%s", p.logs())
+		}
+	})
+	return p
+}
+
+func countEndpoints(args []string) (n int) {
+	for _, arg := range args {
+		if !strings.HasPrefix(arg, "--") && arg != "run" {
+			n++
+		}
+	}
+	return n
+}
+
+func (p *process) follow(stderr io.Reader, listening chan<- string) {
+	lines := bufio.NewScanner(stderr)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		p.mu.Lock()
+		p.log = append(p.log, lines.Text())
+		p.mu.Unlock()
+		var entry struct{ Msg, Listen string }
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
+			listening <- entry.Listen
+		}
+	}
+	_ = p.cmd.Wait()
+	close(p.exited)
+}
+
+func (p *process) logs() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.log, "\n")
+}
+
+func (p *process) signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
+
+func (p *process) wait() (code int) {
+	p.t.Helper()
+	select {
+	case <-p.exited:
+		return p.cmd.ProcessState.ExitCode()
+	case <-time.After(limit):
+		_ = p.cmd.Process.Kill()
+		p.t.Fatalf("iamproxy does not end: %s", p.logs())
+		return -1
+	}
+}
+
+// checkLog: every line is JSON, none has a secret or a query in it.
+func (p *process) checkLog() {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.log {
+		if !json.Valid([]byte(line)) {
+			p.t.Errorf("not a line of JSON in the log: %s", line)
+		}
+		for _, secret := range secrets {
+			if strings.Contains(line, secret) {
+				p.t.Errorf("%q in the log: %s", secret, line)
+			}
+		}
+	}
+}
+
+// secrets must not be in any output.
+var secrets = []string{
+	"X-Amz-", "Action=connect", "select ", "pg_sleep",
+	standin.DefaultKey.SecretAccessKey, standin.DefaultSessionKey.SecretAccessKey, standin.DefaultSessionKey.SessionToken[:40],
+}
+
+// port is where the first endpoint is served.
+func (p *process) port() string {
+	_, port, _ := net.SplitHostPort(p.listens[0])
+	return port
+}
+
+// client is a program that connects, with no password anywhere.
+func client(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Env = bareEnvironment("PGPASSFILE=/nonexistent", "PGCONNECT_TIMEOUT=30", "LC_ALL=C")
+	return cmd
+}
+
+func (p *process) conninfo(user, database string) string {
+	return "host=127.0.0.1 port=" + p.port() + " user=" + user + " dbname=" + database
+}
+
+// psql runs statements and returns what it printed, and whether that was well.
+func (p *process) psql(user, database string, statements ...string) (string, error) {
+	p.t.Helper()
+	args := []string{"-X", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1", p.conninfo(user, database)}
+	for _, statement := range statements {
+		args = append(args, "-c", statement)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err := client(ctx, "psql", args...).CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	for _, secret := range secrets[:2] {
+		if strings.Contains(text, secret) {
+			p.t.Errorf("%q in what psql printed: %s", secret, text)
+		}
+	}
+	return text, err
+}
+
+func (p *process) mustPSQL(user, database string, statements ...string) string {
+	p.t.Helper()
+	out, err := p.psql(user, database, statements...)
+	if err != nil {
+		p.t.Fatalf("psql: %v: %s", err, out)
+	}
+	return out
+}
+
+// until waits for a condition.
+func until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", limit, what)
+		}
+	}
+}

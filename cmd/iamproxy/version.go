@@ -1,0 +1,35 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+// Set by the build with -ldflags "-X main.version=... -X main.commit=...".
+var version, commit string
+
+type versionCommand struct{}
+
+// Run prints one line, as in "iamproxy v1.2.3 (commit 0123abc, go1.26.8)".
+func (versionCommand) Run(std streams) error {
+	_, err := fmt.Fprintln(std.out, versionLine())
+	return err
+}
+
+// versionLine falls back on what `go install` and `go build` leave in the
+// binary by themselves.
+func versionLine() string {
+	v, c := version, commit
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if v == "" && info.Main.Version != "(devel)" {
+			v = info.Main.Version
+		}
+		for _, setting := range info.Settings {
+			if c == "" && setting.Key == "vcs.revision" {
+				c = setting.Value
+			}
+		}
+	}
+	return fmt.Sprintf("iamproxy %s (commit %s, %s)", or(v, "unknown"), or(c, "unknown"), runtime.Version())
+}
