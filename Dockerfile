@@ -1,0 +1,43 @@
+# One static binary on a base without a shell. `make image` hands in version and commit.
+
+# Compiles on the machine's own platform, for the one that is asked for.
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+WORKDIR /src
+
+# A layer of its own: the modules are fetched anew only when these two files change.
+COPY go.mod go.sum ./
+RUN go mod download
+
+COPY . .
+# BuildKit sets these two. Without it they are empty, and Go takes the machine's own.
+ARG TARGETOS
+ARG TARGETARCH
+ARG VERSION=dev
+ARG COMMIT=unknown
+RUN CGO_ENABLED=0 GOOS="${TARGETOS:-linux}" GOARCH="${TARGETARCH}" \
+    go build -trimpath -buildvcs=false \
+        -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
+        -o /iamproxy ./cmd/iamproxy
+
+FROM gcr.io/distroless/static-debian12:nonroot
+ARG VERSION=dev
+ARG COMMIT=unknown
+LABEL org.opencontainers.image.title="iamproxy" \
+      org.opencontainers.image.description="Logs in to Amazon RDS and Aurora PostgreSQL with IAM tokens" \
+      org.opencontainers.image.source="https://github.com/iamproxy/iamproxy" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${COMMIT}"
+COPY LICENSE /LICENSE
+COPY --from=build /iamproxy /iamproxy
+
+# By number: Kubernetes' runAsNonRoot cannot tell who a name is.
+USER 65532:65532
+
+# No EXPOSE: iamproxy listens on loopback, for those who share its network namespace. A
+# published port would lead nowhere.
+
+# `wait` ends with 0 once the listener at IAMPROXY_LISTEN, or 127.0.0.1:5432, answers.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["/iamproxy", "wait", "--timeout", "2s"]
+
+ENTRYPOINT ["/iamproxy"]

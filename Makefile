@@ -1,0 +1,95 @@
+# GNU make. `make` alone lists the targets. `make demo` and `make test` install what
+# they miss on Debian and Ubuntu; elsewhere they say what to install.
+
+GO            ?= go
+DOCKER        ?= docker
+FUZZTIME      ?= 30s
+BENCH         ?= .
+GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+# A source archive has no git history; it is built all the same.
+VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
+COMMIT  ?= $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
+
+# -buildvcs=false: version and commit come from the two lines above, so that a clone, an
+# archive and the image build alike, and git's view of who owns the clone cannot fail one.
+LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GO_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
+
+PLATFORMS = linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## Build
+
+# Phony, because go build knows better than make what is out of date.
+.PHONY: build
+build: ## compile bin/iamproxy
+	$(GO_BUILD) -o bin/iamproxy ./cmd/iamproxy
+
+.PHONY: release
+release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/
+	cd dist && if command -v sha256sum >/dev/null; then sha256sum iamproxy-*; else shasum -a 256 iamproxy-*; fi >SHA256SUMS
+
+.PHONY: $(PLATFORMS:%=release-%)
+$(PLATFORMS:%=release-%): release-%: release-clean
+	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) \
+		$(GO_BUILD) -o dist/iamproxy-$*$(if $(filter windows-%,$*),.exe) ./cmd/iamproxy
+
+# The checksums are of everything in dist/, so nothing old may be in it.
+.PHONY: release-clean
+release-clean:
+	rm -rf dist
+
+.PHONY: image
+image: ## build the container image iamproxy:VERSION
+	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t iamproxy:$(VERSION) .
+
+## Try and check
+
+.PHONY: demo
+demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
+	@sh internal/setup/install.sh postgres certs
+	@$(MAKE) --no-print-directory build
+	$(GO) run ./internal/demo -binary bin/iamproxy
+
+.PHONY: test
+test: deps ## run every test, with the race detector
+	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: ## run golangci-lint as pinned here (the first run compiles it)
+	$(GO) run $(GOLANGCI_LINT) run
+
+# go test fuzzes one target of one package at a time.
+.PHONY: fuzz
+fuzz: deps ## run each fuzz target for FUZZTIME (30s)
+	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list"; exit 1; }; \
+	echo "$$list" \
+	| awk '/^Fuzz/ { f[n++] = $$1 } /^(ok|\?)[ \t]/ { for (i = 0; i < n; i++) print f[i], $$2; n = 0 }' \
+	| while read -r name pkg; do \
+		echo "$$pkg $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
+	done
+
+.PHONY: bench
+bench: deps ## run the benchmarks (BENCH=regexp picks some)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+## Keep up
+
+.PHONY: deps
+deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates
+	@sh internal/setup/install.sh postgres cc certs
+
+.PHONY: update-ca
+update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
+	$(GO) run ./internal/updateca
+
+.PHONY: clean
+clean: ## remove bin/, dist/ and coverage files
+	rm -rf bin dist coverage*

@@ -1,0 +1,124 @@
+#!/bin/sh
+# Installs what `make demo` and `make test` need and this machine lacks; says nothing when
+# nothing is missing. Debian and Ubuntu only; elsewhere it says what to install.
+#
+#	install.sh [postgres] [cc] [certs]
+set -eu
+
+# What counts is that a thing works, not which package it came from: a PostgreSQL of one's
+# own on the PATH is as good as Debian's.
+have_postgres() {
+	have_server && psql --version >/dev/null 2>&1
+}
+
+# Debian keeps the server's programs off the PATH.
+have_server() {
+	command -v initdb >/dev/null && command -v postgres >/dev/null && return
+	for initdb in /usr/lib/postgresql/*/bin/initdb; do
+		[ -x "$initdb" ] && [ -x "${initdb%initdb}postgres" ] && return
+	done
+	return 1
+}
+
+# A compiler without the C library's headers compiles nothing.
+have_cc() {
+	echo '#include <stdlib.h>' | ${CC:-$(go env CC)} -x c -fsyntax-only - 2>/dev/null
+}
+
+have_certs() {
+	[ "$(uname)" = Darwin ] && return # there the system has them, not a file
+	for file in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem /etc/ssl/ca-bundle.pem; do
+		[ -s "$file" ] && return
+	done
+	return 1
+}
+
+# Debian's server packages make a cluster and start it on port 5432, which is iamproxy's own.
+# createcluster.conf turns that off, and belongs to postgresql-common, which therefore comes
+# first. Saved under a fixed name, so that the next run can put it back if this one is killed.
+conf=/etc/postgresql-common/createcluster.conf
+saved=$conf.before-iamproxy
+log=
+
+clean_up() {
+	if [ -e "$saved" ]; then
+		mv -f "$saved" "$conf"
+	fi
+	rm -f "$log"
+}
+
+apt() {
+	# Another apt may be at work, as on a machine that has just started: wait for it. And
+	# leave the services that run here as they are (NEEDRESTART_MODE=l only lists them).
+	DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l \
+		apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" </dev/null >"$log" 2>&1 || {
+		cat "$log" >&2
+		return 1
+	}
+}
+
+install_packages() {
+	trap clean_up EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	log=$(mktemp)
+
+	echo "installing: $*"
+	# Of no matter if the lists at hand will do; if not, the install says so.
+	apt update || :
+	case " $* " in *" postgresql "*)
+		apt install --no-install-recommends --no-upgrade postgresql-common
+		# One that is there is from a run that was killed. Its apt may still be at work, so
+		# it goes back only at the end. In two steps, so that it is never a half of the file.
+		[ -e "$saved" ] || {
+			cp -p "$conf" "$saved.new"
+			mv -f "$saved.new" "$saved"
+		}
+		printf '\ncreate_main_cluster = false\n' >>"$conf"
+		;;
+	esac
+	apt install --no-install-recommends "$@"
+}
+
+# The second half of this script, as root.
+if [ "${1-}" = --as-root ]; then
+	shift
+	install_packages "$@"
+	exit
+fi
+
+packages='' things=''
+need() {
+	things="$things${things:+, }$1"
+	shift
+	packages="$packages${packages:+ }$*"
+}
+for want in "$@"; do
+	case $want in
+	postgres) have_postgres || need 'the PostgreSQL server and psql' postgresql ;;
+	cc) have_cc || need 'a C compiler' gcc libc6-dev ;;
+	certs) have_certs || need 'CA certificates' ca-certificates ;;
+	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
+	esac
+done
+if [ -z "$packages" ]; then
+	if [ -w "$saved" ]; then
+		clean_up
+	fi
+	exit 0
+fi
+
+if ! command -v apt-get >/dev/null; then
+	echo "missing: $things; install it by hand, then try again" >&2
+	exit 1
+elif [ "$(id -u)" = 0 ]; then
+	# shellcheck disable=SC2086 # one word for each package
+	exec sh "$0" --as-root $packages
+elif command -v sudo >/dev/null; then
+	# shellcheck disable=SC2086
+	exec sudo sh "$0" --as-root $packages
+else
+	echo "missing: $things; as root: apt-get install $packages" >&2
+	exit 1
+fi
