@@ -1,0 +1,169 @@
+//go:build unix
+
+// Demo shows iamproxy at work on one machine, without an AWS account: it starts
+// a PostgreSQL that verifies tokens as Aurora does, the real iamproxy in front
+// of it, and psql, which is given no password. On a terminal it then stays up
+// until Ctrl-C.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+const query = `select current_user, current_database(), ssl, version from pg_stat_ssl where pid = pg_backend_pid()`
+
+func main() {
+	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to show")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *binary, os.Stdout, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, binary string, out io.Writer, stay bool) (err error) {
+	fmt.Fprintln(out, "Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token.")
+	cluster := &standin.Cluster{}
+	if err := cluster.Start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cluster.Close()) }()
+
+	proxy, listen, err := startProxy(ctx, binary, cluster, out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProxy(proxy)) }()
+
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return err
+	}
+	conninfo := fmt.Sprintf("host=%s port=%s user=%s dbname=%s", host, port, standin.IAMUser, standin.Database)
+	fmt.Fprintf(out, "\n$ psql \"%s\" -x -c \"%s\"   # no password anywhere\n", conninfo, query)
+	if err := psql(ctx, out, conninfo); err != nil {
+		return fmt.Errorf("psql: %w", err)
+	}
+	if err := showToken(cluster, out); err != nil {
+		return err
+	}
+	if !stay {
+		return nil
+	}
+	fmt.Fprintf(out, "\nStill up. In another terminal:\n\n    psql \"%s\"\n\nCtrl-C ends it.\n", conninfo)
+	<-ctx.Done()
+	return nil
+}
+
+// startProxy runs iamproxy at its own port if that is free, and returns where
+// it listens.
+func startProxy(ctx context.Context, binary string, cluster *standin.Cluster, out io.Writer) (*exec.Cmd, string, error) {
+	args := []string{standin.DefaultHost, "--via", cluster.Addr(), "--ca-file", cluster.CAFile(), "--listen", freeAddress(ctx)}
+	fmt.Fprintf(out, "\n$ iamproxy %s\n", strings.Join(args, " "))
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(environment(),
+		"IAMPROXY_LOG_FORMAT=json",
+		"AWS_ACCESS_KEY_ID="+standin.DefaultSessionKey.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY="+standin.DefaultSessionKey.SecretAccessKey,
+		"AWS_SESSION_TOKEN="+standin.DefaultSessionKey.SessionToken)
+	// Ctrl-C is for the demo, which then ends iamproxy itself.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, "", err
+	}
+	var said []string
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		var entry struct{ Msg, Listen string }
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
+			go drain(stderr)
+			return cmd, entry.Listen, nil
+		}
+		said = append(said, lines.Text())
+	}
+	return nil, "", fmt.Errorf("iamproxy did not start: %w: %s", cmd.Wait(), strings.Join(said, "; "))
+}
+
+// drain keeps iamproxy from waiting for somebody to read its log.
+func drain(log io.Reader) { _, _ = io.Copy(io.Discard, log) }
+
+func stopProxy(cmd *exec.Cmd) error {
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // sessions that are still open
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("iamproxy: %w", err)
+	}
+	return nil
+}
+
+// environment is ours without anything that would tell iamproxy or psql whom
+// to be or where to go.
+func environment() []string {
+	var kept []string
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "AWS_") && !strings.HasPrefix(variable, "IAMPROXY_") && !strings.HasPrefix(variable, "PG") {
+			kept = append(kept, variable)
+		}
+	}
+	return append(kept, "AWS_EC2_METADATA_DISABLED=true", "PGPASSFILE=/nonexistent")
+}
+
+func psql(ctx context.Context, out io.Writer, conninfo string) error {
+	cmd := exec.CommandContext(ctx, "psql", "--no-psqlrc", "--no-password", "--expanded", "--pset=pager=off", "--command="+query, conninfo)
+	cmd.Env = environment()
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd.Run()
+}
+
+// showToken tells what the server says of the token that psql never saw.
+func showToken(cluster *standin.Cluster, out io.Writer) error {
+	verdicts := cluster.Verdicts()
+	if len(verdicts) == 0 || !verdicts[len(verdicts)-1].OK {
+		return fmt.Errorf("the server verified no token: %+v", verdicts)
+	}
+	last := verdicts[len(verdicts)-1]
+	expiry := last.Claims.SignedAt.Add(last.Claims.Expires)
+	fmt.Fprintf(out, "The server got a token of %d bytes, verified it for %s at %s,\nand takes it until %s, %s from now.\n",
+		last.TokenLength, last.Claims.User, last.Claims.Host,
+		expiry.Local().Format(time.TimeOnly), time.Until(expiry).Round(time.Second))
+	return nil
+}
+
+// freeAddress is where iamproxy listens by default, or any other port if
+// something else does already.
+func freeAddress(ctx context.Context) string {
+	const usual = "127.0.0.1:5432"
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", usual)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	listener.Close()
+	return usual
+}
