@@ -58,6 +58,8 @@ func TestSessionEnds(t *testing.T) {
 	}{
 		{"client closes", func(p *peer) { p.expect(last); p.expectEnd() },
 			func(p *peer) { p.send(last); p.Close() }, "client"},
+		{"client terminates and the server is faster", func(p *peer) { p.expect(terminate[:]) },
+			func(p *peer) { p.send(terminate[:]); p.expectEnd() }, "client"},
 		{"client half-closes and reads on", func(p *peer) { p.expect(last); p.expectEnd(); p.send(last) },
 			func(p *peer) { p.send(last); closeWrite(p.raw); p.expect(last); p.expectEnd() }, "client"},
 		{"client resets", func(p *peer) {

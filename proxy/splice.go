@@ -20,15 +20,20 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
+// terminate is a client's last message, if it takes its leave.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-TERMINATION
+var terminate = [5]byte{'X', 0, 0, 0, 4}
+
 // flow is one direction of a session: how much went that way, and how it ended.
 type flow struct {
 	bytes    int64
+	last     [5]byte // the last bytes, if they came together
 	readErr  error // of the side it comes from; nil or io.EOF if that side ended it
 	writeErr error // of the side it goes to
 }
 
 // splice copies both ways until one side ends, delivers what is in flight, and
-// closes the other side. No byte is added, and none is looked at.
+// closes the other side. No byte is added.
 func (s *session) splice(server *upstream) {
 	s.log.Info("session opened",
 		zap.Stringer("server", server.RemoteAddr()),
@@ -41,8 +46,15 @@ func (s *session) splice(server *upstream) {
 	down := s.copyDown(server, &first)
 	sent := <-up
 
+	switch {
+	case s.proxy.ctx.Err() != nil:
+		first.side = "proxy"
+	case sent.last == terminate && first.err == nil:
+		// A server that is told so may well be the first to close.
+		first.side = "client"
+	}
 	s.log.Info("session ended",
-		zap.String("by", first.who(s.proxy.ctx.Err() != nil)),
+		zap.String("by", first.side),
 		zap.Duration("after", time.Since(s.began)),
 		zap.Int64("bytes_up", sent.bytes), zap.Int64("bytes_down", down.bytes),
 		zap.Error(first.err))
@@ -100,6 +112,9 @@ func pump(dst io.Writer, src io.Reader) (f flow) {
 				return f
 			}
 			f.bytes += int64(n)
+			if n >= len(f.last) {
+				copy(f.last[:], buffer[n-len(f.last):n])
+			}
 		}
 		if err != nil {
 			f.readErr = err
@@ -126,13 +141,6 @@ func (e *firstEnd) note(f flow, from, to string) {
 			e.err = nil
 		}
 	})
-}
-
-func (e *firstEnd) who(stopping bool) string {
-	if stopping {
-		return "proxy"
-	}
-	return e.side
 }
 
 // routine are the errors with which sessions end every day: a side that closes
