@@ -4,7 +4,6 @@
 GO            ?= go
 DOCKER        ?= docker
 FUZZTIME      ?= 30s
-BENCH         ?= .
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # A source archive has no git history; it is built all the same.
@@ -75,10 +74,6 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 		echo "$$pkg $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
 	done
-
-.PHONY: bench
-bench: deps ## run the benchmarks (BENCH=regexp picks some)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
 ## Keep up
 

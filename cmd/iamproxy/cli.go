@@ -87,17 +87,7 @@ func run(ctx context.Context, args, environment []string, stdout, stderr io.Writ
 }
 
 func execute(ctx context.Context, args, environment []string, std streams) (err error) {
-	parser, err := kong.New(&commands{},
-		kong.Name("iamproxy"),
-		kong.Description(description),
-		kong.DefaultEnvars("IAMPROXY"),
-		kong.Writers(std.out, std.err),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.Help(printHelp),
-		kong.Exit(func(int) { panic(helpShown{}) }),
-		kong.BindTo(ctx, (*context.Context)(nil)),
-		kong.Bind(std),
-	)
+	parser, err := newParser(&commands{}, std, kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		return err
 	}
@@ -116,6 +106,19 @@ func execute(ctx context.Context, args, environment []string, std streams) (err 
 		return usageError{err}
 	}
 	return command.Run()
+}
+
+func newParser(c *commands, std streams, more ...kong.Option) (*kong.Kong, error) {
+	return kong.New(c, append(more,
+		kong.Name("iamproxy"),
+		kong.Description(description),
+		kong.DefaultEnvars("IAMPROXY"),
+		kong.Writers(std.out, std.err),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.Help(printHelp),
+		kong.Exit(func(int) { panic(helpShown{}) }),
+		kong.Bind(std),
+	)...)
 }
 
 // printHelp shows with the program's help that of its default command, whose

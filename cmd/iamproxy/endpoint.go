@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -78,24 +79,25 @@ func (e endpoint) resolve(flags login, database, via string) (endpoint, error) {
 
 // splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.
 func splitHostPort(text string) (host, port string, err error) {
-	host, port, err = net.SplitHostPort(text)
-	if err != nil {
-		if strings.Contains(text, ":") {
-			return "", "", fmt.Errorf("not HOST or HOST:PORT")
+	host, port = text, defaultPort
+	if strings.Contains(text, ":") {
+		if host, port, err = net.SplitHostPort(text); err != nil {
+			return "", "", errNotHostPort
 		}
-		host, port = text, defaultPort
 	}
-	if host == "" {
-		return "", "", fmt.Errorf("no host in it")
-	}
-	if strings.ContainsAny(host, " \t/\\@%=&,;'\"") {
-		return "", "", fmt.Errorf("%q is no host name", host)
+	switch {
+	case host == "":
+		return "", "", errors.New("no host in it")
+	case strings.ContainsAny(text, " \t\r\n/\\@%=&,;'\""):
+		return "", "", errNotHostPort
 	}
 	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
 		return "", "", fmt.Errorf("%q is no port", port)
 	}
 	return host, port, nil
 }
+
+var errNotHostPort = errors.New("not HOST or HOST:PORT")
 
 // listenAddresses gives each endpoint its address: the one it names, else the
 // first one given, and for each further endpoint the port behind.

@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const host = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
+
+func TestWrongConfiguration(t *testing.T) {
+	noAWS(t)
+	broken := filepath.Join(t.TempDir(), "broken.pem")
+	if err := os.WriteFile(broken, []byte("hello"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		args []string
+		env  string // one variable
+		want string // in the one line on standard error
+	}{
+		{"nothing", nil, "", "no ENDPOINT given"},
+		{"no endpoint", []string{"run"}, "", "no ENDPOINT given"},
+		{"unknown flag", []string{host, "--lisen=x"}, "", "unknown flag --lisen"},
+		{"flag without value", []string{host, "--via"}, "", "--via"},
+		{"unknown variable", []string{host}, "IAMPROXY_LISEN=127.0.0.1:1", "IAMPROXY_LISEN"},
+		{"unknown key", []string{host + "?usr=x"}, "", `unknown key "usr"`},
+		{"repeated key", []string{host + "?user=x&user=y"}, "", "user is given 2 times"},
+		{"empty key", []string{host + "?user="}, "", "user has no value"},
+		{"bad escape", []string{host + "?user=%zz"}, "", "invalid URL escape"},
+		{"no host", []string{":5432"}, "", "no host in it"},
+		{"empty endpoint", []string{host + ","}, "", "no host in it"},
+		{"url", []string{"postgres://" + host}, "", "HOST or HOST:PORT"},
+		{"port no number", []string{host + ":x"}, "", `"x" is no port`},
+		{"port 0", []string{host + ":0"}, "", `"0" is no port`},
+		{"port too large", []string{host + ":65536"}, "", `"65536" is no port`},
+		{"name not of AWS", []string{"db.example.com"}, "", "?region="},
+		{"address not of AWS", []string{"127.0.0.1"}, "", "?region="},
+		{"global without region", []string{"g.global-cabcdefghijk.global.rds.amazonaws.com"}, "", "?region="},
+		{"via without host", []string{host, "--via=:5432"}, "", `via ":5432": no host in it`},
+		{"listen without port", []string{host, "--listen=127.0.0.1"}, "", "--listen 127.0.0.1: not HOST:PORT"},
+		{"listen everywhere", []string{host, "--listen=0.0.0.0:5432"}, "", "0.0.0.0:5432: not a loopback address"},
+		{"listen on all", []string{host, "--listen=:5432"}, "", "not a loopback address"},
+		{"listen on a name", []string{host, "--listen=example.com:5432"}, "", "not a loopback address"},
+		{"listen key everywhere", []string{host + "?listen=10.0.0.1:5432"}, "", "10.0.0.1:5432: not a loopback address"},
+		{"no port left", []string{host, host, "--listen=127.0.0.1:65535"}, "", "no port is left"},
+		{"CA file missing", []string{host, "--ca-file=/does/not/exist.pem"}, "", "/does/not/exist.pem"},
+		{"CA file broken", []string{host}, "IAMPROXY_CA_FILE=" + broken, broken + ": no PEM certificate"},
+		{"unknown profile", []string{host, "--profile=nobody"}, "", "nobody"},
+		{"timeout no duration", []string{host, "--connect-timeout=soon"}, "", "--connect-timeout"},
+		{"timeout negative", []string{host, "--connect-timeout=-1s"}, "", "--connect-timeout -1s"},
+		{"level", []string{host, "--log-level=loud"}, "", "--log-level"},
+		{"format", []string{host, "--log-format=xml"}, "", "--log-format"},
+		{"token without user", []string{"token", host}, "", "give --user"},
+		{"token for two", []string{"token", host, host, "--user=u"}, "", "unexpected argument"},
+		{"token for a name not of AWS", []string{"token", "db.example.com", "--user=u"}, "", "?region="},
+		{"wait elsewhere", []string{"wait", "--listen=10.0.0.1:5432"}, "", "not a loopback address"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			environment := []string{}
+			if name, value, ok := strings.Cut(test.env, "="); ok {
+				t.Setenv(name, value)
+				environment = append(environment, test.env)
+			}
+			code, stdout, stderr := try(t.Context(), environment, test.args...)
+			if code != 2 || stdout != "" || !strings.Contains(stderr, test.want) ||
+				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("ended with %d, printed %q and %q, want 2 and one line with %q", code, stdout, stderr, test.want)
+			}
+		})
+	}
+}
+
+func TestFailures(t *testing.T) {
+	noAWS(t)
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	for _, test := range []struct {
+		name  string
+		args  []string
+		wants []string
+	}{
+		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
+		{"no credentials", []string{"token", host, "--user=u"}, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID"}},
+		{"nobody answers", []string{"wait", "--listen=127.0.0.1:1", "--timeout=50ms"}, []string{"127.0.0.1:1", "50ms"}},
+		{"nobody speaks", []string{"wait", "--listen=" + taken.Addr().String(), "--timeout=50ms"}, []string{taken.Addr().String(), "50ms"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := try(t.Context(), nil, test.args...)
+			if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("ended with %d, printed %q and %q, want 1 and one line", code, stdout, stderr)
+			}
+			for _, want := range test.wants {
+				if !strings.Contains(stderr, want) {
+					t.Errorf("printed %q, want it to name %q", stderr, want)
+				}
+			}
+		})
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	for _, test := range []struct {
+		args  []string
+		wants []string
+	}{
+		{[]string{"--help"}, []string{"token", "wait", "version", "--listen", "IAMPROXY_CA_FILE", "ENDPOINT is HOST"}},
+		{[]string{"run", "--help"}, []string{"--connect-timeout", "30s"}},
+		{[]string{"token", "--help"}, []string{"--user"}},
+		{[]string{"version"}, []string{"iamproxy ", "go1."}},
+	} {
+		code, stdout, stderr := try(t.Context(), nil, test.args...)
+		if code != 0 || stderr != "" {
+			t.Errorf("%s: ended with %d, printed %q", test.args, code, stderr)
+		}
+		for _, want := range test.wants {
+			if !strings.Contains(stdout, want) {
+				t.Errorf("%s: printed %q, want it to name %q", test.args, stdout, want)
+			}
+		}
+	}
+}
+
+// Kubernetes sets such variables beside a service called iamproxy; they are not
+// ours, and no reason not to start.
+func TestKubernetesServiceVariables(t *testing.T) {
+	environment := []string{"IAMPROXY_SERVICE_HOST=10.0.0.1", "IAMPROXY_SERVICE_PORT=5432", "IAMPROXY_SERVICE_PORT_POSTGRES=5432",
+		"IAMPROXY_PORT=tcp://10.0.0.1:5432", "IAMPROXY_PORT_5432_TCP=tcp://10.0.0.1:5432", "IAMPROXY_PORT_5432_TCP_ADDR=10.0.0.1",
+		"IAMPROXY_READER_SERVICE_HOST=10.0.0.2", "IAMPROXY_READER_PORT_5432_TCP_PROTO=tcp"}
+	if code, _, stderr := try(t.Context(), environment, "version"); code != 0 {
+		t.Errorf("ended with %d: %s", code, stderr)
+	}
+}
+
+func TestEndpoint(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want endpoint
+	}{
+		{host, endpoint{host: host, port: "5432", region: "eu-west-1", user: "flag"}},
+		{strings.ToUpper(host) + ".:6000", endpoint{host: host, port: "6000", region: "eu-west-1", user: "flag"}},
+		{host + "?user=a%26b&database=c+d&region=us-east-1&via=localhost:15432&listen=127.0.0.1:1",
+			endpoint{host: host, port: "5432", region: "us-east-1", user: "a&b", database: "c d", via: "localhost:15432", listen: "127.0.0.1:1"}},
+		{"db.example.com?region=eu-west-1&via=bastion", endpoint{host: "db.example.com", port: "5432", region: "eu-west-1", user: "flag", via: "bastion:5432"}},
+	} {
+		e, err := parseEndpoint(test.text)
+		if err == nil {
+			e, err = e.resolve(login{User: "flag"}, "", "")
+		}
+		if err != nil || e != test.want {
+			t.Errorf("%s: got %+v, %v, want %+v", test.text, e, err, test.want)
+		}
+	}
+}
+
+func TestListenAddresses(t *testing.T) {
+	endpoints := []endpoint{{}, {listen: "[::1]:7000"}, {}, {}}
+	if err := listenAddresses(endpoints, "127.0.0.1:5432"); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"127.0.0.1:5432", "[::1]:7000", "127.0.0.1:5433", "127.0.0.1:5434"} {
+		if endpoints[i].listen != want {
+			t.Errorf("endpoint %d listens at %s, want %s", i, endpoints[i].listen, want)
+		}
+	}
+}
+
+func TestFlagWinsOverEnvironment(t *testing.T) {
+	t.Setenv("IAMPROXY_USER", "variable")
+	t.Setenv("IAMPROXY_ENDPOINTS", "first.example?region=eu-west-1, second.example?region=eu-west-1")
+	var c commands
+	parser, err := newParser(&c, streams{&bytes.Buffer{}, &bytes.Buffer{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parser.Parse(nil); err != nil {
+		t.Fatal(err)
+	}
+	endpoints, err := c.Run.endpoints()
+	if err != nil || len(endpoints) != 2 || endpoints[1].host != "second.example" || endpoints[1].user != "variable" {
+		t.Errorf("got %+v, %v from the environment", endpoints, err)
+	}
+	if _, err := parser.Parse([]string{"third.example?region=eu-west-1", "--user=flag"}); err != nil {
+		t.Fatal(err)
+	}
+	endpoints, err = c.Run.endpoints()
+	if err != nil || len(endpoints) != 1 || endpoints[0].host != "third.example" || endpoints[0].user != "flag" {
+		t.Errorf("got %+v, %v from the command line", endpoints, err)
+	}
+}
+
+func try(ctx context.Context, environment []string, args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(ctx, args, environment, &out, &err)
+	return code, out.String(), err.String()
+}
+
+// noAWS leaves nothing of AWS's to be found.
+func noAWS(t *testing.T) {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
+		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+}
