@@ -19,7 +19,12 @@ import (
 var rdsName = regexp.MustCompile(`^(?:[a-z0-9-]+\.){2,}(?:` +
 	`(` + region + `)\.rds(?:-fips)?|` +
 	`rds(?:-fips)?\.(` + region + `)` +
-	`)\.(?:amazonaws\.(?:com|com\.cn|eu)|c2s\.ic\.gov|sc2s\.sgov\.gov)$`)
+	`)\.(?:amazonaws\.(?:com|com\.cn|eu|au|uk)|c2s\.ic\.gov|sc2s\.sgov\.gov)$`)
+
+var wholeRegion = regexp.MustCompile(`^` + region + `$`)
+
+// IsRegion reports whether a name has the form of a region's.
+func IsRegion(name string) bool { return wholeRegion.MatchString(name) }
 
 const region = `[a-z]+(?:-[a-z]+)+-[0-9]+`
 
@@ -29,7 +34,7 @@ func Region(host string) (string, error) {
 	if m := rdsName.FindStringSubmatch(host); m != nil {
 		return m[1] + m[2], nil
 	}
-	if strings.HasSuffix(host, ".global.rds.amazonaws.com") {
+	if strings.HasSuffix(strings.TrimSuffix(host, ".cn"), ".global.rds.amazonaws.com") {
 		return "", fmt.Errorf("the global writer endpoint %s has no region in its name; add ?region= with the region of the primary cluster", host)
 	}
 	return "", fmt.Errorf("%s is not a name that RDS gives a database; use that name with your own in ?via=, or add ?region= to sign for this one as it stands", host)
@@ -48,6 +53,10 @@ func partition(region string) string {
 		return "aws-iso"
 	case strings.HasPrefix(region, "us-isob-"):
 		return "aws-iso-b"
+	case strings.HasPrefix(region, "eu-isoe-"):
+		return "aws-iso-e"
+	case strings.HasPrefix(region, "us-isof-"):
+		return "aws-iso-f"
 	default:
 		return "aws"
 	}

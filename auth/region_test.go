@@ -31,7 +31,8 @@ func TestRegion(t *testing.T) {
 
 func TestNoRegion(t *testing.T) {
 	for host, want := range map[string]string{
-		"gdb.global-cabcdefghijk.global.rds.amazonaws.com": "global writer endpoint",
+		"gdb.global-cabcdefghijk.global.rds.amazonaws.com":    "global writer endpoint",
+		"gdb.global-cabcdefghijk.global.rds.amazonaws.com.cn": "global writer endpoint",
 		"db.example.com": "not a name that RDS gives",
 		"localhost":      "not a name that RDS gives",
 		"10.0.0.1":       "not a name that RDS gives",
@@ -43,6 +44,23 @@ func TestNoRegion(t *testing.T) {
 		got, err := Region(host)
 		if got != "" || err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "region=") {
 			t.Errorf("Region(%s) = %q, %v, want an error with %q that names region=", host, got, err, want)
+		}
+	}
+}
+
+func TestPartition(t *testing.T) {
+	for region, want := range map[string]string{"eu-west-1": "aws", "us-gov-east-1": "aws-us-gov", "cn-north-1": "aws-cn",
+		"eusc-de-east-1": "aws-eusc", "us-iso-east-1": "aws-iso", "us-isob-east-1": "aws-iso-b", "eu-isoe-west-1": "aws-iso-e", "us-isof-south-1": "aws-iso-f"} {
+		if got := partition(region); got != want {
+			t.Errorf("partition(%s) = %s, want %s", region, got, want)
+		}
+		if !IsRegion(region) {
+			t.Errorf("%s is not taken for a region", region)
+		}
+	}
+	for _, name := range []string{"", "eu west 1", "EU-WEST-1", "nonsense", "eu-west-1x", "eu-west"} {
+		if IsRegion(name) {
+			t.Errorf("%q is taken for a region", name)
 		}
 	}
 }

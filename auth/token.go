@@ -5,7 +5,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -59,6 +58,7 @@ type Tokens struct {
 
 	mu         sync.Mutex // never held while AWS is asked
 	kept       map[string]token
+	refusals   int       // what was begun before the last one is not kept
 	distrusted time.Time // when the credentials were last fetched anew for a refusal
 }
 
@@ -112,16 +112,29 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 // used again, and if that is the first refusal in a minute, the credentials
 // that signed it are not either.
 func (t *Tokens) Refuse(user, value string) {
+	if t.distrusts(user, value) {
+		// Before the token goes: who signs the next one must not find these.
+		t.invalidate()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.kept[user].value != value {
-		return // somebody else was faster
+		return // another session was faster
 	}
 	delete(t.kept, user)
-	if now := t.now(); now.Sub(t.distrusted).Abs() >= distrustEvery {
-		t.distrusted = now
-		t.invalidate()
+	t.refusals++
+	t.signing.Forget(user)
+}
+
+func (t *Tokens) distrusts(user, value string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.now()
+	if t.kept[user].value != value || now.Sub(t.distrusted).Abs() < distrustEvery {
+		return false
 	}
+	t.distrusted = now
+	return true
 }
 
 // RefusedHint is what to do when the server refuses user's tokens. All that
@@ -142,15 +155,20 @@ func (t *Tokens) NotAskedHint(user string) string {
 }
 
 func (t *Tokens) lookUp(user string) token {
+	found, _ := t.lookUpAt(user)
+	return found
+}
+
+func (t *Tokens) lookUpAt(user string) (found token, refusals int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.kept[user]
+	return t.kept[user], t.refusals
 }
 
 // renew runs once at a time for a user, and not on behalf of one client: the
 // clients that wait for it may leave.
 func (t *Tokens) renew(user string) (token, error) {
-	old := t.lookUp(user)
+	old, refusals := t.lookUpAt(user)
 	if old.fresh(t.now()) {
 		return old, nil // signed between the caller's look and now
 	}
@@ -163,11 +181,11 @@ func (t *Tokens) renew(user string) (token, error) {
 				zap.String("endpoint", t.Endpoint), zap.String("user", user),
 				zap.Time("valid_until", old.expiry), zap.Error(err))
 			old.renewAt = now.Add(retryAfter)
-			t.keep(user, old)
+			t.keep(user, old, refusals)
 		}
 		return token{}, err
 	}
-	t.keep(user, renewed)
+	t.keep(user, renewed, refusals)
 	return renewed, nil
 }
 
@@ -178,10 +196,16 @@ func (t *Tokens) sign(ctx context.Context, user string) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
+	if !creds.HasKeys() {
+		return token{}, &Error{
+			Message: "the source of the AWS credentials gave no access key with a secret",
+			Hint:    "check what it gives: " + creds.Source,
+		}
+	}
 	now := t.now()
 	value, err := rdsauth.BuildAuthToken(ctx, t.Endpoint, t.Region, user, credentials.StaticCredentialsProvider{Value: creds})
 	if err != nil {
-		return token{}, &Error{Message: "cannot sign a token", Err: err}
+		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
 	}
 	life := lifetime
 	if creds.CanExpire {
@@ -211,9 +235,8 @@ func (t *Tokens) credentials(ctx context.Context) (aws.Credentials, error) {
 	}
 	if !t.now().Before(creds.Expires) {
 		return aws.Credentials{}, &Error{
-			Message: "the AWS credentials have expired",
+			Message: "the AWS credentials expired at " + creds.Expires.UTC().Format(time.RFC3339),
 			Hint:    "renew them where they come from; if they are new, check this machine's clock",
-			Err:     errors.New("expired at " + creds.Expires.UTC().Format(time.RFC3339)),
 		}
 	}
 	return creds, nil
@@ -225,9 +248,14 @@ func (t *Tokens) invalidate() {
 	}
 }
 
-func (t *Tokens) keep(user string, kept token) {
+// keep keeps a token, unless one was refused since its renewal began: what it
+// was signed with may be what was refused.
+func (t *Tokens) keep(user string, kept token, refusals int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if refusals != t.refusals {
+		return
+	}
 	if t.kept == nil {
 		t.kept = make(map[string]token)
 	}

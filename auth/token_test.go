@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/internal/sigv4"
 )
@@ -36,15 +37,18 @@ type source struct {
 
 func (s *source) Retrieve(context.Context) (aws.Credentials, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.cached != nil && (!s.cached.CanExpire || time.Now().Before(s.cached.Expires)) {
-		return *s.cached, nil
+	cached := s.cached
+	s.mu.Unlock()
+	if cached != nil && (!cached.CanExpire || time.Now().Before(cached.Expires)) {
+		return *cached, nil
 	}
+	n := s.fetched.Add(1)
 	time.Sleep(s.delay)
 	if s.broken.Load() {
 		return aws.Credentials{}, &Error{Message: "source is down", Hint: "mend it"}
 	}
-	n := s.fetched.Add(1)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.cached = &aws.Credentials{
 		AccessKeyID:     fmt.Sprintf("ASIA%016d", n),
 		SecretAccessKey: "secret",
@@ -307,6 +311,81 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 	})
 }
 
+// A renewal that began before a refusal neither brings the refused token back
+// nor hands out one signed with what was refused.
+func TestRefusalDuringRenewal(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &source{}
+			tokens := newTokens(s)
+			first := mustToken(t, tokens, "u")
+			time.Sleep(11 * time.Minute)
+			s.Invalidate()
+			s.delay = time.Second
+			s.broken.Store(broken)
+			go func() { _, _ = tokens.Token(t.Context(), "u") }()
+			time.Sleep(time.Second / 2) // the renewal waits for credentials
+			tokens.Refuse("u", first)
+			time.Sleep(time.Second / 4)
+			s.broken.Store(false)
+			time.Sleep(time.Minute)
+			next := mustToken(t, tokens, "u")
+			if next == first {
+				t.Error("the refused token is back")
+			}
+			if got, want := claims(t, next).AccessKeyID, s.cached.AccessKeyID; got != want {
+				t.Errorf("token of key %s, want the newest, %s", got, want)
+			}
+		})
+	}
+}
+
+func TestRenewalThatFailsIsNotRetriedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{}
+		core, logs := observer.New(zap.WarnLevel)
+		tokens := newTokens(s)
+		tokens.Log = zap.New(core)
+		mustToken(t, tokens, "u")
+		time.Sleep(11 * time.Minute)
+		s.Invalidate()
+		s.broken.Store(true)
+		for range 30 {
+			mustToken(t, tokens, "u")
+			time.Sleep(time.Second)
+		}
+		if n := logs.Len(); n < 2 || n > 4 {
+			t.Errorf("%d attempts in 30 s, want one every %v", n, retryAfter)
+		}
+	})
+}
+
+// Credentials with little time left serve if their source gives no others.
+func TestOldCredentialsServeToTheirEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &once{aws.Credentials{AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "session",
+			CanExpire: true, Expires: time.Now().Add(30 * time.Second)}, 0}
+		tokens := &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: s}
+		mustToken(t, tokens, "u")
+		if s.asked != 2 {
+			t.Errorf("asked %d times, want once more since there is little time left", s.asked)
+		}
+	})
+}
+
+// once gives its credentials to the first who asks.
+type once struct {
+	creds aws.Credentials
+	asked int
+}
+
+func (o *once) Retrieve(context.Context) (aws.Credentials, error) {
+	if o.asked++; o.asked > 1 {
+		return aws.Credentials{}, errors.New("no more")
+	}
+	return o.creds, nil
+}
+
 func TestClockPutBack(t *testing.T) {
 	now := time.Now().Add(time.Hour)
 	tokens := newTokens(&source{})
@@ -351,48 +430,4 @@ func TestHints(t *testing.T) {
 	if hint := tokens.NotAskedHint(`we"ird`); !strings.Contains(hint, `GRANT rds_iam TO "we""ird"`) {
 		t.Errorf("hint %q", hint)
 	}
-}
-
-func TestNoCredentials(t *testing.T) {
-	emptyEnvironment(t)
-	credentials, err := Credentials(t.Context(), "", testRegion)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = (&Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: credentials}).Token(t.Context(), "u")
-	var failed *Error
-	if !errors.As(err, &failed) || !strings.Contains(failed.Error(), "no AWS credentials") || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
-		t.Errorf("got error %v", err)
-	}
-}
-
-func TestEnvironmentCredentials(t *testing.T) {
-	emptyEnvironment(t)
-	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	credentials, err := Credentials(t.Context(), "", testRegion)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := mustToken(t, &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: credentials}, "u")
-	if !regexp.MustCompile(`X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F\d{8}%2Feu-west-1%2Frds-db%2Faws4_request`).MatchString(token) {
-		t.Error("token is not of these credentials")
-	}
-}
-
-func TestUnknownProfile(t *testing.T) {
-	emptyEnvironment(t)
-	if _, err := Credentials(t.Context(), "nobody", testRegion); err == nil || !strings.Contains(err.Error(), "nobody") {
-		t.Errorf("got error %v", err)
-	}
-}
-
-func emptyEnvironment(t *testing.T) {
-	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
-		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {
-		t.Setenv(name, "")
-	}
-	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	t.Setenv("AWS_CONFIG_FILE", "/does/not/exist")
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/does/not/exist")
 }
