@@ -94,8 +94,7 @@ func (s *session) forget() {
 
 // cancel passes a cancel request on to the very server that has its session,
 // and returns when that server has closed its end: what the client sends next
-// is not hit by it. A request never gets an answer, so that a guess teaches
-// nothing.
+// is not hit by it. A request never gets an answer.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
 func (s *session) cancel(packet firstPacket) {
 	p := s.proxy
@@ -126,6 +125,9 @@ func (s *session) cancel(packet firstPacket) {
 		return
 	}
 	// The server's way of saying that it is done is to close.
-	_, _ = io.Copy(io.Discard, server)
+	if _, err := io.Copy(io.Discard, server); timedOut(err) {
+		s.log.Warn("cancel request sent, but the server has not closed since", zap.String("server", target.address), zap.Duration("waited", cancelWait))
+		return
+	}
 	s.log.Debug("cancel request delivered", zap.String("server", target.address))
 }

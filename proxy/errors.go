@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -27,26 +26,28 @@ const (
 	cannotConnectNow     = "57P03" // cannot_connect_now
 )
 
-// Error is a failure that ends a connection before its session. The client is
+// fatalError is a failure that ends a connection before its session. The client is
 // told as a FATAL error; the texts are for people, in one line and lower case.
-type Error struct {
+type fatalError struct {
 	Code    string // SQLSTATE
 	Message string // what failed; the client sees it behind "iamproxy: "
 	Hint    string // what to do about it; may be empty
 	Err     error  // why, if there is an error underneath
 }
 
-func (e *Error) Error() string {
+func (e *fatalError) Error() string {
 	if e.Err == nil {
 		return e.Message
 	}
 	return e.Message + ": " + e.Err.Error()
 }
 
-func (e *Error) Unwrap() error { return e.Err }
+func (e *fatalError) Unwrap() error { return e.Err }
 
-// message is what is sent to the client.
-func (e *Error) message() []byte {
+var errShuttingDown = &fatalError{Code: cannotConnectNow, Message: "shutting down", Hint: "connect again in a moment"}
+
+// response is what is sent to the client.
+func (e *fatalError) response() []byte {
 	return encode(&pgproto3.ErrorResponse{
 		Severity:            "FATAL",
 		SeverityUnlocalized: "FATAL",
@@ -64,43 +65,63 @@ func oneLine(text string) string {
 	}), " ")
 }
 
+func (p *Proxy) noStartupInTime() *fatalError {
+	return &fatalError{
+		Code:    connectionFailure,
+		Message: "no complete startup packet within " + p.connectTimeout().String(),
+		Hint:    "--connect-timeout is how long to wait",
+	}
+}
+
+// errClientLeft ends a login whose client cannot be told anything any more.
+var errClientLeft = errors.New("the client left during login")
+
 // failure is err as the client is told of it. Errors of the steps of a login
-// are *Errors already; what else ends a login is the time, or a broken
-// connection.
-func (p *Proxy) failure(err error) *Error {
-	var known *Error
+// are *fatalErrors already; what else ends a login is a shutdown, the time, or
+// a broken connection.
+func (p *Proxy) failure(err error) *fatalError {
+	var known *fatalError
 	switch {
+	case p.ctx.Err() != nil:
+		return errShuttingDown
 	case errors.As(err, &known):
 		return known
 	case timedOut(err):
-		return &Error{
+		return &fatalError{
 			Code:    connectionFailure,
-			Message: fmt.Sprintf("no answer from %s within %s", p.target(), p.connectTimeout().Round(time.Millisecond)),
+			Message: "no answer from " + p.target() + " in time",
 			Hint:    "check that security groups and routes let this host reach the database; --connect-timeout is how long to wait",
 			Err:     err,
 		}
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Code: connectionFailure, Message: p.target() + " closed the connection during login", Hint: "the database's log may say why"}
+		return &fatalError{Code: connectionFailure, Message: p.target() + " closed the connection during login", Hint: p.brokenHint()}
 	default:
-		return &Error{Code: connectionFailure, Message: "the connection to " + p.target() + " broke during login", Err: err}
+		return &fatalError{Code: connectionFailure, Message: "the connection to " + p.target() + " broke during login", Hint: p.brokenHint(), Err: err}
 	}
+}
+
+func (p *Proxy) brokenHint() string {
+	if p.Via != "" {
+		return "check that what listens at " + p.Via + " leads to the database"
+	}
+	return "the database's log may say why"
 }
 
 // dialError tells why the server cannot be reached.
 func (p *Proxy) dialError(err error) error {
 	var dns *net.DNSError
 	switch {
-	case timedOut(err):
-		return err
 	case errors.As(err, &dns):
-		return &Error{
+		return &fatalError{
 			Code:    cannotConnect,
 			Message: "cannot resolve " + p.target(),
 			Hint:    "check the name, and that this host uses the DNS of the database's network",
 			Err:     err,
 		}
+	case timedOut(err):
+		return err
 	default:
-		return &Error{
+		return &fatalError{
 			Code:    cannotConnect,
 			Message: "cannot reach " + p.target(),
 			Hint:    "check that the database runs, and that security groups and routes let this host reach it",
@@ -115,7 +136,7 @@ func (p *Proxy) handshakeError(err error) error {
 	if timedOut(err) {
 		return err
 	}
-	failed := &Error{
+	failed := &fatalError{
 		Code:    cannotConnect,
 		Message: "no TLS with " + p.target(),
 		Hint:    "check that this is the database's port",
@@ -146,7 +167,11 @@ func (p *Proxy) handshakeError(err error) error {
 
 // tokenError tells why there is no token for user.
 func tokenError(user string, err error) error {
-	failed := &Error{Code: invalidAuthorization, Message: "no token for " + user, Err: err}
+	failed := &fatalError{Code: invalidAuthorization, Message: "no token for " + user, Err: err}
+	if timedOut(err) {
+		failed.Code = connectionFailure
+		failed.Hint = "whoever gives out the AWS credentials does not answer; check that this host reaches them"
+	}
 	var adviser interface{ Advice() string }
 	if errors.As(err, &adviser) {
 		failed.Hint = adviser.Advice()

@@ -3,9 +3,7 @@ package proxy
 import (
 	"bufio"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -55,7 +53,7 @@ func (s *session) authenticate(server *upstream, wish startup, token string) err
 // the token, which is of use to nobody but an eavesdropper.
 func (s *session) answer(server *upstream, m message, token string, tokenSent bool) (done bool, err error) {
 	if len(m.body()) < 4 {
-		return false, &Error{Code: protocolViolation, Message: "the server sent an authentication request that cannot be read"}
+		return false, &fatalError{Code: protocolViolation, Message: "the server sent an authentication request that cannot be read"}
 	}
 	switch method := binary.BigEndian.Uint32(m.body()); {
 	case method == pgproto3.AuthTypeOk:
@@ -64,9 +62,9 @@ func (s *session) answer(server *upstream, m message, token string, tokenSent bo
 		_, err := server.Write(encode(&pgproto3.PasswordMessage{Password: token}))
 		return false, err
 	case method == pgproto3.AuthTypeCleartextPassword:
-		return false, &Error{Code: protocolViolation, Message: "the server asked for the password twice"}
+		return false, &fatalError{Code: protocolViolation, Message: "the server asked for the password twice"}
 	default:
-		return false, &Error{
+		return false, &fatalError{
 			Code:    invalidAuthorization,
 			Message: fmt.Sprintf("the server asks %s for %s, not for a token", s.user, methodName(method)),
 			Hint:    s.proxy.Tokens.NotAskedHint(s.user),
@@ -89,8 +87,8 @@ func methodName(method uint32) string {
 
 // hold keeps a message until it is known that the client is to have it.
 func (s *session) hold(m message) error {
-	if len(s.held)+len(m.raw) > maxLoginMessage {
-		return &Error{Code: protocolViolation, Message: "the server sends too much before it asks for a password"}
+	if len(s.held)+len(m.raw) > maxLogin {
+		return &fatalError{Code: protocolViolation, Message: "the server sends too much before it asks for a password"}
 	}
 	s.held = append(s.held, m.raw...)
 	return nil
@@ -104,41 +102,27 @@ func (s *session) handOver(server *upstream) error {
 	client.Write(s.held)
 	s.held = nil
 	err := s.relayUntilReady(client, server)
-	if flushed := client.Flush(); err == nil {
-		err = flushed
+	if flushed := client.Flush(); flushed != nil {
+		return fmt.Errorf("%w: %w", errClientLeft, flushed)
 	}
 	return err
 }
 
 func (s *session) relayUntilReady(client *bufio.Writer, server *upstream) error {
 	for {
-		header, size, err := readHeader(server)
+		m, err := readMessage(server)
 		if err != nil {
 			return err
 		}
-		switch header[0] {
-		case backendKeyData, errorResponse:
-			m, err := readBody(server, header, size)
-			if err != nil {
-				return err
-			}
-			if header[0] == errorResponse {
-				return newServerError(m, false)
-			}
+		switch m.kind() {
+		case errorResponse:
+			return newServerError(m, false)
+		case backendKeyData:
 			s.remember(m.body(), server)
-			client.Write(m.raw)
-		default:
-			client.Write(header[:])
-			if _, err := io.CopyN(client, server, size); err != nil {
-				return fmt.Errorf("%w: %w", errInMessage, err)
-			}
 		}
-		if header[0] == readyForQuery {
+		client.Write(m.raw)
+		if m.kind() == readyForQuery {
 			return nil
 		}
 	}
 }
-
-// errInMessage ends a login in the middle of a message that the client has the
-// beginning of: nothing can be said to it any more.
-var errInMessage = errors.New("cut off in the middle of a message")

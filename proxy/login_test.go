@@ -2,15 +2,19 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // The newest protocol there is, and options nobody knows, go up as they came;
@@ -133,7 +137,11 @@ func TestBadClients(t *testing.T) {
 			}
 		})
 	}
-	t.Run("silent", func(t *testing.T) { dial(t, address).expectEnd() })
+	t.Run("silent", func(t *testing.T) {
+		if e := dial(t, address).fatal(); e.Code != "08006" {
+			t.Errorf("got %+v", e)
+		}
+	})
 	t.Run("leaves at once", func(t *testing.T) { dial(t, address).Close() })
 
 	bystander.send([]byte("still here"))
@@ -185,13 +193,13 @@ func TestBadServers(t *testing.T) {
 		{name: "Kerberos", script: func(p *peer) { p.startup(); p.send(&pgproto3.AuthenticationGSS{}); p.message() }, code: "28000", text: "Kerberos"},
 		{name: "password twice", script: func(p *peer) { p.startup(); p.ask(); p.ask() }, code: "08P01", text: "twice"},
 		{name: "short request", script: func(p *peer) { p.startup(); p.send([]byte("R\x00\x00\x00\x04")) }, code: "08P01", text: "cannot be read"},
-		{name: "impossible length", script: func(p *peer) { p.startup(); p.send([]byte("R\x00\x00\x00\x03")) }, code: "08P01", text: "impossible length"},
-		{name: "negative length", script: func(p *peer) { p.startup(); p.send([]byte("R\xff\xff\xff\xff")) }, code: "08P01", text: "impossible length"},
-		{name: "huge length", script: func(p *peer) { p.startup(); p.send([]byte("E\x7f\xff\xff\xff")) }, code: "08P01", text: "bytes during login"},
-		{name: "huge length after login", script: func(p *peer) { p.startup(); p.ask(); p.send(okay, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", text: "bytes during login"},
+		{name: "impossible length", script: func(p *peer) { p.startup(); p.send([]byte("R\x00\x00\x00\x03")) }, code: "08P01", text: "length 3 during login"},
+		{name: "negative length", script: func(p *peer) { p.startup(); p.send([]byte("R\xff\xff\xff\xff")) }, code: "08P01", text: "length -1 during login"},
+		{name: "huge length", script: func(p *peer) { p.startup(); p.send([]byte("E\x7f\xff\xff\xff")) }, code: "08P01", text: "length 2147483647 during login"},
+		{name: "huge length after login", script: func(p *peer) { p.startup(); p.ask(); p.send(okay, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", text: "length 2147483647 during login"},
 		{name: "endless notices", script: func(p *peer) {
 			p.startup()
-			for range 100 {
+			for range 2000 {
 				p.send(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)})
 			}
 		}, code: "08P01", text: "too much"},
@@ -335,6 +343,90 @@ func TestRefusedToken(t *testing.T) {
 	}
 }
 
+// Where there is no other token, or no way to try it, the refusal is what the
+// client hears, and the server is not asked twice for nothing.
+func TestRefusedTokenWithoutAnother(t *testing.T) {
+	for name, change := range map[string]func(*Proxy){
+		"same token": func(p *Proxy) { p.Tokens = &tokens{same: true} },
+		"server gone": func(p *Proxy) {
+			var dials atomic.Int32
+			p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if dials.Add(1) > 1 {
+					return nil, errors.New("gone")
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logins := make(chan bool, 10)
+			ca, s := good(t, func(p *peer) {
+				logins <- true
+				p.startup()
+				p.ask()
+				p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+			})
+			_, address := start(t, ca, s, change)
+			client := dial(t, address)
+			client.send(ordinaryStartup)
+			if e := client.fatal(); e.Code != "28000" || e.Message != "PAM authentication failed" || e.Hint != "refused hint for alice" {
+				t.Errorf("got %+v", e)
+			}
+			if len(logins) != 1 {
+				t.Errorf("%d logins", len(logins))
+			}
+		})
+	}
+}
+
+// A client that leaves during its login is nobody's failure.
+func TestClientLeavesDuringLogin(t *testing.T) {
+	left := make(chan struct{})
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.ask()
+		<-left
+		p.send(okay, &pgproto3.ParameterStatus{Name: "x", Value: strings.Repeat("x", 100_000)}, ready)
+		p.echo()
+	})
+	var logs *observer.ObservedLogs
+	_, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	client.raw.(*net.TCPConn).SetLinger(0)
+	client.Close()
+	close(left)
+	until(t, "the log", func() bool { return logs.FilterMessage("login given up").Len() == 1 })
+	if warnings := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); warnings.Len() > 0 {
+		t.Errorf("warned: %v", warnings.All())
+	}
+}
+
+func TestShutdownDuringLogin(t *testing.T) {
+	asked := make(chan struct{})
+	ca, s := good(t, func(p *peer) { p.startup(); close(asked); p.message() })
+	p, address := start(t, ca, s, nil)
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	<-asked
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.Shutdown(now)
+	if e := client.fatal(); e.Code != "57P03" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+func TestStartupTooLongWithOverride(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn() })
+	_, address := start(t, ca, s, func(p *Proxy) { p.Database = strings.Repeat("d", 100) })
+	client := dial(t, address)
+	client.send(startupPacket(3<<16, "user", "alice", "options", strings.Repeat("x", 9900)))
+	if e := client.fatal(); e.Code != "08P01" || !strings.Contains(e.Message, "too long") {
+		t.Errorf("got %+v", e)
+	}
+}
+
 // Refusals that are not about the token come down as they are, at once.
 func TestOtherRefusals(t *testing.T) {
 	for _, test := range []struct {
@@ -363,14 +455,16 @@ func TestOtherRefusals(t *testing.T) {
 	}
 }
 
-// Nothing is said into the middle of a message.
+// Half a message is not passed on: the client can still be told.
 func TestServerEndsInTheMiddleOfAMessage(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, []byte("S\x00\x00\x00\xffserver_ver")) })
 	_, address := start(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(encode(okay), []byte("S\x00\x00\x00\xffserver_ver")))
-	client.expectEnd()
+	client.expect(encode(okay))
+	if e := client.fatal(); e.Code != "08006" || !strings.Contains(e.Message, "closed the connection during login") {
+		t.Errorf("got %+v", e)
+	}
 }
 
 // RDS Proxy gives no key to cancel with; none is made up.

@@ -10,9 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// maxLoginMessage is the most bytes a message may have that has to be held or
-// read whole before a session starts. libpq's own limit is 30,000.
-const maxLoginMessage = 64 << 10
+// maxLogin is the most bytes that the server may say in one message, or before
+// it takes the token, until the session starts. libpq's own limit for most of
+// what comes then is 30,000.
+const maxLogin = 1 << 20
 
 // message is one of the server's messages as it came: type, length, body.
 type message struct{ raw []byte }
@@ -20,42 +21,23 @@ type message struct{ raw []byte }
 func (m message) kind() byte   { return m.raw[0] }
 func (m message) body() []byte { return m.raw[5:] }
 
-// readHeader reads a message's type and length and not a byte of its body, of
-// which it returns the size. pgproto3's readers would read ahead, and what they
-// hold would be lost when the streams are spliced.
-func readHeader(r io.Reader) (header [5]byte, size int64, err error) {
-	if _, err := io.ReadFull(r, header[:]); err != nil {
-		return header, 0, err
-	}
-	length := int64(int32(binary.BigEndian.Uint32(header[1:])))
-	if length < 4 {
-		return header, 0, &Error{
-			Code:    protocolViolation,
-			Message: fmt.Sprintf("the server sent a message of type %q with the impossible length %d", header[0], length),
-		}
-	}
-	return header, length - 4, nil
-}
-
-// readMessage reads one whole message.
+// readMessage reads one whole message and not a byte more. pgproto3's readers
+// would read ahead, and what they hold would be lost when the streams are
+// spliced.
 func readMessage(r io.Reader) (message, error) {
-	header, size, err := readHeader(r)
-	if err != nil {
+	var header [5]byte
+	if _, err := io.ReadFull(r, header[:]); err != nil {
 		return message{}, err
 	}
-	return readBody(r, header, size)
-}
-
-// readBody reads what is behind a header.
-func readBody(r io.Reader, header [5]byte, size int64) (message, error) {
-	if size > maxLoginMessage {
-		return message{}, &Error{
+	length := int32(binary.BigEndian.Uint32(header[1:])) // counts itself, not the type
+	if length < 4 || length > maxLogin {
+		return message{}, &fatalError{
 			Code:    protocolViolation,
-			Message: fmt.Sprintf("the server sent a message of type %q with %d bytes during login", header[0], size),
+			Message: fmt.Sprintf("the server sent a message of type %q with the length %d during login", header[0], length),
 		}
 	}
-	raw := append(make([]byte, 0, len(header)+int(size)), header[:]...)
-	raw = raw[:cap(raw)]
+	raw := make([]byte, 1+length)
+	copy(raw, header[:])
 	_, err := io.ReadFull(r, raw[len(header):])
 	return message{raw}, err
 }
@@ -72,7 +54,7 @@ type serverError struct {
 func newServerError(raw message, tokenSent bool) error {
 	e := &serverError{raw: raw, tokenSent: tokenSent}
 	if err := e.said.Decode(raw.body()); err != nil {
-		return &Error{Code: protocolViolation, Message: "the server sent an error that cannot be read", Err: err}
+		return &fatalError{Code: protocolViolation, Message: "the server sent an error that cannot be read", Err: err}
 	}
 	return e
 }

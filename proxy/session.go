@@ -17,10 +17,12 @@ import (
 //	serve                   accept, and what to do with what the client wants
 //	  receiveStartup        SSLRequest, GSSENCRequest, then the startup packet
 //	  cancel                or a CancelRequest instead (cancel.go)
-//	  logIn                 twice if the first token is refused
-//	    prepare             connect (upstream.go) while the token is fetched
-//	    authenticate        startup packet, token, what the server says to it (login.go)
-//	    hand over           all that the server says until it is ready (login.go)
+//	  logIn
+//	    wish                what the client asks for
+//	    attempt             once, or twice if the first token is refused
+//	      prepare           connect (upstream.go) while the token is fetched
+//	      authenticate      startup packet, token, what the server says to it (login.go)
+//	    handOver            all that the server says until it is ready (login.go)
 //	  splice                copy both ways until one side ends (splice.go)
 //	  refuse                or, if a step fails, tell the client why
 type session struct {
@@ -41,7 +43,6 @@ type session struct {
 func (p *Proxy) serve(client net.Conn) {
 	defer p.handlers.Done()
 	defer client.Close()
-	defer context.AfterFunc(p.ctx, func() { client.Close() })()
 
 	s := &session{
 		proxy:  p,
@@ -56,6 +57,9 @@ func (p *Proxy) serve(client net.Conn) {
 	switch {
 	case errors.Is(err, errNoStartup):
 		s.log.Debug("connection that asked for nothing", zap.Error(err))
+		if timedOut(err) {
+			s.tell(p.noStartupInTime().response())
+		}
 		return
 	case err == nil && packet.code == cancelRequestCode:
 		s.cancel(packet)
@@ -65,7 +69,7 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	if !p.admit(s) {
-		s.refuse(&Error{Code: cannotConnectNow, Message: "shutting down", Hint: "connect again in a moment"})
+		s.refuse(errShuttingDown)
 		return
 	}
 	defer p.leave(s)
@@ -82,19 +86,20 @@ func (p *Proxy) serve(client net.Conn) {
 // receiveStartup answers requests for encryption with "no", each at most once,
 // and returns the first packet that is something else.
 func (s *session) receiveStartup() (firstPacket, error) {
+	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 	s.client.SetDeadline(time.Now().Add(s.proxy.connectTimeout()))
 	seen := make(map[uint32]bool)
 	for {
 		packet, err := readFirstPacket(s.client)
 		switch {
 		case timedOut(err) && !errors.Is(err, errNoStartup):
-			return packet, &Error{Code: connectionFailure, Message: "no complete startup packet within " + s.proxy.connectTimeout().String()}
+			return packet, s.proxy.noStartupInTime()
 		case err != nil:
 			return packet, err
 		case packet.code != sslRequestCode && packet.code != gssRequestCode:
 			return packet, nil
 		case seen[packet.code]:
-			return packet, &Error{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
+			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
 		}
 		seen[packet.code] = true
 		if _, err := s.client.Write([]byte{'N'}); err != nil {
@@ -115,11 +120,14 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 	deadline, _ := ctx.Deadline()
 	s.client.SetDeadline(deadline)
 
-	server, err := s.attempt(ctx, wish)
+	server, token, err := s.attempt(ctx, wish)
 	var refusal *serverError
-	if errors.As(err, &refusal) && refusal.refusedToken() {
-		s.log.Debug("token refused; trying once more with a new one", zap.Error(err))
-		server, err = s.attempt(ctx, wish)
+	if errors.As(err, &refusal) && refusal.refusedToken() && s.hasOther(ctx, token) {
+		s.log.Debug("token refused; trying once more with another", zap.Error(err))
+		// If this fails for another reason, the refusal is still what matters.
+		if server, _, err = s.attempt(ctx, wish); err != nil && !errors.As(err, &refusal) {
+			err = refusal
+		}
 	}
 	if err != nil {
 		return nil, err
@@ -138,7 +146,7 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 // that we do not know included: the server decides about them.
 func (s *session) wish(packet firstPacket) (startup, error) {
 	if packet.majorVersion() != 3 {
-		return startup{}, &Error{
+		return startup{}, &fatalError{
 			Code:    featureNotSupported,
 			Message: fmt.Sprintf("unsupported frontend protocol %d.%d: version 3 is supported", packet.majorVersion(), packet.minorVersion()),
 		}
@@ -154,30 +162,43 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 		wish.set("database", s.proxy.Database)
 	}
 	s.user, s.database = wish.get("user"), wish.get("database")
-	if s.user == "" {
-		return startup{}, &Error{Code: invalidAuthorization, Message: "no PostgreSQL user name specified in startup packet"}
+	switch {
+	case s.user == "":
+		return startup{}, &fatalError{
+			Code:    invalidAuthorization,
+			Message: "no PostgreSQL user name specified in startup packet",
+			Hint:    "name the user in the client's connection string, or with --user",
+		}
+	case len(wish.encode()) > maxStartupPacket:
+		return startup{}, &fatalError{Code: protocolViolation, Message: "the startup packet is too long with --user and --database"}
 	}
 	s.log = s.log.With(zap.String("user", s.user), zap.String("database", s.database))
 	return wish, nil
 }
 
-// attempt connects and logs in once. A token that is refused is not used again.
-func (s *session) attempt(ctx context.Context, wish startup) (*upstream, error) {
+// attempt connects and logs in once, with the token that it returns.
+func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string, error) {
 	server, token, err := s.prepare(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	err = s.authenticate(server, wish, token)
-	if err == nil {
-		return server, nil
+	if err := s.authenticate(server, wish, token); err != nil {
+		server.Close()
+		var refusal *serverError
+		if errors.As(err, &refusal) && refusal.refusedToken() {
+			s.proxy.Tokens.Refuse(s.user, token)
+			refusal.hint = s.proxy.Tokens.RefusedHint(s.user)
+		}
+		return nil, token, err
 	}
-	server.Close()
-	var refusal *serverError
-	if errors.As(err, &refusal) && refusal.refusedToken() {
-		s.proxy.Tokens.Refuse(s.user, token)
-		refusal.hint = s.proxy.Tokens.RefusedHint(s.user)
-	}
-	return nil, err
+	return server, token, nil
+}
+
+// hasOther reports whether there is a token to try after one was refused. One
+// that is signed again within a second is the same.
+func (s *session) hasOther(ctx context.Context, refused string) bool {
+	token, err := s.fetchToken(ctx)
+	return err == nil && token != refused
 }
 
 // prepare connects to the server while the token is fetched. If one of them
@@ -211,21 +232,26 @@ func (s *session) fetchToken(ctx context.Context) (string, error) {
 
 // refuse tells the client and the log why there will be no session.
 func (s *session) refuse(err error) {
-	if errors.Is(err, errInMessage) {
-		s.log.Warn("login cut off", zap.Error(err))
-		return
-	}
 	var response []byte
 	var server *serverError
-	if errors.As(err, &server) {
+	switch {
+	case errors.Is(err, errClientLeft):
+		s.log.Info("login given up", zap.Error(err))
+		return
+	case errors.As(err, &server):
 		response = append(s.held, server.withHint()...)
 		s.log.Warn("login refused by the server",
 			zap.String("sqlstate", server.said.Code), zap.Error(err), zap.String("hint", server.hint))
-	} else {
+	default:
 		failure := s.proxy.failure(err)
-		response = failure.message()
+		response = failure.response()
 		s.log.Warn("no session", zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
 	}
+	s.tell(response)
+}
+
+// tell sends a client the last that it hears.
+func (s *session) tell(response []byte) {
 	s.client.SetWriteDeadline(time.Now().Add(lingerTime))
 	if _, err := s.client.Write(response); err == nil {
 		s.linger()

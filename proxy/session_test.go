@@ -49,6 +49,7 @@ func TestSpliceBothWays(t *testing.T) {
 // its way is delivered first, and the log says once who it was.
 func TestSessionEnds(t *testing.T) {
 	last := bytes.Repeat([]byte("last words "), 100_000)
+	goodbye := encode(&pgproto3.Terminate{})
 	fatal := encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01", Message: "terminating connection due to administrator command"})
 	for _, test := range []struct {
 		name   string
@@ -58,8 +59,18 @@ func TestSessionEnds(t *testing.T) {
 	}{
 		{"client closes", func(p *peer) { p.expect(last); p.expectEnd() },
 			func(p *peer) { p.send(last); p.Close() }, "client"},
-		{"client terminates and the server is faster", func(p *peer) { p.expect(terminate[:]) },
-			func(p *peer) { p.send(terminate[:]); p.expectEnd() }, "client"},
+		{"client terminates and the server is faster", func(p *peer) { p.expect(goodbye) },
+			func(p *peer) { p.send(goodbye); p.expectEnd() }, "client"},
+		{"client terminates upon a FATAL", func(p *peer) { p.send(fatal); p.expect(goodbye) },
+			func(p *peer) { p.expect(fatal); p.send(goodbye); p.expectEnd() }, "server"},
+		{"client terminates behind an answer, in pieces", func(p *peer) { p.send(last, encode(ready)); p.expect(goodbye) },
+			func(p *peer) {
+				p.expect(last)
+				p.expect(encode(ready))
+				p.send(goodbye[:2])
+				p.send(goodbye[2:])
+				p.expectEnd()
+			}, "client"},
 		{"client half-closes and reads on", func(p *peer) { p.expect(last); p.expectEnd(); p.send(last) },
 			func(p *peer) { p.send(last); closeWrite(p.raw); p.expect(last); p.expectEnd() }, "client"},
 		{"client resets", func(p *peer) {

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -20,16 +21,21 @@ const (
 
 var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 
-// terminate is a client's last message, if it takes its leave.
+// tookLeave reports whether the session ended with the client's Terminate, after
+// the server had said that it was ready and nothing else. A server that is told
+// so may well be the first to close.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-TERMINATION
-var terminate = [5]byte{'X', 0, 0, 0, 4}
+func tookLeave(up, down flow) bool {
+	idle := down.bytes == 0 || string(down.last[:5]) == "Z\x00\x00\x00\x05"
+	return idle && string(up.last[1:]) == "X\x00\x00\x00\x04"
+}
 
 // flow is one direction of a session: how much went that way, and how it ended.
 type flow struct {
 	bytes    int64
-	last     [5]byte // the last bytes, if they came together
-	readErr  error // of the side it comes from; nil or io.EOF if that side ended it
-	writeErr error // of the side it goes to
+	last     [6]byte // the last bytes, if they came together
+	readErr  error   // of the side it comes from; nil or io.EOF if that side ended it
+	writeErr error   // of the side it goes to
 }
 
 // splice copies both ways until one side ends, delivers what is in flight, and
@@ -38,6 +44,7 @@ func (s *session) splice(server *upstream) {
 	s.log.Info("session opened",
 		zap.Stringer("server", server.RemoteAddr()),
 		zap.Duration("login", time.Since(s.began)))
+	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 	s.proxy.opened(s, server)
 
 	up := make(chan flow, 1)
@@ -49,9 +56,8 @@ func (s *session) splice(server *upstream) {
 	switch {
 	case s.proxy.ctx.Err() != nil:
 		first.side = "proxy"
-	case sent.last == terminate && first.err == nil:
-		// A server that is told so may well be the first to close.
-		first.side = "client"
+	case tookLeave(sent, down):
+		first.side, first.err = "client", nil
 	}
 	s.log.Info("session ended",
 		zap.String("by", first.side),
@@ -112,9 +118,9 @@ func pump(dst io.Writer, src io.Reader) (f flow) {
 				return f
 			}
 			f.bytes += int64(n)
-			if n >= len(f.last) {
-				copy(f.last[:], buffer[n-len(f.last):n])
-			}
+			tail := buffer[max(0, n-len(f.last)):n]
+			copy(f.last[:], f.last[len(tail):])
+			copy(f.last[len(f.last)-len(tail):], tail)
 		}
 		if err != nil {
 			f.readErr = err

@@ -19,8 +19,9 @@ const (
 	sslRequestCode    = 80877103
 	gssRequestCode    = 80877104
 
-	// maxStartupPacket is the most bytes a first packet may have
-	// (MAX_STARTUP_PACKET_LENGTH in the server's libpq/pqcomm.h).
+	// maxStartupPacket is the most bytes a first packet may have. It is the
+	// server's limit (MAX_STARTUP_PACKET_LENGTH in its libpq/pqcomm.h), but for
+	// the length word, which the server does not count.
 	maxStartupPacket = 10000
 )
 
@@ -38,7 +39,7 @@ func (p firstPacket) minorVersion() uint32 { return p.code & 0xffff }
 var errNoStartup = errors.New("no startup packet")
 
 // readFirstPacket reads one packet and not a byte more. It checks the length
-// before it makes room. The error is errNoStartup, an *Error, or that of a
+// before it makes room. The error is errNoStartup, a *fatalError, or that of a
 // deadline in the middle of the packet.
 func readFirstPacket(r io.Reader) (firstPacket, error) {
 	var head [4]byte
@@ -58,18 +59,18 @@ func readFirstPacket(r io.Reader) (firstPacket, error) {
 	return firstPacket{code: binary.BigEndian.Uint32(body), payload: body[4:]}, nil
 }
 
-func notAPacket(head [4]byte) *Error {
+func notAPacket(head [4]byte) *fatalError {
 	switch {
 	case head[0] == 0x16 && head[1] == 3: // a TLS record with a ClientHello
-		return &Error{
+		return &fatalError{
 			Code:    protocolViolation,
 			Message: "the client started TLS without asking for it",
 			Hint:    "use sslnegotiation=postgres with sslmode=disable or prefer",
 		}
 	case string(head[:]) == "GET " || string(head[:]) == "POST":
-		return &Error{Code: protocolViolation, Message: "the client speaks HTTP; this port speaks PostgreSQL's protocol"}
+		return &fatalError{Code: protocolViolation, Message: "the client speaks HTTP; this port speaks PostgreSQL's protocol"}
 	default:
-		return &Error{
+		return &fatalError{
 			Code:    protocolViolation,
 			Message: fmt.Sprintf("invalid length of startup packet: %d bytes, not 8 to %d", binary.BigEndian.Uint32(head[:]), maxStartupPacket),
 		}
@@ -81,7 +82,7 @@ func notAPacket(head [4]byte) *Error {
 func cutShort(err error) error {
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
-		return &Error{Code: protocolViolation, Message: "incomplete startup packet"}
+		return &fatalError{Code: protocolViolation, Message: "incomplete startup packet"}
 	case timedOut(err):
 		return err
 	default:
@@ -122,7 +123,7 @@ func parseStartup(packet firstPacket) (startup, error) {
 	}
 }
 
-var badLayout = &Error{Code: protocolViolation, Message: "invalid startup packet layout: expected terminator as last byte"}
+var badLayout = &fatalError{Code: protocolViolation, Message: "invalid startup packet layout: expected terminator as last byte"}
 
 func cutString(b []byte) (s string, behind []byte, ok bool) {
 	head, behind, ok := bytes.Cut(b, []byte{0})

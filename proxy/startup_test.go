@@ -60,7 +60,7 @@ func FuzzFirstPacket(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		packet, err := readFirstPacket(bytes.NewReader(data))
 		if err != nil {
-			var failed *Error
+			var failed *fatalError
 			if !errors.As(err, &failed) && !errors.Is(err, errNoStartup) {
 				t.Fatalf("unclear error %v", err)
 			}

@@ -15,7 +15,7 @@ import (
 type upstream struct {
 	*tls.Conn
 	tcp    net.Conn
-	forget func() bool // takes back what happens to it at a shutdown
+	detach func() bool // takes back what happens to it at a shutdown
 }
 
 // connect dials the address and starts TLS. Everything it does is bounded by
@@ -25,13 +25,14 @@ func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) 
 	if err != nil {
 		return nil, p.dialError(err)
 	}
+	adjustUserTimeout(tcp) // not before: it would cut the dial short
 	conn, err := p.startTLS(ctx, tcp)
 	if err != nil {
 		tcp.Close()
 		return nil, err
 	}
 	server := &upstream{Conn: conn, tcp: tcp}
-	server.forget = context.AfterFunc(p.ctx, func() { conn.Close() })
+	server.detach = context.AfterFunc(p.ctx, func() { conn.Close() })
 	return server, nil
 }
 
@@ -39,16 +40,8 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	if p.Dial != nil {
 		return p.Dial(ctx, "tcp", address)
 	}
-	dialer := net.Dialer{KeepAliveConfig: keepAlive, Control: setUserTimeout}
+	dialer := net.Dialer{KeepAliveConfig: keepAlive}
 	return dialer.DialContext(ctx, "tcp", address)
-}
-
-// keepAlive notices a server that vanished from an idle session after 25 s.
-var keepAlive = net.KeepAliveConfig{
-	Enable:   true,
-	Idle:     10 * time.Second,
-	Interval: 5 * time.Second,
-	Count:    3,
 }
 
 // startTLS asks for TLS in PostgreSQL's way, and goes on only inside it.
@@ -84,19 +77,19 @@ func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
 	case 'S':
 		return nil
 	case 'N':
-		return &Error{
+		return &fatalError{
 			Code:    cannotConnect,
 			Message: p.target() + " does not offer TLS",
 			Hint:    "a token is never sent without it; check that this is the database's port, and that nothing in between speaks for it",
 		}
 	case 'E':
-		return &Error{
+		return &fatalError{
 			Code:    cannotConnect,
 			Message: p.target() + " answered the request for TLS with an error",
 			Hint:    "the database's log has its text; it is not shown since nobody vouches for it",
 		}
 	default:
-		return &Error{
+		return &fatalError{
 			Code:    cannotConnect,
 			Message: fmt.Sprintf("%s answered the request for TLS with %q", p.target(), answer[0]),
 			Hint:    "check that this is a PostgreSQL server's port",
@@ -106,7 +99,7 @@ func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
 
 // Close tells the server that no more comes, and closes.
 func (u *upstream) Close() error {
-	u.forget()
+	u.detach()
 	return u.Conn.Close()
 }
 

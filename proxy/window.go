@@ -1,20 +1,35 @@
 package proxy
 
-import "time"
+import (
+	"net"
+	"time"
+)
 
 const (
-	// userTimeout is how long bytes may go unacknowledged until the server has
-	// vanished.
+	// userTimeout is how long the server may leave bytes or keep-alives
+	// unanswered until it has vanished.
 	userTimeout = 20 * time.Second
 	// windowEvery must be well within userTimeout.
 	windowEvery = 5 * time.Second
 )
 
+// keepAlive notices a server that vanished from an idle session, after 20 s on
+// Linux, where the user timeout decides, and 25 s elsewhere.
+var keepAlive = net.KeepAliveConfig{
+	Enable:   true,
+	Idle:     10 * time.Second,
+	Interval: 5 * time.Second,
+	Count:    3,
+}
+
 // watchWindows keeps the user timeout (tcp(7)) from ending sessions with a
 // server that is alive and only does not read for a while, as one that waits for
 // a lock in the middle of a COPY: Linux counts the time in which the server's
 // window is closed, answered probes or not (tcp_probe_timer in its
-// net/ipv4/tcp_timer.c). For that time the timeout is lifted.
+// net/ipv4/tcp_timer.c). While the probes are answered, the timeout is lifted.
+//
+// The price: a server that vanishes after it has not read for long is noticed
+// only by the probes, which Linux sends ever more rarely, up to 2 minutes apart.
 func (p *Proxy) watchWindows() {
 	defer p.handlers.Done()
 	ticker := time.NewTicker(windowEvery)

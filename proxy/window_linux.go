@@ -7,20 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setUserTimeout is a net.Dialer's Control.
-func setUserTimeout(_, _ string, conn syscall.RawConn) error {
-	var failed error
-	err := conn.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(userTimeout.Milliseconds()))
-	})
-	if err != nil {
-		return err
-	}
-	return failed
-}
-
-// adjustUserTimeout lifts the timeout while there are bytes to send and none of
-// them on their way, which is when the other side's window is closed.
+// adjustUserTimeout sets the user timeout of a connection, or lifts it while the
+// other side is alive with its window closed: there are bytes to send, none of
+// them on their way, and no more than the last probe is without an answer.
 func adjustUserTimeout(conn net.Conn) {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -36,7 +25,7 @@ func adjustUserTimeout(conn net.Conn) {
 			return
 		}
 		timeout := int(userTimeout.Milliseconds())
-		if info.Notsent_bytes > 0 && info.Unacked == 0 {
+		if info.Notsent_bytes > 0 && info.Unacked == 0 && info.Probes <= 1 {
 			timeout = 0
 		}
 		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, timeout)

@@ -2,13 +2,8 @@
 
 package proxy
 
-import (
-	"net"
-	"syscall"
-)
+import "net"
 
-// setUserTimeout does nothing where there is no such timeout: keep-alives alone
-// tell that a server has vanished.
-func setUserTimeout(_, _ string, _ syscall.RawConn) error { return nil }
-
+// adjustUserTimeout does nothing where there is no such timeout: keep-alives
+// alone tell that a server has vanished.
 func adjustUserTimeout(net.Conn) {}
