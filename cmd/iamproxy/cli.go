@@ -29,9 +29,8 @@ type commands struct {
 	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
 }
 
-// login is what says who logs in, and where, for all of a command's endpoints.
-type login struct {
-	User    string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
+// signing is whose credentials sign, and for where.
+type signing struct {
 	Region  string `help:"AWS region of the database. Default: read from the endpoint's name." placeholder:"REGION"`
 	Profile string `help:"AWS profile whose credentials sign. Default: the SDK's own chain." placeholder:"NAME"`
 }
@@ -39,19 +38,21 @@ type login struct {
 type runCommand struct {
 	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases; the first is served at --listen, each further one at the next port."`
 
-	login
+	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
+	signing
 	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
 	Listen         string        `help:"Loopback address to listen on. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
 	CAFile         string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
 	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
-	LogLevel       string        `help:"debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
-	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:""`
+	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
+	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 }
 
 type tokenCommand struct {
 	Endpoint string `arg:"" help:"The database."`
-	login
+	User     string `help:"Database user that the token is for." placeholder:"USER"`
+	signing
 }
 
 type waitCommand struct {
@@ -73,8 +74,8 @@ func (e usageError) Unwrap() error { return e.error }
 
 // run is the program. It returns the exit code: 0 done, 1 failed, 2 the command
 // line or the configuration is wrong.
-func run(ctx context.Context, args, environment []string, stdout, stderr io.Writer) int {
-	err := execute(ctx, args, environment, streams{stdout, stderr})
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := execute(ctx, args, streams{stdout, stderr})
 	if err == nil {
 		return 0
 	}
@@ -86,7 +87,7 @@ func run(ctx context.Context, args, environment []string, stdout, stderr io.Writ
 	return 1
 }
 
-func execute(ctx context.Context, args, environment []string, std streams) (err error) {
+func execute(ctx context.Context, args []string, std streams) (err error) {
 	parser, err := newParser(&commands{}, std, kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		return err
@@ -98,12 +99,16 @@ func execute(ctx context.Context, args, environment []string, std streams) (err 
 			}
 		}
 	}()
-	if err := checkEnvironment(parser, environment); err != nil {
-		return err
-	}
+	unknown := tidyEnvironment(parser)
 	command, err := parser.Parse(args)
-	if err != nil {
+	switch {
+	case err != nil && strings.HasPrefix(err.Error(), "unexpected argument "):
+		return usagef("%w; endpoints stand in a row, before or behind the flags", err)
+	case err != nil:
 		return usageError{err}
+	}
+	if unknown != "" {
+		return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", unknown)
 	}
 	return command.Run()
 }
@@ -138,14 +143,10 @@ func printHelp(options kong.HelpOptions, shown *kong.Context) error {
 // helpShown unwinds kong, which has no other way to stop behind --help.
 type helpShown struct{}
 
-// kubernetesLinks are variables that Kubernetes sets in every pod beside a
-// service called iamproxy or iamproxy-something.
-// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-var kubernetesLinks = regexp.MustCompile(`^IAMPROXY_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
-
-// checkEnvironment refuses variables that would be ignored: a misspelt one must
-// not leave a default in force.
-func checkEnvironment(parser *kong.Kong, environment []string) error {
+// tidyEnvironment unsets our variables that are empty, as templates of
+// deployments leave them, and returns one that would be ignored: a misspelt
+// name must not leave a default in force.
+func tidyEnvironment(parser *kong.Kong) (unknown string) {
 	known := map[string]bool{}
 	_ = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
 		switch node := node.(type) {
@@ -160,14 +161,27 @@ func checkEnvironment(parser *kong.Kong, environment []string) error {
 		}
 		return next(nil)
 	})
-	for _, variable := range environment {
-		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, "IAMPROXY_") && !known[name] && !kubernetesLinks.MatchString(name) {
-			return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", name)
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		switch {
+		case !strings.HasPrefix(name, "IAMPROXY_"):
+		case known[name] && value == "":
+			os.Unsetenv(name)
+		case !known[name] && !kubernetesLink.MatchString(variable):
+			unknown = name
 		}
 	}
-	return nil
+	return unknown
 }
+
+// kubernetesLink is a variable that Kubernetes sets in every pod beside a
+// service called iamproxy or iamproxy-something.
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var kubernetesLink = regexp.MustCompile(`^IAMPROXY_([A-Z0-9_]+_)?(` +
+	`SERVICE_HOST=[0-9a-f.:]+|` +
+	`SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|` +
+	`PORT=(tcp|udp|sctp)://.*|` +
+	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)$`)
 
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -34,7 +35,17 @@ func TestWrongConfiguration(t *testing.T) {
 		{"empty key", []string{host + "?user="}, "", "user has no value"},
 		{"bad escape", []string{host + "?user=%zz"}, "", "invalid URL escape"},
 		{"no host", []string{":5432"}, "", "no host in it"},
-		{"empty endpoint", []string{host + ","}, "", "no host in it"},
+		{"only commas", []string{","}, "", "no ENDPOINT given"},
+		{"endpoints apart", []string{host, "--user=u", host}, "", "endpoints stand in a row"},
+		{"unknown command", []string{"shutdwn"}, "IAMPROXY_REGION=eu-west-1", `"shutdwn" is neither a command nor an endpoint`},
+		{"two lines", []string{"--no\nsuch"}, "", "--no such"},
+		{"odd host", []string{"*.example.com?region=eu-west-1"}, "", "not HOST or HOST:PORT"},
+		{"region", []string{host, "--region=eu west 1"}, "", `region "eu west 1"`},
+		{"region key", []string{host + "?region=nonsense"}, "", `region "nonsense"`},
+		{"via a port", []string{host, "--via=15432"}, "", `via "15432"`},
+		{"a port alone is not ours", []string{host}, "IAMPROXY_PORT=6000", "IAMPROXY_PORT"},
+		{"nor one that ends so", []string{host}, "IAMPROXY_LISTEN_PORT=6", "IAMPROXY_LISTEN_PORT"},
+		{"nor a host", []string{host}, "IAMPROXY_DATABASE_SERVICE_HOST=db.example.com", "IAMPROXY_DATABASE_SERVICE_HOST"},
 		{"url", []string{"postgres://" + host}, "", "HOST or HOST:PORT"},
 		{"port no number", []string{host + ":x"}, "", `"x" is no port`},
 		{"port 0", []string{host + ":0"}, "", `"0" is no port`},
@@ -59,15 +70,14 @@ func TestWrongConfiguration(t *testing.T) {
 		{"token without user", []string{"token", host}, "", "give --user"},
 		{"token for two", []string{"token", host, host, "--user=u"}, "", "unexpected argument"},
 		{"token for a name not of AWS", []string{"token", "db.example.com", "--user=u"}, "", "?region="},
+		{"wait no time", []string{"wait", "--timeout=-1s"}, "", "--timeout -1s"},
 		{"wait elsewhere", []string{"wait", "--listen=10.0.0.1:5432"}, "", "not a loopback address"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			environment := []string{}
 			if name, value, ok := strings.Cut(test.env, "="); ok {
 				t.Setenv(name, value)
-				environment = append(environment, test.env)
 			}
-			code, stdout, stderr := try(t.Context(), environment, test.args...)
+			code, stdout, stderr := try(t.Context(), test.args...)
 			if code != 2 || stdout != "" || !strings.Contains(stderr, test.want) ||
 				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("ended with %d, printed %q and %q, want 2 and one line with %q", code, stdout, stderr, test.want)
@@ -83,6 +93,7 @@ func TestFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	go greet(taken, "SSH-2.0-OpenSSH_9.2\r\n")
 	for _, test := range []struct {
 		name  string
 		args  []string
@@ -90,11 +101,11 @@ func TestFailures(t *testing.T) {
 	}{
 		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
 		{"no credentials", []string{"token", host, "--user=u"}, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID"}},
-		{"nobody answers", []string{"wait", "--listen=127.0.0.1:1", "--timeout=50ms"}, []string{"127.0.0.1:1", "50ms"}},
-		{"nobody speaks", []string{"wait", "--listen=" + taken.Addr().String(), "--timeout=50ms"}, []string{taken.Addr().String(), "50ms"}},
+		{"nobody answers", []string{"wait", "--listen=127.0.0.1:1", "--timeout=250ms"}, []string{"127.0.0.1:1", "250ms", "connection refused"}},
+		{"somebody else answers", []string{"wait", "--listen=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			code, stdout, stderr := try(t.Context(), nil, test.args...)
+			code, stdout, stderr := try(t.Context(), test.args...)
 			if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("ended with %d, printed %q and %q, want 1 and one line", code, stdout, stderr)
 			}
@@ -117,7 +128,7 @@ func TestHelpAndVersion(t *testing.T) {
 		{[]string{"token", "--help"}, []string{"--user"}},
 		{[]string{"version"}, []string{"iamproxy ", "go1."}},
 	} {
-		code, stdout, stderr := try(t.Context(), nil, test.args...)
+		code, stdout, stderr := try(t.Context(), test.args...)
 		if code != 0 || stderr != "" {
 			t.Errorf("%s: ended with %d, printed %q", test.args, code, stderr)
 		}
@@ -132,28 +143,53 @@ func TestHelpAndVersion(t *testing.T) {
 // Kubernetes sets such variables beside a service called iamproxy; they are not
 // ours, and no reason not to start.
 func TestKubernetesServiceVariables(t *testing.T) {
-	environment := []string{"IAMPROXY_SERVICE_HOST=10.0.0.1", "IAMPROXY_SERVICE_PORT=5432", "IAMPROXY_SERVICE_PORT_POSTGRES=5432",
+	for _, variable := range []string{"IAMPROXY_SERVICE_HOST=10.0.0.1", "IAMPROXY_SERVICE_PORT=5432", "IAMPROXY_SERVICE_PORT_POSTGRES=5432",
 		"IAMPROXY_PORT=tcp://10.0.0.1:5432", "IAMPROXY_PORT_5432_TCP=tcp://10.0.0.1:5432", "IAMPROXY_PORT_5432_TCP_ADDR=10.0.0.1",
-		"IAMPROXY_READER_SERVICE_HOST=10.0.0.2", "IAMPROXY_READER_PORT_5432_TCP_PROTO=tcp"}
-	if code, _, stderr := try(t.Context(), environment, "version"); code != 0 {
+		"IAMPROXY_READER_SERVICE_HOST=fd00::2", "IAMPROXY_READER_PORT_5432_TCP_PROTO=tcp"} {
+		name, value, _ := strings.Cut(variable, "=")
+		t.Setenv(name, value)
+	}
+	if code, _, stderr := try(t.Context(), "version"); code != 0 {
 		t.Errorf("ended with %d: %s", code, stderr)
 	}
 }
 
+// A variable that a template left empty is one that is not set.
+func TestEmptyVariables(t *testing.T) {
+	for _, name := range []string{"ENDPOINTS", "LISTEN", "USER", "DATABASE", "REGION", "PROFILE", "VIA", "CA_FILE", "CONNECT_TIMEOUT", "LOG_LEVEL", "LOG_FORMAT", "TIMEOUT"} {
+		t.Setenv("IAMPROXY_"+name, "")
+	}
+	code, _, stderr := try(t.Context())
+	if code != 2 || !strings.Contains(stderr, "no ENDPOINT given") {
+		t.Errorf("ended with %d: %s", code, stderr)
+	}
+}
+
+func TestHelpInSpiteOfAWrongVariable(t *testing.T) {
+	t.Setenv("IAMPROXY_LISEN", "x")
+	if code, stdout, _ := try(t.Context(), "--help"); code != 0 || !strings.Contains(stdout, "IAMPROXY_LISTEN") {
+		t.Errorf("ended with %d: %s", code, stdout)
+	}
+}
+
 func TestEndpoint(t *testing.T) {
+	flags := endpoint{user: "flag", database: "flagged", region: "us-west-2", via: "flag.example:1"}
 	for _, test := range []struct {
-		text string
-		want endpoint
+		text  string
+		flags endpoint
+		want  endpoint
 	}{
-		{host, endpoint{host: host, port: "5432", region: "eu-west-1", user: "flag"}},
-		{strings.ToUpper(host) + ".:6000", endpoint{host: host, port: "6000", region: "eu-west-1", user: "flag"}},
-		{host + "?user=a%26b&database=c+d&region=us-east-1&via=localhost:15432&listen=127.0.0.1:1",
+		{host, endpoint{}, endpoint{host: host, port: "5432", region: "eu-west-1"}},
+		{host, flags, endpoint{host: host, port: "5432", user: "flag", database: "flagged", region: "us-west-2", via: "flag.example:1"}},
+		{strings.ToUpper(host) + ".:06000", endpoint{}, endpoint{host: host, port: "6000", region: "eu-west-1"}},
+		{host + "?user=a%26b&database=c+d&region=us-east-1&via=localhost:15432&listen=127.0.0.1:1", flags,
 			endpoint{host: host, port: "5432", region: "us-east-1", user: "a&b", database: "c d", via: "localhost:15432", listen: "127.0.0.1:1"}},
-		{"db.example.com?region=eu-west-1&via=bastion", endpoint{host: "db.example.com", port: "5432", region: "eu-west-1", user: "flag", via: "bastion:5432"}},
+		{"db?region=eu-west-1&via=bastion", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "bastion:5432"}},
+		{"[fd00::1]:5433?region=eu-west-1&via=10.0.0.1", endpoint{}, endpoint{host: "fd00::1", port: "5433", region: "eu-west-1", via: "10.0.0.1:5432"}},
 	} {
 		e, err := parseEndpoint(test.text)
 		if err == nil {
-			e, err = e.resolve(login{User: "flag"}, "", "")
+			e, err = e.resolve(test.flags)
 		}
 		if err != nil || e != test.want {
 			t.Errorf("%s: got %+v, %v, want %+v", test.text, e, err, test.want)
@@ -169,6 +205,40 @@ func TestListenAddresses(t *testing.T) {
 	for i, want := range []string{"127.0.0.1:5432", "[::1]:7000", "127.0.0.1:5433", "127.0.0.1:5434"} {
 		if endpoints[i].listen != want {
 			t.Errorf("endpoint %d listens at %s, want %s", i, endpoints[i].listen, want)
+		}
+	}
+	endpoints = []endpoint{{}, {}} // any free port, for each
+	if err := listenAddresses(endpoints, "127.0.0.1:0"); err != nil || endpoints[0].listen != "127.0.0.1:0" || endpoints[1].listen != "127.0.0.1:0" {
+		t.Errorf("got %+v, %v", endpoints, err)
+	}
+}
+
+func TestAllListenersOrNone(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.Addr().String()
+	free.Close()
+	if _, err := listen(t.Context(), []endpoint{{listen: address}, {listen: address}}); err == nil {
+		t.Fatal("two listeners at one address")
+	}
+	again, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatalf("the first listener was left open: %v", err)
+	}
+	again.Close()
+}
+
+func TestLogFormats(t *testing.T) {
+	for format, want := range map[string]string{"": "{", "json": "{", "console": "20"} {
+		var out bytes.Buffer
+		c := runCommand{LogFormat: format, LogLevel: "warn"}
+		log := c.logger(streams{err: &out})
+		log.Info("unheard")
+		log.Warn("heard")
+		if !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String(), "heard") || strings.Contains(out.String(), "unheard") {
+			t.Errorf("format %q: %s", format, out.String())
 		}
 	}
 }
@@ -197,10 +267,23 @@ func TestFlagWinsOverEnvironment(t *testing.T) {
 	}
 }
 
-func try(ctx context.Context, environment []string, args ...string) (code int, stdout, stderr string) {
+func try(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
-	code = run(ctx, args, environment, &out, &err)
+	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
+}
+
+// greet is a server of another protocol, which speaks first.
+func greet(listener net.Listener, greeting string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, greeting)
+		_, _ = io.ReadFull(conn, make([]byte, 8))
+		conn.Close()
+	}
 }
 
 // noAWS leaves nothing of AWS's to be found.

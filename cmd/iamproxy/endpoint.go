@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -28,6 +30,9 @@ func (e endpoint) address() string { return net.JoinHostPort(e.host, e.port) }
 // parseEndpoint reads HOST[:PORT][?key=value&...].
 func parseEndpoint(text string) (endpoint, error) {
 	name, query, _ := strings.Cut(text, "?")
+	if !strings.ContainsAny(text, ".:?") { // a misspelt command would be served as a database
+		return endpoint{}, usagef("%q is neither a command nor an endpoint, which is the name that AWS gave the database", text)
+	}
 	host, port, err := splitHostPort(name)
 	if err != nil {
 		return endpoint{}, usagef("endpoint %q: %w", text, err)
@@ -55,17 +60,20 @@ func parseEndpoint(text string) (endpoint, error) {
 }
 
 // resolve fills in what the endpoint itself does not say, and checks the rest.
-func (e endpoint) resolve(flags login, database, via string) (endpoint, error) {
-	e.user = or(e.user, flags.User)
-	e.database = or(e.database, database)
-	e.region = or(e.region, flags.Region)
-	e.via = or(e.via, via)
+func (e endpoint) resolve(flags endpoint) (endpoint, error) {
+	e.user = cmp.Or(e.user, flags.user)
+	e.database = cmp.Or(e.database, flags.database)
+	e.region = cmp.Or(e.region, flags.region)
+	e.via = cmp.Or(e.via, flags.via)
 	if e.region == "" {
 		region, err := auth.Region(e.host)
 		if err != nil {
 			return endpoint{}, usageError{err}
 		}
 		e.region = region
+	}
+	if !auth.IsRegion(e.region) {
+		return endpoint{}, usagef("region %q: not of the form of a region's name, as eu-west-1", e.region)
 	}
 	if e.via != "" {
 		host, port, err := splitHostPort(e.via)
@@ -88,16 +96,21 @@ func splitHostPort(text string) (host, port string, err error) {
 	switch {
 	case host == "":
 		return "", "", errors.New("no host in it")
-	case strings.ContainsAny(text, " \t\r\n/\\@%=&,;'\""):
+	case strings.Contains(text, "/"), net.ParseIP(host) == nil && !hostName.MatchString(host):
 		return "", "", errNotHostPort
 	}
-	if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 {
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil || number == 0 {
 		return "", "", fmt.Errorf("%q is no port", port)
 	}
-	return host, port, nil
+	return host, strconv.FormatUint(number, 10), nil
 }
 
 var errNotHostPort = errors.New("not HOST or HOST:PORT")
+
+// hostName takes what resolvers take, but for a name that is all digits: that
+// is a port without its host.
+var hostName = regexp.MustCompile(`^[0-9_-]*[A-Za-z.][A-Za-z0-9._-]*$`)
 
 // listenAddresses gives each endpoint its address: the one it names, else the
 // first one given, and for each further endpoint the port behind.
@@ -141,12 +154,4 @@ func checkLoopback(address string) error {
 		return usagef("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1]", address)
 	}
 	return nil
-}
-
-// or is the first that is not empty.
-func or(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

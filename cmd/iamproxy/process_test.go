@@ -76,6 +76,7 @@ func startCluster(t testing.TB, cluster *standin.Cluster) *standin.Cluster {
 type process struct {
 	t       testing.TB
 	cmd     *exec.Cmd
+	stderr  io.ReadCloser
 	exited  chan struct{}
 	listens []string // addresses, in the endpoints' order
 
@@ -120,6 +121,7 @@ func startProxy(t testing.TB, env []string, args ...string) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.stderr = stderr
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

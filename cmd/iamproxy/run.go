@@ -28,6 +28,8 @@ const drainTime = 25 * time.Second
 func (c *runCommand) Run(ctx context.Context, std streams) error {
 	stopping, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer release()
+	// Whoever reads the log may go away; the sessions stay.
+	signal.Ignore(syscall.SIGPIPE)
 
 	endpoints, err := c.endpoints()
 	if err != nil {
@@ -49,6 +51,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 			zap.Stringer("listen", listeners[i].Addr()),
 			zap.String("endpoint", p.Endpoint), zap.String("region", endpoints[i].region),
 			zap.String("via", p.Via))
+		if named, err := auth.Region(endpoints[i].host); err == nil && named != endpoints[i].region {
+			log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
+				zap.String("endpoint", p.Endpoint), zap.String("region", endpoints[i].region), zap.String("named", named))
+		}
 	}
 	select {
 	case err = <-failed:
@@ -63,19 +69,23 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 
 // endpoints are those of the command line, with all that the flags say of them.
 func (c *runCommand) endpoints() ([]endpoint, error) {
-	if len(c.Endpoints) == 0 {
-		return nil, usagef("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
-	}
+	flags := endpoint{user: c.User, database: c.Database, region: c.Region, via: c.Via}
 	var endpoints []endpoint
 	for _, text := range strings.Split(strings.Join(c.Endpoints, ","), ",") {
-		e, err := parseEndpoint(strings.TrimSpace(text))
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		e, err := parseEndpoint(text)
 		if err != nil {
 			return nil, err
 		}
-		if e, err = e.resolve(c.login, c.Database, c.Via); err != nil {
+		if e, err = e.resolve(flags); err != nil {
 			return nil, err
 		}
 		endpoints = append(endpoints, e)
+	}
+	if len(endpoints) == 0 {
+		return nil, usagef("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
 	}
 	if c.ConnectTimeout <= 0 {
 		return nil, usagef("--connect-timeout %s: must be more than 0", c.ConnectTimeout)
@@ -118,18 +128,25 @@ func loadCredentials(ctx context.Context, profile, region string) (aws.Credentia
 }
 
 // listen opens all listeners or none.
-func listen(ctx context.Context, endpoints []endpoint) ([]net.Listener, error) {
-	var listeners []net.Listener
+func listen(ctx context.Context, endpoints []endpoint) (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, listener := range listeners {
+				listener.Close()
+			}
+		}
+	}()
 	var config net.ListenConfig
 	for _, e := range endpoints {
 		listener, err := config.Listen(ctx, "tcp", e.listen)
 		if err != nil {
-			for _, open := range listeners {
-				open.Close()
-			}
-			return nil, fmt.Errorf("cannot listen on %s for %s: %w", e.listen, e.host, err)
+			return listeners, fmt.Errorf("cannot listen on %s for %s: %w", e.listen, e.host, err)
 		}
 		listeners = append(listeners, listener)
+		// What "localhost" is, a file says that anybody may have edited.
+		if address, ok := listener.Addr().(*net.TCPAddr); !ok || !address.IP.IsLoopback() {
+			return listeners, usagef("listen address %s: it is %s, not a loopback address", e.listen, listener.Addr())
+		}
 	}
 	return listeners, nil
 }

@@ -14,7 +14,7 @@ func (c *tokenCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if e, err = e.resolve(c.login, "", ""); err != nil {
+	if e, err = e.resolve(endpoint{user: c.User, region: c.Region}); err != nil {
 		return err
 	}
 	if e.user == "" {

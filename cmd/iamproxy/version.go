@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -31,5 +32,5 @@ func versionLine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("iamproxy %s (commit %s, %s)", or(v, "unknown"), or(c, "unknown"), runtime.Version())
+	return fmt.Sprintf("iamproxy %s (commit %s, %s)", cmp.Or(v, "unknown"), cmp.Or(c, "unknown"), runtime.Version())
 }

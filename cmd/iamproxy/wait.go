@@ -11,8 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// waitEvery spaces the attempts of wait.
-const waitEvery = 100 * time.Millisecond
+const (
+	// waitEvery spaces the attempts of wait.
+	waitEvery = 100 * time.Millisecond
+	// askTimeout bounds one of them.
+	askTimeout = time.Second
+)
 
 // Run asks the iamproxy on this host until it answers or the time is up. It
 // says nothing of the database or the credentials.
@@ -20,25 +24,34 @@ func (c *waitCommand) Run(ctx context.Context) error {
 	if err := checkLoopback(c.Listen); err != nil {
 		return err
 	}
+	if c.Timeout <= 0 {
+		return usagef("--timeout %s: must be more than 0", c.Timeout)
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	ticker := time.NewTicker(waitEvery)
 	defer ticker.Stop()
+	var why error
 	for {
 		err := ask(ctx, c.Listen)
 		if err == nil {
 			return nil
 		}
+		if why == nil || ctx.Err() == nil { // at the end it is only the time that is up
+			why = err
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("no iamproxy answered at %s within %s: %w", c.Listen, c.Timeout, err)
+			return fmt.Errorf("no iamproxy answered at %s within %s: %w", c.Listen, c.Timeout, why)
 		}
 	}
 }
 
 // ask has the listener answer an SSLRequest, which every iamproxy does at once.
 func ask(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -58,8 +71,8 @@ func ask(ctx context.Context, address string) error {
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
 		return err
 	}
-	if answer[0] != 'N' && answer[0] != 'S' {
-		return errors.New("what listens there does not speak PostgreSQL's protocol")
+	if answer[0] != 'N' {
+		return errors.New("what listens there is not iamproxy")
 	}
 	return nil
 }

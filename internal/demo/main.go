@@ -80,7 +80,8 @@ func run(ctx context.Context, binary string, out io.Writer, stay bool) (err erro
 func startProxy(ctx context.Context, binary string, cluster *standin.Cluster, out io.Writer) (*exec.Cmd, string, error) {
 	args := []string{standin.DefaultHost, "--via", cluster.Addr(), "--ca-file", cluster.CAFile(), "--listen", freeAddress(ctx)}
 	fmt.Fprintf(out, "\n$ iamproxy %s\n", strings.Join(args, " "))
-	cmd := exec.Command(binary, args...)
+	cmd := exec.CommandContext(ctx, binary, args...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.Env = append(environment(),
 		"IAMPROXY_LOG_FORMAT=json",
 		"AWS_ACCESS_KEY_ID="+standin.DefaultSessionKey.AccessKeyID,
@@ -112,11 +113,9 @@ func startProxy(ctx context.Context, binary string, cluster *standin.Cluster, ou
 func drain(log io.Reader) { _, _ = io.Copy(io.Discard, log) }
 
 func stopProxy(cmd *exec.Cmd) error {
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return err
-	}
+	_ = cmd.Process.Signal(syscall.SIGTERM)                                           // unless Ctrl-C did that
 	time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // sessions that are still open
-	if err := cmd.Wait(); err != nil {
+	if err := cmd.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("iamproxy: %w", err)
 	}
 	return nil
@@ -131,7 +130,8 @@ func environment() []string {
 			kept = append(kept, variable)
 		}
 	}
-	return append(kept, "AWS_EC2_METADATA_DISABLED=true", "PGPASSFILE=/nonexistent")
+	return append(kept, "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent", "PGPASSFILE=/nonexistent")
 }
 
 func psql(ctx context.Context, out io.Writer, conninfo string) error {
