@@ -24,7 +24,6 @@ ARG VERSION=dev
 ARG COMMIT=unknown
 LABEL org.opencontainers.image.title="iamproxy" \
       org.opencontainers.image.description="Logs in to Amazon RDS and Aurora PostgreSQL with IAM tokens" \
-      org.opencontainers.image.source="https://github.com/iamproxy/iamproxy" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}"

@@ -11,10 +11,47 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
 )
+
+// systemRoot stands for the roots of the system, which are read once.
+var systemRoot []byte
+
+func TestMain(m *testing.M) {
+	os.Exit(runWithSystemRoot(m)) //nolint:forbidigo // the way of a TestMain
+}
+
+func runWithSystemRoot(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tls-test-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	systemRoot = selfSigned("system")
+	file := filepath.Join(dir, "system.pem")
+	if err := os.WriteFile(file, systemRoot, 0o600); err != nil {
+		panic(err)
+	}
+	os.Setenv("SSL_CERT_FILE", file)
+	return m.Run()
+}
+
+func TestSystemRootsAreTrustedToo(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the roots of this system cannot be chosen by a test")
+	}
+	pool, err := Roots("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, _ := parse(systemRoot)
+	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+		t.Errorf("a root of the system is not trusted: %v", err)
+	}
+}
 
 func TestBuiltInRoots(t *testing.T) {
 	certs, err := parse(rdsRoots)
@@ -48,7 +85,7 @@ func TestBuiltInRoots(t *testing.T) {
 }
 
 func TestCAFileReplacesTheBuiltInRoots(t *testing.T) {
-	mine := selfSigned(t, "mine")
+	mine := selfSigned("mine")
 	pool, err := Roots(write(t, mine))
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +101,7 @@ func TestCAFileReplacesTheBuiltInRoots(t *testing.T) {
 }
 
 func TestBadCAFile(t *testing.T) {
-	good := string(selfSigned(t, "good"))
+	good := string(selfSigned("good"))
 	for _, test := range []struct{ name, content, want string }{
 		{"empty", "", "no PEM certificate"},
 		{"not PEM", "hello", "no PEM certificate"},
@@ -92,11 +129,10 @@ func TestUpstreamVerifies(t *testing.T) {
 	}
 }
 
-func selfSigned(t *testing.T, name string) []byte {
-	t.Helper()
+func selfSigned(name string) []byte {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name},
@@ -105,7 +141,7 @@ func selfSigned(t *testing.T, name string) []byte {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
