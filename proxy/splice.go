@@ -33,7 +33,7 @@ func tookLeave(up, down flow) bool {
 // flow is one direction of a session: how much went that way, and how it ended.
 type flow struct {
 	bytes    int64
-	last     [6]byte // the last bytes, if they came together
+	last     [6]byte // the last bytes of it
 	readErr  error   // of the side it comes from; nil or io.EOF if that side ended it
 	writeErr error   // of the side it goes to
 }

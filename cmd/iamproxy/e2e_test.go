@@ -285,8 +285,12 @@ func TestSessionToken(t *testing.T) {
 
 func TestFixedUserAndDatabase(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})
+	_, port, err := net.SplitHostPort(cluster.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
 	args := clusterArgs(cluster, "--database="+standin.Database)
-	args[0] += "?user=" + standin.IAMUser // in the endpoint, for once
+	args[0] += "?user=" + standin.IAMUser + "&via=localhost:" + port // in the endpoint, for once
 	p := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
 	if out := p.mustPSQL("whoever", "whatever", "select current_user, current_database()"); out != "iam_user|mydb" {
 		t.Errorf("psql printed %q", out)
