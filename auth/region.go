@@ -40,24 +40,23 @@ func Region(host string) (string, error) {
 	return "", fmt.Errorf("%s is not a name that RDS gives a database; use that name with your own in ?via=, or add ?region= to sign for this one as it stands", host)
 }
 
-// partition is the first word of the region's ARNs.
+// partition is the second word of the region's ARNs.
 func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	case strings.HasPrefix(region, "eusc-"):
-		return "aws-eusc"
-	case strings.HasPrefix(region, "us-iso-"):
-		return "aws-iso"
-	case strings.HasPrefix(region, "us-isob-"):
-		return "aws-iso-b"
-	case strings.HasPrefix(region, "eu-isoe-"):
-		return "aws-iso-e"
-	case strings.HasPrefix(region, "us-isof-"):
-		return "aws-iso-f"
-	default:
-		return "aws"
+	for prefix, partition := range partitions {
+		if strings.HasPrefix(region, prefix) {
+			return partition
+		}
 	}
+	return "aws"
+}
+
+// partitions are those with regions of their own, by the beginnings of these.
+var partitions = map[string]string{
+	"cn-":      "aws-cn",
+	"us-gov-":  "aws-us-gov",
+	"eusc-":    "aws-eusc",
+	"us-iso-":  "aws-iso",
+	"us-isob-": "aws-iso-b",
+	"eu-isoe-": "aws-iso-e",
+	"us-isof-": "aws-iso-f",
 }

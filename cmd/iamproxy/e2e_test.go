@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +17,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/sigv4"
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
@@ -271,18 +269,6 @@ func testHostileClients(t *testing.T, _ *standin.Cluster, p *process) {
 
 func (p *process) descriptors() string { return fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid) }
 
-func TestSessionToken(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultSessionKey), clusterArgs(cluster)...)
-	if out := p.mustPSQL(standin.IAMUser, standin.Database, isTLS); out != "t" {
-		t.Errorf("psql printed %q", out)
-	}
-	v := cluster.Verdicts()
-	if len(v) != 1 || !v[0].OK || !v[0].Claims.HasSessionToken || v[0].TokenLength < 1500 {
-		t.Errorf("verdicts %+v", v)
-	}
-}
-
 func TestFixedUserAndDatabase(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})
 	_, port, err := net.SplitHostPort(cluster.Addr())
@@ -294,156 +280,6 @@ func TestFixedUserAndDatabase(t *testing.T) {
 	p := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
 	if out := p.mustPSQL("whoever", "whatever", "select current_user, current_database()"); out != "iam_user|mydb" {
 		t.Errorf("psql printed %q", out)
-	}
-}
-
-func TestWrongSecret(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	wrong := sigv4.Key{AccessKeyID: standin.DefaultKey.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
-	p := startProxy(t, keyEnvironment(wrong), clusterArgs(cluster)...)
-	expectRefusal(t, p, standin.IAMUser, standin.Database,
-		`authentication failed for user "iam_user"`, "HINT: ", standin.DefaultHost+":5432 in eu-west-1", "rds-db:connect", "rds_iam")
-	for _, v := range cluster.Verdicts() {
-		if v.Reason != standin.Signature {
-			t.Errorf("verdict %+v", v)
-		}
-	}
-}
-
-func TestNoCredentials(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, bareEnvironment(), clusterArgs(cluster)...)
-	expectRefusal(t, p, standin.IAMUser, standin.Database, "no AWS credentials", "HINT: ")
-	if v := cluster.Verdicts(); len(v) != 0 {
-		t.Errorf("verdicts %+v", v)
-	}
-}
-
-// The keys of a running proxy are replaced behind its back: no client notices.
-func TestCredentialsChange(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	dir := t.TempDir()
-	write := func(name, format string, args ...any) string {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file+".new", fmt.Appendf(nil, format, args...), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(file+".new", file); err != nil {
-			t.Fatal(err)
-		}
-		return file
-	}
-	use := func(key sigv4.Key) string {
-		return write("credentials.json", `{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q, "SessionToken": %q}`,
-			key.AccessKeyID, key.SecretAccessKey, key.SessionToken)
-	}
-	config := write("config", "[profile rotating]\ncredential_process = cat %s\n", use(standin.DefaultSessionKey))
-	p := startProxy(t, append(bareEnvironment(), "AWS_CONFIG_FILE="+config), clusterArgs(cluster, "--profile=rotating")...)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-
-	next := sigv4.Key{AccessKeyID: "ASIANEXT", SecretAccessKey: "next secret", SessionToken: "next session"}
-	cluster.AddKey(next)
-	use(next)
-	cluster.ExpireKey(standin.DefaultSessionKey.AccessKeyID)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-	v := cluster.Verdicts()
-	if len(v) != 3 || v[1].Reason != standin.KeyExpired || !v[2].OK || v[2].Claims.AccessKeyID != next.AccessKeyID {
-		t.Errorf("verdicts %+v, want a refusal and a token of the new key", v)
-	}
-}
-
-func TestServerStopsAndComesBack(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	session := client(ctx, "psql", "-X", "-w", p.conninfo(standin.IAMUser, standin.Database), "-c", "select pg_sleep(600)")
-	var out bytes.Buffer
-	session.Stdout, session.Stderr = &out, &out
-	if err := session.Start(); err != nil {
-		t.Fatal(err)
-	}
-	until(t, "the session", func() bool { return strings.Contains(p.logs(), `"msg":"session opened"`) })
-	if err := cluster.Stop(ctx, standin.Fast); err != nil {
-		t.Fatal(err)
-	}
-	_ = session.Wait()
-	if !strings.Contains(out.String(), "terminating connection due to administrator command") {
-		t.Errorf("psql printed %q, want the server's own last words", out.String())
-	}
-	expectRefusal(t, p, standin.IAMUser, standin.Database, "cannot reach "+standin.DefaultHost, "connection refused", "HINT: ")
-	if err := cluster.Restart(ctx); err != nil {
-		t.Fatal(err)
-	}
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-}
-
-func TestUntrustedServers(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
-	for _, test := range []struct {
-		certificate standin.Certificate
-		want        string
-	}{
-		{standin.Certificate{OtherCA: true}, "is not trusted"},
-		{standin.Certificate{SelfSigned: true}, "is not trusted"},
-		{standin.Certificate{Host: "other.example"}, "no certificate for " + standin.DefaultHost},
-		{standin.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "is not valid now"},
-	} {
-		if err := cluster.SetCertificate(t.Context(), test.certificate); err != nil {
-			t.Fatal(err)
-		}
-		expectRefusal(t, p, standin.IAMUser, standin.Database, test.want)
-	}
-	if v := cluster.Verdicts(); len(v) != 0 {
-		t.Errorf("a token went to a server that had not proved who it was: %+v", v)
-	}
-	// The roots of RDS, which are built in, do not vouch for a good one either.
-	if err := cluster.SetCertificate(t.Context(), standin.Certificate{}); err != nil {
-		t.Fatal(err)
-	}
-	builtIn := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr())
-	expectRefusal(t, builtIn, standin.IAMUser, standin.Database, "is not trusted", "--ca-file")
-}
-
-// Servers that want no TLS, or the password before it, see nothing but the
-// request for TLS.
-func TestServersWithoutTLS(t *testing.T) {
-	for name, test := range map[string]struct{ answer, want string }{
-		"declines TLS":             {"N", "does not offer TLS"},
-		"asks for the password":    {"R\x00\x00\x00\x08\x00\x00\x00\x03", "answered the request for TLS with 'R'"},
-		"accepts, then clear text": {"SR\x00\x00\x00\x08\x00\x00\x00\x03", "no TLS with"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer listener.Close()
-			seen := make(chan []byte, 100)
-			go func() {
-				for {
-					conn, err := listener.Accept()
-					if err != nil {
-						return
-					}
-					_, _ = io.WriteString(conn, test.answer)
-					all, _ := io.ReadAll(conn)
-					conn.Close()
-					seen <- all
-				}
-			}()
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--via="+listener.Addr().String())
-			expectRefusal(t, p, standin.IAMUser, standin.Database, test.want)
-			sslRequest := []byte{0, 0, 0, 8, 4, 210, 22, 47}
-			got := <-seen
-			if !bytes.HasPrefix(got, sslRequest) || bytes.Contains(got, []byte(standin.IAMUser)) || bytes.Contains(got, []byte("Amz")) {
-				t.Errorf("the server got %q", got)
-			}
-			if test.answer[0] != 'S' && !bytes.Equal(got, sslRequest) {
-				t.Errorf("the server got %q, want the request for TLS alone", got)
-			}
-		})
 	}
 }
 
@@ -513,49 +349,6 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	p.stderr.Close()
 	for range 3 {
 		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-	}
-}
-
-// A credential_process that prints more than it should betrays nothing.
-func TestBrokenCredentialProcess(t *testing.T) {
-	dir := t.TempDir()
-	output, config := filepath.Join(dir, "output"), filepath.Join(dir, "config")
-	for file, content := range map[string]string{
-		output: fmt.Sprintf("A new version is available.\n{\"Version\": 1, \"SecretAccessKey\": %q}\n", standin.DefaultKey.SecretAccessKey),
-		config: "[default]\ncredential_process = cat " + output + "\n",
-	} {
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p := startProxy(t, append(bareEnvironment(), "AWS_CONFIG_FILE="+config), standin.DefaultHost, "--listen=127.0.0.1:0", "--via=127.0.0.1:1")
-	out, err := p.psql(standin.IAMUser, standin.Database, "select 1")
-	if err == nil || strings.Contains(out, standin.DefaultKey.SecretAccessKey) {
-		t.Errorf("psql printed %q", out)
-	}
-}
-
-// A token that was printed is good for psql itself.
-func TestTokenCommand(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	cmd := client(ctx, binaryPath(t), "token", standin.DefaultHost, "--user", standin.IAMUser)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
-	token, err := cmd.Output()
-	if err != nil || bytes.Count(token, []byte("\n")) != 1 {
-		t.Fatalf("token: %v, %d lines", err, bytes.Count(token, []byte("\n")))
-	}
-	host, port, err := net.SplitHostPort(cluster.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	psql := client(ctx, "psql", "-X", "-A", "-t", "-c", "select 'in'",
-		fmt.Sprintf("host=%s hostaddr=%s port=%s user=%s dbname=%s sslmode=verify-full sslrootcert=%s",
-			standin.DefaultHost, host, port, standin.IAMUser, standin.Database, cluster.CAFile()))
-	psql.Env = append(psql.Env, "PGPASSWORD="+strings.TrimSpace(string(token)))
-	if out, err := psql.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "in" {
-		t.Errorf("psql: %v: %s", err, out)
 	}
 }
 

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+func TestUnreachableServer(t *testing.T) {
+	ca, s := good(t, func(*peer) {})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := listener.Addr().String()
+	listener.Close()
+	for via, want := range map[string]string{
+		closed:                 "cannot reach " + serverName + ":5432 (via " + closed + ")",
+		"does.not.exist.:5432": "cannot resolve",
+	} {
+		_, address := start(t, ca, s, func(p *Proxy) { p.Via = via })
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		if e := client.fatal(); e.Code != cannotConnect || !strings.Contains(e.Message, want) || e.Hint == "" {
+			t.Errorf("via %s: %+v", via, e)
+		}
+	}
+}
+
+type adviceError struct{ error }
+
+func (adviceError) Advice() string { return "run\naws sso login" }
+
+func TestNoToken(t *testing.T) {
+	ca, s := good(t, func(p *peer) {
+		if p.startup() != nil {
+			t.Error("the server got a startup packet without a token at hand")
+		}
+	})
+	_, address := start(t, ca, s, func(p *Proxy) {
+		p.Tokens = &tokens{err: adviceError{errors.New("the SSO\r\nsession has expired")}}
+	})
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	e := client.fatal()
+	if e.Code != "28000" || e.Message != "iamproxy: no token for alice: the SSO session has expired" || e.Hint != "run aws sso login" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// A refused token is replaced once; the client hears of the second refusal
+// only, in the server's own words and with a hint.
+func TestRefusedToken(t *testing.T) {
+	refusal := &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed", File: "auth.c", Line: 7,
+		UnknownFields: map[byte]string{'z': "later"}}
+	asked := make(chan string, 10)
+	taken := "token-alice-1"
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.send(&pgproto3.NoticeResponse{Message: "for each attempt"})
+		token := p.ask()
+		asked <- token
+		if token != taken {
+			p.send(refusal)
+			return
+		}
+		p.send(okay, ready)
+	})
+	k := &tokens{}
+	_, address := start(t, ca, s, func(p *Proxy) { p.Tokens = k })
+
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	client.expect(slices.Concat(encode(&pgproto3.NoticeResponse{Message: "for each attempt"}), encode(okay), encode(ready)))
+	if first, second := <-asked, <-asked; first != "token-alice-0" || second != taken {
+		t.Errorf("the server got %q and %q", first, second)
+	}
+
+	k.Refuse("alice", taken)
+	client = dial(t, address)
+	client.send(ordinaryStartup)
+	client.expect(encode(&pgproto3.NoticeResponse{Message: "for each attempt"}))
+	e := client.fatal()
+	if want := "refused hint for alice"; e.Hint != want {
+		t.Errorf("hint %q, want %q", e.Hint, want)
+	}
+	e.Hint = ""
+	if !bytes.Equal(encode(&e), encode(refusal)) {
+		t.Errorf("the server's error came down as %+v", e)
+	}
+	if first, second := <-asked, <-asked; first == second {
+		t.Error("the refused token was used again")
+	}
+	if len(asked) != 0 {
+		t.Error("more than two attempts")
+	}
+}
+
+// Where there is no other token, or no way to try it, the refusal is what the
+// client hears, and the server is not asked twice for nothing.
+func TestRefusedTokenWithoutAnother(t *testing.T) {
+	for name, change := range map[string]func(*Proxy){
+		"same token": func(p *Proxy) { p.Tokens = &tokens{same: true} },
+		"server gone": func(p *Proxy) {
+			var dials atomic.Int32
+			p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+				if dials.Add(1) > 1 {
+					return nil, errors.New("gone")
+				}
+				return (&net.Dialer{}).DialContext(ctx, network, address)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logins := make(chan bool, 10)
+			ca, s := good(t, func(p *peer) {
+				logins <- true
+				p.startup()
+				p.ask()
+				p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+			})
+			_, address := start(t, ca, s, change)
+			client := dial(t, address)
+			client.send(ordinaryStartup)
+			if e := client.fatal(); e.Code != "28000" || e.Message != "PAM authentication failed" || e.Hint != "refused hint for alice" {
+				t.Errorf("got %+v", e)
+			}
+			if len(logins) != 1 {
+				t.Errorf("%d logins", len(logins))
+			}
+		})
+	}
+}
+
+// Refusals that are not about the token come down as they are, at once.
+func TestOtherRefusals(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		script func(*peer, *pgproto3.ErrorResponse)
+		before []byte
+	}{
+		{"before the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.send(e) }, nil},
+		{"after the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.ask(); p.send(okay, e) }, encode(okay)},
+	} {
+		for _, code := range []string{"53300", "3D000", "57P03", "28000"} {
+			t.Run(test.name+" "+code, func(t *testing.T) {
+				said := &pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "no", Hint: "a hint of its own"}
+				logins := make(chan bool, 10)
+				ca, s := good(t, func(p *peer) { logins <- true; test.script(p, said) })
+				_, address := start(t, ca, s, nil)
+				client := dial(t, address)
+				client.send(ordinaryStartup)
+				client.expect(slices.Concat(test.before, encode(said)))
+				client.expectEnd()
+				if len(logins) != 1 {
+					t.Errorf("%d attempts", len(logins))
+				}
+			})
+		}
+	}
+}
