@@ -148,3 +148,40 @@ func TestOldCredentialsServeToTheirEnd(t *testing.T) {
 		}
 	})
 }
+
+// A token that is signed again within the second is the one that was refused:
+// nobody gets it later.
+func TestSameTokenIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: &source{cached: &aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}}}
+		tokens.distrusted = tokens.now() // so that the credentials stay
+		first := mustToken(t, tokens, "u")
+		tokens.Refuse("u", first)
+		if mustToken(t, tokens, "u") != first {
+			t.Fatal("signed twice within a second, and not the same")
+		}
+		time.Sleep(5 * time.Minute)
+		if mustToken(t, tokens, "u") == first {
+			t.Error("the refused token was kept")
+		}
+	})
+}
+
+// One user's refusals do not cost another's renewal.
+func TestRefusalsOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{}
+		tokens := newTokens(s)
+		bad := mustToken(t, tokens, "bad")
+		tokens.distrusted = tokens.now()
+		s.delay = time.Second
+		s.Invalidate()
+		go func() { _, _ = tokens.Token(t.Context(), "good") }()
+		time.Sleep(time.Second / 2)
+		tokens.Refuse("bad", bad)
+		time.Sleep(time.Minute)
+		if tokens.lookUp("good").value == "" {
+			t.Error("the other user's token was not kept")
+		}
+	})
+}

@@ -58,13 +58,16 @@ type Tokens struct {
 
 	mu         sync.Mutex // never held while AWS is asked
 	kept       map[string]token
-	refusals   int       // what was begun before the last one is not kept
-	distrusted time.Time // when the credentials were last fetched anew for a refusal
+	distrusts  int       // how often credentials were given up for a refusal
+	distrusted time.Time // when that was last
 }
 
+// token is a user's, or what is left of one that was refused: then it is
+// neither fresh nor valid.
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
+	refused                   string // never to be kept again
 }
 
 // fresh tokens are used without a thought. A clock that was put back makes a
@@ -112,7 +115,7 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 // used again, and if that is the first refusal in a minute, the credentials
 // that signed it are not either.
 func (t *Tokens) Refuse(user, value string) {
-	if t.distrusts(user, value) {
+	if t.distrust(user, value) {
 		// Before the token goes: who signs the next one must not find these.
 		t.invalidate()
 	}
@@ -121,12 +124,12 @@ func (t *Tokens) Refuse(user, value string) {
 	if t.kept[user].value != value {
 		return // another session was faster
 	}
-	delete(t.kept, user)
-	t.refusals++
+	t.kept[user] = token{refused: value}
 	t.signing.Forget(user)
 }
 
-func (t *Tokens) distrusts(user, value string) bool {
+// distrust decides whether the credentials go with a refused token of theirs.
+func (t *Tokens) distrust(user, value string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -134,6 +137,7 @@ func (t *Tokens) distrusts(user, value string) bool {
 		return false
 	}
 	t.distrusted = now
+	t.distrusts++
 	return true
 }
 
@@ -159,16 +163,16 @@ func (t *Tokens) lookUp(user string) token {
 	return found
 }
 
-func (t *Tokens) lookUpAt(user string) (found token, refusals int) {
+func (t *Tokens) lookUpAt(user string) (found token, distrusts int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.kept[user], t.refusals
+	return t.kept[user], t.distrusts
 }
 
 // renew runs once at a time for a user, and not on behalf of one client: the
 // clients that wait for it may leave.
 func (t *Tokens) renew(user string) (token, error) {
-	old, refusals := t.lookUpAt(user)
+	old, distrusts := t.lookUpAt(user)
 	if old.fresh(t.now()) {
 		return old, nil // signed between the caller's look and now
 	}
@@ -181,11 +185,11 @@ func (t *Tokens) renew(user string) (token, error) {
 				zap.String("endpoint", t.Endpoint), zap.String("user", user),
 				zap.Time("valid_until", old.expiry), zap.Error(err))
 			old.renewAt = now.Add(retryAfter)
-			t.keep(user, old, refusals)
+			t.keep(user, old, distrusts)
 		}
 		return token{}, err
 	}
-	t.keep(user, renewed, refusals)
+	t.keep(user, renewed, distrusts)
 	return renewed, nil
 }
 
@@ -248,12 +252,12 @@ func (t *Tokens) invalidate() {
 	}
 }
 
-// keep keeps a token, unless one was refused since its renewal began: what it
-// was signed with may be what was refused.
-func (t *Tokens) keep(user string, kept token, refusals int) {
+// keep keeps a token, unless it was refused (one that is signed again within a
+// second is the same), or the credentials were given up since its renewal began.
+func (t *Tokens) keep(user string, kept token, distrusts int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if refusals != t.refusals {
+	if distrusts != t.distrusts || kept.value == t.kept[user].refused {
 		return
 	}
 	if t.kept == nil {

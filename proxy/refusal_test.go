@@ -166,3 +166,41 @@ func TestOtherRefusals(t *testing.T) {
 		}
 	}
 }
+
+// What ends the second attempt, unless it is about the token again, is not what
+// the client hears.
+func TestSecondAttemptFailsOtherwise(t *testing.T) {
+	var logins atomic.Int32
+	stuck := make(chan struct{})
+	script := func(second func(*peer)) func(*peer) {
+		return func(p *peer) {
+			p.startup()
+			p.ask()
+			if logins.Add(1) > 1 {
+				second(p)
+				return
+			}
+			p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+		}
+	}
+	ca, s := good(t, script(func(p *peer) { p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", Message: "too many"}) }))
+	_, address := start(t, ca, s, nil)
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Code != "28000" || e.Hint != "refused hint for alice" {
+		t.Errorf("got %+v", e)
+	}
+
+	logins.Store(0)
+	ca, s = good(t, script(func(p *peer) { close(stuck); p.message() }))
+	p, address := start(t, ca, s, nil)
+	client = dial(t, address)
+	client.send(ordinaryStartup)
+	<-stuck
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.Shutdown(now)
+	if e := client.fatal(); e.Code != "57P03" {
+		t.Errorf("at a shutdown: got %+v", e)
+	}
+}

@@ -125,11 +125,15 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 	if errors.As(err, &refusal) && refusal.refusedToken() && s.hasOther(ctx, token) {
 		s.log.Debug("token refused; trying once more with another", zap.Error(err))
 		// If this fails for another reason, the refusal is still what matters.
-		if server, _, err = s.attempt(ctx, wish); err != nil && !errors.As(err, &refusal) {
+		var second *serverError
+		if server, _, err = s.attempt(ctx, wish); err != nil && !(errors.As(err, &second) && second.refusedToken()) {
 			err = refusal
 		}
 	}
-	if err != nil {
+	switch {
+	case err != nil && s.proxy.ctx.Err() != nil:
+		return nil, errShuttingDown // and whatever failed, failed for that
+	case err != nil:
 		return nil, err
 	}
 	if err := s.handOver(server); err != nil {

@@ -29,7 +29,8 @@ var keepAlive = net.KeepAliveConfig{
 // net/ipv4/tcp_timer.c). While the probes are answered, the timeout is lifted.
 //
 // The price: a server that vanishes after it has not read for long is noticed
-// only by the probes, which Linux sends ever more rarely, up to 2 minutes apart.
+// only when two probes are without an answer, which Linux sends ever more rarely:
+// up to 2 minutes apart.
 func (p *Proxy) watchWindows() {
 	defer p.handlers.Done()
 	ticker := time.NewTicker(windowEvery)

@@ -20,7 +20,9 @@ import (
 
 const description = `PostgreSQL clients connect here without a password; iamproxy logs in to Amazon RDS or Aurora with an IAM token, over verified TLS.
 
-ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region and via. Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.`
+ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region and via. Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.
+
+Exit codes: 0 done, or drained after SIGTERM or SIGINT; 1 failed; 2 the command line or the configuration is wrong.`
 
 type commands struct {
 	Run     runCommand     `cmd:"" default:"withargs" help:"Serve clients: the default command."`
@@ -101,16 +103,22 @@ func execute(ctx context.Context, args []string, std streams) (err error) {
 	}()
 	unknown := tidyEnvironment(parser)
 	command, err := parser.Parse(args)
-	switch {
-	case err != nil && strings.HasPrefix(err.Error(), "unexpected argument "):
-		return usagef("%w; endpoints stand in a row, before or behind the flags", err)
-	case err != nil:
-		return usageError{err}
+	if err != nil {
+		return parseError(err)
 	}
 	if unknown != "" {
 		return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", unknown)
 	}
 	return command.Run()
+}
+
+// parseError adds what kong cannot know.
+func parseError(err error) error {
+	var parsing *kong.ParseError
+	if errors.As(err, &parsing) && strings.HasPrefix(parsing.Context.Command(), "run") && strings.HasPrefix(err.Error(), "unexpected argument ") {
+		return usagef("%w; endpoints stand in a row, before or behind the flags", err)
+	}
+	return usageError{err}
 }
 
 func newParser(c *commands, std streams, more ...kong.Option) (*kong.Kong, error) {

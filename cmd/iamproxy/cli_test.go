@@ -39,6 +39,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{"endpoints apart", []string{host, "--user=u", host}, "", "endpoints stand in a row"},
 		{"unknown command", []string{"shutdwn"}, "IAMPROXY_REGION=eu-west-1", `"shutdwn" is neither a command nor an endpoint`},
 		{"two lines", []string{"--no\nsuch"}, "", "--no such"},
+		{"no labels", []string{".?region=eu-west-1"}, "", "not HOST or HOST:PORT"},
 		{"odd host", []string{"*.example.com?region=eu-west-1"}, "", "not HOST or HOST:PORT"},
 		{"region", []string{host, "--region=eu west 1"}, "", `region "eu west 1"`},
 		{"region key", []string{host + "?region=nonsense"}, "", `region "nonsense"`},
@@ -68,7 +69,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{"level", []string{host, "--log-level=loud"}, "", "--log-level"},
 		{"format", []string{host, "--log-format=xml"}, "", "--log-format"},
 		{"token without user", []string{"token", host}, "", "give --user"},
-		{"token for two", []string{"token", host, host, "--user=u"}, "", "unexpected argument"},
+		{"token for two", []string{"token", host, host, "--user=u"}, "", host + "\n"},
 		{"token for a name not of AWS", []string{"token", "db.example.com", "--user=u"}, "", "?region="},
 		{"wait no time", []string{"wait", "--timeout=-1s"}, "", "--timeout -1s"},
 		{"wait elsewhere", []string{"wait", "--listen=10.0.0.1:5432"}, "", "not a loopback address"},
@@ -186,6 +187,7 @@ func TestEndpoint(t *testing.T) {
 			endpoint{host: host, port: "5432", region: "us-east-1", user: "a&b", database: "c d", via: "localhost:15432", listen: "127.0.0.1:1"}},
 		{"db?region=eu-west-1&via=bastion", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "bastion:5432"}},
 		{"[fd00::1]:5433?region=eu-west-1&via=10.0.0.1", endpoint{}, endpoint{host: "fd00::1", port: "5433", region: "eu-west-1", via: "10.0.0.1:5432"}},
+		{"db?region=eu-west-1&via=[fe80::1%25eth0]:1", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "[fe80::1%eth0]:1"}},
 	} {
 		e, err := parseEndpoint(test.text)
 		if err == nil {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
 )
@@ -96,21 +98,29 @@ func splitHostPort(text string) (host, port string, err error) {
 	switch {
 	case host == "":
 		return "", "", errors.New("no host in it")
-	case strings.Contains(text, "/"), net.ParseIP(host) == nil && !hostName.MatchString(host):
+	case !isHost(host):
 		return "", "", errNotHostPort
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
-	if err != nil || number == 0 {
+	switch {
+	case strings.Contains(port, "/"): // of a URL
+		return "", "", errNotHostPort
+	case err != nil || number == 0:
 		return "", "", fmt.Errorf("%q is no port", port)
 	}
 	return host, strconv.FormatUint(number, 10), nil
 }
 
-var errNotHostPort = errors.New("not HOST or HOST:PORT")
+var errNotHostPort = errors.New("not HOST or HOST:PORT, nor [IPV6]:PORT")
 
-// hostName takes what resolvers take, but for a name that is all digits: that
-// is a port without its host.
-var hostName = regexp.MustCompile(`^[0-9_-]*[A-Za-z.][A-Za-z0-9._-]*$`)
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?$`)
+
+// isHost takes addresses, and names that resolvers take but for those that have
+// no letter: that is a port without its host.
+func isHost(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil || hostName.MatchString(host) && strings.ContainsFunc(host, unicode.IsLetter)
+}
 
 // listenAddresses gives each endpoint its address: the one it names, else the
 // first one given, and for each further endpoint the port behind.

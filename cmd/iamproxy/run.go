@@ -29,7 +29,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	stopping, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer release()
 	// Whoever reads the log may go away; the sessions stay.
-	signal.Ignore(syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	endpoints, err := c.endpoints()
 	if err != nil {
