@@ -124,10 +124,11 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 	var refusal *serverError
 	if errors.As(err, &refusal) && refusal.refusedToken() && s.hasOther(ctx, token) {
 		s.log.Debug("token refused; trying once more with another", zap.Error(err))
-		// If this fails for another reason, the refusal is still what matters.
+		server, _, err = s.attempt(ctx, wish)
 		var second *serverError
-		if server, _, err = s.attempt(ctx, wish); err != nil && !(errors.As(err, &second) && second.refusedToken()) {
-			err = refusal
+		refusedAgain := errors.As(err, &second) && second.refusedToken()
+		if err != nil && !refusedAgain {
+			err = refusal // is still what matters if this failed for another reason
 		}
 	}
 	switch {
