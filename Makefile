@@ -54,7 +54,9 @@ image: ## build the container image iamproxy:VERSION
 demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
 	@sh internal/setup/install.sh postgres certs
 	@$(MAKE) --no-print-directory build
-	$(GO) run ./internal/demo -binary bin/iamproxy
+	@# Not go run, which makes a failure of Ctrl-C.
+	$(GO) build -o bin/demo ./internal/demo
+	bin/demo -binary bin/iamproxy
 
 .PHONY: test
 test: deps ## run every test, with the race detector
