@@ -81,7 +81,7 @@ func (t token) valid(now time.Time) bool { return now.Before(t.expiry) }
 // Token returns the token with which user logs in. Of several concurrent calls
 // one signs. When a token is due for renewal and the credentials cannot be had,
 // or not at once, the old one is used for as long as it is valid. The error is
-// an *Error, or that of ctx.
+// an *Error, around that of ctx if it was the caller's time that ran out.
 func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 	old := t.lookUp(user)
 	if old.fresh(t.now()) {
@@ -107,7 +107,12 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 	case <-giveUp:
 		return old.value, nil
 	case <-ctx.Done():
-		return "", fmt.Errorf("waiting for AWS credentials: %w", context.Cause(ctx))
+		cause := context.Cause(ctx)
+		return "", &Error{
+			Message: "waiting for AWS credentials: " + cause.Error(),
+			Hint:    "whoever gives out the AWS credentials does not answer; check that this host reaches them",
+			Err:     cause,
+		}
 	}
 }
 

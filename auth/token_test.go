@@ -223,7 +223,9 @@ func TestClientLeavesWhileWaiting(t *testing.T) {
 		tokens := newTokens(s)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := tokens.Token(ctx, "u"); !errors.Is(err, context.DeadlineExceeded) {
+		_, err := tokens.Token(ctx, "u")
+		var failed *Error
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &failed) || !strings.Contains(failed.Advice(), "does not answer") {
 			t.Errorf("got error %v", err)
 		}
 		mustToken(t, tokens, "u") // what the first one began goes on

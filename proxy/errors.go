@@ -160,7 +160,7 @@ func (p *Proxy) handshakeError(err error) error {
 		failed.Hint = "check this machine's clock; if it is right, the database needs a new certificate"
 	case errors.As(err, &rejected):
 		failed.Message = "the certificate of " + p.target() + " is not accepted"
-		failed.Hint = ""
+		failed.Hint = "the database needs another certificate"
 	}
 	return failed
 }
@@ -170,7 +170,6 @@ func tokenError(user string, err error) error {
 	failed := &fatalError{Code: invalidAuthorization, Message: "no token for " + user, Err: err}
 	if timedOut(err) {
 		failed.Code = connectionFailure
-		failed.Hint = "whoever gives out the AWS credentials does not answer; check that this host reaches them"
 	}
 	var adviser interface{ Advice() string }
 	if errors.As(err, &adviser) {

@@ -318,14 +318,19 @@ func start(t testing.TB, ca authority, s *server, change func(*Proxy)) (*Proxy, 
 	served := make(chan error, 1)
 	go func() { served <- p.Serve(listener) }()
 	t.Cleanup(func() {
-		now, cancel := context.WithCancel(context.Background())
-		cancel()
-		p.Shutdown(now)
+		stopNow(p)
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})
 	return p, listener.Addr().String()
+}
+
+// stopNow shuts down without draining.
+func stopNow(p *Proxy) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	p.Shutdown(now)
 }
 
 // good is a server with the right certificate.

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net"
 	"slices"
@@ -281,9 +280,7 @@ func TestShutdownDuringLogin(t *testing.T) {
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	<-asked
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	p.Shutdown(now)
+	stopNow(p)
 	if e := client.fatal(); e.Code != "57P03" {
 		t.Errorf("got %+v", e)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strings"
@@ -34,7 +35,22 @@ func TestUnreachableServer(t *testing.T) {
 	}
 }
 
+// A source of tokens that does not answer is a matter of time, not of rights.
+func TestTokenTooLate(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.startup() })
+	_, address := start(t, ca, s, func(p *Proxy) {
+		p.Tokens = &tokens{err: adviceError{fmt.Errorf("waiting: %w", context.DeadlineExceeded)}}
+	})
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Code != "08006" || !strings.Contains(e.Message, "no token for alice") || e.Hint == "" {
+		t.Errorf("got %+v", e)
+	}
+}
+
 type adviceError struct{ error }
+
+func (e adviceError) Unwrap() error { return e.error }
 
 func (adviceError) Advice() string { return "run\naws sso login" }
 
@@ -197,9 +213,7 @@ func TestSecondAttemptFailsOtherwise(t *testing.T) {
 	client = dial(t, address)
 	client.send(ordinaryStartup)
 	<-stuck
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	p.Shutdown(now)
+	stopNow(p)
 	if e := client.fatal(); e.Code != "57P03" {
 		t.Errorf("at a shutdown: got %+v", e)
 	}

@@ -175,7 +175,11 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 			Hint:    "name the user in the client's connection string, or with --user",
 		}
 	case len(wish.encode()) > maxStartupPacket:
-		return startup{}, &fatalError{Code: protocolViolation, Message: "the startup packet is too long with --user and --database"}
+		return startup{}, &fatalError{
+			Code:    protocolViolation,
+			Message: "the startup packet is too long with --user and --database",
+			Hint:    "shorten what the client sends in options",
+		}
 	}
 	s.log = s.log.With(zap.String("user", s.user), zap.String("database", s.database))
 	return wish, nil
