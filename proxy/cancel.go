@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/binary"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,20 +17,37 @@ import (
 // its cancel request.
 const cancelWait = 10 * time.Second
 
+// maxCancelKey is the most bytes that a secret has (protocol 3.2).
+// https://www.postgresql.org/docs/current/protocol-message-formats.html
+const maxCancelKey = 256
+
 // cancelTarget is a session as a cancel request names it, and where its server
 // is. Behind a reader endpoint's name there are several servers, and only one
 // of them has the session.
 type cancelTarget struct {
 	pid     uint32
-	secret  []byte // 4 bytes, and up to 256 since protocol 3.2
+	secret  []byte // 4 bytes, and up to maxCancelKey since protocol 3.2
 	address string
+
+	// waiting is closed once the request that is on its way has been delivered. It
+	// is nil while there is none that the server has not been sent yet.
+	waiting chan struct{}
+}
+
+// CancelCounts are what became of the cancel requests so far.
+type CancelCounts struct {
+	Delivered int64 // to the session's server
+	Rejected  int64 // the key is of no session, of one that has ended, or of two at once
+	Repeated  int64 // the same was on its way already, and served for both
+	Failed    int64 // the server could not be reached, or did not take it
 }
 
 // cancelTargets are the sessions whose queries can be cancelled. Its zero value
 // has none.
 type cancelTargets struct {
-	mu    sync.Mutex
-	byPID map[uint32][]*cancelTarget // of several servers, hence several
+	mu     sync.Mutex
+	byPID  map[uint32][]*cancelTarget // of several servers, hence several
+	counts CancelCounts
 }
 
 func (c *cancelTargets) add(t *cancelTarget) {
@@ -44,13 +62,7 @@ func (c *cancelTargets) add(t *cancelTarget) {
 func (c *cancelTargets) remove(t *cancelTarget) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	others := c.byPID[t.pid]
-	for i, other := range others {
-		if other == t {
-			others = append(others[:i:i], others[i+1:]...)
-			break
-		}
-	}
+	others := slices.DeleteFunc(c.byPID[t.pid], func(other *cancelTarget) bool { return other == t })
 	if len(others) == 0 {
 		delete(c.byPID, t.pid)
 		return
@@ -58,22 +70,71 @@ func (c *cancelTargets) remove(t *cancelTarget) {
 	c.byPID[t.pid] = others
 }
 
-// find returns the session that a key belongs to. What it takes does not depend
-// on how much of a guessed secret is right.
+// find returns the one session that a key belongs to, or nil. What it takes does
+// not depend on how much of a guessed secret is right. c.mu is held.
 func (c *cancelTargets) find(pid uint32, secret []byte) *cancelTarget {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	var found *cancelTarget
+	matches := 0
 	for _, t := range c.byPID[pid] {
 		if subtle.ConstantTimeCompare(t.secret, secret) == 1 {
-			return t
+			found = t
+			matches++
 		}
 	}
-	return nil
+	if matches != 1 { // of two, one would be a stranger
+		return nil
+	}
+	return found
 }
 
-// remember notes the key that the server gave the client (BackendKeyData).
+// claim returns the session that a request is for, if the caller is to deliver
+// it. If another request for it is on its way and has not been sent yet, the
+// server will have that one after both were made: waiting is what to wait for.
+func (c *cancelTargets) claim(pid uint32, secret []byte) (t *cancelTarget, waiting <-chan struct{}) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t = c.find(pid, secret)
+	switch {
+	case t == nil:
+		c.counts.Rejected++
+		return nil, nil
+	case t.waiting != nil:
+		c.counts.Repeated++
+		return nil, t.waiting
+	default:
+		t.waiting = make(chan struct{})
+		return t, nil
+	}
+}
+
+// release ends the time in which other requests can join this one, and reports
+// whether the session is still there: one that ended while the request was on
+// its way has a server process that may be gone, and its number another's.
+func (c *cancelTargets) release(t *cancelTarget) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.waiting = nil
+	return slices.Contains(c.byPID[t.pid], t)
+}
+
+// count adds one to one of c.counts.
+func (c *cancelTargets) count(n *int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*n++
+}
+
+// Cancels is what became of the cancel requests so far.
+func (p *Proxy) Cancels() CancelCounts {
+	p.cancels.mu.Lock()
+	defer p.cancels.mu.Unlock()
+	return p.cancels.counts
+}
+
+// remember notes the key that the server gave the client (BackendKeyData). One
+// that no client can hand back is of no use.
 func (s *session) remember(key []byte, server *upstream) {
-	if len(key) < 4 || s.key != nil {
+	if len(key) <= 4 || len(key) > 4+maxCancelKey || s.key != nil {
 		return
 	}
 	s.key = &cancelTarget{
@@ -99,31 +160,52 @@ func (s *session) forget() {
 func (s *session) cancel(packet firstPacket) {
 	p := s.proxy
 	if len(packet.payload) < 4 {
+		p.cancels.count(&p.cancels.counts.Rejected)
 		s.log.Debug("cancel request without a key")
 		return
 	}
-	request := pgproto3.CancelRequest{
+	request := &pgproto3.CancelRequest{
 		ProcessID: binary.BigEndian.Uint32(packet.payload),
 		SecretKey: packet.payload[4:],
 	}
-	target := p.cancels.find(request.ProcessID, request.SecretKey)
-	if target == nil {
-		s.log.Info("cancel request for no session of ours")
-		return
+	target, waiting := p.cancels.claim(request.ProcessID, request.SecretKey)
+	switch {
+	case waiting != nil:
+		<-waiting
+		s.log.Debug("cancel request served by another that was on its way")
+	case target == nil:
+		s.log.Info("cancel request for no session of ours", zap.Int64("rejected", p.Cancels().Rejected))
+	default:
+		s.deliver(request, target)
 	}
+}
+
+// deliver takes a cancel request to its server, and lets those go who wait for it.
+func (s *session) deliver(request *pgproto3.CancelRequest, target *cancelTarget) {
+	p := s.proxy
+	defer close(target.waiting)
 	ctx, stop := context.WithTimeout(p.ctx, p.connectTimeout())
 	defer stop()
 	server, err := p.connect(ctx, target.address)
+	alive := p.cancels.release(target)
 	if err != nil {
+		p.cancels.count(&p.cancels.counts.Failed)
 		s.log.Warn("cancel request not delivered", zap.Error(p.failure(err)))
 		return
 	}
 	defer server.Close()
+	if !alive {
+		p.cancels.count(&p.cancels.counts.Rejected)
+		s.log.Info("cancel request for a session that has ended")
+		return
+	}
 	server.SetDeadline(time.Now().Add(cancelWait))
-	if _, err := server.Write(encode(&request)); err != nil {
+	if _, err := server.Write(encode(request)); err != nil {
+		p.cancels.count(&p.cancels.counts.Failed)
 		s.log.Warn("cancel request not delivered", zap.Error(err))
 		return
 	}
+	p.cancels.count(&p.cancels.counts.Delivered)
 	// The server's way of saying that it is done is to close.
 	if _, err := io.Copy(io.Discard, server); timedOut(err) {
 		s.log.Warn("cancel request sent, but the server has not closed since", zap.String("server", target.address), zap.Duration("waited", cancelWait))

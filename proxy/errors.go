@@ -161,8 +161,19 @@ func (p *Proxy) handshakeError(err error) error {
 	case errors.As(err, &rejected):
 		failed.Message = "the certificate of " + p.target() + " is not accepted"
 		failed.Hint = "the database needs another certificate"
+	case p.DirectTLS:
+		return p.noDirectTLS(err)
 	}
 	return failed
+}
+
+func (p *Proxy) noDirectTLS(err error) error {
+	return &fatalError{
+		Code:    cannotConnect,
+		Message: "no direct TLS with " + p.target(),
+		Hint:    "only PostgreSQL 17 and later take sslnegotiation=direct; leave it out",
+		Err:     err,
+	}
 }
 
 // tokenError tells why there is no token for user.

@@ -243,6 +243,11 @@ func (p *peer) startup() []byte {
 	return packet
 }
 
+// isCancel tells a cancel request from a startup packet.
+func isCancel(packet []byte) bool {
+	return len(packet) >= 12 && binary.BigEndian.Uint32(packet[4:]) == cancelRequestCode
+}
+
 // message reads a message, whole; nil at the end.
 func (p *peer) message() []byte {
 	m, err := readMessage(p)
@@ -257,7 +262,7 @@ func (p *peer) expect(want []byte) {
 	got := make([]byte, len(want))
 	n, err := io.ReadFull(p, got)
 	if err != nil || !bytes.Equal(got, want) {
-		p.t.Errorf("read %q, %v, want %q", got[:n], err, want)
+		p.t.Errorf("read %d bytes, %.200q, %v, want %d, %.200q", n, got[:n], err, len(want), want)
 	}
 }
 
@@ -364,18 +369,38 @@ var ordinaryStartup = startupPacket(3<<16, "user", "alice", "database", "mydb")
 // connected is a client whose session has begun.
 func connected(t testing.TB, address string) *peer {
 	t.Helper()
-	client := dial(t, address)
-	client.send(ordinaryStartup)
+	return dial(t, address).connected()
+}
+
+func (p *peer) connected() *peer {
+	p.t.Helper()
+	p.send(ordinaryStartup)
 	for {
-		switch m := client.message(); {
+		switch m := p.message(); {
 		case m == nil:
-			t.Fatal("no session")
+			p.t.Fatal("no session")
 		case m[0] == errorResponse:
-			t.Fatalf("no session: %q", m)
+			p.t.Fatalf("no session: %q", m)
 		case m[0] == readyForQuery:
-			return client
+			return p
 		}
 	}
+}
+
+// dialTLS starts TLS, having asked for it or not.
+func dialTLS(t testing.TB, address string, ca authority, direct bool, protocols ...string) *peer {
+	t.Helper()
+	client := dial(t, address)
+	if !direct {
+		client.send(encode(&pgproto3.SSLRequest{}))
+		client.expect([]byte{'S'})
+	}
+	secure := tls.Client(client.raw, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: protocols})
+	if err := secure.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	client.Conn = secure
+	return client
 }
 
 // fatal reads the error that a connection is refused with, and its end.

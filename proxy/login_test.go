@@ -70,30 +70,6 @@ func TestOverriddenUserAndDatabase(t *testing.T) {
 	}
 }
 
-func TestEncryptionIsDeclinedOnce(t *testing.T) {
-	ca, s := good(t, func(p *peer) { p.logIn() })
-	_, address := start(t, ca, s, nil)
-	ssl, gss := encode(&pgproto3.SSLRequest{}), encode(&pgproto3.GSSEncRequest{})
-	for _, order := range [][][]byte{{ssl, gss}, {gss, ssl}, {ssl}, {gss}} {
-		client := dial(t, address)
-		for _, request := range order {
-			client.send(request)
-			client.expect([]byte{'N'})
-		}
-		client.send(ordinaryStartup)
-		client.expect(encode(okay))
-	}
-	for _, twice := range [][]byte{ssl, gss} {
-		client := dial(t, address)
-		client.send(twice)
-		client.expect([]byte{'N'})
-		client.send(twice)
-		if e := client.fatal(); e.Code != protocolViolation {
-			t.Errorf("SQLSTATE %s", e.Code)
-		}
-	}
-}
-
 func TestBadClients(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 300 * time.Millisecond })
@@ -125,7 +101,7 @@ func TestBadClients(t *testing.T) {
 			client := dial(t, address)
 			client.send([]byte(test.sent))
 			if test.leave {
-				closeWrite(client.raw)
+				halfClose(client.raw)
 			}
 			e := client.fatal()
 			if e.Severity != "FATAL" || e.SeverityUnlocalized != "FATAL" || e.Code != test.code ||
@@ -174,7 +150,7 @@ func TestBadServers(t *testing.T) {
 		{name: "clear text behind S", raw: plain("SR\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", text: "no TLS"},
 		{name: "not PostgreSQL", raw: plain("HTTP/1.1 400 Bad Request\r\n\r\n"), code: "08001", text: `with 'H'`},
 		{name: "closes", raw: func(conn net.Conn) bool {
-			closeWrite(conn.(*recorder).Conn)
+			halfClose(conn.(*recorder).Conn)
 			return false
 		}, code: "08006", text: "closed the connection"},
 		{name: "untrusted", untrusted: true, code: "08001", text: "not trusted", hint: "--ca-file"},

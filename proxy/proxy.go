@@ -26,6 +26,12 @@ type Proxy struct {
 	Via string
 	// TLS verifies the server, whatever was dialled. It must have a ServerName.
 	TLS *tls.Config
+	// DirectTLS starts TLS with the server without asking for it first, which
+	// spares a round trip and needs PostgreSQL 17.
+	DirectTLS bool
+	// ClientTLS is for clients that want TLS, whether they ask for it or start
+	// with it. If nil, they are told that there is none.
+	ClientTLS *tls.Config
 	// Tokens are what the server is given for a password.
 	Tokens Tokens
 	// User and Database are logged in to whatever the client says. If empty,
@@ -47,6 +53,8 @@ type Proxy struct {
 	startOnce sync.Once
 	ctx       context.Context // ends the connections that are left
 	stop      context.CancelFunc
+	serverTLS *tls.Config // TLS and ClientTLS, with the protocol's name
+	clientTLS *tls.Config
 
 	mu        sync.Mutex
 	draining  bool
@@ -135,6 +143,7 @@ func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 func (p *Proxy) start() {
 	p.startOnce.Do(func() {
 		p.ctx, p.stop = context.WithCancel(context.Background())
+		p.serverTLS, p.clientTLS = withALPN(p.TLS), withALPN(p.ClientTLS)
 		p.sessions = make(map[*session]*upstream)
 		p.handlers.Add(1)
 		go p.watchWindows()

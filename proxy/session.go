@@ -15,7 +15,7 @@ import (
 // steps stand below in their order:
 //
 //	serve                   accept, and what to do with what the client wants
-//	  receiveStartup        SSLRequest, GSSENCRequest, then the startup packet
+//	  receiveStartup        TLS if the client wants it, then the startup packet (encryption.go)
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
@@ -28,7 +28,7 @@ import (
 type session struct {
 	proxy  *Proxy
 	log    *zap.Logger
-	client net.Conn
+	client leg
 	began  time.Time
 
 	user, database string // as logged in to upstream
@@ -46,12 +46,12 @@ func (p *Proxy) serve(client net.Conn) {
 
 	s := &session{
 		proxy:  p,
-		client: client,
+		client: plain(client),
 		began:  time.Now(),
 		log: p.log().With(
 			zap.Uint64("session", p.serial.Add(1)),
 			zap.String("endpoint", p.Endpoint),
-			zap.Stringer("client", client.RemoteAddr())),
+			zap.String("client", peerName(client))),
 	}
 	packet, err := s.receiveStartup()
 	switch {
@@ -60,6 +60,9 @@ func (p *Proxy) serve(client net.Conn) {
 		if timedOut(err) {
 			s.tell(p.noStartupInTime().response())
 		}
+		return
+	case errors.Is(err, errNoTLS):
+		s.log.Info("client given up", zap.Error(err))
 		return
 	case err == nil && packet.code == cancelRequestCode:
 		s.cancel(packet)
@@ -83,29 +86,12 @@ func (p *Proxy) serve(client net.Conn) {
 	s.splice(server)
 }
 
-// receiveStartup answers requests for encryption with "no", each at most once,
-// and returns the first packet that is something else.
-func (s *session) receiveStartup() (firstPacket, error) {
-	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
-	s.client.SetDeadline(time.Now().Add(s.proxy.connectTimeout()))
-	seen := make(map[uint32]bool)
-	for {
-		packet, err := readFirstPacket(s.client)
-		switch {
-		case timedOut(err) && !errors.Is(err, errNoStartup):
-			return packet, s.proxy.noStartupInTime()
-		case err != nil:
-			return packet, err
-		case packet.code != sslRequestCode && packet.code != gssRequestCode:
-			return packet, nil
-		case seen[packet.code]:
-			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
-		}
-		seen[packet.code] = true
-		if _, err := s.client.Write([]byte{'N'}); err != nil {
-			return packet, fmt.Errorf("%w: %w", errNoStartup, err)
-		}
+// peerName is where a client comes from. Those of a unix socket have no address.
+func peerName(client net.Conn) string {
+	if _, ok := client.(*net.UnixConn); ok {
+		return "unix:" + client.LocalAddr().String()
 	}
+	return client.RemoteAddr().String()
 }
 
 // logIn returns a server that has said that it is ready, and has the client

@@ -39,59 +39,77 @@ type flow struct {
 }
 
 // splice copies both ways until one side ends, delivers what is in flight, and
-// closes the other side. No byte is added.
+// ends the other side alike. No byte is added.
 func (s *session) splice(server *upstream) {
 	s.log.Info("session opened",
 		zap.Stringer("server", server.RemoteAddr()),
+		zap.String("client_tls", s.tlsVersion()),
 		zap.Duration("login", time.Since(s.began)))
 	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 	s.proxy.opened(s, server)
 
-	up := make(chan flow, 1)
 	var first firstEnd
-	go s.copyUp(server, &first, up)
-	down := s.copyDown(server, &first)
-	sent := <-up
+	up := upward{done: make(chan struct{})}
+	go s.copyUp(server, &first, &up)
+	down := s.copyDown(server, &first, &up)
+	<-up.done
 
+	by, how := first.side, manner(first.err)
 	switch {
 	case s.proxy.ctx.Err() != nil:
-		first.side = "proxy"
-	case tookLeave(sent, down):
-		first.side, first.err = "client", nil
+		by, how = "proxy", "shut down"
+	case tookLeave(up.flow, down):
+		by, how = "client", "terminated"
 	}
 	s.log.Info("session ended",
-		zap.String("by", first.side),
+		zap.String("by", by), zap.String("how", how),
 		zap.Duration("after", time.Since(s.began)),
-		zap.Int64("bytes_up", sent.bytes), zap.Int64("bytes_down", down.bytes),
-		zap.Error(first.err))
+		zap.Int64("bytes_up", up.bytes), zap.Int64("bytes_down", down.bytes),
+		zap.NamedError("error", first.unusual(how)))
 }
 
-// copyUp carries what the client says. When the client has ended, so does our
+// upward is the direction to the server, which has a goroutine of its own.
+type upward struct {
+	flow               // to be read after done
+	done chan struct{} // closed once nothing more goes up
+}
+
+// copyUp carries what the client says. When the client has closed, so does our
 // side of the server's connection, as if it were the client's own; the answers
 // to what it has asked may still be on their way.
-func (s *session) copyUp(server *upstream, first *firstEnd, done chan<- flow) {
-	f := pump(server, s.client)
-	first.note(f, "client", "server")
+func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
+	defer close(up.done)
+	up.flow = pump(server, s.client)
+	first.note(up.flow, "client", "server")
 	switch {
-	case f.writeErr != nil:
+	case up.writeErr != nil:
 		// The other direction finds out why: the server's last words come there.
-	case errors.Is(f.readErr, io.EOF):
+	case ended(up.readErr):
 		server.closeWrite()
 	default:
-		server.Close()
+		server.breakOff(up.readErr)
 	}
-	done <- f
 }
 
 // copyDown carries what the server says. Its end is the end of the session: the
 // client gets a moment to read the last of it.
-func (s *session) copyDown(server *upstream, first *firstEnd) flow {
+func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	f := pump(s.client, server)
 	first.note(f, "server", "client")
-	server.Close()
-	if f.writeErr == nil {
+	switch {
+	case f.writeErr != nil:
+		// What the client said before it left is still to go up.
+		select {
+		case <-up.done:
+		case <-time.After(lingerTime):
+		}
+		server.breakOff(f.writeErr)
+	case ended(f.readErr):
 		s.linger()
+	default:
+		s.client.breakOff(f.readErr)
 	}
+	server.Close()
 	s.client.Close()
 	return f
 }
@@ -101,7 +119,7 @@ func (s *session) copyDown(server *upstream, first *firstEnd) flow {
 // error message.
 func (s *session) linger() {
 	s.client.SetDeadline(time.Now().Add(lingerTime))
-	closeWrite(s.client)
+	s.client.closeWrite()
 	_, _ = io.Copy(io.Discard, s.client)
 }
 
@@ -134,7 +152,7 @@ func pump(dst io.Writer, src io.Reader) (f flow) {
 type firstEnd struct {
 	once sync.Once
 	side string
-	err  error // nil if it is the ordinary end
+	err  error
 }
 
 func (e *firstEnd) note(f flow, from, to string) {
@@ -143,15 +161,38 @@ func (e *firstEnd) note(f flow, from, to string) {
 		if f.writeErr != nil {
 			e.side, e.err = to, f.writeErr
 		}
-		if routine(e.err) {
-			e.err = nil
-		}
 	})
 }
 
-// routine are the errors with which sessions end every day: a side that closes
-// with or without TLS's close_notify, or while it is sent something.
-func routine(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
-		errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+// unusual is the error that the end's manner leaves to be told.
+func (e *firstEnd) unusual(how string) error {
+	if how == "broke" || how == "vanished" {
+		return e.err
+	}
+	return nil
+}
+
+// manner is how a side ends whose connection has failed with err.
+func manner(err error) string {
+	switch {
+	case ended(err):
+		return "closed"
+	case left(err):
+		return "reset"
+	case timedOut(err) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):
+		return "vanished" // its system has left keep-alives or bytes without an answer
+	default:
+		return "broke"
+	}
+}
+
+// ended reports whether a side has closed its end, with or without TLS's
+// close_notify.
+func ended(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// left reports whether a side is gone, in whatever way.
+func left(err error) bool {
+	return ended(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }

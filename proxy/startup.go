@@ -42,12 +42,28 @@ var errNoStartup = errors.New("no startup packet")
 // before it makes room. The error is errNoStartup, a *fatalError, or that of a
 // deadline in the middle of the packet.
 func readFirstPacket(r io.Reader) (firstPacket, error) {
-	var head [4]byte
-	if n, err := io.ReadFull(r, head[:]); n == 0 && err != nil {
-		return firstPacket{}, fmt.Errorf("%w: %w", errNoStartup, err)
-	} else if err != nil {
-		return firstPacket{}, cutShort(err)
+	head, err := readHead(r)
+	if err != nil {
+		return firstPacket{}, err
 	}
+	return readBehind(r, head)
+}
+
+// readHead reads the length of a packet, or what is there in its place.
+func readHead(r io.Reader) (head [4]byte, err error) {
+	n, err := io.ReadFull(r, head[:])
+	switch {
+	case err == nil:
+		return head, nil
+	case n == 0:
+		return head, fmt.Errorf("%w: %w", errNoStartup, err)
+	default:
+		return head, cutShort(err)
+	}
+}
+
+// readBehind reads the rest of a packet.
+func readBehind(r io.Reader, head [4]byte) (firstPacket, error) {
 	length := binary.BigEndian.Uint32(head[:])
 	if length < 8 || length > maxStartupPacket {
 		return firstPacket{}, notAPacket(head)
@@ -61,11 +77,11 @@ func readFirstPacket(r io.Reader) (firstPacket, error) {
 
 func notAPacket(head [4]byte) *fatalError {
 	switch {
-	case head[0] == 0x16 && head[1] == 3: // a TLS record with a ClientHello
+	case isClientHello(head):
 		return &fatalError{
 			Code:    protocolViolation,
-			Message: "the client started TLS without asking for it",
-			Hint:    "use sslnegotiation=postgres with sslmode=disable or prefer",
+			Message: "the client started TLS, and there is none here",
+			Hint:    "use sslmode=disable in the client, or --listen-tls here",
 		}
 	case string(head[:]) == "GET " || string(head[:]) == "POST":
 		return &fatalError{Code: protocolViolation, Message: "the client speaks HTTP; this port speaks PostgreSQL's protocol"}

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -13,8 +14,7 @@ import (
 
 // upstream is a connection to the server, inside TLS that was verified.
 type upstream struct {
-	*tls.Conn
-	tcp    net.Conn
+	leg
 	detach func() bool // takes back what happens to it at a shutdown
 }
 
@@ -31,7 +31,7 @@ func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) 
 		tcp.Close()
 		return nil, err
 	}
-	server := &upstream{Conn: conn, tcp: tcp}
+	server := &upstream{leg: leg{Conn: conn, socket: tcp}}
 	server.detach = context.AfterFunc(p.ctx, func() { conn.Close() })
 	return server, nil
 }
@@ -44,15 +44,21 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	return dialer.DialContext(ctx, "tcp", address)
 }
 
-// startTLS asks for TLS in PostgreSQL's way, and goes on only inside it.
+// startTLS asks for TLS in PostgreSQL's way, or just begins with it, and goes on
+// only inside it.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
 func (p *Proxy) startTLS(ctx context.Context, tcp net.Conn) (*tls.Conn, error) {
-	if err := p.requestTLS(ctx, tcp); err != nil {
-		return nil, err
+	if !p.DirectTLS {
+		if err := p.requestTLS(ctx, tcp); err != nil {
+			return nil, err
+		}
 	}
-	conn := tls.Client(tcp, p.TLS)
+	conn := tls.Client(tcp, p.serverTLS)
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, p.handshakeError(err)
+	}
+	if p.DirectTLS && conn.ConnectionState().NegotiatedProtocol != alpn {
+		return nil, p.noDirectTLS(errors.New("the server does not name the protocol (ALPN)"))
 	}
 	return conn, nil
 }
@@ -101,19 +107,4 @@ func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
 func (u *upstream) Close() error {
 	u.detach()
 	return u.Conn.Close()
-}
-
-// closeWrite tells the server that no more comes, as a client that closes does:
-// with TLS's close_notify and with a FIN, which a server that is at work looks
-// for (client_connection_check_interval).
-func (u *upstream) closeWrite() {
-	_ = u.CloseWrite()
-	closeWrite(u.tcp)
-}
-
-// closeWrite is of no effect on a connection that is broken already.
-func closeWrite(conn net.Conn) {
-	if half, ok := conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
 }

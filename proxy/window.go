@@ -50,7 +50,7 @@ func (p *Proxy) checkWindows() {
 	defer p.mu.Unlock()
 	for _, server := range p.sessions {
 		if server != nil {
-			adjustUserTimeout(server.tcp)
+			adjustUserTimeout(server.socket)
 		}
 	}
 }

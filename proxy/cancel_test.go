@@ -1,0 +1,333 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// A cancel request goes to the address that its session is connected to, inside
+// TLS; nobody else's key goes anywhere.
+func TestCancel(t *testing.T) {
+	ca := newAuthority(t)
+	certificate := ca.issue(t, serverName, time.Time{})
+	type request struct {
+		at  int
+		raw []byte
+	}
+	requests := make(chan request, 10)
+	instance := func(at int) *server {
+		return startServer(t, certificate, nil, func(p *peer) {
+			packet := p.startup()
+			if isCancel(packet) {
+				requests <- request{at, packet}
+				return
+			}
+			p.ask()
+			p.send(okay, &pgproto3.BackendKeyData{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)}, ready)
+			p.echo()
+		})
+	}
+	first, second := instance(1), instance(2)
+	// A reader endpoint: the same name, another instance each time.
+	var dials, dialled atomic.Int32
+	_, address := start(t, ca, first, func(p *Proxy) {
+		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dialled.Add(1)
+			if address == p.Via && dials.Add(1) == 2 {
+				address = second.addr()
+			}
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		}
+	})
+	a, b := connected(t, address), connected(t, address)
+
+	cancel := func(secret byte, size int) {
+		client := dial(t, address)
+		if secret == 2 { // also behind an SSLRequest
+			client.send(encode(&pgproto3.SSLRequest{}))
+			client.expect([]byte{'N'})
+		}
+		client.send(&pgproto3.CancelRequest{ProcessID: 7, SecretKey: bytes.Repeat([]byte{secret}, size)})
+		client.expectEnd()
+	}
+	for _, at := range []int{2, 1} {
+		cancel(byte(at), 32)
+		// The client's end comes when the server has had its request, not before.
+		select {
+		case got := <-requests:
+			want := encode(&pgproto3.CancelRequest{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)})
+			if got.at != at || !bytes.Equal(got.raw, want) {
+				t.Errorf("cancel for instance %d: instance %d got %x", at, got.at, got.raw)
+			}
+		default:
+			t.Errorf("cancel for instance %d was not delivered when the client was let go", at)
+		}
+	}
+	before := dialled.Load()
+	cancel(3, 32)
+	cancel(1, 31)
+	cancel(1, 4)
+	cancel(1, 0)
+	short := dial(t, address)
+	short.send([]byte("\x00\x00\x00\x09\x04\xd2\x16\x2e\x07"))
+	short.expectEnd()
+	if dialled.Load() != before || len(requests) != 0 {
+		t.Error("a forged key was forwarded")
+	}
+	for _, client := range []*peer{a, b} {
+		client.send([]byte("unharmed"))
+		client.expect([]byte("unharmed"))
+		client.Close()
+	}
+}
+
+func TestCancelOfAnEndedSession(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	p, address := start(t, ca, s, nil)
+	connected(t, address).Close()
+	until(t, "the session's end", func() bool {
+		p.cancels.mu.Lock()
+		defer p.cancels.mu.Unlock()
+		return len(p.cancels.byPID) == 0
+	})
+	client := dial(t, address)
+	client.send(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey})
+	client.expectEnd()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.clear) > 1 {
+		t.Error("a stale key was forwarded")
+	}
+}
+
+// gate holds back the server's side of connections made behind it, before TLS.
+type gate struct {
+	held chan struct{} // one for each connection that has come
+	open chan struct{} // closed to let them go on
+}
+
+func (g *gate) hold(conn net.Conn) bool {
+	g.held <- struct{}{}
+	<-g.open
+	_, err := conn.Write([]byte{'S'})
+	return err == nil
+}
+
+// cancelServer lets a first session in, holds all further connections back and
+// reports the cancel requests that arrive in the end.
+func cancelServer(t *testing.T) (authority, *server, *gate, chan []byte) {
+	ca := newAuthority(t)
+	g := &gate{held: make(chan struct{}, 100), open: make(chan struct{})}
+	var conns atomic.Int32
+	requests := make(chan []byte, 100)
+	s := startServer(t, ca.issue(t, serverName, time.Time{}), func(conn net.Conn) bool {
+		if conns.Add(1) > 1 {
+			return g.hold(conn)
+		}
+		_, err := conn.Write([]byte{'S'})
+		return err == nil
+	}, func(p *peer) {
+		packet := p.startup()
+		if isCancel(packet) {
+			requests <- packet
+			return
+		}
+		p.ask()
+		p.send(okay, key, ready)
+		p.echo()
+	})
+	return ca, s, g, requests
+}
+
+var cancelKey = &pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}
+
+// A request that comes while another for the same session is still to be sent is
+// served by that one; one that comes later is not.
+func TestRepeatedCancel(t *testing.T) {
+	ca, s, gate, requests := cancelServer(t)
+	p, address := start(t, ca, s, nil)
+	session := connected(t, address)
+	first := dial(t, address)
+	first.send(cancelKey)
+	<-gate.held
+	var repeats []*peer
+	for range 50 {
+		repeat := dial(t, address)
+		repeat.send(cancelKey)
+		repeats = append(repeats, repeat)
+	}
+	until(t, "the repeats", func() bool { return p.Cancels().Repeated == 50 })
+	close(gate.open)
+	for _, client := range append(repeats, first) {
+		client.expectEnd()
+	}
+	if len(requests) != 1 {
+		t.Errorf("%d requests went to the server", len(requests))
+	}
+	later := dial(t, address)
+	later.send(cancelKey)
+	later.expectEnd()
+	if len(requests) != 2 || p.Cancels() != (CancelCounts{Delivered: 2, Repeated: 50}) {
+		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
+	}
+	session.send([]byte("unharmed"))
+	session.expect([]byte("unharmed"))
+}
+
+// A session that ends while its cancel request is on its way: its server process
+// is gone, and its number may be another's.
+func TestCancelOvertakenByTheEnd(t *testing.T) {
+	ca, s, gate, requests := cancelServer(t)
+	var logs *observer.ObservedLogs
+	p, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
+	session := connected(t, address)
+	late := dial(t, address)
+	late.send(cancelKey)
+	<-gate.held
+	session.Close()
+	until(t, "the session's end", func() bool { return logs.FilterMessage("session ended").Len() == 1 })
+	until(t, "its key to be forgotten", func() bool {
+		p.cancels.mu.Lock()
+		defer p.cancels.mu.Unlock()
+		return len(p.cancels.byPID) == 0
+	})
+	close(gate.open)
+	late.expectEnd()
+	if len(requests) != 0 || p.Cancels() != (CancelCounts{Rejected: 1}) {
+		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
+	}
+}
+
+// Two sessions with one key, of two servers: a request would hit a stranger.
+func TestAmbiguousCancel(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	p, address := start(t, ca, s, nil)
+	a, b := connected(t, address), connected(t, address)
+	client := dial(t, address)
+	client.send(cancelKey)
+	client.expectEnd()
+	if p.Cancels() != (CancelCounts{Rejected: 1}) {
+		t.Errorf("counted %+v", p.Cancels())
+	}
+	for _, session := range []*peer{a, b} {
+		session.send([]byte("unharmed"))
+		session.expect([]byte("unharmed"))
+	}
+}
+
+// Keys that no client can hand back are passed on, and not kept.
+func TestKeysThatAreNotKept(t *testing.T) {
+	for _, size := range []int{0, 4, 5, 260, 261, 10_000} {
+		k := append([]byte{'K', 0, 0, byte((4 + size) >> 8), byte(4 + size)}, bytes.Repeat([]byte{1}, size)...)
+		ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, k, ready); p.echo() })
+		p, address := start(t, ca, s, nil)
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		client.expect(slices.Concat(encode(okay), k, encode(ready)))
+		p.cancels.mu.Lock()
+		if kept := len(p.cancels.byPID) == 1; kept != (size > 4 && size <= 260) {
+			t.Errorf("a key of %d bytes was kept: %v", size, kept)
+		}
+		p.cancels.mu.Unlock()
+	}
+}
+
+func TestCancelFails(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	var logs *observer.ObservedLogs
+	var dials atomic.Int32
+	p, address := start(t, ca, s, func(p *Proxy) {
+		logs = observed(p)
+		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dials.Add(1) > 1 {
+				return nil, errors.New("gone")
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		}
+	})
+	connected(t, address)
+	client := dial(t, address)
+	client.send(cancelKey)
+	client.expectEnd()
+	if p.Cancels() != (CancelCounts{Failed: 1}) || logs.FilterMessage("cancel request not delivered").Len() != 1 {
+		t.Errorf("counted %+v", p.Cancels())
+	}
+}
+
+// A thousand cancels race a thousand sessions that end. What arrives at the
+// server is one request at most for each key, as it was given out; process numbers
+// are used again at once.
+func TestCancelRace(t *testing.T) {
+	const pids = 8
+	free := make(chan uint32, pids)
+	for pid := range uint32(pids) {
+		free <- pid
+	}
+	var issued, arrived sync.Map // by secret: the process number
+	ca, s := good(t, func(p *peer) {
+		packet := p.startup()
+		if isCancel(packet) {
+			pid, secret := binary.BigEndian.Uint32(packet[8:]), string(packet[12:])
+			if _, again := arrived.LoadOrStore(secret, pid); again {
+				t.Error("a cancel request arrived twice")
+			}
+			if of, ok := issued.Load(secret); !ok || of != pid {
+				t.Errorf("process %d was sent a key of %v", pid, of)
+			}
+			return
+		}
+		p.ask()
+		pid, secret := <-free, make([]byte, 32)
+		_, _ = rand.Read(secret)
+		issued.Store(string(secret), pid)
+		p.send(okay, &pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret}, ready)
+		_, _ = io.Copy(io.Discard, p)
+		free <- pid
+	})
+	p, address := start(t, ca, s, func(p *Proxy) { p.Log = zap.NewNop() })
+	var all sync.WaitGroup
+	slots := make(chan struct{}, pids)
+	for range 1000 {
+		slots <- struct{}{}
+		all.Go(func() {
+			defer func() { <-slots }()
+			session := dial(t, address)
+			session.send(ordinaryStartup)
+			var k pgproto3.BackendKeyData
+			for m := session.message(); m != nil && m[0] != readyForQuery; m = session.message() {
+				if m[0] == backendKeyData {
+					_ = k.Decode(m[5:])
+				}
+			}
+			all.Go(func() {
+				client := dial(t, address)
+				client.send(&pgproto3.CancelRequest{ProcessID: k.ProcessID, SecretKey: k.SecretKey})
+				client.expectEnd()
+				client.Close()
+			})
+			session.Close()
+		})
+	}
+	all.Wait()
+	counts, delivered := p.Cancels(), 0
+	arrived.Range(func(any, any) bool { delivered++; return true })
+	t.Logf("counted %+v", counts)
+	if counts.Delivered+counts.Rejected != 1000 || counts.Delivered != int64(delivered) {
+		t.Errorf("counted %+v of 1000, %d arrived", counts, delivered)
+	}
+}

@@ -1,0 +1,155 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// alpn is the protocol's name in TLS. Clients and servers that start TLS without
+// asking for it first must name it.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
+const alpn = "postgresql"
+
+// withALPN is config, with the protocol's name.
+func withALPN(config *tls.Config) *tls.Config {
+	if config == nil {
+		return nil
+	}
+	config = config.Clone()
+	config.NextProtos = []string{alpn}
+	return config
+}
+
+// errNoTLS ends a connection whose client does not come to terms about TLS. TLS
+// itself has told the client.
+var errNoTLS = errors.New("no TLS with the client")
+
+// receiveStartup gives the client the encryption that it asks for, if it can be
+// had, and returns the first packet that is something else. TLS it may ask for
+// (SSLRequest), or start at once; GSSAPI encryption there is none.
+func (s *session) receiveStartup() (firstPacket, error) {
+	socket := s.client.socket
+	defer context.AfterFunc(s.proxy.ctx, func() { socket.Close() })()
+	socket.SetDeadline(time.Now().Add(s.proxy.connectTimeout()))
+	asked := make(map[uint32]bool)
+	for first := true; ; first = false {
+		head, err := readHead(s.client)
+		if err != nil {
+			return firstPacket{}, s.startupError(err)
+		}
+		if first && isClientHello(head) && s.proxy.clientTLS != nil {
+			if err := s.acceptTLS(&unread{Conn: socket, head: head[:]}); err != nil {
+				return firstPacket{}, err
+			}
+			if s.client.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != alpn {
+				return firstPacket{}, &fatalError{
+					Code:    protocolViolation,
+					Message: "the client started TLS without naming the protocol (ALPN) postgresql",
+					Hint:    "use sslnegotiation=postgres, or a client that speaks PostgreSQL 17's direct TLS",
+				}
+			}
+			continue
+		}
+		packet, err := readBehind(s.client, head)
+		switch {
+		case err != nil:
+			return packet, s.startupError(err)
+		case packet.code != sslRequestCode && packet.code != gssRequestCode:
+			return packet, nil
+		case s.encrypted():
+			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for encryption inside TLS"}
+		case asked[packet.code]:
+			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
+		}
+		asked[packet.code] = true
+		if err := s.answerRequest(packet.code == sslRequestCode && s.proxy.clientTLS != nil); err != nil {
+			return packet, err
+		}
+	}
+}
+
+// answerRequest answers a request for encryption.
+func (s *session) answerRequest(yes bool) error {
+	answer := byte('N')
+	if yes {
+		answer = 'S'
+	}
+	if _, err := s.client.Write([]byte{answer}); err != nil {
+		return fmt.Errorf("%w: %w", errNoStartup, err)
+	}
+	if !yes {
+		return nil
+	}
+	return s.acceptTLS(s.client.socket)
+}
+
+// acceptTLS shakes hands. Not a byte was read ahead, so nothing that came in
+// clear is ever taken for something that came inside TLS: a client behind whose
+// SSLRequest there is anything but a handshake is refused (CVE-2021-23214).
+func (s *session) acceptTLS(conn net.Conn) error {
+	secure := tls.Server(conn, s.proxy.clientTLS)
+	err := secure.Handshake()
+	var noHandshake tls.RecordHeaderError
+	switch {
+	case err == nil:
+		s.client.Conn = secure
+		return nil
+	case errors.As(err, &noHandshake) && noHandshake.Conn != nil:
+		return &fatalError{
+			Code:    protocolViolation,
+			Message: "received unencrypted data behind the request for TLS",
+			Hint:    "this is a client that does not wait for the answer, or somebody between it and iamproxy",
+		}
+	case left(err): // as a health check does
+		return fmt.Errorf("%w: %w", errNoStartup, err)
+	default:
+		return fmt.Errorf("%w: %w", errNoTLS, err)
+	}
+}
+
+// startupError is err of reading a first packet, as it is to be treated.
+func (s *session) startupError(err error) error {
+	var alert *net.OpError
+	switch {
+	case errors.As(err, &alert) && alert.Op == "remote error": // an alert, as crypto/tls reports it
+		return fmt.Errorf("%w: %w", errNoTLS, alert)
+	case timedOut(err) && !errors.Is(err, errNoStartup):
+		return s.proxy.noStartupInTime()
+	default:
+		return err
+	}
+}
+
+// encrypted reports whether the client speaks TLS.
+func (s *session) encrypted() bool { return s.client.Conn != s.client.socket }
+
+// tlsVersion is that of the client's TLS; empty without.
+func (s *session) tlsVersion() string {
+	if secure, ok := s.client.Conn.(*tls.Conn); ok {
+		return tls.VersionName(secure.ConnectionState().Version)
+	}
+	return ""
+}
+
+// isClientHello reports whether a connection's first bytes begin a TLS handshake.
+// Nothing else begins so: it would be a packet of 369 MB.
+func isClientHello(head [4]byte) bool { return head[0] == 0x16 && head[1] == 3 }
+
+// unread is a connection with the first bytes put back.
+type unread struct {
+	net.Conn
+	head []byte
+}
+
+func (u *unread) Read(b []byte) (int, error) {
+	if len(u.head) == 0 {
+		return u.Conn.Read(b)
+	}
+	n := copy(b, u.head)
+	u.head = u.head[n:]
+	return n, nil
+}
