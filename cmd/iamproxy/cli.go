@@ -20,7 +20,7 @@ import (
 
 const description = `PostgreSQL clients connect here without a password; iamproxy logs in to Amazon RDS or Aurora with an IAM token, over verified TLS.
 
-ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region and via. Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.
+ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region, via and sslnegotiation (postgres, or direct for PostgreSQL 17 and later). Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.
 
 Exit codes: 0 done, or drained after SIGTERM or SIGINT; 1 failed; 2 the command line or the configuration is wrong.`
 
@@ -43,7 +43,9 @@ type runCommand struct {
 	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
 	signing
 	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
-	Listen         string        `help:"Loopback address to listen on. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Listen         string        `help:"Loopback address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
+	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
 	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
 	CAFile         string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
 	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
@@ -58,7 +60,7 @@ type tokenCommand struct {
 }
 
 type waitCommand struct {
-	Listen  string        `help:"Where iamproxy listens. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Listen  string        `help:"Where iamproxy listens, in the words of run. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	Timeout time.Duration `help:"How long to wait." default:"30s"`
 }
 

@@ -55,12 +55,22 @@ func TestWrongConfiguration(t *testing.T) {
 		{"address not of AWS", []string{"127.0.0.1"}, "", "?region="},
 		{"global without region", []string{"g.global-cabcdefghijk.global.rds.amazonaws.com"}, "", "?region="},
 		{"via without host", []string{host, "--via=:5432"}, "", `via ":5432": no host in it`},
-		{"listen without port", []string{host, "--listen=127.0.0.1"}, "", "--listen 127.0.0.1: not HOST:PORT"},
+		{"listen without port", []string{host, "--listen=127.0.0.1"}, "", "127.0.0.1: neither HOST:PORT nor unix:DIR"},
 		{"listen everywhere", []string{host, "--listen=0.0.0.0:5432"}, "", "0.0.0.0:5432: not a loopback address"},
 		{"listen on all", []string{host, "--listen=:5432"}, "", "not a loopback address"},
 		{"listen on a name", []string{host, "--listen=example.com:5432"}, "", "not a loopback address"},
 		{"listen key everywhere", []string{host + "?listen=10.0.0.1:5432"}, "", "10.0.0.1:5432: not a loopback address"},
 		{"no port left", []string{host, host, "--listen=127.0.0.1:65535"}, "", "no port is left"},
+		{"no directory", []string{host, "--listen=unix:"}, "", "no directory"},
+		{"socket's port", []string{host + "?listen=unix:/tmp/.s.PGSQL.x"}, "", `"x" is no port`},
+		{"socket's path too long", []string{host, "--listen=unix:/" + strings.Repeat("d", 100)}, "", "103 is the most"},
+		{"socket mode", []string{host, "--socket-mode=u=rw"}, "", "--socket-mode u=rw: not an octal mode"},
+		{"socket mode too wide", []string{host}, "IAMPROXY_SOCKET_MODE=1777", "--socket-mode 1777"},
+		{"TLS for clients", []string{host, "--listen-tls=on"}, "", "--listen-tls on: neither off, self-signed"},
+		{"no key", []string{host, "--listen-tls=cert.pem,"}, "", "neither off, self-signed"},
+		{"certificate missing", []string{host, "--listen-tls=/no/cert.pem,/no/key.pem"}, "", "/no/cert.pem"},
+		{"certificate broken", []string{host, "--listen-tls=" + broken + "," + broken}, "", broken},
+		{"negotiation", []string{host + "?sslnegotiation=maybe"}, "", `sslnegotiation "maybe": neither postgres nor direct`},
 		{"CA file missing", []string{host, "--ca-file=/does/not/exist.pem"}, "", "/does/not/exist.pem"},
 		{"CA file broken", []string{host}, "IAMPROXY_CA_FILE=" + broken, broken + ": no PEM certificate"},
 		{"unknown profile", []string{host, "--profile=nobody"}, "", "nobody"},
@@ -157,7 +167,7 @@ func TestKubernetesServiceVariables(t *testing.T) {
 
 // A variable that a template left empty is one that is not set.
 func TestEmptyVariables(t *testing.T) {
-	for _, name := range []string{"ENDPOINTS", "LISTEN", "USER", "DATABASE", "REGION", "PROFILE", "VIA", "CA_FILE", "CONNECT_TIMEOUT", "LOG_LEVEL", "LOG_FORMAT", "TIMEOUT"} {
+	for _, name := range []string{"ENDPOINTS", "LISTEN", "USER", "DATABASE", "REGION", "PROFILE", "VIA", "CA_FILE", "CONNECT_TIMEOUT", "SOCKET_MODE", "LISTEN_TLS", "LOG_LEVEL", "LOG_FORMAT", "TIMEOUT"} {
 		t.Setenv("IAMPROXY_"+name, "")
 	}
 	code, _, stderr := try(t.Context())
@@ -186,6 +196,7 @@ func TestEndpoint(t *testing.T) {
 		{host + "?user=a%26b&database=c+d&region=us-east-1&via=localhost:15432&listen=127.0.0.1:1", flags,
 			endpoint{host: host, port: "5432", region: "us-east-1", user: "a&b", database: "c d", via: "localhost:15432", listen: "127.0.0.1:1"}},
 		{"db?region=eu-west-1&via=bastion", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "bastion:5432"}},
+		{host + "?sslnegotiation=direct", endpoint{}, endpoint{host: host, port: "5432", region: "eu-west-1", sslnegotiation: "direct"}},
 		{"[fd00::1]:5433?region=eu-west-1&via=10.0.0.1", endpoint{}, endpoint{host: "fd00::1", port: "5433", region: "eu-west-1", via: "10.0.0.1:5432"}},
 		{"db?region=eu-west-1&via=[fe80::1%25eth0]:1", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "[fe80::1%eth0]:1"}},
 	} {
@@ -197,39 +208,6 @@ func TestEndpoint(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want %+v", test.text, e, err, test.want)
 		}
 	}
-}
-
-func TestListenAddresses(t *testing.T) {
-	endpoints := []endpoint{{}, {listen: "[::1]:7000"}, {}, {}}
-	if err := listenAddresses(endpoints, "127.0.0.1:5432"); err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []string{"127.0.0.1:5432", "[::1]:7000", "127.0.0.1:5433", "127.0.0.1:5434"} {
-		if endpoints[i].listen != want {
-			t.Errorf("endpoint %d listens at %s, want %s", i, endpoints[i].listen, want)
-		}
-	}
-	endpoints = []endpoint{{}, {}} // any free port, for each
-	if err := listenAddresses(endpoints, "127.0.0.1:0"); err != nil || endpoints[0].listen != "127.0.0.1:0" || endpoints[1].listen != "127.0.0.1:0" {
-		t.Errorf("got %+v, %v", endpoints, err)
-	}
-}
-
-func TestAllListenersOrNone(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
-	if _, err := listen(t.Context(), []endpoint{{listen: address}, {listen: address}}); err == nil {
-		t.Fatal("two listeners at one address")
-	}
-	again, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatalf("the first listener was left open: %v", err)
-	}
-	again.Close()
 }
 
 func TestLogFormats(t *testing.T) {

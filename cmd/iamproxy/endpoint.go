@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -25,6 +26,10 @@ type endpoint struct {
 	database   string
 	region     string
 	via        string // host:port
+	// sslnegotiation is how TLS is begun with the database, in libpq's words.
+	sslnegotiation string
+
+	listening listenAddress // what listen says, or --listen
 }
 
 func (e endpoint) address() string { return net.JoinHostPort(e.host, e.port) }
@@ -45,12 +50,12 @@ func parseEndpoint(text string) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, usagef("endpoint %q: %w", text, err)
 	}
-	keys := map[string]*string{"listen": &e.listen, "user": &e.user, "database": &e.database, "region": &e.region, "via": &e.via}
+	keys := map[string]*string{"listen": &e.listen, "user": &e.user, "database": &e.database, "region": &e.region, "via": &e.via, "sslnegotiation": &e.sslnegotiation}
 	for key, given := range values {
 		target := keys[key]
 		switch {
 		case target == nil:
-			return endpoint{}, usagef("endpoint %q: unknown key %q; the keys are listen, user, database, region and via", text, key)
+			return endpoint{}, usagef("endpoint %q: unknown key %q; the keys are listen, user, database, region, via and sslnegotiation", text, key)
 		case len(given) > 1:
 			return endpoint{}, usagef("endpoint %q: %s is given %d times", text, key, len(given))
 		case given[0] == "":
@@ -76,6 +81,9 @@ func (e endpoint) resolve(flags endpoint) (endpoint, error) {
 	}
 	if !auth.IsRegion(e.region) {
 		return endpoint{}, usagef("region %q: not of the form of a region's name, as eu-west-1", e.region)
+	}
+	if !slices.Contains([]string{"", "postgres", "direct"}, e.sslnegotiation) {
+		return endpoint{}, usagef("sslnegotiation %q: neither postgres nor direct", e.sslnegotiation)
 	}
 	if e.via != "" {
 		host, port, err := splitHostPort(e.via)
@@ -120,48 +128,4 @@ var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?$`)
 func isHost(host string) bool {
 	_, err := netip.ParseAddr(host)
 	return err == nil || hostName.MatchString(host) && strings.ContainsFunc(host, unicode.IsLetter)
-}
-
-// listenAddresses gives each endpoint its address: the one it names, else the
-// first one given, and for each further endpoint the port behind.
-func listenAddresses(endpoints []endpoint, first string) error {
-	host, text, err := net.SplitHostPort(first)
-	if err != nil {
-		return usagef("--listen %s: not HOST:PORT", first)
-	}
-	port, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return usagef("--listen %s: %q is no port", first, text)
-	}
-	for i := range endpoints {
-		if endpoints[i].listen == "" {
-			if port > 65535 {
-				return usagef("--listen %s: no port is left for %s", first, endpoints[i].host)
-			}
-			endpoints[i].listen = net.JoinHostPort(host, strconv.FormatUint(port, 10))
-			if port != 0 { // 0 is any free port
-				port++
-			}
-		}
-		if err := checkLoopback(endpoints[i].listen); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// checkLoopback keeps the listener to this host: whoever reaches it gets the
-// database without a password.
-func checkLoopback(address string) error {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return usagef("listen address %s: not HOST:PORT", address)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return usagef("listen address %s: %q is no port", address, port)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return usagef("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1]", address)
-	}
-	return nil
 }

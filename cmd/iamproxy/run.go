@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"os"
 	"os/signal"
@@ -35,12 +34,16 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	socketMode, err := parseSocketMode(c.SocketMode)
+	if err != nil {
+		return err
+	}
 	log := c.logger(std)
 	proxies, err := c.proxies(ctx, endpoints, log)
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(ctx, endpoints)
+	listeners, err := listen(ctx, endpoints, socketMode)
 	if err != nil {
 		return err
 	}
@@ -63,8 +66,20 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	}
 	log.Info("draining; a second signal ends it at once", zap.Duration("at_most", drainTime))
 	cut := drain(ctx, proxies)
-	log.Info("stopped", zap.Int64("sessions_cut", cut))
+	log.Info("stopped", zap.Int64("sessions_cut", cut), zap.Any("cancel_requests", cancels(proxies)))
 	return err
+}
+
+// cancels is what became of all cancel requests.
+func cancels(proxies []*proxy.Proxy) (all proxy.CancelCounts) {
+	for _, p := range proxies {
+		c := p.Cancels()
+		all.Delivered += c.Delivered
+		all.Rejected += c.Rejected
+		all.Repeated += c.Repeated
+		all.Failed += c.Failed
+	}
+	return all
 }
 
 // endpoints are those of the command line, with all that the flags say of them.
@@ -99,6 +114,10 @@ func (c *runCommand) proxies(ctx context.Context, endpoints []endpoint, log *zap
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
 	}
+	forClients, err := clientTLS(c.ListenTLS, endpoints, log)
+	if err != nil {
+		return nil, err
+	}
 	var proxies []*proxy.Proxy
 	for _, e := range endpoints {
 		credentials, err := loadCredentials(ctx, c.Profile, e.region)
@@ -109,6 +128,8 @@ func (c *runCommand) proxies(ctx context.Context, endpoints []endpoint, log *zap
 			Endpoint:       e.address(),
 			Via:            e.via,
 			TLS:            tls.Upstream(e.host, roots),
+			DirectTLS:      e.sslnegotiation == "direct",
+			ClientTLS:      forClients,
 			Tokens:         &auth.Tokens{Endpoint: e.address(), Region: e.region, Credentials: credentials, Log: log},
 			User:           e.user,
 			Database:       e.database,
@@ -125,30 +146,6 @@ func loadCredentials(ctx context.Context, profile, region string) (aws.Credentia
 		return nil, usagef("AWS configuration: %w", err)
 	}
 	return credentials, nil
-}
-
-// listen opens all listeners or none.
-func listen(ctx context.Context, endpoints []endpoint) (listeners []net.Listener, err error) {
-	defer func() {
-		if err != nil {
-			for _, listener := range listeners {
-				listener.Close()
-			}
-		}
-	}()
-	var config net.ListenConfig
-	for _, e := range endpoints {
-		listener, err := config.Listen(ctx, "tcp", e.listen)
-		if err != nil {
-			return listeners, fmt.Errorf("cannot listen on %s for %s: %w", e.listen, e.host, err)
-		}
-		listeners = append(listeners, listener)
-		// What "localhost" is, a file says that anybody may have edited.
-		if address, ok := listener.Addr().(*net.TCPAddr); !ok || !address.IP.IsLoopback() {
-			return listeners, usagef("listen address %s: it is %s, not a loopback address", e.listen, listener.Addr())
-		}
-	}
-	return listeners, nil
 }
 
 func serve(p *proxy.Proxy, listener net.Listener, failed chan<- error) {

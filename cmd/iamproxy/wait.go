@@ -21,7 +21,8 @@ const (
 // Run asks the iamproxy on this host until it answers or the time is up. It
 // says nothing of the database or the credentials.
 func (c *waitCommand) Run(ctx context.Context) error {
-	if err := checkLoopback(c.Listen); err != nil {
+	address, err := parseListen(c.Listen)
+	if err != nil {
 		return err
 	}
 	if c.Timeout <= 0 {
@@ -33,7 +34,7 @@ func (c *waitCommand) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	var why error
 	for {
-		err := ask(ctx, c.Listen)
+		err := ask(ctx, address)
 		if err == nil {
 			return nil
 		}
@@ -48,19 +49,20 @@ func (c *waitCommand) Run(ctx context.Context) error {
 	}
 }
 
-// ask has the listener answer an SSLRequest, which every iamproxy does at once.
-func ask(ctx context.Context, address string) error {
+// ask has the listener decline a GSSENCRequest, which every iamproxy does at once,
+// whether it offers TLS or not.
+func ask(ctx context.Context, address listenAddress) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := dialer.DialContext(ctx, address.network(), address.String())
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	deadline, _ := ctx.Deadline()
 	conn.SetDeadline(deadline)
-	request, err := (&pgproto3.SSLRequest{}).Encode(nil)
+	request, err := (&pgproto3.GSSEncRequest{}).Encode(nil)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	cryptotls "crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/tls"
+)
+
+// unixPrefix begins a listen address that is a unix socket's. Behind it stands
+// the directory, which is the "host" of libpq's clients, or the socket's path.
+const unixPrefix = "unix:"
+
+// socketName is the file that libpq looks for in the directory, with the port.
+// https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-UNIX-SOCKET-DIRECTORIES
+const socketName = ".s.PGSQL."
+
+// listenAddresses gives each endpoint its address: the one it names, else the
+// first one given, and for each further endpoint the port behind. A unix socket
+// has a port too, in its name.
+func listenAddresses(endpoints []endpoint, first string) error {
+	next, err := parseListen(first)
+	if err != nil {
+		return err
+	}
+	for i := range endpoints {
+		e := &endpoints[i]
+		if e.listen != "" {
+			if e.listening, err = parseListen(e.listen); err != nil {
+				return err
+			}
+			continue
+		}
+		if next.port > 65535 {
+			return usagef("--listen %s: no port is left for %s", first, e.host)
+		}
+		e.listening = next
+		if next.port != 0 { // 0 is any free port
+			next.port++
+		}
+	}
+	return nil
+}
+
+// listenAddress is where clients of one endpoint connect.
+type listenAddress struct {
+	host string // or the directory of a unix socket
+	port uint64
+	unix bool
+}
+
+func (a listenAddress) network() string {
+	if a.unix {
+		return "unix"
+	}
+	return "tcp"
+}
+
+// String is the address as net.Listen and net.Dial take it.
+func (a listenAddress) String() string {
+	port := strconv.FormatUint(a.port, 10)
+	if a.unix {
+		return filepath.Join(a.host, socketName+port)
+	}
+	return net.JoinHostPort(a.host, port)
+}
+
+// parseListen reads HOST:PORT, where HOST must be of loopback: whoever reaches the
+// listener gets the database without a password. Or it reads unix:DIR and
+// unix:DIR/.s.PGSQL.PORT.
+func parseListen(text string) (listenAddress, error) {
+	if path, ok := strings.CutPrefix(text, unixPrefix); ok {
+		return parseSocket(path)
+	}
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return listenAddress{}, usagef("listen address %s: neither HOST:PORT nor unix:DIR", text)
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return listenAddress{}, usagef("listen address %s: %q is no port", text, port)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return listenAddress{}, usagef("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1]", text)
+	}
+	return listenAddress{host: host, port: number}, nil
+}
+
+func parseSocket(path string) (listenAddress, error) {
+	dir, port := path, defaultPort
+	if behind, ok := strings.CutPrefix(filepath.Base(path), socketName); ok {
+		dir, port = filepath.Dir(path), behind
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	switch {
+	case dir == "":
+		return listenAddress{}, usagef("listen address %s%s: no directory in it", unixPrefix, path)
+	case err != nil || number == 0:
+		return listenAddress{}, usagef("listen address %s%s: %q is no port", unixPrefix, path, port)
+	}
+	address := listenAddress{host: dir, port: number, unix: true}
+	if n := len(address.String()); n > maxSocketPath {
+		return listenAddress{}, usagef("listen address %s%s: the socket's path has %d bytes, and %d is the most; use a shorter directory", unixPrefix, path, n, maxSocketPath)
+	}
+	return address, nil
+}
+
+// maxSocketPath is what sockaddr_un has room for on every system (104 bytes on
+// the BSDs and macOS), but for the NUL.
+const maxSocketPath = 103
+
+// listen opens all listeners or none.
+func listen(ctx context.Context, endpoints []endpoint, socketMode os.FileMode) (listeners []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, listener := range listeners {
+				listener.Close()
+			}
+		}
+	}()
+	for _, e := range endpoints {
+		listener, err := listenAt(ctx, e.listening, socketMode)
+		if err != nil {
+			return listeners, fmt.Errorf("cannot listen on %s for %s: %w", e.listening, e.host, err)
+		}
+		listeners = append(listeners, listener)
+		// What "localhost" is, a file says that anybody may have edited.
+		if address, ok := listener.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() {
+			return listeners, usagef("listen address %s: it is %s, not a loopback address", e.listening, address)
+		}
+	}
+	return listeners, nil
+}
+
+func listenAt(ctx context.Context, address listenAddress, socketMode os.FileMode) (net.Listener, error) {
+	if address.unix {
+		return listenUnix(ctx, address.String(), socketMode)
+	}
+	var config net.ListenConfig
+	return config.Listen(ctx, address.network(), address.String())
+}
+
+// parseSocketMode reads an octal mode of 9 bits. That the owner may connect is no
+// question: it is whoever runs iamproxy.
+func parseSocketMode(text string) (os.FileMode, error) {
+	mode, err := strconv.ParseUint(text, 8, 9)
+	if err != nil {
+		return 0, usagef("--socket-mode %s: not an octal mode such as 0660", text)
+	}
+	return os.FileMode(mode), nil
+}
+
+// clientTLS reads --listen-tls. It is nil for off.
+func clientTLS(text string, endpoints []endpoint, log *zap.Logger) (*cryptotls.Config, error) {
+	switch cert, key, isPair := strings.Cut(text, ","); {
+	case text == "off":
+		return nil, nil
+	case text == "self-signed":
+		names := []string{"localhost", "127.0.0.1", "::1"}
+		if host, err := os.Hostname(); err == nil {
+			names = append(names, host)
+		}
+		for _, e := range endpoints {
+			if !e.listening.unix {
+				names = append(names, e.listening.host)
+			}
+		}
+		certificate, err := tls.SelfSigned(names...)
+		if err != nil {
+			return nil, fmt.Errorf("--listen-tls: %w", err)
+		}
+		return tls.Downstream(func() *cryptotls.Certificate { return certificate }), nil
+	case isPair && cert != "" && key != "":
+		files := &tls.Files{Cert: strings.TrimSpace(cert), Key: strings.TrimSpace(key), Log: log}
+		if err := files.Load(); err != nil {
+			return nil, usagef("--listen-tls: %w", err)
+		}
+		return tls.Downstream(files.Current), nil
+	default:
+		return nil, usagef("--listen-tls %s: neither off, self-signed, nor two files as CERT.pem,KEY.pem", text)
+	}
+}
+
+var errLive = errors.New("another process listens there; end it, or choose another directory or port")
