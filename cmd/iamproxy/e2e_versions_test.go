@@ -313,12 +313,8 @@ func testVersionProtocols(t *testing.T, s *versioned) {
 				(negotiated == nil || negotiated.NewestMinorProtocol != granted || !slices.Equal(negotiated.UnrecognizedOptions, test.options)) {
 				t.Errorf("negotiation %+v, want 3.%d without %v", negotiated, granted&0xffff, test.options)
 			}
-			length := 4
-			if granted >= protocol32 {
-				length = 32
-			}
-			if got := len(session.key.SecretKey); got != length {
-				t.Errorf("a key of %d bytes, want %d", got, length)
+			if got, want := len(session.key.SecretKey), keyLength(granted); got != want {
+				t.Errorf("a key of %d bytes, want %d", got, want)
 			}
 			session.send(&pgproto3.Query{String: "select pg_sleep(600)"})
 			s.untilActive(t, session.key.ProcessID)
@@ -334,10 +330,20 @@ func testVersionProtocols(t *testing.T, s *versioned) {
 	}
 	t.Run("pgx with 3.2", func(t *testing.T) {
 		conn := s.mustConnect(t, "max_protocol_version=3.2")
+		if got, want := len(conn.PgConn().SecretKey()), keyLength(newest); got != want {
+			t.Errorf("a key of %d bytes, want %d", got, want)
+		}
 		if _, err := conn.Exec(t.Context(), "select 1"); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+func keyLength(protocol uint32) int {
+	if protocol >= protocol32 {
+		return 32
+	}
+	return 4
 }
 
 // Without the question whether the server speaks TLS: the server says itself
