@@ -2,6 +2,7 @@
 # they miss on Debian and Ubuntu; elsewhere they say what to install.
 
 GO            ?= go
+NPM           ?= npm
 DOCKER        ?= docker
 FUZZTIME      ?= 30s
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -61,6 +62,14 @@ demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
 .PHONY: test
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+# Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
+.PHONY: versions
+versions: deps ## test against PostgreSQL 12 to 18 (needs npm; 160 MB to download)
+	@command -v $(NPM) >/dev/null || { echo "missing: npm; install it by hand, then try again" >&2; exit 1; }
+	$(NPM) ci --prefix internal/versions
+	POSTGRES_VERSIONS=$(CURDIR)/internal/versions/node_modules CGO_ENABLED=1 \
+		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./cmd/iamproxy
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)

@@ -71,6 +71,11 @@ type Cluster struct {
 	Settings map[string]string
 	// Certificate is what the server shows. Zero: for Host, by the CA of CAFile.
 	Certificate Certificate
+	// Programs is the directory with PostgreSQL's programs. Zero: see BinDir.
+	Programs string
+	// NoLDAP is for a server that was built without LDAP. It lets nobody in with
+	// a token but who has one that LearnToken took.
+	NoLDAP bool
 
 	verifier verifier
 
@@ -134,9 +139,12 @@ func (c *Cluster) start(ctx context.Context) error {
 
 // prepare makes the directory, and sees to it that it will be removed.
 func (c *Cluster) prepare() error {
-	bin, err := BinDir()
-	if err != nil {
-		return err
+	bin := c.Programs
+	if bin == "" {
+		var err error
+		if bin, err = BinDir(); err != nil {
+			return err
+		}
 	}
 	owner, err := unprivileged()
 	if err != nil {

@@ -36,9 +36,9 @@ var settings = map[string]string{
 const hba = `
 local   all          all       trust
 local   replication  all       trust
-hostssl all          +%[1]s  all  ldap ldapserver=%[2]s ldapport=%[3]d ldapprefix="%[4]s" ldapsuffix="%[5]s"
+hostssl all          +%[1]s  all  %[2]s
 host    all          +%[1]s  all  reject
-hostssl replication  +%[1]s  all  ldap ldapserver=%[2]s ldapport=%[3]d ldapprefix="%[4]s" ldapsuffix="%[5]s"
+hostssl replication  +%[1]s  all  %[2]s
 host    replication  +%[1]s  all  reject
 hostssl all          all       all  scram-sha-256
 hostssl replication  all       all  scram-sha-256
@@ -53,8 +53,11 @@ func (c *Cluster) configure() error {
 	if err := c.addSettings(c.Settings); err != nil {
 		return err
 	}
-	rules := fmt.Sprintf(hba, RDSRole, loopback, c.ldap.port(), dnPrefix, dnSuffix)
-	if err := c.owner.writeFile(filepath.Join(c.dir, dataDir, "pg_hba.conf"), []byte(rules)); err != nil {
+	method := fmt.Sprintf(`ldap ldapserver=%s ldapport=%d ldapprefix="%s" ldapsuffix="%s"`, loopback, c.ldap.port(), dnPrefix, dnSuffix)
+	if c.NoLDAP {
+		method = "password" // in clear text, too, and compared with what LearnToken sets
+	}
+	if err := c.owner.writeFile(filepath.Join(c.dir, dataDir, "pg_hba.conf"), fmt.Appendf(nil, hba, RDSRole, method)); err != nil {
 		return err
 	}
 	_, err := c.writeCertificate(c.Certificate)

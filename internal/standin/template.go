@@ -32,7 +32,7 @@ func templateFor(ctx context.Context, bin string) (string, error) {
 		_ = t.Close() // nothing is left to be closed badly
 		delete(templates.byBin, bin)
 	}
-	t := new(Cluster)
+	t := &Cluster{Programs: bin}
 	if err := t.becomeTemplate(ctx); err != nil {
 		_ = t.Close() // the first error is the one that tells
 		return "", err
