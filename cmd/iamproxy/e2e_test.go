@@ -137,47 +137,6 @@ func readMessage(t testing.TB, conn net.Conn) (kind byte, body string) {
 	return head[0], string(rest)
 }
 
-// Ctrl-C in one psql ends its query and no other session's.
-func testCancel(t *testing.T, cluster *standin.Cluster, p *process) {
-	admin, err := cluster.Admin(t.Context(), standin.Database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer admin.Close(context.Background())
-	sleeping := func(name string) (n int) {
-		err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1 and state = 'active'", name).Scan(&n)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	start := func(name string) (wait func() string, interrupt func()) {
-		cmd := client(ctx, "psql", "-X", "-w", p.conninfo(standin.IAMUser, standin.Database)+" application_name="+name, "-c", "select pg_sleep(600)")
-		var out bytes.Buffer
-		cmd.Stdout, cmd.Stderr = &out, &out
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return func() string { _ = cmd.Wait(); return out.String() }, func() { _ = cmd.Process.Signal(os.Interrupt) }
-	}
-	waitA, interruptA := start("a")
-	waitB, interruptB := start("b")
-	until(t, "both to sleep", func() bool { return sleeping("a") == 1 && sleeping("b") == 1 })
-	interruptA()
-	if out := waitA(); !strings.Contains(out, "canceling statement due to user request") {
-		t.Errorf("psql a printed %q", out)
-	}
-	if sleeping("b") != 1 {
-		t.Error("the other session's query was cancelled too")
-	}
-	interruptB()
-	if out := waitB(); !strings.Contains(out, "canceling statement due to user request") {
-		t.Errorf("psql b printed %q", out)
-	}
-}
-
 func testPgbench(t *testing.T, _ *standin.Cluster, p *process) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
 	defer cancel()

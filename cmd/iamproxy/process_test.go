@@ -139,7 +139,7 @@ func startProxy(t testing.TB, env []string, args ...string) *process {
 	}
 	t.Cleanup(func() {
 		p.signal(syscall.SIGTERM)
-		if code := p.wait(); code != 0 {
+		if code := p.wait(); code != 0 && !p.killed() {
 			t.Errorf("iamproxy ended with %d", code)
 		}
 		p.checkLog()
@@ -193,6 +193,12 @@ func (p *process) wait() (code int) {
 		p.t.Fatalf("iamproxy does not end: %s", p.logs())
 		return -1
 	}
+}
+
+// killed reports whether it was the test that ended it.
+func (p *process) killed() bool {
+	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // checkLog: every line is JSON, none has a secret or a query in it.
@@ -271,4 +277,14 @@ func until(t testing.TB, what string, condition func() bool) {
 			t.Fatalf("waited %v for %s", limit, what)
 		}
 	}
+}
+
+// psqlAt runs one statement through a connection string, and returns what psql
+// printed.
+func psqlAt(t testing.TB, conninfo, statement string) (string, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	out, err := client(ctx, "psql", "-X", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1", conninfo, "-c", statement).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
 }
