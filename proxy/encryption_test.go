@@ -153,7 +153,7 @@ func TestClientTLSFails(t *testing.T) {
 		}, "bad certificate"},
 		"too old": {func() error {
 			return handshake(&tls.Config{ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
-		}, "protocol"},
+		}, "unsupported versions"},
 		"other protocol": {func() error {
 			return handshake(&tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{"h2"}})
 		}, "protocol"},

@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"net"
+	"sync/atomic"
+	"syscall"
 )
 
 // leg is one side of a session: what is read and written, and the socket that
@@ -10,16 +12,15 @@ import (
 type leg struct {
 	net.Conn
 	socket net.Conn
+	closed atomic.Bool // by closeWrite
 }
-
-// plain is a leg without TLS.
-func plain(socket net.Conn) leg { return leg{Conn: socket, socket: socket} }
 
 // closeWrite says that no more comes, as a peer that closes does: with TLS's
 // close_notify, and with a FIN, which a server that is at work looks for
 // (client_connection_check_interval). It is of no effect on a connection that is
 // broken already.
-func (l leg) closeWrite() {
+func (l *leg) closeWrite() {
+	l.closed.Store(true)
 	halfClose(l.Conn)
 	if l.socket != l.Conn {
 		halfClose(l.socket)
@@ -32,13 +33,22 @@ func halfClose(conn net.Conn) {
 	}
 }
 
+// readError is what a read that failed with err is to be taken for. If a write has
+// heard of a reset first, the read finds what looks like an ordinary end.
+func (l *leg) readError(err error) error {
+	if tcp, ok := l.socket.(*net.TCPConn); ok && ended(err) && !l.closed.Load() && gone(tcp) {
+		return syscall.ECONNRESET
+	}
+	return err
+}
+
 // breakOff ends the connection because the other side's has failed with cause, as
 // a peer does that crashed: TCP's RST, and no word in TLS. A reset throws away what
 // has not been acknowledged yet; if there is any of that, or if it was us who
 // closed the other side, the connection is closed in order instead.
-func (l leg) breakOff(cause error) {
+func (l *leg) breakOff(cause error) {
 	tcp, ok := l.socket.(*net.TCPConn)
-	if !ok || errors.Is(cause, net.ErrClosed) || !allAcknowledged(tcp) {
+	if !ok || errors.Is(cause, net.ErrClosed) || !acknowledged(tcp, lingerTime) {
 		l.Close()
 		return
 	}

@@ -28,7 +28,7 @@ import (
 type session struct {
 	proxy  *Proxy
 	log    *zap.Logger
-	client leg
+	client *leg
 	began  time.Time
 
 	user, database string // as logged in to upstream
@@ -46,7 +46,7 @@ func (p *Proxy) serve(client net.Conn) {
 
 	s := &session{
 		proxy:  p,
-		client: plain(client),
+		client: &leg{Conn: client, socket: client},
 		began:  time.Now(),
 		log: p.log().With(
 			zap.Uint64("session", p.serial.Add(1)),

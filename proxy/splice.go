@@ -79,7 +79,7 @@ type upward struct {
 // to what it has asked may still be on their way.
 func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 	defer close(up.done)
-	up.flow = pump(server, s.client)
+	up.flow = pump(server.leg, s.client)
 	first.note(up.flow, "client", "server")
 	switch {
 	case up.writeErr != nil:
@@ -94,7 +94,7 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 // copyDown carries what the server says. Its end is the end of the session: the
 // client gets a moment to read the last of it.
 func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
-	f := pump(s.client, server)
+	f := pump(s.client, server.leg)
 	first.note(f, "server", "client")
 	switch {
 	case f.writeErr != nil:
@@ -126,7 +126,7 @@ func (s *session) linger() {
 // pump copies from src to dst until one of them fails. It is no io.Copy since
 // that leaves open whose failure it was, and between a socket and TLS brings a
 // buffer of its own (golang/go#16474).
-func pump(dst io.Writer, src io.Reader) (f flow) {
+func pump(dst, src *leg) (f flow) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -141,7 +141,7 @@ func pump(dst io.Writer, src io.Reader) (f flow) {
 			copy(f.last[len(f.last)-len(tail):], tail)
 		}
 		if err != nil {
-			f.readErr = err
+			f.readErr = src.readError(err)
 			return f
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // upstream is a connection to the server, inside TLS that was verified.
 type upstream struct {
-	leg
+	*leg
 	detach func() bool // takes back what happens to it at a shutdown
 }
 
@@ -31,7 +31,7 @@ func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) 
 		tcp.Close()
 		return nil, err
 	}
-	server := &upstream{leg: leg{Conn: conn, socket: tcp}}
+	server := &upstream{leg: &leg{Conn: conn, socket: tcp}}
 	server.detach = context.AfterFunc(p.ctx, func() { conn.Close() })
 	return server, nil
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -11,16 +10,12 @@ import (
 // other side is alive with its window closed: there are bytes to send, none of
 // them on their way, and no more than the last probe is without an answer.
 func adjustUserTimeout(conn net.Conn) {
-	socket, ok := conn.(syscall.Conn)
+	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
 		return
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	control(tcp, func(fd int) {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return
 		}
@@ -28,6 +23,6 @@ func adjustUserTimeout(conn net.Conn) {
 		if info.Notsent_bytes > 0 && info.Unacked == 0 && info.Probes <= 1 {
 			timeout = 0
 		}
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, timeout)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, timeout)
 	})
 }

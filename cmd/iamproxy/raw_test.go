@@ -26,7 +26,12 @@ type rawSession struct {
 // startRaw logs in through p and returns when the server is ready.
 func startRaw(t *testing.T, p *process, version uint32, options []string) *rawSession {
 	t.Helper()
-	conn := dial(t, p.listens[0])
+	return logInRaw(t, dial(t, p.listens[0]), version, options, "")
+}
+
+// logInRaw logs in over conn, with the password that a server may ask for.
+func logInRaw(t *testing.T, conn net.Conn, version uint32, options []string, password string) *rawSession {
+	t.Helper()
 	s := &rawSession{t: t, conn: conn, frontend: pgproto3.NewFrontend(conn, conn)}
 	startup := &pgproto3.StartupMessage{ProtocolVersion: version,
 		Parameters: map[string]string{"user": standin.IAMUser, "database": standin.Database}}
@@ -34,6 +39,9 @@ func startRaw(t *testing.T, p *process, version uint32, options []string) *rawSe
 		startup.Parameters[option] = ""
 	}
 	s.send(startup)
+	if password != "" {
+		s.send(&pgproto3.PasswordMessage{Password: password})
+	}
 	if _, code := s.untilReady(); code != "" {
 		t.Fatalf("no login: %s", code)
 	}
