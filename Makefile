@@ -1,5 +1,5 @@
-# GNU make. `make` alone lists the targets. `make demo` and `make test` install what
-# they miss on Debian and Ubuntu; elsewhere they say what to install.
+# GNU make. `make` alone lists the targets. `make demo`, `make test` and `make drivers`
+# install what they miss on Debian and Ubuntu; elsewhere they say what to install.
 
 GO            ?= go
 DOCKER        ?= docker
@@ -61,6 +61,16 @@ demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
 .PHONY: test
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+
+# The last line is what keeps docs/clients.md true; it changes nothing if one fails.
+.PHONY: drivers
+drivers: ## run every driver of docs/clients.md through iamproxy, and write its table
+	@sh internal/setup/install.sh postgres certs drivers
+	@$(MAKE) --no-print-directory build
+	cd internal/drivers/node && npm ci --silent
+	cd internal/drivers/go && $(GO) mod download
+	$(GO) build -o bin/drivers ./internal/drivers
+	bin/drivers -binary bin/iamproxy -write docs/clients.md
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
