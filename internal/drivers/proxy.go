@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
@@ -51,9 +52,10 @@ func startProxy(ctx context.Context, binary string, cluster *standin.Cluster) (*
 // drain keeps iamproxy from waiting for somebody to read its log.
 func drain(log io.Reader) { _, _ = io.Copy(io.Discard, log) }
 
-// stopProxy ends iamproxy, which has no sessions any more.
+// stopProxy ends iamproxy, and sessions that a failed program has left.
 func stopProxy(cmd *exec.Cmd) error {
 	_ = cmd.Process.Signal(syscall.SIGTERM)
+	time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	if err := cmd.Wait(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("iamproxy: %w", err)
 	}

@@ -4,9 +4,13 @@ import pg from 'pg'
 import { from, to } from 'pg-copy-streams'
 import { ASLEEP, COPIED, GOOD, LINES, SLEEP, TEXT, check, read, report, until } from './steps.mjs'
 
-// connected gives body two connections. All of it is in PGHOST and the like.
+// All of the connection is in PGHOST and the like, but for PGSSLMODE=require: there it would
+// verify the certificate, which is more than libpq does.
+const options = process.env.PGSSLMODE === 'require' ? { ssl: 'no-verify' } : {}
+
+// connected gives body two connections.
 const connected = (body) => async () => {
-  const clients = [new pg.Client(), new pg.Client()]
+  const clients = [new pg.Client(options), new pg.Client(options)]
   try {
     for (const client of clients) await client.connect()
     await body(...clients)
@@ -42,7 +46,7 @@ const cancel = connected(async (client, other) => {
   const ended = new Promise((resolve) => sleep.once('error', resolve).once('end', resolve))
   client.query(sleep)
   await until(async () => (await other.query(ASLEEP, [client.processID])).rows[0].n === 1)
-  new pg.Client().cancel(client, sleep)
+  new pg.Client(options).cancel(client, sleep)
   check((await ended)?.code, '57014')
   check((await client.query('select 1 as n')).rows, [{ n: 1 }])
 })

@@ -3,9 +3,12 @@ import { pipeline } from 'node:stream/promises'
 import postgres from 'postgres'
 import { ASLEEP, COPIED, GOOD, LINES, SLEEP, TEXT, check, read, report, until } from './steps.mjs'
 
-// connected gives body two pools of one connection each. All of it is in PGHOST and the like.
+// All of the connection is in PGHOST and the like, but for PGSSLMODE.
+const options = { max: 1, ssl: process.env.PGSSLMODE === 'require' && 'require', onnotice() {} }
+
+// connected gives body two pools of one connection each.
 const connected = (body) => async () => {
-  const pools = [1, 2].map(() => postgres({ max: 1, onnotice() {} }))
+  const pools = [1, 2].map(() => postgres(options))
   try {
     await body(...pools)
   } finally {

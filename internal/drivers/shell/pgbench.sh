@@ -29,16 +29,26 @@ transaction() {
 	check "$(sql 'select count(*), sum(delta) = (select sum(abalance) from pgbench_accounts) from pgbench_history')" '200|t'
 }
 
-at_work() {
-	[ "$(sql "select count(*) from pg_stat_activity where application_name = 'to be canceled' and state = 'active' and query like 'insert into pgbench_accounts%'")" = 1 ]
+held() { [ "$(sql "select count(*) from pg_locks where relation = 'pgbench_accounts'::regclass and granted")" = 1 ]; }
+
+waiting() {
+	[ "$(sql "select count(*) from pg_stat_activity where application_name = 'to be canceled' and wait_event_type = 'Lock'")" = 1 ]
 }
 
-# Only while it fills its tables pgbench has a cancel.
+# Only while it fills its tables pgbench has a cancel. It is held up there by another session,
+# and would be for a minute.
 cancel() {
-	PGAPPNAME='to be canceled' pgbench -i -q -I dtG -s 1000 >"$dir/out" 2>&1 &
-	until_done at_work
+	mkfifo "$dir/holder"
+	psql -Xqw <"$dir/holder" &
+	exec 3>"$dir/holder"
+	echo 'begin; lock table pgbench_accounts in access share mode;' >&3
+	until_done held
+	PGAPPNAME='to be canceled' PGOPTIONS='-c lock_timeout=60s' pgbench -i -q -I G >"$dir/out" 2>&1 3>&- &
+	until_done waiting
 	kill -INT $!
 	wait $!
+	exec 3>&-
+	wait
 	grep -q 'canceling statement due to user request' "$dir/out" || check "$(cat "$dir/out")" 'a query that is canceled'
 }
 
