@@ -98,5 +98,5 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 	$(GO) run ./internal/updateca
 
 .PHONY: clean
-clean: ## remove bin/, dist/ and coverage files
-	rm -rf bin dist coverage*
+clean: ## remove bin/, dist/, coverage files and the drivers of Node.js
+	rm -rf bin dist coverage* internal/drivers/node/node_modules

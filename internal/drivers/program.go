@@ -35,6 +35,7 @@ var drivers = []driver{
 	{"psql", "shell", []string{"sh", "psql.sh"}},
 	{"pgbench", "shell", []string{"sh", "pgbench.sh"}},
 	{"psycopg2", "python", []string{"/usr/bin/python3", "with_psycopg2.py"}},
+	{"psycopg", "python", []string{"/usr/bin/python3", "with_psycopg.py"}},
 	{"asyncpg", "python", []string{"/usr/bin/python3", "with_asyncpg.py"}},
 	{"pyodbc", "python", []string{"/usr/bin/python3", "with_pyodbc.py"}},
 	{"pdo", "php", []string{"/usr/bin/php", "pdo.php"}},

@@ -35,10 +35,8 @@ have_certs() {
 
 # The languages by their full names: what Debian packages, another one on the PATH cannot see.
 need_drivers() {
-	pgbench --version >/dev/null 2>&1 ||
-		need pgbench postgresql
-	/usr/bin/python3 -c 'import psycopg2, asyncpg' 2>/dev/null ||
-		need 'psycopg2 and asyncpg' python3-psycopg2 python3-asyncpg
+	/usr/bin/python3 -c 'import psycopg2, psycopg, asyncpg' 2>/dev/null ||
+		need 'psycopg2, psycopg and asyncpg' python3-psycopg2 python3-psycopg python3-asyncpg
 	/usr/bin/python3 -c 'import pyodbc' 2>/dev/null && odbcinst -q -d -n 'PostgreSQL Unicode' >/dev/null 2>&1 ||
 		need 'psqlODBC and pyodbc' odbc-postgresql odbcinst python3-pyodbc
 	/usr/bin/php -r 'exit(extension_loaded("pdo_pgsql") && extension_loaded("pgsql") ? 0 : 1);' >/dev/null 2>&1 ||
