@@ -68,7 +68,8 @@ func outcome(d driver, r row) string {
 	var lines []string
 	for _, step := range append([]string{""}, steps...) {
 		if failure := r.failures[step]; failure != "" {
-			lines = append(lines, strings.TrimSuffix(d.name+": "+step, ": ")+": "+failure)
+			// Some errors have lines of their own.
+			lines = append(lines, strings.TrimSuffix(d.name+": "+step, ": ")+": "+strings.Join(strings.Fields(failure), " "))
 		}
 	}
 	return strings.Join(lines, "\n")
