@@ -1,5 +1,5 @@
-# GNU make. `make` alone lists the targets. `make demo` and `make test` install what
-# they miss on Debian and Ubuntu; elsewhere they say what to install.
+# GNU make. `make` alone lists the targets. They install what they miss on Debian and
+# Ubuntu; elsewhere they say what to install.
 
 GO            ?= go
 NPM           ?= npm
@@ -65,11 +65,21 @@ test: deps ## run every test, with the race detector
 
 # Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
 .PHONY: versions
-versions: deps ## test against PostgreSQL 12 to 18 (needs npm; 160 MB to download)
-	@command -v $(NPM) >/dev/null || { echo "missing: npm; install it by hand, then try again" >&2; exit 1; }
+versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
+	@sh internal/setup/install.sh npm
 	$(NPM) ci --prefix internal/versions
 	POSTGRES_VERSIONS=$(CURDIR)/internal/versions/node_modules CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./cmd/iamproxy
+
+# The last line is what keeps docs/clients.md true; it changes nothing if one fails.
+.PHONY: drivers
+drivers: ## run every driver of docs/clients.md through iamproxy, and write its table
+	@sh internal/setup/install.sh postgres certs npm drivers
+	@$(MAKE) --no-print-directory build
+	$(NPM) ci --silent --prefix internal/drivers/node
+	cd internal/drivers/go && $(GO) mod download
+	$(GO) build -o bin/drivers ./internal/drivers
+	bin/drivers -binary bin/iamproxy -write docs/clients.md
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
@@ -97,5 +107,5 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 	$(GO) run ./internal/updateca
 
 .PHONY: clean
-clean: ## remove bin/, dist/ and coverage files
-	rm -rf bin dist coverage*
+clean: ## remove bin/, dist/, coverage files and what npm has installed
+	rm -rf bin dist coverage* internal/drivers/node/node_modules internal/versions/node_modules

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what `make demo` and `make test` need and this machine lacks; says nothing when
-# nothing is missing. Debian and Ubuntu only; elsewhere it says what to install.
+# Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
+# is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs]
+#	install.sh [postgres] [cc] [certs] [npm] [drivers]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -31,6 +31,22 @@ have_certs() {
 		[ -s "$file" ] && return
 	done
 	return 1
+}
+
+# The languages by their full names: what Debian packages, another one on the PATH cannot see.
+need_drivers() {
+	/usr/bin/python3 -c 'import psycopg2, psycopg, asyncpg' 2>/dev/null ||
+		need 'psycopg2, psycopg and asyncpg' python3-psycopg2 python3-psycopg python3-asyncpg
+	/usr/bin/python3 -c 'import pyodbc' 2>/dev/null && odbcinst -q -d -n 'PostgreSQL Unicode' >/dev/null 2>&1 ||
+		need 'psqlODBC and pyodbc' odbc-postgresql odbcinst python3-pyodbc
+	/usr/bin/php -r 'exit(extension_loaded("pdo_pgsql") && extension_loaded("pgsql") ? 0 : 1);' >/dev/null 2>&1 ||
+		need "PHP's PDO and pgsql" php-cli php-pgsql
+	/usr/bin/ruby -e 'require "pg"' 2>/dev/null ||
+		need 'Ruby pg' ruby-pg
+	/usr/bin/perl -MDBD::Pg -MJSON::PP -e 1 2>/dev/null ||
+		need 'Perl DBD::Pg' libdbd-pg-perl
+	javac -version >/dev/null 2>&1 && [ -e /usr/share/java/postgresql.jar ] ||
+		need 'a JDK and pgjdbc' default-jdk-headless libpostgresql-jdbc-java
 }
 
 # Debian's server packages make a cluster and start it on port 5432, which is iamproxy's own.
@@ -99,6 +115,8 @@ for want in "$@"; do
 	postgres) have_postgres || need 'the PostgreSQL server and psql' postgresql ;;
 	cc) have_cc || need 'a C compiler' gcc libc6-dev ;;
 	certs) have_certs || need 'CA certificates' ca-certificates ;;
+	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
+	drivers) need_drivers ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
 done

@@ -1,0 +1,87 @@
+//go:build unix
+
+// Drivers tries iamproxy with the drivers that people use: it starts a
+// PostgreSQL that verifies tokens as Aurora does and the real iamproxy in front
+// of it, runs a small program for each driver, which is given no password, and
+// prints what each could do. It runs in the project's directory, where the
+// programs are.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+func main() {
+	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to try")
+	page := flag.String("write", "", "the page whose table is to be replaced, if nothing failed")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "drivers [-binary FILE] [-write PAGE] [DRIVER...]")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *binary, *page, flag.Args(), os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "drivers:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, binary, page string, names []string, out io.Writer) (err error) {
+	chosen, err := choose(names)
+	if err != nil {
+		return err
+	}
+	if page != "" && len(names) > 0 {
+		return errors.New("a page has all drivers: leave out -write or their names")
+	}
+	cluster := &standin.Cluster{}
+	if err := cluster.Start(ctx); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cluster.Close()) }()
+	proxy, listen, err := startProxy(ctx, binary, cluster)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProxy(proxy)) }()
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return err
+	}
+
+	server, err := serverVersion(ctx)
+	if err != nil {
+		return err
+	}
+
+	var rows []row
+	for _, d := range chosen {
+		r := attempt(ctx, cluster, d, way{host: host, port: port, sslmode: "disable"})
+		if ctx.Err() != nil {
+			return errors.New("interrupted")
+		}
+		rows = append(rows, r)
+		fmt.Fprintln(out, outcome(d, r))
+	}
+	result := fmt.Sprintf("Through iamproxy, without TLS between driver and iamproxy, to PostgreSQL %s:\n\n%s", server, table(rows))
+	fmt.Fprintf(out, "\n%s", result)
+	if n := countFailed(rows); n > 0 {
+		return fmt.Errorf("%d of %d failed", n, len(rows))
+	}
+	if page != "" {
+		return replaceTable(page, result)
+	}
+	return nil
+}

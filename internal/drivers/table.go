@@ -1,0 +1,112 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+// Between these two lines of a page stands what was run.
+const (
+	tableBegins = "<!-- make drivers writes from here -->\n"
+	tableEnds   = "<!-- to here -->\n"
+)
+
+// table is Markdown that can be read as it is, too.
+func table(rows []row) string {
+	lines := [][]string{{"driver", "version", "with", "query", "transaction", "COPY", "cancel"}}
+	for _, r := range rows {
+		line := []string{r.Driver, r.Version, r.Runtime}
+		for _, step := range steps {
+			line = append(line, cell(r, step))
+		}
+		lines = append(lines, line)
+	}
+	widths := make([]int, len(lines[0]))
+	for _, line := range lines {
+		for i, text := range line {
+			widths[i] = max(widths[i], utf8.RuneCountInString(text))
+		}
+	}
+	var out strings.Builder
+	for n, line := range lines {
+		for i, text := range line {
+			fmt.Fprintf(&out, "| %-*s ", widths[i], text)
+		}
+		out.WriteString("|\n")
+		if n == 0 {
+			for _, width := range widths {
+				out.WriteString("|" + strings.Repeat("-", width+2))
+			}
+			out.WriteString("|\n")
+		}
+	}
+	return out.String()
+}
+
+// cell is a step's in the table. What went wrong is said elsewhere.
+func cell(r row, step string) string {
+	if r.failures[""] != "" || r.failures[step] != "" {
+		return "FAILED"
+	}
+	return r.Steps[step]
+}
+
+// outcome is what is said of a driver as soon as it was run.
+func outcome(d driver, r row) string {
+	if len(r.failures) == 0 {
+		return d.name + ": ok"
+	}
+	var lines []string
+	for _, step := range append([]string{""}, steps...) {
+		if failure := r.failures[step]; failure != "" {
+			// Some errors have lines of their own.
+			lines = append(lines, strings.TrimSuffix(d.name+": "+step, ": ")+": "+strings.Join(strings.Fields(failure), " "))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+func countFailed(rows []row) (n int) {
+	for _, r := range rows {
+		if len(r.failures) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// serverVersion is of the server behind iamproxy, as it says itself.
+func serverVersion(ctx context.Context) (string, error) {
+	bin, err := standin.BinDir()
+	if err != nil {
+		return "", err
+	}
+	version, err := exec.CommandContext(ctx, filepath.Join(bin, "postgres"), "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("postgres --version: %w", err)
+	}
+	return strings.TrimPrefix(strings.TrimSpace(string(version)), "postgres (PostgreSQL) "), nil
+}
+
+// replaceTable puts text between the two lines of a page.
+func replaceTable(page, text string) error {
+	old, err := os.ReadFile(page)
+	if err != nil {
+		return err
+	}
+	before, rest, found := strings.Cut(string(old), tableBegins)
+	_, after, ended := strings.Cut(rest, tableEnds)
+	if !found || !ended {
+		return fmt.Errorf("%s has no place for the table: put in the lines %q and %q", page, tableBegins, tableEnds)
+	}
+	return os.WriteFile(page, []byte(before+tableBegins+"\n"+text+"\n"+tableEnds+after), 0o644)
+}
