@@ -1,0 +1,277 @@
+package proxy
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// Each parser of what comes from the network has a target here. The corpus in
+// testdata has what real clients and servers send, recorded, and what fuzzing has
+// found worth keeping. `make fuzz` runs them all.
+
+// script is a connection whose other side has said all that it will say.
+type script struct {
+	in  *bytes.Reader
+	out bytes.Buffer
+}
+
+func (s *script) Read(b []byte) (int, error)       { return s.in.Read(b) }
+func (s *script) Write(b []byte) (int, error)      { return s.out.Write(b) }
+func (s *script) Close() error                     { return nil }
+func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *script) SetDeadline(time.Time) error      { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// scripted is a leg with such a connection.
+func scripted(said []byte) (*leg, *script) {
+	s := &script{in: bytes.NewReader(said)}
+	return &leg{Conn: s, socket: s}, s
+}
+
+// fuzzProxy is one that serves nobody.
+func fuzzProxy(f *testing.F, change func(*Proxy)) *Proxy {
+	p := &Proxy{Endpoint: serverName + ":5432", TLS: &tls.Config{ServerName: serverName}, Tokens: &tokens{}}
+	if change != nil {
+		change(p)
+	}
+	p.start()
+	f.Cleanup(func() { stopNow(p) })
+	return p
+}
+
+// FuzzOpening: whatever a client begins with, it gets an answer for each request
+// for encryption, and nothing that stands behind its packet is taken.
+func FuzzOpening(f *testing.F) {
+	for _, packets := range [][][]byte{
+		{ordinaryStartup}, {sslRequest, ordinaryStartup}, {gssRequest, sslRequest, ordinaryStartup},
+		{sslRequest, sslRequest}, {sslRequest, encode(cancelKey)}, {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")},
+	} {
+		f.Add(slices.Concat(packets...), false)
+		f.Add(slices.Concat(packets...), true)
+	}
+	ca := newAuthority(f)
+	withTLS, without := fuzzProxy(f, withClientTLS(f, ca)), fuzzProxy(f, nil)
+	f.Fuzz(func(t *testing.T, said []byte, offered bool) {
+		p := without
+		if offered {
+			p = withTLS
+		}
+		client, conn := scripted(said)
+		s := &session{proxy: p, client: client, log: p.log()}
+		packet, err := s.receiveStartup()
+		answers := conn.out.Bytes()
+		if s.encrypted() {
+			t.Fatal("a handshake with nobody")
+		}
+		if err != nil {
+			var failed *fatalError
+			if !errors.As(err, &failed) && !errors.Is(err, errNoStartup) && !errors.Is(err, errNoTLS) {
+				t.Fatalf("unclear error %v", err)
+			}
+			return
+		}
+		if len(answers) > 2 || bytes.Trim(answers, "N") != nil && len(bytes.Trim(answers, "N")) > 0 {
+			t.Fatalf("answered %q", answers)
+		}
+		taken := 8*len(answers) + 8 + len(packet.payload)
+		if rest, _ := io.ReadAll(conn.in); !bytes.Equal(rest, said[taken:]) {
+			t.Fatalf("%d bytes are left, want what stands behind %d", len(rest), taken)
+		}
+	})
+}
+
+// FuzzCancelRequest: a key finds the session that it was given out for, and no
+// other key finds any.
+func FuzzCancelRequest(f *testing.F) {
+	short := []byte{0, 0, 0x12, 0x67, 1, 2, 3, 4}
+	long := append([]byte{0, 0, 0x12, 0x67}, bytes.Repeat([]byte{7}, 32)...)
+	for _, key := range [][]byte{nil, short, long, short[:4], append(short[:4:4], bytes.Repeat([]byte{1}, 256)...)} {
+		f.Add(key, short)
+		f.Add(key, long)
+	}
+	p := fuzzProxy(f, nil)
+	f.Fuzz(func(t *testing.T, key, asked []byte) {
+		server, _ := scripted(nil)
+		s := &session{proxy: p, log: p.log()}
+		s.remember(key, &upstream{leg: server})
+		defer s.forget()
+		var request pgproto3.CancelRequest
+		if len(asked) < 4 {
+			return
+		}
+		request.ProcessID, request.SecretKey = binary.BigEndian.Uint32(asked), asked[4:]
+		found, _ := p.cancels.claim(request.ProcessID, request.SecretKey)
+		if want := s.key != nil && bytes.Equal(key, asked); want != (found != nil) {
+			t.Fatalf("key %x, asked for %x: found %v", key, asked, found != nil)
+		}
+	})
+}
+
+// FuzzServerLogin: whatever a server says during a login, it gets the token only
+// where it asks for a password in clear text, once, and the client gets all but
+// that, in order and to the byte, up to the first ReadyForQuery.
+func FuzzServerLogin(f *testing.F) {
+	ask := encode(&pgproto3.AuthenticationCleartextPassword{})
+	f.Add(slices.Concat(ask, encode(okay), encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), encode(key), encode(ready), []byte("behind")))
+	f.Add(slices.Concat([]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), ask, encode(okay), encode(ready)))
+	f.Add(slices.Concat(ask, ask))
+	f.Add(slices.Concat(ask, encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})))
+	f.Add(encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}))
+	f.Add(encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}}))
+	p := fuzzProxy(f, nil)
+	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		client, heard := scripted(nil)
+		leg, server := scripted(said)
+		s := &session{proxy: p, client: client, log: p.log(), user: "alice"}
+		defer s.forget()
+		err := s.authenticate(&upstream{leg: leg}, wish, "the token")
+		if err == nil {
+			err = s.handOver(&upstream{leg: leg})
+		}
+
+		passwords := bytes.Count(server.out.Bytes(), encode(&pgproto3.PasswordMessage{Password: "the token"}))
+		if want := server.out.Len() - len(wish.encode()); passwords > 1 || passwords*len("p....the token.") != want {
+			t.Fatalf("the server got %q", server.out.Bytes())
+		}
+		if passwords == 1 && !bytes.Contains(said, ask) {
+			t.Fatal("the server got a token that it had not asked for")
+		}
+		want := relayed(said, err == nil)
+		if !bytes.HasPrefix(want, heard.out.Bytes()) || err == nil && heard.out.Len() != len(want) {
+			t.Fatalf("the client got %q of %q, and %v", heard.out.Bytes(), want, err)
+		}
+		if err != nil && s.proxy.failure(err) == nil {
+			t.Fatal("nothing to say to the client")
+		}
+	})
+}
+
+// relayed is what a client is to get of what a server says, if the login succeeds
+// or if that is not known.
+func relayed(said []byte, succeeds bool) (relayed []byte) {
+	r := bytes.NewReader(said)
+	for authenticated := false; ; {
+		m, err := readMessage(r)
+		if err != nil {
+			return relayed
+		}
+		is := func(method uint32) bool {
+			return !authenticated && m.kind() == authentication && len(m.body()) >= 4 && binary.BigEndian.Uint32(m.body()) == method
+		}
+		if !is(pgproto3.AuthTypeCleartextPassword) {
+			relayed = append(relayed, m.raw...)
+		}
+		if m.kind() == readyForQuery && authenticated && succeeds {
+			return relayed
+		}
+		authenticated = authenticated || is(pgproto3.AuthTypeOk)
+	}
+}
+
+// FuzzTLSAnswer: a server is taken to offer TLS only if the first thing that it
+// says is that; what stands behind is left for the handshake.
+func FuzzTLSAnswer(f *testing.F) {
+	for _, said := range []string{"S", "N", "E\x00\x00\x00\x05\x00", "SR\x00\x00\x00\x08\x00\x00\x00\x03", "HTTP/1.1 400 Bad Request", ""} {
+		f.Add([]byte(said))
+	}
+	p := fuzzProxy(f, nil)
+	f.Fuzz(func(t *testing.T, said []byte) {
+		_, server := scripted(said)
+		err := p.requestTLS(t.Context(), server)
+		if offered := len(said) > 0 && said[0] == 'S'; offered != (err == nil) {
+			t.Fatalf("%q: %v", said, err)
+		}
+		if !bytes.Equal(server.out.Bytes(), sslRequest) || len(said) > 0 && server.in.Len() != len(said)-1 {
+			t.Fatalf("asked %q, %d bytes of %d are left", server.out.Bytes(), server.in.Len(), len(said))
+		}
+	})
+}
+
+// FuzzFirstPacket: whatever a client sends is taken apart without a panic, by
+// its length only, and a startup packet goes up as it came.
+func FuzzFirstPacket(f *testing.F) {
+	f.Add(ordinaryStartup)
+	f.Add(startupPacket(3<<16|9999, "user", "u", "_pq_.test_protocol_negotiation", ""))
+	f.Add(startupPacket(3<<16|2, "user", "u", "replication", "database", "options", "-c geqo=off"))
+	f.Add(encode(&pgproto3.SSLRequest{}))
+	f.Add(encode(&pgproto3.GSSEncRequest{}))
+	f.Add(encode(&pgproto3.CancelRequest{ProcessID: 1, SecretKey: []byte{1, 2, 3, 4}}))
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Add([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc"))
+	f.Add([]byte{0x80, 0, 0, 8, 0, 3, 0, 0})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		packet, err := readFirstPacket(bytes.NewReader(data))
+		if err != nil {
+			var failed *fatalError
+			if !errors.As(err, &failed) && !errors.Is(err, errNoStartup) {
+				t.Fatalf("unclear error %v", err)
+			}
+			return
+		}
+		length := binary.BigEndian.Uint32(data)
+		if length > maxStartupPacket || int(length) != len(packet.payload)+8 {
+			t.Fatalf("packet of %d bytes has a payload of %d", length, len(packet.payload))
+		}
+		s, err := parseStartup(packet)
+		if err != nil {
+			return
+		}
+		if got := s.encode(); !bytes.Equal(got, data[:length]) {
+			t.Fatalf("%q went up as %q", data[:length], got)
+		}
+		s.set("user", "other")
+		again, err := parseStartup(firstPacket{s.version, s.encode()[8:]})
+		if err != nil || again.get("user") != "other" {
+			t.Fatalf("user cannot be set in %q: %v", data[:length], err)
+		}
+	})
+}
+
+// FuzzServerMessage: whatever a server sends during a login is taken apart
+// without a panic, and a hint that is added to an error leaves it readable.
+func FuzzServerMessage(f *testing.F) {
+	f.Add(encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"}))
+	f.Add(encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "3D000", Hint: "a hint of its own"}))
+	f.Add(encode(&pgproto3.AuthenticationCleartextPassword{}))
+	f.Add(encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}))
+	f.Add(encode(key))
+	f.Add([]byte{'E', 0, 0, 0, 5, 0})
+	f.Add([]byte{'E', 0xff, 0xff, 0xff, 0xff})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := readMessage(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		if !bytes.HasPrefix(data, m.raw) {
+			t.Fatal("message is not what came")
+		}
+		var refusal *serverError
+		if !errors.As(newServerError(m, true), &refusal) {
+			return
+		}
+		refusal.hint = "do\nthis"
+		var again pgproto3.ErrorResponse
+		b := refusal.withHint()
+		if binary.BigEndian.Uint32(b[1:]) != uint32(len(b)-1) {
+			t.Fatalf("wrong length in %q", b)
+		}
+		if err := again.Decode(b[5:]); err != nil {
+			t.Fatal(err)
+		}
+		if again.Code != refusal.said.Code || again.Message != refusal.said.Message {
+			t.Fatalf("error changed: %+v", again)
+		}
+	})
+}

@@ -1,0 +1,2 @@
+go test fuzz v1
+[]byte("\x00\x00\x00R\x00\x03\x00\x00user\x00app\x00database\x00mydb\x00client_encoding\x00UTF8\x00application_name\x00postgres.js\x00\x00")
