@@ -99,8 +99,8 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 ## Keep up
 
 .PHONY: deps
-deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates
-	@sh internal/setup/install.sh postgres cc certs
+deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip
+	@sh internal/setup/install.sh postgres cc certs netns
 
 .PHONY: update-ca
 update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes

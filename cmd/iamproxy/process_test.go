@@ -115,8 +115,15 @@ func clusterArgs(cluster *standin.Cluster, more ...string) []string {
 // over, it must end with 0 on SIGTERM, and have kept its secrets.
 func startProxy(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, cmd: exec.Command(binaryPath(t), args...), exited: make(chan struct{})}
-	p.cmd.Env = env
+	cmd := exec.Command(binaryPath(t), args...)
+	cmd.Env = env
+	return startCommand(t, cmd, countEndpoints(args))
+}
+
+// startCommand is startProxy for a command that is the binary in the end.
+func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, exited: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +134,7 @@ func startProxy(t testing.TB, env []string, args ...string) *process {
 	}
 	listening := make(chan string, 10)
 	go p.follow(stderr, listening)
-	for range countEndpoints(args) {
+	for range endpoints {
 		select {
 		case address := <-listening:
 			p.listens = append(p.listens, address)

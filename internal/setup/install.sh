@@ -2,7 +2,7 @@
 # Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs] [npm] [drivers]
+#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -115,6 +115,7 @@ for want in "$@"; do
 	postgres) have_postgres || need 'the PostgreSQL server and psql' postgresql ;;
 	cc) have_cc || need 'a C compiler' gcc libc6-dev ;;
 	certs) have_certs || need 'CA certificates' ca-certificates ;;
+	netns) ip -Version >/dev/null 2>&1 || [ "$(uname)" != Linux ] || need 'ip' iproute2 ;;
 	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
 	drivers) need_drivers ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+// A server whose machine is gone answers nothing any more, not even with a reset:
+// sessions end all the same, idle ones and those that wait for an answer, and
+// their clients hear of it.
+func TestServerVanishes(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	network := newNetwork(t)
+	address := network.forward(t, cluster.Addr())
+	cmd := network.command(binaryPath(t), standin.DefaultHost, "--listen=unix:"+t.TempDir(), "--via="+address, "--ca-file="+cluster.CAFile())
+	cmd.Env = keyEnvironment(standin.DefaultKey)
+	p := startCommand(t, cmd, 1)
+
+	idle, busy := startRaw(t, p, protocol30, nil), startRaw(t, p, protocol30, nil)
+	busy.send(&pgproto3.Query{String: "select pg_sleep(600)"})
+	network.cut(t)
+	asking := time.Now()
+	for name, session := range map[string]*rawSession{"idle": idle, "busy": busy} {
+		_ = session.conn.SetDeadline(time.Now().Add(limit))
+		if _, err := session.frontend.Receive(); err == nil || os.IsTimeout(err) {
+			t.Errorf("the %s session goes on: %v", name, err)
+		}
+		t.Logf("the %s session ended after %v", name, time.Since(asking).Round(time.Second))
+	}
+	until(t, "the log", func() bool { return strings.Count(p.logs(), `"by":"server","how":"vanished"`) == 2 })
+}
+
+// network is a network namespace that is a host of its own, with a cable to ours.
+type network struct{ id, name, here, there string }
+
+// cable is the names of its ends, at most 15 bytes long.
+func (n *network) cable() (near, far string) { return "iam" + n.id + "a", "iam" + n.id + "b" }
+
+// newNetwork makes one. Its addresses are of those for benchmarks (RFC 2544), which
+// nobody else uses.
+func newNetwork(t *testing.T) *network {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("network namespaces are root's")
+	}
+	id := strconv.Itoa(os.Getpid())
+	n := &network{id: id, name: "iamproxy-" + id, here: "198.18.77.1", there: "198.18.77.2"}
+	near, far := n.cable()
+	mustRun(t, "ip", "netns", "add", n.name)
+	t.Cleanup(func() { mustRun(t, "ip", "netns", "del", n.name) }) // and the cable with it
+	mustRun(t, "ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", n.name)
+	mustRun(t, "ip", "address", "add", n.here+"/30", "dev", near)
+	mustRun(t, "ip", "link", "set", near, "up")
+	mustRun(t, "ip", "-n", n.name, "address", "add", n.there+"/30", "dev", far)
+	mustRun(t, "ip", "-n", n.name, "link", "set", far, "up")
+	mustRun(t, "ip", "-n", n.name, "link", "set", "lo", "up")
+	return n
+}
+
+func mustRun(t *testing.T, command ...string) {
+	t.Helper()
+	if out, err := exec.Command(command[0], command[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(command, " "), err, out)
+	}
+}
+
+// command runs a program on the other host.
+func (n *network) command(args ...string) *exec.Cmd {
+	return exec.Command("ip", append([]string{"netns", "exec", n.name}, args...)...)
+}
+
+// forward has an address of ours, which the other host reaches, lead to target.
+func (n *network) forward(t *testing.T, target string) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", n.here+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go acceptForwarded(listener, target)
+	return listener.Addr().String()
+}
+
+func acceptForwarded(listener net.Listener, target string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", target)
+		if err != nil {
+			conn.Close()
+			continue
+		}
+		go copyAndClose(server, conn)
+		go copyAndClose(conn, server)
+	}
+}
+
+func copyAndClose(to, from net.Conn) {
+	_, _ = io.Copy(to, from)
+	to.Close()
+	from.Close()
+}
+
+// cut has every packet between the hosts go to nobody.
+func (n *network) cut(t *testing.T) {
+	t.Helper()
+	const nobody = "02:00:00:00:00:01"
+	near, far := n.cable()
+	mustRun(t, "ip", "-n", n.name, "neighbour", "replace", n.here, "lladdr", nobody, "dev", far, "nud", "permanent")
+	mustRun(t, "ip", "neighbour", "replace", n.there, "lladdr", nobody, "dev", near, "nud", "permanent")
+}
