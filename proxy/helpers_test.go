@@ -3,17 +3,11 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"slices"
 	"sync"
@@ -33,56 +27,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const limit = 20 * time.Second
 
 const serverName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
-
-// authority is a CA for one test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t testing.TB) authority {
-	t.Helper()
-	key, cert := newCertificate(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, authority{})
-	return authority{cert, key}
-}
-
-func (a authority) pool() *x509.CertPool {
-	pool := x509.NewCertPool()
-	pool.AddCert(a.cert)
-	return pool
-}
-
-func (a authority) issue(t testing.TB, name string, until time.Time) tls.Certificate {
-	t.Helper()
-	key, cert := newCertificate(t, &x509.Certificate{DNSNames: []string{name}, NotAfter: until}, a)
-	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
-}
-
-func newCertificate(t testing.TB, template *x509.Certificate, issuer authority) (*ecdsa.PrivateKey, *x509.Certificate) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.Subject = pkix.Name{CommonName: "iamproxy test"}
-	template.NotBefore = time.Now().Add(-48 * time.Hour)
-	if template.NotAfter.IsZero() {
-		template.NotAfter = time.Now().Add(time.Hour)
-	}
-	if issuer.cert == nil {
-		issuer = authority{template, key}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer.cert, key.Public(), issuer.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, cert
-}
 
 // tokens gives every user a token of its own, and a new one after a refusal.
 type tokens struct {

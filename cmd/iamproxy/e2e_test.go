@@ -255,10 +255,12 @@ func TestSeveralEndpoints(t *testing.T) {
 	if out := p.mustPSQL(standin.IAMUser, standin.Database, "select current_user"); out != standin.IAMUser {
 		t.Errorf("the first endpoint printed %q", out)
 	}
+	testCancel(t, cluster, p)
 	p.listens = p.listens[1:]
 	if out := p.mustPSQL(standin.IAMUser, standin.Database, "select current_user"); out != standin.OtherUser {
 		t.Errorf("the second endpoint printed %q", out)
 	}
+	testCancel(t, cluster, p)
 }
 
 func TestSignals(t *testing.T) {
