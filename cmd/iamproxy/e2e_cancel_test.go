@@ -10,9 +10,10 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
 // Ctrl-C in one psql ends its query and no other session's.

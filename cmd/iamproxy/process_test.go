@@ -134,16 +134,6 @@ func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
 	}
 	listening := make(chan string, 10)
 	go p.follow(stderr, listening)
-	for range endpoints {
-		select {
-		case address := <-listening:
-			p.listens = append(p.listens, address)
-		case <-p.exited:
-			t.Fatalf("iamproxy ended: %s", p.logs())
-		case <-time.After(limit):
-			t.Fatalf("iamproxy does not listen: %s", p.logs())
-		}
-	}
 	t.Cleanup(func() {
 		p.signal(syscall.SIGTERM)
 		if code := p.wait(); code != 0 && !p.killed() {
@@ -154,6 +144,16 @@ func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
 			t.Logf("iamproxy's log:\n%s", p.logs())
 		}
 	})
+	for range endpoints {
+		select {
+		case address := <-listening:
+			p.listens = append(p.listens, address)
+		case <-p.exited:
+			t.Fatalf("iamproxy ended: %s", p.logs())
+		case <-time.After(limit):
+			t.Fatalf("iamproxy does not listen: %s", p.logs())
+		}
+	}
 	return p
 }
 
