@@ -236,6 +236,18 @@ func TestDirectTLS(t *testing.T) {
 	}
 }
 
+// Without a request for TLS the login's time is bounded all the same.
+func TestDirectTLSWithASilentServer(t *testing.T) {
+	ca, other := good(t, func(*peer) {})
+	via := directServer(t, ca, []string{alpn}, func(p *peer) { p.startup(); p.message() })
+	_, address := start(t, ca, other, func(p *Proxy) { p.Via, p.DirectTLS, p.ConnectTimeout = via, true, 300*time.Millisecond })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Code != connectionFailure || !strings.Contains(e.Message, "no answer from") {
+		t.Errorf("got %+v", e)
+	}
+}
+
 // A server before 17 takes a handshake for a startup packet that is too long, and
 // hangs up without a word.
 func TestDirectTLSWithAnOldServer(t *testing.T) {

@@ -19,13 +19,16 @@ type upstream struct {
 }
 
 // connect dials the address and starts TLS. Everything it does is bounded by
-// ctx; what it returns is closed when the proxy stops.
+// ctx, whose deadline what it returns still has; that is closed when the proxy
+// stops.
 func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) {
 	tcp, err := p.dial(ctx, address)
 	if err != nil {
 		return nil, p.dialError(err)
 	}
 	adjustUserTimeout(tcp) // not before: it would cut the dial short
+	deadline, _ := ctx.Deadline()
+	tcp.SetDeadline(deadline) // of the login, too
 	conn, err := p.startTLS(ctx, tcp)
 	if err != nil {
 		tcp.Close()
@@ -68,8 +71,6 @@ func (p *Proxy) startTLS(ctx context.Context, tcp net.Conn) (*tls.Conn, error) {
 // (CVE-2021-23222). For the same reason the text of an error that comes instead
 // is not shown (CVE-2024-10977).
 func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
-	deadline, _ := ctx.Deadline()
-	tcp.SetDeadline(deadline)
 	defer context.AfterFunc(ctx, func() { tcp.SetDeadline(time.Unix(1, 0)) })()
 
 	if _, err := tcp.Write(encode(&pgproto3.SSLRequest{})); err != nil {
