@@ -36,10 +36,10 @@ type cancelTarget struct {
 
 // CancelCounts are what became of the cancel requests so far.
 type CancelCounts struct {
-	Delivered int64 // to the session's server
-	Rejected  int64 // the key is of no session, of one that has ended, or of two at once
-	Repeated  int64 // the same was on its way already, and served for both
-	Failed    int64 // the server could not be reached, or did not take it
+	Delivered int64 `json:"delivered"` // to the session's server
+	Rejected  int64 `json:"rejected"`  // the key is of no session, of one that has ended, or of two at once
+	Repeated  int64 `json:"repeated"`  // the same was on its way already, and served for both
+	Failed    int64 `json:"failed"`    // the server could not be reached, or did not take it
 }
 
 // cancelTargets are the sessions whose queries can be cancelled. Its zero value

@@ -62,7 +62,8 @@ func (p *Proxy) serve(client net.Conn) {
 		}
 		return
 	case errors.Is(err, errNoTLS):
-		s.log.Info("client given up", zap.Error(err))
+		s.log.Info("client given up", zap.Error(err),
+			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
 		return
 	case err == nil && packet.code == cancelRequestCode:
 		s.cancel(packet)
