@@ -112,12 +112,7 @@ func TestUnixSocketThatIsThere(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, ".s.PGSQL.5432")
 
-	dead, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead.(*net.UnixListener).SetUnlinkOnClose(false)
-	dead.Close()
+	leaveSocket(t, path)
 	live := mustListen(t, 0o660, "unix:"+dir)
 
 	if _, err := listenTo(t, 0o660, "unix:"+dir); !errors.Is(err, errLive) {
@@ -150,12 +145,7 @@ func TestUnixSocketRace(t *testing.T) {
 	for range 20 {
 		dir := t.TempDir()
 		path := filepath.Join(dir, ".s.PGSQL.5432")
-		dead, err := net.Listen("unix", path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dead.(*net.UnixListener).SetUnlinkOnClose(false)
-		dead.Close()
+		leaveSocket(t, path)
 		var all sync.WaitGroup
 		won := make(chan net.Listener, 8)
 		for range 8 {
@@ -177,6 +167,17 @@ func TestUnixSocketRace(t *testing.T) {
 		conn.Close()
 		listener.Close()
 	}
+}
+
+// leaveSocket makes a socket that nobody listens to any more.
+func leaveSocket(t *testing.T, path string) {
+	t.Helper()
+	dead, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.(*net.UnixListener).SetUnlinkOnClose(false)
+	dead.Close()
 }
 
 func needUnixSockets(t *testing.T) {
