@@ -21,7 +21,7 @@ PLATFORMS = linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Build
 
@@ -62,6 +62,14 @@ demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
 
+# PostgreSQL's tests are fetched into build/ and stay there.
+.PHONY: conformance
+conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)
+	@sh internal/setup/install.sh postgres cc certs dpkg-source
+	@$(MAKE) --no-print-directory build
+	$(GO) build -o bin/conformance ./internal/conformance
+	bin/conformance -binary bin/iamproxy
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run
@@ -88,5 +96,5 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 	$(GO) run ./internal/updateca
 
 .PHONY: clean
-clean: ## remove bin/, dist/ and coverage files
-	rm -rf bin dist coverage*
+clean: ## remove bin/, build/, dist/ and coverage files
+	rm -rf bin build dist coverage*

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs what `make demo` and `make test` need and this machine lacks; says nothing when
-# nothing is missing. Debian and Ubuntu only; elsewhere it says what to install.
+# Installs what `make demo`, `make test` and `make conformance` need and this machine lacks;
+# says nothing when nothing is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs]
+#	install.sh [postgres] [cc] [certs] [dpkg-source]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -31,6 +31,13 @@ have_certs() {
 		[ -s "$file" ] && return
 	done
 	return 1
+}
+
+# It unpacks with the help of others, which are in packages that its own depends on.
+have_dpkg_source() {
+	for program in dpkg-source patch bzip2 xz; do
+		command -v "$program" >/dev/null || return
+	done
 }
 
 # Debian's server packages make a cluster and start it on port 5432, which is iamproxy's own.
@@ -99,6 +106,7 @@ for want in "$@"; do
 	postgres) have_postgres || need 'the PostgreSQL server and psql' postgresql ;;
 	cc) have_cc || need 'a C compiler' gcc libc6-dev ;;
 	certs) have_certs || need 'CA certificates' ca-certificates ;;
+	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
 done
