@@ -2,7 +2,7 @@
 # Gets PostgreSQL's own tests for the server whose programs are in BIN, and compiles what is
 # not in Debian's packages of it. Prints the directory that has them, below CACHE: regress/,
 # isolation/, libpq_pipeline/, and lib/ for what the server loads. Debian's and Ubuntu's
-# PostgreSQL only, since tests and server have to be of one version.
+# PostgreSQL only, since tests and server have to go together.
 #
 #	source.sh BIN CACHE
 #
@@ -14,7 +14,9 @@ umask 022
 bin=$1 cache=$2
 pkglib=${bin%/bin}/lib
 
+work=
 fail() {
+	[ -z "$work" ] || [ ! -e "$work/log" ] || cat "$work/log" >&2
 	echo "source.sh: $*" >&2
 	exit 1
 }
@@ -27,11 +29,12 @@ show() { dpkg-query -W -f "$1" "$package"; }
 # shellcheck disable=SC2016
 source=$(show '${source:Package}') version=$(show '${Version}') source_version=$(show '${source:Version}')
 
-ready=$cache/$package-$version
-if [ -e "$ready" ]; then
-	echo "$ready"
-	exit
-fi
+for ready in "$cache/$package-$version" "$cache/$package-$version-tests-of-"*; do
+	if [ -e "$ready" ]; then
+		echo "$ready"
+		exit
+	fi
+done
 
 mkdir -p "$cache"
 work=$(mktemp -d "$cache/new.XXXXXX")
@@ -55,27 +58,43 @@ done
 
 # As root apt would fetch as _apt, who may not write here.
 apt() {
-	(cd "$work" && apt-get -q -o APT::Sandbox::User=root \
+	(cd "$work" && "$@" -q -o APT::Sandbox::User=root \
 		-o Dir::Etc::sourcelist=/dev/null -o Dir::Etc::sourceparts="$work/sources" \
-		-o Dir::State::lists="$work/lists" -o Dir::Cache="$work" "$@") </dev/null >"$work/log" 2>&1 || {
-		cat "$work/log" >&2
-		return 1
-	}
+		-o Dir::State::lists="$work/lists" -o Dir::Cache="$work") </dev/null 2>"$work/log"
+}
+
+# The first of some versions whose source can be had.
+fetch_source() {
+	for source_version in "$@"; do
+		if apt apt-get --download-only source "$source=$source_version" >/dev/null; then
+			return
+		fi
+	done
+	return 1
 }
 
 echo "fetching the source of $source $source_version" >&2
-apt update
-apt --download-only source "$source=$source_version" ||
-	fail "no source of $package $source_version; if it is no longer there, upgrade $package"
+apt apt-get update >/dev/null || fail "no lists of what there is"
+# The server's own, or else, where a mirror has not got that, the next best. A difference
+# between the two ways would still be one; a test that fails on both may be the version's.
+versions=$(apt apt-cache --only-source showsrc "$source" | sed -n 's/^Version: //p' | sort -Vr)
+exact=$source_version
+# shellcheck disable=SC2086 # one word for each version
+fetch_source "$exact" $versions || fail "no source of $source can be had; if $exact is no longer there, upgrade $package"
+ready=$cache/$package-$version
+if [ "$source_version" != "$exact" ]; then
+	echo "there is no $exact to be had, only $source_version" >&2
+	ready=$ready-tests-of-$source_version
+fi
 # Headers and static libraries. Not installed: the first would bring a compiler of its own.
+# shellcheck disable=SC2016
 major=${package#postgresql-} libpq=$(dpkg-query -W -f '${Version}' libpq5)
-apt download "postgresql-server-dev-$major=$version" "libpq-dev=$libpq" ||
+apt apt-get download "postgresql-server-dev-$major=$version" "libpq-dev=$libpq" >/dev/null ||
 	fail "no headers for $package $version; if they are no longer there, upgrade $package and libpq5"
 
-dpkg-source --extract "$work/${source}_${source_version#*:}.dsc" "$work/tree" >"$work/log" 2>&1 || {
-	cat "$work/log" >&2
+dpkg-source --extract "$work/${source}_${source_version#*:}.dsc" "$work/tree" >/dev/null 2>"$work/log" ||
 	fail "$source $source_version does not unpack"
-}
+rm "$work/log"
 for deb in "$work"/*.deb; do
 	dpkg -x "$deb" "$work/dev"
 done
