@@ -36,18 +36,27 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, binary, cache string, out io.Writer) error {
-	bin, err := standin.BinDir()
+func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
+	kept, err := fetch(ctx, cache)
 	if err != nil {
 		return err
 	}
-	source, err := tests(ctx, bin, cache)
+	source, err := publish(kept)
 	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(source)) }()
+	bins, err := filepath.Glob(filepath.Join(source, "server/usr/lib/postgresql/*/bin"))
+	if err != nil || len(bins) != 1 {
+		return fmt.Errorf("%s has no PostgreSQL: make clean, and try again", kept)
+	}
+	bin := bins[0]
+	if err := os.Setenv("PG_BINDIR", bin); err != nil { // for the stand-in
 		return err
 	}
 	same := true
-	for _, s := range suites(filepath.Join(bin, "../lib/pgxs/src/test")) {
-		fmt.Fprintf(out, "\nPostgreSQL's %s tests, of %s\n", s.name, filepath.Base(source))
+	for _, s := range suites(bin) {
+		fmt.Fprintf(out, "\nPostgreSQL's %s tests, of %s\n", s.name, filepath.Base(kept))
 		var results [2][]result
 		for i, w := range []way{{name: "direct"}, {name: "proxied", binary: binary}} {
 			began := time.Now()
@@ -70,14 +79,32 @@ func run(ctx context.Context, binary, cache string, out io.Writer) error {
 	return nil
 }
 
-// tests has the directory with PostgreSQL's own tests for the server in bin,
-// fetched now if they were not.
-func tests(ctx context.Context, bin, cache string) (string, error) {
-	cmd := exec.CommandContext(ctx, "sh", "internal/conformance/source.sh", bin, cache)
+// fetch has the directory with a PostgreSQL and its own tests, which is made now
+// if it was not.
+func fetch(ctx context.Context, cache string) (string, error) {
+	installed, err := standin.BinDir()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "sh", "internal/conformance/source.sh", installed, cache)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("no tests to run: %w", err)
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// publish copies the directory to where the server's user can get at it, which
+// in a checkout of root's own may not be.
+func publish(kept string) (string, error) {
+	dir, err := os.MkdirTemp("", "conformance-")
+	if err != nil {
+		return "", err
+	}
+	err = errors.Join(os.Chmod(dir, 0o755), os.CopyFS(dir, os.DirFS(kept)))
+	if err != nil {
+		_ = os.RemoveAll(dir) // the first error is the one that tells
+	}
+	return dir, err
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Gets PostgreSQL's own tests for the server whose programs are in BIN, and compiles what is
-# not in Debian's packages of it. Prints the directory that has them, below CACHE: regress/,
-# isolation/, libpq_pipeline/, and lib/ for what the server loads. Debian's and Ubuntu's
-# PostgreSQL only, since tests and server have to go together.
+# Gets a PostgreSQL of the installed one's major version together with its own tests, and
+# compiles those that are not in Debian's packages. Prints the directory, below CACHE: server/
+# has the packages' files, regress/, isolation/ and libpq_pipeline/ the tests, lib/ what they
+# load into the server. BIN is the installed server's programs; only Debian's and Ubuntu's do.
 #
 #	source.sh BIN CACHE
 #
@@ -12,7 +12,6 @@ set -eu
 umask 022
 
 bin=$1 cache=$2
-pkglib=${bin%/bin}/lib
 
 work=
 fail() {
@@ -24,12 +23,9 @@ fail() {
 # postgresql-15: /usr/lib/postgresql/15/bin/postgres
 package=$(dpkg -S "$bin/postgres" 2>/dev/null | sed 's/:.*//')
 [ -n "$package" ] || fail "$bin is of no Debian package; unset PG_BINDIR, and install Debian's postgresql"
-# shellcheck disable=SC2016 # ${...} is dpkg-query's
-show() { dpkg-query -W -f "$1" "$package"; }
-# shellcheck disable=SC2016
-source=$(show '${source:Package}') version=$(show '${Version}') source_version=$(show '${source:Version}')
+major=${package#postgresql-}
 
-for ready in "$cache/$package-$version" "$cache/$package-$version-tests-of-"*; do
+for ready in "$cache/$package"_*; do
 	if [ -e "$ready" ]; then
 		echo "$ready"
 		exit
@@ -63,40 +59,33 @@ apt() {
 		-o Dir::State::lists="$work/lists" -o Dir::Cache="$work") </dev/null 2>"$work/log"
 }
 
-# The first of some versions whose source can be had.
-fetch_source() {
-	for source_version in "$@"; do
-		if apt apt-get --download-only source "$source=$source_version" >/dev/null; then
-			return
-		fi
-	done
-	return 1
+# Tests and programs have to be of one version, and a mirror may have a version's packages
+# without its source, or the other way round.
+fetch() {
+	apt apt-get --download-only source "$package=$1" >/dev/null &&
+		apt apt-get download "$package=$1" "postgresql-client-$major=$1" "postgresql-server-dev-$major=$1" "libpq-dev=$1" >/dev/null
 }
 
-echo "fetching the source of $source $source_version" >&2
 apt apt-get update >/dev/null || fail "no lists of what there is"
-# The server's own, or else, where a mirror has not got that, the next best. A difference
-# between the two ways would still be one; a test that fails on both may be the version's.
-versions=$(apt apt-cache --only-source showsrc "$source" | sed -n 's/^Version: //p' | sort -Vr)
-exact=$source_version
-# shellcheck disable=SC2086 # one word for each version
-fetch_source "$exact" $versions || fail "no source of $source can be had; if $exact is no longer there, upgrade $package"
-ready=$cache/$package-$version
-if [ "$source_version" != "$exact" ]; then
-	echo "there is no $exact to be had, only $source_version" >&2
-	ready=$ready-tests-of-$source_version
-fi
-# Headers and static libraries. Not installed: the first would bring a compiler of its own.
-# shellcheck disable=SC2016
-major=${package#postgresql-} libpq=$(dpkg-query -W -f '${Version}' libpq5)
-apt apt-get download "postgresql-server-dev-$major=$version" "libpq-dev=$libpq" >/dev/null ||
-	fail "no headers for $package $version; if they are no longer there, upgrade $package and libpq5"
+version=
+for candidate in $(apt apt-cache --only-source showsrc "$package" | sed -n 's/^Version: //p' | sort -Vru); do
+	echo "fetching $package $candidate and its source" >&2
+	if fetch "$candidate"; then
+		version=$candidate
+		break
+	fi
+	rm -f "$work"/*.deb
+done
+[ -n "$version" ] || fail "no version of $package can be had with its source"
 
-dpkg-source --extract "$work/${source}_${source_version#*:}.dsc" "$work/tree" >/dev/null 2>"$work/log" ||
-	fail "$source $source_version does not unpack"
+dpkg-source --extract "$work/${package}_${version#*:}.dsc" "$work/tree" >/dev/null 2>"$work/log" ||
+	fail "the source of $package $version does not unpack"
 rm "$work/log"
 for deb in "$work"/*.deb; do
-	dpkg -x "$deb" "$work/dev"
+	case ${deb##*/} in
+	*-dev*) dpkg -x "$deb" "$work/dev" ;;
+	*) dpkg -x "$deb" "$work/server" ;;
+	esac
 done
 include=$work/dev/usr/include/postgresql static=$work/dev/usr/lib/postgresql/$major/lib
 tests=$work/tree/src/test
@@ -107,12 +96,14 @@ cc() {
 }
 
 mkdir "$work/ready" "$work/ready/lib"
-cp -R "$tests/regress" "$tests/isolation" "$tests/modules/libpq_pipeline" "$work/ready"
+mv "$work/server" "$tests/regress" "$tests/isolation" "$tests/modules/libpq_pipeline" "$work/ready"
+pkglib=$work/ready/server/usr/lib/postgresql/$major/lib
 cp "$pkglib/autoinc.so" "$pkglib/refint.so" "$work/ready/lib"
-cc -fPIC -shared -o "$work/ready/lib/regress.so" "$tests/regress/regress.c"
-cc -I"$include" -o "$work/ready/libpq_pipeline/libpq_pipeline" "$tests/modules/libpq_pipeline/libpq_pipeline.c" \
+cc -fPIC -shared -o "$work/ready/lib/regress.so" "$work/ready/regress/regress.c"
+cc -I"$include" -o "$work/ready/libpq_pipeline/libpq_pipeline" "$work/ready/libpq_pipeline/libpq_pipeline.c" \
 	"$static/libpgcommon.a" "$static/libpgport.a" -l:libpq.so.5
 
 # In one step, so that it is never a half of it.
+ready=$cache/${package}_$version
 mv -T "$work/ready" "$ready"
 echo "$ready"

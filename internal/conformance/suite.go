@@ -21,14 +21,15 @@ type suite struct {
 }
 
 // suites are those that try what passes between a client and a server. Debian
-// ships the programs of the first two below pgxs. Their arguments are those of
-// make installcheck-parallel and of installcheck-prepared-txns.
-func suites(pgxs string) []suite {
+// ships the programs of the first two beside those of the server in bin. Their
+// arguments are those of make installcheck-parallel and installcheck-prepared-txns.
+func suites(bin string) []suite {
+	pgxs := filepath.Join(bin, "../lib/pgxs/src/test")
 	return []suite{
 		{"regress", "regression", pgRegress(filepath.Join(pgxs, "regress/pg_regress"),
-			"--schedule=parallel_schedule", "--max-concurrent-tests=20")},
+			"--bindir="+bin, "--schedule=parallel_schedule", "--max-concurrent-tests=20")},
 		{"isolation", "isolation_regression", pgRegress(filepath.Join(pgxs, "isolation/pg_isolation_regress"),
-			"--schedule=isolation_schedule", "prepared-transactions", "prepared-transactions-cic")},
+			"--bindir="+bin, "--schedule=isolation_schedule", "prepared-transactions", "prepared-transactions-cic")},
 		{"libpq_pipeline", "pipeline", pipeline},
 	}
 }

@@ -97,19 +97,21 @@ func prepare(ctx context.Context, cluster *standin.Cluster, s suite, source stri
 			return place{}, fmt.Errorf("%s: %w", sql, err)
 		}
 	}
-	tests, err := unpack(cluster, source, config.Host)
+	tests, err := unpack(cluster, s, source, config.Host)
 	return place{
 		dir:  filepath.Join(tests, s.name),
 		host: config.Host, port: strconv.Itoa(int(config.Port)), user: config.User, database: s.database,
 	}, err
 }
 
-// unpack copies the tests to where the server can get at them, and gives them
-// to the server's user: some have it read their files, and write others.
-func unpack(cluster *standin.Cluster, source, socketDir string) (string, error) {
+// unpack copies the tests into the cluster's directory, and gives them to the
+// server's user: some have the server read their files, and write others.
+func unpack(cluster *standin.Cluster, s suite, source, socketDir string) (string, error) {
 	dir := filepath.Join(filepath.Dir(cluster.CAFile()), "tests")
-	if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
-		return "", err
+	for _, name := range []string{s.name, "lib"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(source, name))); err != nil {
+			return "", err
+		}
 	}
 	owner, err := ownerOf(socketDir)
 	if err != nil || owner == nil {
