@@ -22,7 +22,7 @@ PLATFORMS = linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Build
 
@@ -81,6 +81,14 @@ drivers: ## run every driver of docs/clients.md through iamproxy, and write its 
 	$(GO) build -o bin/drivers ./internal/drivers
 	bin/drivers -binary bin/iamproxy -write docs/clients.md
 
+# PostgreSQL's tests are fetched into build/ and stay there.
+.PHONY: conformance
+conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)
+	@sh internal/setup/install.sh postgres cc certs dpkg-source
+	@$(MAKE) --no-print-directory build
+	$(GO) build -o bin/conformance ./internal/conformance
+	bin/conformance -binary bin/iamproxy
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run
@@ -107,5 +115,5 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 	$(GO) run ./internal/updateca
 
 .PHONY: clean
-clean: ## remove bin/, dist/, coverage files and what npm has installed
-	rm -rf bin dist coverage* internal/drivers/node/node_modules internal/versions/node_modules
+clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
+	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules

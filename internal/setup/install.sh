@@ -2,7 +2,7 @@
 # Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers]
+#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -47,6 +47,13 @@ need_drivers() {
 		need 'Perl DBD::Pg' libdbd-pg-perl
 	javac -version >/dev/null 2>&1 && [ -e /usr/share/java/postgresql.jar ] ||
 		need 'a JDK and pgjdbc' default-jdk-headless libpostgresql-jdbc-java
+}
+
+# It unpacks with the help of others, which are in packages that its own depends on.
+have_dpkg_source() {
+	for program in dpkg-source patch bzip2 xz; do
+		command -v "$program" >/dev/null || return
+	done
 }
 
 # Debian's server packages make a cluster and start it on port 5432, which is iamproxy's own.
@@ -118,6 +125,7 @@ for want in "$@"; do
 	netns) ip -Version >/dev/null 2>&1 || [ "$(uname)" != Linux ] || need 'ip' iproute2 ;;
 	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
 	drivers) need_drivers ;;
+	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
 done

@@ -1,0 +1,170 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+// suiteLimit is how long a suite may take, many times what it does: a relay that
+// loses a message may leave a client waiting for ever.
+const suiteLimit = 10 * time.Minute
+
+// settings are PostgreSQL's own again where the stand-in trades them for speed
+// and a test may tell, and what pg_regress sets for servers that it starts.
+var settings = map[string]string{
+	"autovacuum":                "on",
+	"synchronous_commit":        "on",
+	"shared_buffers":            "128MB",
+	"max_prepared_transactions": "2",
+}
+
+// way leads from a test to a server: through the iamproxy of binary, or over
+// the server's own socket if there is none.
+type way struct{ name, binary string }
+
+// run runs a suite of source's against a new server.
+func (w *way) run(ctx context.Context, s suite, source string) (f *found, err error) {
+	cluster := &standin.Cluster{Settings: settings}
+	if err := cluster.Start(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, cluster.Close()) }()
+
+	p, err := prepare(ctx, cluster, s, source)
+	if err != nil {
+		return nil, err
+	}
+	if w.binary != "" {
+		proxy, listen, err := startProxy(ctx, w.binary, cluster)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, stopProxy(proxy)) }()
+		if p.host, p.port, err = net.SplitHostPort(listen); err != nil {
+			return nil, err
+		}
+	}
+	limited, cancel := context.WithTimeoutCause(ctx, suiteLimit, fmt.Errorf("not over after %v", suiteLimit))
+	defer cancel()
+	if f, err = s.run(limited, p); err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	for _, v := range cluster.Verdicts() {
+		if v.OK {
+			f.logins++
+		}
+	}
+	if (f.logins > 0) != (w.binary != "") {
+		return nil, fmt.Errorf("%d logins with a token: that is not the way the tests had to go: %s", f.logins, f.output)
+	}
+	return f, nil
+}
+
+// prepare makes the suite's database, lets the superuser in with a token, too,
+// and returns the place from which it goes over the server's socket. It has to
+// be the superuser that owns the catalogs: the tests know them as their own.
+func prepare(ctx context.Context, cluster *standin.Cluster, s suite, source string) (place, error) {
+	admin, err := cluster.Admin(ctx, "postgres")
+	if err != nil {
+		return place{}, err
+	}
+	defer admin.Close(context.WithoutCancel(ctx))
+	config := admin.Config()
+	// Membership for a superuser has to be granted to count in pg_hba.conf.
+	for _, sql := range append(s.createDatabase(), "GRANT "+standin.RDSRole+" TO "+config.User) {
+		if _, err := admin.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			return place{}, fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	tests, err := unpack(cluster, s, source, config.Host)
+	return place{
+		dir:  filepath.Join(tests, s.name),
+		host: config.Host, port: strconv.Itoa(int(config.Port)), user: config.User, database: s.database,
+	}, err
+}
+
+// unpack copies the tests into the cluster's directory, and gives them to the
+// server's user: some have the server read their files, and write others.
+func unpack(cluster *standin.Cluster, s suite, source, socketDir string) (string, error) {
+	dir := filepath.Join(filepath.Dir(cluster.CAFile()), "tests")
+	for _, name := range []string{s.name, "lib"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join(source, name))); err != nil {
+			return "", err
+		}
+	}
+	owner, err := ownerOf(socketDir)
+	if err != nil || owner == nil {
+		return dir, err
+	}
+	return dir, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Chown(path, int(owner.Uid), int(owner.Gid)))
+	})
+}
+
+// startProxy runs iamproxy in front of the cluster, and returns where it
+// listens.
+func startProxy(ctx context.Context, binary string, cluster *standin.Cluster) (*exec.Cmd, string, error) {
+	cmd := exec.CommandContext(ctx, binary, standin.DefaultHost,
+		"--via", cluster.Addr(), "--ca-file", cluster.CAFile(), "--listen", "127.0.0.1:0", "--log-format", "json")
+	cmd.Env = []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=/nonexistent",
+		"AWS_EC2_METADATA_DISABLED=true",
+		"AWS_ACCESS_KEY_ID=" + standin.DefaultSessionKey.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY=" + standin.DefaultSessionKey.SecretAccessKey,
+		"AWS_SESSION_TOKEN=" + standin.DefaultSessionKey.SessionToken,
+	}
+	// Ctrl-C is for us, who then end iamproxy.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, "", err
+	}
+	var said []string
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		var entry struct{ Msg, Listen string }
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
+			go drain(stderr)
+			return cmd, entry.Listen, nil
+		}
+		said = append(said, lines.Text())
+	}
+	return nil, "", fmt.Errorf("iamproxy did not start: %w: %s", cmd.Wait(), strings.Join(said, "; "))
+}
+
+// drain keeps iamproxy from waiting for somebody to read its log.
+func drain(log io.Reader) { _, _ = io.Copy(io.Discard, log) }
+
+// stopProxy ends iamproxy, which has no sessions any more.
+func stopProxy(cmd *exec.Cmd) error {
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		return fmt.Errorf("iamproxy: %w", err)
+	}
+	return nil
+}
