@@ -69,7 +69,7 @@ func FuzzOpening(f *testing.F) {
 		}
 		client, conn := scripted(said)
 		s := &session{proxy: p, client: client, log: p.log()}
-		packet, err := s.receiveStartup()
+		_, err := s.receiveStartup()
 		answers := conn.out.Bytes()
 		if s.encrypted() {
 			t.Fatal("a handshake with nobody")
@@ -81,12 +81,15 @@ func FuzzOpening(f *testing.F) {
 			}
 			return
 		}
-		if len(answers) > 2 || bytes.Trim(answers, "N") != nil && len(bytes.Trim(answers, "N")) > 0 {
+		if string(answers) != "N" && string(answers) != "NN" && len(answers) > 0 {
 			t.Fatalf("answered %q", answers)
 		}
-		taken := 8*len(answers) + 8 + len(packet.payload)
-		if rest, _ := io.ReadAll(conn.in); !bytes.Equal(rest, said[taken:]) {
-			t.Fatalf("%d bytes are left, want what stands behind %d", len(rest), taken)
+		behind := said
+		for range len(answers) + 1 {
+			behind = behind[binary.BigEndian.Uint32(behind):]
+		}
+		if rest, _ := io.ReadAll(conn.in); !bytes.Equal(rest, behind) {
+			t.Fatalf("%d bytes are left, want the %d that stand behind the packet", len(rest), len(behind))
 		}
 	})
 }
