@@ -19,6 +19,7 @@ import (
 // sessions end all the same, idle ones and those that wait for an answer, and
 // their clients hear of it.
 func TestServerVanishes(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &standin.Cluster{})
 	network := newNetwork(t)
 	address := network.forward(t, cluster.Addr())
