@@ -3,23 +3,18 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/iamproxy/iamproxy/internal/sidecar"
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
@@ -53,11 +48,12 @@ func (w *way) run(ctx context.Context, s suite, source string) (f *found, err er
 		return nil, err
 	}
 	if w.binary != "" {
-		proxy, listen, err := startProxy(ctx, w.binary, cluster)
+		proxy := &sidecar.Sidecar{Binary: w.binary, Cluster: cluster, Flags: []string{"--listen", "127.0.0.1:0"}}
+		listen, err := proxy.Start(ctx)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, stopProxy(proxy)) }()
+		defer func() { err = errors.Join(err, proxy.Stop()) }()
 		if p.host, p.port, err = net.SplitHostPort(listen); err != nil {
 			return nil, err
 		}
@@ -120,51 +116,4 @@ func unpack(cluster *standin.Cluster, s suite, source, socketDir string) (string
 	return dir, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		return errors.Join(err, os.Chown(path, int(owner.Uid), int(owner.Gid)))
 	})
-}
-
-// startProxy runs iamproxy in front of the cluster, and returns where it
-// listens.
-func startProxy(ctx context.Context, binary string, cluster *standin.Cluster) (*exec.Cmd, string, error) {
-	cmd := exec.CommandContext(ctx, binary, standin.DefaultHost,
-		"--via", cluster.Addr(), "--ca-file", cluster.CAFile(), "--listen", "127.0.0.1:0", "--log-format", "json")
-	cmd.Env = []string{
-		"PATH=" + os.Getenv("PATH"),
-		"HOME=/nonexistent",
-		"AWS_EC2_METADATA_DISABLED=true",
-		"AWS_ACCESS_KEY_ID=" + standin.DefaultSessionKey.AccessKeyID,
-		"AWS_SECRET_ACCESS_KEY=" + standin.DefaultSessionKey.SecretAccessKey,
-		"AWS_SESSION_TOKEN=" + standin.DefaultSessionKey.SessionToken,
-	}
-	// Ctrl-C is for us, who then end iamproxy.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	var said []string
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() {
-		var entry struct{ Msg, Listen string }
-		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
-			go drain(stderr)
-			return cmd, entry.Listen, nil
-		}
-		said = append(said, lines.Text())
-	}
-	return nil, "", fmt.Errorf("iamproxy did not start: %w: %s", cmd.Wait(), strings.Join(said, "; "))
-}
-
-// drain keeps iamproxy from waiting for somebody to read its log.
-func drain(log io.Reader) { _, _ = io.Copy(io.Discard, log) }
-
-// stopProxy ends iamproxy, which has no sessions any more.
-func stopProxy(cmd *exec.Cmd) error {
-	_ = cmd.Process.Signal(syscall.SIGTERM)
-	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("iamproxy: %w", err)
-	}
-	return nil
 }

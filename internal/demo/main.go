@@ -7,9 +7,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -24,6 +22,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/iamproxy/iamproxy/internal/sidecar"
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
@@ -49,11 +48,13 @@ func run(ctx context.Context, binary string, out io.Writer, stay bool) (err erro
 	}
 	defer func() { err = errors.Join(err, cluster.Close()) }()
 
-	proxy, listen, err := startProxy(ctx, binary, cluster, out)
+	proxy := &sidecar.Sidecar{Binary: binary, Cluster: cluster, Flags: []string{"--listen", freeAddress(ctx)}}
+	fmt.Fprintf(out, "\n$ iamproxy %s\n", strings.Join(proxy.Args(), " "))
+	listen, err := proxy.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, stopProxy(proxy)) }()
+	defer func() { err = errors.Join(err, proxy.Stop()) }()
 
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -75,68 +76,9 @@ func run(ctx context.Context, binary string, out io.Writer, stay bool) (err erro
 	return nil
 }
 
-// startProxy runs iamproxy at its own port if that is free, and returns where
-// it listens.
-func startProxy(ctx context.Context, binary string, cluster *standin.Cluster, out io.Writer) (*exec.Cmd, string, error) {
-	args := []string{standin.DefaultHost, "--via", cluster.Addr(), "--ca-file", cluster.CAFile(), "--listen", freeAddress(ctx)}
-	fmt.Fprintf(out, "\n$ iamproxy %s\n", strings.Join(args, " "))
-	cmd := exec.CommandContext(ctx, binary, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Env = append(environment(),
-		"IAMPROXY_LOG_FORMAT=json",
-		"AWS_ACCESS_KEY_ID="+standin.DefaultSessionKey.AccessKeyID,
-		"AWS_SECRET_ACCESS_KEY="+standin.DefaultSessionKey.SecretAccessKey,
-		"AWS_SESSION_TOKEN="+standin.DefaultSessionKey.SessionToken)
-	// Ctrl-C is for the demo, which then ends iamproxy itself.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		return nil, "", err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	var said []string
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() {
-		var entry struct{ Msg, Listen string }
-		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
-			go drain(stderr)
-			return cmd, entry.Listen, nil
-		}
-		said = append(said, lines.Text())
-	}
-	return nil, "", fmt.Errorf("iamproxy did not start: %w: %s", cmd.Wait(), strings.Join(said, "; "))
-}
-
-// drain keeps iamproxy from waiting for somebody to read its log.
-func drain(log io.Reader) { _, _ = io.Copy(io.Discard, log) }
-
-func stopProxy(cmd *exec.Cmd) error {
-	_ = cmd.Process.Signal(syscall.SIGTERM)                                           // unless Ctrl-C did that
-	time.AfterFunc(2*time.Second, func() { _ = cmd.Process.Signal(syscall.SIGTERM) }) // sessions that are still open
-	if err := cmd.Wait(); err != nil && !errors.Is(err, context.Canceled) {
-		return fmt.Errorf("iamproxy: %w", err)
-	}
-	return nil
-}
-
-// environment is ours without anything that would tell iamproxy or psql whom
-// to be or where to go.
-func environment() []string {
-	var kept []string
-	for _, variable := range os.Environ() {
-		if !strings.HasPrefix(variable, "AWS_") && !strings.HasPrefix(variable, "IAMPROXY_") && !strings.HasPrefix(variable, "PG") {
-			kept = append(kept, variable)
-		}
-	}
-	return append(kept, "AWS_EC2_METADATA_DISABLED=true",
-		"AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent", "PGPASSFILE=/nonexistent")
-}
-
 func psql(ctx context.Context, out io.Writer, conninfo string) error {
 	cmd := exec.CommandContext(ctx, "psql", "--no-psqlrc", "--no-password", "--expanded", "--pset=pager=off", "--command="+query, conninfo)
-	cmd.Env = environment()
+	cmd.Env = sidecar.Environment()
 	cmd.Stdout, cmd.Stderr = out, out
 	return cmd.Run()
 }

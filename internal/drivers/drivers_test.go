@@ -38,6 +38,48 @@ func TestOnlyWhatIsKnownToBeGoodPasses(t *testing.T) {
 	}
 }
 
+// A session that goes another way than it should is a failure, and so is none.
+func TestSessionsOfAnotherWay(t *testing.T) {
+	clear, secure, socket := `{"msg":"session opened","client":"127.0.0.1:1","client_tls":""}`,
+		`{"msg":"session opened","client":"127.0.0.1:1","client_tls":"TLS 1.3"}`, `{"msg":"session opened","client":"unix:/x","client_tls":""}`
+	for i, right := range []string{clear, secure, socket} {
+		w := ways("", nil)[i]
+		if w.sessions.other(w.right) == "" {
+			t.Errorf("%s: no session passes", w.name)
+		}
+		w.sessions.note([]byte(`{"msg":"session ended"}`))
+		w.sessions.note([]byte(right))
+		if other := w.sessions.other(w.right); other != "" {
+			t.Errorf("%s: %s", w.name, other)
+		}
+		for _, wrong := range []string{clear, secure, socket} {
+			w.sessions.note([]byte(wrong))
+		}
+		if w.sessions.other(w.right) == "" {
+			t.Errorf("%s: other sessions pass", w.name)
+		}
+	}
+}
+
+// What becomes of a driver another way has a column, and its failures a line.
+func TestOtherWays(t *testing.T) {
+	steps := map[string]string{"query": done, "transaction": done, "copy": done, "cancel": done}
+	none := map[string]string{"query": hasNot, "transaction": hasNot, "copy": hasNot, "cancel": hasNot}
+	broken := maps.Clone(steps)
+	broken["cancel"] = "canceled nothing"
+	r := judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: steps})
+	for way, results := range map[string]map[string]string{"a": steps, "b": none} {
+		r.add(way, judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: results}))
+	}
+	if len(r.failures) != 0 {
+		t.Errorf("failures %v", r.failures)
+	}
+	r.add("c", judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: broken}))
+	if r.failures["c cancel"] != "canceled nothing" || countFailed([]row{r}) != 1 || r.ways[2] != failed {
+		t.Errorf("failures %v, ways %v", r.failures, r.ways)
+	}
+}
+
 // What cannot run at all is a failure, with the reason.
 func TestProgramThatFails(t *testing.T) {
 	t.Chdir("../..")
@@ -46,7 +88,7 @@ func TestProgramThatFails(t *testing.T) {
 		"printed no report":        {"echo", "hello"},
 		"not found":                {"no-such-program"},
 	} {
-		_, err := runProgram(t.Context(), driver{"d", ".", command}, way{})
+		_, err := runProgram(t.Context(), driver{"d", ".", command}, nil)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: %v, want %q", command, err, name)
 		}

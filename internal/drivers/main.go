@@ -13,7 +13,6 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -51,31 +50,30 @@ func run(ctx context.Context, binary, page string, names []string, out io.Writer
 		return err
 	}
 	defer func() { err = errors.Join(err, cluster.Close()) }()
-	proxy, listen, err := startProxy(ctx, binary, cluster)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stopProxy(proxy)) }()
-	host, port, err := net.SplitHostPort(listen)
-	if err != nil {
-		return err
-	}
-
 	server, err := serverVersion(ctx)
 	if err != nil {
 		return err
 	}
 
-	var rows []row
-	for _, d := range chosen {
-		r := attempt(ctx, cluster, d, way{host: host, port: port, sslmode: "disable"})
-		if ctx.Err() != nil {
-			return errors.New("interrupted")
+	rows := make([]row, len(chosen))
+	for i, w := range ways(binary, cluster) {
+		fmt.Fprintf(out, "%s:\n", w.name)
+		tried, err := w.tryAll(ctx, chosen, out)
+		if err != nil {
+			return err
 		}
-		rows = append(rows, r)
-		fmt.Fprintln(out, outcome(d, r))
+		for n, r := range tried {
+			switch {
+			case i > 0:
+				rows[n].add(w.name, r)
+			case r.nothing():
+				return fmt.Errorf("%s tried nothing", chosen[n].name)
+			default:
+				rows[n] = r
+			}
+		}
 	}
-	result := fmt.Sprintf("Through iamproxy, without TLS between driver and iamproxy, to PostgreSQL %s:\n\n%s", server, table(rows))
+	result := fmt.Sprintf("Through iamproxy to PostgreSQL %s:\n\n%s", server, table(rows))
 	fmt.Fprintf(out, "\n%s", result)
 	if n := countFailed(rows); n > 0 {
 		return fmt.Errorf("%d of %d failed", n, len(rows))

@@ -42,7 +42,7 @@ var drivers = []driver{
 	{"pgsql", "php", []string{"/usr/bin/php", "pgsql.php"}},
 	{"ruby-pg", "ruby", []string{"/usr/bin/ruby", "pg.rb"}},
 	{"dbd-pg", "perl", []string{"/usr/bin/perl", "dbd_pg.pl"}},
-	{"pgjdbc", "java", []string{"java", "-cp", "/usr/share/java/postgresql.jar", "Pgjdbc.java"}},
+	{"pgjdbc", "java", []string{"java", "-cp", "/usr/share/java/postgresql.jar:/usr/share/java/junixsocket-common.jar", "Pgjdbc.java"}},
 	{"node-postgres", "node", []string{"node", "pg.mjs"}},
 	{"postgres.js", "node", []string{"node", "postgres.mjs"}},
 	{"pgx", "go", []string{"go", "run", "-buildvcs=false", "./pgx"}},
@@ -62,14 +62,6 @@ func choose(names []string) ([]driver, error) {
 		chosen = append(chosen, drivers[i])
 	}
 	return chosen, nil
-}
-
-// way is how the programs connect. All of them know it by libpq's variables.
-type way struct{ host, port, sslmode string }
-
-func (w way) environment() []string {
-	return append(environment(), "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=30",
-		"PGHOST="+w.host, "PGPORT="+w.port, "PGSSLMODE="+w.sslmode, "PGUSER="+standin.IAMUser, "PGDATABASE="+standin.Database)
 }
 
 // steps are what every program does, in the order of the table.
@@ -94,28 +86,40 @@ type report struct {
 type row struct {
 	report
 	failures map[string]string // by step; "" is for all of it
+	ways     []string          // what became of it the other ways, as in the table
+}
+
+// nothing reports whether the driver has no such way to connect.
+func (r row) nothing() bool {
+	return len(r.failures) == 0 && !slices.ContainsFunc(steps, func(step string) bool { return r.Steps[step] != hasNot })
 }
 
 // attempt runs the program of one driver. What the program says is held against
-// what the server saw.
-func attempt(ctx context.Context, cluster *standin.Cluster, d driver, w way) row {
-	cluster.ResetVerdicts()
-	before, err := countCancels(cluster)
+// what the server and iamproxy saw.
+func attempt(ctx context.Context, d driver, w *way) row {
+	w.proxy.Cluster.ResetVerdicts()
+	w.sessions.reset()
+	before, err := countCancels(w.proxy.Cluster)
 	var said report
 	if err == nil {
-		said, err = runProgram(ctx, d, w)
+		said, err = runProgram(ctx, d, w.environment())
 	}
 	if err != nil {
-		return row{report{Driver: d.name}, map[string]string{"": err.Error()}}
+		return row{report: report{Driver: d.name}, failures: map[string]string{"": err.Error()}}
 	}
 	r := judge(said)
-	if after, err := countCancels(cluster); err != nil {
+	if r.nothing() {
+		return r
+	}
+	if after, err := countCancels(w.proxy.Cluster); err != nil {
 		r.failures[""] = err.Error()
 	} else if after == before && said.Steps["cancel"] == done {
 		r.failures["cancel"] = "the program says ok, but the server canceled nothing"
 	}
-	if !slices.ContainsFunc(cluster.Verdicts(), func(v standin.Verdict) bool { return v.OK }) {
+	if !slices.ContainsFunc(w.proxy.Cluster.Verdicts(), func(v standin.Verdict) bool { return v.OK }) {
 		r.failures[""] = "the server let nobody in with a token"
+	} else if other := w.sessions.other(w.right); other != "" {
+		r.failures[""] = "a session went another way than " + w.name + ": " + other
 	}
 	return r
 }
@@ -132,7 +136,7 @@ func judge(said report) row {
 	if said.Driver == "" || said.Version == "" || said.Runtime == "" {
 		failures[""] = "the report has no driver or no version"
 	}
-	return row{said, failures}
+	return row{report: said, failures: failures}
 }
 
 func countCancels(cluster *standin.Cluster) (int, error) {
@@ -140,12 +144,12 @@ func countCancels(cluster *standin.Cluster) (int, error) {
 	return strings.Count(log, "canceling statement due to user request"), err
 }
 
-func runProgram(ctx context.Context, d driver, w way) (report, error) {
+func runProgram(ctx context.Context, d driver, environment []string) (report, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.command[0], d.command[1:]...)
 	cmd.Dir = filepath.Join("internal", "drivers", d.dir)
-	cmd.Env = w.environment()
+	cmd.Env = environment
 	// Some have children, which have to go with them.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -22,13 +22,13 @@ const (
 
 // table is Markdown that can be read as it is, too.
 func table(rows []row) string {
-	lines := [][]string{{"driver", "version", "with", "query", "transaction", "COPY", "cancel"}}
+	lines := [][]string{{"driver", "version", "with", "query", "transaction", "COPY", "cancel", "TLS", socketWay}}
 	for _, r := range rows {
 		line := []string{r.Driver, r.Version, r.Runtime}
 		for _, step := range steps {
 			line = append(line, cell(r, step))
 		}
-		lines = append(lines, line)
+		lines = append(lines, append(line, r.ways...))
 	}
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
@@ -52,17 +52,39 @@ func table(rows []row) string {
 	return out.String()
 }
 
-// cell is a step's in the table. What went wrong is said elsewhere.
+// add takes in what became of the driver another way, which has one column.
+func (r *row) add(way string, other row) {
+	result := done
+	switch {
+	case len(other.failures) > 0:
+		result = failed
+	case other.nothing():
+		result = hasNot
+	}
+	r.ways = append(r.ways, result)
+	for step, failure := range other.failures {
+		r.failures[strings.TrimSuffix(way+" "+step, " ")] = failure
+	}
+}
+
+// failed is what the table has for what went wrong; what that was is said
+// elsewhere.
+const failed = "FAILED"
+
+// cell is a step's in the table.
 func cell(r row, step string) string {
 	if r.failures[""] != "" || r.failures[step] != "" {
-		return "FAILED"
+		return failed
 	}
 	return r.Steps[step]
 }
 
 // outcome is what is said of a driver as soon as it was run.
 func outcome(d driver, r row) string {
-	if len(r.failures) == 0 {
+	switch {
+	case r.nothing():
+		return d.name + ": " + hasNot
+	case len(r.failures) == 0:
 		return d.name + ": ok"
 	}
 	var lines []string

@@ -45,8 +45,8 @@ need_drivers() {
 		need 'Ruby pg' ruby-pg
 	/usr/bin/perl -MDBD::Pg -MJSON::PP -e 1 2>/dev/null ||
 		need 'Perl DBD::Pg' libdbd-pg-perl
-	javac -version >/dev/null 2>&1 && [ -e /usr/share/java/postgresql.jar ] ||
-		need 'a JDK and pgjdbc' default-jdk-headless libpostgresql-jdbc-java
+	javac -version >/dev/null 2>&1 && [ -e /usr/share/java/postgresql.jar ] && [ -e /usr/share/java/junixsocket-common.jar ] ||
+		need 'a JDK, pgjdbc and junixsocket' default-jdk-headless libpostgresql-jdbc-java libjunixsocket-java
 }
 
 # It unpacks with the help of others, which are in packages that its own depends on.
