@@ -44,7 +44,11 @@ func lock(dir string) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+	err = unix.EINTR
+	for errors.Is(err, unix.EINTR) { // by a signal
+		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
 		file.Close()
 		return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
 	}
