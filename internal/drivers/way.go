@@ -89,8 +89,10 @@ func (w *way) start(ctx context.Context) (err error) {
 		w.host, w.port = w.socketDir, strings.TrimPrefix(filepath.Base(address), ".s.PGSQL.")
 		return nil
 	}
-	w.host, w.port, err = net.SplitHostPort(address)
-	return err
+	if w.host, w.port, err = net.SplitHostPort(address); err != nil {
+		return errors.Join(err, w.stop())
+	}
+	return nil
 }
 
 func (w *way) stop() error {
