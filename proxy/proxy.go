@@ -129,9 +129,9 @@ func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 	case <-ctx.Done():
 	}
 
-	p.stop()
 	p.mu.Lock()
-	cut = len(p.sessions)
+	cut = len(p.sessions) // before they end for this
+	p.stop()
 	for _, listener := range p.listeners {
 		listener.Close()
 	}
