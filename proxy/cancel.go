@@ -13,8 +13,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// cancelWait is how long a client waits at the most for the server to have seen
-// its cancel request.
+// cancelWait is how long a client waits at the most for the server to be reached,
+// and then for it to have seen the cancel request.
 const cancelWait = 10 * time.Second
 
 // maxCancelKey is the most bytes that a secret has (protocol 3.2).
@@ -174,7 +174,7 @@ func (s *session) cancel(packet firstPacket) {
 		<-waiting
 		s.log.Debug("cancel request served by another that was on its way")
 	case target == nil:
-		s.log.Info("cancel request for no session of ours", zap.Int64("rejected", p.Cancels().Rejected))
+		s.log.Debug("cancel request for no session of ours", zap.Int64("rejected", p.Cancels().Rejected))
 	default:
 		s.deliver(request, target)
 	}
@@ -184,7 +184,7 @@ func (s *session) cancel(packet firstPacket) {
 func (s *session) deliver(request *pgproto3.CancelRequest, target *cancelTarget) {
 	p := s.proxy
 	defer close(target.waiting)
-	ctx, stop := context.WithTimeout(p.ctx, p.connectTimeout())
+	ctx, stop := context.WithTimeout(p.ctx, min(p.connectTimeout(), cancelWait))
 	defer stop()
 	server, err := p.connect(ctx, target.address)
 	alive := p.cancels.release(target)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -94,6 +95,41 @@ func TestCancel(t *testing.T) {
 		client.expect([]byte("unharmed"))
 		client.Close()
 	}
+}
+
+// A client's TLS is one thing, the server's another. In TLS the end is said, too.
+func TestCancelInsideTLS(t *testing.T) {
+	ca, s, gate, requests := cancelServer(t)
+	close(gate.open)
+	_, address := start(t, ca, s, withClientTLS(t, ca))
+	connected(t, address)
+	for _, direct := range []bool{false, true} {
+		client := dial(t, address)
+		if !direct {
+			client.send(sslRequest)
+			client.expect([]byte{'S'})
+		}
+		heard := &recorder{Conn: client.raw}
+		// Records of TLS 1.2 say in clear what they are.
+		client.Conn = tls.Client(heard, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{alpn}, MaxVersion: tls.VersionTLS12})
+		client.send(cancelKey)
+		client.expectEnd()
+		if got := <-requests; !bytes.Equal(got, encode(cancelKey)) {
+			t.Errorf("the server got %x", got)
+		}
+		if last := lastRecord(heard.first()); last != 0x15 {
+			t.Errorf("the last record is of type %#x, want an alert", last)
+		}
+	}
+}
+
+// lastRecord is the type of the last of TLS's records.
+func lastRecord(records []byte) (kind byte) {
+	for len(records) >= 5 {
+		kind = records[0]
+		records = records[min(len(records), 5+int(binary.BigEndian.Uint16(records[3:]))):]
+	}
+	return kind
 }
 
 func TestCancelOfAnEndedSession(t *testing.T) {
@@ -210,6 +246,21 @@ func TestCancelOvertakenByTheEnd(t *testing.T) {
 	late.expectEnd()
 	if len(requests) != 0 || p.Cancels() != (CancelCounts{Rejected: 1}) {
 		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
+	}
+}
+
+// A session whose server has closed has ended, however long its client takes to
+// notice.
+func TestCancelBehindTheServersEnd(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn() })
+	p, address := start(t, ca, s, nil)
+	session := connected(t, address)
+	session.expectEnd()
+	client := dial(t, address)
+	client.send(cancelKey)
+	client.expectEnd()
+	if p.Cancels() != (CancelCounts{Rejected: 1}) {
+		t.Errorf("counted %+v", p.Cancels())
 	}
 }
 

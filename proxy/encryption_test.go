@@ -133,7 +133,7 @@ func TestClientTLSFails(t *testing.T) {
 	var logs *observer.ObservedLogs
 	_, address := start(t, ca, s, func(p *Proxy) {
 		withClientTLS(t, ca)(p)
-		p.ConnectTimeout = 300 * time.Millisecond
+		p.ConnectTimeout = 3 * time.Second
 		logs = observed(p)
 	})
 	handshake := func(config *tls.Config) error {

@@ -136,7 +136,7 @@ func (r *recorder) Read(b []byte) (int, error) {
 	n, err := r.Conn.Read(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.read) < 1024 {
+	if len(r.read) < 8192 {
 		r.read = append(r.read, b[:n]...)
 	}
 	return n, err

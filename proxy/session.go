@@ -42,8 +42,6 @@ type session struct {
 // serve is the whole of a client's connection.
 func (p *Proxy) serve(client net.Conn) {
 	defer p.handlers.Done()
-	defer client.Close()
-
 	s := &session{
 		proxy:  p,
 		client: &leg{Conn: client, socket: client},
@@ -53,6 +51,7 @@ func (p *Proxy) serve(client net.Conn) {
 			zap.String("endpoint", p.Endpoint),
 			zap.String("client", peerName(client))),
 	}
+	defer s.close()
 	packet, err := s.receiveStartup()
 	switch {
 	case errors.Is(err, errNoStartup):
@@ -85,6 +84,12 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	s.splice(server)
+}
+
+// close ends the client's connection, with a word in TLS if it speaks that.
+func (s *session) close() {
+	s.client.Close()
+	s.client.socket.Close()
 }
 
 // peerName is where a client comes from. Those of a unix socket have no address.

@@ -95,6 +95,7 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 // client gets a moment to read the last of it.
 func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	f := pump(s.client, server.leg)
+	s.forget() // whoever has the server's process number next is a stranger
 	first.note(f, "server", "client")
 	switch {
 	case f.writeErr != nil:

@@ -82,7 +82,7 @@ func TestSessionEnds(t *testing.T) {
 			func(p *peer) { p.send(last); p.raw.Close() }, "client", "closed"},
 		{"client resets", func(p *peer) { p.expect(last); p.send(goodbye); p.expectReset() },
 			func(p *peer) { p.send(last); p.expect(goodbye); p.reset() }, "client", "reset"},
-		{"client resets in the middle of a result", func(p *peer) { p.send(bytes.Repeat(last, 100)) },
+		{"client resets in the middle of a result", func(p *peer) { p.send(bytes.Repeat(last, 30)) },
 			func(p *peer) { p.expect(last); p.reset() }, "client", "reset"},
 		{"server closes", func(p *peer) { p.send(last) },
 			func(p *peer) { p.expect(last); p.expectEnd() }, "server", "closed"},

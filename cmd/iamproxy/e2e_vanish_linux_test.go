@@ -69,7 +69,9 @@ func newNetwork(t *testing.T) *network {
 	if _, err := io.ReadFull(out, make([]byte, len("made"))); err != nil {
 		t.Skip("this account, or root of this container, makes no network namespaces")
 	}
-	n := &network{pid: strconv.Itoa(keeper.Process.Pid), here: "198.18.77.1", there: "198.18.77.2"}
+	pid := keeper.Process.Pid
+	subnet := "198.18." + strconv.Itoa(pid%256) + "."
+	n := &network{pid: strconv.Itoa(pid), here: subnet + "1", there: subnet + "2"}
 	near, far := n.cable()
 	mustRun(t, exec.Command("ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", n.pid))
 	mustRun(t, exec.Command("ip", "address", "add", n.here+"/30", "dev", near))

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	cryptotls "crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -32,21 +31,26 @@ func listenAddresses(endpoints []endpoint, first string) error {
 	if err != nil {
 		return err
 	}
+	taken := make(map[listenAddress]bool)
 	for i := range endpoints {
 		e := &endpoints[i]
 		if e.listen != "" {
 			if e.listening, err = parseListen(e.listen); err != nil {
 				return err
 			}
-			continue
+		} else {
+			if next.port > 65535 {
+				return usagef("--listen %s: no port is left for %s", first, e.host)
+			}
+			e.listening = next
+			if next.port != 0 { // 0 is any free port
+				next.port++
+			}
 		}
-		if next.port > 65535 {
-			return usagef("--listen %s: no port is left for %s", first, e.host)
+		if taken[e.listening] && e.listening.port != 0 {
+			return usagef("listen address %s: it is that of two endpoints", e.listening)
 		}
-		e.listening = next
-		if next.port != 0 { // 0 is any free port
-			next.port++
-		}
+		taken[e.listening] = true
 	}
 	return nil
 }
@@ -102,6 +106,8 @@ func parseSocket(path string) (listenAddress, error) {
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	switch {
+	case strings.HasPrefix(path, "@"): // Linux has sockets of such names that are no files
+		return listenAddress{}, usagef("listen address %s%s: such a socket has no mode to keep others out; use a directory, ./%s if that is its name", unixPrefix, path, path)
 	case dir == "":
 		return listenAddress{}, usagef("listen address %s%s: no directory in it", unixPrefix, path)
 	case err != nil || number == 0:
@@ -149,12 +155,15 @@ func listenAt(ctx context.Context, address listenAddress, socketMode os.FileMode
 	return config.Listen(ctx, address.network(), address.String())
 }
 
-// parseSocketMode reads an octal mode of 9 bits. That the owner may connect is no
-// question: it is whoever runs iamproxy.
+// parseSocketMode reads an octal mode of 9 bits, with which at least the owner may
+// connect.
 func parseSocketMode(text string) (os.FileMode, error) {
 	mode, err := strconv.ParseUint(text, 8, 9)
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, usagef("--socket-mode %s: not an octal mode such as 0660", text)
+	case mode&0o600 != 0o600:
+		return 0, usagef("--socket-mode %s: not even the owner could connect; begin with 6", text)
 	}
 	return os.FileMode(mode), nil
 }
@@ -189,5 +198,3 @@ func clientTLS(text string, endpoints []endpoint, log *zap.Logger) (*cryptotls.C
 		return nil, usagef("--listen-tls %s: neither off, self-signed, nor two files as CERT.pem,KEY.pem", text)
 	}
 }
-
-var errLive = errors.New("another process listens there; end it, or choose another directory or port")

@@ -115,7 +115,7 @@ func TestUnixSocketThatIsThere(t *testing.T) {
 	leaveSocket(t, path)
 	live := mustListen(t, 0o660, "unix:"+dir)
 
-	if _, err := listenTo(t, 0o660, "unix:"+dir); !errors.Is(err, errLive) {
+	if _, err := listenTo(t, 0o660, "unix:"+dir); err == nil || !strings.Contains(err.Error(), "another process listens there") {
 		t.Errorf("a second listener: %v", err)
 	}
 	conn, err := net.Dial("unix", path)
@@ -124,6 +124,19 @@ func TestUnixSocketThatIsThere(t *testing.T) {
 	}
 	conn.Close()
 	live.Close()
+
+	// The socket of another, made where ours was taken away, is not ours to remove.
+	ours := mustListen(t, 0o660, "unix:"+dir)
+	os.Remove(path)
+	theirs, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("somebody else's socket was removed: %v", err)
+	}
+	theirs.Close()
 
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)

@@ -43,7 +43,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := listen(ctx, endpoints, socketMode)
+	listeners, err := listen(stopping, endpoints, socketMode)
 	if err != nil {
 		return err
 	}

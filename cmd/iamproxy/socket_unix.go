@@ -5,17 +5,21 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // listenUnix makes a unix socket with exactly this mode, and its directory if only
 // that is missing. The socket of a process that has died is replaced; that of a
-// live one is an error. Whoever closes the listener removes the socket.
+// live one is an error. Whoever closes the listener removes the socket, if it is
+// still that one.
 func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
 	dir := filepath.Dir(path)
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // who may connect is for the socket to say
@@ -23,7 +27,7 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 	}
 	// Of two that start at once and find the same dead socket, the second must not
 	// remove what the first has made in its place.
-	release, err := lock(dir)
+	release, err := lock(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -35,25 +39,73 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 	// this time nothing else in it makes files.
 	defer unix.Umask(unix.Umask(0o777 &^ int(mode.Perm())))
 	var config net.ListenConfig
-	return config.Listen(ctx, "unix", path)
+	listener, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	listener.(*net.UnixListener).SetUnlinkOnClose(false)
+	made, err := os.Lstat(path)
+	if err != nil {
+		listener.Close()
+		return nil, err
+	}
+	return &socketListener{Listener: listener, path: path, made: made}, nil
 }
 
+// socketListener removes its socket when it is closed, and not one that somebody
+// else has made since at the same place.
+type socketListener struct {
+	net.Listener
+	path string
+	made fs.FileInfo
+	once sync.Once
+}
+
+func (l *socketListener) Close() error {
+	l.once.Do(func() {
+		if there, err := os.Lstat(l.path); err == nil && os.SameFile(there, l.made) {
+			os.Remove(l.path)
+		}
+	})
+	return l.Listener.Close()
+}
+
+const (
+	// lockTimeout is how long another process may have the directory, which a
+	// start takes for a moment.
+	lockTimeout = 10 * time.Second
+	lockEvery   = 10 * time.Millisecond
+)
+
 // lock has a directory for one process at a time. It leaves no file behind.
-func lock(dir string) (release func(), err error) {
+func lock(ctx context.Context, dir string) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
+	defer cancel()
 	file, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	err = unix.EINTR
-	for errors.Is(err, unix.EINTR) { // by a signal
-		err = unix.Flock(int(file.Fd()), unix.LOCK_EX)
+	ticker := time.NewTicker(lockEvery)
+	defer ticker.Stop()
+	for {
+		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { file.Close() }, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			file.Close()
+			return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			file.Close()
+			return nil, fmt.Errorf("another process has locked %s: %w; choose another directory", dir, ctx.Err())
+		}
 	}
-	if err != nil {
-		file.Close()
-		return nil, &fs.PathError{Op: "lock", Path: dir, Err: err}
-	}
-	return func() { file.Close() }, nil
 }
+
+var errLive = errors.New("another process listens there; end it, or choose another directory or port")
 
 // removeDead removes the socket of a process that has died.
 func removeDead(ctx context.Context, path string) error {

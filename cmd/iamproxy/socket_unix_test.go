@@ -1,0 +1,25 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A directory that somebody has locked holds nobody up who is told to end.
+func TestLockedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	release, err := lock(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := listenUnix(ctx, filepath.Join(dir, ".s.PGSQL.5432"), 0o660); err == nil || !strings.Contains(err.Error(), "locked "+dir) {
+		t.Errorf("got %v", err)
+	}
+}
