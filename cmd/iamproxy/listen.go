@@ -106,15 +106,17 @@ func parseSocket(path string) (listenAddress, error) {
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	switch {
-	case strings.HasPrefix(path, "@"): // Linux has sockets of such names that are no files
-		return listenAddress{}, usagef("listen address %s%s: such a socket has no mode to keep others out; use a directory, ./%s if that is its name", unixPrefix, path, path)
 	case dir == "":
 		return listenAddress{}, usagef("listen address %s%s: no directory in it", unixPrefix, path)
 	case err != nil || number == 0:
 		return listenAddress{}, usagef("listen address %s%s: %q is no port", unixPrefix, path, port)
 	}
-	address := listenAddress{host: dir, port: number, unix: true}
-	if n := len(address.String()); n > maxSocketPath {
+	address := listenAddress{host: filepath.Clean(dir), port: number, unix: true}
+	n := len(address.String())
+	switch {
+	case strings.HasPrefix(address.String(), "@"): // Linux has sockets of such names that are no files
+		return listenAddress{}, usagef("listen address %s%s: such a socket has no mode to keep others out; use the full path of a directory", unixPrefix, path)
+	case n > maxSocketPath:
 		return listenAddress{}, usagef("listen address %s%s: the socket's path has %d bytes, and %d is the most; use a shorter directory", unixPrefix, path, n, maxSocketPath)
 	}
 	return address, nil
@@ -163,7 +165,7 @@ func parseSocketMode(text string) (os.FileMode, error) {
 	case err != nil:
 		return 0, usagef("--socket-mode %s: not an octal mode such as 0660", text)
 	case mode&0o600 != 0o600:
-		return 0, usagef("--socket-mode %s: not even the owner could connect; begin with 6", text)
+		return 0, usagef("--socket-mode %s: the owner has to be able to read and write, as with 0600", text)
 	}
 	return os.FileMode(mode), nil
 }

@@ -44,7 +44,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	listeners, err := listen(stopping, endpoints, socketMode)
-	if err != nil {
+	switch {
+	case err != nil && stopping.Err() != nil:
+		return nil // told to end before there was anything to drain
+	case err != nil:
 		return err
 	}
 	failed := make(chan error, len(proxies))

@@ -100,7 +100,7 @@ func lock(ctx context.Context, dir string) (release func(), err error) {
 		case <-ticker.C:
 		case <-ctx.Done():
 			file.Close()
-			return nil, fmt.Errorf("another process has locked %s: %w; choose another directory", dir, ctx.Err())
+			return nil, fmt.Errorf("another process has kept %s locked: %w; end it, or choose another directory", dir, ctx.Err())
 		}
 	}
 }
