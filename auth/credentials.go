@@ -2,103 +2,181 @@ package auth
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/middleware"
+	"go.uber.org/zap"
 )
 
-// Credentials are those of the SDK's own chain (environment, profile, web
-// identity, container, instance), or of the named profile. The region is where
-// STS is asked when neither the environment nor the profile names one.
-//
-// The error tells of a configuration that cannot be read or a profile that is
-// not in it. A source that gives no credentials is an *Error of Retrieve.
-func Credentials(ctx context.Context, profile, region string) (aws.CredentialsProvider, error) {
-	cfg, err := config.LoadDefaultConfig(ctx,
-		config.WithSharedConfigProfile(profile),
-		config.WithDefaultRegion(region))
-	if err != nil {
-		return nil, err
-	}
-	if profile == "" {
-		profile = os.Getenv("AWS_PROFILE")
-	}
-	return &provider{profile: profile, chain: cfg.Credentials}, nil
-}
+const (
+	// roleSession is how CloudTrail and the ARN of the caller name a session of
+	// an assumed role that nobody has named.
+	roleSession = "iamproxy"
+	// roleLife is what every role allows, and what a role that assumes another
+	// may ask for at the most. The SDK's default is 15 minutes, which is no more
+	// than one token's.
+	// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use.html
+	roleLife = time.Hour
+)
 
-// provider adds to the chain's errors what a person can do about them, and
-// takes from them what nobody may read.
-type provider struct {
-	profile string // may be empty
-	chain   aws.CredentialsProvider
-}
-
-func (p *provider) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	creds, err := p.chain.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, &Error{
-			Message: "no AWS credentials: " + reason(err),
-			Hint:    p.hint(err),
-			Err:     err,
+// Load finds the source. The error tells of a configuration that cannot be read,
+// a profile that is not in it, or a role that has no ARN. A source that gives no
+// credentials is an *Error later.
+func (i *Identity) Load(ctx context.Context) error {
+	for _, role := range i.Roles {
+		if parsed, err := arn.Parse(role); err != nil || parsed.Service != "iam" || !strings.HasPrefix(parsed.Resource, "role/") {
+			return fmt.Errorf("%q is not a role's ARN, as arn:aws:iam::111122223333:role/name", role)
 		}
 	}
-	return creds, nil
+	files := lookAtFiles() // before they are read
+	chain, err := i.load(ctx)
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.source, i.files, i.looked = chain, files, wallClock()
+	return nil
 }
 
-// Invalidate makes the next Retrieve ask the source again.
-func (p *provider) Invalidate() {
-	if cache, ok := p.chain.(interface{ Invalidate() }); ok {
+// reload takes note of files that have changed. If they cannot be read now, as
+// when they are being written, the old source stays.
+func (i *Identity) reload(ctx context.Context) {
+	if _, ok := i.loaded().(*chain); !ok {
+		return
+	}
+	chain, err := i.load(ctx)
+	if err != nil {
+		i.log().Warn("AWS configuration not read again; the old one stays", zap.Error(err))
+		return
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.source = chain
+}
+
+// chain is the SDK's chain of sources, with the roles on top.
+type chain struct{ cfg aws.Config }
+
+func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
+	if cache, ok := c.cfg.Credentials.(interface{ Invalidate() }); ok {
 		cache.Invalidate()
 	}
+	return c.cfg.Credentials.Retrieve(ctx)
 }
 
-// reason is the text of an error of the chain without what a source of
-// credentials printed, which the SDK quotes where it cannot read it: there may
-// well be a key in it.
-func reason(err error) string {
-	text := err.Error()
-	if before, _, found := strings.Cut(text, "process output: "); found {
-		return before + "process output, which is not shown"
+func (i *Identity) load(ctx context.Context) (*chain, error) {
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithSharedConfigProfile(i.Profile),
+		config.WithDefaultRegion(i.Region),
+		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock}),
+		config.WithCredentialsCacheOptions(i.cacheOptions),
+		config.WithAssumeRoleCredentialOptions(roleDefaults),
+		config.WithWebIdentityRoleCredentialOptions(webIdentityDefaults))
+	if err != nil {
+		return nil, loadError(err)
 	}
-	var answer interface{ ErrorCode() string }
-	var quoted interface{ ErrorMessage() string }
-	if errors.As(err, &answer) && answer.ErrorCode() == "" && errors.As(err, &quoted) && quoted.ErrorMessage() != "" {
-		return strings.ReplaceAll(text, quoted.ErrorMessage(), "an answer that is not shown")
+	for n, role := range i.Roles {
+		client := sts.NewFromConfig(cfg)
+		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, role, roleDefaults, func(o *stscreds.AssumeRoleOptions) {
+			if n == len(i.Roles)-1 && i.ExternalID != "" {
+				o.ExternalID = &i.ExternalID
+			}
+		}))
 	}
-	return text
+	return &chain{cfg}, nil
 }
 
-func (p *provider) hint(err error) string {
-	var expired *ssocreds.InvalidTokenError
-	login := ""
-	switch {
-	case errors.As(err, &expired) || strings.Contains(err.Error(), "SSO"):
-		login = "aws sso login"
-	case strings.Contains(err.Error(), "please reauthenticate"):
-		login = "aws login"
-	default:
-		return "give iamproxy a task role, a pod identity, a profile (--profile) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
+// cacheOptions has credentials told to expire when they do: the SDK would take
+// off five minutes from those of containers, and we would reckon with too little.
+// Where they only serve to assume a role, they have to last for the request.
+func (i *Identity) cacheOptions(o *aws.CredentialsCacheOptions) {
+	o.ExpiryWindow = 0
+	if len(i.Roles) > 0 {
+		o.ExpiryWindow = margin
 	}
-	if p.profile != "" {
-		login += " --profile " + p.profile
-	}
-	return "run `" + login + "`, then connect again; iamproxy need not be restarted"
 }
 
-// Error is a failure to get a token.
-type Error struct {
-	Message string // what failed and why, fit to be shown
-	Hint    string // what to do about it; may be empty
-	Err     error  // the cause, which may hold what is not to be shown; may be nil
+func roleDefaults(o *stscreds.AssumeRoleOptions) {
+	if o.RoleSessionName == "" {
+		o.RoleSessionName = roleSession
+	}
+	if o.Duration == 0 {
+		o.Duration = roleLife
+	}
 }
 
-func (e *Error) Error() string { return e.Message }
+func webIdentityDefaults(o *stscreds.WebIdentityRoleOptions) {
+	if o.RoleSessionName == "" {
+		o.RoleSessionName = roleSession
+	}
+}
 
-func (e *Error) Unwrap() error { return e.Err }
+// files is what is known without reading of the files that the SDK reads once.
+// Those with tokens (SSO, web identity, containers) it reads each time.
+type files [2]struct {
+	size     int64
+	modified time.Time
+}
 
-// Advice is what a person can do about the failure, in one line.
-func (e *Error) Advice() string { return e.Hint }
+func lookAtFiles() (seen files) {
+	for n, name := range []string{
+		orDefault(os.Getenv("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename),
+		orDefault(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), config.DefaultSharedCredentialsFilename),
+	} {
+		if info, err := os.Stat(name); err == nil {
+			seen[n].size, seen[n].modified = info.Size(), info.ModTime()
+		}
+	}
+	return seen
+}
+
+func orDefault(text string, otherwise func() string) string {
+	if text != "" {
+		return text
+	}
+	return otherwise()
+}
+
+// sourceNames are what a person calls the SDK's providers.
+var sourceNames = []struct{ provider, name string }{
+	{"EnvConfigCredentials", "the environment"},
+	{"SharedConfigCredentials", "the profile's keys"},
+	{"AssumeRoleProvider", "an assumed role"},
+	{"WebIdentityCredentials", "web identity"},
+	{"SSOProvider", "SSO"},
+	{"LoginProvider", "aws login"},
+	{"ProcessProvider", "credential_process"},
+	{"CredentialsEndpointProvider", "the container credentials endpoint"},
+	{"EC2RoleProvider", "the instance's role"},
+}
+
+// sourceName is where credentials come from, in words.
+func (i *Identity) sourceName(creds aws.Credentials) string {
+	name := creds.Source
+	for _, s := range sourceNames {
+		if strings.HasPrefix(creds.Source, s.provider) {
+			name = s.name
+		}
+	}
+	if profile := i.profile(); profile != "" {
+		name += " (profile " + profile + ")"
+	}
+	return name
+}
+
+// profile is the one that was named, if any.
+func (i *Identity) profile() string {
+	if i.Profile != "" {
+		return i.Profile
+	}
+	return os.Getenv("AWS_PROFILE")
+}

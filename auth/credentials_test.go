@@ -11,9 +11,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
 func TestNoCredentials(t *testing.T) {
@@ -28,11 +30,8 @@ func TestEnvironmentCredentials(t *testing.T) {
 	emptyEnvironment(t)
 	t.Setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	credentials, err := Credentials(t.Context(), "", testRegion)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := mustToken(t, &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: credentials}, "u")
+	identity := load(t, "")
+	token := mustToken(t, &Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}, "u")
 	if !regexp.MustCompile(`X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F\d{8}%2Feu-west-1%2Frds-db%2Faws4_request`).MatchString(token) {
 		t.Error("token is not of these credentials")
 	}
@@ -40,31 +39,63 @@ func TestEnvironmentCredentials(t *testing.T) {
 
 func TestUnknownProfile(t *testing.T) {
 	emptyEnvironment(t)
-	if _, err := Credentials(t.Context(), "nobody", testRegion); err == nil || !strings.Contains(err.Error(), "nobody") {
+	if err := (&Identity{Profile: "nobody"}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody") {
 		t.Errorf("got error %v", err)
 	}
 }
 
-func TestInvalidateReachesTheSource(t *testing.T) {
+func TestNotARole(t *testing.T) {
+	emptyEnvironment(t)
+	for _, role := range []string{"app", "arn:aws:iam::111122223333:user/app", "arn:aws:sts::111122223333:assumed-role/app/x"} {
+		if err := (&Identity{Roles: []string{role}}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), role) {
+			t.Errorf("%s: got error %v", role, err)
+		}
+	}
+}
+
+func TestProfileThatWantsACode(t *testing.T) {
+	emptyEnvironment(t)
+	t.Setenv("AWS_CONFIG_FILE", file(t, t.TempDir(), "config", `[profile p]
+role_arn = arn:aws:iam::111122223333:role/r
+source_profile = base
+mfa_serial = arn:aws:iam::111122223333:mfa/me
+[profile base]
+aws_access_key_id = AKIA
+aws_secret_access_key = s
+`))
+	if err := (&Identity{Profile: "p", Region: testRegion}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "mfa_serial") {
+		t.Errorf("got error %v", err)
+	}
+}
+
+// Keys that someone writes into the files sign from the next login on.
+func TestFilesChange(t *testing.T) {
 	emptyEnvironment(t)
 	dir := t.TempDir()
-	counter := filepath.Join(dir, "count")
-	t.Setenv("AWS_CONFIG_FILE", file(t, dir, "config",
-		"[profile p]\ncredential_process = sh -c 'echo x >>"+counter+"; echo {\\\"Version\\\": 1, \\\"AccessKeyId\\\": \\\"AKIA\\\", \\\"SecretAccessKey\\\": \\\"s\\\"}'\n"))
-	credentials, err := Credentials(t.Context(), "p", testRegion)
-	if err != nil {
-		t.Fatal(err)
+	keys := func(id string) string {
+		return "[default]\naws_access_key_id = " + id + "\naws_secret_access_key = secret\n"
 	}
-	for range 2 {
-		for range 3 {
-			if _, err := credentials.Retrieve(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		credentials.(interface{ Invalidate() }).Invalidate()
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file(t, dir, "credentials", keys("AKIAFIRST")))
+	tokens := newTokens(nil)
+	tokens.Identity = load(t, "")
+	signer := func() string {
+		token := mustToken(t, tokens, "u")
+		_, id, _ := strings.Cut(token, "X-Amz-Credential=")
+		id, _, _ = strings.Cut(id, "%2F")
+		return id
 	}
-	if count, err := os.ReadFile(counter); err != nil || strings.Count(string(count), "x") != 2 {
-		t.Errorf("the source was asked %d times, %v, want 2", strings.Count(string(count), "x"), err)
+	if id := signer(); id != "AKIAFIRST" {
+		t.Fatalf("signed by %s", id)
+	}
+	file(t, dir, "credentials", "[default\n") // torn
+	tokens.Identity.looked = time.Time{}      // a second later
+	if id := signer(); id != "AKIAFIRST" {
+		t.Errorf("signed by %s while the file cannot be read", id)
+	}
+	file(t, dir, "credentials", keys("AKIATHESECOND"))
+	tokens.Identity.looked = time.Time{}
+	if id := signer(); id != "AKIATHESECOND" {
+		t.Errorf("signed by %s", id)
 	}
 }
 
@@ -111,39 +142,57 @@ func TestHintsToLogIn(t *testing.T) {
 		{"dev", "other", errors.New("login session has expired, please reauthenticate"), "`aws login --profile dev`"},
 	} {
 		t.Setenv("AWS_PROFILE", test.variable)
-		t.Setenv("AWS_CONFIG_FILE", file(t, t.TempDir(), "config", "[profile dev]\nregion = us-east-1\n[profile other]\n"))
-		credentials, err := Credentials(t.Context(), test.profile, testRegion)
-		if err != nil {
-			t.Fatal(err)
-		}
-		credentials.(*provider).chain = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-			return aws.Credentials{}, test.err
-		})
-		_, err = credentials.Retrieve(t.Context())
-		var failed *Error
-		if !errors.As(err, &failed) || !errors.Is(err, test.err) || !strings.Contains(failed.Advice(), test.want) {
-			t.Errorf("%v: got %v, want advice with %s", test.err, err, test.want)
+		failed := (&Identity{Profile: test.profile}).explain(test.err, false)
+		if !errors.Is(failed, test.err) || !strings.Contains(failed.Advice(), test.want) || failed.Temporary() {
+			t.Errorf("%v: got %v, %s, want advice with %s", test.err, failed, failed.Advice(), test.want)
 		}
 	}
 }
 
-func TestCredentialsWithoutASecret(t *testing.T) {
-	tokens := &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: &once{creds: aws.Credentials{AccessKeyID: "AKIA", Source: "where"}}}
-	_, err := tokens.Token(t.Context(), "u")
-	var failed *Error
-	if !errors.As(err, &failed) || !strings.Contains(failed.Error(), "no access key with a secret") || !strings.Contains(failed.Advice(), "where") {
-		t.Errorf("got %v", err)
+// What may pass is waited for; what somebody has to mend is not.
+func TestWhatPasses(t *testing.T) {
+	refused := &smithyhttp.RequestSendError{Err: errors.New("connection refused")}
+	answer := func(status int) error {
+		return &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: errors.New("x")}
 	}
+	for name, test := range map[string]struct {
+		err               error
+		passes, hasWorked bool // what it does at first, and of a source that has worked
+	}{
+		"a broken service":          {answer(503), true, true},
+		"throttling":                {answer(429), true, true},
+		"throttling, as STS has it": {&smithy.GenericAPIError{Code: "Throttling"}, true, true},
+		"a clear no":                {answer(403), false, false},
+		"nobody there":              {refused, true, true},
+		"no instance metadata":      {fmt.Errorf("no EC2 IMDS role found, %w", refused), false, true},
+		"logged out":                {&ssocreds.InvalidTokenError{Err: errors.New("expired")}, false, false},
+		"SSO not reached":           {&ssocreds.InvalidTokenError{Err: refused}, true, true},
+		"garbage":                   {errors.New("invalid character"), false, true},
+		"the limit of a fetch":      {context.DeadlineExceeded, true, true},
+	} {
+		if got := passes(test.err, false); got != test.passes {
+			t.Errorf("%s: passes at first: %v", name, got)
+		}
+		if got := passes(test.err, true); got != test.hasWorked {
+			t.Errorf("%s: passes once it has worked: %v", name, got)
+		}
+	}
+}
+
+func load(t *testing.T, profile string) *Identity {
+	t.Helper()
+	identity := &Identity{Profile: profile, Region: testRegion}
+	if err := identity.Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return identity
 }
 
 // expectNone has a token fail for want of credentials.
 func expectNone(t *testing.T, profile string) *Error {
 	t.Helper()
-	credentials, err := Credentials(t.Context(), profile, testRegion)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = (&Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: credentials}).Token(t.Context(), "u")
+	identity := load(t, profile)
+	_, err := (&Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}).Token(t.Context(), "u")
 	var failed *Error
 	if !errors.As(err, &failed) {
 		t.Fatalf("got error %v", err)

@@ -11,48 +11,122 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
+// A source that is down is ridden out with the token at hand, to its end.
 func TestOldTokenServesWhileTheSourceIsDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &source{life: 15 * time.Minute}
+		s := &fake{life: 16 * time.Minute}
 		tokens := newTokens(s)
 		first := mustToken(t, tokens, "u")
-		s.Invalidate()
 		s.broken.Store(true)
 		for range 4 { // to the 14th minute
-			time.Sleep(3*time.Minute + 30*time.Second)
-			if mustToken(t, tokens, "u") != first {
-				t.Fatal("the token is not the old one")
-			}
+			time.Sleep(3*time.Minute + 29*time.Second)
+			mustToken(t, tokens, "u")
 		}
 		time.Sleep(time.Minute)
-		_, err := tokens.Token(t.Context(), "u")
+		if mustToken(t, tokens, "u") == first {
+			t.Error("no other token, signed with the credentials that were left")
+		}
+		time.Sleep(2 * time.Minute)
+		_, err := wait(t, tokens, "u", 30*time.Second)
 		var failed *Error
 		if !errors.As(err, &failed) || failed.Advice() != "mend it" {
 			t.Errorf("got error %v once the token has expired", err)
 		}
 		s.broken.Store(false)
-		if mustToken(t, tokens, "u") == first {
-			t.Error("the expired token is used")
+		if _, err := wait(t, tokens, "u", 30*time.Second); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Credentials with hours left sign all the while.
+func TestSourceDownForMinutes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{life: time.Hour}
+		core, logs := observer.New(zap.InfoLevel)
+		tokens := newTokens(s)
+		tokens.Identity.Log = zap.New(core)
+		mustToken(t, tokens, "u")
+		time.Sleep(40 * time.Minute)
+		s.broken.Store(true)
+		for range 19 * 60 {
+			if key := claims(t, mustToken(t, tokens, "u")).AccessKeyID; key != keyID(1) {
+				t.Fatalf("token of key %s", key)
+			}
+			time.Sleep(time.Second)
+		}
+		if n := logs.FilterMessageSnippet("not renewed").Len(); n < 2 || n > 20 {
+			t.Errorf("%d warnings", n)
+		}
+		s.broken.Store(false)
+		for range 60 {
+			mustToken(t, tokens, "u")
+			time.Sleep(time.Second)
+		}
+		if logs.FilterMessageSnippet("renewed again").Len() != 1 {
+			t.Error("nobody is told that it works again")
+		}
+	})
+}
+
+// A login that finds no credentials waits for them, as a person would, if they
+// are likely to come.
+func TestLoginWaitsForASourceThatIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{life: time.Minute}
+		tokens := newTokens(s)
+		mustToken(t, tokens, "u")
+		time.Sleep(2 * time.Minute)
+		s.broken.Store(true)
+		time.AfterFunc(20*time.Second, func() { s.broken.Store(false) })
+		begun := time.Now()
+		if _, err := wait(t, tokens, "u", 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(begun); waited < 20*time.Second || waited > 23*time.Second {
+			t.Errorf("waited %v", waited)
+		}
+		if n := s.fetched.Load(); n > 15 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// What a person has to mend is told at once, and tried at once when it is mended.
+func TestNoWaitForWhatMustBeMended(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{}
+		s.broken.Store(true)
+		tokens := newTokens(s)
+		begun := time.Now()
+		for n := int32(1); n <= 3; n++ {
+			if _, err := wait(t, tokens, "u", 30*time.Second); err == nil || s.fetched.Load() != n {
+				t.Errorf("got %v, asked %d times", err, s.fetched.Load())
+			}
+		}
+		s.broken.Store(false)
+		mustToken(t, tokens, "u")
+		if waited := time.Since(begun); waited != 0 {
+			t.Errorf("waited %v", waited)
 		}
 	})
 }
 
 func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &source{}
+		s := &fake{life: 15 * time.Minute}
 		tokens := newTokens(s)
 		first := mustToken(t, tokens, "u")
-		time.Sleep(11 * time.Minute)
-		s.Invalidate()
+		time.Sleep(14*time.Minute + 30*time.Second) // its last minute
 		s.delay = 15 * time.Second
 		begun := time.Now()
 		if mustToken(t, tokens, "u") != first {
 			t.Error("the token is not the old one")
 		}
-		if waited := time.Since(begun); waited > patience {
+		if waited := time.Since(begun); waited != patience {
 			t.Errorf("waited %v", waited)
 		}
-		time.Sleep(time.Minute)
+		time.Sleep(20 * time.Second)
 		if mustToken(t, tokens, "u") == first {
 			t.Error("the renewal was lost")
 		}
@@ -61,10 +135,10 @@ func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 
 func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &source{}
+		s := &fake{}
 		tokens := newTokens(s)
 		first := mustToken(t, tokens, "u")
-		time.Sleep(time.Second) // a token of the same second is the same
+		time.Sleep(2 * time.Minute)
 		tokens.Refuse("u", first)
 		second := mustToken(t, tokens, "u")
 		if second == first {
@@ -77,26 +151,33 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 		if mustToken(t, tokens, "u") != second {
 			t.Error("a late refusal took the new token")
 		}
-		for range 10 { // a user without a policy tries again and again
+		for range 10 { // a user without a policy, or throttling: another token would not do better
 			time.Sleep(time.Second)
-			tokens.Refuse("u", mustToken(t, tokens, "u"))
+			tokens.Refuse("u", second)
+			if mustToken(t, tokens, "u") != second {
+				t.Fatal("another token within a minute")
+			}
 		}
-		if n := s.fetched.Load(); n != 2 {
-			t.Errorf("credentials fetched %d times by refusals within a minute", n)
+		time.Sleep(time.Minute)
+		tokens.Refuse("u", second)
+		if mustToken(t, tokens, "u") == second {
+			t.Error("the refused token is used again after a minute")
+		}
+		if n := s.fetched.Load(); n != 3 {
+			t.Errorf("credentials fetched %d times by refusals, want once a minute", n)
 		}
 	})
 }
 
 // A renewal that began before a refusal neither brings the refused token back
-// nor hands out one signed with what was refused.
+// nor hands out for long one signed with what was refused.
 func TestRefusalDuringRenewal(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := &source{}
+			s := &fake{life: 20 * time.Minute}
 			tokens := newTokens(s)
 			first := mustToken(t, tokens, "u")
 			time.Sleep(11 * time.Minute)
-			s.Invalidate()
 			s.delay = time.Second
 			s.broken.Store(broken)
 			go func() { _, _ = tokens.Token(t.Context(), "u") }()
@@ -105,46 +186,33 @@ func TestRefusalDuringRenewal(t *testing.T) {
 			time.Sleep(time.Second / 4)
 			s.broken.Store(false)
 			time.Sleep(time.Minute)
+			mustToken(t, tokens, "u")
 			next := mustToken(t, tokens, "u")
 			if next == first {
 				t.Error("the refused token is back")
 			}
-			if got, want := claims(t, next).AccessKeyID, s.cached.AccessKeyID; got != want {
+			if got, want := claims(t, next).AccessKeyID, keyID(s.fetched.Load()); got != want {
 				t.Errorf("token of key %s, want the newest, %s", got, want)
 			}
 		})
 	}
 }
 
-func TestRenewalThatFailsIsNotRetriedAtOnce(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &source{}
-		core, logs := observer.New(zap.WarnLevel)
-		tokens := newTokens(s)
-		tokens.Log = zap.New(core)
-		mustToken(t, tokens, "u")
-		time.Sleep(11 * time.Minute)
-		s.Invalidate()
-		s.broken.Store(true)
-		for range 30 {
-			mustToken(t, tokens, "u")
-			time.Sleep(time.Second)
-		}
-		if n := logs.Len(); n < 2 || n > 4 {
-			t.Errorf("%d attempts in 30 s, want one every %v", n, retryAfter)
-		}
-	})
-}
-
 // Credentials with little time left serve if their source gives no others.
 func TestOldCredentialsServeToTheirEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &once{aws.Credentials{AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "session",
-			CanExpire: true, Expires: time.Now().Add(30 * time.Second)}, 0}
-		tokens := &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: s}
-		mustToken(t, tokens, "u")
-		if s.asked != 2 {
-			t.Errorf("asked %d times, want once more since there is little time left", s.asked)
+		asked := 0
+		end := time.Now().Add(5 * time.Minute)
+		tokens := newTokens(sourceFunc(func() (aws.Credentials, error) {
+			asked++
+			return aws.Credentials{AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "session", CanExpire: true, Expires: end}, nil
+		}))
+		for range 299 {
+			mustToken(t, tokens, "u")
+			time.Sleep(time.Second)
+		}
+		if asked > 12 {
+			t.Errorf("asked %d times", asked)
 		}
 	})
 }
@@ -153,14 +221,15 @@ func TestOldCredentialsServeToTheirEnd(t *testing.T) {
 // nobody gets it later.
 func TestSameTokenIsNotKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tokens := &Tokens{Endpoint: testEndpoint, Region: testRegion, Credentials: &source{cached: &aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}}}
-		tokens.distrusted = tokens.now() // so that the credentials stay
+		tokens := newTokens(sourceFunc(func() (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
+		}))
 		first := mustToken(t, tokens, "u")
 		tokens.Refuse("u", first)
 		if mustToken(t, tokens, "u") != first {
 			t.Fatal("signed twice within a second, and not the same")
 		}
-		time.Sleep(5 * time.Minute)
+		time.Sleep(time.Second)
 		if mustToken(t, tokens, "u") == first {
 			t.Error("the refused token was kept")
 		}
@@ -170,18 +239,13 @@ func TestSameTokenIsNotKept(t *testing.T) {
 // One user's refusals do not cost another's renewal.
 func TestRefusalsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &source{}
+		s := &fake{}
 		tokens := newTokens(s)
 		bad := mustToken(t, tokens, "bad")
-		tokens.distrusted = tokens.now()
-		s.delay = time.Second
-		s.Invalidate()
-		go func() { _, _ = tokens.Token(t.Context(), "good") }()
-		time.Sleep(time.Second / 2)
+		good := mustToken(t, tokens, "good")
 		tokens.Refuse("bad", bad)
-		time.Sleep(time.Minute)
-		if tokens.lookUp("good").value == "" {
-			t.Error("the other user's token was not kept")
+		if s.broken.Store(true); mustToken(t, tokens, "good") != good {
+			t.Error("the other user's token is not used any more, though there is no newer one")
 		}
 	})
 }

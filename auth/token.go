@@ -1,19 +1,13 @@
 // Package auth makes the tokens with which RDS and Aurora users log in. It
-// knows AWS (credentials, regions, signing) and nothing of PostgreSQL's wire
+// knows AWS (names, credentials, signing) and nothing of PostgreSQL's wire
 // protocol.
 package auth
 
 import (
 	"context"
-	"fmt"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	rdsauth "github.com/aws/aws-sdk-go-v2/feature/rds/auth"
-	"go.uber.org/zap"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -21,17 +15,14 @@ const (
 	// lifetime is how long RDS takes a token; it cannot be made longer.
 	// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.html
 	lifetime = 15 * time.Minute
-	// fetchTimeout bounds one attempt to get credentials.
-	fetchTimeout = 20 * time.Second
+	// margin is how long before its end a token is only used if there is no other.
+	margin = time.Minute
 	// patience is how long a login waits for a new token while the old one
 	// still holds: longer only delays what would work anyway.
 	patience = 2 * time.Second
-	// retryAfter spaces the attempts to replace a token that still holds.
-	retryAfter = 10 * time.Second
-	// shortCredentials are fetched anew before they sign.
-	shortCredentials = time.Minute
-	// distrustEvery spaces the refusals that have the credentials fetched anew.
-	distrustEvery = time.Minute
+	// askAgain is how often a login that has no token asks for one while the
+	// source of the credentials is at fault. The source itself is asked less.
+	askAgain = 250 * time.Millisecond
 	// maxUsers bounds the tokens kept: a client may claim any user name.
 	maxUsers = 1000
 )
@@ -39,27 +30,22 @@ const (
 // Tokens signs the tokens for one database and keeps them, one for each user,
 // until two thirds of their life are over. A token lives 15 minutes, but no
 // longer than the credentials that signed it. All methods may be called
-// concurrently. The fields must not change after the first call.
+// concurrently. The fields must be set, and not change after the first call.
 type Tokens struct {
 	// Endpoint is the database's host:port, for which tokens are signed.
 	Endpoint string
 	// Region is the AWS region of the database.
 	Region string
-	// Credentials sign. If they have a method Invalidate, as
-	// aws.CredentialsCache has, it is used to have them fetched anew.
-	Credentials aws.CredentialsProvider
-	// Now is the clock. If nil, time.Now.
-	Now func() time.Time
-	// Log is told of renewals that fail while a token still holds. If nil,
-	// nobody is.
-	Log *zap.Logger
+	// Kind is that of the endpoint's name. Aurora DSQL has tokens of its own;
+	// for everything else they are those of RDS.
+	Kind Kind
+	// Identity signs. Several databases may share one.
+	Identity *Identity
 
 	signing singleflight.Group // by user
 
-	mu         sync.Mutex // never held while AWS is asked
-	kept       map[string]token
-	distrusts  int       // how often credentials were given up for a refusal
-	distrusted time.Time // when that was last
+	mu   sync.Mutex // never held while AWS is asked
+	kept map[string]token
 }
 
 // token is a user's, or what is left of one that was refused: then it is
@@ -67,30 +53,52 @@ type Tokens struct {
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
-	refused                   string // never to be kept again
+	epoch                     int       // of the credentials: see Identity.Epoch
+	refused                   string    // never to be kept again
+	refusedAt                 time.Time // zero: nothing was refused before this one
 }
 
 // fresh tokens are used without a thought. A clock that was put back makes a
 // token stale, since RDS does not take one from the future.
-func (t token) fresh(now time.Time) bool {
-	return !now.Before(t.signedAt) && now.Before(t.renewAt)
+func (t token) fresh(now time.Time, epoch int) bool {
+	return t.epoch == epoch && !now.Before(t.signedAt) && now.Before(t.renewAt)
+}
+
+// ripe tokens are as good as fresh ones, but due for renewal.
+func (t token) ripe(now time.Time, epoch int) bool {
+	left := min(margin, t.expiry.Sub(t.signedAt)/6)
+	return t.epoch == epoch && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
 }
 
 func (t token) valid(now time.Time) bool { return now.Before(t.expiry) }
 
 // Token returns the token with which user logs in. Of several concurrent calls
-// one signs. When a token is due for renewal and the credentials cannot be had,
-// or not at once, the old one is used for as long as it is valid. The error is
-// an *Error, around that of ctx if it was the caller's time that ran out.
+// one signs, behind the backs of the others as long as the old token is good.
+// When credentials cannot be had, or not at once, the old one is used for as
+// long as it is valid; without one, a source that is at fault is asked again
+// until ctx is done. The error is an *Error, around that of ctx if it was only
+// the time that ran out.
 func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
-	old := t.lookUp(user)
-	if old.fresh(t.now()) {
+	for {
+		value, err := t.tryToken(ctx, user)
+		if err == nil || !isTemporary(err) || !sleep(ctx, askAgain) {
+			return value, err
+		}
+	}
+}
+
+func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
+	old, now, epoch := t.lookUp(user), wallClock(), t.Identity.Epoch()
+	if old.fresh(now, epoch) {
 		return old.value, nil
 	}
 	signed := t.signing.DoChan(user, func() (any, error) { return t.renew(user) })
+	if old.ripe(now, epoch) {
+		return old.value, nil
+	}
 
 	var giveUp <-chan time.Time
-	if old.valid(t.now()) {
+	if old.valid(now) {
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
 		giveUp = timer.C
@@ -100,119 +108,87 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 		if result.Err == nil {
 			return result.Val.(token).value, nil
 		}
-		if old.valid(t.now()) {
+		if old.valid(wallClock()) {
 			return old.value, nil
 		}
 		return "", result.Err
 	case <-giveUp:
 		return old.value, nil
 	case <-ctx.Done():
-		cause := context.Cause(ctx)
-		return "", &Error{
-			Message: "waiting for AWS credentials: " + cause.Error(),
-			Hint:    "whoever gives out the AWS credentials does not answer; check that this host reaches them",
-			Err:     cause,
-		}
+		return "", tooSlow(ctx)
 	}
 }
 
-// Refuse says that the server did not take this token of user's: it is not
-// used again, and if that is the first refusal in a minute, the credentials
-// that signed it are not either.
-func (t *Tokens) Refuse(user, value string) {
-	if t.distrust(user, value) {
-		// Before the token goes: who signs the next one must not find these.
-		t.invalidate()
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.kept[user].value != value {
-		return // another session was faster
-	}
-	t.kept[user] = token{refused: value}
-	t.signing.Forget(user)
-}
-
-// distrust decides whether the credentials go with a refused token of theirs.
-func (t *Tokens) distrust(user, value string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	now := t.now()
-	if t.kept[user].value != value || now.Sub(t.distrusted).Abs() < distrustEvery {
+// sleep reports whether d is over. If ctx would be done before, it is not even
+// begun.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
 		return false
 	}
-	t.distrusted = now
-	t.distrusts++
-	return true
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
-// RefusedHint is what to do when the server refuses user's tokens. All that
-// the server says in this case is "PAM authentication failed".
-func (t *Tokens) RefusedHint(user string) string {
-	return fmt.Sprintf("the token was signed for %s in %s as database user %s. Check, in this order: "+
-		"the signing role is allowed rds-db:connect on arn:%s:rds-db:%s:ACCOUNT:dbuser:RESOURCE_ID/%s; "+
-		"the database has IAM authentication enabled; the user exists and was granted rds_iam; "+
-		"this machine's clock is right. The log export iam-db-auth-error of the database has the reason.",
-		t.Endpoint, t.Region, user, partition(t.Region), t.Region, user)
-}
-
-// NotAskedHint is what to do when the server asks user for another kind of
-// password than a token.
-func (t *Tokens) NotAskedHint(user string) string {
-	return fmt.Sprintf(`connect as an administrator and run: GRANT rds_iam TO "%s"; if that was done, enable IAM authentication on the database`,
-		strings.ReplaceAll(user, `"`, `""`))
+// Refuse says that the server did not take this token of user's: it is not used
+// again, and the credentials that signed it are fetched anew. If the one before
+// was refused as well, less than a minute ago, it is kept, since another one
+// would fare no better.
+func (t *Tokens) Refuse(user, value string) {
+	now := wallClock()
+	old := t.lookUp(user)
+	if old.value != value || now.Sub(old.refusedAt).Abs() < distrustEvery {
+		return // another session was faster, or it is of no use
+	}
+	t.Identity.Distrust() // before the token goes: who signs the next one must not find these
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kept[user].value == value {
+		t.kept[user] = token{refused: value, refusedAt: now}
+		t.signing.Forget(user)
+	}
 }
 
 func (t *Tokens) lookUp(user string) token {
-	found, _ := t.lookUpAt(user)
-	return found
-}
-
-func (t *Tokens) lookUpAt(user string) (found token, distrusts int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.kept[user], t.distrusts
+	return t.kept[user]
 }
 
 // renew runs once at a time for a user, and not on behalf of one client: the
 // clients that wait for it may leave.
 func (t *Tokens) renew(user string) (token, error) {
-	old, distrusts := t.lookUpAt(user)
-	if old.fresh(t.now()) {
+	if old := t.lookUp(user); old.fresh(wallClock(), t.Identity.Epoch()) {
 		return old, nil // signed between the caller's look and now
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	renewed, err := t.sign(ctx, user)
 	if err != nil {
-		if now := t.now(); old.valid(now) {
-			t.log().Warn("token not renewed; the old one is used as long as it is valid",
-				zap.String("endpoint", t.Endpoint), zap.String("user", user),
-				zap.Time("valid_until", old.expiry), zap.Error(err))
-			old.renewAt = now.Add(retryAfter)
-			t.keep(user, old, distrusts)
-		}
 		return token{}, err
 	}
-	t.keep(user, renewed, distrusts)
+	t.keep(user, renewed)
 	return renewed, nil
 }
 
 // sign signs with one snapshot of the credentials, so that the token's life is
 // known to be within theirs.
 func (t *Tokens) sign(ctx context.Context, user string) (token, error) {
-	creds, err := t.credentials(ctx)
+	creds, epoch, err := t.Identity.snapshot(ctx)
 	if err != nil {
 		return token{}, err
 	}
-	if !creds.HasKeys() {
-		return token{}, &Error{
-			Message: "the source of the AWS credentials gave no access key with a secret",
-			Hint:    "check what it gives: " + creds.Source,
-		}
+	sign := signRDS
+	if t.Kind == DSQL {
+		sign = signDSQL
 	}
-	now := t.now()
-	value, err := rdsauth.BuildAuthToken(ctx, t.Endpoint, t.Region, user, credentials.StaticCredentialsProvider{Value: creds})
+	now := wallClock()
+	value, err := sign(ctx, t.Endpoint, t.Region, user, creds)
 	if err != nil {
 		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
 	}
@@ -221,86 +197,32 @@ func (t *Tokens) sign(ctx context.Context, user string) (token, error) {
 		life = min(life, creds.Expires.Sub(now))
 	}
 	return token{
-		value:    withSlash(value),
+		value:    value,
 		signedAt: now,
 		renewAt:  now.Add(life * 2 / 3),
 		expiry:   now.Add(life),
+		epoch:    epoch,
 	}, nil
 }
 
-// credentials fetches credentials anew that are about to expire, and makes do
-// with the old ones if that fails.
-func (t *Tokens) credentials(ctx context.Context) (aws.Credentials, error) {
-	creds, err := t.Credentials.Retrieve(ctx)
-	if err != nil {
-		return aws.Credentials{}, err
-	}
-	if !creds.CanExpire || creds.Expires.Sub(t.now()) > shortCredentials {
-		return creds, nil
-	}
-	t.invalidate()
-	if anew, err := t.Credentials.Retrieve(ctx); err == nil {
-		creds = anew
-	}
-	if !t.now().Before(creds.Expires) {
-		return aws.Credentials{}, &Error{
-			Message: "the AWS credentials expired at " + creds.Expires.UTC().Format(time.RFC3339),
-			Hint:    "renew them where they come from; if they are new, check this machine's clock",
-		}
-	}
-	return creds, nil
-}
-
-func (t *Tokens) invalidate() {
-	if cache, ok := t.Credentials.(interface{ Invalidate() }); ok {
-		cache.Invalidate()
-	}
-}
-
-// keep keeps a token, unless it was refused (one that is signed again within a
-// second is the same), or the credentials were given up since its renewal began.
-func (t *Tokens) keep(user string, kept token, distrusts int) {
+// keep keeps a token, unless it was refused: one that is signed again within a
+// second is the same.
+func (t *Tokens) keep(user string, renewed token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if distrusts != t.distrusts || kept.value == t.kept[user].refused {
+	old, known := t.kept[user]
+	if renewed.value == old.refused {
 		return
 	}
 	if t.kept == nil {
 		t.kept = make(map[string]token)
 	}
-	if _, known := t.kept[user]; !known && len(t.kept) >= maxUsers {
+	if !known && len(t.kept) >= maxUsers {
 		for other := range t.kept { // any one: a lost token costs a signature
 			delete(t.kept, other)
 			break
 		}
 	}
-	t.kept[user] = kept
-}
-
-// now is by the wall clock, in which credentials and tokens expire; the
-// monotonic one stands still while a laptop sleeps.
-func (t *Tokens) now() time.Time {
-	if t.Now != nil {
-		return t.Now().Round(0)
-	}
-	return time.Now().Round(0)
-}
-
-func (t *Tokens) log() *zap.Logger {
-	if t.Log == nil {
-		return zap.NewNop()
-	}
-	return t.Log
-}
-
-// withSlash puts the token in the form host:port/?Action=..., as the AWS CLI
-// prints it. Some releases of the SDK leave the slash out, and some gateways of
-// AWS refuse that form (aws-sdk-go-v2 #3365). The signature is the same: SigV4
-// takes an empty path for "/".
-func withSlash(token string) string {
-	before, query, found := strings.Cut(token, "?")
-	if !found || strings.HasSuffix(before, "/") {
-		return token
-	}
-	return before + "/?" + query
+	renewed.refusedAt = old.refusedAt
+	t.kept[user] = renewed
 }

@@ -1,0 +1,125 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// RefusedHint is what to do when the server refuses user's tokens. All that the
+// server says in this case is "PAM authentication failed". Who the credentials
+// belong to may have to be asked for first, which takes a few seconds at the
+// most.
+func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
+	caller, err := t.Identity.Caller(ctx)
+	who := caller.ARN
+	if err != nil {
+		who = "a caller whom STS did not name"
+	}
+	return fmt.Sprintf("the token of %s (%s) was signed for %s in %s as database user %s%s. Check, in this order: %s. %s",
+		who, t.origin(), t.signedFor(), t.Region, user, t.clockHint(), strings.Join(t.causes(caller, user), "; "), t.whereItIsLogged())
+}
+
+// origin is where the credentials are from, and until when they hold.
+func (t *Tokens) origin() string {
+	held, _ := t.Identity.look()
+	text := "credentials from " + t.Identity.sourceName(held.creds)
+	if held.creds.CanExpire {
+		text += ", valid until " + held.creds.Expires.UTC().Format(time.RFC3339)
+	}
+	return text
+}
+
+// signedFor is the host as it stands in the token.
+func (t *Tokens) signedFor() string {
+	if host, _, err := net.SplitHostPort(t.Endpoint); err == nil && t.Kind == DSQL {
+		return host
+	}
+	return t.Endpoint
+}
+
+func (t *Tokens) clockHint() string {
+	switch ahead, known := t.Identity.ClockAhead(); {
+	case !known:
+		return ""
+	case ahead < 0:
+		return fmt.Sprintf("; this machine's clock is %v behind AWS's", -ahead)
+	default:
+		return fmt.Sprintf("; this machine's clock is %v ahead of AWS's", ahead)
+	}
+}
+
+// causes are what to check, the likeliest first.
+func (t *Tokens) causes(caller Caller, user string) []string {
+	clock, mayBeClock := "this machine's clock is right", true
+	var first []string
+	if ahead, known := t.Identity.ClockAhead(); known {
+		mayBeClock = ahead.Abs() > tolerated
+		if mayBeClock {
+			first, mayBeClock = []string{clock}, false
+		}
+	}
+	causes := append(first, t.policy(caller, user))
+	switch {
+	case t.Kind == DSQL && user == dsqlAdmin:
+	case t.Kind == DSQL:
+		causes = append(causes, fmt.Sprintf(`the user exists and was given to the role (as admin: AWS IAM GRANT %s TO 'ROLE_ARN')`, quoteName(user)))
+	case t.Kind == RDSProxy:
+		causes = append(causes, "the RDS Proxy asks for IAM authentication (IAMAuth REQUIRED) and has a secret for the user")
+	default:
+		causes = append(causes, "the database has IAM authentication enabled", "the user exists and was granted rds_iam")
+	}
+	if mayBeClock {
+		causes = append(causes, clock)
+	}
+	return causes
+}
+
+// policy is the line that lets the caller in.
+// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
+func (t *Tokens) policy(caller Caller, user string) string {
+	account := caller.Account
+	if account == "" {
+		account = "ACCOUNT"
+	}
+	if t.Kind == DSQL {
+		cluster, _, _ := strings.Cut(t.Endpoint, ".")
+		return fmt.Sprintf("the caller is allowed dsql:%s on arn:%s:dsql:%s:%s:cluster/%s",
+			dsqlAction(user), partition(t.Region), t.Region, account, cluster)
+	}
+	return fmt.Sprintf("the caller is allowed rds-db:connect on arn:%s:rds-db:%s:%s:dbuser:RESOURCE_ID/%s (RESOURCE_ID is %s)",
+		partition(t.Region), t.Region, account, user, t.resourceID())
+}
+
+// resourceID is what stands for the database in a policy, which its name does
+// not tell.
+func (t *Tokens) resourceID() string {
+	switch t.Kind {
+	case RDSProxy:
+		return "the proxy's, prx-..., at the end of its ARN"
+	case Instance:
+		return "the DbiResourceId, or for an instance of a cluster the DbClusterResourceId"
+	default:
+		return "the DbClusterResourceId, cluster-..."
+	}
+}
+
+func (t *Tokens) whereItIsLogged() string {
+	if t.Kind == DSQL {
+		return "CloudTrail has the reason."
+	}
+	return "The log export iam-db-auth-error of the database has the reason."
+}
+
+// NotAskedHint is what to do when the server asks user for another kind of
+// password than a token.
+func (t *Tokens) NotAskedHint(user string) string {
+	return fmt.Sprintf(`connect as an administrator and run: GRANT rds_iam TO %s; if that was done, enable IAM authentication on the database`, quoteName(user))
+}
+
+// quoteName is a name as SQL has it.
+func quoteName(name string) string {
+	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+}

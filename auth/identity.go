@@ -1,0 +1,279 @@
+package auth
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"go.uber.org/zap"
+	"golang.org/x/sync/singleflight"
+)
+
+const (
+	// fetchTimeout bounds one attempt to get credentials.
+	fetchTimeout = 20 * time.Second
+	// enough time left for a whole token, and a minute to use its last second in.
+	enough = lifetime + margin
+	// The pauses between attempts to get credentials from a source that fails grow
+	// from the first to the second, or if there are no others to the third.
+	minPause, maxPause, maxPauseInNeed = time.Second, 30 * time.Second, 2 * time.Second
+	// distrustEvery spaces the refusals that have the credentials fetched anew.
+	distrustEvery = time.Minute
+)
+
+// Identity is who signs: the source of the credentials, and those that it gave
+// last. They are fetched anew before they are too short-lived for a token, and
+// when the files that they come from change. While the source fails they are
+// used as long as they are valid. All methods may be called concurrently, after
+// Load; the fields must not change after that.
+type Identity struct {
+	// Profile is of the files of the AWS CLI. If empty, AWS_PROFILE or, without
+	// that, whatever the SDK's chain finds (environment, default profile, web
+	// identity, container, instance).
+	Profile string
+	// Roles are ARNs of roles that are assumed on top of that, each by the one
+	// before.
+	Roles []string
+	// ExternalID is what the owner of the last of Roles wants to be told. May be
+	// empty.
+	ExternalID string
+	// Region is where AWS is asked if neither environment nor profile names one.
+	Region string
+	// Log is told of a source that fails while its credentials still hold, and
+	// of a clock that is off. If nil, nobody is.
+	Log *zap.Logger
+
+	fetching singleflight.Group
+	callers  callers
+	clock    clock
+
+	mu         sync.Mutex // never held while AWS is asked
+	source     source     // as loaded; replaced when the files change
+	files      files
+	looked     time.Time // at the files
+	epoch      int       // how often what was signed before was given up
+	distrusted time.Time // when that was last for a refusal
+	held       held
+}
+
+// source is where credentials come from. Fetch asks it; nothing in it keeps
+// what it gave.
+type source interface {
+	fetch(ctx context.Context) (aws.Credentials, error)
+}
+
+// held is what the source gave last.
+type held struct {
+	creds    aws.Credentials
+	epoch    int
+	renewAt  time.Time // zero: never
+	failures int       // in a row, since
+	failed   int       // the epoch of the last
+	err      error     // of the last
+	retryAt  time.Time // the source is left alone until then
+}
+
+func (h held) valid(now time.Time) bool {
+	return h.creds.HasKeys() && (!h.creds.CanExpire || now.Before(h.creds.Expires))
+}
+
+// due credentials are fetched anew, if their source can be had.
+func (h held) due(now time.Time, epoch int) bool {
+	return !h.valid(now) || h.epoch != epoch || !h.renewAt.IsZero() && !now.Before(h.renewAt)
+}
+
+// resting reports whether the source has failed just now.
+func (h held) resting(now time.Time, epoch int) bool {
+	return h.err != nil && h.failed == epoch && now.Before(h.retryAt)
+}
+
+// snapshot returns valid credentials and the epoch that they are of. The error
+// is an *Error, around that of ctx if it was the caller's time that ran out.
+func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, int, error) {
+	old, epoch := i.look()
+	now := wallClock()
+	if !old.due(now, epoch) || old.valid(now) && old.resting(now, epoch) {
+		return old.creds, old.epoch, nil
+	}
+	select {
+	case result := <-i.fetching.DoChan("", i.fetch):
+		if result.Err == nil {
+			fetched := result.Val.(held)
+			return fetched.creds, fetched.epoch, nil
+		}
+		if old.valid(wallClock()) {
+			return old.creds, old.epoch, nil
+		}
+		return aws.Credentials{}, 0, result.Err
+	case <-ctx.Done():
+		return aws.Credentials{}, 0, tooSlow(ctx)
+	}
+}
+
+func tooSlow(ctx context.Context) *Error {
+	cause := context.Cause(ctx)
+	return &Error{
+		Message: "waiting for AWS credentials: " + cause.Error(),
+		Hint:    "whoever gives out the AWS credentials does not answer; check that this host reaches them",
+		Err:     cause,
+	}
+}
+
+// look returns what is held, and since when it counts.
+func (i *Identity) look() (held, int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.held, i.epoch
+}
+
+// Source is where the credentials come from, in words.
+func (i *Identity) Source() string {
+	held, _ := i.look()
+	return i.sourceName(held.creds)
+}
+
+// Epoch changes when tokens signed before are not to be used any more, if
+// others can be had: the files with the credentials have changed, or a database
+// has refused one.
+func (i *Identity) Epoch() int {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if now := wallClock(); now.Sub(i.looked).Abs() >= time.Second {
+		i.looked = now
+		if files := lookAtFiles(); files != i.files {
+			i.files = files
+			i.epoch++
+		}
+	}
+	return i.epoch
+}
+
+// Distrust says that a database refused what these credentials signed. They are
+// fetched anew for it, but only once a minute: it may well be for another reason.
+func (i *Identity) Distrust() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if now := wallClock(); now.Sub(i.distrusted).Abs() >= distrustEvery {
+		i.distrusted = now
+		i.epoch++
+	}
+}
+
+// fetch asks the source, and returns what is held then. It runs once at a time,
+// and not on behalf of one caller: those that wait for it may leave.
+func (i *Identity) fetch() (any, error) {
+	before, epoch := i.look()
+	switch now := wallClock(); {
+	case !before.due(now, epoch):
+		return before, nil // fetched between the caller's look and now
+	case before.resting(now, epoch):
+		return nil, before.err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	if before.epoch != epoch {
+		i.reload(ctx)
+	}
+	creds, err := i.loaded().fetch(ctx)
+	if err == nil {
+		err = unusable(creds)
+	}
+	if err != nil {
+		err = i.explain(err, before.creds.HasKeys())
+	}
+	after := before.next(creds, epoch, err)
+	i.mu.Lock()
+	i.held = after
+	i.mu.Unlock()
+	i.tell(before, after)
+	return after, err
+}
+
+// next is what is held after an attempt to fetch.
+func (h held) next(creds aws.Credentials, epoch int, err error) held {
+	now := wallClock()
+	if err != nil {
+		h.err, h.failed = err, epoch
+		h.failures++
+		h.retryAt = now.Add(h.pause(now))
+		return h
+	}
+	h = held{creds: creds, epoch: epoch}
+	if creds.CanExpire {
+		// Early enough for a whole token. If they were short from the start, or
+		// the source has no others yet, it is not asked all the time.
+		left := creds.Expires.Sub(now)
+		h.renewAt = now.Add(max(left-enough, left/3))
+	}
+	return h
+}
+
+// pause is how long a source that failed is left alone.
+func (h held) pause(now time.Time) time.Duration {
+	longest := maxPause
+	switch {
+	case h.valid(now):
+	case isTemporary(h.err):
+		longest = maxPauseInNeed
+	default:
+		return 0 // it is for a person to mend, who then wants it to work
+	}
+	return min(minPause<<min(h.failures-1, 10), longest)
+}
+
+// unusable reports why credentials cannot sign.
+func unusable(creds aws.Credentials) error {
+	switch {
+	case !creds.HasKeys():
+		return &Error{
+			Message: "the source of the AWS credentials gave no access key with a secret",
+			Hint:    "check what it gives: " + creds.Source,
+		}
+	case creds.CanExpire && !wallClock().Before(creds.Expires):
+		return &Error{
+			Message: "the AWS credentials expired at " + creds.Expires.UTC().Format(time.RFC3339),
+			Hint:    "renew them where they come from; if they are new, check this machine's clock",
+		}
+	}
+	return nil
+}
+
+// tell writes down what becomes of the source. That there are no credentials at
+// all is told to those who want them.
+func (i *Identity) tell(before, after held) {
+	switch log := i.log(); {
+	case after.err == nil && before.err != nil:
+		log.Info("AWS credentials renewed again", i.fields(after)...)
+	case after.err != nil && after.valid(wallClock()):
+		log.Warn("AWS credentials not renewed; those at hand are used as long as they are valid",
+			append(i.fields(after), zap.Error(after.err))...)
+	case after.err == nil:
+		log.Debug("AWS credentials fetched", i.fields(after)...)
+	}
+}
+
+func (i *Identity) fields(h held) []zap.Field {
+	fields := []zap.Field{zap.String("source", i.sourceName(h.creds))}
+	if h.creds.CanExpire {
+		fields = append(fields, zap.Time("valid_until", h.creds.Expires))
+	}
+	return fields
+}
+
+func (i *Identity) log() *zap.Logger {
+	if i.Log == nil {
+		return zap.NewNop()
+	}
+	return i.Log
+}
+
+func (i *Identity) loaded() source {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.source
+}
+
+// wallClock is the time in which credentials and tokens expire; the monotonic one
+// stands still while a laptop sleeps.
+func wallClock() time.Time { return time.Now().Round(0) }
