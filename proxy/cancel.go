@@ -140,7 +140,7 @@ func (s *session) remember(key []byte, server *upstream) {
 	s.key = &cancelTarget{
 		pid:     binary.BigEndian.Uint32(key),
 		secret:  key[4:],
-		address: server.RemoteAddr().String(),
+		address: server.address,
 	}
 	s.proxy.cancels.add(s.key)
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -24,6 +25,7 @@ const (
 	featureNotSupported  = "0A000" // feature_not_supported
 	invalidAuthorization = "28000" // invalid_authorization_specification
 	cannotConnectNow     = "57P03" // cannot_connect_now
+	readOnlyTransaction  = "25006" // read_only_sql_transaction
 )
 
 // fatalError is a failure that ends a connection before its session. The client is
@@ -33,6 +35,7 @@ type fatalError struct {
 	Message string // what failed; the client sees it behind "iamproxy: "
 	Hint    string // what to do about it; may be empty
 	Err     error  // why, if there is an error underneath
+	Passing bool   // it may be over in a moment: see persistence
 }
 
 func (e *fatalError) Error() string {
@@ -101,8 +104,8 @@ func (p *Proxy) failure(err error) *fatalError {
 }
 
 func (p *Proxy) brokenHint() string {
-	if p.Via != "" {
-		return "check that what listens at " + p.Via + " leads to the database"
+	if via := p.via(); via != "" {
+		return "check that what listens at " + via + " leads to the database"
 	}
 	return "the database's log may say why"
 }
@@ -117,6 +120,7 @@ func (p *Proxy) dialError(err error) error {
 			Message: "cannot resolve " + p.target(),
 			Hint:    "check the name, and that this host uses the DNS of the database's network",
 			Err:     err,
+			Passing: !dns.IsNotFound,
 		}
 	case timedOut(err):
 		return err
@@ -126,6 +130,7 @@ func (p *Proxy) dialError(err error) error {
 			Message: "cannot reach " + p.target(),
 			Hint:    "check that the database runs, and that security groups and routes let this host reach it",
 			Err:     err,
+			Passing: true,
 		}
 	}
 }
@@ -163,6 +168,8 @@ func (p *Proxy) handshakeError(err error) error {
 		failed.Hint = "the database needs another certificate"
 	case p.DirectTLS:
 		return p.noDirectTLS(err)
+	default:
+		failed.Passing = brokeOff(err)
 	}
 	return failed
 }
@@ -173,6 +180,7 @@ func (p *Proxy) noDirectTLS(err error) error {
 		Message: "no direct TLS with " + p.target(),
 		Hint:    "only PostgreSQL 17 and later take sslnegotiation=direct; leave it out",
 		Err:     err,
+		Passing: brokeOff(err) && p.history.hasWorked(), // else it is an older one, which hangs up
 	}
 }
 
@@ -191,10 +199,21 @@ func tokenError(user string, err error) error {
 
 // target names the database, and where it was looked for if that is elsewhere.
 func (p *Proxy) target() string {
-	if p.Via != "" {
-		return p.Endpoint + " (via " + p.Via + ")"
+	if via := p.via(); via != "" {
+		return p.Endpoint + " (via " + via + ")"
 	}
 	return p.Endpoint
+}
+
+// brokeOff is about connections that ended without a word.
+func brokeOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// isNotFound is about names that DNS has not.
+func isNotFound(err error) bool {
+	var dns *net.DNSError
+	return errors.As(err, &dns) && dns.IsNotFound
 }
 
 func timedOut(err error) bool {

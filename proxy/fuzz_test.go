@@ -139,7 +139,7 @@ func FuzzServerLogin(f *testing.F) {
 		leg, server := scripted(said)
 		s := &session{proxy: p, client: client, log: p.log(), user: "alice"}
 		defer s.forget()
-		err := s.authenticate(&upstream{leg: leg}, wish, "the token")
+		err := s.enter(&upstream{leg: leg}, wish, "the token", &persistence{history: &p.history, pacer: &p.pacer})
 		if err == nil {
 			err = s.handOver(&upstream{leg: leg})
 		}
@@ -157,6 +157,45 @@ func FuzzServerLogin(f *testing.F) {
 		}
 		if err != nil && s.proxy.failure(err) == nil {
 			t.Fatal("nothing to say to the client")
+		}
+	})
+}
+
+// FuzzTarget: whatever a server says when it is asked whether it takes writes,
+// only one that does is handed over, and the client gets nothing of the question.
+func FuzzTarget(f *testing.F) {
+	reports := func(standby, readOnly string) []byte {
+		return slices.Concat(encode(&pgproto3.ParameterStatus{Name: inHotStandby, Value: standby}), encode(&pgproto3.ParameterStatus{Name: readOnlyDefault, Value: readOnly}))
+	}
+	says := func(value string) []byte {
+		return slices.Concat(encode(&pgproto3.RowDescription{}), encode(&pgproto3.DataRow{Values: [][]byte{[]byte(value)}}), encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}), encode(ready))
+	}
+	f.Add(slices.Concat(reports("off", "off"), encode(ready)))
+	f.Add(slices.Concat(reports("on", "off"), encode(ready)))
+	f.Add(slices.Concat(reports("off", "on"), encode(ready), says("f")))
+	f.Add(slices.Concat(encode(ready), says("t")))
+	f.Add(slices.Concat(encode(ready), encode(&pgproto3.NoticeResponse{Message: "n"}), says("f")))
+	f.Add(slices.Concat(encode(ready), encode(&pgproto3.ErrorResponse{Code: "57014"}), encode(ready)))
+	p := fuzzProxy(f, func(p *Proxy) { p.Writer = true })
+	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
+	f.Fuzz(func(t *testing.T, said []byte) {
+		leg, server := scripted(slices.Concat(encode(okay), said))
+		s := &session{proxy: p, log: p.log(), user: "alice"}
+		err := s.enter(&upstream{leg: leg}, wish, "the token", &persistence{history: &p.history, pacer: &p.pacer})
+		asked := bytes.Contains(server.out.Bytes(), []byte("pg_is_in_recovery"))
+		switch {
+		case err != nil:
+			return
+		case s.reported[inHotStandby] == "on":
+			t.Fatal("a standby is handed over")
+		case !asked && (s.reported[inHotStandby] != "off" || s.reported[readOnlyDefault] != "off"):
+			t.Fatalf("handed over with %v reported", s.reported)
+		case bytes.LastIndexByte(s.held, readyForQuery) < 0:
+			t.Fatalf("held %q", s.held)
+		}
+		before, _, _ := bytes.Cut(said, []byte("Z\x00\x00\x00\x05"))
+		if asked && !bytes.Contains(before, []byte{dataRow}) && bytes.Contains(s.held, encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")})) {
+			t.Fatalf("the client gets the answer: %q", s.held)
 		}
 	})
 }

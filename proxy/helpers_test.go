@@ -56,7 +56,9 @@ func (k *tokens) Refuse(user, token string) {
 	}
 }
 
-func (k *tokens) RefusedHint(user string) string  { return "refused hint for " + user }
+func (k *tokens) RefusedHint(_ context.Context, user string) string {
+	return "refused hint for " + user
+}
 func (k *tokens) NotAskedHint(user string) string { return "not asked hint for " + user }
 
 // server is a PostgreSQL server that follows a script.

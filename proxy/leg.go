@@ -13,6 +13,17 @@ type leg struct {
 	net.Conn
 	socket net.Conn
 	closed atomic.Bool // by closeWrite
+	ahead  []byte      // was read before it was wanted
+}
+
+// Read reads what is ahead first.
+func (l *leg) Read(b []byte) (int, error) {
+	if len(l.ahead) == 0 {
+		return l.Conn.Read(b)
+	}
+	n := copy(b, l.ahead)
+	l.ahead = l.ahead[n:]
+	return n, nil
 }
 
 // closeWrite says that no more comes, as a peer that closes does: with TLS's

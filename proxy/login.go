@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bufio"
 	"encoding/binary"
 	"fmt"
 
@@ -11,10 +10,13 @@ import (
 // The types of the server's messages that matter during a login.
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
 const (
-	authentication = 'R'
-	backendKeyData = 'K'
-	errorResponse  = 'E'
-	readyForQuery  = 'Z'
+	authentication  = 'R'
+	backendKeyData  = 'K'
+	dataRow         = 'D'
+	errorResponse   = 'E'
+	noticeResponse  = 'N'
+	parameterStatus = 'S'
+	readyForQuery   = 'Z'
 )
 
 // authenticate sends the startup packet and gives the token to a server that
@@ -22,7 +24,7 @@ const (
 // (AuthenticationOk is the last message in held), or with the *serverError that
 // came instead.
 func (s *session) authenticate(server *upstream, wish startup, token string) error {
-	s.held = nil
+	s.held, s.keyData, s.reported = nil, nil, nil
 	if _, err := server.Write(wish.encode()); err != nil {
 		return err
 	}
@@ -88,41 +90,58 @@ func methodName(method uint32) string {
 // hold keeps a message until it is known that the client is to have it.
 func (s *session) hold(m message) error {
 	if len(s.held)+len(m.raw) > maxLogin {
-		return &fatalError{Code: protocolViolation, Message: "the server sends too much before it asks for a password"}
+		return &fatalError{Code: protocolViolation, Message: "the server sends too much before the session begins"}
 	}
 	s.held = append(s.held, m.raw...)
 	return nil
 }
 
-// handOver passes on all that the server says from AuthenticationOk to its
-// first ReadyForQuery, as it came and to the byte: what is behind belongs to
-// the splice. A refusal (no such database, too many connections) is the error.
-func (s *session) handOver(server *upstream) error {
-	client := bufio.NewWriter(s.client)
-	client.Write(s.held)
-	s.held = nil
-	err := s.relayUntilReady(client, server)
-	if flushed := client.Flush(); flushed != nil {
-		return fmt.Errorf("%w: %w", errClientLeft, flushed)
-	}
-	return err
-}
-
-func (s *session) relayUntilReady(client *bufio.Writer, server *upstream) error {
+// awaitReady holds all that the server says from AuthenticationOk to its first
+// ReadyForQuery, which it returns. A refusal (no such database, too many
+// connections) is the error.
+func (s *session) awaitReady(server *upstream) (ready message, err error) {
 	for {
 		m, err := readMessage(server)
 		if err != nil {
-			return err
+			return message{}, err
 		}
 		switch m.kind() {
 		case errorResponse:
-			return newServerError(m, false)
+			return message{}, newServerError(m, false)
+		case readyForQuery:
+			return m, nil
 		case backendKeyData:
-			s.remember(m.body(), server)
+			if s.keyData == nil {
+				s.keyData = m.body()
+			}
+		case parameterStatus:
+			s.noteParameter(m.body())
 		}
-		client.Write(m.raw)
-		if m.kind() == readyForQuery {
-			return nil
+		if err := s.hold(m); err != nil {
+			return message{}, err
 		}
 	}
+}
+
+// noteParameter keeps the settings that checkTarget goes by.
+func (s *session) noteParameter(body []byte) {
+	var status pgproto3.ParameterStatus
+	if status.Decode(body) != nil || status.Name != inHotStandby && status.Name != readOnlyDefault {
+		return
+	}
+	if s.reported == nil {
+		s.reported = make(map[string]string)
+	}
+	s.reported[status.Name] = status.Value
+}
+
+// handOver gives the client all that the server has said, as it came and to the
+// byte.
+func (s *session) handOver(server *upstream) error {
+	s.remember(s.keyData, server) // before the client has it
+	if _, err := s.client.Write(s.held); err != nil {
+		return fmt.Errorf("%w: %w", errClientLeft, err)
+	}
+	s.held = nil
+	return nil
 }

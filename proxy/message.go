@@ -47,6 +47,7 @@ func readMessage(r io.Reader) (message, error) {
 type serverError struct {
 	raw       message
 	said      pgproto3.ErrorResponse
+	before    []byte // what the server had said until then
 	tokenSent bool   // it is the answer to a token
 	hint      string // to be added; may be empty
 }

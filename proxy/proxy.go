@@ -24,6 +24,9 @@ type Proxy struct {
 	Endpoint string
 	// Via is the host:port that is dialled instead. If empty, Endpoint.
 	Via string
+	// SOCKS is a proxy through which the server is reached, and which resolves its
+	// name. If nil, it is reached directly.
+	SOCKS *SOCKS
 	// TLS verifies the server, whatever was dialled. It must have a ServerName.
 	TLS *tls.Config
 	// DirectTLS starts TLS with the server without asking for it first, which
@@ -37,9 +40,15 @@ type Proxy struct {
 	// User and Database are logged in to whatever the client says. If empty,
 	// as the client says.
 	User, Database string
+	// Writer has a session begin only on an instance that takes writes. While
+	// there is none, as in a failover, it is looked for again.
+	Writer bool
 	// ConnectTimeout bounds the time from a client's startup packet to its
 	// session, and the wait for the startup packet. If zero, 30 s.
 	ConnectTimeout time.Duration
+	// ConnectRate is the most new logins a second; more wait their turn. If zero,
+	// they do not.
+	ConnectRate float64
 	// Dial connects to the server. If nil, a net.Dialer that tries every
 	// address of a name and notices a server that vanished.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -47,6 +56,8 @@ type Proxy struct {
 	Log *zap.Logger
 
 	cancels  cancelTargets
+	history  history
+	pacer    pacer
 	serial   atomic.Uint64
 	handlers sync.WaitGroup // every connection, and who makes them
 
@@ -72,8 +83,9 @@ type Tokens interface {
 	// Refuse says that the server did not take this token, so that the next
 	// one is another.
 	Refuse(user, token string)
-	// RefusedHint is what to do when the server refuses user's tokens.
-	RefusedHint(user string) string
+	// RefusedHint is what to do when the server refuses user's tokens. It may have
+	// to be asked for, until ctx is done.
+	RefusedHint(ctx context.Context, user string) string
 	// NotAskedHint is what to do when the server asks user for another kind of
 	// password.
 	NotAskedHint(user string) string
@@ -145,6 +157,7 @@ func (p *Proxy) start() {
 		p.ctx, p.stop = context.WithCancel(context.Background())
 		p.serverTLS, p.clientTLS = withALPN(p.TLS), withALPN(p.ClientTLS)
 		p.sessions = make(map[*session]*upstream)
+		p.pacer.rate = p.ConnectRate
 		p.handlers.Add(1)
 		go p.watchWindows()
 	})
@@ -204,6 +217,14 @@ func (p *Proxy) address() string {
 		return p.Via
 	}
 	return p.Endpoint
+}
+
+// via is what stands between here and the server, as messages name it.
+func (p *Proxy) via() string {
+	if p.SOCKS != nil {
+		return p.SOCKS.String()
+	}
+	return p.Via
 }
 
 func (p *Proxy) log() *zap.Logger {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -26,7 +27,7 @@ func TestUnreachableServer(t *testing.T) {
 		closed:                 "cannot reach " + serverName + ":5432 (via " + closed + ")",
 		"does.not.exist.:5432": "cannot resolve",
 	} {
-		_, address := start(t, ca, s, func(p *Proxy) { p.Via = via })
+		_, address := start(t, ca, s, func(p *Proxy) { p.Via, p.ConnectTimeout = via, 2*time.Second })
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		if e := client.fatal(); e.Code != cannotConnect || !strings.Contains(e.Message, want) || e.Hint == "" {
@@ -119,20 +120,24 @@ func TestRefusedToken(t *testing.T) {
 	}
 }
 
-// Where there is no other token, or no way to try it, the refusal is what the
-// client hears, and the server is not asked twice for nothing.
+// Where there is no other token at once there is one more attempt a little later.
+// If there is no way to try it, the refusal is still what the client hears.
 func TestRefusedTokenWithoutAnother(t *testing.T) {
-	for name, change := range map[string]func(*Proxy){
-		"same token": func(p *Proxy) { p.Tokens = &tokens{same: true} },
-		"server gone": func(p *Proxy) {
+	for name, test := range map[string]struct {
+		change func(*Proxy)
+		logins int
+	}{
+		"same token": {func(p *Proxy) { p.Tokens = &tokens{same: true} }, 2},
+		"server gone": {func(p *Proxy) {
 			var dials atomic.Int32
+			p.ConnectTimeout = 2 * time.Second
 			p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 				if dials.Add(1) > 1 {
 					return nil, errors.New("gone")
 				}
 				return (&net.Dialer{}).DialContext(ctx, network, address)
 			}
-		},
+		}, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			logins := make(chan bool, 10)
@@ -142,14 +147,14 @@ func TestRefusedTokenWithoutAnother(t *testing.T) {
 				p.ask()
 				p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
 			})
-			_, address := start(t, ca, s, change)
+			_, address := start(t, ca, s, test.change)
 			client := dial(t, address)
 			client.send(ordinaryStartup)
 			if e := client.fatal(); e.Code != "28000" || e.Message != "PAM authentication failed" || e.Hint != "refused hint for alice" {
 				t.Errorf("got %+v", e)
 			}
-			if len(logins) != 1 {
-				t.Errorf("%d logins", len(logins))
+			if len(logins) != test.logins {
+				t.Errorf("%d logins, want %d", len(logins), test.logins)
 			}
 		})
 	}
@@ -165,7 +170,7 @@ func TestOtherRefusals(t *testing.T) {
 		{"before the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.send(e) }, nil},
 		{"after the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.ask(); p.send(okay, e) }, encode(okay)},
 	} {
-		for _, code := range []string{"53300", "3D000", "57P03", "28000"} {
+		for _, code := range []string{"53300", "3D000", "0A000", "28000"} {
 			t.Run(test.name+" "+code, func(t *testing.T) {
 				said := &pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "no", Hint: "a hint of its own"}
 				logins := make(chan bool, 10)
@@ -183,38 +188,57 @@ func TestOtherRefusals(t *testing.T) {
 	}
 }
 
-// What ends the second attempt, unless it is about the token again, is not what
-// the client hears.
+// After a refusal, the server's later words are what the client hears; what else
+// ends an attempt is not.
 func TestSecondAttemptFailsOtherwise(t *testing.T) {
+	for name, test := range map[string]struct {
+		second func(*peer)
+		code   string
+	}{
+		"another refusal": {func(p *peer) { p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", Message: "too many"}) }, "53300"},
+		"no answer":       {func(p *peer) { p.message() }, "28000"},
+		"nonsense":        {func(p *peer) { p.send([]byte("nonsense")) }, "28000"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var logins atomic.Int32
+			ca, s := good(t, func(p *peer) {
+				p.startup()
+				p.ask()
+				if logins.Add(1) > 1 {
+					test.second(p)
+					return
+				}
+				p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+			})
+			_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 2 * time.Second })
+			client := dial(t, address)
+			client.send(ordinaryStartup)
+			if e := client.fatal(); e.Code != test.code {
+				t.Errorf("got %+v", e)
+			}
+		})
+	}
+}
+
+func TestShutdownDuringSecondAttempt(t *testing.T) {
 	var logins atomic.Int32
 	stuck := make(chan struct{})
-	script := func(second func(*peer)) func(*peer) {
-		return func(p *peer) {
-			p.startup()
-			p.ask()
-			if logins.Add(1) > 1 {
-				second(p)
-				return
-			}
-			p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.ask()
+		if logins.Add(1) > 1 {
+			close(stuck)
+			p.message()
+			return
 		}
-	}
-	ca, s := good(t, script(func(p *peer) { p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "53300", Message: "too many"}) }))
-	_, address := start(t, ca, s, nil)
-	client := dial(t, address)
-	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != "28000" || e.Hint != "refused hint for alice" {
-		t.Errorf("got %+v", e)
-	}
-
-	logins.Store(0)
-	ca, s = good(t, script(func(p *peer) { close(stuck); p.message() }))
+		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+	})
 	p, address := start(t, ca, s, nil)
-	client = dial(t, address)
+	client := dial(t, address)
 	client.send(ordinaryStartup)
 	<-stuck
 	stopNow(p)
 	if e := client.fatal(); e.Code != "57P03" {
-		t.Errorf("at a shutdown: got %+v", e)
+		t.Errorf("got %+v", e)
 	}
 }

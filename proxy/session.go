@@ -11,6 +11,9 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+// hintTimeout bounds the wait for what is only advice.
+const hintTimeout = 5 * time.Second
+
 // session is one client's connection, from its first byte to its last. Its
 // steps stand below in their order:
 //
@@ -19,10 +22,14 @@ import (
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
-//	    attempt             once, or twice if the first token is refused
-//	      prepare           connect (upstream.go) while the token is fetched
-//	      authenticate      startup packet, token, what the server says to it (login.go)
-//	    handOver            all that the server says until it is ready (login.go)
+//	    persist             until an attempt succeeds or there is no use in another (retry.go)
+//	      queue             its turn comes (pace.go)
+//	      attempt
+//	        prepare         connect (upstream.go) while the token is fetched
+//	        authenticate    startup packet, token, what the server says to it (login.go)
+//	        awaitReady      all that the server says until it is ready (login.go)
+//	        checkTarget     whether it takes writes, if it has to (target.go)
+//	    handOver            the client gets to know it (login.go)
 //	  splice                copy both ways until one side ends (splice.go)
 //	  refuse                or, if a step fails, tell the client why
 type session struct {
@@ -33,10 +40,13 @@ type session struct {
 
 	user, database string // as logged in to upstream
 
-	// held is what the server said before it took the token: NegotiateProtocolVersion
-	// and notices. The client gets it only from the login that succeeds.
-	held []byte
-	key  *cancelTarget // nil if the server gave none, as RDS Proxy
+	// held is what the server has said so far. The client gets it only from the
+	// attempt that succeeds.
+	held     []byte
+	keyData  []byte            // BackendKeyData of that, if there was any: not from RDS Proxy
+	reported map[string]string // settings of that, which checkTarget goes by
+
+	key *cancelTarget // nil if there is none
 }
 
 // serve is the whole of a client's connection.
@@ -112,17 +122,7 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 	deadline, _ := ctx.Deadline()
 	s.client.SetDeadline(deadline)
 
-	server, token, err := s.attempt(ctx, wish)
-	var refusal *serverError
-	if errors.As(err, &refusal) && refusal.refusedToken() && s.hasOther(ctx, token) {
-		s.log.Debug("token refused; trying once more with another", zap.Error(err))
-		server, _, err = s.attempt(ctx, wish)
-		var second *serverError
-		refusedAgain := errors.As(err, &second) && second.refusedToken()
-		if err != nil && !refusedAgain {
-			err = refusal // is still what matters if this failed for another reason
-		}
-	}
+	server, err := s.persist(ctx, wish)
 	switch {
 	case err != nil && s.proxy.ctx.Err() != nil:
 		return nil, errShuttingDown // and whatever failed, failed for that
@@ -177,22 +177,115 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 	return wish, nil
 }
 
+// persist attempts to log in until it succeeds, or there is no use or no time for
+// another attempt. The error is that of the attempt that tells most.
+func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) {
+	defer s.proxy.history.begin()()
+	again := persistence{history: &s.proxy.history, pacer: &s.proxy.pacer, user: s.user, timeout: s.proxy.connectTimeout(), began: s.began}
+	var failed error
+	for {
+		if err := s.queue(ctx); err != nil {
+			return nil, tellsMore(failed, err)
+		}
+		server, token, err := s.attempt(ctx, wish, &again)
+		if err == nil {
+			s.proxy.history.succeeded()
+			return server, nil
+		}
+		failed = tellsMore(failed, err)
+		pause, yes := again.again(err, func() bool { return s.hasOther(ctx, token) })
+		if !yes || ctx.Err() != nil {
+			return nil, failed
+		}
+		s.log.Debug("login failed; it is tried again", zap.Duration("in", pause), zap.Error(err))
+		if !s.pause(ctx, pause) {
+			return nil, failed
+		}
+	}
+}
+
+// queue returns when it is the login's turn.
+func (s *session) queue(ctx context.Context) error {
+	if s.proxy.pacer.begin() {
+		return nil
+	}
+	ctx, stop := s.whileClientWaits(ctx)
+	defer stop()
+	err := s.proxy.pacer.wait(ctx, s.began)
+	switch {
+	case errors.Is(err, errQueueTooLong):
+		return &fatalError{
+			Code:    connectionFailure,
+			Message: "too many logins wait for their turn, and this one's would not come within " + s.proxy.connectTimeout().String(),
+			Hint:    "--connect-rate is how many begin in a second; AWS takes 200",
+		}
+	case err != nil:
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// pause reports whether the client has waited for d.
+func (s *session) pause(ctx context.Context, d time.Duration) bool {
+	if d == 0 {
+		return true
+	}
+	ctx, stop := s.whileClientWaits(ctx)
+	defer stop()
+	return sleep(ctx, d)
+}
+
 // attempt connects and logs in once, with the token that it returns.
-func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string, error) {
+func (s *session) attempt(ctx context.Context, wish startup, again *persistence) (*upstream, string, error) {
 	server, token, err := s.prepare(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := s.authenticate(server, wish, token); err != nil {
+	if err := s.enter(server, wish, token, again); err != nil {
 		server.Close()
 		var refusal *serverError
-		if errors.As(err, &refusal) && refusal.refusedToken() {
-			s.proxy.Tokens.Refuse(s.user, token)
-			refusal.hint = s.proxy.Tokens.RefusedHint(s.user)
+		if errors.As(err, &refusal) {
+			refusal.before = s.held
+			if refusal.refusedToken() {
+				s.proxy.Tokens.Refuse(s.user, token)
+			}
 		}
 		return nil, token, err
 	}
 	return server, token, nil
+}
+
+// enter is the way from a connection to a session.
+func (s *session) enter(server *upstream, wish startup, token string, again *persistence) error {
+	if err := s.authenticate(server, wish, token); err != nil {
+		return err
+	}
+	again.letIn()
+	ready, err := s.awaitReady(server)
+	if err != nil {
+		return err
+	}
+	if err := s.checkTarget(server, wish); err != nil {
+		return err
+	}
+	return s.hold(ready)
+}
+
+// tellsMore is the error of two attempts to log in that says more about what is
+// wrong: the later one, unless only its time ran out, or the server had spoken
+// before and now it is something else.
+func tellsMore(earlier, later error) error {
+	var said, says *serverError
+	switch {
+	case earlier == nil:
+		return later
+	case errors.Is(later, errClientLeft):
+		return later
+	case timedOut(later), errors.As(earlier, &said) && !errors.As(later, &says):
+		return earlier // it is not that it was over by then
+	default:
+		return later
+	}
 }
 
 // hasOther reports whether there is a token to try after one was refused. One
@@ -240,7 +333,10 @@ func (s *session) refuse(err error) {
 		s.log.Info("login given up", zap.Error(err))
 		return
 	case errors.As(err, &server):
-		response = append(s.held, server.withHint()...)
+		if server.refusedToken() {
+			server.hint = s.refusedHint()
+		}
+		response = append(server.before, server.withHint()...)
 		s.log.Warn("login refused by the server",
 			zap.String("sqlstate", server.said.Code), zap.Error(err), zap.String("hint", server.hint))
 	default:
@@ -249,6 +345,13 @@ func (s *session) refuse(err error) {
 		s.log.Warn("no session", zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
 	}
 	s.tell(response)
+}
+
+// refusedHint may have to be asked for.
+func (s *session) refusedHint() string {
+	ctx, cancel := context.WithTimeout(s.proxy.ctx, hintTimeout)
+	defer cancel()
+	return s.proxy.Tokens.RefusedHint(ctx, s.user)
 }
 
 // tell sends a client the last that it hears.

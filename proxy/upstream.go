@@ -12,29 +12,43 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
+const (
+	// dialTimeout bounds one attempt to connect: a name may lead elsewhere the
+	// next time.
+	dialTimeout = 5 * time.Second
+	// reachTimeout bounds it together with TLS.
+	reachTimeout = 10 * time.Second
+)
+
 // upstream is a connection to the server, inside TLS that was verified.
 type upstream struct {
 	*leg
-	detach func() bool // takes back what happens to it at a shutdown
+	address string      // where this very server is dialled again
+	detach  func() bool // takes back what happens to it at a shutdown
 }
 
 // connect dials the address and starts TLS. Everything it does is bounded by
 // ctx, whose deadline what it returns still has; that is closed when the proxy
 // stops.
 func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) {
+	deadline, _ := ctx.Deadline()
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
 	tcp, err := p.dial(ctx, address)
 	if err != nil {
 		return nil, p.dialError(err)
 	}
 	adjustUserTimeout(tcp) // not before: it would cut the dial short
-	deadline, _ := ctx.Deadline()
-	tcp.SetDeadline(deadline) // of the login, too
 	conn, err := p.startTLS(ctx, tcp)
 	if err != nil {
 		tcp.Close()
 		return nil, err
 	}
-	server := &upstream{leg: &leg{Conn: conn, socket: tcp}}
+	tcp.SetDeadline(deadline) // of the login
+	server := &upstream{leg: &leg{Conn: conn, socket: tcp}, address: tcp.RemoteAddr().String()}
+	if p.SOCKS != nil {
+		server.address = address // as the proxy resolves it
+	}
 	server.detach = context.AfterFunc(p.ctx, func() { conn.Close() })
 	return server, nil
 }
@@ -43,7 +57,10 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 	if p.Dial != nil {
 		return p.Dial(ctx, "tcp", address)
 	}
-	dialer := net.Dialer{KeepAliveConfig: keepAlive}
+	dialer := &net.Dialer{KeepAliveConfig: keepAlive, Timeout: dialTimeout}
+	if p.SOCKS != nil {
+		return p.SOCKS.dial(ctx, dialer, address)
+	}
 	return dialer.DialContext(ctx, "tcp", address)
 }
 

@@ -1,0 +1,240 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// A login that may succeed a little later is tried again after firstPause,
+	// and then twice as long each time, up to longestPause.
+	firstPause, longestPause = 250 * time.Millisecond, time.Second
+	// freshTokenPause is before the one more attempt after a refused token where
+	// there is no other yet: tokens differ from one second to the next.
+	freshTokenPause = time.Second
+	// load is how many logins have to be under way, or to have been within
+	// loadLasts, for a refusal to be taken for throttling.
+	load      = 5
+	loadLasts = 10 * time.Second
+	// maxUsers bounds what is remembered: a client may claim any user name.
+	maxUsers = 1000
+	// forgetRefusals is how long after the last of them refusals count.
+	forgetRefusals = time.Minute
+)
+
+// history is what became of the logins so far. It tells a server that is busy
+// or away for a moment from one that was never there, and a user whose logins
+// are throttled from one who may not log in.
+type history struct {
+	mu       sync.Mutex
+	underWay int       // logins
+	loaded   time.Time // when there were many of them last
+	worked   bool      // a login has succeeded
+	users    map[string]record
+}
+
+// record is of one user.
+type record struct {
+	letIn                     bool
+	refusedSince, lastRefusal time.Time // since the user was let in last
+}
+
+// begin counts a login, until the function that it returns is called.
+func (h *history) begin() (end func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.underWay++
+	h.noteLoad()
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.noteLoad()
+		h.underWay--
+	}
+}
+
+func (h *history) noteLoad() {
+	if h.underWay >= load {
+		h.loaded = time.Now()
+	}
+}
+
+// letIn notes that the server has taken user's token.
+func (h *history) letIn(user string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.remember(user, record{letIn: true})
+}
+
+func (h *history) succeeded() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.worked = true
+}
+
+func (h *history) hasWorked() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.worked
+}
+
+// refused notes that user's token was refused, and reports whether that is
+// likely to be for the number of logins: there are many of them, and it has not
+// been going on for so long that it must be for another reason.
+func (h *history) refused(user string, timeout time.Duration) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	r := h.users[user]
+	if now.Sub(r.lastRefusal) > forgetRefusals {
+		r.refusedSince = now
+	}
+	r.lastRefusal = now
+	h.remember(user, r)
+	if !r.letIn {
+		timeout /= strangersShare
+	}
+	h.noteLoad()
+	return now.Sub(h.loaded) < loadLasts && now.Sub(r.refusedSince) <= timeout
+}
+
+// strangersShare is the part of --connect-timeout for which a login is tried that
+// has nothing to show for it: a server that never answered, a user who was never
+// let in.
+const strangersShare = 3
+
+func (h *history) remember(user string, r record) {
+	if h.users == nil {
+		h.users = make(map[string]record)
+	}
+	if _, known := h.users[user]; !known && len(h.users) >= maxUsers {
+		for other := range h.users { // any one
+			delete(h.users, other)
+			break
+		}
+	}
+	h.users[user] = r
+}
+
+// persistence decides whether a login that failed is tried again.
+type persistence struct {
+	history *history
+	pacer   *pacer
+	user    string
+	timeout time.Duration // of the whole login
+	began   time.Time
+
+	refusals int // of tokens
+	failures int
+}
+
+// again reports whether another attempt may succeed where the last one failed
+// with err, and how long to wait for it. hasOther tells whether there is another
+// token than one that was refused.
+func (p *persistence) again(err error, hasOther func() bool) (pause time.Duration, yes bool) {
+	p.failures++
+	var refusal *serverError
+	switch {
+	case errors.As(err, &refusal) && refusal.refusedToken():
+		return p.afterRefusal(hasOther)
+	case errors.As(err, &refusal) && refusal.tooFast():
+		p.pacer.slowDown()
+		return p.backOff(), true
+	case errors.As(err, &refusal):
+		return p.backOff(), refusal.notNow()
+	case isNotWriter(err):
+		return p.backOff(), true
+	case p.history.hasWorked():
+		return p.backOff(), passes(err) || isNotFound(err)
+	default:
+		return p.backOff(), passes(err) && (noAnswer(err) || time.Since(p.began) < p.timeout/strangersShare)
+	}
+}
+
+// afterRefusal: once with a fresh token, and then only if that was throttling.
+func (p *persistence) afterRefusal(hasOther func() bool) (pause time.Duration, yes bool) {
+	p.refusals++
+	throttled := p.history.refused(p.user, p.timeout)
+	if throttled {
+		p.pacer.slowDown()
+	}
+	switch {
+	case p.refusals == 1 && hasOther():
+		return 0, true
+	case throttled:
+		return p.backOff(), true
+	default:
+		return jitter(freshTokenPause), p.refusals == 1
+	}
+}
+
+// backOff is longer each time.
+func (p *persistence) backOff() time.Duration {
+	return jitter(min(firstPause<<min(p.failures-1, 10), longestPause))
+}
+
+// jitter is d, give or take half of it: those that failed together are not to
+// come back together.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d)
+}
+
+// letIn is for a token that the server has taken.
+func (p *persistence) letIn() {
+	p.history.letIn(p.user)
+	p.pacer.succeeded()
+}
+
+// passes reports whether what failed an attempt may be over in a moment. Errors
+// of the steps say so themselves; a connection that broke or got no answer during
+// login is that of a server that restarts, or has moved.
+func passes(err error) bool {
+	var known *fatalError
+	switch {
+	case errors.As(err, &known):
+		return known.Passing
+	default:
+		return !errors.Is(err, errClientLeft)
+	}
+}
+
+// noAnswer is about attempts to connect that ran out of their own time: waiting
+// is what their servers leave to do.
+func noAnswer(err error) bool {
+	var known *fatalError
+	return !errors.As(err, &known) && timedOut(err)
+}
+
+// notNow are the words of a server that starts, stops or recovers.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func (e *serverError) notNow() bool {
+	return slices.Contains([]string{
+		"57P01", // admin_shutdown
+		"57P02", // crash_shutdown
+		"57P03", // cannot_connect_now
+	}, e.said.Code)
+}
+
+// tooFast are the words of Aurora DSQL for too many logins a second
+// (configuration_limit_exceeded).
+func (e *serverError) tooFast() bool { return e.said.Code == "53400" }
+
+// sleep reports whether d is over. If ctx would be done before, it is not even
+// begun.
+func sleep(ctx context.Context, d time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		return false
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,55 @@
+package proxy
+
+import (
+	"context"
+	"net"
+
+	"golang.org/x/net/proxy"
+)
+
+// SOCKS is a SOCKS5 proxy (RFC 1928), as `ssh -D` makes one.
+type SOCKS struct {
+	// Address is the proxy's host:port.
+	Address string
+	// User and Password are for it alone (RFC 1929). If User is empty, it asks
+	// for none.
+	User, Password string
+}
+
+// String is the proxy without its password.
+func (s *SOCKS) String() string { return "socks5://" + s.Address }
+
+// dial returns the very connection to the proxy, once that leads on to the
+// address.
+func (s *SOCKS) dial(ctx context.Context, dialer *net.Dialer, address string) (net.Conn, error) {
+	var auth *proxy.Auth
+	if s.User != "" {
+		auth = &proxy.Auth{User: s.User, Password: s.Password}
+	}
+	forward := &forward{Dialer: dialer}
+	through, err := proxy.SOCKS5("tcp", s.Address, auth, forward)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := through.(proxy.ContextDialer).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	if forward.conn == nil {
+		return conn, nil
+	}
+	return forward.conn, nil
+}
+
+// forward keeps the connection that it makes: the one that comes back from
+// package proxy hides that it is TCP, with what we ask of that.
+type forward struct {
+	*net.Dialer
+	conn net.Conn
+}
+
+func (f *forward) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	var err error
+	f.conn, err = f.Dialer.DialContext(ctx, network, address)
+	return f.conn, err
+}
