@@ -20,7 +20,7 @@ import (
 
 const description = `PostgreSQL clients connect here without a password; iamproxy logs in to Amazon RDS or Aurora with an IAM token, over verified TLS.
 
-ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region, via and sslnegotiation (postgres, or direct for PostgreSQL 17 and later). Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.
+ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region, profile, assume-role, external-id, via, target and sslnegotiation (postgres, or direct for PostgreSQL 17 and later). Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.
 
 Exit codes: 0 done, or drained after SIGTERM or SIGINT; 1 failed; 2 the command line or the configuration is wrong.`
 
@@ -33,8 +33,15 @@ type commands struct {
 
 // signing is whose credentials sign, and for where.
 type signing struct {
-	Region  string `help:"AWS region of the database. Default: read from the endpoint's name." placeholder:"REGION"`
-	Profile string `help:"AWS profile whose credentials sign. Default: the SDK's own chain." placeholder:"NAME"`
+	Region     string `help:"AWS region of the database. Default: read from the endpoint's name." placeholder:"REGION"`
+	Profile    string `help:"AWS profile whose credentials sign. Default: the SDK's own chain." placeholder:"NAME"`
+	AssumeRole string `help:"Role that these credentials assume, and that signs. Several, with commas between them, are assumed one by the other." placeholder:"ARN"`
+	ExternalID string `name:"external-id" help:"External id that the (last) role asks for." placeholder:"ID"`
+}
+
+// flags are what they say of every endpoint.
+func (s signing) flags() endpoint {
+	return endpoint{region: s.Region, signer: signer{profile: s.Profile, assumeRole: s.AssumeRole, externalID: s.ExternalID}}
 }
 
 type runCommand struct {
@@ -46,9 +53,11 @@ type runCommand struct {
 	Listen         string        `help:"Loopback address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
-	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
+	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
 	CAFile         string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+	Target         string        `help:"writer: only an instance that takes writes, which after a failover is looked for until --connect-timeout. any: whichever answers. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
 	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
+	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`
 	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 }

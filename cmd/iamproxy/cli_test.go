@@ -7,8 +7,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy"
 )
 
 const host = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
@@ -76,6 +80,16 @@ func TestWrongConfiguration(t *testing.T) {
 		{"certificate missing", []string{host, "--listen-tls=/no/cert.pem,/no/key.pem"}, "", "/no/cert.pem"},
 		{"certificate broken", []string{host, "--listen-tls=" + broken + "," + broken}, "", broken},
 		{"negotiation", []string{host + "?sslnegotiation=maybe"}, "", `sslnegotiation "maybe": neither postgres nor direct`},
+		{"target", []string{host + "?target=reader"}, "", `target "reader": neither writer nor any`},
+		{"rate negative", []string{host, "--connect-rate=-1"}, "", "--connect-rate -1: must be 0"},
+		{"rate no number", []string{host}, "IAMPROXY_CONNECT_RATE=many", "many"},
+		{"no role", []string{host, "--assume-role=app"}, "", `"app" is not a role's ARN`},
+		{"one of the roles", []string{host, "--assume-role=arn:aws:iam::1:role/a,b,arn:aws:iam::1:user/c"}, "", `"arn:aws:iam::1:user/c" is not a role's ARN`},
+		{"external id for nothing", []string{host, "--external-id=x"}, "", "external-id is of no use without assume-role"},
+		{"via a web proxy", []string{host, "--via=http://user:PASSWORD@proxy:3128"}, "", `via "http://user:xxxxx@proxy:3128": neither HOST:PORT nor socks5://HOST:PORT`},
+		{"via a path", []string{host, "--via=socks5://user:PASSWORD@proxy:1080/x"}, "", "neither HOST:PORT nor socks5"},
+		{"via no port", []string{host, "--via=socks5://user:PASSWORD@proxy:x"}, "", "via: not socks5://HOST:PORT"},
+		{"via no host", []string{host, "--via=socks5://:1080"}, "", "no host in it"},
 		{"CA file missing", []string{host, "--ca-file=/does/not/exist.pem"}, "", "/does/not/exist.pem"},
 		{"CA file broken", []string{host}, "IAMPROXY_CA_FILE=" + broken, broken + ": no PEM certificate"},
 		{"unknown profile", []string{host, "--profile=nobody"}, "", "nobody"},
@@ -94,6 +108,9 @@ func TestWrongConfiguration(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			code, stdout, stderr := try(t.Context(), test.args...)
+			if strings.Contains(stderr, "PASSWORD") {
+				t.Errorf("a password in %q", stderr)
+			}
 			if code != 2 || stdout != "" || !strings.Contains(stderr, test.want) ||
 				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
 				t.Errorf("ended with %d, printed %q and %q, want 2 and one line with %q", code, stdout, stderr, test.want)
@@ -172,7 +189,7 @@ func TestKubernetesServiceVariables(t *testing.T) {
 
 // A variable that a template left empty is one that is not set.
 func TestEmptyVariables(t *testing.T) {
-	for _, name := range []string{"ENDPOINTS", "LISTEN", "USER", "DATABASE", "REGION", "PROFILE", "VIA", "CA_FILE", "CONNECT_TIMEOUT", "SOCKET_MODE", "LISTEN_TLS", "LOG_LEVEL", "LOG_FORMAT", "TIMEOUT"} {
+	for _, name := range []string{"ENDPOINTS", "LISTEN", "USER", "DATABASE", "REGION", "PROFILE", "ASSUME_ROLE", "EXTERNAL_ID", "VIA", "TARGET", "CONNECT_RATE", "CA_FILE", "CONNECT_TIMEOUT", "SOCKET_MODE", "LISTEN_TLS", "LOG_LEVEL", "LOG_FORMAT", "TIMEOUT"} {
 		t.Setenv("IAMPROXY_"+name, "")
 	}
 	code, _, stderr := try(t.Context())
@@ -201,16 +218,78 @@ func TestEndpoint(t *testing.T) {
 		{host + "?user=a%26b&database=c+d&region=us-east-1&via=localhost:15432&listen=127.0.0.1:1", flags,
 			endpoint{host: host, port: "5432", region: "us-east-1", user: "a&b", database: "c d", via: "localhost:15432", listen: "127.0.0.1:1"}},
 		{"db?region=eu-west-1&via=bastion", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "bastion:5432"}},
+		{host + "?profile=p&assume-role=arn:aws:iam::1:role/r&external-id=x&target=any", endpoint{signer: signer{profile: "q", externalID: "y"}, target: "writer"},
+			endpoint{host: host, port: "5432", region: "eu-west-1", signer: signer{"p", "arn:aws:iam::1:role/r", "x"}, target: "any"}},
 		{host + "?sslnegotiation=direct", endpoint{}, endpoint{host: host, port: "5432", region: "eu-west-1", sslnegotiation: "direct"}},
 		{"[fd00::1]:5433?region=eu-west-1&via=10.0.0.1", endpoint{}, endpoint{host: "fd00::1", port: "5433", region: "eu-west-1", via: "10.0.0.1:5432"}},
 		{"db?region=eu-west-1&via=[fe80::1%25eth0]:1", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "[fe80::1%eth0]:1"}},
 	} {
 		e, err := parseEndpoint(test.text)
 		if err == nil {
-			e, err = e.resolve(test.flags)
+			e, err = e.resolve(t.Context(), test.flags)
 		}
+		test.want.name = auth.ParseName(test.want.host)
 		if err != nil || e != test.want {
 			t.Errorf("%s: got %+v, %v, want %+v", test.text, e, err, test.want)
+		}
+	}
+}
+
+func TestSOCKS(t *testing.T) {
+	for via, want := range map[string]proxy.SOCKS{
+		"socks5://127.0.0.1:1081":      {Address: "127.0.0.1:1081"},
+		"socks5h://bastion/":           {Address: "bastion:1080"},
+		"socks5://u:p%40ss@[::1]:1080": {Address: "[::1]:1080", User: "u", Password: "p@ss"},
+	} {
+		e, err := parseEndpoint(host)
+		if err == nil {
+			e, err = e.resolve(t.Context(), endpoint{via: via})
+		}
+		if err != nil || e.via != "" || e.socks == nil || *e.socks != want {
+			t.Errorf("%s: got %+v, %v", via, e.socks, err)
+		}
+	}
+}
+
+// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html
+func TestWhoWantsAWriter(t *testing.T) {
+	for text, want := range map[string]bool{
+		"mydb.cluster-cabc.eu-west-1.rds.amazonaws.com":             true,
+		"mydb.cluster-cabc.eu-west-1.rds.amazonaws.com?target=any":  false,
+		"mydb.cluster-ro-cabc.eu-west-1.rds.amazonaws.com":          false,
+		"mydb.cluster-custom-cabc.eu-west-1.rds.amazonaws.com":      false,
+		"mydb.cabc.eu-west-1.rds.amazonaws.com":                     false,
+		"mydb.cabc.eu-west-1.rds.amazonaws.com?target=writer":       true,
+		"mydb.proxy-cabc.eu-west-1.rds.amazonaws.com":               false,
+		"gdb.global-cabc.global.rds.amazonaws.com?region=eu-west-1": true,
+		"abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws":          false,
+		"db.example.com?region=eu-west-1":                           false,
+	} {
+		e, err := parseEndpoint(text)
+		if err == nil {
+			e, err = e.resolve(t.Context(), endpoint{})
+		}
+		if err != nil || e.wantsWriter() != want {
+			t.Errorf("%s: writer %v, %v, want %v", text, e.wantsWriter(), err, want)
+		}
+	}
+}
+
+func TestSplitRoles(t *testing.T) {
+	got := splitRoles("arn:aws:iam::1:role/a,b,arn:aws-cn:iam::2:role/c")
+	if want := []string{"arn:aws:iam::1:role/a,b", "arn:aws-cn:iam::2:role/c"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := splitRoles(""); got != nil {
+		t.Errorf("got %q for none", got)
+	}
+}
+
+// What the help and the errors say is what there is.
+func TestKeyNames(t *testing.T) {
+	for key := range new(endpoint).keys() {
+		if !slices.Contains(strings.FieldsFunc(keyNames, func(r rune) bool { return r == ' ' || r == ',' }), key) || !strings.Contains(description, key) {
+			t.Errorf("%s is not named", key)
 		}
 	}
 }
@@ -239,14 +318,14 @@ func TestFlagWinsOverEnvironment(t *testing.T) {
 	if _, err := parser.Parse(nil); err != nil {
 		t.Fatal(err)
 	}
-	endpoints, err := c.Run.endpoints()
+	endpoints, err := c.Run.endpoints(t.Context())
 	if err != nil || len(endpoints) != 2 || endpoints[1].host != "second.example" || endpoints[1].user != "variable" {
 		t.Errorf("got %+v, %v from the environment", endpoints, err)
 	}
 	if _, err := parser.Parse([]string{"third.example?region=eu-west-1", "--user=flag"}); err != nil {
 		t.Fatal(err)
 	}
-	endpoints, err = c.Run.endpoints()
+	endpoints, err = c.Run.endpoints(t.Context())
 	if err != nil || len(endpoints) != 1 || endpoints[0].host != "third.example" || endpoints[0].user != "flag" {
 		t.Errorf("got %+v, %v from the command line", endpoints, err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -11,28 +12,66 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy"
 )
 
 const defaultPort = "5432"
 
 // endpoint is one database, and what is to be done for it.
 type endpoint struct {
-	host, port string // as signed and, the host, verified
+	host, port string    // as signed and, the host, verified
+	name       auth.Name // what AWS's name says
 	listen     string
 	user       string
 	database   string
 	region     string
-	via        string // host:port
+	signer     signer
+	via        string // host:port, if socks is nil
+	socks      *proxy.SOCKS
+	target     string
 	// sslnegotiation is how TLS is begun with the database, in libpq's words.
 	sslnegotiation string
 
 	listening listenAddress // what listen says, or --listen
 }
 
+// signer is whose credentials sign.
+type signer struct {
+	profile    string
+	assumeRole string // ARNs with commas between them
+	externalID string
+}
+
 func (e endpoint) address() string { return net.JoinHostPort(e.host, e.port) }
+
+// wantsWriter reports whether a session needs an instance that takes writes.
+func (e endpoint) wantsWriter() bool {
+	isWriters := e.name.Kind == auth.Cluster || e.name.Kind == auth.Global
+	return e.target == "writer" || e.target == "" && isWriters
+}
+
+// keys are what may stand behind an endpoint's "?".
+func (e *endpoint) keys() map[string]*string {
+	return map[string]*string{
+		"listen":         &e.listen,
+		"user":           &e.user,
+		"database":       &e.database,
+		"region":         &e.region,
+		"profile":        &e.signer.profile,
+		"assume-role":    &e.signer.assumeRole,
+		"external-id":    &e.signer.externalID,
+		"via":            &e.via,
+		"target":         &e.target,
+		"sslnegotiation": &e.sslnegotiation,
+	}
+}
+
+// keyNames are the keys in words.
+const keyNames = "listen, user, database, region, profile, assume-role, external-id, via, target and sslnegotiation"
 
 // parseEndpoint reads HOST[:PORT][?key=value&...].
 func parseEndpoint(text string) (endpoint, error) {
@@ -40,26 +79,27 @@ func parseEndpoint(text string) (endpoint, error) {
 	if !strings.ContainsAny(text, ".:?") { // a misspelt command would be served as a database
 		return endpoint{}, usagef("%q is neither a command nor an endpoint, which is the name that AWS gave the database", text)
 	}
-	host, port, err := splitHostPort(name)
+	host, port, err := splitHostPort(name, defaultPort)
 	if err != nil {
-		return endpoint{}, usagef("endpoint %q: %w", text, err)
+		return endpoint{}, usagef("endpoint %q: %w", name, err)
 	}
 	// AWS signs and certifies lower-case names without the root's dot.
 	e := endpoint{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: port}
+	e.name = auth.ParseName(e.host)
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return endpoint{}, usagef("endpoint %q: %w", text, err)
+		return endpoint{}, usagef("endpoint %q: %w", name, err)
 	}
-	keys := map[string]*string{"listen": &e.listen, "user": &e.user, "database": &e.database, "region": &e.region, "via": &e.via, "sslnegotiation": &e.sslnegotiation}
+	keys := e.keys()
 	for key, given := range values {
 		target := keys[key]
 		switch {
 		case target == nil:
-			return endpoint{}, usagef("endpoint %q: unknown key %q; the keys are listen, user, database, region, via and sslnegotiation", text, key)
+			return endpoint{}, usagef("endpoint %q: unknown key %q; the keys are %s", name, key, keyNames)
 		case len(given) > 1:
-			return endpoint{}, usagef("endpoint %q: %s is given %d times", text, key, len(given))
+			return endpoint{}, usagef("endpoint %q: %s is given %d times", name, key, len(given))
 		case given[0] == "":
-			return endpoint{}, usagef("endpoint %q: %s has no value", text, key)
+			return endpoint{}, usagef("endpoint %q: %s has no value", name, key)
 		}
 		*target = given[0]
 	}
@@ -67,36 +107,84 @@ func parseEndpoint(text string) (endpoint, error) {
 }
 
 // resolve fills in what the endpoint itself does not say, and checks the rest.
-func (e endpoint) resolve(flags endpoint) (endpoint, error) {
-	e.user = cmp.Or(e.user, flags.user)
-	e.database = cmp.Or(e.database, flags.database)
-	e.region = cmp.Or(e.region, flags.region)
-	e.via = cmp.Or(e.via, flags.via)
-	if e.region == "" {
-		region, err := auth.Region(e.host)
-		if err != nil {
-			return endpoint{}, usageError{err}
+func (e endpoint) resolve(ctx context.Context, flags endpoint) (endpoint, error) {
+	fallback := flags.keys()
+	for key, value := range e.keys() {
+		if key != "listen" {
+			*value = cmp.Or(*value, *fallback[key])
 		}
-		e.region = region
 	}
-	if !auth.IsRegion(e.region) {
+	if e.region = cmp.Or(e.region, e.name.Region); e.region == "" {
+		return endpoint{}, noRegion(ctx, e)
+	}
+	switch {
+	case !auth.IsRegion(e.region):
 		return endpoint{}, usagef("region %q: not of the form of a region's name, as eu-west-1", e.region)
-	}
-	if !slices.Contains([]string{"", "postgres", "direct"}, e.sslnegotiation) {
+	case !slices.Contains([]string{"", "postgres", "direct"}, e.sslnegotiation):
 		return endpoint{}, usagef("sslnegotiation %q: neither postgres nor direct", e.sslnegotiation)
+	case !slices.Contains([]string{"", "writer", "any"}, e.target):
+		return endpoint{}, usagef("target %q: neither writer nor any", e.target)
+	case e.signer.externalID != "" && e.signer.assumeRole == "":
+		return endpoint{}, usagef("external-id is of no use without assume-role; a profile has an external_id of its own")
 	}
-	if e.via != "" {
-		host, port, err := splitHostPort(e.via)
+	return e.parseVia()
+}
+
+// aliasTimeout bounds a look-up that only serves a better message.
+const aliasTimeout = 3 * time.Second
+
+// noRegion says what to do about a host of no known shape. Nothing is taken from
+// DNS but the line to use instead, for a person to decide about: who can move a
+// CNAME must not be trusted with what is signed and verified.
+func noRegion(ctx context.Context, e endpoint) error {
+	if e.name.Kind != auth.Unknown {
+		return usageError{e.name.NeedsRegion(e.host)}
+	}
+	ctx, cancel := context.WithTimeout(ctx, aliasTimeout)
+	defer cancel()
+	database := auth.Alias(ctx, e.host, nil)
+	if database == "" {
+		return usageError{e.name.NeedsRegion(e.host)}
+	}
+	via := e.via
+	if via == "" {
+		via = e.address()
+	}
+	return usagef("%s is not a name that AWS gives a database, but leads to one (CNAME); use that and this one with it: '%s?via=%s'",
+		e.host, net.JoinHostPort(database, e.port), via)
+}
+
+// parseVia reads host:port and socks5://[user:password@]host:port.
+func (e endpoint) parseVia() (endpoint, error) {
+	if e.via == "" {
+		return e, nil
+	}
+	if !strings.Contains(e.via, "://") {
+		host, port, err := splitHostPort(e.via, defaultPort)
 		if err != nil {
 			return endpoint{}, usagef("via %q: %w", e.via, err)
 		}
 		e.via = net.JoinHostPort(host, port)
+		return e, nil
 	}
+	address, err := url.Parse(e.via)
+	if err != nil { // quotes the text, which may have a password in it
+		return endpoint{}, usagef("via: not socks5://HOST:PORT")
+	}
+	host, port, err := splitHostPort(address.Host, "1080")
+	switch {
+	case address.Scheme != "socks5" && address.Scheme != "socks5h" || strings.Trim(address.Path, "/") != "" || address.RawQuery != "":
+		return endpoint{}, usagef("via %q: neither HOST:PORT nor socks5://HOST:PORT", address.Redacted())
+	case err != nil:
+		return endpoint{}, usagef("via %q: %w", address.Redacted(), err)
+	}
+	password, _ := address.User.Password()
+	e.via, e.socks = "", &proxy.SOCKS{Address: net.JoinHostPort(host, port), User: address.User.Username(), Password: password}
 	return e, nil
 }
 
 // splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.
-func splitHostPort(text string) (host, port string, err error) {
+func splitHostPort(text, defaultPort string) (host, port string, err error) {
 	host, port = text, defaultPort
 	if strings.Contains(text, ":") {
 		if host, port, err = net.SplitHostPort(text); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math"
 	"net"
 	"os"
 	"os/signal"
@@ -11,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -30,7 +30,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	// Whoever reads the log may go away; the sessions stay.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	endpoints, err := c.endpoints()
+	endpoints, err := c.endpoints(ctx)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,8 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	log := c.logger(std)
-	proxies, err := c.proxies(ctx, endpoints, log)
+	signers := &identities{log: log}
+	proxies, err := c.proxies(ctx, endpoints, signers, log)
 	if err != nil {
 		return err
 	}
@@ -53,15 +54,9 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	failed := make(chan error, len(proxies))
 	for i, p := range proxies {
 		go serve(p, listeners[i], failed)
-		log.Info("listening",
-			zap.Stringer("listen", listeners[i].Addr()),
-			zap.String("endpoint", p.Endpoint), zap.String("region", endpoints[i].region),
-			zap.String("via", p.Via))
-		if named, err := auth.Region(endpoints[i].host); err == nil && named != endpoints[i].region {
-			log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
-				zap.String("endpoint", p.Endpoint), zap.String("region", endpoints[i].region), zap.String("named", named))
-		}
+		endpoints[i].describe(log, p, listeners[i])
 	}
+	go signers.announce(stopping)
 	select {
 	case err = <-failed:
 		log.Error("cannot accept clients any more", zap.Error(err))
@@ -71,6 +66,22 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	cut := drain(ctx, proxies)
 	log.Info("stopped", zap.Int64("sessions_cut", cut), zap.Any("cancel_requests", cancels(proxies)))
 	return err
+}
+
+// describe writes down what is served where.
+func (e endpoint) describe(log *zap.Logger, p *proxy.Proxy, listener net.Listener) {
+	via := e.via
+	if e.socks != nil {
+		via = e.socks.String()
+	}
+	log.Info("listening",
+		zap.Stringer("listen", listener.Addr()),
+		zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("kind", string(e.name.Kind)),
+		zap.String("via", via), zap.Bool("writer_only", p.Writer))
+	if named := e.name.Region; named != "" && named != e.region {
+		log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
+			zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("named", named))
+	}
 }
 
 // cancels is what became of all cancel requests.
@@ -86,8 +97,9 @@ func cancels(proxies []*proxy.Proxy) (all proxy.CancelCounts) {
 }
 
 // endpoints are those of the command line, with all that the flags say of them.
-func (c *runCommand) endpoints() ([]endpoint, error) {
-	flags := endpoint{user: c.User, database: c.Database, region: c.Region, via: c.Via}
+func (c *runCommand) endpoints(ctx context.Context) ([]endpoint, error) {
+	flags := c.flags()
+	flags.user, flags.database, flags.via, flags.target = c.User, c.Database, c.Via, c.Target
 	var endpoints []endpoint
 	for _, text := range strings.Split(strings.Join(c.Endpoints, ","), ",") {
 		if text = strings.TrimSpace(text); text == "" {
@@ -97,7 +109,7 @@ func (c *runCommand) endpoints() ([]endpoint, error) {
 		if err != nil {
 			return nil, err
 		}
-		if e, err = e.resolve(flags); err != nil {
+		if e, err = e.resolve(ctx, flags); err != nil {
 			return nil, err
 		}
 		endpoints = append(endpoints, e)
@@ -105,14 +117,17 @@ func (c *runCommand) endpoints() ([]endpoint, error) {
 	if len(endpoints) == 0 {
 		return nil, usagef("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
 	}
-	if c.ConnectTimeout <= 0 {
+	switch {
+	case c.ConnectTimeout <= 0:
 		return nil, usagef("--connect-timeout %s: must be more than 0", c.ConnectTimeout)
+	case c.ConnectRate < 0 || math.IsNaN(c.ConnectRate):
+		return nil, usagef("--connect-rate %v: must be 0, for no limit, or more", c.ConnectRate)
 	}
 	return endpoints, listenAddresses(endpoints, c.Listen)
 }
 
 // proxies wires the parts: one proxy for each endpoint.
-func (c *runCommand) proxies(ctx context.Context, endpoints []endpoint, log *zap.Logger) ([]*proxy.Proxy, error) {
+func (c *runCommand) proxies(ctx context.Context, endpoints []endpoint, signers *identities, log *zap.Logger) ([]*proxy.Proxy, error) {
 	roots, err := tls.Roots(c.CAFile)
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
@@ -123,32 +138,32 @@ func (c *runCommand) proxies(ctx context.Context, endpoints []endpoint, log *zap
 	}
 	var proxies []*proxy.Proxy
 	for _, e := range endpoints {
-		credentials, err := loadCredentials(ctx, c.Profile, e.region)
+		identity, err := signers.of(ctx, e)
 		if err != nil {
 			return nil, err
 		}
 		proxies = append(proxies, &proxy.Proxy{
 			Endpoint:       e.address(),
 			Via:            e.via,
+			SOCKS:          e.socks,
 			TLS:            tls.Upstream(e.host, roots),
 			DirectTLS:      e.sslnegotiation == "direct",
 			ClientTLS:      forClients,
-			Tokens:         &auth.Tokens{Endpoint: e.address(), Region: e.region, Credentials: credentials, Log: log},
+			Tokens:         e.tokens(identity),
 			User:           e.user,
 			Database:       e.database,
+			Writer:         e.wantsWriter(),
 			ConnectTimeout: c.ConnectTimeout,
+			ConnectRate:    c.ConnectRate,
 			Log:            log,
 		})
 	}
 	return proxies, nil
 }
 
-func loadCredentials(ctx context.Context, profile, region string) (aws.CredentialsProvider, error) {
-	credentials, err := auth.Credentials(ctx, profile, region)
-	if err != nil {
-		return nil, usagef("AWS configuration: %w", err)
-	}
-	return credentials, nil
+// tokens are those for the endpoint.
+func (e endpoint) tokens(identity *auth.Identity) *auth.Tokens {
+	return &auth.Tokens{Endpoint: e.address(), Region: e.region, Kind: e.name.Kind, Identity: identity}
 }
 
 func serve(p *proxy.Proxy, listener net.Listener, failed chan<- error) {

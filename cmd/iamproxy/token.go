@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-
-	"github.com/iamproxy/iamproxy/auth"
+	"time"
 )
+
+// tokenTimeout bounds the wait for credentials from a source that is at fault.
+const tokenTimeout = 30 * time.Second
 
 // Run prints a token. It is the only thing on standard output, so that a shell
 // can take it: PGPASSWORD=$(iamproxy token ENDPOINT --user USER).
@@ -14,18 +16,21 @@ func (c *tokenCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if e, err = e.resolve(endpoint{user: c.User, region: c.Region}); err != nil {
+	flags := c.flags()
+	flags.user = c.User
+	if e, err = e.resolve(ctx, flags); err != nil {
 		return err
 	}
 	if e.user == "" {
 		return usagef("a token is for one database user: give --user")
 	}
-	credentials, err := loadCredentials(ctx, c.Profile, e.region)
+	identity, err := new(identities).of(ctx, e)
 	if err != nil {
 		return err
 	}
-	tokens := auth.Tokens{Endpoint: e.address(), Region: e.region, Credentials: credentials}
-	token, err := tokens.Token(ctx, e.user)
+	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
+	defer cancel()
+	token, err := e.tokens(identity).Token(ctx, e.user)
 	if err != nil {
 		return withAdvice(err)
 	}

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+// identities are those who sign, one for all endpoints that have the same.
+type identities struct {
+	log    *zap.Logger // may be nil
+	loaded map[signer]*auth.Identity
+}
+
+// of returns who signs for an endpoint.
+func (i *identities) of(ctx context.Context, e endpoint) (*auth.Identity, error) {
+	if known := i.loaded[e.signer]; known != nil {
+		return known, nil
+	}
+	identity := &auth.Identity{
+		Profile:    e.signer.profile,
+		Roles:      splitRoles(e.signer.assumeRole),
+		ExternalID: e.signer.externalID,
+		Region:     e.region,
+		Log:        i.log,
+	}
+	if err := identity.Load(ctx); err != nil {
+		return nil, usagef("AWS configuration: %w", err)
+	}
+	if i.loaded == nil {
+		i.loaded = make(map[signer]*auth.Identity)
+	}
+	i.loaded[e.signer] = identity
+	return identity, nil
+}
+
+// splitRoles splits before each ARN, since the name of a role may have commas.
+func splitRoles(text string) []string {
+	if text == "" {
+		return nil
+	}
+	roles := strings.Split(text, ",arn:")
+	for n := range roles[1:] {
+		roles[n+1] = "arn:" + roles[n+1]
+	}
+	return roles
+}
+
+// announce writes down who signs, for whoever wonders. It is no condition for
+// anything: without credentials the first client is told, and many networks do
+// not let the question through.
+func (i *identities) announce(ctx context.Context) {
+	for _, identity := range i.loaded {
+		caller, err := identity.Caller(ctx)
+		switch adviser, ok := err.(interface{ Advice() string }); {
+		case ctx.Err() != nil:
+			return
+		case ok:
+			i.log.Warn("no AWS credentials so far", zap.Error(err), zap.String("hint", adviser.Advice()))
+		case err != nil:
+			i.log.Debug("AWS does not say who signs", zap.Error(err))
+		default:
+			i.log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source()))
+		}
+	}
+}
