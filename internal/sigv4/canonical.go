@@ -13,21 +13,32 @@ const emptyPayload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b78
 
 // sign computes the signature that r must have if it was signed with secret.
 func (r *request) sign(secret string) string {
-	canonical := canonicalRequest(r.claims.Path, r.params, r.claims.Host, emptyPayload)
-	return sign(secret, r.claims.SignedAt.Format(timeFormat), r.scope, canonical)
+	return sign(secret, r.claims.SignedAt.Format(timeFormat), r.scope, r.canonical)
 }
 
-// canonicalRequest is step 1 of the manual, for a GET whose only signed header
-// is host. path is as it was sent.
-func canonicalRequest(path string, params []param, host, payloadHash string) string {
+// canonicalRequest is step 1 of the manual. path is as it was sent; headers are
+// those that are signed, in the order of their names, which are in lower case.
+func canonicalRequest(method, path string, query, headers []param, payloadHash string) string {
+	var lines strings.Builder
+	names := make([]string, len(headers))
+	for i, h := range headers {
+		names[i] = h.name
+		lines.WriteString(h.name + ":" + squeeze(h.value) + "\n")
+	}
 	return strings.Join([]string{
-		"GET",
+		method,
 		canonicalPath(path),
-		canonicalQuery(params),
-		"host:" + strings.TrimSpace(host) + "\n",
-		"host",
+		canonicalQuery(query),
+		lines.String(),
+		strings.Join(names, ";"),
 		payloadHash,
 	}, "\n")
+}
+
+// squeeze leaves no space at either end of a header's value, and nowhere more
+// than one.
+func squeeze(value string) string {
+	return strings.Join(strings.FieldsFunc(value, func(c rune) bool { return c == ' ' }), " ")
 }
 
 // sign is steps 2 to 4 of the manual: the hash of the canonical request goes

@@ -20,7 +20,7 @@ func TestPublishedExample(t *testing.T) {
 		{"X-Amz-Credential", "AKIAIOSFODNN7EXAMPLE/" + scope},
 		{"X-Amz-Algorithm", algorithm},
 	}
-	canonical := canonicalRequest("/test.txt", params, "examplebucket.s3.amazonaws.com", "UNSIGNED-PAYLOAD")
+	canonical := canonicalRequest("GET", "/test.txt", params, []param{{"host", "examplebucket.s3.amazonaws.com"}}, "UNSIGNED-PAYLOAD")
 	const wantCanonical = "GET\n/test.txt\n" +
 		"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request" +
 		"&X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\n" +

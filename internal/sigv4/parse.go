@@ -17,16 +17,16 @@ const (
 	maxLifetime = 7 * 24 * time.Hour // the manual's upper bound of X-Amz-Expires
 )
 
-// request is a presigned request, taken apart.
+// request is a signed request, taken apart.
 type request struct {
 	claims       Claims
-	params       []param // decoded; all but X-Amz-Signature
-	scope        string  // date/region/service/aws4_request
+	canonical    string // step 1 of the manual
+	scope        string // date/region/service/aws4_request
 	sessionToken string
 	signature    string // 64 lower-case hexadecimal digits
 }
 
-// param is one decoded query parameter.
+// param is one decoded query parameter, or a header.
 type param struct{ name, value string }
 
 // parse takes token apart and checks the form of every part.
@@ -39,11 +39,12 @@ func parse(token string) (request, error) {
 	if slash := strings.IndexByte(target, '/'); slash >= 0 {
 		host, path = target[:slash], target[slash:]
 	}
-	if !hasPort(host) {
-		return request{}, malformed("not of the form host:port")
+	if !isHost(host) {
+		return request{}, malformed("not of the form host or host:port")
 	}
 	r := request{claims: Claims{Host: host, Path: path}}
 
+	var signed []param // all but X-Amz-Signature
 	values := make(map[string]string)
 	for pair := range strings.SplitSeq(query, "&") {
 		p, err := parseParam(pair)
@@ -57,24 +58,25 @@ func parse(token string) (request, error) {
 		}
 		values[p.name] = p.value
 		if p.name != "X-Amz-Signature" {
-			r.params = append(r.params, p)
+			signed = append(signed, p)
 		}
 	}
 	if err := r.read(values); err != nil {
 		return request{}, err
 	}
+	r.canonical = canonicalRequest("GET", path, signed, []param{{"host", host}}, emptyPayload)
 	return r, nil
 }
 
 // read fills in what the decoded query parameters say.
 func (r *request) read(values map[string]string) error {
-	for _, name := range []string{"Action", "DBUser"} {
-		if values[name] == "" {
-			return malformed("no " + name)
-		}
+	if r.claims.Action = values["Action"]; r.claims.Action == "" {
+		return malformed("no Action")
 	}
-	r.claims.Action, r.claims.User = values["Action"], values["DBUser"]
-
+	var named bool
+	if r.claims.User, named = values["DBUser"]; named && r.claims.User == "" {
+		return malformed("DBUser is empty")
+	}
 	if values["X-Amz-Algorithm"] != algorithm {
 		return malformed("X-Amz-Algorithm is not " + algorithm)
 	}
@@ -89,12 +91,9 @@ func (r *request) read(values map[string]string) error {
 		return malformed("X-Amz-Signature is not 64 lower-case hexadecimal digits")
 	}
 
-	signedAt, err := time.Parse(timeFormat, values["X-Amz-Date"])
-	if err != nil || signedAt.Format(timeFormat) != values["X-Amz-Date"] {
-		return malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ")
+	if err := r.readDate(values["X-Amz-Date"]); err != nil {
+		return err
 	}
-	r.claims.SignedAt = signedAt
-
 	seconds, err := strconv.ParseUint(values["X-Amz-Expires"], 10, 32)
 	if err != nil || seconds < 1 || seconds > uint64(maxLifetime/time.Second) {
 		return malformed("X-Amz-Expires is not between 1 and 604800 seconds")
@@ -104,20 +103,30 @@ func (r *request) read(values map[string]string) error {
 	return r.readCredential(values["X-Amz-Credential"])
 }
 
+// readDate takes the value of X-Amz-Date.
+func (r *request) readDate(date string) error {
+	signedAt, err := time.Parse(timeFormat, date)
+	if err != nil || signedAt.Format(timeFormat) != date {
+		return malformed("X-Amz-Date is not of the form YYYYMMDDTHHMMSSZ")
+	}
+	r.claims.SignedAt = signedAt
+	return nil
+}
+
 // readCredential takes AKID/date/region/service/aws4_request apart. SignedAt
 // must have been read.
 func (r *request) readCredential(credential string) error {
 	parts := strings.Split(credential, "/")
 	if len(parts) != 5 || parts[4] != terminator {
-		return malformed("X-Amz-Credential is not of the form key/date/region/service/" + terminator)
+		return malformed("the credential is not of the form key/date/region/service/" + terminator)
 	}
 	for _, part := range parts {
 		if part == "" {
-			return malformed("X-Amz-Credential has an empty part")
+			return malformed("the credential has an empty part")
 		}
 	}
 	if parts[1] != r.claims.SignedAt.Format(dateFormat) {
-		return malformed("the date of X-Amz-Credential is not that of X-Amz-Date")
+		return malformed("the date of the credential is not that of X-Amz-Date")
 	}
 	r.claims.AccessKeyID, r.claims.Region, r.claims.Service = parts[0], parts[2], parts[3]
 	r.scope = strings.Join(parts[1:], "/")
@@ -140,8 +149,12 @@ func parseParam(pair string) (param, error) {
 	return param{name, value}, nil
 }
 
-// hasPort tells whether host is a name or address with a decimal port.
-func hasPort(host string) bool {
+// isHost tells whether host is a name or address, with a decimal port or without
+// any.
+func isHost(host string) bool {
+	if !strings.Contains(host, ":") {
+		return host != ""
+	}
 	name, port, err := net.SplitHostPort(host)
 	if err != nil || name == "" {
 		return false

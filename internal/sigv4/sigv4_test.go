@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/rds/auth"
 
@@ -19,6 +21,8 @@ const (
 	port   = "5432"
 	region = "eu-west-1"
 	user   = "app user+ü/1"
+
+	dsqlHost = "foo0bar1baz2quux3quuux4.dsql.eu-west-1.on.aws"
 )
 
 var (
@@ -89,6 +93,50 @@ func TestVerifySDKTokens(t *testing.T) {
 	}
 }
 
+// mintDSQL signs a token as Aurora DSQL wants it, for a week.
+func mintDSQL(tb testing.TB, key sigv4.Key) string {
+	tb.Helper()
+	request, err := http.NewRequest(http.MethodGet, "https://"+dsqlHost+"/?Action=DbConnect&X-Amz-Expires=604800", nil)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	token, _, err := v4.NewSigner().PresignHTTP(context.Background(), awsKey(key), request, hashOf(nil), "dsql", region, time.Now())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.TrimPrefix(token, "https://")
+}
+
+func TestVerifyDSQL(t *testing.T) {
+	token := mintDSQL(t, temporary)
+	got, err := sigv4.Verify(token, find, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sigv4.Claims{
+		Host: dsqlHost, Path: "/", Action: "DbConnect", Region: region, Service: "dsql",
+		AccessKeyID: temporary.AccessKeyID, HasSessionToken: true,
+		SignedAt: got.SignedAt, Expires: 7 * 24 * time.Hour,
+	}
+	if got != want {
+		t.Errorf("claims %+v\nwant   %+v", got, want)
+	}
+	if _, err := sigv4.Verify(token+"&DBUser=x", find, time.Now()); !errors.Is(err, sigv4.ErrSignature) {
+		t.Errorf("with a user: %v", err)
+	}
+}
+
+// TestVerifyKeyExpired: what became of the key since does not change what it has
+// signed.
+func TestVerifyKeyExpired(t *testing.T) {
+	key := longLived
+	key.Expires = time.Now().Add(-time.Hour)
+	held := func(string) (sigv4.Key, bool) { return key, true }
+	if _, err := sigv4.Verify(mint(t, longLived), held, time.Now()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestVerifyTime(t *testing.T) {
 	token := mint(t, longLived)
 	claims, err := sigv4.Parse(token)
@@ -154,7 +202,12 @@ func TestVerifyTampered(t *testing.T) {
 		{"a parameter twice", "/?", "/?Action=connect&", sigv4.ErrMalformed},
 		{"plus for a space", "app%20user", "app+user", sigv4.ErrSignature},
 		{"bad encoding", "app%20user", "app%2user%zz", sigv4.ErrMalformed},
-		{"no port", ":5432/", "/", sigv4.ErrMalformed},
+		{"no port", ":5432/", "/", sigv4.ErrSignature},
+		{"bad port", ":5432/", ":x/", sigv4.ErrMalformed},
+		{"no host", host + ":5432/", "/", sigv4.ErrMalformed},
+		{"no user", "DBUser=", "DBUsers=", sigv4.ErrSignature},
+		{"empty user", "DBUser=", "DBUser=&x=", sigv4.ErrMalformed},
+		{"no action", "Action=", "action=", sigv4.ErrMalformed},
 		{"scheme", "mydb.", "https://mydb.", sigv4.ErrMalformed},
 		{"no query", "?", "", sigv4.ErrMalformed},
 	} {
@@ -216,6 +269,7 @@ func TestVerifyWrongKeys(t *testing.T) {
 func FuzzVerify(f *testing.F) {
 	f.Add(mint(f, longLived))
 	f.Add(mint(f, temporary))
+	f.Add(mintDSQL(f, temporary))
 	f.Add("")
 	f.Add("?")
 	f.Add("h:1/?a=%")
@@ -231,7 +285,9 @@ func FuzzVerify(f *testing.F) {
 		}
 		// Whatever verifies was signed by one of the keys, so it has to carry
 		// the claims of a seed.
-		if err == nil && (verified.Host != host+":"+port || verified.User != user) {
+		rds := verified.Host == host+":"+port && verified.User == user
+		dsql := verified.Host == dsqlHost && verified.User == ""
+		if err == nil && !rds && !dsql {
 			t.Errorf("forged: %+v", verified)
 		}
 	})

@@ -34,13 +34,21 @@ const (
 	DefaultRegion = "eu-west-1"
 )
 
-// What every Cluster holds. IAMUser and OtherUser are members of RDSRole and
-// log in with tokens; PlainUser is not, and logs in with PlainPassword (SCRAM).
+// The services whose tokens a Cluster takes: Aurora and RDS, or Aurora DSQL.
+const (
+	ServiceRDS  = "rds-db"
+	ServiceDSQL = "dsql"
+)
+
+// What every Cluster holds. IAMUser, OtherUser and AdminUser are members of
+// RDSRole and log in with tokens; PlainUser is not, and logs in with
+// PlainPassword (SCRAM).
 const (
 	Database      = "mydb" // owned by IAMUser
 	RDSRole       = "rds_iam"
 	IAMUser       = "iam_user"
 	OtherUser     = "iam_other"
+	AdminUser     = "admin" // has an action of its own with ServiceDSQL
 	PlainUser     = "plain_user"
 	PlainPassword = "plain_password"
 	superuser     = "rdsadmin" // over the unix socket only: see Admin
@@ -59,11 +67,16 @@ type Cluster struct {
 	// Host is the name that tokens must be signed for, and that the certificate
 	// is for. Zero: DefaultHost. Nothing resolves it: connect to Addr.
 	Host string
-	// Port is the one that tokens must be signed for; it is not where the
-	// server listens. Zero: DefaultPort.
+	// Port is the one that tokens of ServiceRDS must be signed for; it is not
+	// where the server listens. Zero: DefaultPort.
 	Port int
 	// Region is what tokens must be signed for. Zero: DefaultRegion.
 	Region string
+	// Service is ServiceRDS or ServiceDSQL, and zero: ServiceRDS. A token of
+	// Aurora DSQL is for the host without a port, has no DBUser, has the action
+	// DbConnectAdmin for AdminUser and DbConnect for others, and may live a week.
+	// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/authentication-authorization.html
+	Service string
 	// Keys may log in, as every member of RDSRole. Nil: DefaultKey and
 	// DefaultSessionKey.
 	Keys []sigv4.Key
@@ -181,8 +194,16 @@ func (c *Cluster) serveAround() error {
 	if keys == nil {
 		keys = []sigv4.Key{DefaultKey, DefaultSessionKey}
 	}
-	port := strconv.Itoa(cmp.Or(c.Port, DefaultPort))
-	c.verifier.expect(net.JoinHostPort(c.host(), port), cmp.Or(c.Region, DefaultRegion), keys)
+	region := cmp.Or(c.Region, DefaultRegion)
+	switch cmp.Or(c.Service, ServiceRDS) {
+	case ServiceRDS:
+		port := strconv.Itoa(cmp.Or(c.Port, DefaultPort))
+		c.verifier.expect(ServiceRDS, net.JoinHostPort(c.host(), port), region, keys)
+	case ServiceDSQL:
+		c.verifier.expect(ServiceDSQL, c.host(), region, keys)
+	default:
+		return fmt.Errorf("no such service: %s", c.Service)
+	}
 	c.ldap, err = startLDAP(c.verifier.bind)
 	return err
 }

@@ -53,6 +53,7 @@ func testGoodTokens(t *testing.T, c *Cluster) {
 		{"long-lived key", DefaultKey, IAMUser, 300, false},
 		{"session key", DefaultSessionKey, IAMUser, 1501, true},
 		{"another user", DefaultSessionKey, OtherUser, 1501, true},
+		{"admin", DefaultKey, AdminUser, 300, false},
 		{"longest", long, IAMUser, 8192, true},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -102,9 +103,12 @@ func testBadTokens(t *testing.T, c *Cluster) {
 		{"too old", mint(t, signing{age: 15 * time.Minute}), Expired},
 		{"another's", mint(t, signing{user: OtherUser}), WrongUser},
 		{"user in upper case", mint(t, signing{user: strings.ToUpper(IAMUser)}), WrongUser},
+		{"nobody's", mint(t, signing{noUser: true}), WrongUser},
 		{"another host", mint(t, signing{host: "other" + DefaultHost + ":5432"}), WrongHost},
 		{"address dialled", mint(t, signing{host: c.Addr()}), WrongHost},
 		{"another port", mint(t, signing{host: DefaultHost + ":5433"}), WrongHost},
+		{"no port", mint(t, signing{host: DefaultHost}), WrongHost},
+		{"for Aurora DSQL", mint(t, signing{host: DefaultHost, noUser: true, action: "DbConnect", service: ServiceDSQL}), WrongUser},
 		{"without a path", strings.Replace(good, "/?", "?", 1), WrongPath},
 		{"another path", mint(t, signing{path: "/x"}), WrongPath},
 		{"another action", mint(t, signing{action: "DbConnect"}), WrongAction},
@@ -261,6 +265,19 @@ func testKeys(t *testing.T, c *Cluster) {
 	check(OK)
 	c.ExpireKey(key.AccessKeyID)
 	check(KeyExpired)
+	c.AddKey(key)
+	check(OK)
+
+	// A key that ends by itself does so by the verifier's clock.
+	defer c.SetClock(nil)
+	now := time.Now()
+	c.SetClock(func() time.Time { return now })
+	for left, want := range map[time.Duration]Reason{time.Nanosecond: OK, 0: KeyExpired, -time.Hour: KeyExpired} {
+		key.Expires = now.Add(left)
+		c.AddKey(key)
+		check(want)
+	}
+	key.Expires = time.Time{}
 	c.AddKey(key)
 	check(OK)
 }

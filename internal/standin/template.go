@@ -76,6 +76,7 @@ func (c *Cluster) populate(ctx context.Context) error {
 		"CREATE ROLE " + RDSRole,
 		"CREATE ROLE " + IAMUser + " LOGIN IN ROLE " + RDSRole,
 		"CREATE ROLE " + OtherUser + " LOGIN IN ROLE " + RDSRole,
+		"CREATE ROLE " + AdminUser + " LOGIN IN ROLE " + RDSRole,
 		"CREATE ROLE " + PlainUser + " LOGIN PASSWORD '" + PlainPassword + "'",
 		"CREATE DATABASE " + Database + " OWNER " + IAMUser,
 	} {

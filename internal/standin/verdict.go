@@ -24,14 +24,14 @@ const (
 	Signature    Reason = "signature"     // wrong secret, or changed after signing
 	NotYetValid  Reason = "not yet valid" // signed in the future
 	Expired      Reason = "expired"       // the token is too old
-	KeyExpired   Reason = "key expired"   // the access key is: see ExpireKey
-	WrongUser    Reason = "user"          // for another user than the one who logs in
+	KeyExpired   Reason = "key expired"   // the access key is: see ExpireKey and sigv4.Key
+	WrongUser    Reason = "user"          // for another user than the one who logs in, or names one to Aurora DSQL
 	WrongHost    Reason = "host"          // for another host or port
 	WrongPath    Reason = "path"          // not "/"
-	WrongAction  Reason = "action"        // not "connect"
-	WrongService Reason = "service"       // not "rds-db"
+	WrongAction  Reason = "action"        // not "connect"; for Aurora DSQL, not the user's
+	WrongService Reason = "service"       // not that of the Cluster
 	WrongRegion  Reason = "region"        // for another region
-	Lifetime     Reason = "lifetime"      // X-Amz-Expires is more than 15 minutes
+	Lifetime     Reason = "lifetime"      // X-Amz-Expires is more than 15 minutes; not for Aurora DSQL
 )
 
 // Verdict is what became of one token. It does not hold the token.

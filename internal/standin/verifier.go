@@ -19,14 +19,18 @@ const (
 	dnSuffix = ",ou=" + RDSRole
 )
 
-// maxLifetime is the longest X-Amz-Expires that RDS takes.
-const maxLifetime = 15 * time.Minute
+// The longest X-Amz-Expires that the services take.
+const (
+	maxLifetimeRDS  = 15 * time.Minute
+	maxLifetimeDSQL = 7 * 24 * time.Hour
+)
 
 // verifier decides about tokens and remembers what it decided. Its zero value
 // knows no key and refuses everything.
 type verifier struct {
 	mu       sync.Mutex
-	host     string // host:port
+	service  string
+	host     string // as signed: host:port, or the host alone
 	region   string
 	keys     map[string]sigv4.Key // by access key ID; never changed in place
 	expired  map[string]bool      // by access key ID
@@ -38,9 +42,9 @@ type verifier struct {
 }
 
 // expect sets what tokens must be signed for, and adds keys.
-func (v *verifier) expect(host, region string, keys []sigv4.Key) {
+func (v *verifier) expect(service, host, region string, keys []sigv4.Key) {
 	v.mu.Lock()
-	v.host, v.region = host, region
+	v.service, v.host, v.region = service, host, region
 	v.mu.Unlock()
 	for _, k := range keys {
 		v.addKey(k)
@@ -102,6 +106,8 @@ func (v *verifier) verify(user, token string) (ok bool, delay time.Duration) {
 		verdict.Reason = Throttled
 	case err != nil:
 		verdict.Reason, verdict.Claims = reason(err), claims
+	case hasEnded(keys[claims.AccessKeyID], now):
+		verdict.Reason, verdict.Claims = KeyExpired, claims
 	default:
 		verdict.Reason, verdict.Claims = v.judge(user, claims), claims
 	}
@@ -110,29 +116,50 @@ func (v *verifier) verify(user, token string) (ok bool, delay time.Duration) {
 	return verdict.OK, v.delay
 }
 
+// hasEnded tells whether k is of no more use.
+func hasEnded(k sigv4.Key, now time.Time) bool {
+	return !k.Expires.IsZero() && !now.Before(k.Expires)
+}
+
 // judge compares the claims of a token with a good signature with what they
 // must be. v.mu is held.
 func (v *verifier) judge(user string, claims sigv4.Claims) Reason {
+	want := v.wanted(user)
 	switch {
 	case v.expired[claims.AccessKeyID]:
 		return KeyExpired
-	case claims.User != user:
+	case claims.User != want.User:
 		return WrongUser
-	case claims.Host != v.host:
+	case claims.Host != want.Host:
 		return WrongHost
-	case claims.Path != "/":
+	case claims.Path != want.Path:
 		return WrongPath
-	case claims.Action != "connect":
+	case claims.Action != want.Action:
 		return WrongAction
-	case claims.Service != "rds-db":
+	case claims.Service != want.Service:
 		return WrongService
-	case claims.Region != v.region:
+	case claims.Region != want.Region:
 		return WrongRegion
-	case claims.Expires > maxLifetime:
+	case claims.Expires > want.Expires:
 		return Lifetime
 	default:
 		return OK
 	}
+}
+
+// wanted are the claims that a token with which user logs in must have, as far
+// as they do not depend on the key. Expires may be less. v.mu is held.
+func (v *verifier) wanted(user string) sigv4.Claims {
+	want := sigv4.Claims{Host: v.host, Path: "/", Region: v.region, Service: v.service}
+	switch {
+	case v.service != ServiceDSQL:
+		want.User, want.Action, want.Expires = user, "connect", maxLifetimeRDS
+	case user == AdminUser:
+		want.Action, want.Expires = "DbConnectAdmin", maxLifetimeDSQL
+	default:
+		want.Action, want.Expires = "DbConnect", maxLifetimeDSQL
+	}
+	return want
 }
 
 // throttled counts a login, unless it is one too many within a second of real

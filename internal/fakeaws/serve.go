@@ -1,0 +1,119 @@
+package fakeaws
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// containerHosts are where the agents of ECS and EKS are, on their machines. A
+// request for them comes here by way of HTTP_PROXY.
+var containerHosts = []string{"169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"}
+
+// Fault is what goes wrong. The zero value is nothing.
+type Fault struct {
+	Status int           // answer with this instead, such as 500, 429 or 200; 0: as usual
+	Body   string        // what comes with Status, as text/plain
+	Delay  time.Duration // after this time, unless the client is gone before
+	Cut    bool          // close the connection without an answer
+	Only   string        // the one service that it happens to; empty: all
+}
+
+// SetFault makes every request from now on go wrong; the zero Fault ends that. A
+// client written in Go sends a GET once more when a connection that it had kept is
+// cut, and both count as Requests.
+func (a *AWS) SetFault(f Fault) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fault = f
+}
+
+// serve finds out who is asked.
+func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
+	service, path, answer := a.route(r)
+	fault := a.begin(service)
+	defer a.handlers.Done()
+	// Only with nothing left to read does net/http notice that a client is gone.
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if service == STS || service == SSO || service == OIDC {
+		w.Header().Set("Date", a.now().Format(http.TimeFormat))
+	}
+	if service == "" {
+		http.NotFound(w, r)
+		return
+	}
+	if !fault.happen(w, r) {
+		answer(w, r, path)
+	}
+}
+
+// route tells which service r is for, which path in it, and who answers.
+func (a *AWS) route(r *http.Request) (service, path string, answer func(http.ResponseWriter, *http.Request, string)) {
+	if slices.Contains(containerHosts, r.Host) {
+		return Container, r.URL.Path, a.container
+	}
+	first, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	switch first {
+	case "sts":
+		return STS, rest, a.sts
+	case "sso":
+		return SSO, rest, a.sso
+	case "oidc":
+		return OIDC, rest, a.oidc
+	case "container":
+		return Container, rest, a.container
+	case "latest":
+		return IMDS, rest, a.imds
+	}
+	return "", "", nil
+}
+
+// begin counts a request, and returns what is to happen to it. The caller calls
+// handlers.Done.
+func (a *AWS) begin(service string) Fault {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		// Close no longer looks for anyone to wait for.
+		panic(http.ErrAbortHandler)
+	}
+	a.handlers.Add(1)
+	if a.requests == nil {
+		a.requests = make(map[string]int)
+	}
+	a.requests[service]++
+	if a.fault.Only != "" && a.fault.Only != service {
+		return Fault{}
+	}
+	return a.fault
+}
+
+// happen tells whether there is nothing left to answer.
+func (f Fault) happen(w http.ResponseWriter, r *http.Request) bool {
+	if f.Delay > 0 {
+		timer := time.NewTimer(f.Delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-r.Context().Done():
+			panic(http.ErrAbortHandler)
+		}
+	}
+	if f.Cut {
+		panic(http.ErrAbortHandler)
+	}
+	if f.Status == 0 {
+		return false
+	}
+	w.Header().Set("Content-Type", "text/plain")
+	w.WriteHeader(f.Status)
+	_, _ = w.Write([]byte(f.Body)) // a client that is gone does not mind
+	return true
+}

@@ -1,0 +1,71 @@
+package fakeaws
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// portal is what IAM Identity Center knows of its one user.
+type portal struct {
+	accessToken     string // empty: nobody is logged in
+	accountID, role string
+	refreshToken    string // empty: nothing can be renewed
+}
+
+// AllowSSO makes the portal take accessToken, and no other, for one role. Its keys
+// are those of arn:aws:sts::ACCOUNT:assumed-role/AWSReservedSSO_ROLE_0123456789abcdef/user.
+func (a *AWS) AllowSSO(accessToken, accountID, roleName string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.portal.accessToken, a.portal.accountID, a.portal.role = accessToken, accountID, roleName
+}
+
+// AllowSSORefresh makes OIDC take refreshToken, and no other, for a new access
+// token, which the portal then takes instead of that of AllowSSO, for the same
+// role. Empty: it takes none.
+func (a *AWS) AllowSSORefresh(refreshToken string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.portal.refreshToken = refreshToken
+}
+
+// sso answers GetRoleCredentials.
+// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
+func (a *AWS) sso(w http.ResponseWriter, r *http.Request, path string) {
+	if r.Method != http.MethodGet || path != "federation/credentials" {
+		http.NotFound(w, r)
+		return
+	}
+	a.mu.Lock()
+	known := a.portal
+	a.mu.Unlock()
+	token, query := r.Header.Get("X-Amz-Sso_bearer_token"), r.URL.Query()
+	if token == "" || token != known.accessToken {
+		writeException(w, 401, "UnauthorizedException", map[string]string{"message": "Session token not found or invalid"})
+		return
+	}
+	if query.Get("account_id") != known.accountID || query.Get("role_name") != known.role {
+		writeException(w, 403, "ForbiddenException", map[string]string{"message": "No access"})
+		return
+	}
+	role := arn{partition: "aws", account: known.accountID, resource: "AWSReservedSSO_" + known.role + "_0123456789abcdef"}
+	key := a.issue(sessionARN(role, "user"), defaultLife)
+	writeJSON(w, http.StatusOK, map[string]any{"roleCredentials": map[string]any{
+		"accessKeyId":     key.AccessKeyID,
+		"secretAccessKey": key.SecretAccessKey,
+		"sessionToken":    key.SessionToken,
+		"expiration":      key.Expires.UnixMilli(),
+	}})
+}
+
+// writeException answers with an error of the protocol that is called restJson1.
+func writeException(w http.ResponseWriter, status int, name string, body map[string]string) {
+	w.Header().Set("X-Amzn-Errortype", name)
+	writeJSON(w, status, body)
+}
+
+func writeJSON(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // fails for a client that is gone
+}
