@@ -17,6 +17,8 @@ const (
 	lifetime = 15 * time.Minute
 	// margin is how long before its end a token is only used if there is no other.
 	margin = time.Minute
+	// onTheWay is how long it may take a token to be looked at.
+	onTheWay = 2 * time.Second
 	// patience is how long a login waits for a new token while the old one
 	// still holds: longer only delays what would work anyway.
 	patience = 2 * time.Second
@@ -70,7 +72,10 @@ func (t token) ripe(now time.Time, epoch int) bool {
 	return t.epoch == epoch && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
 }
 
-func (t token) valid(now time.Time) bool { return now.Before(t.expiry) }
+// valid tokens live until they have reached the server.
+func (t token) valid(now time.Time) bool {
+	return now.Before(t.expiry.Add(-min(onTheWay, t.expiry.Sub(t.signedAt)/10)))
+}
 
 // Token returns the token with which user logs in. Of several concurrent calls
 // one signs, behind the backs of the others as long as the old token is good.

@@ -95,7 +95,7 @@ func TestBrokenCredentialProcess(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := startProxy(t, append(bareEnvironment(), "AWS_CONFIG_FILE="+config), standin.DefaultHost, "--listen=127.0.0.1:0", "--via=127.0.0.1:1")
+	p := startProxy(t, append(bareEnvironment(), "AWS_CONFIG_FILE="+config), standin.DefaultHost, "--listen=127.0.0.1:0", "--via=127.0.0.1:1", "--connect-timeout=1s")
 	out, err := p.psql(standin.IAMUser, standin.Database, "select 1")
 	if err == nil || strings.Contains(out, standin.DefaultKey.SecretAccessKey) {
 		t.Errorf("psql printed %q", out)

@@ -16,7 +16,7 @@ import (
 
 func TestServerStopsAndComesBack(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-timeout=3s")...)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	session := client(ctx, "psql", "-X", "-w", p.conninfo(standin.IAMUser, standin.Database), "-c", "select pg_sleep(600)")
