@@ -66,7 +66,7 @@ func (p *pacer) wait(ctx context.Context, since time.Time) error {
 		p.mu.Unlock()
 		return nil
 	}
-	if deadline, ok := ctx.Deadline(); ok && p.atBest(since).After(deadline) {
+	if deadline, ok := ctx.Deadline(); ok && !p.atBest(since).Before(deadline) {
 		p.mu.Unlock()
 		return errQueueTooLong
 	}
@@ -97,7 +97,11 @@ func (p *pacer) atBest(since time.Time) time.Time {
 			before++
 		}
 	}
-	return time.Now().Add(time.Duration(float64(before) / p.rate * float64(time.Second)))
+	first := time.Now()
+	if p.next.After(first) {
+		first = p.next
+	}
+	return first.Add(time.Duration(float64(before) / p.rate * float64(time.Second)))
 }
 
 // take counts a login if it may begin now.
