@@ -96,8 +96,11 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, int, error) {
 	if !old.due(now, epoch) || old.valid(now) && old.resting(now, epoch) {
 		return old.creds, old.epoch, nil
 	}
+	fetched := i.fetching.DoChan("", i.fetch)
+	giveUp, stop := patienceIf(old.valid(now))
+	defer stop()
 	select {
-	case result := <-i.fetching.DoChan("", i.fetch):
+	case result := <-fetched:
 		if result.Err == nil {
 			fetched := result.Val.(held)
 			return fetched.creds, fetched.epoch, nil
@@ -106,9 +109,20 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, int, error) {
 			return old.creds, old.epoch, nil
 		}
 		return aws.Credentials{}, 0, result.Err
+	case <-giveUp:
+		return old.creds, old.epoch, nil
 	case <-ctx.Done():
 		return aws.Credentials{}, 0, tooSlow(ctx)
 	}
+}
+
+// patienceIf runs out if there is something else to do than to wait.
+func patienceIf(limited bool) (over <-chan time.Time, stop func()) {
+	if !limited {
+		return nil, func() {}
+	}
+	timer := time.NewTimer(patience)
+	return timer.C, func() { timer.Stop() }
 }
 
 func tooSlow(ctx context.Context) *Error {

@@ -133,6 +133,23 @@ func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 	})
 }
 
+// Credentials that would do are not waited for by a user who has no token yet.
+func TestNewUserWhileTheSourceIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{life: 20 * time.Minute}
+		tokens := newTokens(s)
+		mustToken(t, tokens, "u")
+		time.Sleep(10 * time.Minute)
+		s.delay = 15 * time.Second
+		begun := time.Now()
+		mustToken(t, tokens, "another")
+		if waited := time.Since(begun); waited != patience {
+			t.Errorf("waited %v", waited)
+		}
+		time.Sleep(time.Minute)
+	})
+}
+
 func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}

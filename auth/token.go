@@ -19,8 +19,8 @@ const (
 	margin = time.Minute
 	// onTheWay is how long it may take a token to be looked at.
 	onTheWay = 2 * time.Second
-	// patience is how long a login waits for a new token while the old one
-	// still holds: longer only delays what would work anyway.
+	// patience is how long a login waits for a new token, or credentials, while
+	// the old ones still hold: longer only delays what would work anyway.
 	patience = 2 * time.Second
 	// askAgain is how often a login that has no token asks for one while the
 	// source of the credentials is at fault. The source itself is asked less.
@@ -102,12 +102,8 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 		return old.value, nil
 	}
 
-	var giveUp <-chan time.Time
-	if old.valid(now) {
-		timer := time.NewTimer(patience)
-		defer timer.Stop()
-		giveUp = timer.C
-	}
+	giveUp, stop := patienceIf(old.valid(now))
+	defer stop()
 	select {
 	case result := <-signed:
 		if result.Err == nil {

@@ -22,8 +22,8 @@ const hintTimeout = 5 * time.Second
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
-//	    persist             until an attempt succeeds or there is no use in another (retry.go)
-//	      queue             its turn comes (pace.go)
+//	    persist             until an attempt succeeds or there is no use in another (persist.go)
+//	      queue             until it is its turn (pace.go)
 //	      attempt
 //	        prepare         connect (upstream.go) while the token is fetched
 //	        authenticate    startup packet, token, what the server says to it (login.go)
@@ -177,64 +177,6 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 	return wish, nil
 }
 
-// persist attempts to log in until it succeeds, or there is no use or no time for
-// another attempt. The error is that of the attempt that tells most.
-func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) {
-	defer s.proxy.history.begin()()
-	again := persistence{history: &s.proxy.history, pacer: &s.proxy.pacer, user: s.user, timeout: s.proxy.connectTimeout(), began: s.began}
-	var failed error
-	for {
-		if err := s.queue(ctx); err != nil {
-			return nil, tellsMore(failed, err)
-		}
-		server, token, err := s.attempt(ctx, wish, &again)
-		if err == nil {
-			s.proxy.history.succeeded()
-			return server, nil
-		}
-		failed = tellsMore(failed, err)
-		pause, yes := again.again(err, func() bool { return s.hasOther(ctx, token) })
-		if !yes || ctx.Err() != nil {
-			return nil, failed
-		}
-		s.log.Debug("login failed; it is tried again", zap.Duration("in", pause), zap.Error(err))
-		if !s.pause(ctx, pause) {
-			return nil, failed
-		}
-	}
-}
-
-// queue returns when it is the login's turn.
-func (s *session) queue(ctx context.Context) error {
-	if s.proxy.pacer.begin() {
-		return nil
-	}
-	ctx, stop := s.whileClientWaits(ctx)
-	defer stop()
-	err := s.proxy.pacer.wait(ctx, s.began)
-	switch {
-	case errors.Is(err, errQueueTooLong):
-		return &fatalError{
-			Code:    connectionFailure,
-			Message: "too many logins wait for their turn, and this one's would not come within " + s.proxy.connectTimeout().String(),
-			Hint:    "--connect-rate is how many begin in a second; AWS takes 200",
-		}
-	case err != nil:
-		return context.Cause(ctx)
-	}
-	return nil
-}
-
-// pause reports whether the client has waited for d.
-func (s *session) pause(ctx context.Context, d time.Duration) bool {
-	if d == 0 {
-		return true
-	}
-	ctx, stop := s.whileClientWaits(ctx)
-	defer stop()
-	return sleep(ctx, d)
-}
-
 // attempt connects and logs in once, with the token that it returns.
 func (s *session) attempt(ctx context.Context, wish startup, again *persistence) (*upstream, string, error) {
 	server, token, err := s.prepare(ctx)
@@ -269,23 +211,6 @@ func (s *session) enter(server *upstream, wish startup, token string, again *per
 		return err
 	}
 	return s.hold(ready)
-}
-
-// tellsMore is the error of two attempts to log in that says more about what is
-// wrong: the later one, unless only its time ran out, or the server had spoken
-// before and now it is something else.
-func tellsMore(earlier, later error) error {
-	var said, says *serverError
-	switch {
-	case earlier == nil:
-		return later
-	case errors.Is(later, errClientLeft):
-		return later
-	case timedOut(later), errors.As(earlier, &said) && !errors.As(later, &says):
-		return earlier // it is not that it was over by then
-	default:
-		return later
-	}
 }
 
 // hasOther reports whether there is a token to try after one was refused. One

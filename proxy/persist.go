@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// persist attempts to log in until it succeeds, or there is no use or no time for
+// another attempt. The error is that of the attempt that tells most.
+func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) {
+	p := s.proxy
+	defer p.history.begin()()
+	again := persistence{history: &p.history, pacer: &p.pacer, user: s.user, timeout: p.connectTimeout(), began: time.Now()}
+	var failed error
+	for {
+		if err := s.queue(ctx, again.began); err != nil {
+			return nil, tellsMore(failed, err)
+		}
+		server, token, err := s.attempt(ctx, wish, &again)
+		if err == nil {
+			p.history.succeeded()
+			return server, nil
+		}
+		failed = tellsMore(failed, err)
+		pause, yes := again.again(err, func() bool { return s.hasOther(ctx, token) })
+		if !yes || ctx.Err() != nil {
+			return nil, failed
+		}
+		s.log.Log(again.level(pause), "login failed; it is tried again", zap.Duration("in", pause), zap.Error(err))
+		if err := s.pause(ctx, pause); err != nil {
+			return nil, tellsMore(failed, err)
+		}
+	}
+}
+
+// queue returns when it is the turn of a login that began at the time.
+func (s *session) queue(ctx context.Context, began time.Time) error {
+	if s.proxy.pacer.begin() {
+		return nil
+	}
+	ctx, stop := s.whileClientWaits(ctx)
+	defer stop()
+	err := s.proxy.pacer.wait(ctx, began)
+	switch {
+	case errors.Is(err, errQueueTooLong):
+		return &fatalError{
+			Code:    connectionFailure,
+			Message: "too many logins wait for their turn, and this one's would not come within " + s.proxy.connectTimeout().String(),
+			Hint:    "--connect-rate is how many begin in a second; AWS takes 200",
+		}
+	case err != nil:
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// pause is over after d, or with an error if the client has left or there is no
+// time for it.
+func (s *session) pause(ctx context.Context, d time.Duration) error {
+	if d == 0 {
+		return nil
+	}
+	ctx, stop := s.whileClientWaits(ctx)
+	defer stop()
+	if sleep(ctx, d) {
+		return nil
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return context.DeadlineExceeded // before it is
+}
+
+// level is that of a log line about another attempt: the first for which a client
+// has to wait is worth one.
+func (p *persistence) level(pause time.Duration) zapcore.Level {
+	if p.failures == 1 && pause > 0 {
+		return zap.InfoLevel
+	}
+	return zap.DebugLevel
+}
+
+// tellsMore is the error of two attempts to log in that says more about what is
+// wrong: the later one, unless only its time ran out, or the server had spoken
+// before and now it is something else.
+func tellsMore(earlier, later error) error {
+	var said, says *serverError
+	switch {
+	case earlier == nil, errors.Is(later, errClientLeft):
+		return later
+	case timedOut(later), errors.As(earlier, &said) && !errors.As(later, &says):
+		return earlier
+	default:
+		return later
+	}
+}
