@@ -15,6 +15,7 @@ import (
 // A source that is down for longer than its credentials live costs time, and no
 // login.
 func TestSourceDown(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	cluster := startCluster(t, &standin.Cluster{})
 	var all sync.WaitGroup
 	for name, fault := range map[string]fakeaws.Fault{

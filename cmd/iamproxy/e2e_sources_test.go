@@ -265,6 +265,7 @@ func (s *sourceTest) logInFor(p *process, d time.Duration, between func()) error
 // Each source alone is enough; its credentials live 20 seconds, and no login
 // fails when they are replaced. For containers that goes on for a minute.
 func TestSources(t *testing.T) {
+	t.Parallel() // it waits, most of the time
 	cluster := startCluster(t, &standin.Cluster{})
 	var all sync.WaitGroup
 	for _, source := range sources {

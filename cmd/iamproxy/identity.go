@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"strings"
 
 	"go.uber.org/zap"
@@ -53,17 +54,19 @@ func splitRoles(text string) []string {
 // anything: without credentials the first client is told, and many networks do
 // not let the question through.
 func (i *identities) announce(ctx context.Context) {
-	for _, identity := range i.loaded {
+	for signer, identity := range i.loaded {
+		log := i.log.With(zap.String("profile", signer.profile), zap.String("assume_role", signer.assumeRole))
 		caller, err := identity.Caller(ctx)
-		switch adviser, ok := err.(interface{ Advice() string }); {
+		var missing *auth.Error
+		switch {
 		case ctx.Err() != nil:
 			return
-		case ok:
-			i.log.Warn("no AWS credentials so far", zap.Error(err), zap.String("hint", adviser.Advice()))
+		case errors.As(err, &missing):
+			log.Warn("no AWS credentials so far", zap.Error(missing), zap.String("hint", missing.Hint))
 		case err != nil:
-			i.log.Debug("AWS does not say who signs", zap.Error(err))
+			log.Debug("AWS does not say who signs", zap.Error(err))
 		default:
-			i.log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source()))
+			log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source()))
 		}
 	}
 }
