@@ -111,7 +111,6 @@ func TestThrottledLogins(t *testing.T) {
 
 // Logins are no more than --connect-rate a second, and a tenth of it at once.
 func TestConnectRate(t *testing.T) {
-	t.Parallel()
 	const clients, rate = 60, 20
 	cluster := startCluster(t, &standin.Cluster{})
 	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-rate=20")...)
@@ -122,8 +121,8 @@ func TestConnectRate(t *testing.T) {
 		t.Errorf("%d verdicts for %d clients", len(verdicts), clients)
 	}
 	// The verdicts come some time after the logins have begun, and not all of them
-	// the same: a fifth of a second is given for that.
-	const most = rate + rate/10 + rate/5
+	// the same: half a second is given for that, on a machine that is busy.
+	const most = rate + rate/10 + rate/2
 	n := mostWithinASecond(verdicts)
 	t.Logf("at most %d logins within a second", n)
 	if n > most {
