@@ -61,8 +61,8 @@ const startLimit = time.Minute
 // Cluster is one PostgreSQL server and all that belongs to it. The zero value
 // is ready to Start. Fields must not change after that.
 //
-// Start, Restart, StartOnNewPort and Close must not run at the same time as
-// each other. All other methods are safe for concurrent use, from the start.
+// Start, Restart, StartOnNewPort, StartAsStandby and Close must not run at the same
+// time as each other. All other methods are safe for concurrent use, from the start.
 type Cluster struct {
 	// Host is the name that tokens must be signed for, and that the certificate
 	// is for. Zero: DefaultHost. Nothing resolves it: connect to Addr.
@@ -89,10 +89,14 @@ type Cluster struct {
 	// NoLDAP is for a server that was built without LDAP. It lets nobody in with
 	// a token but who has one that LearnToken took.
 	NoLDAP bool
+	// Primary is a started Cluster of the same Programs that this one is to be a
+	// streaming standby of, with its Settings below those of this one. Nil: Start
+	// makes a database cluster of its own.
+	Primary *Cluster
 
 	verifier verifier
 
-	// mu guards what follows. Start, Restart, StartOnNewPort and Close alone
+	// mu guards what follows. Start, Restart and the like, and Close alone
 	// change any of it but frozen, and may thus read that without the lock.
 	mu        sync.Mutex
 	dir       string   // of everything on disk; empty: not started
@@ -137,17 +141,26 @@ func (c *Cluster) start(ctx context.Context) error {
 	if err := c.serveAround(); err != nil {
 		return err
 	}
-	template, err := templateFor(ctx, c.bin)
-	if err != nil {
-		return err
+	fill := c.copyTemplate
+	if c.Primary != nil {
+		fill = c.follow
 	}
-	if err := c.run(ctx, "cp", "-R", template+"/.", c.path(dataDir)); err != nil {
+	if err := fill(ctx); err != nil {
 		return err
 	}
 	if err := c.configure(); err != nil {
 		return err
 	}
 	return c.launchAnywhere(ctx, 0)
+}
+
+// copyTemplate fills the data directory.
+func (c *Cluster) copyTemplate(ctx context.Context) error {
+	template, err := templateFor(ctx, c.bin)
+	if err != nil {
+		return err
+	}
+	return c.run(ctx, "cp", "-R", template+"/.", c.path(dataDir))
 }
 
 // prepare makes the directory, and sees to it that it will be removed.
