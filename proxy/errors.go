@@ -113,7 +113,16 @@ func (p *Proxy) brokenHint() string {
 // dialError tells why the server cannot be reached.
 func (p *Proxy) dialError(err error) error {
 	var dns *net.DNSError
+	var socks *socksRefusal
 	switch {
+	case errors.As(err, &socks):
+		return &fatalError{
+			Code:    cannotConnect,
+			Message: "cannot reach " + p.target() + ": the proxy refuses",
+			Hint:    "check the user, password and rules of the SOCKS5 proxy, and that it reaches the database",
+			Err:     err,
+			Passing: socks.passes(),
+		}
 	case errors.As(err, &dns):
 		return &fatalError{
 			Code:    cannotConnect,

@@ -46,11 +46,12 @@ func (s *session) queue(ctx context.Context, began time.Time) error {
 	defer stop()
 	err := s.proxy.pacer.wait(ctx, began)
 	switch {
-	case errors.Is(err, errQueueTooLong):
+	case errors.Is(err, errQueueTooLong), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return &fatalError{
 			Code:    connectionFailure,
-			Message: "too many logins wait for their turn, and this one's would not come within " + s.proxy.connectTimeout().String(),
+			Message: "the login cannot begin within " + s.proxy.connectTimeout().String(),
 			Hint:    "--connect-rate is how many begin in a second; AWS takes 200",
+			Err:     errQueueTooLong,
 		}
 	case err != nil:
 		return context.Cause(ctx)
@@ -92,7 +93,7 @@ func tellsMore(earlier, later error) error {
 	switch {
 	case earlier == nil, errors.Is(later, errClientLeft):
 		return later
-	case timedOut(later), errors.As(earlier, &said) && !errors.As(later, &says):
+	case timedOut(later), errors.Is(later, errQueueTooLong), errors.As(earlier, &said) && !errors.As(later, &says):
 		return earlier
 	default:
 		return later

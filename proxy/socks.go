@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"net"
+	"strings"
 
 	"golang.org/x/net/proxy"
 )
@@ -31,14 +32,31 @@ func (s *SOCKS) dial(ctx context.Context, dialer *net.Dialer, address string) (n
 	if err != nil {
 		return nil, err
 	}
-	conn, err := through.(proxy.ContextDialer).DialContext(ctx, "tcp", address)
-	if err != nil {
+	_, err = through.(proxy.ContextDialer).DialContext(ctx, "tcp", address)
+	switch {
+	case err == nil:
+		return forward.conn, nil
+	case forward.conn == nil || timedOut(err) || brokeOff(err):
 		return nil, err
+	default:
+		return nil, &socksRefusal{err}
 	}
-	if forward.conn == nil {
-		return conn, nil
+}
+
+// socksRefusal is the proxy's own no.
+type socksRefusal struct{ error }
+
+func (e *socksRefusal) Unwrap() error { return e.error }
+
+// passes reports whether it is about the way to the server. The rest is about what
+// the proxy wants to see before it goes that way.
+func (e *socksRefusal) passes() bool {
+	for _, reply := range []string{"general SOCKS server failure", "network unreachable", "host unreachable", "connection refused", "TTL expired"} {
+		if strings.Contains(e.Error(), reply) {
+			return true
+		}
 	}
-	return forward.conn, nil
+	return false
 }
 
 // forward keeps the connection that it makes: the one that comes back from
@@ -49,7 +67,9 @@ type forward struct {
 }
 
 func (f *forward) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	var err error
-	f.conn, err = f.Dialer.DialContext(ctx, network, address)
-	return f.conn, err
+	conn, err := f.Dialer.DialContext(ctx, network, address)
+	if err == nil {
+		f.conn = conn
+	}
+	return conn, err
 }

@@ -159,6 +159,9 @@ func TestQueueTooLong(t *testing.T) {
 				lastIn = a.at
 			}
 		case "08006":
+			if !strings.Contains(a.message, "wait for their turn") {
+				t.Errorf("a client was told %s", a.message)
+			}
 		default:
 			t.Errorf("a client was told %s: %s", a.code, a.message)
 		}

@@ -3,12 +3,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,7 +16,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/net/dns/dnsmessage"
 
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
@@ -390,81 +387,4 @@ func (f *forward) port(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return port
-}
-
-// movingName is a name in a DNS of its own, which only those ask who have its
-// resolv.conf.
-type movingName struct {
-	name       string
-	resolvConf string
-
-	mu      sync.Mutex
-	address [4]byte
-}
-
-// withResolvConf runs a program where $0 is /etc/resolv.conf, and nowhere else.
-const withResolvConf = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
-
-func newMovingName(t *testing.T, name string) *movingName {
-	t.Helper()
-	const server = "127.94.0.53" // a loopback address that nobody has taken
-	m := &movingName{name: name, resolvConf: filepath.Join(t.TempDir(), "resolv.conf")}
-	if err := os.WriteFile(m.resolvConf, []byte("nameserver "+server+"\n"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := m.command("true").CombinedOutput(); err != nil {
-		t.Skipf("this account, or root of this container, mounts nothing: %v: %s", err, bytes.TrimSpace(out))
-	}
-	conn, err := net.ListenPacket("udp", server+":53")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	go func() {
-		packet := make([]byte, 4096)
-		for {
-			n, from, err := conn.ReadFrom(packet)
-			if err != nil {
-				return
-			}
-			if reply, err := m.answer(packet[:n]); err == nil {
-				_, _ = conn.WriteTo(reply, from)
-			}
-		}
-	}()
-	return m
-}
-
-// command is a program for which the name leads somewhere.
-func (m *movingName) command(program string, args ...string) *exec.Cmd {
-	return exec.Command("unshare", append([]string{"--mount", "sh", "-c", withResolvConf, m.resolvConf, program}, args...)...)
-}
-
-func (m *movingName) moveTo(address string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.address = [4]byte(net.ParseIP(address).To4())
-}
-
-func (m *movingName) answer(question []byte) ([]byte, error) {
-	var asked dnsmessage.Message
-	if err := asked.Unpack(question); err != nil || len(asked.Questions) != 1 {
-		return nil, errors.New("not a question")
-	}
-	reply := dnsmessage.Message{
-		Header:    dnsmessage.Header{ID: asked.ID, Response: true, RecursionDesired: true, RecursionAvailable: true},
-		Questions: asked.Questions,
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	switch q := asked.Questions[0]; {
-	case q.Name.String() != m.name+".":
-		reply.RCode = dnsmessage.RCodeNameError
-	case q.Type == dnsmessage.TypeA: // and there is nothing else
-		reply.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 1},
-			Body:   &dnsmessage.AResource{A: m.address},
-		}}
-	}
-	return reply.Pack()
 }
