@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	"go.uber.org/zap"
 )
@@ -25,14 +28,21 @@ const (
 	// than one token's.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use.html
 	roleLife = time.Hour
+	// requestTimeout bounds one request. The SDK has no limit of its own for most
+	// of them, and waits for the first one when it is asked again.
+	requestTimeout = 10 * time.Second
 )
+
+// roleARN is the form of a role's ARN, with or without a path in it.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=,.@-]$`)
 
 // Load finds the source. The error tells of a configuration that cannot be read,
 // a profile that is not in it, or a role that has no ARN. A source that gives no
 // credentials is an *Error later.
 func (i *Identity) Load(ctx context.Context) error {
 	for _, role := range i.Roles {
-		if parsed, err := arn.Parse(role); err != nil || parsed.Service != "iam" || !strings.HasPrefix(parsed.Resource, "role/") {
+		if !roleARN.MatchString(role) {
 			return fmt.Errorf("%q is not a role's ARN, as arn:aws:iam::111122223333:role/name", role)
 		}
 	}
@@ -74,7 +84,11 @@ func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 }
 
 func (i *Identity) load(ctx context.Context) (*chain, error) {
+	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout)
 	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithHTTPClient(client),
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+		config.WithLogger(logging.LoggerFunc(i.logSDK)),
 		config.WithSharedConfigProfile(i.Profile),
 		config.WithDefaultRegion(i.Region),
 		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock}),
@@ -85,8 +99,7 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		return nil, loadError(err)
 	}
 	for n, role := range i.Roles {
-		client := sts.NewFromConfig(cfg)
-		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(client, role, roleDefaults, func(o *stscreds.AssumeRoleOptions) {
+		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, roleDefaults, func(o *stscreds.AssumeRoleOptions) {
 			if n == len(i.Roles)-1 && i.ExternalID != "" {
 				o.ExternalID = &i.ExternalID
 			}
@@ -97,12 +110,18 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 
 // cacheOptions has credentials told to expire when they do: the SDK would take
 // off five minutes from those of containers, and we would reckon with too little.
-// Where they only serve to assume a role, they have to last for the request.
+// Where they only serve to assume one of Roles, they have to last for the request.
 func (i *Identity) cacheOptions(o *aws.CredentialsCacheOptions) {
 	o.ExpiryWindow = 0
 	if len(i.Roles) > 0 {
 		o.ExpiryWindow = margin
 	}
+}
+
+// logSDK has what the SDK wants to say, such as that a host has IMDSv1 only, in
+// the log's own form.
+func (i *Identity) logSDK(_ logging.Classification, format string, v ...any) {
+	i.log().Debug("AWS SDK: " + fmt.Sprintf(format, v...))
 }
 
 func roleDefaults(o *stscreds.AssumeRoleOptions) {

@@ -46,7 +46,8 @@ func TestUnknownProfile(t *testing.T) {
 
 func TestNotARole(t *testing.T) {
 	emptyEnvironment(t)
-	for _, role := range []string{"app", "arn:aws:iam::111122223333:user/app", "arn:aws:sts::111122223333:assumed-role/app/x"} {
+	for _, role := range []string{"app", "arn:aws:iam::111122223333:user/app", "arn:aws:sts::111122223333:assumed-role/app/x",
+		"arn:aws:iam::111122223333:role/", "arn:aws:iam::111122223333:role/a b", "arn:aws:iam::111122223333:role/a, arn:aws:iam::111122223333:role/b", "arn:aws:iam::1:role/a"} {
 		if err := (&Identity{Roles: []string{role}}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), role) {
 			t.Errorf("%s: got error %v", role, err)
 		}
@@ -143,7 +144,7 @@ func TestHintsToLogIn(t *testing.T) {
 	} {
 		t.Setenv("AWS_PROFILE", test.variable)
 		failed := (&Identity{Profile: test.profile}).explain(test.err, false)
-		if !errors.Is(failed, test.err) || !strings.Contains(failed.Advice(), test.want) || failed.Temporary() {
+		if !errors.Is(failed, test.err) || !strings.Contains(failed.Advice(), test.want) || failed.temporary {
 			t.Errorf("%v: got %v, %s, want advice with %s", test.err, failed, failed.Advice(), test.want)
 		}
 	}
@@ -162,6 +163,7 @@ func TestWhatPasses(t *testing.T) {
 		"a broken service":          {answer(503), true, true},
 		"throttling":                {answer(429), true, true},
 		"throttling, as STS has it": {&smithy.GenericAPIError{Code: "Throttling"}, true, true},
+		"no identity provider":      {&smithy.GenericAPIError{Code: "IDPCommunicationError"}, true, true},
 		"a clear no":                {answer(403), false, false},
 		"nobody there":              {refused, true, true},
 		"no instance metadata":      {fmt.Errorf("no EC2 IMDS role found, %w", refused), false, true},

@@ -18,7 +18,7 @@ type Error struct {
 	Hint    string // what to do about it; may be empty
 	Err     error  // the cause, which may hold what is not to be shown; may be nil
 
-	temporary bool
+	temporary bool // it may work a little later without anybody doing anything
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -27,10 +27,6 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Advice is what a person can do about the failure, in one line.
 func (e *Error) Advice() string { return e.Hint }
-
-// Temporary reports whether it may work a little later without anybody doing
-// anything about it.
-func (e *Error) Temporary() bool { return e.temporary }
 
 func isTemporary(err error) bool {
 	var known *Error
@@ -59,7 +55,7 @@ func passes(err error, hasWorked bool) bool {
 	var unreachable *smithyhttp.RequestSendError
 	var loggedOut *ssocreds.InvalidTokenError
 	switch s := status(err); {
-	case s >= http.StatusInternalServerError || saysTooMany(err):
+	case s >= http.StatusInternalServerError || saysLater(err):
 		return true
 	case s >= http.StatusBadRequest:
 		return false
@@ -83,11 +79,13 @@ func status(err error) int {
 	return 0
 }
 
-// saysTooMany is about throttling, which services answer with several statuses.
-func saysTooMany(err error) bool {
+// saysLater is about the answers that services give with statuses that are not
+// for it: throttling, and an identity provider that STS does not reach.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+func saysLater(err error) bool {
 	var answer interface{ ErrorCode() string }
 	return status(err) == http.StatusTooManyRequests || errors.As(err, &answer) &&
-		slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded"}, answer.ErrorCode())
+		slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"}, answer.ErrorCode())
 }
 
 // reason is the text of an error of the chain without what a source of
@@ -111,13 +109,13 @@ func (i *Identity) hint(err error) string {
 	var loggedOut *ssocreds.InvalidTokenError
 	text := err.Error()
 	switch {
-	case isTemporary(err) || passes(err, false):
+	case passes(err, false):
 		return "whoever gives out the AWS credentials does not work or cannot be reached; check that this host gets there, and that NO_PROXY has 169.254.170.2, 169.254.170.23 and 169.254.169.254 if there is an HTTP proxy"
 	case errors.As(err, &loggedOut) || strings.Contains(text, "SSO"):
 		return i.logIn("aws sso login")
 	case strings.Contains(text, "please reauthenticate"):
 		return i.logIn("aws login")
-	case strings.Contains(text, "operation error STS: AssumeRole"):
+	case strings.Contains(text, "operation error STS: AssumeRole") && status(err) != 0 && !strings.Contains(text, "get identity"):
 		return "the role's trust policy has to allow whoever assumes it (sts:AssumeRole, or sts:AssumeRoleWithWebIdentity), with the external id if it asks for one; `aws sts get-caller-identity` shows who that is"
 	default:
 		return "give iamproxy a task role, a pod identity, a profile (--profile) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"

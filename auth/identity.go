@@ -15,6 +15,8 @@ const (
 	fetchTimeout = 20 * time.Second
 	// enough time left for a whole token, and a minute to use its last second in.
 	enough = lifetime + margin
+	// onTheWay is how long it may take until what was signed is looked at.
+	onTheWay = 2 * time.Second
 	// The pauses between attempts to get credentials from a source that fails grow
 	// from the first to the second, or if there are no others to the third.
 	minPause, maxPause, maxPauseInNeed = time.Second, 30 * time.Second, 2 * time.Second
@@ -52,9 +54,16 @@ type Identity struct {
 	source     source     // as loaded; replaced when the files change
 	files      files
 	looked     time.Time // at the files
-	epoch      int       // how often what was signed before was given up
-	distrusted time.Time // when that was last for a refusal
+	epoch      epoch
+	distrusted time.Time
 	held       held
+}
+
+// epoch changes when credentials are to be fetched anew, whatever time they have
+// left.
+type epoch struct {
+	files    int // how often the files have changed: tokens signed before may be worth nothing
+	distrust int // how often a token was refused: the others are likely to be good
 }
 
 // source is where credentials come from. Fetch asks it; nothing in it keeps
@@ -63,37 +72,48 @@ type source interface {
 	fetch(ctx context.Context) (aws.Credentials, error)
 }
 
-// held is what the source gave last.
+// held is what the source gave last, and how it has failed since.
 type held struct {
 	creds    aws.Credentials
-	epoch    int
+	epoch    epoch
 	renewAt  time.Time // zero: never
-	failures int       // in a row, since
-	failed   int       // the epoch of the last
-	err      error     // of the last
-	retryAt  time.Time // the source is left alone until then
+	failures int       // in a row
+	last     failure
 }
 
-func (h held) valid(now time.Time) bool {
-	return h.creds.HasKeys() && (!h.creds.CanExpire || now.Before(h.creds.Expires))
+// failure is one of the source's.
+type failure struct {
+	err   error // nil: there was none
+	epoch epoch
+	at    time.Time
+	pause time.Duration // for which the source is left alone
+	hung  bool          // it may still be at it
+}
+
+func (h held) valid(now time.Time) bool { return h.creds.HasKeys() && lasts(h.creds, now) }
+
+// lasts reports whether credentials are good for one more token.
+func lasts(creds aws.Credentials, now time.Time) bool {
+	return !creds.CanExpire || now.Before(creds.Expires.Add(-onTheWay))
 }
 
 // due credentials are fetched anew, if their source can be had.
-func (h held) due(now time.Time, epoch int) bool {
-	return !h.valid(now) || h.epoch != epoch || !h.renewAt.IsZero() && !now.Before(h.renewAt)
+func (h held) due(now time.Time, current epoch) bool {
+	return !h.valid(now) || h.epoch != current || !h.renewAt.IsZero() && !now.Before(h.renewAt)
 }
 
-// resting reports whether the source has failed just now.
-func (h held) resting(now time.Time, epoch int) bool {
-	return h.err != nil && h.failed == epoch && now.Before(h.retryAt)
+// resting reports whether the source has failed just now. If the clock was set
+// since, that is long enough ago.
+func (h held) resting(now time.Time, current epoch) bool {
+	return h.last.err != nil && h.last.epoch == current && now.Sub(h.last.at).Abs() < h.last.pause
 }
 
 // snapshot returns valid credentials and the epoch that they are of. The error
 // is an *Error, around that of ctx if it was the caller's time that ran out.
-func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, int, error) {
-	old, epoch := i.look()
+func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, epoch, error) {
+	old, current := i.look()
 	now := wallClock()
-	if !old.due(now, epoch) || old.valid(now) && old.resting(now, epoch) {
+	if !old.due(now, current) || old.valid(now) && old.resting(now, current) {
 		return old.creds, old.epoch, nil
 	}
 	fetched := i.fetching.DoChan("", i.fetch)
@@ -108,11 +128,11 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, int, error) {
 		if old.valid(wallClock()) {
 			return old.creds, old.epoch, nil
 		}
-		return aws.Credentials{}, 0, result.Err
+		return aws.Credentials{}, epoch{}, result.Err
 	case <-giveUp:
 		return old.creds, old.epoch, nil
 	case <-ctx.Done():
-		return aws.Credentials{}, 0, tooSlow(ctx)
+		return aws.Credentials{}, epoch{}, tooSlow(ctx)
 	}
 }
 
@@ -134,8 +154,8 @@ func tooSlow(ctx context.Context) *Error {
 	}
 }
 
-// look returns what is held, and since when it counts.
-func (i *Identity) look() (held, int) {
+// look returns what is held, and the current epoch.
+func (i *Identity) look() (held, epoch) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.held, i.epoch
@@ -147,46 +167,44 @@ func (i *Identity) Source() string {
 	return i.sourceName(held.creds)
 }
 
-// Epoch changes when tokens signed before are not to be used any more, if
-// others can be had: the files with the credentials have changed, or a database
-// has refused one.
-func (i *Identity) Epoch() int {
+// now is the current epoch, after a look at the files.
+func (i *Identity) now() epoch {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if now := wallClock(); now.Sub(i.looked).Abs() >= time.Second {
 		i.looked = now
 		if files := lookAtFiles(); files != i.files {
 			i.files = files
-			i.epoch++
+			i.epoch.files++
 		}
 	}
 	return i.epoch
 }
 
-// Distrust says that a database refused what these credentials signed. They are
+// distrust says that a database refused what these credentials signed. They are
 // fetched anew for it, but only once a minute: it may well be for another reason.
-func (i *Identity) Distrust() {
+func (i *Identity) distrust() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if now := wallClock(); now.Sub(i.distrusted).Abs() >= distrustEvery {
 		i.distrusted = now
-		i.epoch++
+		i.epoch.distrust++
 	}
 }
 
 // fetch asks the source, and returns what is held then. It runs once at a time,
 // and not on behalf of one caller: those that wait for it may leave.
 func (i *Identity) fetch() (any, error) {
-	before, epoch := i.look()
+	before, current := i.look()
 	switch now := wallClock(); {
-	case !before.due(now, epoch):
+	case !before.due(now, current):
 		return before, nil // fetched between the caller's look and now
-	case before.resting(now, epoch):
-		return nil, before.err
+	case before.resting(now, current):
+		return nil, before.last.err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
-	if before.epoch != epoch {
+	if before.epoch != current || before.last.hung {
 		i.reload(ctx)
 	}
 	creds, err := i.loaded().fetch(ctx)
@@ -196,7 +214,8 @@ func (i *Identity) fetch() (any, error) {
 	if err != nil {
 		err = i.explain(err, before.creds.HasKeys())
 	}
-	after := before.next(creds, epoch, err)
+	after := before.next(creds, current, err)
+	after.last.hung = ctx.Err() != nil
 	i.mu.Lock()
 	i.held = after
 	i.mu.Unlock()
@@ -205,15 +224,14 @@ func (i *Identity) fetch() (any, error) {
 }
 
 // next is what is held after an attempt to fetch.
-func (h held) next(creds aws.Credentials, epoch int, err error) held {
+func (h held) next(creds aws.Credentials, current epoch, err error) held {
 	now := wallClock()
 	if err != nil {
-		h.err, h.failed = err, epoch
 		h.failures++
-		h.retryAt = now.Add(h.pause(now))
+		h.last = failure{err: err, epoch: current, at: now, pause: h.pause(now, err)}
 		return h
 	}
-	h = held{creds: creds, epoch: epoch}
+	h = held{creds: creds, epoch: current}
 	if creds.CanExpire {
 		// Early enough for a whole token. If they were short from the start, or
 		// the source has no others yet, it is not asked all the time.
@@ -223,15 +241,14 @@ func (h held) next(creds aws.Credentials, epoch int, err error) held {
 	return h
 }
 
-// pause is how long a source that failed is left alone.
-func (h held) pause(now time.Time) time.Duration {
-	longest := maxPause
+// pause is how long a source that has failed is left alone.
+func (h held) pause(now time.Time, err error) time.Duration {
+	longest := minPause // it is for a person to mend, who then wants it to work
 	switch {
 	case h.valid(now):
-	case isTemporary(h.err):
+		longest = maxPause
+	case isTemporary(err):
 		longest = maxPauseInNeed
-	default:
-		return 0 // it is for a person to mend, who then wants it to work
 	}
 	return min(minPause<<min(h.failures-1, 10), longest)
 }
@@ -244,7 +261,7 @@ func unusable(creds aws.Credentials) error {
 			Message: "the source of the AWS credentials gave no access key with a secret",
 			Hint:    "check what it gives: " + creds.Source,
 		}
-	case creds.CanExpire && !wallClock().Before(creds.Expires):
+	case !lasts(creds, wallClock()):
 		return &Error{
 			Message: "the AWS credentials expired at " + creds.Expires.UTC().Format(time.RFC3339),
 			Hint:    "renew them where they come from; if they are new, check this machine's clock",
@@ -257,12 +274,12 @@ func unusable(creds aws.Credentials) error {
 // all is told to those who want them.
 func (i *Identity) tell(before, after held) {
 	switch log := i.log(); {
-	case after.err == nil && before.err != nil:
+	case after.last.err == nil && before.last.err != nil:
 		log.Info("AWS credentials renewed again", i.fields(after)...)
-	case after.err != nil && after.valid(wallClock()):
+	case after.last.err != nil && after.valid(wallClock()):
 		log.Warn("AWS credentials not renewed; those at hand are used as long as they are valid",
-			append(i.fields(after), zap.Error(after.err))...)
-	case after.err == nil:
+			append(i.fields(after), zap.Error(after.last.err))...)
+	case after.last.err == nil:
 		log.Debug("AWS credentials fetched", i.fields(after)...)
 	}
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -92,25 +93,67 @@ func TestLoginWaitsForASourceThatIsDown(t *testing.T) {
 	})
 }
 
-// What a person has to mend is told at once, and tried at once when it is mended.
+// What a person has to mend is told at once, and works a second after it is
+// mended; until then the source is not asked all the time.
 func TestNoWaitForWhatMustBeMended(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
 		s.broken.Store(true)
 		tokens := newTokens(s)
-		begun := time.Now()
-		for n := int32(1); n <= 3; n++ {
-			if _, err := wait(t, tokens, "u", 30*time.Second); err == nil || s.fetched.Load() != n {
-				t.Errorf("got %v, asked %d times", err, s.fetched.Load())
+		for range 100 {
+			begun := time.Now()
+			if _, err := wait(t, tokens, "u", 30*time.Second); err == nil || time.Since(begun) != 0 {
+				t.Errorf("got %v after %v", err, time.Since(begun))
 			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		if n := s.fetched.Load(); n != 10 {
+			t.Errorf("asked %d times in 10 s", n)
 		}
 		s.broken.Store(false)
+		time.Sleep(time.Second)
 		mustToken(t, tokens, "u")
-		if waited := time.Since(begun); waited != 0 {
+	})
+}
+
+// A source that is left alone after a failure is asked again when the clock is set.
+func TestClockSetAfterAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{}
+		s.broken.Store(true)
+		tokens := newTokens(s)
+		_, _ = wait(t, tokens, "u", time.Second)
+		tokens.Identity.held.last.at = time.Now().Add(2 * time.Hour) // by the clock of then
+		s.broken.Store(false)
+		mustToken(t, tokens, "u")
+	})
+}
+
+// A source that does not answer is given up, and asked once more while there is
+// time.
+func TestSourceHangsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fetched := 0
+		tokens := newTokens(sourceContextFunc(func(ctx context.Context) (aws.Credentials, error) {
+			if fetched++; fetched == 1 {
+				<-ctx.Done()
+				return aws.Credentials{}, ctx.Err()
+			}
+			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
+		}))
+		begun := time.Now()
+		if _, err := wait(t, tokens, "u", 30*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		if waited := time.Since(begun); waited > fetchTimeout+2*time.Second {
 			t.Errorf("waited %v", waited)
 		}
 	})
 }
+
+type sourceContextFunc func(ctx context.Context) (aws.Credentials, error)
+
+func (f sourceContextFunc) fetch(ctx context.Context) (aws.Credentials, error) { return f(ctx) }
 
 func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -156,7 +199,9 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 		tokens := newTokens(s)
 		first := mustToken(t, tokens, "u")
 		time.Sleep(2 * time.Minute)
-		tokens.Refuse("u", first)
+		if !tokens.Refuse("u", first) {
+			t.Error("there will be no other")
+		}
 		second := mustToken(t, tokens, "u")
 		if second == first {
 			t.Error("the refused token is used again")
@@ -170,8 +215,7 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 		}
 		for range 10 { // a user without a policy, or throttling: another token would not do better
 			time.Sleep(time.Second)
-			tokens.Refuse("u", second)
-			if mustToken(t, tokens, "u") != second {
+			if tokens.Refuse("u", second) || mustToken(t, tokens, "u") != second {
 				t.Fatal("another token within a minute")
 			}
 		}
@@ -203,7 +247,6 @@ func TestRefusalDuringRenewal(t *testing.T) {
 			time.Sleep(time.Second / 4)
 			s.broken.Store(false)
 			time.Sleep(time.Minute)
-			mustToken(t, tokens, "u")
 			next := mustToken(t, tokens, "u")
 			if next == first {
 				t.Error("the refused token is back")
@@ -253,16 +296,31 @@ func TestSameTokenIsNotKept(t *testing.T) {
 	})
 }
 
-// One user's refusals do not cost another's renewal.
+// One user's refusals cost the others neither their tokens nor time.
 func TestRefusalsOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &fake{}
+		s := &fake{life: time.Hour}
 		tokens := newTokens(s)
 		bad := mustToken(t, tokens, "bad")
 		good := mustToken(t, tokens, "good")
+		time.Sleep(time.Minute)
 		tokens.Refuse("bad", bad)
-		if s.broken.Store(true); mustToken(t, tokens, "good") != good {
-			t.Error("the other user's token is not used any more, though there is no newer one")
+		s.broken.Store(true)
+		s.delay = 15 * time.Second
+		for range 60 {
+			begun := time.Now()
+			if mustToken(t, tokens, "good") != good || time.Since(begun) != 0 {
+				t.Fatalf("another token, or after %v", time.Since(begun))
+			}
+			time.Sleep(time.Second)
+		}
+		s.broken.Store(false)
+		for range 60 {
+			mustToken(t, tokens, "good")
+			time.Sleep(time.Second)
+		}
+		if key := claims(t, mustToken(t, tokens, "good")).AccessKeyID; key == keyID(1) {
+			t.Error("not signed anew when there are new credentials")
 		}
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -17,8 +18,6 @@ const (
 	lifetime = 15 * time.Minute
 	// margin is how long before its end a token is only used if there is no other.
 	margin = time.Minute
-	// onTheWay is how long it may take a token to be looked at.
-	onTheWay = 2 * time.Second
 	// patience is how long a login waits for a new token, or credentials, while
 	// the old ones still hold: longer only delays what would work anyway.
 	patience = 2 * time.Second
@@ -55,21 +54,21 @@ type Tokens struct {
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
-	epoch                     int       // of the credentials: see Identity.Epoch
+	epoch                     epoch     // of the credentials
 	refused                   string    // never to be kept again
 	refusedAt                 time.Time // zero: nothing was refused before this one
 }
 
 // fresh tokens are used without a thought. A clock that was put back makes a
 // token stale, since RDS does not take one from the future.
-func (t token) fresh(now time.Time, epoch int) bool {
-	return t.epoch == epoch && !now.Before(t.signedAt) && now.Before(t.renewAt)
+func (t token) fresh(now time.Time, current epoch) bool {
+	return t.epoch == current && !now.Before(t.signedAt) && now.Before(t.renewAt)
 }
 
 // ripe tokens are as good as fresh ones, but due for renewal.
-func (t token) ripe(now time.Time, epoch int) bool {
+func (t token) ripe(now time.Time, current epoch) bool {
 	left := min(margin, t.expiry.Sub(t.signedAt)/6)
-	return t.epoch == epoch && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
+	return t.epoch.files == current.files && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
 }
 
 // valid tokens live until they have reached the server.
@@ -93,12 +92,12 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 }
 
 func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
-	old, now, epoch := t.lookUp(user), wallClock(), t.Identity.Epoch()
-	if old.fresh(now, epoch) {
+	old, now, current := t.lookUp(user), wallClock(), t.Identity.now()
+	if old.fresh(now, current) {
 		return old.value, nil
 	}
 	signed := t.signing.DoChan(user, func() (any, error) { return t.renew(user) })
-	if old.ripe(now, epoch) {
+	if old.ripe(now, current) {
 		return old.value, nil
 	}
 
@@ -136,23 +135,26 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Refuse says that the server did not take this token of user's: it is not used
-// again, and the credentials that signed it are fetched anew. If the one before
-// was refused as well, less than a minute ago, it is kept, since another one
-// would fare no better.
-func (t *Tokens) Refuse(user, value string) {
+// Refuse says that the server did not take this token of user's, and reports
+// whether there is or will be another: it is not used again, and the credentials
+// that signed it are fetched anew. If the one before was refused as well, less
+// than a minute ago, it is kept, since another one would fare no better.
+func (t *Tokens) Refuse(user, value string) (another bool) {
 	now := wallClock()
-	old := t.lookUp(user)
-	if old.value != value || now.Sub(old.refusedAt).Abs() < distrustEvery {
-		return // another session was faster, or it is of no use
+	switch old := t.lookUp(user); {
+	case old.value != value:
+		return true // another session was faster
+	case now.Sub(old.refusedAt).Abs() < distrustEvery:
+		return false
 	}
-	t.Identity.Distrust() // before the token goes: who signs the next one must not find these
+	t.Identity.distrust() // before the token goes: who signs the next one must not find these
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.kept[user].value == value {
 		t.kept[user] = token{refused: value, refusedAt: now}
 		t.signing.Forget(user)
 	}
+	return true
 }
 
 func (t *Tokens) lookUp(user string) token {
@@ -162,37 +164,32 @@ func (t *Tokens) lookUp(user string) token {
 }
 
 // renew runs once at a time for a user, and not on behalf of one client: the
-// clients that wait for it may leave.
+// clients that wait for it may leave. It signs with one snapshot of the
+// credentials, so that the token's life is known to be within theirs.
 func (t *Tokens) renew(user string) (token, error) {
-	if old := t.lookUp(user); old.fresh(wallClock(), t.Identity.Epoch()) {
-		return old, nil // signed between the caller's look and now
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
-	defer cancel()
-	renewed, err := t.sign(ctx, user)
+	creds, epoch, err := t.Identity.snapshot(context.Background()) // which has limits of its own
 	if err != nil {
 		return token{}, err
 	}
+	if old := t.lookUp(user); old.fresh(wallClock(), epoch) {
+		return old, nil // signed meanwhile, or by credentials that are still the last
+	}
+	renewed, err := t.sign(user, creds)
+	if err != nil {
+		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
+	}
+	renewed.epoch = epoch
 	t.keep(user, renewed)
 	return renewed, nil
 }
 
-// sign signs with one snapshot of the credentials, so that the token's life is
-// known to be within theirs.
-func (t *Tokens) sign(ctx context.Context, user string) (token, error) {
-	creds, epoch, err := t.Identity.snapshot(ctx)
-	if err != nil {
-		return token{}, err
-	}
+func (t *Tokens) sign(user string, creds aws.Credentials) (token, error) {
 	sign := signRDS
 	if t.Kind == DSQL {
 		sign = signDSQL
 	}
 	now := wallClock()
-	value, err := sign(ctx, t.Endpoint, t.Region, user, creds)
-	if err != nil {
-		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
-	}
+	value, err := sign(context.Background(), t.Endpoint, t.Region, user, creds)
 	life := lifetime
 	if creds.CanExpire {
 		life = min(life, creds.Expires.Sub(now))
@@ -202,17 +199,17 @@ func (t *Tokens) sign(ctx context.Context, user string) (token, error) {
 		signedAt: now,
 		renewAt:  now.Add(life * 2 / 3),
 		expiry:   now.Add(life),
-		epoch:    epoch,
-	}, nil
+	}, err
 }
 
-// keep keeps a token, unless it was refused: one that is signed again within a
-// second is the same.
+// keep keeps a token, unless it was refused (one that is signed again within a
+// second is the same), or is by the credentials of one that was.
 func (t *Tokens) keep(user string, renewed token) {
+	_, current := t.Identity.look()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.kept[user]
-	if renewed.value == old.refused {
+	if old.refused != "" && (renewed.value == old.refused || renewed.epoch != current) {
 		return
 	}
 	if t.kept == nil {

@@ -69,7 +69,7 @@ func (f fleet) run(t *testing.T) (o outcome) {
 		var all sync.WaitGroup
 		for range f.sidecars {
 			started := rand.N(time.Second)
-			pace, history := &pacer{rate: f.rate}, &history{}
+			pace, history := &pacer{rate: f.rate}, &history{rate: f.rate}
 			for range f.clients {
 				all.Go(func() {
 					time.Sleep(started + rand.N(100*time.Millisecond))
@@ -99,10 +99,10 @@ func (f fleet) run(t *testing.T) (o outcome) {
 func (f fleet) logIn(server *service, pace *pacer, history *history) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
 	defer cancel()
-	defer history.begin()()
+	defer history.begin("app")()
 	again := persistence{history: history, pacer: pace, user: "app", timeout: f.timeout, began: time.Now()}
 	for {
-		if !pace.begin() {
+		for _, pace := range again.pacers() {
 			if err := pace.wait(ctx, again.began); err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func (f fleet) logIn(server *service, pace *pacer, history *history) error {
 		if !f.persistent {
 			return err
 		}
-		pause, yes := again.again(err, func() bool { return false })
+		pause, yes := again.again(err, noOther)
 		if !yes || !sleep(ctx, pause) {
 			return err
 		}

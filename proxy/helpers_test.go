@@ -45,7 +45,7 @@ func (k *tokens) Token(_ context.Context, user string) (string, error) {
 	return fmt.Sprintf("token-%s-%d", user, k.serial[user]), nil
 }
 
-func (k *tokens) Refuse(user, token string) {
+func (k *tokens) Refuse(user, token string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.serial == nil {
@@ -54,6 +54,7 @@ func (k *tokens) Refuse(user, token string) {
 	if !k.same && token == fmt.Sprintf("token-%s-%d", user, k.serial[user]) {
 		k.serial[user]++
 	}
+	return !k.same
 }
 
 func (k *tokens) RefusedHint(_ context.Context, user string) string {

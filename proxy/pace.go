@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 )
@@ -13,11 +14,13 @@ const (
 	// pause: an application that opens its pool does not wait for it. Together
 	// with a second's logins it has to stay below what the server takes in one.
 	burst = 0.1
-	// slowest is the least rate, in logins a second, that a server which refuses
-	// logins under load is left with. It is low since many proxies may be at it.
+	// slowest is the least rate, in logins a second, to which a pacer slows down. It
+	// is low since many proxies may be at it.
 	slowest = 0.5
 	// quicken is the part of the rate that comes back for each login that succeeds.
 	quicken = 0.003
+	// recoverEvery is how long it takes a rate to double by itself.
+	recoverEvery = 10 * time.Second
 	// slowDownEvery spaces the halvings: logins that are under way when the rate is
 	// halved are of the old one.
 	slowDownEvery = time.Second
@@ -28,14 +31,14 @@ var errQueueTooLong = errors.New("too many logins wait for their turn")
 
 // pacer has logins begin one after the other, no more than rate a second, and
 // those first whose clients came first: whoever has to try again is not put
-// behind those who came later. While the server refuses logins for their number
-// it is slower.
+// behind those who came later. It can be slowed down for a while.
 type pacer struct {
 	rate float64 // logins a second; 0: no limit
 
 	mu      sync.Mutex
-	current float64   // rate, or less; 0: rate
-	slowed  time.Time // when it was halved last
+	slow    float64   // the rate at the time of changed, if it was slowed down; 0: never
+	changed time.Time // the last time that slow was
+	halved  time.Time // the last time that it was made less
 	next    time.Time // when the next login may begin, were there no burst
 	waiting turns
 	timer   *time.Timer // for the first of waiting
@@ -119,11 +122,15 @@ func (p *pacer) take(now time.Time) bool {
 
 // interval is between two logins.
 func (p *pacer) interval() time.Duration {
-	rate := p.current
-	if rate == 0 {
-		rate = p.rate
+	return time.Duration(float64(time.Second) / p.current())
+}
+
+// current is the rate of now.
+func (p *pacer) current() float64 {
+	if p.slow == 0 {
+		return p.rate
 	}
-	return time.Duration(float64(time.Second) / rate)
+	return min(p.rate, p.slow*math.Exp2(float64(time.Since(p.changed))/float64(recoverEvery)))
 }
 
 // schedule has the next turn called when it may begin.
@@ -153,20 +160,22 @@ func (p *pacer) call() {
 func (p *pacer) slowDown() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); p.rate > 0 && now.Sub(p.slowed) >= slowDownEvery {
-		p.slowed = now
-		p.current = max(slowest, float64(time.Second)/float64(p.interval())/2)
+	if now := time.Now(); p.rate > 0 && now.Sub(p.halved) >= slowDownEvery {
+		p.halved = now
+		p.set(max(min(slowest, p.rate), p.current()/2))
 	}
 }
 
-// succeeded lets the rate grow again.
+// succeeded is for one that takes them: the rate grows again.
 func (p *pacer) succeeded() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.current > 0 {
-		p.current = min(p.rate, p.current+p.rate*quicken)
+	if p.slow > 0 {
+		p.set(min(p.rate, p.current()+p.rate*quicken))
 	}
 }
+
+func (p *pacer) set(rate float64) { p.slow, p.changed = rate, time.Now() }
 
 // turns is a heap, by how long their clients have waited.
 type turns []*turn

@@ -61,7 +61,6 @@ func TestNoPace(t *testing.T) {
 		}
 	}
 	p.slowDown()
-	p.succeeded()
 	if !p.begin() {
 		t.Error("waits without a rate once it was slowed down")
 	}
@@ -149,21 +148,34 @@ func TestPaceSlowsDown(t *testing.T) {
 		p := &pacer{rate: 100}
 		p.slowDown()
 		p.slowDown() // of the same second
-		if p.current != 50 {
-			t.Errorf("rate %v, want it halved once", p.current)
+		if p.current() != 50 {
+			t.Errorf("rate %v, want it halved once", p.current())
 		}
 		for range 20 {
 			time.Sleep(slowDownEvery)
 			p.slowDown()
 		}
-		if p.current != slowest {
-			t.Errorf("rate %v, want %v", p.current, slowest)
+		if p.current() != slowest {
+			t.Errorf("rate %v, want %v", p.current(), slowest)
+		}
+		time.Sleep(2 * recoverEvery)
+		if p.current() != 4*slowest {
+			t.Errorf("rate %v after %v, want %v", p.current(), 2*recoverEvery, 4*slowest)
 		}
 		for range 1000 {
 			p.succeeded()
 		}
-		if p.current != p.rate {
-			t.Errorf("rate %v once all is well, want %v", p.current, p.rate)
+		if p.current() != p.rate {
+			t.Errorf("rate %v once all is well, want %v", p.current(), p.rate)
+		}
+		p.slowDown()
+		if time.Sleep(time.Hour); p.current() != p.rate {
+			t.Errorf("rate %v after an hour, want %v", p.current(), p.rate)
+		}
+
+		slow := &pacer{rate: 0.2}
+		if slow.slowDown(); slow.current() != 0.2 {
+			t.Errorf("slowed down to %v", slow.current())
 		}
 	})
 }

@@ -13,12 +13,14 @@ import (
 // another attempt. The error is that of the attempt that tells most.
 func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) {
 	p := s.proxy
-	defer p.history.begin()()
+	defer p.history.begin(s.user)()
 	again := persistence{history: &p.history, pacer: &p.pacer, user: s.user, timeout: p.connectTimeout(), began: time.Now()}
 	var failed error
 	for {
-		if err := s.queue(ctx, again.began); err != nil {
-			return nil, tellsMore(failed, err)
+		for _, pacer := range again.pacers() {
+			if err := s.queue(ctx, pacer, again.began); err != nil {
+				return nil, tellsMore(failed, err)
+			}
 		}
 		server, token, err := s.attempt(ctx, wish, &again)
 		if err == nil {
@@ -26,7 +28,7 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 			return server, nil
 		}
 		failed = tellsMore(failed, err)
-		pause, yes := again.again(err, func() bool { return s.hasOther(ctx, token) })
+		pause, yes := again.again(err, s.outlook(ctx, token, err))
 		if !yes || ctx.Err() != nil {
 			return nil, failed
 		}
@@ -37,14 +39,26 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 	}
 }
 
+// outlook gives up a token that was refused.
+func (s *session) outlook(ctx context.Context, token string, err error) outlook {
+	var refusal *serverError
+	if !errors.As(err, &refusal) || !refusal.refusedToken() || !s.proxy.Tokens.Refuse(s.user, token) {
+		return noOther
+	}
+	if other, err := s.fetchToken(ctx); err != nil || other == token {
+		return otherLater
+	}
+	return otherNow
+}
+
 // queue returns when it is the turn of a login that began at the time.
-func (s *session) queue(ctx context.Context, began time.Time) error {
-	if s.proxy.pacer.begin() {
+func (s *session) queue(ctx context.Context, pacer *pacer, began time.Time) error {
+	if pacer.begin() {
 		return nil
 	}
 	ctx, stop := s.whileClientWaits(ctx)
 	defer stop()
-	err := s.proxy.pacer.wait(ctx, began)
+	err := pacer.wait(ctx, began)
 	switch {
 	case errors.Is(err, errQueueTooLong), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return &fatalError{
@@ -87,10 +101,13 @@ func (p *persistence) level(pause time.Duration) zapcore.Level {
 
 // tellsMore is the error of two attempts to log in that says more about what is
 // wrong: the later one, unless only its time ran out, or the server had spoken
-// before and now it is something else.
+// before and now it is something else. That there was no writer says more than
+// what else happens in a failover.
 func tellsMore(earlier, later error) error {
 	var said, says *serverError
 	switch {
+	case isNotWriter(earlier) && !errors.Is(later, errClientLeft) && (!errors.As(later, &says) || says.notNow()):
+		return earlier
 	case earlier == nil, errors.Is(later, errClientLeft):
 		return later
 	case timedOut(later), errors.Is(later, errQueueTooLong), errors.As(earlier, &said) && !errors.As(later, &says):

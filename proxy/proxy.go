@@ -80,9 +80,9 @@ type Tokens interface {
 	// Token is user's password. An error that has a method Advice() string
 	// says with it what to do.
 	Token(ctx context.Context, user string) (string, error)
-	// Refuse says that the server did not take this token, so that the next
-	// one is another.
-	Refuse(user, token string)
+	// Refuse says that the server did not take this token, and reports whether
+	// there is or will be another, and not the same again.
+	Refuse(user, token string) (another bool)
 	// RefusedHint is what to do when the server refuses user's tokens. It may have
 	// to be asked for, until ctx is done.
 	RefusedHint(ctx context.Context, user string) string
@@ -157,7 +157,7 @@ func (p *Proxy) start() {
 		p.ctx, p.stop = context.WithCancel(context.Background())
 		p.serverTLS, p.clientTLS = withALPN(p.TLS), withALPN(p.ClientTLS)
 		p.sessions = make(map[*session]*upstream)
-		p.pacer.rate = p.ConnectRate
+		p.pacer.rate, p.history.rate = p.ConnectRate, p.ConnectRate
 		p.handlers.Add(1)
 		go p.watchWindows()
 	})

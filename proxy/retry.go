@@ -13,10 +13,7 @@ const (
 	// A login that may succeed a little later is tried again after firstPause,
 	// and then twice as long each time, up to longestPause.
 	firstPause, longestPause = 250 * time.Millisecond, time.Second
-	// freshTokenPause is before the one more attempt after a refused token where
-	// there is no other yet: tokens differ from one second to the next.
-	freshTokenPause = time.Second
-	// load is how many logins have to be under way, or to have been within
+	// load is how many logins of a user have to be under way, or to have been within
 	// loadLasts, for a refusal to be taken for throttling.
 	load      = 5
 	loadLasts = 10 * time.Second
@@ -26,40 +23,70 @@ const (
 	forgetRefusals = time.Minute
 )
 
+// strangersShare is the part of --connect-timeout for which a login is tried that
+// has nothing to show for it: a server that never answered, a user who was never
+// let in.
+const strangersShare = 3
+
 // history is what became of the logins so far. It tells a server that is busy
 // or away for a moment from one that was never there, and a user whose logins
 // are throttled from one who may not log in.
 type history struct {
-	mu       sync.Mutex
-	underWay int       // logins
-	loaded   time.Time // when there were many of them last
-	worked   bool      // a login has succeeded
-	users    map[string]record
+	rate float64 // of the endpoint's pacer, to which those of users return; 0: there are none
+
+	mu     sync.Mutex
+	worked bool // a login has succeeded
+	users  map[string]*record
 }
 
-// record is of one user.
+// record is of one user. What one may not do is nothing to another.
 type record struct {
+	underWay                  int       // logins
+	loaded                    time.Time // when there were many of them last
 	letIn                     bool
 	refusedSince, lastRefusal time.Time // since the user was let in last
+	pacer                     *pacer    // nil: the user was never slowed down
 }
 
-// begin counts a login, until the function that it returns is called.
-func (h *history) begin() (end func()) {
+// of is the user's record. h.mu is held.
+func (h *history) of(user string) *record {
+	if r := h.users[user]; r != nil {
+		return r
+	}
+	if h.users == nil {
+		h.users = make(map[string]*record)
+	}
+	if len(h.users) >= maxUsers {
+		for other, r := range h.users {
+			if r.underWay == 0 { // any one of them
+				delete(h.users, other)
+				break
+			}
+		}
+	}
+	r := &record{}
+	h.users[user] = r
+	return r
+}
+
+// begin counts a user's login, until the function that it returns is called.
+func (h *history) begin(user string) (end func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.underWay++
-	h.noteLoad()
+	r := h.of(user)
+	r.underWay++
+	r.noteLoad()
 	return func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		h.noteLoad()
-		h.underWay--
+		r.noteLoad()
+		r.underWay--
 	}
 }
 
-func (h *history) noteLoad() {
-	if h.underWay >= load {
-		h.loaded = time.Now()
+func (r *record) noteLoad() {
+	if r.underWay >= load {
+		r.loaded = time.Now()
 	}
 }
 
@@ -67,7 +94,11 @@ func (h *history) noteLoad() {
 func (h *history) letIn(user string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.remember(user, record{letIn: true})
+	r := h.of(user)
+	r.letIn, r.refusedSince, r.lastRefusal = true, time.Time{}, time.Time{}
+	if r.pacer != nil {
+		r.pacer.succeeded()
+	}
 }
 
 func (h *history) succeeded() {
@@ -84,46 +115,55 @@ func (h *history) hasWorked() bool {
 
 // refused notes that user's token was refused, and reports whether that is
 // likely to be for the number of logins: there are many of them, and it has not
-// been going on for so long that it must be for another reason.
+// been going on for so long that it must be for another reason. Then the user's
+// next ones come slower.
 func (h *history) refused(user string, timeout time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	r := h.users[user]
+	r := h.of(user)
 	if now.Sub(r.lastRefusal) > forgetRefusals {
 		r.refusedSince = now
 	}
 	r.lastRefusal = now
-	h.remember(user, r)
 	if !r.letIn {
 		timeout /= strangersShare
 	}
-	h.noteLoad()
-	return now.Sub(h.loaded) < loadLasts && now.Sub(r.refusedSince) <= timeout
+	r.noteLoad()
+	throttled := now.Sub(r.loaded) < loadLasts && now.Sub(r.refusedSince) <= timeout
+	if throttled {
+		h.slowDown(r)
+	}
+	return throttled
 }
 
-// strangersShare is the part of --connect-timeout for which a login is tried that
-// has nothing to show for it: a server that never answered, a user who was never
-// let in.
-const strangersShare = 3
+// tooFast notes that the server itself said so.
+func (h *history) tooFast(user string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.slowDown(h.of(user))
+}
 
-func (h *history) remember(user string, r record) {
-	if h.users == nil {
-		h.users = make(map[string]record)
+func (h *history) slowDown(r *record) {
+	if r.pacer == nil && h.rate > 0 {
+		r.pacer = &pacer{rate: h.rate}
 	}
-	if _, known := h.users[user]; !known && len(h.users) >= maxUsers {
-		for other := range h.users { // any one
-			delete(h.users, other)
-			break
-		}
+	if r.pacer != nil {
+		r.pacer.slowDown()
 	}
-	h.users[user] = r
+}
+
+// pacer is the user's own; nil if there is none.
+func (h *history) pacer(user string) *pacer {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.of(user).pacer
 }
 
 // persistence decides whether a login that failed is tried again.
 type persistence struct {
 	history *history
-	pacer   *pacer
+	pacer   *pacer // of all logins
 	user    string
 	timeout time.Duration // of the whole login
 	began   time.Time
@@ -132,17 +172,33 @@ type persistence struct {
 	failures int
 }
 
+// pacers are those whose turn a login has to wait for, one after the other.
+func (p *persistence) pacers() []*pacer {
+	if own := p.history.pacer(p.user); own != nil {
+		return []*pacer{own, p.pacer}
+	}
+	return []*pacer{p.pacer}
+}
+
+// outlook is whether there is another token than one that was refused.
+type outlook int
+
+const (
+	noOther    outlook = iota
+	otherLater         // when the second is over: tokens of the same one are the same
+	otherNow
+)
+
 // again reports whether another attempt may succeed where the last one failed
-// with err, and how long to wait for it. hasOther tells whether there is another
-// token than one that was refused.
-func (p *persistence) again(err error, hasOther func() bool) (pause time.Duration, yes bool) {
+// with err, and how long to wait for it. other is about refused tokens.
+func (p *persistence) again(err error, other outlook) (pause time.Duration, yes bool) {
 	p.failures++
 	var refusal *serverError
 	switch {
 	case errors.As(err, &refusal) && refusal.refusedToken():
-		return p.afterRefusal(hasOther)
+		return p.afterRefusal(other)
 	case errors.As(err, &refusal) && refusal.tooFast():
-		p.pacer.slowDown()
+		p.history.tooFast(p.user)
 		return p.backOff(), true
 	case errors.As(err, &refusal):
 		return p.backOff(), refusal.notNow()
@@ -156,19 +212,16 @@ func (p *persistence) again(err error, hasOther func() bool) (pause time.Duratio
 }
 
 // afterRefusal: once with a fresh token, and then only if that was throttling.
-func (p *persistence) afterRefusal(hasOther func() bool) (pause time.Duration, yes bool) {
+func (p *persistence) afterRefusal(other outlook) (pause time.Duration, yes bool) {
 	p.refusals++
 	throttled := p.history.refused(p.user, p.timeout)
-	if throttled {
-		p.pacer.slowDown()
-	}
 	switch {
-	case p.refusals == 1 && hasOther():
+	case p.refusals == 1 && other == otherNow:
 		return 0, true
 	case throttled:
 		return p.backOff(), true
 	default:
-		return jitter(freshTokenPause), p.refusals == 1
+		return time.Second + jitter(time.Second/2), p.refusals == 1 && other == otherLater
 	}
 }
 
@@ -184,10 +237,7 @@ func jitter(d time.Duration) time.Duration {
 }
 
 // letIn is for a token that the server has taken.
-func (p *persistence) letIn() {
-	p.history.letIn(p.user)
-	p.pacer.succeeded()
-}
+func (p *persistence) letIn() { p.history.letIn(p.user) }
 
 // passes reports whether what failed an attempt may be over in a moment. Errors
 // of the steps say so themselves; a connection that broke or got no answer during

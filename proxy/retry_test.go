@@ -51,7 +51,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 				h := &history{}
 				p := persistence{history: h, pacer: &pacer{}, user: "u", timeout: 30 * time.Second, began: time.Now()}
 				try := func(when string, want bool) {
-					if pause, yes := p.again(test.err, nil); yes != want || yes && (pause <= 0 || pause > 2*time.Second) {
+					if pause, yes := p.again(test.err, noOther); yes != want || yes && (pause <= 0 || pause > 2*time.Second) {
 						t.Errorf("%s: again %v after %v, want %v", when, yes, pause, want)
 					}
 				}
@@ -68,7 +68,6 @@ func TestWhatIsTriedAgain(t *testing.T) {
 // A refused token is tried once more; under load it is taken for throttling, as
 // long as that is likely.
 func TestRefusedTokens(t *testing.T) {
-	never := func() bool { return false }
 	for name, test := range map[string]struct {
 		load  int
 		letIn bool
@@ -81,9 +80,12 @@ func TestRefusedTokens(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := &history{}
+				h := &history{rate: 150}
 				for range test.load {
-					defer h.begin()()
+					defer h.begin("u")()
+				}
+				for range load { // of somebody else
+					defer h.begin("other")()
 				}
 				if test.letIn {
 					h.letIn("u")
@@ -93,15 +95,15 @@ func TestRefusedTokens(t *testing.T) {
 				}
 				start := time.Now()
 				p := login()
-				if pause, yes := p.again(said("28P01", true), func() bool { return true }); !yes || pause != 0 {
+				if pause, yes := p.again(said("28P01", true), otherNow); !yes || pause != 0 {
 					t.Errorf("with another token at hand: %v after %v", yes, pause)
 				}
 				p = login()
-				if pause, yes := p.again(said("28000", true), never); !yes || pause == 0 {
-					t.Errorf("without one: %v after %v", yes, pause)
+				if pause, yes := p.again(said("28000", true), otherLater); !yes || pause == 0 {
+					t.Errorf("with another one later: %v after %v", yes, pause)
 				}
 				for {
-					pause, yes := p.again(said("28000", true), never)
+					pause, yes := p.again(said("28000", true), noOther)
 					if !yes {
 						break
 					}
@@ -111,13 +113,14 @@ func TestRefusedTokens(t *testing.T) {
 					t.Errorf("given up after %v, want %v", lasted, test.lasts)
 				}
 				p = login()
-				p.again(said("28000", true), never)
-				if _, yes := p.again(said("28000", true), never); yes {
-					t.Error("a later login is tried more than twice, though it must be for another reason")
+				if _, yes := p.again(said("28000", true), noOther); yes {
+					t.Error("a later login is tried again with the same token, though it must be for another reason")
+				}
+				if others := h.pacer("other"); others != nil {
+					t.Error("other users are slowed down")
 				}
 				h.letIn("u")
-				p.refusals, p.failures = 1, 1
-				if _, yes := p.again(said("28000", true), never); yes != (test.load >= load) {
+				if _, yes := p.again(said("28000", true), noOther); yes != (test.load >= load) {
 					t.Errorf("once the user was let in: %v", yes)
 				}
 			})
@@ -128,7 +131,9 @@ func TestRefusedTokens(t *testing.T) {
 func TestUsersRememberedAreBounded(t *testing.T) {
 	h := &history{}
 	for i := range maxUsers + 100 {
+		end := h.begin(fmt.Sprint("user", i))
 		h.refused(fmt.Sprint("user", i), time.Second)
+		end()
 	}
 	if len(h.users) > maxUsers {
 		t.Errorf("%d users are remembered", len(h.users))

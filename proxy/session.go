@@ -188,9 +188,6 @@ func (s *session) attempt(ctx context.Context, wish startup, again *persistence)
 		var refusal *serverError
 		if errors.As(err, &refusal) {
 			refusal.before = s.held
-			if refusal.refusedToken() {
-				s.proxy.Tokens.Refuse(s.user, token)
-			}
 		}
 		return nil, token, err
 	}
@@ -211,13 +208,6 @@ func (s *session) enter(server *upstream, wish startup, token string, again *per
 		return err
 	}
 	return s.hold(ready)
-}
-
-// hasOther reports whether there is a token to try after one was refused. One
-// that is signed again within a second is the same.
-func (s *session) hasOther(ctx context.Context, refused string) bool {
-	token, err := s.fetchToken(ctx)
-	return err == nil && token != refused
 }
 
 // prepare connects to the server while the token is fetched. If one of them

@@ -39,7 +39,15 @@ func (s *session) checkTarget(server *upstream, wish startup) error {
 		return nil
 	}
 	readOnly, err := s.ask(server, readOnlyQuery)
+	var refusal *serverError
 	switch {
+	case errors.As(err, &refusal):
+		return &fatalError{
+			Code:    connectionFailure,
+			Message: "cannot tell whether " + s.proxy.target() + " takes writes",
+			Hint:    "the user has to be allowed to read pg_settings; with target=any nobody asks",
+			Err:     err,
+		}
 	case err != nil:
 		return err
 	case readOnly == "t":
