@@ -67,13 +67,13 @@ func (t token) fresh(now time.Time, current epoch) bool {
 
 // ripe tokens are as good as fresh ones, but due for renewal.
 func (t token) ripe(now time.Time, current epoch) bool {
-	left := min(margin, t.expiry.Sub(t.signedAt)/6)
+	left := max(onTheWay, min(margin, t.expiry.Sub(t.signedAt)/6))
 	return t.epoch.files == current.files && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
 }
 
 // valid tokens live until they have reached the server.
 func (t token) valid(now time.Time) bool {
-	return now.Before(t.expiry.Add(-min(onTheWay, t.expiry.Sub(t.signedAt)/10)))
+	return now.Before(t.expiry.Add(-onTheWay))
 }
 
 // Token returns the token with which user logs in. Of several concurrent calls

@@ -21,7 +21,7 @@ type fleet struct {
 	sidecars, clients int
 	rate              float64 // --connect-rate
 	timeout           time.Duration
-	persistent        bool // or every refusal is told to the client
+	plain             bool // every refusal is told to the client
 	limit             int  // logins that the service lets in a second
 	countRefused      bool // for the limit, too
 }
@@ -77,7 +77,7 @@ func (f fleet) run(t *testing.T) (o outcome) {
 						mu.Lock()
 						o.told++
 						mu.Unlock()
-						if time.Since(began) > 40*time.Second && !f.persistent {
+						if time.Since(began) > 40*time.Second && f.plain {
 							return // it may never get in
 						}
 						time.Sleep(time.Second + rand.N(200*time.Millisecond)) // the application's own patience
@@ -97,22 +97,26 @@ func (f fleet) run(t *testing.T) (o outcome) {
 
 // logIn is a session's way to one, without a connection.
 func (f fleet) logIn(server *service, pace *pacer, history *history) error {
+	return f.logInAs("app", pace, history, server.logIn)
+}
+
+func (f fleet) logInAs(user string, pace *pacer, history *history, attempt func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
 	defer cancel()
-	defer history.begin("app")()
-	again := persistence{history: history, pacer: pace, user: "app", timeout: f.timeout, began: time.Now()}
+	defer history.begin(user)()
+	again := persistence{history: history, pacer: pace, user: user, timeout: f.timeout, began: time.Now()}
 	for {
 		for _, pace := range again.pacers() {
 			if err := pace.wait(ctx, again.began); err != nil {
 				return err
 			}
 		}
-		err := server.logIn()
+		err := attempt()
 		if err == nil {
 			again.letIn()
 			return nil
 		}
-		if !f.persistent {
+		if f.plain {
 			return err
 		}
 		pause, yes := again.again(err, noOther)
@@ -138,10 +142,10 @@ func (o outcome) String() string {
 
 // What docs/logins.md shows: go test -run TestFleet -v ./proxy
 func TestFleet(t *testing.T) {
-	alone := fleet{sidecars: 1, clients: 400, limit: 40, rate: 150, timeout: 30 * time.Second, persistent: true}
-	whole := fleet{sidecars: 300, clients: 20, limit: 200, rate: 150, timeout: 30 * time.Second, persistent: true}
+	alone := fleet{sidecars: 1, clients: 400, limit: 40, rate: 150, timeout: 30 * time.Second}
+	whole := fleet{sidecars: 300, clients: 20, limit: 200, rate: 150, timeout: 30 * time.Second}
 	plain := func(f fleet) fleet {
-		f.rate, f.persistent = 0, false
+		f.rate, f.plain = 0, true
 		return f
 	}
 	strict := func(f fleet) fleet {
@@ -166,9 +170,44 @@ func TestFleet(t *testing.T) {
 			if o.told < test.told || o.told > test.most {
 				t.Errorf("%d failures told, want %d to %d", o.told, test.told, test.most)
 			}
-			if all := test.fleet.sidecars * test.fleet.clients; test.fleet.persistent && o.at(time.Minute) != all {
+			if all := test.fleet.sidecars * test.fleet.clients; !test.fleet.plain && o.at(time.Minute) != all {
 				t.Errorf("%d of %d clients are in after a minute", o.at(time.Minute), all)
 			}
 		})
 	}
+}
+
+// A user who may not log in, in a crowd, holds up nobody else.
+func TestBadUserHoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := fleet{rate: 150, timeout: 30 * time.Second}
+		pace, history := &pacer{rate: f.rate}, &history{rate: f.rate}
+		stop := time.Now().Add(2 * time.Minute)
+		attempts := 0
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				for time.Now().Before(stop) {
+					_ = f.logInAs("bad", pace, history, func() error {
+						time.Sleep(50 * time.Millisecond)
+						mu.Lock()
+						defer mu.Unlock()
+						attempts++
+						return said("28000", true)
+					})
+					time.Sleep(time.Second)
+				}
+			})
+		}
+		for time.Now().Before(stop) {
+			begun := time.Now()
+			if err := f.logInAs("good", pace, history, func() error { return nil }); err != nil || time.Since(begun) > time.Second {
+				t.Errorf("the good user is in after %v, %v", time.Since(begun), err)
+			}
+			time.Sleep(time.Second)
+		}
+		all.Wait()
+		t.Logf("%d attempts of the bad one", attempts)
+	})
 }

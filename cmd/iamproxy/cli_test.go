@@ -84,11 +84,14 @@ func TestWrongConfiguration(t *testing.T) {
 		{"rate negative", []string{host, "--connect-rate=-1"}, "", "--connect-rate -1: must be 0"},
 		{"rate no number", []string{host}, "IAMPROXY_CONNECT_RATE=many", "many"},
 		{"no role", []string{host, "--assume-role=app"}, "", `"app" is not a role's ARN`},
-		{"one of the roles", []string{host, "--assume-role=arn:aws:iam::1:role/a,b,arn:aws:iam::1:user/c"}, "", `"arn:aws:iam::1:user/c" is not a role's ARN`},
+		{"one of the roles", []string{host, "--assume-role=arn:aws:iam::111122223333:role/a,b,arn:aws:iam::111122223333:user/c"}, "", `"arn:aws:iam::111122223333:user/c" is not a role's ARN`},
 		{"external id for nothing", []string{host, "--external-id=x"}, "", "external-id is of no use without assume-role"},
 		{"via a web proxy", []string{host, "--via=http://user:PASSWORD@proxy:3128"}, "", `via "http://user:xxxxx@proxy:3128": neither HOST:PORT nor socks5://HOST:PORT`},
 		{"via a path", []string{host, "--via=socks5://user:PASSWORD@proxy:1080/x"}, "", "neither HOST:PORT nor socks5"},
-		{"via no port", []string{host, "--via=socks5://user:PASSWORD@proxy:x"}, "", "via: not socks5://HOST:PORT"},
+		{"via no port", []string{host, "--via=socks5://user:PASSWORD@proxy:x"}, "", "via (not shown, since there may be a password in it): not socks5://HOST:PORT"},
+		{"via without a scheme", []string{host, "--via=user:PASSWORD@proxy:1080"}, "", "may be a password"},
+		{"via with a comma in its password", []string{host + "?via=socks5://user:P,PASSWORD@proxy:1080"}, "", "may be a password"},
+		{"via and no region", []string{"db.example.com", "--via=socks5://user:PASSWORD@proxy"}, "", "not a name that AWS gives"},
 		{"via no host", []string{host, "--via=socks5://:1080"}, "", "no host in it"},
 		{"CA file missing", []string{host, "--ca-file=/does/not/exist.pem"}, "", "/does/not/exist.pem"},
 		{"CA file broken", []string{host}, "IAMPROXY_CA_FILE=" + broken, broken + ": no PEM certificate"},
@@ -218,8 +221,8 @@ func TestEndpoint(t *testing.T) {
 		{host + "?user=a%26b&database=c+d&region=us-east-1&via=localhost:15432&listen=127.0.0.1:1", flags,
 			endpoint{host: host, port: "5432", region: "us-east-1", user: "a&b", database: "c d", via: "localhost:15432", listen: "127.0.0.1:1"}},
 		{"db?region=eu-west-1&via=bastion", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "bastion:5432"}},
-		{host + "?profile=p&assume-role=arn:aws:iam::1:role/r&external-id=x&target=any", endpoint{signer: signer{profile: "q", externalID: "y"}, target: "writer"},
-			endpoint{host: host, port: "5432", region: "eu-west-1", signer: signer{"p", "arn:aws:iam::1:role/r", "x"}, target: "any"}},
+		{host + "?profile=p&assume-role=arn:aws:iam::111122223333:role/r&external-id=x&target=any", endpoint{signer: signer{profile: "q", externalID: "y"}, target: "writer"},
+			endpoint{host: host, port: "5432", region: "eu-west-1", signer: signer{"p", "arn:aws:iam::111122223333:role/r", "x"}, target: "any"}},
 		{host + "?sslnegotiation=direct", endpoint{}, endpoint{host: host, port: "5432", region: "eu-west-1", sslnegotiation: "direct"}},
 		{"[fd00::1]:5433?region=eu-west-1&via=10.0.0.1", endpoint{}, endpoint{host: "fd00::1", port: "5433", region: "eu-west-1", via: "10.0.0.1:5432"}},
 		{"db?region=eu-west-1&via=[fe80::1%25eth0]:1", endpoint{}, endpoint{host: "db", port: "5432", region: "eu-west-1", via: "[fe80::1%eth0]:1"}},
@@ -276,8 +279,8 @@ func TestWhoWantsAWriter(t *testing.T) {
 }
 
 func TestSplitRoles(t *testing.T) {
-	got := splitRoles("arn:aws:iam::1:role/a,b,arn:aws-cn:iam::2:role/c")
-	if want := []string{"arn:aws:iam::1:role/a,b", "arn:aws-cn:iam::2:role/c"}; !slices.Equal(got, want) {
+	got := splitRoles("arn:aws:iam::111122223333:role/a,b, arn:aws-cn:iam::222233334444:role/c")
+	if want := []string{"arn:aws:iam::111122223333:role/a,b", "arn:aws-cn:iam::222233334444:role/c"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := splitRoles(""); got != nil {

@@ -24,7 +24,7 @@ func TestSourceDown(t *testing.T) {
 		"garbage":  {Status: 200, Body: "<html>hello</html>"},
 		"empty":    {Status: 200},
 		"cut off":  {Cut: true},
-		"slow":     {Delay: 19 * time.Second},
+		"hung":     {Delay: 10 * time.Minute}, // what was asked then is never answered
 	} {
 		s := newSourceTest(t, cluster)
 		s.aws.SetLife(shortLife)
@@ -42,7 +42,7 @@ func TestSourceDown(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: a login failed: %v", name, err)
 			}
-			if name != "slow" && !strings.Contains(p.logs(), "credentials not renewed; those at hand are used") {
+			if name != "hung" && !strings.Contains(p.logs(), "credentials not renewed; those at hand are used") {
 				t.Errorf("%s: nothing of it in the log", name)
 			}
 			if n := s.aws.Requests(fakeaws.Container); n > 80 {
@@ -51,10 +51,18 @@ func TestSourceDown(t *testing.T) {
 		})
 	}
 	all.Wait()
+	late := 0
 	for _, v := range cluster.Verdicts() {
-		if !v.OK {
+		switch {
+		case v.OK:
+		case v.Reason == standin.KeyExpired: // on its way, on a machine that is busy; it was tried again
+			late++
+		default:
 			t.Errorf("verdict %+v", v)
 		}
+	}
+	if late > 3 {
+		t.Errorf("%d tokens came too late", late)
 	}
 }
 

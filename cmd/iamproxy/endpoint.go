@@ -77,11 +77,11 @@ const keyNames = "listen, user, database, region, profile, assume-role, external
 func parseEndpoint(text string) (endpoint, error) {
 	name, query, _ := strings.Cut(text, "?")
 	if !strings.ContainsAny(text, ".:?") { // a misspelt command would be served as a database
-		return endpoint{}, usagef("%q is neither a command nor an endpoint, which is the name that AWS gave the database", text)
+		return endpoint{}, usagef("%s is neither a command nor an endpoint, which is the name that AWS gave the database", quoted(text))
 	}
 	host, port, err := splitHostPort(name, defaultPort)
 	if err != nil {
-		return endpoint{}, usagef("endpoint %q: %w", name, err)
+		return endpoint{}, usagef("endpoint %s: %w", quoted(name), err)
 	}
 	// AWS signs and certifies lower-case names without the root's dot.
 	e := endpoint{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: port}
@@ -114,10 +114,14 @@ func (e endpoint) resolve(ctx context.Context, flags endpoint) (endpoint, error)
 			*value = cmp.Or(*value, *fallback[key])
 		}
 	}
-	if e.region = cmp.Or(e.region, e.name.Region); e.region == "" {
-		return endpoint{}, noRegion(ctx, e)
+	e, err := e.parseVia()
+	if err != nil {
+		return endpoint{}, err
 	}
+	e.region = cmp.Or(e.region, e.name.Region)
 	switch {
+	case e.region == "":
+		return endpoint{}, noRegion(ctx, e)
 	case !auth.IsRegion(e.region):
 		return endpoint{}, usagef("region %q: not of the form of a region's name, as eu-west-1", e.region)
 	case !slices.Contains([]string{"", "postgres", "direct"}, e.sslnegotiation):
@@ -127,7 +131,7 @@ func (e endpoint) resolve(ctx context.Context, flags endpoint) (endpoint, error)
 	case e.signer.externalID != "" && e.signer.assumeRole == "":
 		return endpoint{}, usagef("external-id is of no use without assume-role; a profile has an external_id of its own")
 	}
-	return e.parseVia()
+	return e, nil
 }
 
 // aliasTimeout bounds a look-up that only serves a better message.
@@ -146,7 +150,7 @@ func noRegion(ctx context.Context, e endpoint) error {
 	if database == "" {
 		return usageError{e.name.NeedsRegion(e.host)}
 	}
-	via := e.via
+	via := e.viaName()
 	if via == "" {
 		via = e.address()
 	}
@@ -162,14 +166,14 @@ func (e endpoint) parseVia() (endpoint, error) {
 	if !strings.Contains(e.via, "://") {
 		host, port, err := splitHostPort(e.via, defaultPort)
 		if err != nil {
-			return endpoint{}, usagef("via %q: %w", e.via, err)
+			return endpoint{}, usagef("via %s: %w", quoted(e.via), err)
 		}
 		e.via = net.JoinHostPort(host, port)
 		return e, nil
 	}
 	address, err := url.Parse(e.via)
-	if err != nil { // quotes the text, which may have a password in it
-		return endpoint{}, usagef("via: not socks5://HOST:PORT")
+	if err != nil {
+		return endpoint{}, usagef("via %s: not socks5://HOST:PORT", quoted(e.via)) // the error quotes it
 	}
 	host, port, err := splitHostPort(address.Host, "1080")
 	switch {
@@ -181,6 +185,23 @@ func (e endpoint) parseVia() (endpoint, error) {
 	password, _ := address.User.Password()
 	e.via, e.socks = "", &proxy.SOCKS{Address: net.JoinHostPort(host, port), User: address.User.Username(), Password: password}
 	return e, nil
+}
+
+// viaName is what via leads to, without the password of a proxy.
+func (e endpoint) viaName() string {
+	if e.socks != nil {
+		return e.socks.String()
+	}
+	return e.via
+}
+
+// quoted is a word of the command line in an error. It may be, or be a part of, the
+// URL of a proxy with its password.
+func quoted(text string) string {
+	if strings.Contains(text, "@") || strings.Contains(text, "://") {
+		return "(not shown, since there may be a password in it)"
+	}
+	return strconv.Quote(text)
 }
 
 // splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.

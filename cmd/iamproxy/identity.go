@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"strings"
+	"regexp"
 
 	"go.uber.org/zap"
 
@@ -39,16 +39,20 @@ func (i *identities) of(ctx context.Context, e endpoint) (*auth.Identity, error)
 }
 
 // splitRoles splits before each ARN, since the name of a role may have commas.
-func splitRoles(text string) []string {
-	if text == "" {
-		return nil
-	}
-	roles := strings.Split(text, ",arn:")
-	for n := range roles[1:] {
-		roles[n+1] = "arn:" + roles[n+1]
+func splitRoles(text string) (roles []string) {
+	for n, role := range arnBehindComma.Split(text, -1) {
+		switch {
+		case n > 0:
+			role = "arn:" + role
+		case role == "":
+			return nil
+		}
+		roles = append(roles, role)
 	}
 	return roles
 }
+
+var arnBehindComma = regexp.MustCompile(`,\s*arn:`)
 
 // announce writes down who signs, for whoever wonders. It is no condition for
 // anything: without credentials the first client is told, and many networks do

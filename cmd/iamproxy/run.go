@@ -70,14 +70,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 
 // describe writes down what is served where.
 func (e endpoint) describe(log *zap.Logger, p *proxy.Proxy, listener net.Listener) {
-	via := e.via
-	if e.socks != nil {
-		via = e.socks.String()
-	}
 	log.Info("listening",
 		zap.Stringer("listen", listener.Addr()),
 		zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("kind", string(e.name.Kind)),
-		zap.String("via", via), zap.Bool("writer_only", p.Writer))
+		zap.String("via", e.viaName()), zap.Bool("writer_only", p.Writer))
 	if named := e.name.Region; named != "" && named != e.region {
 		log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
 			zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("named", named))
