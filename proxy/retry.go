@@ -19,6 +19,8 @@ const (
 	loadLasts = 10 * time.Second
 	// maxUsers bounds what is remembered: a client may claim any user name.
 	maxUsers = 1000
+	// usualRate is what a user's logins return to where there is no --connect-rate.
+	usualRate = 150
 	// forgetRefusals is how long after the last of them refusals count.
 	forgetRefusals = time.Minute
 )
@@ -32,7 +34,7 @@ const strangersShare = 3
 // or away for a moment from one that was never there, and a user whose logins
 // are throttled from one who may not log in.
 type history struct {
-	rate float64 // of the endpoint's pacer, to which those of users return; 0: there are none
+	rate float64 // to which the pacers of users return; 0: there are none
 
 	mu     sync.Mutex
 	worked bool // a login has succeeded
