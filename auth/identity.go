@@ -102,10 +102,13 @@ func (h held) due(now time.Time, current epoch) bool {
 	return !h.valid(now) || h.epoch != current || !h.renewAt.IsZero() && !now.Before(h.renewAt)
 }
 
-// resting reports whether the source has failed just now. If the clock was set
-// since, that is long enough ago.
-func (h held) resting(now time.Time, current epoch) bool {
-	return h.last.err != nil && h.last.epoch == current && now.Sub(h.last.at).Abs() < h.last.pause
+// rest is how long the source is still left alone, because it has failed just now.
+// If the clock was set since, that is long enough ago.
+func (h held) rest(now time.Time, current epoch) time.Duration {
+	if h.last.err == nil || h.last.epoch != current {
+		return 0
+	}
+	return max(0, h.last.pause-now.Sub(h.last.at).Abs())
 }
 
 // snapshot returns valid credentials and the epoch that they are of. The error
@@ -113,7 +116,7 @@ func (h held) resting(now time.Time, current epoch) bool {
 func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, epoch, error) {
 	old, current := i.look()
 	now := wallClock()
-	if !old.due(now, current) || old.valid(now) && old.resting(now, current) {
+	if !old.due(now, current) || old.valid(now) && old.rest(now, current) > 0 {
 		return old.creds, old.epoch, nil
 	}
 	fetched := i.fetching.DoChan("", i.fetch)
@@ -196,12 +199,10 @@ func (i *Identity) distrust() {
 // and not on behalf of one caller: those that wait for it may leave.
 func (i *Identity) fetch() (any, error) {
 	before, current := i.look()
-	switch now := wallClock(); {
-	case !before.due(now, current):
+	if !before.due(wallClock(), current) {
 		return before, nil // fetched between the caller's look and now
-	case before.resting(now, current):
-		return nil, before.last.err
 	}
+	time.Sleep(before.rest(wallClock(), current))
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	if before.epoch != current || before.last.hung {

@@ -83,11 +83,16 @@ func (t token) valid(now time.Time) bool {
 // until ctx is done. The error is an *Error, around that of ctx if it was only
 // the time that ran out.
 func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
+	var failed error
 	for {
 		value, err := t.tryToken(ctx, user)
+		if failed != nil && ctx.Err() != nil {
+			return "", failed // says more than that the time is up
+		}
 		if err == nil || !isTemporary(err) || !sleep(ctx, askAgain) {
 			return value, err
 		}
+		failed = err
 	}
 }
 

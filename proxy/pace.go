@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -33,7 +34,7 @@ var errQueueTooLong = errors.New("too many logins wait for their turn")
 // those first whose clients came first: whoever has to try again is not put
 // behind those who came later. It can be slowed down for a while.
 type pacer struct {
-	rate float64 // logins a second; 0: no limit
+	rate float64 // logins a second; 0: no limit but for that while
 
 	mu      sync.Mutex
 	slow    float64   // the rate at the time of changed, if it was slowed down; 0: never
@@ -53,9 +54,6 @@ type turn struct {
 
 // begin reports whether a login may begin at once, and counts it then.
 func (p *pacer) begin() bool {
-	if p.rate <= 0 {
-		return true
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.waiting) == 0 && p.take(time.Now())
@@ -104,11 +102,15 @@ func (p *pacer) atBest(since time.Time) time.Time {
 	if p.next.After(first) {
 		first = p.next
 	}
-	return first.Add(time.Duration(float64(before) / p.rate * float64(time.Second)))
+	return first.Add(time.Duration(float64(before) / p.top() * float64(time.Second)))
 }
 
 // take counts a login if it may begin now.
 func (p *pacer) take(now time.Time) bool {
+	rate := p.current()
+	if rate == 0 {
+		return true
+	}
 	allowance := time.Duration(burst * float64(time.Second))
 	if p.next.After(now) {
 		return false
@@ -116,21 +118,26 @@ func (p *pacer) take(now time.Time) bool {
 	if earliest := now.Add(-allowance); p.next.Before(earliest) {
 		p.next = earliest
 	}
-	p.next = p.next.Add(p.interval())
+	p.next = p.next.Add(time.Duration(float64(time.Second) / rate))
 	return true
 }
 
-// interval is between two logins.
-func (p *pacer) interval() time.Duration {
-	return time.Duration(float64(time.Second) / p.current())
-}
+// usualRate is what a pacer without a limit returns to, to be without one again.
+const usualRate = 150
 
-// current is the rate of now.
+// top is the most that there is once it was slowed down.
+func (p *pacer) top() float64 { return cmp.Or(p.rate, usualRate) }
+
+// current is the rate of now; 0: no limit.
 func (p *pacer) current() float64 {
 	if p.slow == 0 {
 		return p.rate
 	}
-	return min(p.rate, p.slow*math.Exp2(float64(time.Since(p.changed))/float64(recoverEvery)))
+	rate := p.slow * math.Exp2(float64(time.Since(p.changed))/float64(recoverEvery))
+	if rate < p.top() {
+		return rate
+	}
+	return p.rate
 }
 
 // schedule has the next turn called when it may begin.
@@ -160,9 +167,9 @@ func (p *pacer) call() {
 func (p *pacer) slowDown() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := time.Now(); p.rate > 0 && now.Sub(p.halved) >= slowDownEvery {
+	if now := time.Now(); now.Sub(p.halved) >= slowDownEvery {
 		p.halved = now
-		p.set(max(min(slowest, p.rate), p.current()/2))
+		p.set(max(min(slowest, p.top()), cmp.Or(p.current(), p.top())/2))
 	}
 }
 
@@ -171,7 +178,7 @@ func (p *pacer) succeeded() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.slow > 0 {
-		p.set(min(p.rate, p.current()+p.rate*quicken))
+		p.set(min(p.top(), cmp.Or(p.current(), p.top())+p.top()*quicken))
 	}
 }
 

@@ -53,17 +53,33 @@ func TestPace(t *testing.T) {
 	})
 }
 
+// Without a limit there is one only for a while after a server refused.
 func TestNoPace(t *testing.T) {
-	p := &pacer{}
-	for range 10_000 {
-		if !p.begin() {
-			t.Fatal("waits without a rate")
+	synctest.Test(t, func(t *testing.T) {
+		p := &pacer{}
+		unlimited := func() bool {
+			for range 10_000 {
+				if !p.begin() {
+					return false
+				}
+			}
+			return true
 		}
-	}
-	p.slowDown()
-	if !p.begin() {
-		t.Error("waits without a rate once it was slowed down")
-	}
+		if !unlimited() {
+			t.Error("waits without a rate")
+		}
+		p.slowDown()
+		if p.current() != usualRate/2 || unlimited() {
+			t.Errorf("rate %v once it was slowed down", p.current())
+		}
+		if at := begins(t, p, 75); at[74] < 900*time.Millisecond {
+			t.Errorf("75 began within %v", at[74])
+		}
+		time.Sleep(recoverEvery)
+		if !unlimited() {
+			t.Error("still waits")
+		}
+	})
 }
 
 // Who came first is first, also the second time.

@@ -6,7 +6,6 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -158,7 +157,7 @@ func (p *Proxy) start() {
 		p.ctx, p.stop = context.WithCancel(context.Background())
 		p.serverTLS, p.clientTLS = withALPN(p.TLS), withALPN(p.ClientTLS)
 		p.sessions = make(map[*session]*upstream)
-		p.pacer.rate, p.history.rate = p.ConnectRate, cmp.Or(p.ConnectRate, usualRate)
+		p.pacer.rate, p.history.rate = p.ConnectRate, p.ConnectRate
 		p.handlers.Add(1)
 		go p.watchWindows()
 	})

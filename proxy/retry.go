@@ -19,8 +19,6 @@ const (
 	loadLasts = 10 * time.Second
 	// maxUsers bounds what is remembered: a client may claim any user name.
 	maxUsers = 1000
-	// usualRate is what a user's logins return to where there is no --connect-rate.
-	usualRate = 150
 	// forgetRefusals is how long after the last of them refusals count.
 	forgetRefusals = time.Minute
 )
@@ -34,7 +32,7 @@ const strangersShare = 3
 // or away for a moment from one that was never there, and a user whose logins
 // are throttled from one who may not log in.
 type history struct {
-	rate float64 // to which the pacers of users return; 0: there are none
+	rate float64 // of each user's pacer
 
 	mu     sync.Mutex
 	worked bool // a login has succeeded
@@ -47,7 +45,7 @@ type record struct {
 	loaded                    time.Time // when there were many of them last
 	letIn                     bool
 	refusedSince, lastRefusal time.Time // since the user was let in last
-	pacer                     *pacer    // nil: the user was never slowed down
+	pacer                     pacer     // slows this one down
 }
 
 // of is the user's record. h.mu is held.
@@ -66,7 +64,7 @@ func (h *history) of(user string) *record {
 			}
 		}
 	}
-	r := &record{}
+	r := &record{pacer: pacer{rate: h.rate}}
 	h.users[user] = r
 	return r
 }
@@ -98,9 +96,7 @@ func (h *history) letIn(user string) {
 	defer h.mu.Unlock()
 	r := h.of(user)
 	r.letIn, r.refusedSince, r.lastRefusal = true, time.Time{}, time.Time{}
-	if r.pacer != nil {
-		r.pacer.succeeded()
-	}
+	r.pacer.succeeded()
 }
 
 func (h *history) succeeded() {
@@ -134,32 +130,16 @@ func (h *history) refused(user string, timeout time.Duration) bool {
 	r.noteLoad()
 	throttled := now.Sub(r.loaded) < loadLasts && now.Sub(r.refusedSince) <= timeout
 	if throttled {
-		h.slowDown(r)
+		r.pacer.slowDown()
 	}
 	return throttled
 }
 
-// tooFast notes that the server itself said so.
-func (h *history) tooFast(user string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.slowDown(h.of(user))
-}
-
-func (h *history) slowDown(r *record) {
-	if r.pacer == nil && h.rate > 0 {
-		r.pacer = &pacer{rate: h.rate}
-	}
-	if r.pacer != nil {
-		r.pacer.slowDown()
-	}
-}
-
-// pacer is the user's own; nil if there is none.
+// pacer is the user's own.
 func (h *history) pacer(user string) *pacer {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.of(user).pacer
+	return &h.of(user).pacer
 }
 
 // persistence decides whether a login that failed is tried again.
@@ -174,12 +154,9 @@ type persistence struct {
 	failures int
 }
 
-// pacers are those whose turn a login has to wait for, one after the other.
+// pacers are those whose turns a login waits for, one after the other.
 func (p *persistence) pacers() []*pacer {
-	if own := p.history.pacer(p.user); own != nil {
-		return []*pacer{own, p.pacer}
-	}
-	return []*pacer{p.pacer}
+	return []*pacer{p.history.pacer(p.user), p.pacer}
 }
 
 // outlook is whether there is another token than one that was refused.
@@ -200,7 +177,7 @@ func (p *persistence) again(err error, other outlook) (pause time.Duration, yes 
 	case errors.As(err, &refusal) && refusal.refusedToken():
 		return p.afterRefusal(other)
 	case errors.As(err, &refusal) && refusal.tooFast():
-		p.history.tooFast(p.user)
+		p.history.pacer(p.user).slowDown()
 		return p.backOff(), true
 	case errors.As(err, &refusal):
 		return p.backOff(), refusal.notNow()

@@ -116,8 +116,8 @@ func TestRefusedTokens(t *testing.T) {
 				if _, yes := p.again(said("28000", true), noOther); yes {
 					t.Error("a later login is tried again with the same token, though it must be for another reason")
 				}
-				if others := h.pacer("other"); others != nil {
-					t.Error("other users are slowed down")
+				if rate := h.pacer("other").current(); rate != h.rate {
+					t.Errorf("other users are slowed down to %v", rate)
 				}
 				h.letIn("u")
 				if _, yes := p.again(said("28000", true), noOther); yes != (test.load >= load) {
