@@ -86,10 +86,10 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 	var failed error
 	for {
 		value, err := t.tryToken(ctx, user)
-		if failed != nil && ctx.Err() != nil {
+		switch {
+		case err != nil && failed != nil && ctx.Err() != nil:
 			return "", failed // says more than that the time is up
-		}
-		if err == nil || !isTemporary(err) || !sleep(ctx, askAgain) {
+		case err == nil || !isTemporary(err) || !sleep(ctx, askAgain):
 			return value, err
 		}
 		failed = err
