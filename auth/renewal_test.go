@@ -28,13 +28,13 @@ func TestOldTokenServesWhileTheSourceIsDown(t *testing.T) {
 			t.Error("no other token, signed with the credentials that were left")
 		}
 		time.Sleep(2 * time.Minute)
-		_, err := wait(t, tokens, "u", 30*time.Second)
+		err := wait(t, tokens, 30*time.Second)
 		var failed *Error
 		if !errors.As(err, &failed) || failed.Advice() != "mend it" {
 			t.Errorf("got error %v once the token has expired", err)
 		}
 		s.broken.Store(false)
-		if _, err := wait(t, tokens, "u", 30*time.Second); err != nil {
+		if err := wait(t, tokens, 30*time.Second); err != nil {
 			t.Error(err)
 		}
 	})
@@ -81,7 +81,7 @@ func TestLoginWaitsForASourceThatIsDown(t *testing.T) {
 		s.broken.Store(true)
 		time.AfterFunc(20*time.Second, func() { s.broken.Store(false) })
 		begun := time.Now()
-		if _, err := wait(t, tokens, "u", 30*time.Second); err != nil {
+		if err := wait(t, tokens, 30*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		if waited := time.Since(begun); waited < 20*time.Second || waited > 23*time.Second {
@@ -102,11 +102,11 @@ func TestNoWaitForWhatMustBeMended(t *testing.T) {
 		s.broken.Store(true)
 		tokens := newTokens(s)
 		begun := time.Now()
-		if _, err := wait(t, tokens, "u", 30*time.Second); err == nil || time.Since(begun) != 0 {
+		if err := wait(t, tokens, 30*time.Second); err == nil || time.Since(begun) != 0 {
 			t.Errorf("got %v after %v", err, time.Since(begun))
 		}
 		for range 10 {
-			if _, err := wait(t, tokens, "u", 30*time.Second); err == nil {
+			if err := wait(t, tokens, 30*time.Second); err == nil {
 				t.Error("a token")
 			}
 		}
@@ -127,7 +127,7 @@ func TestClockSetAfterAFailure(t *testing.T) {
 		s := &fake{}
 		s.broken.Store(true)
 		tokens := newTokens(s)
-		_, _ = wait(t, tokens, "u", time.Second)
+		_ = wait(t, tokens, time.Second)
 		tokens.Identity.held.last.at = time.Now().Add(2 * time.Hour) // by the clock of then
 		s.broken.Store(false)
 		mustToken(t, tokens, "u")
@@ -147,7 +147,7 @@ func TestSourceHangsOnce(t *testing.T) {
 			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
 		}))
 		begun := time.Now()
-		if _, err := wait(t, tokens, "u", 30*time.Second); err != nil {
+		if err := wait(t, tokens, 30*time.Second); err != nil {
 			t.Fatal(err)
 		}
 		if waited := time.Since(begun); waited > fetchTimeout+2*time.Second {

@@ -212,7 +212,7 @@ func (p *persistence) backOff() time.Duration {
 // jitter is d, give or take half of it: those that failed together are not to
 // come back together.
 func jitter(d time.Duration) time.Duration {
-	return d/2 + rand.N(d)
+	return d/2 + rand.N(d) //nolint:gosec // nobody has to be kept from guessing it
 }
 
 // letIn is for a token that the server has taken.
