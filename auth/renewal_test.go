@@ -263,6 +263,27 @@ func TestRefusalDuringRenewal(t *testing.T) {
 	}
 }
 
+// Credentials that are fetched anew and are the same leave the tokens as they are.
+func TestSameCredentialsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens := newTokens(sourceFunc(func() (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
+		}))
+		good, bad := mustToken(t, tokens, "good"), mustToken(t, tokens, "bad")
+		time.Sleep(2 * time.Second)
+		tokens.Refuse("bad", bad)
+		if mustToken(t, tokens, "bad") == bad {
+			t.Error("the refused token is used again")
+		}
+		for range 10 {
+			if mustToken(t, tokens, "good") != good {
+				t.Fatal("another token for no reason")
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 // Credentials with little time left serve if their source gives no others.
 func TestOldCredentialsServeToTheirEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

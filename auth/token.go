@@ -54,7 +54,8 @@ type Tokens struct {
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
-	epoch                     epoch     // of the credentials
+	epoch                     epoch // of the credentials
+	signedBy                  aws.Credentials
 	refused                   string    // never to be kept again
 	refusedAt                 time.Time // zero: nothing was refused before this one
 }
@@ -176,16 +177,26 @@ func (t *Tokens) renew(user string) (token, error) {
 	if err != nil {
 		return token{}, err
 	}
-	if old := t.lookUp(user); old.fresh(wallClock(), epoch) {
-		return old, nil // signed meanwhile, or by credentials that are still the last
+	old := t.lookUp(user)
+	if sameKeys(old.signedBy, creds) {
+		old.epoch = epoch // they were fetched anew, but are the same
+	}
+	if old.fresh(wallClock(), epoch) {
+		t.keep(user, old)
+		return old, nil
 	}
 	renewed, err := t.sign(user, creds)
 	if err != nil {
 		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
 	}
-	renewed.epoch = epoch
+	renewed.epoch, renewed.signedBy = epoch, creds
 	t.keep(user, renewed)
 	return renewed, nil
+}
+
+// sameKeys reports whether two credentials sign alike, and as long.
+func sameKeys(a, b aws.Credentials) bool {
+	return a.AccessKeyID == b.AccessKeyID && a.SecretAccessKey == b.SecretAccessKey && a.SessionToken == b.SessionToken && a.Expires.Equal(b.Expires)
 }
 
 func (t *Tokens) sign(user string, creds aws.Credentials) (token, error) {

@@ -24,9 +24,9 @@ import (
 //
 // While login runs, which has to log in once, the server is stopped and this
 // process is in its place, at its address and with its certificate. It verifies
-// the token as always and has Verdicts say so, but refuses the login (57P03):
-// there is no database to hand over. A bad token is an error, and so is none at
-// all; the server then stays stopped.
+// the token as always and has Verdicts say so, but refuses the login: there is no
+// database to hand over (3D000, which nobody tries again). A bad token is an
+// error, and so is none at all; the server then stays stopped.
 func (c *Cluster) LearnToken(ctx context.Context, login func()) error {
 	if err := c.learnToken(ctx, login); err != nil {
 		return fmt.Errorf("standin: learn a token: %w", err)
@@ -141,7 +141,7 @@ func askForToken(conn net.Conn, certificate tls.Certificate) (user, token string
 	if !ok {
 		return "", "", errors.New("no password came")
 	}
-	client.Send(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "57P03",
+	client.Send(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: "3D000",
 		Message: "the stand-in has learned the token; connect again"})
 	return user, password.Password, client.Flush()
 }

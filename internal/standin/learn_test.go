@@ -13,7 +13,7 @@ func TestLearnToken(t *testing.T) {
 	}
 	learn := func(token string) error {
 		return c.LearnToken(testContext(t), func() {
-			if _, err := login(t, c, IAMUser, token); sqlState(err) != "57P03" {
+			if _, err := login(t, c, IAMUser, token); sqlState(err) != "3D000" {
 				t.Errorf("while it learns: %v", err)
 			}
 		})
@@ -43,7 +43,7 @@ func TestLearnToken(t *testing.T) {
 	err := c.LearnToken(testContext(t), func() {
 		config := config(t, c, OtherUser, other)
 		config.SSLNegotiation, config.TLSConfig.NextProtos = "direct", []string{"postgresql"}
-		if _, err := open(t, config); sqlState(err) != "57P03" {
+		if _, err := open(t, config); sqlState(err) != "3D000" {
 			t.Errorf("direct TLS: %v", err)
 		}
 	})
