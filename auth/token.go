@@ -84,17 +84,19 @@ func (t token) valid(now time.Time) bool {
 // until ctx is done. The error is an *Error, around that of ctx if it was only
 // the time that ran out.
 func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
-	var failed error
-	for {
-		value, err := t.tryToken(ctx, user)
-		switch {
-		case err != nil && failed != nil && ctx.Err() != nil:
-			return "", failed // says more than that the time is up
-		case err == nil || !isTemporary(err) || !sleep(ctx, askAgain):
-			return value, err
+	value, err := t.tryToken(ctx, user)
+	for isTemporary(err) {
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return "", err
 		}
-		failed = err
+		failed := err
+		if value, err = t.tryToken(ctx, user); err != nil && ctx.Err() != nil {
+			return "", failed // says more than that the time is up
+		}
 	}
+	return value, err
 }
 
 func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
@@ -122,22 +124,6 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 		return old.value, nil
 	case <-ctx.Done():
 		return "", tooSlow(ctx)
-	}
-}
-
-// sleep reports whether d is over. If ctx would be done before, it is not even
-// begun.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
-		return false
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
