@@ -33,9 +33,10 @@ const (
 	requestTimeout = 10 * time.Second
 )
 
-// roleARN is the form of a role's ARN, with or without a path in it.
+// roleARN is the form of a role's ARN, with or without a path in it. A comma at the
+// end is taken for one between two.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
-var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=,.@-]$`)
+var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=.@-]$`)
 
 // Load finds the source. The error tells of a configuration that cannot be read,
 // a profile that is not in it, or a role that has no ARN. A source that gives no

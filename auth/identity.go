@@ -86,8 +86,7 @@ type failure struct {
 	err   error // nil: there was none
 	epoch epoch
 	at    time.Time
-	pause time.Duration // for which the source is left alone
-	hung  bool          // it may still be at it
+	hung  bool // it may still be at it
 }
 
 func (h held) valid(now time.Time) bool { return h.creds.HasKeys() && lasts(h.creds, now) }
@@ -108,7 +107,15 @@ func (h held) rest(now time.Time, current epoch) time.Duration {
 	if h.last.err == nil || h.last.epoch != current {
 		return 0
 	}
-	return max(0, h.last.pause-now.Sub(h.last.at).Abs())
+	longest := minPause // it is for a person to mend, who then wants it to work
+	switch {
+	case h.valid(now):
+		longest = maxPause
+	case isTemporary(h.last.err):
+		longest = maxPauseInNeed
+	}
+	pause := min(minPause<<min(h.failures-1, 10), longest)
+	return max(0, pause-now.Sub(h.last.at).Abs())
 }
 
 // snapshot returns valid credentials and the epoch that they are of. The error
@@ -122,20 +129,24 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, epoch, error)
 	fetched := i.fetching.DoChan("", i.fetch)
 	giveUp, stop := patienceIf(old.valid(now))
 	defer stop()
-	select {
-	case result := <-fetched:
-		if result.Err == nil {
-			fetched := result.Val.(held)
-			return fetched.creds, fetched.epoch, nil
+	for {
+		select {
+		case result := <-fetched:
+			if result.Err == nil {
+				fetched := result.Val.(held)
+				return fetched.creds, fetched.epoch, nil
+			}
+			if old.valid(wallClock()) {
+				return old.creds, old.epoch, nil
+			}
+			return aws.Credentials{}, epoch{}, result.Err
+		case <-giveUp:
+			if old.valid(wallClock()) { // still
+				return old.creds, old.epoch, nil
+			}
+		case <-ctx.Done():
+			return aws.Credentials{}, epoch{}, tooSlow(ctx)
 		}
-		if old.valid(wallClock()) {
-			return old.creds, old.epoch, nil
-		}
-		return aws.Credentials{}, epoch{}, result.Err
-	case <-giveUp:
-		return old.creds, old.epoch, nil
-	case <-ctx.Done():
-		return aws.Credentials{}, epoch{}, tooSlow(ctx)
 	}
 }
 
@@ -162,6 +173,14 @@ func (i *Identity) look() (held, epoch) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.held, i.epoch
+}
+
+// hasNewer reports whether there are, or may be, credentials of a later epoch: their
+// source has not just failed to give any.
+func (i *Identity) hasNewer(than epoch) bool {
+	h, current := i.look()
+	failed := h.last.err != nil && h.last.epoch == current
+	return than != current && !failed
 }
 
 // Source is where the credentials come from, in words.
@@ -202,7 +221,10 @@ func (i *Identity) fetch() (any, error) {
 	if !before.due(wallClock(), current) {
 		return before, nil // fetched between the caller's look and now
 	}
-	time.Sleep(before.rest(wallClock(), current))
+	if rest := before.rest(wallClock(), current); rest > 0 {
+		time.Sleep(rest)
+		before, current = i.look() // the files may have changed
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
 	if before.epoch != current || before.last.hung {
@@ -229,7 +251,7 @@ func (h held) next(creds aws.Credentials, current epoch, err error) held {
 	now := wallClock()
 	if err != nil {
 		h.failures++
-		h.last = failure{err: err, epoch: current, at: now, pause: h.pause(now, err)}
+		h.last = failure{err: err, epoch: current, at: now}
 		return h
 	}
 	h = held{creds: creds, epoch: current}
@@ -240,18 +262,6 @@ func (h held) next(creds aws.Credentials, current epoch, err error) held {
 		h.renewAt = now.Add(max(left-enough, left/3))
 	}
 	return h
-}
-
-// pause is how long a source that has failed is left alone.
-func (h held) pause(now time.Time, err error) time.Duration {
-	longest := minPause // it is for a person to mend, who then wants it to work
-	switch {
-	case h.valid(now):
-		longest = maxPause
-	case isTemporary(err):
-		longest = maxPauseInNeed
-	}
-	return min(minPause<<min(h.failures-1, 10), longest)
 }
 
 // unusable reports why credentials cannot sign.

@@ -263,6 +263,58 @@ func TestRefusalDuringRenewal(t *testing.T) {
 	}
 }
 
+// When credentials end while their source rests, it does not rest any longer than
+// it does with nothing left.
+func TestNoLongRestInNeed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{life: 20 * time.Minute}
+		tokens := newTokens(s)
+		mustToken(t, tokens, "u")
+		s.broken.Store(true)
+		for time.Since(tokens.lookUp("u").signedAt) < 16*time.Minute && tokens.Identity.held.valid(time.Now()) {
+			_, _ = tokens.Token(t.Context(), "u")
+			time.Sleep(time.Second)
+		}
+		s.broken.Store(false)
+		begun := time.Now()
+		mustToken(t, tokens, "u")
+		if waited := time.Since(begun); waited > maxPauseInNeed {
+			t.Errorf("waited %v", waited)
+		}
+	})
+}
+
+// A refused user's tokens are kept as others' are while the source is down.
+func TestRefusedWhileTheSourceIsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fake{life: time.Hour}
+		tokens := newTokens(s)
+		first := mustToken(t, tokens, "u")
+		s.broken.Store(true)
+		time.Sleep(2 * time.Second)
+		tokens.Refuse("u", first)
+		second := mustToken(t, tokens, "u")
+		for range 30 {
+			if tokens.Refuse("u", second) || mustToken(t, tokens, "u") != second {
+				t.Fatal("another token by the same credentials")
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// A token is not confirmed that was refused meanwhile.
+func TestConfirmAfterRefusal(t *testing.T) {
+	tokens := newTokens(&fake{})
+	mustToken(t, tokens, "u")
+	old := tokens.lookUp("u")
+	tokens.Refuse("u", old.value)
+	tokens.confirm("u", old)
+	if tokens.lookUp("u").value != "" {
+		t.Error("the refused token is back")
+	}
+}
+
 // Credentials that are fetched anew and are the same leave the tokens as they are.
 func TestSameCredentialsAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -111,19 +111,23 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 
 	giveUp, stop := patienceIf(old.valid(now))
 	defer stop()
-	select {
-	case result := <-signed:
-		if result.Err == nil {
-			return result.Val.(token).value, nil
+	for {
+		select {
+		case result := <-signed:
+			if result.Err == nil {
+				return result.Val.(token).value, nil
+			}
+			if old.valid(wallClock()) {
+				return old.value, nil
+			}
+			return "", result.Err
+		case <-giveUp:
+			if old.valid(wallClock()) { // still
+				return old.value, nil
+			}
+		case <-ctx.Done():
+			return "", tooSlow(ctx)
 		}
-		if old.valid(wallClock()) {
-			return old.value, nil
-		}
-		return "", result.Err
-	case <-giveUp:
-		return old.value, nil
-	case <-ctx.Done():
-		return "", tooSlow(ctx)
 	}
 }
 
@@ -168,7 +172,7 @@ func (t *Tokens) renew(user string) (token, error) {
 		old.epoch = epoch // they were fetched anew, but are the same
 	}
 	if old.fresh(wallClock(), epoch) {
-		t.keep(user, old)
+		t.confirm(user, old)
 		return old, nil
 	}
 	renewed, err := t.sign(user, creds)
@@ -204,14 +208,25 @@ func (t *Tokens) sign(user string, creds aws.Credentials) (token, error) {
 	}, err
 }
 
+// confirm notes that a token is good for the credentials' new epoch, unless it
+// was refused meanwhile.
+func (t *Tokens) confirm(user string, confirmed token) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.kept[user].value == confirmed.value {
+		t.kept[user] = confirmed
+	}
+}
+
 // keep keeps a token, unless it was refused (one that is signed again within a
-// second is the same), or is by the credentials of one that was.
+// second is the same), or is by the credentials of one that was while others can
+// be had.
 func (t *Tokens) keep(user string, renewed token) {
-	_, current := t.Identity.look()
+	distrusted := t.Identity.hasNewer(renewed.epoch)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.kept[user]
-	if old.refused != "" && (renewed.value == old.refused || renewed.epoch != current) {
+	if old.refused != "" && (renewed.value == old.refused || distrusted) {
 		return
 	}
 	if t.kept == nil {

@@ -18,7 +18,11 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 	var failed error
 	for {
 		for _, pacer := range again.pacers() {
-			if err := s.queue(ctx, pacer, again.began); err != nil {
+			err := s.queue(ctx, pacer, again.began)
+			if refusal := p.history.refusal(s.user); failed == nil && refusal != nil && errors.Is(err, errQueueTooLong) {
+				err = refusal // for which the others of this user go so slowly
+			}
+			if err != nil {
 				return nil, tellsMore(failed, err)
 			}
 		}

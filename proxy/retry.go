@@ -44,8 +44,9 @@ type record struct {
 	underWay                  int       // logins
 	loaded                    time.Time // when there were many of them last
 	letIn                     bool
-	refusedSince, lastRefusal time.Time // since the user was let in last
-	pacer                     pacer     // slows this one down
+	refusedSince, lastRefusal time.Time    // since the user was let in last
+	said                      *serverError // with the last refusal
+	pacer                     pacer        // slows this one down
 }
 
 // of is the user's record. h.mu is held.
@@ -95,7 +96,7 @@ func (h *history) letIn(user string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.of(user)
-	r.letIn, r.refusedSince, r.lastRefusal = true, time.Time{}, time.Time{}
+	r.letIn, r.refusedSince, r.lastRefusal, r.said = true, time.Time{}, time.Time{}, nil
 	r.pacer.succeeded()
 }
 
@@ -111,11 +112,23 @@ func (h *history) hasWorked() bool {
 	return h.worked
 }
 
+// refusal is what the server has said to the user's last token, if it did not take
+// that; nil otherwise.
+func (h *history) refusal(user string) *serverError {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	said := h.of(user).said
+	if said == nil {
+		return nil
+	}
+	return &serverError{raw: said.raw, said: said.said, tokenSent: true}
+}
+
 // refused notes that user's token was refused, and reports whether that is
 // likely to be for the number of logins: there are many of them, and it has not
 // been going on for so long that it must be for another reason. Then the user's
 // next ones come slower.
-func (h *history) refused(user string, timeout time.Duration) bool {
+func (h *history) refused(user string, said *serverError, timeout time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -123,7 +136,7 @@ func (h *history) refused(user string, timeout time.Duration) bool {
 	if now.Sub(r.lastRefusal) > forgetRefusals {
 		r.refusedSince = now
 	}
-	r.lastRefusal = now
+	r.lastRefusal, r.said = now, said
 	if !r.letIn {
 		timeout /= strangersShare
 	}
@@ -175,7 +188,7 @@ func (p *persistence) again(err error, other outlook) (pause time.Duration, yes 
 	var refusal *serverError
 	switch {
 	case errors.As(err, &refusal) && refusal.refusedToken():
-		return p.afterRefusal(other)
+		return p.afterRefusal(refusal, other)
 	case errors.As(err, &refusal) && refusal.tooFast():
 		p.history.pacer(p.user).slowDown()
 		return p.backOff(), true
@@ -191,9 +204,9 @@ func (p *persistence) again(err error, other outlook) (pause time.Duration, yes 
 }
 
 // afterRefusal: once with a fresh token, and then only if that was throttling.
-func (p *persistence) afterRefusal(other outlook) (pause time.Duration, yes bool) {
+func (p *persistence) afterRefusal(refusal *serverError, other outlook) (pause time.Duration, yes bool) {
 	p.refusals++
-	throttled := p.history.refused(p.user, p.timeout)
+	throttled := p.history.refused(p.user, refusal, p.timeout)
 	switch {
 	case p.refusals == 1 && other == otherNow:
 		return 0, true

@@ -132,7 +132,7 @@ func TestUsersRememberedAreBounded(t *testing.T) {
 	h := &history{}
 	for i := range maxUsers + 100 {
 		end := h.begin(fmt.Sprint("user", i))
-		h.refused(fmt.Sprint("user", i), time.Second)
+		h.refused(fmt.Sprint("user", i), said("28000", true), time.Second)
 		end()
 	}
 	if len(h.users) > maxUsers {

@@ -243,11 +243,12 @@ func (s *session) fetchToken(ctx context.Context) (string, error) {
 func (s *session) refuse(err error) {
 	var response []byte
 	var server *serverError
+	var own *fatalError
 	switch {
 	case errors.Is(err, errClientLeft):
 		s.log.Info("login given up", zap.Error(err))
 		return
-	case errors.As(err, &server):
+	case !errors.As(err, &own) && errors.As(err, &server):
 		if server.refusedToken() {
 			server.hint = s.refusedHint()
 		}

@@ -87,6 +87,24 @@ func TestTarget(t *testing.T) {
 	}
 }
 
+// A server that does not want to be asked is not the client's affair.
+func TestCannotTellTheTarget(t *testing.T) {
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.ask()
+		p.send(okay, key, ready)
+		p.message()
+		p.send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42501", Message: "permission denied for view pg_settings"}, ready)
+		p.message()
+	})
+	_, address := start(t, ca, s, func(p *Proxy) { p.Writer = true })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Severity != "FATAL" || e.Code != "08006" || !strings.Contains(e.Message, "cannot tell") || !strings.Contains(e.Message, "permission denied") || e.Hint == "" {
+		t.Errorf("got %+v", e)
+	}
+}
+
 // The key of an instance that was left is nobody's.
 func TestTargetFound(t *testing.T) {
 	var logins atomic.Int32

@@ -87,15 +87,15 @@ func parseEndpoint(text string) (endpoint, error) {
 	e := endpoint{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: port}
 	e.name = auth.ParseName(e.host)
 	values, err := url.ParseQuery(query)
-	if err != nil {
-		return endpoint{}, usagef("endpoint %q: %w", name, err)
+	if err != nil { // and it quotes what it cannot read
+		return endpoint{}, usagef("endpoint %q: what stands behind the ? is not percent-encoded as in a URL", name)
 	}
 	keys := e.keys()
 	for key, given := range values {
 		target := keys[key]
 		switch {
 		case target == nil:
-			return endpoint{}, usagef("endpoint %q: unknown key %q; the keys are %s", name, key, keyNames)
+			return endpoint{}, usagef("endpoint %q: unknown key %s; the keys are %s", name, quotedOf(query, key), keyNames)
 		case len(given) > 1:
 			return endpoint{}, usagef("endpoint %q: %s is given %d times", name, key, len(given))
 		case given[0] == "":
@@ -172,15 +172,15 @@ func (e endpoint) parseVia() (endpoint, error) {
 		return e, nil
 	}
 	address, err := url.Parse(e.via)
-	if err != nil {
-		return endpoint{}, usagef("via %s: not socks5://HOST:PORT", quoted(e.via)) // the error quotes it
+	if err != nil { // it may be the half of one that has a comma in its password
+		return endpoint{}, usagef("via: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL")
 	}
 	host, port, err := splitHostPort(address.Host, "1080")
 	switch {
-	case address.Scheme != "socks5" && address.Scheme != "socks5h" || strings.Trim(address.Path, "/") != "" || address.RawQuery != "":
-		return endpoint{}, usagef("via %q: neither HOST:PORT nor socks5://HOST:PORT", address.Redacted())
+	case address.Scheme != "socks5" && address.Scheme != "socks5h" || strings.Trim(address.Path, "/") != "" || strings.ContainsAny(e.via, "?#"):
+		return endpoint{}, usagef("via %s: neither HOST:PORT nor socks5://[user:password@]HOST:PORT, percent-encoded as in a URL", quoted(e.via))
 	case err != nil:
-		return endpoint{}, usagef("via %q: %w", address.Redacted(), err)
+		return endpoint{}, usagef("via %s: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL", quoted(e.via))
 	}
 	password, _ := address.User.Password()
 	e.via, e.socks = "", &proxy.SOCKS{Address: net.JoinHostPort(host, port), User: address.User.Username(), Password: password}
@@ -197,11 +197,14 @@ func (e endpoint) viaName() string {
 
 // quoted is a word of the command line in an error. It may be, or be a part of, the
 // URL of a proxy with its password.
-func quoted(text string) string {
-	if strings.Contains(text, "@") || strings.Contains(text, "://") {
+func quoted(word string) string { return quotedOf(word, word) }
+
+// quotedOf is a part of such a word.
+func quotedOf(word, part string) string {
+	if strings.ContainsRune(word, '@') || strings.Contains(word, "%40") {
 		return "(not shown, since there may be a password in it)"
 	}
-	return strconv.Quote(text)
+	return strconv.Quote(part)
 }
 
 // splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.

@@ -38,14 +38,15 @@ func (i *identities) of(ctx context.Context, e endpoint) (*auth.Identity, error)
 	return identity, nil
 }
 
-// splitRoles splits before each ARN, since the name of a role may have commas.
+// splitRoles splits before each ARN, since the name of a role may have commas. An
+// empty part is left for Load to refuse: a variable was not set.
 func splitRoles(text string) (roles []string) {
+	if text == "" {
+		return nil
+	}
 	for n, role := range arnBehindComma.Split(text, -1) {
-		switch {
-		case n > 0:
+		if n > 0 {
 			role = "arn:" + role
-		case role == "":
-			return nil
 		}
 		roles = append(roles, role)
 	}
