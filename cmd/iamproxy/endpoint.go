@@ -87,8 +87,8 @@ func parseEndpoint(text string) (endpoint, error) {
 	e := endpoint{host: strings.ToLower(strings.TrimSuffix(host, ".")), port: port}
 	e.name = auth.ParseName(e.host)
 	values, err := url.ParseQuery(query)
-	if err != nil { // and it quotes what it cannot read
-		return endpoint{}, usagef("endpoint %q: what stands behind the ? is not percent-encoded as in a URL", name)
+	if err != nil { // it quotes what it cannot read
+		return endpoint{}, usagef("endpoint %q: behind the ? it is not percent-encoded as in a URL: %s", name, quotedOf(query, err.Error()))
 	}
 	keys := e.keys()
 	for key, given := range values {
