@@ -18,12 +18,8 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 	var failed error
 	for {
 		for _, pacer := range again.pacers() {
-			err := s.queue(ctx, pacer, again.began)
-			if refusal := p.history.refusal(s.user); failed == nil && refusal != nil && errors.Is(err, errQueueTooLong) {
-				err = refusal // for which the others of this user go so slowly
-			}
-			if err != nil {
-				return nil, tellsMore(failed, err)
+			if err := s.queue(ctx, pacer, again.began); err != nil {
+				return nil, tellsMore(failed, s.behindRefusals(pacer, err))
 			}
 		}
 		server, token, err := s.attempt(ctx, wish, &again)
@@ -75,6 +71,16 @@ func (s *session) queue(ctx context.Context, pacer *pacer, began time.Time) erro
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// behindRefusals is why a login's turn does not come: the user's own pacer is only
+// slow because the server refuses the user's logins.
+func (s *session) behindRefusals(pacer *pacer, err error) error {
+	refusal := s.proxy.history.refusal(s.user)
+	if refusal == nil || pacer == &s.proxy.pacer || !errors.Is(err, errQueueTooLong) {
+		return err
+	}
+	return refusal
 }
 
 // pause is over after d, or with an error if the client has left or there is no

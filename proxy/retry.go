@@ -112,16 +112,16 @@ func (h *history) hasWorked() bool {
 	return h.worked
 }
 
-// refusal is what the server has said to the user's last token, if it did not take
-// that; nil otherwise.
+// refusal is what the server has said to a token of the user's just now, if it has
+// not taken one since; nil otherwise.
 func (h *history) refusal(user string) *serverError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	said := h.of(user).said
-	if said == nil {
+	r := h.of(user)
+	if r.said == nil || time.Since(r.lastRefusal) > forgetRefusals {
 		return nil
 	}
-	return &serverError{raw: said.raw, said: said.said, tokenSent: true}
+	return &serverError{raw: r.said.raw, said: r.said.said, tokenSent: true}
 }
 
 // refused notes that user's token was refused, and reports whether that is

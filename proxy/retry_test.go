@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -236,6 +237,30 @@ func TestClientWhileItWaits(t *testing.T) {
 	if n := logins.Load(); n > 4 {
 		t.Errorf("%d logins for one client that stayed", n)
 	}
+}
+
+// Who waits behind a crowd of a user's that is refused hears of the refusal, and
+// not of a crowd.
+func TestQueueBehindRefusals(t *testing.T) {
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.ask()
+		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+	})
+	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 150, 3*time.Second })
+	var all sync.WaitGroup
+	for range 40 {
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		all.Go(func() {
+			m, err := readMessage(client)
+			var e pgproto3.ErrorResponse
+			if err != nil || m.kind() != errorResponse || e.Decode(m.body()) != nil || e.Code != "28000" || e.Hint != "refused hint for alice" {
+				t.Errorf("got %v, %+v", err, e)
+			}
+		})
+	}
+	all.Wait()
 }
 
 func TestQueueTooLong(t *testing.T) {
