@@ -53,15 +53,14 @@ func (t *Tokens) clockHint() string {
 
 // causes are what to check, the likeliest first.
 func (t *Tokens) causes(caller Caller, user string) []string {
-	clock, mayBeClock := "this machine's clock is right", true
-	var first []string
-	if ahead, known := t.Identity.ClockAhead(); known {
-		mayBeClock = ahead.Abs() > tolerated
-		if mayBeClock {
-			first, mayBeClock = []string{clock}, false
-		}
+	const clock = "this machine's clock is right"
+	ahead, known := t.Identity.ClockAhead()
+	isOff := ahead.Abs() > tolerated
+	var causes []string
+	if isOff {
+		causes = append(causes, clock)
 	}
-	causes := append(first, t.policy(caller, user))
+	causes = append(causes, t.policy(caller, user))
 	switch {
 	case t.Kind == DSQL && user == dsqlAdmin:
 	case t.Kind == DSQL:
@@ -71,7 +70,7 @@ func (t *Tokens) causes(caller Caller, user string) []string {
 	default:
 		causes = append(causes, "the database has IAM authentication enabled", "the user exists and was granted rds_iam")
 	}
-	if mayBeClock {
+	if !known {
 		causes = append(causes, clock)
 	}
 	return causes

@@ -113,7 +113,7 @@ func (f fleet) logInAs(user string, pace *pacer, history *history, attempt func(
 		}
 		err := attempt()
 		if err == nil {
-			again.letIn()
+			history.letIn(user)
 			return nil
 		}
 		if f.plain {

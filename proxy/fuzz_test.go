@@ -139,7 +139,7 @@ func FuzzServerLogin(f *testing.F) {
 		leg, server := scripted(said)
 		s := &session{proxy: p, client: client, log: p.log(), user: "alice"}
 		defer s.forget()
-		err := s.enter(&upstream{leg: leg}, wish, "the token", &persistence{history: &p.history, pacer: &p.pacer})
+		err := s.enter(&upstream{leg: leg}, wish, "the token")
 		if err == nil {
 			err = s.handOver(&upstream{leg: leg})
 		}
@@ -181,7 +181,7 @@ func FuzzTarget(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said []byte) {
 		leg, server := scripted(slices.Concat(encode(okay), said))
 		s := &session{proxy: p, log: p.log(), user: "alice"}
-		err := s.enter(&upstream{leg: leg}, wish, "the token", &persistence{history: &p.history, pacer: &p.pacer})
+		err := s.enter(&upstream{leg: leg}, wish, "the token")
 		asked := bytes.Contains(server.out.Bytes(), []byte("pg_is_in_recovery"))
 		switch {
 		case err != nil:

@@ -22,7 +22,7 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 				return nil, tellsMore(failed, s.behindRefusals(pacer, err))
 			}
 		}
-		server, token, err := s.attempt(ctx, wish, &again)
+		server, token, err := s.attempt(ctx, wish)
 		if err == nil {
 			p.history.succeeded()
 			return server, nil

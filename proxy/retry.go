@@ -228,20 +228,15 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d) //nolint:gosec // nobody has to be kept from guessing it
 }
 
-// letIn is for a token that the server has taken.
-func (p *persistence) letIn() { p.history.letIn(p.user) }
-
 // passes reports whether what failed an attempt may be over in a moment. Errors
 // of the steps say so themselves; a connection that broke or got no answer during
 // login is that of a server that restarts, or has moved.
 func passes(err error) bool {
 	var known *fatalError
-	switch {
-	case errors.As(err, &known):
+	if errors.As(err, &known) {
 		return known.Passing
-	default:
-		return !errors.Is(err, errClientLeft)
 	}
+	return !errors.Is(err, errClientLeft)
 }
 
 // noAnswer is about attempts to connect that ran out of their own time: waiting

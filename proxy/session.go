@@ -22,9 +22,9 @@ const hintTimeout = 5 * time.Second
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
-//	    persist             until an attempt succeeds or there is no use in another (persist.go)
-//	      queue             until it is its turn (pace.go)
-//	      attempt
+//	    persist             until an attempt succeeds or there is no use in another (persist.go, retry.go)
+//	      queue             it is its turn (persist.go, pace.go)
+//	      attempt           one, from the connection to a server that is ready
 //	        prepare         connect (upstream.go) while the token is fetched
 //	        authenticate    startup packet, token, what the server says to it (login.go)
 //	        awaitReady      all that the server says until it is ready (login.go)
@@ -178,12 +178,12 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 }
 
 // attempt connects and logs in once, with the token that it returns.
-func (s *session) attempt(ctx context.Context, wish startup, again *persistence) (*upstream, string, error) {
+func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string, error) {
 	server, token, err := s.prepare(ctx)
 	if err != nil {
 		return nil, "", err
 	}
-	if err := s.enter(server, wish, token, again); err != nil {
+	if err := s.enter(server, wish, token); err != nil {
 		server.Close()
 		var refusal *serverError
 		if errors.As(err, &refusal) {
@@ -195,11 +195,11 @@ func (s *session) attempt(ctx context.Context, wish startup, again *persistence)
 }
 
 // enter is the way from a connection to a session.
-func (s *session) enter(server *upstream, wish startup, token string, again *persistence) error {
+func (s *session) enter(server *upstream, wish startup, token string) error {
 	if err := s.authenticate(server, wish, token); err != nil {
 		return err
 	}
-	again.letIn()
+	s.proxy.history.letIn(s.user)
 	ready, err := s.awaitReady(server)
 	if err != nil {
 		return err
