@@ -6,12 +6,14 @@ import (
 	"testing"
 
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/iamproxy/iamproxy/internal/fakedns"
 )
 
 const clusterName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 
 func TestAlias(t *testing.T) {
-	server := nameServer(t, map[string]string{
+	server := nameServer(t, cnames{
 		"db.example.com.":          "DB.internal.example.com.",
 		"db.internal.example.com.": "MyDB.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com.",
 		clusterName + ".":          "mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com.",
@@ -43,7 +45,18 @@ func TestAliasWithoutNameServer(t *testing.T) {
 }
 
 func FuzzAliases(f *testing.F) {
-	f.Add(answer(f, nil, "db.example.com.", map[string]string{"db.example.com.": "x.example.com."}))
+	question := dnsmessage.Message{Questions: []dnsmessage.Question{{
+		Name: dnsmessage.MustNewName("db.example.com."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET,
+	}}}
+	asked, err := question.Pack()
+	if err != nil {
+		f.Fatal(err)
+	}
+	answer, err := fakedns.Reply(asked, cnames{"db.example.com.": "x.example.com."}.answer)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(answer)
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		a := aliases{next: make(map[string]string)}
 		a.note(packet)
@@ -55,61 +68,38 @@ func FuzzAliases(f *testing.F) {
 	})
 }
 
-// nameServer answers with CNAMEs, the whole chain in one message as recursive
-// servers do, and returns how to reach it.
-func nameServer(t *testing.T, aliases map[string]string) func(ctx context.Context, network, address string) (net.Conn, error) {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	go func() {
-		packet := make([]byte, 4096)
-		for {
-			n, from, err := conn.ReadFrom(packet)
-			if err != nil {
-				return
-			}
-			_, _ = conn.WriteTo(answer(t, packet[:n], "", aliases), from)
-		}
-	}()
-	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "udp", conn.LocalAddr().String())
-	}
-}
+// cnames are from a name to the next.
+type cnames map[string]string
 
-// answer is a name server's to a question, or to the one for a name.
-func answer(t testing.TB, question []byte, name string, aliases map[string]string) []byte {
-	t.Helper()
-	var asked dnsmessage.Message
-	if question != nil {
-		if err := asked.Unpack(question); err != nil {
-			t.Error(err)
-			return nil
-		}
-	} else {
-		asked.Questions = []dnsmessage.Question{{Name: dnsmessage.MustNewName(name), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}}
-	}
-	reply := dnsmessage.Message{Header: dnsmessage.Header{ID: asked.ID, Response: true, RecursionAvailable: true}, Questions: asked.Questions}
-	current := plain(asked.Questions[0].Name.String()) + "."
-	for range aliases {
-		next, ok := aliases[current]
+// answer is the whole chain in one message, as recursive servers have it.
+func (c cnames) answer(question dnsmessage.Question) (chain []dnsmessage.Resource, code dnsmessage.RCode) {
+	name := plain(question.Name.String()) + "."
+	for range c {
+		next, ok := c[name]
 		if !ok {
 			break
 		}
-		reply.Answers = append(reply.Answers, dnsmessage.Resource{
-			Header: dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(current), Class: dnsmessage.ClassINET, TTL: 1},
+		chain = append(chain, dnsmessage.Resource{
+			Header: fakedns.Header(dnsmessage.MustNewName(name)),
 			Body:   &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(next)},
 		})
-		current = plain(next) + "."
+		name = plain(next) + "."
 	}
-	if len(reply.Answers) == 0 {
-		reply.RCode = dnsmessage.RCodeNameError
+	if chain == nil {
+		code = dnsmessage.RCodeNameError
 	}
-	packed, err := reply.Pack()
+	return chain, code
+}
+
+// nameServer returns how to reach one that knows the names.
+func nameServer(t *testing.T, names cnames) func(ctx context.Context, network, address string) (net.Conn, error) {
+	t.Helper()
+	server, err := fakedns.Start("127.0.0.1:0", names.answer)
 	if err != nil {
-		t.Error(err)
+		t.Fatal(err)
 	}
-	return packed
+	t.Cleanup(func() { server.Close() })
+	return func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
+	}
 }

@@ -91,6 +91,27 @@ func TestSSOLogin(t *testing.T) {
 	}
 }
 
+// A role that does not let itself be assumed is told at once, with what it wants,
+// and is tried anew when it does.
+func TestRoleDenied(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "another"})
+	p := s.start(s.janes(), []string{"--assume-role=" + appRole, "--external-id=x-1"})
+	if refused := p.refused(standin.IAMUser, standin.Database); refused.Code != "28000" ||
+		!strings.Contains(refused.Message, "no AWS credentials") || !strings.Contains(refused.Message, "AccessDenied") ||
+		!strings.Contains(refused.Hint, "trust policy") || !strings.Contains(refused.Hint, "external id") {
+		t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
+	}
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "x-1"})
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	for _, v := range cluster.Verdicts() {
+		if !v.OK {
+			t.Errorf("verdict %+v", v)
+		}
+	}
+}
+
 // All that is known goes with the one sentence that AWS says.
 func TestRefusalSaysWhoAndWhat(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})

@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -15,6 +14,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"github.com/iamproxy/iamproxy/internal/fakedns"
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
@@ -64,23 +64,11 @@ func newMovingName(t *testing.T, name string) *movingName {
 	if out, err := m.command("true").CombinedOutput(); err != nil {
 		t.Skipf("this account, or root of this container, mounts nothing: %v: %s", err, bytes.TrimSpace(out))
 	}
-	conn, err := net.ListenPacket("udp", server+":53")
+	conn, err := fakedns.Start(server+":53", m.answer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	go func() {
-		packet := make([]byte, 4096)
-		for {
-			n, from, err := conn.ReadFrom(packet)
-			if err != nil {
-				return
-			}
-			if reply, err := m.answer(packet[:n]); err == nil {
-				_, _ = conn.WriteTo(reply, from)
-			}
-		}
-	}()
 	return m
 }
 
@@ -101,30 +89,19 @@ func (m *movingName) leadTo(alias string) {
 	m.alias = alias
 }
 
-func (m *movingName) answer(question []byte) ([]byte, error) {
-	var asked dnsmessage.Message
-	if err := asked.Unpack(question); err != nil || len(asked.Questions) != 1 {
-		return nil, errors.New("not a question")
-	}
-	reply := dnsmessage.Message{
-		Header:    dnsmessage.Header{ID: asked.ID, Response: true, RecursionDesired: true, RecursionAvailable: true},
-		Questions: asked.Questions,
-	}
+func (m *movingName) answer(question dnsmessage.Question) ([]dnsmessage.Resource, dnsmessage.RCode) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	switch q := asked.Questions[0]; {
-	case q.Name.String() != m.name+".":
-		reply.RCode = dnsmessage.RCodeNameError
+	var record dnsmessage.ResourceBody
+	switch {
+	case question.Name.String() != m.name+".":
+		return nil, dnsmessage.RCodeNameError
 	case m.alias != "":
-		reply.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 1},
-			Body:   &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(m.alias + ".")},
-		}}
-	case q.Type == dnsmessage.TypeA: // and there is nothing else
-		reply.Answers = []dnsmessage.Resource{{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 1},
-			Body:   &dnsmessage.AResource{A: m.address},
-		}}
+		record = &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(m.alias + ".")}
+	case question.Type == dnsmessage.TypeA:
+		record = &dnsmessage.AResource{A: m.address}
+	default: // there is nothing else
+		return nil, dnsmessage.RCodeSuccess
 	}
-	return reply.Pack()
+	return []dnsmessage.Resource{{Header: fakedns.Header(question.Name), Body: record}}, dnsmessage.RCodeSuccess
 }

@@ -1,0 +1,55 @@
+// Package fakedns is a name server on loopback, for tests.
+package fakedns
+
+import (
+	"errors"
+	"net"
+
+	"golang.org/x/net/dns/dnsmessage"
+)
+
+// Answer is what is known of a name. No resources and RCodeSuccess mean that the
+// name has none of the type asked for.
+type Answer func(question dnsmessage.Question) ([]dnsmessage.Resource, dnsmessage.RCode)
+
+// Start serves over UDP until the connection that it returns is closed.
+func Start(address string, answer Answer) (net.PacketConn, error) {
+	conn, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return nil, err
+	}
+	go serve(conn, answer)
+	return conn, nil
+}
+
+func serve(conn net.PacketConn, answer Answer) {
+	packet := make([]byte, 4096)
+	for {
+		n, from, err := conn.ReadFrom(packet)
+		if err != nil {
+			return
+		}
+		if reply, err := Reply(packet[:n], answer); err == nil {
+			_, _ = conn.WriteTo(reply, from) // whoever asked asks again
+		}
+	}
+}
+
+// Reply is a recursive server's to a message with one question.
+func Reply(message []byte, answer Answer) ([]byte, error) {
+	var asked dnsmessage.Message
+	if err := asked.Unpack(message); err != nil || len(asked.Questions) != 1 {
+		return nil, errors.New("fakedns: not a question")
+	}
+	reply := dnsmessage.Message{
+		Header:    dnsmessage.Header{ID: asked.ID, Response: true, RecursionDesired: true, RecursionAvailable: true},
+		Questions: asked.Questions,
+	}
+	reply.Answers, reply.RCode = answer(asked.Questions[0])
+	return reply.Pack()
+}
+
+// Header is that of a record that nobody is to keep.
+func Header(name dnsmessage.Name) dnsmessage.ResourceHeader {
+	return dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: 1}
+}
