@@ -106,7 +106,7 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 		}
 		server.breakOff(f.writeErr)
 	case ended(f.readErr):
-		s.linger()
+		s.lingerWith(up)
 	default:
 		s.client.breakOff(f.readErr)
 	}
@@ -124,26 +124,54 @@ func (s *session) linger() {
 	_, _ = io.Copy(io.Discard, s.client)
 }
 
+// lingerWith does so while the other direction reads from the client, which is
+// nobody else's then.
+func (s *session) lingerWith(up *upward) {
+	s.client.SetDeadline(time.Now().Add(lingerTime))
+	s.client.closeWrite()
+	select {
+	case <-up.done:
+		s.linger()
+	case <-time.After(lingerTime):
+	}
+}
+
 // pump copies from src to dst until one of them fails. It is no io.Copy since
-// that leaves open whose failure it was, and between a socket and TLS brings a
-// buffer of its own (golang/go#16474).
+// that leaves open whose failure it was, and has a buffer while there is nothing
+// to copy.
 func pump(dst, src *leg) (f flow) {
+	src.socket.setAwaited(true)
+	defer src.socket.setAwaited(false)
+	for f.move(dst, src) {
+		if err := src.socket.await(); err != nil {
+			f.readErr = src.readError(err)
+			break
+		}
+	}
+	return f
+}
+
+// move carries over what has arrived, and reports whether there may be more.
+func (f *flow) move(dst, src *leg) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
 	for {
 		n, err := src.Read(buffer[:])
 		if n > 0 {
 			if _, f.writeErr = dst.Write(buffer[:n]); f.writeErr != nil {
-				return f
+				return false
 			}
 			f.bytes += int64(n)
 			tail := buffer[max(0, n-len(f.last)):n]
 			copy(f.last[:], f.last[len(tail):])
 			copy(f.last[len(f.last)-len(tail):], tail)
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotYet):
+			return true
+		case err != nil:
 			f.readErr = src.readError(err)
-			return f
+			return false
 		}
 	}
 }
