@@ -1,0 +1,97 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// resident is how much memory a process has, in KiB: what is its own and what it
+// shares, such as the C library of PgBouncer.
+func resident(pid int) (float64, error) {
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseResident(string(rollup))
+}
+
+func parseResident(rollup string) (float64, error) {
+	for line := range strings.Lines(rollup) {
+		fields := strings.Fields(line)
+		if len(fields) == 3 && fields[0] == "Rss:" {
+			return strconv.ParseFloat(fields[1], 64)
+		}
+	}
+	return 0, fmt.Errorf("no Rss in %q", rollup)
+}
+
+// settleEvery is how far two readings of memory are apart that have to be equal,
+// and settleWithin how much they may differ and still be so.
+const (
+	settleEvery  = 5 * time.Second
+	settleWithin = 0.01
+)
+
+// settled is the memory of a process as soon as it is stable, or at the limit, and
+// what it was at the first reading after settleEvery.
+func settled(ctx context.Context, pid int, limit time.Duration) (stable, early float64, err error) {
+	deadline := time.Now().Add(limit)
+	last, err := resident(pid)
+	if err != nil {
+		return 0, 0, err
+	}
+	for {
+		select {
+		case <-time.After(settleEvery):
+		case <-ctx.Done():
+			return 0, 0, context.Cause(ctx)
+		}
+		now, err := resident(pid)
+		if err != nil {
+			return 0, 0, err
+		}
+		if early == 0 {
+			early = now
+		}
+		if change := now - last; max(change, -change) <= last*settleWithin || time.Now().After(deadline) {
+			return now, early, nil
+		}
+		last = now
+	}
+}
+
+// ticks are those of a second in /proc: USER_HZ is 100 wherever this runs.
+const ticks = 100
+
+// cpu is the time that a process has had on a CPU, in seconds; nothing for no process.
+func cpu(pid int) (float64, error) {
+	if pid == 0 {
+		return 0, nil
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseCPU(string(stat))
+}
+
+// parseCPU reads proc_pid_stat(5): utime and stime are fields 14 and 15. The name, in
+// parentheses, may have spaces.
+func parseCPU(stat string) (float64, error) {
+	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("no CPU time in %q", stat)
+	}
+	user, errUser := strconv.ParseFloat(fields[11], 64)
+	system, errSystem := strconv.ParseFloat(fields[12], 64)
+	if errUser != nil || errSystem != nil {
+		return 0, fmt.Errorf("no CPU time in %q", stat)
+	}
+	return (user + system) / ticks, nil
+}
