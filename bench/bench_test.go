@@ -3,6 +3,9 @@
 package main
 
 import (
+	"encoding/xml"
+	"errors"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -152,6 +155,7 @@ func TestFiguresAndMeasurements(t *testing.T) {
 		shown = append(shown, f.name)
 	}
 	slices.Sort(added)
+	added = slices.Compact(added) // crowd is of two
 	slices.Sort(shown)
 	if !slices.Equal(added, shown) {
 		t.Errorf("added %v, shown %v", added, shown)
@@ -159,15 +163,16 @@ func TestFiguresAndMeasurements(t *testing.T) {
 }
 
 func TestChoice(t *testing.T) {
-	for pattern, want := range map[string]string{"^cpu": "select-1 select-8 select-32", "^connect$": "connect", "y": "copy-out copy-in"} {
+	for pattern, want := range map[string]string{
+		"^cpu": "select-1 select-8 select-32", "^connect$": "connect", "^copy": "copy-out copy-in",
+		"crowd": "crowd", "scale": "scale", "crowd|scale": "scale", "le$": "idle scale",
+	} {
 		var got []string
-		for _, m := range measurements() {
-			if m.matches(regexp.MustCompile(pattern)) {
-				got = append(got, m.name)
-			}
+		for _, m := range choose(regexp.MustCompile(pattern)) {
+			got = append(got, m.name)
 		}
 		if strings.Join(got, " ") != want {
-			t.Errorf("%s: %v", pattern, got)
+			t.Errorf("%s: %v, want %s", pattern, got, want)
 		}
 	}
 	for name, o := range map[string]options{
@@ -180,6 +185,74 @@ func TestChoice(t *testing.T) {
 		if _, err := o.check(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestLatencies(t *testing.T) {
+	got, err := parseLatencies("0 1 1500 0 1700000000 5 12\n1 1 250 0 1700000000 9 0\n")
+	if err != nil || !slices.Equal(got, []float64{1.5, 0.25}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	for _, bad := range []string{"0 1", "0 1 failed 0 1 2"} {
+		if _, err := parseLatencies(bad); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+	var hundred []float64
+	for i := range 100 {
+		hundred = append(hundred, float64(100-i))
+	}
+	if got := percentile(hundred, 99); got != 99 {
+		t.Errorf("99 of 100: %v", got)
+	}
+	if got := percentile([]float64{7}, 99); got != 7 {
+		t.Errorf("of one: %v", got)
+	}
+	if got := mean(hundred); got != 50.5 {
+		t.Errorf("mean %v", got)
+	}
+}
+
+// The plot is well-formed, and has nothing that is no number, whatever is missing.
+func TestPlot(t *testing.T) {
+	ways := []way{{name: directWay}, {name: pgbouncerWay}, {name: iamproxyWay}}
+	points := map[string][]point{
+		directWay:   {{10, math.NaN(), math.NaN(), 0.3, 1}, {5000, math.NaN(), math.NaN(), 0.5, 2}},
+		iamproxyWay: {{10, 14, 0, 0.3, 1}, {5000, 90, 0.25, 0.5, 2}},
+	}
+	svg := plot(panels(points, ways))
+	if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") || strings.Contains(svg, pgbouncerWay) {
+		t.Errorf("in the plot is what there is not:\n%s", svg)
+	}
+	decoder := xml.NewDecoder(strings.NewReader(svg))
+	for {
+		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := scaleTable(points, ways)
+	for _, want := range []string{"| 10   | 5,000 |", "| 14.0 | 90.0  |"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if strings.Contains(got, "NaN") {
+		t.Errorf("in the table is what there is not:\n%s", got)
+	}
+}
+
+func TestAxis(t *testing.T) {
+	a := newAxis([]float64{20, 800}, 0, 100)
+	if got := a.place(100); got != 50 {
+		t.Errorf("100 is at %v", got)
+	}
+	if got := a.ticks(); !slices.Equal(got, []float64{10, 100, 1000}) {
+		t.Errorf("ticks %v", got)
+	}
+	if a := newAxis([]float64{0}, 0, 100); a.place(0) != 0 || len(a.ticks()) != 2 {
+		t.Errorf("of zero: %+v", a)
 	}
 }
 

@@ -17,6 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var (
+	modelLine     = regexp.MustCompile(`(?m)^model name\s*: (.*)$`)
+	memoryLine    = regexp.MustCompile(`(?m)^MemTotal:\s*(\d+) kB$`)
+	availableLine = regexp.MustCompile(`(?m)^MemAvailable:\s*(\d+) kB$`)
+)
+
 // machine describes what was measured, and where.
 func (b *bench) machine(ctx context.Context) (string, error) {
 	program, err := pgbouncerPath()
@@ -39,8 +45,8 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 	if err := unix.Uname(&system); err != nil {
 		return "", err
 	}
-	model := first(regexp.MustCompile(`(?m)^model name\s*: (.*)$`), "/proc/cpuinfo")
-	memory, _ := strconv.ParseFloat(first(regexp.MustCompile(`(?m)^MemTotal:\s*(\d+) kB$`), "/proc/meminfo"), 64)
+	model := first(modelLine, "/proc/cpuinfo")
+	memory, _ := strconv.ParseFloat(first(memoryLine, "/proc/meminfo"), 64)
 	release := string(system.Release[:bytes.IndexByte(system.Release[:], 0)])
 	lines := strings.Split(pgbouncer, "\n")
 	_, mode := b.names.forPgbouncer()

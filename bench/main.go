@@ -66,10 +66,13 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	}
 	result := about + "\n" + table(b.results, b.ways)
 	fmt.Fprintf(out, "\n%s", result)
+	if len(b.points) > 0 {
+		fmt.Fprintf(out, "\n%s", scaleTable(b.points, b.ways))
+	}
 	if failed != nil || o.page == "" {
 		return failed
 	}
-	return replacePart(o.page, "the table", result)
+	return errors.Join(replacePart(o.page, "the table", result), writeScale(o.page, b.points, b.ways))
 }
 
 // check finds what cannot be done, before anything is.
@@ -78,12 +81,7 @@ func (o options) check() ([]measurement, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-only: %w", err)
 	}
-	var chosen []measurement
-	for _, m := range measurements() {
-		if m.matches(pattern) {
-			chosen = append(chosen, m)
-		}
-	}
+	chosen := choose(pattern)
 	switch {
 	case len(chosen) == 0:
 		return nil, fmt.Errorf("-only %s: there are only %s", o.only, strings.Join(names(), ", "))

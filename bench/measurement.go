@@ -29,12 +29,24 @@ func measurements() []measurement {
 		{name: "connect-pool", figures: []string{"connect-pool"}, pool: true, run: pooledConnects},
 		{name: "rest", figures: []string{"rest", "rest-login"}, run: rest},
 		{name: "idle", figures: []string{"idle", "idle-5s"}, run: idle},
+		{name: "crowd", figures: []string{"crowd"}, rounds: 1, run: crowd},
+		{name: "scale", figures: []string{"crowd"}, rounds: 1, run: scale},
 	}
 }
 
-// matches tells whether a pattern is of the measurement, or of a figure of it.
-func (m measurement) matches(pattern *regexp.Regexp) bool {
-	return pattern.MatchString(m.name) || slices.ContainsFunc(m.figures, pattern.MatchString)
+// choose are the measurements that a pattern is of. Scale has the figures of crowd,
+// too, which takes minutes.
+func choose(pattern *regexp.Regexp) []measurement {
+	var chosen []measurement
+	for _, m := range measurements() {
+		if pattern.MatchString(m.name) || m.name != "scale" && slices.ContainsFunc(m.figures, pattern.MatchString) {
+			chosen = append(chosen, m)
+		}
+	}
+	if i := len(chosen) - 1; i > 0 && chosen[i].name == "scale" && chosen[i-1].name == "crowd" {
+		chosen = slices.Delete(chosen, i-1, i)
+	}
+	return chosen
 }
 
 func names() []string {
@@ -47,15 +59,20 @@ func names() []string {
 
 // size is how much of it all is done.
 type size struct {
-	seconds  int // of one run of pgbench
-	copyRows int // of 1.5 KB
-	pairs    int // of runs that only connect
-	connects int // of one such run
-	idle     int // sessions
-	settle   int // seconds that memory gets to become stable, at most
+	seconds  int   // of one run of pgbench
+	copyRows int   // of 1.5 KB
+	pairs    int   // of runs that only connect
+	connects int   // of one such run
+	idle     int   // sessions
+	settle   int   // seconds that memory gets to become stable, at most
+	crowd    int   // sessions
+	scale    []int // the numbers of sessions, from few to many
+	watch    int   // seconds that a number of sessions is watched
 }
 
 var (
-	fullSize  = size{seconds: 5, copyRows: 680_000, pairs: 30, connects: 25, idle: 1000, settle: 180}
-	quickSize = size{seconds: 1, copyRows: 140_000, pairs: 8, connects: 20, idle: 200, settle: 15}
+	fullSize = size{seconds: 5, copyRows: 680_000, pairs: 30, connects: 25, idle: 1000, settle: 180,
+		crowd: 5000, scale: []int{10, 100, 1000, 5000}, watch: 8}
+	quickSize = size{seconds: 1, copyRows: 140_000, pairs: 8, connects: 20, idle: 200, settle: 15,
+		crowd: 300, scale: []int{10, 100, 300}, watch: 2}
 )

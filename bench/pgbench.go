@@ -29,6 +29,14 @@ func (b *bench) pgbench(ctx context.Context, p *path, args ...string) (pgbenchRe
 	return report, nil
 }
 
+// warm has so many sessions logged in, before others count. PgBouncer answers a client
+// by itself and logs in when there is something to do, one session after the other,
+// which would count as throughput; iamproxy and libpq log in first.
+func (b *bench) warm(ctx context.Context, p *path, clients int) error {
+	_, err := b.pgbench(ctx, p, "-M", "prepared", "-c", strconv.Itoa(clients), "-j", threads(clients), "-t", "10")
+	return err
+}
+
 var (
 	transactionsLine = regexp.MustCompile(`(?m)^number of transactions actually processed: (\d+)`)
 	failedLine       = regexp.MustCompile(`(?m)^number of failed transactions: (\d+)`)

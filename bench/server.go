@@ -30,6 +30,7 @@ type bench struct {
 	ways     []way
 	size     size
 	results  results
+	points   map[string][]point // of scale, by way
 	round    int
 	saying   string // what is being measured
 	progress io.Writer

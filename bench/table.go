@@ -39,7 +39,7 @@ func row(r results, f figure, ways []way) []string {
 	for _, w := range ways {
 		switch {
 		case w.name == iamproxyWay:
-		case f.difference:
+		case f.compares:
 			line = append(line, nothing)
 		default:
 			line = append(line, showSpread(r.ratio(f.name, iamproxyWay, w.name)))
@@ -70,7 +70,7 @@ func (g goal) String() string {
 	if g.of != "" {
 		return fmt.Sprintf("%s %s of %s", sign, limit, g.of)
 	}
-	return fmt.Sprintf("%s %s %s", sign, limit, g.unit)
+	return strings.TrimSpace(fmt.Sprintf("%s %s %s", sign, limit, g.unit))
 }
 
 const nothing = "–"

@@ -21,6 +21,9 @@ func selects(clients int) func(context.Context, *bench, []way) error {
 	n := strconv.Itoa(clients)
 	return func(ctx context.Context, b *bench, ways []way) error {
 		return b.each(ctx, ways, func(p *path) error {
+			if err := b.warm(ctx, p, clients); err != nil {
+				return err
+			}
 			before, err := cpu(p.pid)
 			if err != nil {
 				return err
@@ -53,13 +56,20 @@ func pooledConnects(ctx context.Context, b *bench, ways []way) error {
 		if err != nil {
 			return err
 		}
-		report, err := b.pgbench(ctx, p, "-C", "-c", "8", "-j", "2", "-T", strconv.Itoa(b.size.seconds))
+		report, err := b.pooled(ctx, p)
 		if err := errors.Join(err, p.close()); err != nil {
 			return err
 		}
 		b.note("connect-pool", p.name, report.tps)
 	}
 	return nil
+}
+
+func (b *bench) pooled(ctx context.Context, p *path) (pgbenchReport, error) {
+	if err := b.warm(ctx, p, poolSize); err != nil {
+		return pgbenchReport{}, err
+	}
+	return b.pgbench(ctx, p, "-C", "-c", strconv.Itoa(poolSize), "-j", "2", "-T", strconv.Itoa(b.size.seconds))
 }
 
 // connects measures what a login takes longer through iamproxy than direct, with the
