@@ -140,6 +140,9 @@ func TestProcessFiles(t *testing.T) {
 	if _, err := parseCPU("7 (a) S 1"); err == nil {
 		t.Error("cpu: no error")
 	}
+	if got, err := fineCPU(os.Getpid()); err != nil || got <= 0 {
+		t.Errorf("fine cpu: %v, %v", got, err)
+	}
 	if got := parentOf("/proc/self/stat"); got != os.Getppid() {
 		t.Errorf("parent %d, want %d", got, os.Getppid())
 	}
@@ -233,7 +236,7 @@ func TestPlot(t *testing.T) {
 		}
 	}
 	got := scaleTable(points, ways)
-	for _, want := range []string{"| 10   | 5,000 |", "| 14.0 | 90.0  |"} {
+	for _, want := range []string{"| 10    | 5,000 |", "| 14.0  | 90.0  |"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -272,13 +275,7 @@ func TestRotate(t *testing.T) {
 
 func TestReplacePart(t *testing.T) {
 	page := filepath.Join(t.TempDir(), "page.md")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("before\n" + partBegins("a") + "old\n" + partEnds + "between\n" + partBegins("b") + "old\n" + partEnds + "after\n")
+	write(t, page, "before\n"+partBegins("a")+"old\n"+partEnds+"between\n"+partBegins("b")+"old\n"+partEnds+"after\n")
 	if err := replacePart(page, "b", "new\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -289,5 +286,34 @@ func TestReplacePart(t *testing.T) {
 	}
 	if err := replacePart(page, "c", "new\n"); err == nil {
 		t.Error("a page without a place was written")
+	}
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The page has places for all that is written, and leads to the plot.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := filepath.Join(t.TempDir(), "performance.md")
+	write(t, page, string(text))
+	points := map[string][]point{directWay: {{10, math.NaN(), math.NaN(), 0.3, 1}}}
+	err = errors.Join(replacePart(page, "the table", "new\n"), writeScale(page, points, []way{{name: directWay}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(page)
+	if err != nil || !strings.Contains(string(got), "](performance/scale.svg)") {
+		t.Errorf("no plot in the page (%v)", err)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(page), "performance/scale.svg")); err != nil {
+		t.Error(err)
 	}
 }

@@ -72,7 +72,7 @@ type size struct {
 
 var (
 	fullSize = size{seconds: 5, copyRows: 680_000, pairs: 30, connects: 25, idle: 1000, settle: 180,
-		crowd: 5000, scale: []int{10, 100, 1000, 5000}, watch: 8}
+		crowd: 5000, scale: []int{10, 100, 1000, 5000}, watch: 6}
 	quickSize = size{seconds: 1, copyRows: 140_000, pairs: 8, connects: 20, idle: 200, settle: 15,
 		crowd: 300, scale: []int{10, 100, 300}, watch: 2}
 )

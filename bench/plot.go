@@ -25,7 +25,7 @@ type series struct {
 // Sizes in the SVG.
 const (
 	panelWidth, panelHeight = 400, 260
-	left, right             = 56, 20 // of the axes within a panel
+	left, right             = 56, 28 // of the axes within a panel
 	top, bottom             = 34, 40
 	legendHeight            = 30
 	columns                 = 2
@@ -34,7 +34,7 @@ const (
 // style has colors that can be read on white and on black; texts and lines of a dark
 // page are a bit brighter where the viewer tells.
 const style = `
-text { font: 12px sans-serif; fill: #666 }
+text { font: 12px sans-serif; fill: #808080 }
 .title { font-weight: bold }
 .grid { stroke: #888; stroke-opacity: .3 }
 polyline { fill: none; stroke-width: 2 }
@@ -109,7 +109,7 @@ func (p panel) draw(out *strings.Builder) {
 type axis struct{ low, high, from, to float64 }
 
 // least is drawn for all that is less: a logarithm of 0 there is not.
-const least = 0.01
+const least = 0.001
 
 func newAxis(values []float64, from, to float64) axis {
 	low, high := math.Inf(1), math.Inf(-1)

@@ -79,7 +79,7 @@ func (p point) String() string {
 	if math.IsNaN(p.memory) {
 		return text
 	}
-	return fmt.Sprintf("%.1f MiB, %.2f CPU s a minute, %s", p.memory, p.cpu, text)
+	return fmt.Sprintf("%.1f MiB, %.3f CPU s a minute, %s", p.memory, p.cpu, text)
 }
 
 func (b *bench) measureAt(ctx context.Context, p *path, n int) (point, error) {
@@ -109,7 +109,7 @@ func (b *bench) measureAt(ctx context.Context, p *path, n int) (point, error) {
 // idleCPU is the CPU time that a process takes in a minute, of which it is watched a
 // part.
 func idleCPU(ctx context.Context, pid int, watch time.Duration) (float64, error) {
-	before, err := cpu(pid)
+	before, err := fineCPU(pid)
 	if err != nil {
 		return 0, err
 	}
@@ -118,7 +118,7 @@ func idleCPU(ctx context.Context, pid int, watch time.Duration) (float64, error)
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
-	after, err := cpu(pid)
+	after, err := fineCPU(pid)
 	return (after - before) * time.Minute.Seconds() / watch.Seconds(), err
 }
 

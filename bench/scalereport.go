@@ -18,7 +18,7 @@ var aspects = []struct {
 	of     func(point) float64
 }{
 	{"memory of the proxy, MiB", 1, func(p point) float64 { return p.memory }},
-	{"CPU s a minute while all are idle", 2, func(p point) float64 { return p.cpu }},
+	{"CPU s a minute while all are idle", 3, func(p point) float64 { return p.cpu }},
 	{"latency of 8 busy clients, mean, ms", 2, func(p point) float64 { return p.latency }},
 	{"latency of 8 busy clients, 99th percentile, ms", 2, func(p point) float64 { return p.latency9 }},
 }
