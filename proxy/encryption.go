@@ -96,7 +96,7 @@ func (s *session) acceptTLS(conn net.Conn) error {
 	var noHandshake tls.RecordHeaderError
 	switch {
 	case err == nil:
-		s.client.Conn = secure
+		s.client.secure(secure)
 		return nil
 	case errors.As(err, &noHandshake) && noHandshake.Conn != nil:
 		return &fatalError{

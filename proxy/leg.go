@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"errors"
 	"net"
 	"sync/atomic"
@@ -12,11 +13,16 @@ import (
 type leg struct {
 	net.Conn
 	socket *socket
+	input  recordInput // of Conn, if that is TLS
 	closed atomic.Bool // by closeWrite
 	ahead  []byte      // was read before it was wanted
 }
 
+// newLeg is one without TLS.
 func newLeg(s *socket) *leg { return &leg{Conn: s, socket: s} }
+
+// secure is for all that is read and written from now on.
+func (l *leg) secure(conn *tls.Conn) { l.Conn, l.input = conn, inputOf(conn) }
 
 // Read reads what is ahead first.
 func (l *leg) Read(b []byte) (int, error) {

@@ -49,36 +49,19 @@ type session struct {
 	key *cancelTarget // nil if there is none
 }
 
-// serve is the whole of a client's connection.
+// serve is the whole of a client's connection. What it and splice have on the
+// stack is there as long as the session: log lines are written elsewhere.
 func (p *Proxy) serve(client net.Conn) {
 	defer p.handlers.Done()
-	s := &session{
-		proxy:  p,
-		client: newLeg(newSocket(client)),
-		began:  time.Now(),
-		log: p.log().With(
-			zap.Uint64("session", p.serial.Add(1)),
-			zap.String("endpoint", p.Endpoint),
-			zap.String("client", peerName(client))),
-	}
+	s := p.newSession(client)
 	defer s.close()
 	packet, err := s.receiveStartup()
 	switch {
-	case errors.Is(err, errNoStartup):
-		s.log.Debug("connection that asked for nothing", zap.Error(err))
-		if timedOut(err) {
-			s.tell(p.noStartupInTime().response())
-		}
-		return
-	case errors.Is(err, errNoTLS):
-		s.log.Info("client given up", zap.Error(err),
-			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
-		return
-	case err == nil && packet.code == cancelRequestCode:
-		s.cancel(packet)
-		return
 	case err != nil:
-		s.refuse(err)
+		s.turnAway(err)
+		return
+	case packet.code == cancelRequestCode:
+		s.cancel(packet)
 		return
 	}
 	if !p.admit(s) {
@@ -94,6 +77,34 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	s.splice(server)
+}
+
+func (p *Proxy) newSession(client net.Conn) *session {
+	return &session{
+		proxy:  p,
+		client: newLeg(newSocket(client)),
+		began:  time.Now(),
+		log: p.log().With(
+			zap.Uint64("session", p.serial.Add(1)),
+			zap.String("endpoint", p.Endpoint),
+			zap.String("client", peerName(client))),
+	}
+}
+
+// turnAway is about a client from which no startup packet was to be had.
+func (s *session) turnAway(err error) {
+	switch {
+	case errors.Is(err, errNoStartup):
+		s.log.Debug("connection that asked for nothing", zap.Error(err))
+		if timedOut(err) {
+			s.tell(s.proxy.noStartupInTime().response())
+		}
+	case errors.Is(err, errNoTLS):
+		s.log.Info("client given up", zap.Error(err),
+			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
+	default:
+		s.refuse(err)
+	}
 }
 
 // close ends the client's connection, with a word in TLS if it speaks that.

@@ -41,10 +41,7 @@ type flow struct {
 // splice copies both ways until one side ends, delivers what is in flight, and
 // ends the other side alike. No byte is added.
 func (s *session) splice(server *upstream) {
-	s.log.Info("session opened",
-		zap.Stringer("server", server.RemoteAddr()),
-		zap.String("client_tls", s.tlsVersion()),
-		zap.Duration("login", time.Since(s.began)))
+	s.logOpened(server)
 	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 	s.proxy.opened(s, server)
 
@@ -54,11 +51,22 @@ func (s *session) splice(server *upstream) {
 	down := s.copyDown(server, &first, &up)
 	<-up.done
 
+	s.logEnded(&first, up.flow, down)
+}
+
+func (s *session) logOpened(server *upstream) {
+	s.log.Info("session opened",
+		zap.Stringer("server", server.RemoteAddr()),
+		zap.String("client_tls", s.tlsVersion()),
+		zap.Duration("login", time.Since(s.began)))
+}
+
+func (s *session) logEnded(first *firstEnd, up, down flow) {
 	by, how := first.side, manner(first.err)
 	switch {
 	case s.proxy.ctx.Err() != nil:
 		by, how = "proxy", "shut down"
-	case tookLeave(up.flow, down):
+	case tookLeave(up, down):
 		by, how = "client", "terminated"
 	}
 	s.log.Info("session ended",
@@ -155,6 +163,7 @@ func pump(dst, src *leg) (f flow) {
 func (f *flow) move(dst, src *leg) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
+	src.input.lend()
 	for {
 		n, err := src.Read(buffer[:])
 		if n > 0 {
@@ -168,6 +177,7 @@ func (f *flow) move(dst, src *leg) (more bool) {
 		}
 		switch {
 		case errors.Is(err, errNotYet):
+			src.input.reclaim()
 			return true
 		case err != nil:
 			f.readErr = src.readError(err)

@@ -46,7 +46,8 @@ func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) 
 		return nil, err
 	}
 	tcp.SetDeadline(deadline) // of the login
-	server := &upstream{leg: &leg{Conn: conn, socket: socket}, address: tcp.RemoteAddr().String()}
+	server := &upstream{leg: newLeg(socket), address: tcp.RemoteAddr().String()}
+	server.secure(conn)
 	if p.SOCKS != nil {
 		server.address = address // as the proxy resolves it
 	}
