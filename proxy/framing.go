@@ -195,10 +195,22 @@ func (f *serverFraming) idle() bool {
 	return !f.lost && f.header.have == 0 && f.last == readyForQuery && f.status == 'I'
 }
 
-// atRest reports whether the server has answered all that the client has asked,
-// and neither of them is in the middle of anything. Where it cannot be told, as
-// with a Sync within COPY, it is not.
-func atRest(client *clientFraming, server *serverFraming) bool {
-	return server.idle() && !client.lost && client.header.have == 0 && client.rest == 0 && !client.unsynced &&
-		client.asked == server.ready.Load()
+// unrest is why the two are not at rest, or empty: then the server has answered all
+// that the client has asked, and neither of them is in the middle of anything. Where
+// it cannot be told, as with a Sync within COPY, they are not.
+func unrest(client *clientFraming, server *serverFraming) string {
+	switch {
+	case client.lost || server.lost:
+		return "what was said is not the protocol as it is known here"
+	case client.asked != server.ready.Load():
+		return "requests were in flight"
+	case client.unsynced:
+		return "requests were not synced"
+	case server.status != 'I':
+		return "a transaction was open"
+	case client.header.have > 0 || client.rest > 0 || !server.idle():
+		return "the server had more to say"
+	default:
+		return ""
+	}
 }

@@ -36,20 +36,31 @@ type flow struct {
 	last     [6]byte // the last bytes of it
 	readErr  error   // of the side it comes from; nil or io.EOF if that side ended it
 	writeErr error   // of the side it goes to
+	kept     bool    // it stopped, and the server is another client's next
+}
+
+// passed takes note of what went that way.
+func (f *flow) passed(b []byte) {
+	f.bytes += int64(len(b))
+	tail := b[max(0, len(b)-len(f.last)):]
+	copy(f.last[:], f.last[len(tail):])
+	copy(f.last[len(f.last)-len(tail):], tail)
 }
 
 // splice copies both ways until one side ends, delivers what is in flight, and
-// ends the other side alike. No byte is added.
+// ends the other side alike. No byte is added. A server that the client has left in
+// order is not ended but kept, where that is wanted (parting.go).
 func (s *session) splice(server *upstream) {
 	s.log.Info("session opened",
 		zap.Stringer("server", server.RemoteAddr()),
 		zap.String("client_tls", s.tlsVersion()),
-		zap.Duration("login", time.Since(s.began)))
+		zap.Duration("login", time.Since(s.began)),
+		onlyIf(s.pooled, "pooled"))
 	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 	s.proxy.opened(s, server)
 
 	var first firstEnd
-	up := upward{done: make(chan struct{})}
+	up := upward{done: make(chan struct{}), parting: part(server)}
 	go s.copyUp(server, &first, &up)
 	down := s.copyDown(server, &first, &up)
 	<-up.done
@@ -58,20 +69,32 @@ func (s *session) splice(server *upstream) {
 	switch {
 	case s.proxy.ctx.Err() != nil:
 		by, how = "proxy", "shut down"
-	case tookLeave(up.flow, down):
+	case up.kept, tookLeave(up.flow, down):
 		by, how = "client", "terminated"
 	}
+	after := time.Since(s.began)
+	kept := s.keep(server, up.parting)
 	s.log.Info("session ended",
 		zap.String("by", by), zap.String("how", how),
-		zap.Duration("after", time.Since(s.began)),
+		zap.Duration("after", after),
 		zap.Int64("bytes_up", up.bytes), zap.Int64("bytes_down", down.bytes),
-		zap.NamedError("error", first.unusual(how)))
+		zap.NamedError("error", first.unusual(how)),
+		onlyIf(kept, "kept"))
+}
+
+// onlyIf is a field that says true, or is not there.
+func onlyIf(yes bool, name string) zap.Field {
+	if !yes {
+		return zap.Skip()
+	}
+	return zap.Bool(name, true)
 }
 
 // upward is the direction to the server, which has a goroutine of its own.
 type upward struct {
-	flow               // to be read after done
-	done chan struct{} // closed once nothing more goes up
+	flow                  // to be read after done
+	done    chan struct{} // closed once nothing more goes up
+	parting *parting      // nil if the server is nobody's after this session
 }
 
 // copyUp carries what the client says. When the client has closed, so does our
@@ -79,7 +102,11 @@ type upward struct {
 // to what it has asked may still be on their way.
 func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 	defer close(up.done)
-	up.flow = pump(server.leg, s.client)
+	if up.parting == nil {
+		up.flow = pump(server.leg, s.client)
+	} else if up.flow = up.parting.pumpUp(server, s.client); up.kept {
+		return
+	}
 	first.note(up.flow, "client", "server")
 	switch {
 	case up.writeErr != nil:
@@ -94,7 +121,13 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 // copyDown carries what the server says. Its end is the end of the session: the
 // client gets a moment to read the last of it.
 func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
-	f := pump(s.client, server.leg)
+	var f flow
+	if up.parting == nil {
+		f = pump(s.client, server.leg)
+	} else if f = up.parting.pumpDown(s.client, server); f.kept {
+		s.client.Close()
+		return f
+	}
 	s.forget() // whoever has the server's process number next is a stranger
 	first.note(f, "server", "client")
 	switch {
@@ -136,10 +169,7 @@ func pump(dst, src *leg) (f flow) {
 			if _, f.writeErr = dst.Write(buffer[:n]); f.writeErr != nil {
 				return f
 			}
-			f.bytes += int64(n)
-			tail := buffer[max(0, n-len(f.last)):n]
-			copy(f.last[:], f.last[len(tail):])
-			copy(f.last[len(f.last)-len(tail):], tail)
+			f.passed(buffer[:n])
 		}
 		if err != nil {
 			f.readErr = src.readError(err)
