@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"slices"
 	"sync"
 	"time"
@@ -47,15 +46,15 @@ type reset struct {
 
 func (c *pool) on() bool { return c.limit > 0 }
 
-// take returns the connection with these startup parameters that was idle last. If
+// take returns the connection of that kind that was idle last. If
 // there is none it may wait for one that is being reset, and else returns nil.
-func (c *pool) take(parameters []byte) *upstream {
+func (c *pool) take(kind string) *upstream {
 	c.mu.Lock()
-	if server := c.takeIdle(parameters); server != nil {
+	if server := c.takeIdle(kind); server != nil {
 		c.mu.Unlock()
 		return server
 	}
-	coming := c.claim(parameters)
+	coming := c.claim(kind)
 	c.mu.Unlock()
 	if coming == nil {
 		return nil
@@ -71,10 +70,10 @@ func (c *pool) take(parameters []byte) *upstream {
 }
 
 // takeIdle is take of those that are idle. c.mu is held.
-func (c *pool) takeIdle(parameters []byte) *upstream {
+func (c *pool) takeIdle(kind string) *upstream {
 	now := time.Now()
 	for i, server := range slices.Backward(c.idle) {
-		if server.spare.is(parameters) && !server.spare.expired(now) {
+		if server.spare.kind == kind && !server.spare.expired(now) {
 			c.idle = slices.Delete(c.idle, i, i+1)
 			c.inUse++
 			return server
@@ -84,9 +83,9 @@ func (c *pool) takeIdle(parameters []byte) *upstream {
 }
 
 // claim has the caller wait for a connection. c.mu is held.
-func (c *pool) claim(parameters []byte) *reset {
+func (c *pool) claim(kind string) *reset {
 	for _, r := range c.resetting {
-		if r.taker == nil && r.server.spare.is(parameters) {
+		if r.taker == nil && r.server.spare.kind == kind {
 			r.taker = make(chan *upstream, 1)
 			return r
 		}
@@ -201,14 +200,12 @@ func (p *Proxy) PoolCounts() PoolCounts { return p.pool.counts() }
 
 // spare is what is known of a connection that may be another client's next.
 type spare struct {
-	parameters []byte // the startup packet that it was logged in with
-	greeting   greeting
-	framing    serverFraming // from its login to its end
-	loggedIn   time.Time
-	idleSince  time.Time
+	kind      string // what a client has to ask for to get it
+	greeting  greeting
+	framing   serverFraming // from its login to its end
+	loggedIn  time.Time
+	idleSince time.Time
 }
-
-func (s *spare) is(parameters []byte) bool { return bytes.Equal(s.parameters, parameters) }
 
 // expired reports whether its time is up, if it has been idle since idleSince.
 func (s *spare) expired(now time.Time) bool {

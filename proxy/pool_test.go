@@ -8,8 +8,8 @@ import (
 )
 
 // lodger is a connection as the pool knows it.
-func lodger(parameters string) *upstream {
-	return &upstream{address: "10.0.0.1:5432", spare: &spare{parameters: []byte(parameters), loggedIn: time.Now()}}
+func lodger(kind string) *upstream {
+	return &upstream{address: "10.0.0.1:5432", spare: &spare{kind: kind, loggedIn: time.Now()}}
 }
 
 // lodge has a new connection be in use and then idle, and returns what had to go.
@@ -25,8 +25,8 @@ func (c *pool) expectCounts(t *testing.T, idle, inUse, resetting int) {
 	}
 }
 
-// The last that became idle is the first to be taken; the parameters have to be the
-// same, to the byte; and what was idle longest goes first when there are too many.
+// The last that became idle is the first to be taken; the kind has to be the same,
+// to the byte; and what was idle longest goes first when there are too many.
 func TestPoolOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pool{limit: 3}
@@ -37,14 +37,14 @@ func TestPoolOrder(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if c.take([]byte("X")) != nil || c.take(nil) != nil || c.take([]byte("xx")) != nil {
-			t.Error("got one of other parameters")
+		if c.take("X") != nil || c.take("") != nil || c.take("xx") != nil {
+			t.Error("got one of another kind")
 		}
 		if out := c.lodge(last); out != a {
 			t.Errorf("%v had to go, want the one that was idle longest", out)
 		}
 		c.expectCounts(t, 3, 0, 0)
-		if c.take([]byte("x")) != last || c.take([]byte("x")) != b || c.take([]byte("x")) != nil || c.take([]byte("y")) != other {
+		if c.take("x") != last || c.take("x") != b || c.take("x") != nil || c.take("y") != other {
 			t.Error("taken in another order")
 		}
 		c.expectCounts(t, 0, 3, 0)
@@ -58,7 +58,7 @@ func TestPoolOrder(t *testing.T) {
 func TestPoolTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := pool{limit: 3}
-		x := []byte("x")
+		const x = "x"
 		server := lodger("x")
 		c.lodge(server)
 		time.Sleep(maxIdle - 1)
@@ -118,13 +118,13 @@ func TestPoolWaitsForResets(t *testing.T) {
 				server := lodger("x")
 				c.enter()
 				coming := c.begin(server)
-				if c.take([]byte("y")) != nil || time.Since(server.spare.loggedIn) > 0 {
-					t.Error("waited for one of other parameters")
+				if c.take("y") != nil || time.Since(server.spare.loggedIn) > 0 {
+					t.Error("waited for one of another kind")
 				}
 				taken := make(chan *upstream)
-				go func() { taken <- c.take([]byte("x")) }()
+				go func() { taken <- c.take("x") }()
 				synctest.Wait()
-				if c.take([]byte("x")) != nil || time.Since(server.spare.loggedIn) > 0 {
+				if c.take("x") != nil || time.Since(server.spare.loggedIn) > 0 {
 					t.Error("waited for one that another waits for")
 				}
 				time.AfterFunc(test.after, func() {
@@ -160,7 +160,7 @@ func TestPoolEndOfPatience(t *testing.T) {
 			c.enter()
 			coming := c.begin(lodger("x"))
 			time.AfterFunc(resetPatience, func() { c.finish(coming, true) }) // at the same time
-			if c.take([]byte("x")) != nil {
+			if c.take("x") != nil {
 				c.expectCounts(t, 0, 1, 0)
 				continue
 			}
@@ -199,7 +199,7 @@ func TestPoolDrops(t *testing.T) {
 		if out := c.drop("1"); len(out) != 2 {
 			t.Errorf("dropped %d", len(out))
 		}
-		if c.take([]byte("1")) != nil || c.take([]byte("2")) == nil {
+		if c.take("1") != nil || c.take("2") == nil {
 			t.Error("dropped others")
 		}
 	})

@@ -32,6 +32,15 @@ const resetAnswers = 2
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
 var lifeRequest = encode(&pgproto3.Sync{})
 
+// kindOf is what two clients have to have in common for a connection: all of their
+// startup packets but for the order of the parameters, which some drivers keep in a
+// hash table.
+func kindOf(wish startup) string {
+	wish.parameters = slices.Clone(wish.parameters)
+	slices.SortStableFunc(wish.parameters, func(a, b parameter) int { return strings.Compare(a.name, b.name) })
+	return string(wish.encode())
+}
+
 // wantsReplication is about connections that are never another client's.
 func wantsReplication(wish startup) bool {
 	for _, p := range wish.parameters {
@@ -49,8 +58,8 @@ func (s *session) reuse(wish startup) *upstream {
 	if !p.pool.on() || wantsReplication(wish) {
 		return nil
 	}
-	for parameters := wish.encode(); ; {
-		server := p.pool.take(parameters)
+	for kind := kindOf(wish); ; {
+		server := p.pool.take(kind)
 		if server == nil {
 			return nil
 		}
@@ -108,7 +117,7 @@ func (s *session) mayKeep(server *upstream, wish startup) {
 		s.log.Debug("connection will not be kept", zap.String("reason", "the server has said too much, or has a cancel key of a kind that is not known"))
 		return
 	}
-	spare := &spare{parameters: wish.encode(), greeting: greeting, loggedIn: time.Now()}
+	spare := &spare{kind: kindOf(wish), greeting: greeting, loggedIn: time.Now()}
 	spare.framing = serverFraming{last: readyForQuery, status: 'I', noteStatus: spare.greeting.note}
 	server.spare = spare
 	p.pool.enter()

@@ -40,7 +40,7 @@ func TestPooledConnection(t *testing.T) {
 	}
 }
 
-// Only the same startup packet leads to it.
+// Only a startup packet with the same in it leads to it.
 func TestPooledByParameters(t *testing.T) {
 	b := &backend{}
 	p, address, _ := b.pooled(t, nil)
@@ -224,4 +224,29 @@ func TestManyPooledSessions(t *testing.T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t.Logf("%d connections for 200 sessions", len(b.said))
+}
+
+// Some drivers send their parameters in any order. Of two with one name the last counts.
+func TestKindsOfConnections(t *testing.T) {
+	kind := func(version uint32, parameters ...string) string {
+		wish := startup{version: version}
+		for pair := range slices.Chunk(parameters, 2) {
+			wish.parameters = append(wish.parameters, parameter{pair[0], pair[1]})
+		}
+		return kindOf(wish)
+	}
+	ours := kind(3<<16, "user", "u", "database", "d", "options", "-c a=1", "options", "-c a=2")
+	if kind(3<<16, "options", "-c a=1", "database", "d", "options", "-c a=2", "user", "u") != ours {
+		t.Error("another order is another kind")
+	}
+	for _, other := range []string{
+		kind(3<<16, "user", "u", "database", "d", "options", "-c a=2", "options", "-c a=1"),
+		kind(3<<16|2, "user", "u", "database", "d", "options", "-c a=1", "options", "-c a=2"),
+		kind(3<<16, "user", "u", "database", "d", "options", "-c a=1", "options", "-c a=2", "application_name", ""),
+		kind(3<<16, "user", "u", "database", "D", "options", "-c a=1", "options", "-c a=2"),
+	} {
+		if other == ours {
+			t.Errorf("%q is of the kind, too", other)
+		}
+	}
 }
