@@ -53,12 +53,13 @@ func tally(results []result) string {
 	return fmt.Sprintf("%d tests, %d passed, %d failed", len(results), passed, len(results)-passed)
 }
 
-// compare prints both lists side by side, and tells whether they are the same.
+// compare prints both lists side by side, the second that of a way through iamproxy,
+// and tells whether they are the same.
 // A test that is missing on one side is a difference. So is one that fails on
 // both but not alike, or else one failure could hide another.
-func compare(out io.Writer, direct, proxied []result) bool {
+func compare(out io.Writer, way string, direct, proxied []result) bool {
 	same := true
-	fmt.Fprintf(out, "  %-34s %-8s %s\n", "test", "direct", "proxied")
+	fmt.Fprintf(out, "  %-34s %-8s %s\n", "test", "direct", way)
 	for _, pair := range pairs(direct, proxied) {
 		note := ""
 		switch {

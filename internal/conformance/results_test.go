@@ -69,7 +69,7 @@ func TestCompare(t *testing.T) {
 		"missing direct":    {[]result{pass("b")}, []result{pass("a"), pass("b")}, false, "a missing ok differs"},
 	} {
 		var out strings.Builder
-		if same := compare(&out, test.direct, test.proxied); same != test.same {
+		if same := compare(&out, "proxied", test.direct, test.proxied); same != test.same {
 			t.Errorf("%s: same is %v", name, same)
 		}
 		found := false
