@@ -119,6 +119,33 @@ func (p *peer) expectRest() {
 	}
 }
 
+// Who takes leave before it has read all that was said to it can still read that,
+// whatever else it says.
+func TestLeaveBeforeTheAnswerIsRead(t *testing.T) {
+	b := &backend{}
+	p, address, _ := b.pooled(t, nil)
+	client := connected(t, address)
+	client.send(&pgproto3.Query{String: "q"})
+	until(t, "the answer", func() bool { return b.all() == "q" && answered(p) })
+	client.send(goodbye)
+	until(t, "the reset", func() bool { return b.all() == "q, "+afterwards })
+	client.send([]byte("and another thing"))
+	client.expect(slices.Concat(encode(&pgproto3.CommandComplete{CommandTag: []byte("q")}), encode(ready)))
+	client.expectEnd()
+	client.Close()
+	untilIdle(t, p, 1)
+}
+
+// answered reports whether the one session has had an answer.
+func answered(p *Proxy) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, server := range p.sessions {
+		return server != nil && server.spare.framing.ready.Load() == 1
+	}
+	return false
+}
+
 // Terminate may come in pieces.
 func TestTerminateInPieces(t *testing.T) {
 	b := &backend{}

@@ -80,6 +80,9 @@ func (s *session) splice(server *upstream) {
 		zap.Int64("bytes_up", up.bytes), zap.Int64("bytes_down", down.bytes),
 		zap.NamedError("error", first.unusual(how)),
 		onlyIf(kept, "kept"))
+	if up.kept {
+		s.linger() // it may have all that was said to it still to read
+	}
 }
 
 // onlyIf is a field that says true, or is not there.
@@ -125,7 +128,7 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	if up.parting == nil {
 		f = pump(s.client, server.leg)
 	} else if f = up.parting.pumpDown(s.client, server); f.kept {
-		s.client.Close()
+		s.client.closeWrite() // it need not wait for what becomes of the server
 		return f
 	}
 	s.forget() // whoever has the server's process number next is a stranger
