@@ -74,7 +74,7 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 				direct = found.results
 				continue
 			}
-			same = compare(out, w.name, direct, found.results) && same
+			same = compare(out, w, direct, found.results) && same
 		}
 	}
 	if !same {
