@@ -82,8 +82,9 @@ func (s *session) check(server *upstream, wish startup) error {
 	if err := server.arrived(); err != nil {
 		return err
 	}
+	within := min(checkTimeout, s.proxy.connectTimeout()/4) // a login has to have its time, too
 	if time.Since(server.spare.idleSince) > checkAfter {
-		if err := server.exchange(lifeRequest, 1, checkTimeout); err != nil {
+		if err := server.exchange(lifeRequest, 1, within); err != nil {
 			return err
 		}
 	}
@@ -95,7 +96,7 @@ func (s *session) check(server *upstream, wish startup) error {
 		inHotStandby:    greeting.value(inHotStandby),
 		readOnlyDefault: greeting.value(readOnlyDefault),
 	}
-	server.SetDeadline(time.Now().Add(checkTimeout))
+	server.SetDeadline(time.Now().Add(within))
 	defer server.SetDeadline(time.Time{})
 	if err := s.checkTarget(server, wish); err != nil {
 		return err
