@@ -89,6 +89,16 @@ conformance: ## run PostgreSQL's own tests with and without iamproxy, and compar
 	$(GO) build -o bin/conformance ./internal/conformance
 	bin/conformance -binary bin/iamproxy
 
+# With BENCH='-quick -only select' for a look, say; bin/bench -h has the flags.
+BENCH ?= -write docs/performance.md
+
+.PHONY: bench
+bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on Debian)
+	@sh internal/setup/install.sh postgres certs pgbouncer
+	@$(MAKE) --no-print-directory build
+	$(GO) build -o bin/bench ./bench
+	bin/bench -binary bin/iamproxy $(BENCH)
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run

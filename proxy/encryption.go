@@ -125,7 +125,7 @@ func (s *session) startupError(err error) error {
 }
 
 // encrypted reports whether the client speaks TLS.
-func (s *session) encrypted() bool { return s.client.Conn != s.client.socket }
+func (s *session) encrypted() bool { return s.client.Conn != net.Conn(s.client.socket) }
 
 // tlsVersion is that of the client's TLS; empty without.
 func (s *session) tlsVersion() string {

@@ -36,7 +36,7 @@ func (s *script) SetWriteDeadline(time.Time) error { return nil }
 // scripted is a leg with such a connection.
 func scripted(said []byte) (*leg, *script) {
 	s := &script{in: bytes.NewReader(said)}
-	return &leg{Conn: s, socket: s}, s
+	return newLeg(newSocket(s)), s
 }
 
 // fuzzProxy is one that serves nobody.

@@ -11,10 +11,12 @@ import (
 // is underneath if that is TLS.
 type leg struct {
 	net.Conn
-	socket net.Conn
+	socket *socket
 	closed atomic.Bool // by closeWrite
 	ahead  []byte      // was read before it was wanted
 }
+
+func newLeg(s *socket) *leg { return &leg{Conn: s, socket: s} }
 
 // Read reads what is ahead first.
 func (l *leg) Read(b []byte) (int, error) {
@@ -33,7 +35,7 @@ func (l *leg) Read(b []byte) (int, error) {
 func (l *leg) closeWrite() {
 	l.closed.Store(true)
 	halfClose(l.Conn)
-	if l.socket != l.Conn {
+	if l.Conn != net.Conn(l.socket) {
 		halfClose(l.socket)
 	}
 }
@@ -47,7 +49,7 @@ func halfClose(conn net.Conn) {
 // readError is what a read that failed with err is to be taken for. If a write has
 // heard of a reset first, the read finds what looks like an ordinary end.
 func (l *leg) readError(err error) error {
-	if tcp, ok := l.socket.(*net.TCPConn); ok && ended(err) && !l.closed.Load() && gone(tcp) {
+	if tcp, ok := l.socket.Conn.(*net.TCPConn); ok && ended(err) && !l.closed.Load() && gone(tcp) {
 		return syscall.ECONNRESET
 	}
 	return err
@@ -58,7 +60,7 @@ func (l *leg) readError(err error) error {
 // has not been acknowledged yet; if there is any of that, or if it was us who
 // closed the other side, the connection is closed in order instead.
 func (l *leg) breakOff(cause error) {
-	tcp, ok := l.socket.(*net.TCPConn)
+	tcp, ok := l.socket.Conn.(*net.TCPConn)
 	if !ok || errors.Is(cause, net.ErrClosed) || !acknowledged(tcp, lingerTime) {
 		l.Close()
 		return

@@ -56,7 +56,7 @@ func (p *Proxy) serve(client net.Conn) {
 	defer p.handlers.Done()
 	s := &session{
 		proxy:  p,
-		client: &leg{Conn: client, socket: client},
+		client: newLeg(newSocket(client)),
 		began:  time.Now(),
 		log: p.log().With(
 			zap.Uint64("session", p.serial.Add(1)),

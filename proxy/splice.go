@@ -142,7 +142,7 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 		}
 		server.breakOff(f.writeErr)
 	case ended(f.readErr):
-		s.linger()
+		s.lingerWith(up)
 	default:
 		s.client.breakOff(f.readErr)
 	}
@@ -160,23 +160,51 @@ func (s *session) linger() {
 	_, _ = io.Copy(io.Discard, s.client)
 }
 
+// lingerWith does so while the other direction reads from the client, which is
+// nobody else's then.
+func (s *session) lingerWith(up *upward) {
+	s.client.SetDeadline(time.Now().Add(lingerTime))
+	s.client.closeWrite()
+	select {
+	case <-up.done:
+		s.linger()
+	case <-time.After(lingerTime):
+	}
+}
+
 // pump copies from src to dst until one of them fails. It is no io.Copy since
-// that leaves open whose failure it was, and between a socket and TLS brings a
-// buffer of its own (golang/go#16474).
+// that leaves open whose failure it was, and has a buffer while there is nothing
+// to copy.
 func pump(dst, src *leg) (f flow) {
+	src.socket.setAwaited(true)
+	defer src.socket.setAwaited(false)
+	for f.move(dst, src) {
+		if err := src.socket.await(); err != nil {
+			f.readErr = src.readError(err)
+			break
+		}
+	}
+	return f
+}
+
+// move carries over what has arrived, and reports whether there may be more.
+func (f *flow) move(dst, src *leg) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
 	for {
 		n, err := src.Read(buffer[:])
 		if n > 0 {
 			if _, f.writeErr = dst.Write(buffer[:n]); f.writeErr != nil {
-				return f
+				return false
 			}
 			f.passed(buffer[:n])
 		}
-		if err != nil {
+		switch {
+		case errors.Is(err, errNotYet):
+			return true
+		case err != nil:
 			f.readErr = src.readError(err)
-			return f
+			return false
 		}
 	}
 }

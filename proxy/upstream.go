@@ -40,13 +40,14 @@ func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) 
 		return nil, p.dialError(err)
 	}
 	adjustUserTimeout(tcp) // not before: it would cut the dial short
-	conn, err := p.startTLS(ctx, tcp)
+	socket := newSocket(tcp)
+	conn, err := p.startTLS(ctx, socket)
 	if err != nil {
 		tcp.Close()
 		return nil, err
 	}
 	tcp.SetDeadline(deadline) // of the login
-	server := &upstream{leg: &leg{Conn: conn, socket: tcp}, address: tcp.RemoteAddr().String()}
+	server := &upstream{leg: &leg{Conn: conn, socket: socket}, address: tcp.RemoteAddr().String()}
 	if p.SOCKS != nil {
 		server.address = address // as the proxy resolves it
 	}

@@ -54,7 +54,7 @@ func userTimeoutOf(t *testing.T, p *Proxy) (milliseconds int) {
 		if server == nil {
 			continue
 		}
-		raw, err := server.socket.(syscall.Conn).SyscallConn()
+		raw, err := server.socket.Conn.(syscall.Conn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}

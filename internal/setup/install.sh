@@ -2,7 +2,7 @@
 # Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source]
+#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -56,6 +56,11 @@ have_dpkg_source() {
 	done
 }
 
+# Debian has it where only root looks.
+have_pgbouncer() {
+	command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ]
+}
+
 # Debian's server packages make a cluster and start it on port 5432, which is iamproxy's own.
 # createcluster.conf turns that off, and belongs to postgresql-common, which therefore comes
 # first. Saved under a fixed name, so that the next run can put it back if this one is killed.
@@ -63,9 +68,17 @@ conf=/etc/postgresql-common/createcluster.conf
 saved=$conf.before-iamproxy
 log=
 
+# Debian starts a service as soon as it is installed, unless this script says that it
+# may not (101). A script of somebody else's stays, and so does what it says.
+policy=/usr/sbin/policy-rc.d
+ours='# of iamproxy, while it installs'
+
 clean_up() {
 	if [ -e "$saved" ]; then
 		mv -f "$saved" "$conf"
+	fi
+	if grep -qsxF "$ours" "$policy"; then
+		rm -f "$policy"
 	fi
 	rm -f "$log"
 }
@@ -101,7 +114,21 @@ install_packages() {
 		printf '\ncreate_main_cluster = false\n' >>"$conf"
 		;;
 	esac
+	case " $* " in *" pgbouncer "*)
+		[ -e "$policy" ] || {
+			printf '#!/bin/sh\n%s\nexit 101\n' "$ours" >"$policy.new"
+			chmod 755 "$policy.new"
+			mv -f "$policy.new" "$policy"
+		}
+		;;
+	esac
 	apt install --no-install-recommends "$@"
+	case " $* " in *" pgbouncer "*)
+		# Not at the next start of the machine either, nor if somebody else's script let it.
+		invoke-rc.d --quiet pgbouncer stop >/dev/null 2>&1 || :
+		update-rc.d pgbouncer disable >/dev/null
+		;;
+	esac
 }
 
 # The second half of this script, as root.
@@ -125,12 +152,13 @@ for want in "$@"; do
 	netns) ip -Version >/dev/null 2>&1 || [ "$(uname)" != Linux ] || need 'ip' iproute2 ;;
 	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
 	drivers) need_drivers ;;
+	pgbouncer) have_pgbouncer || need PgBouncer pgbouncer ;;
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
 done
 if [ -z "$packages" ]; then
-	if [ -w "$saved" ]; then
+	if [ -w "$saved" ] || [ -w "$policy" ]; then
 		clean_up
 	fi
 	exit 0

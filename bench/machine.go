@@ -1,0 +1,93 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+var (
+	modelLine     = regexp.MustCompile(`(?m)^model name\s*: (.*)$`)
+	memoryLine    = regexp.MustCompile(`(?m)^MemTotal:\s*(\d+) kB$`)
+	availableLine = regexp.MustCompile(`(?m)^MemAvailable:\s*(\d+) kB$`)
+)
+
+// machine describes what was measured, and where.
+func (b *bench) machine(ctx context.Context) (string, error) {
+	program, err := pgbouncerPath()
+	if err != nil {
+		return "", err
+	}
+	pgbouncer, err := version(ctx, program, "--version")
+	if err != nil {
+		return "", err
+	}
+	postgres, err := version(ctx, filepath.Join(b.programs, "postgres"), "--version")
+	if err != nil {
+		return "", err
+	}
+	iamproxy, err := version(ctx, b.binary, "version")
+	if err != nil {
+		return "", err
+	}
+	var system unix.Utsname
+	if err := unix.Uname(&system); err != nil {
+		return "", err
+	}
+	model := first(modelLine, "/proc/cpuinfo")
+	memory, _ := strconv.ParseFloat(first(memoryLine, "/proc/meminfo"), 64)
+	release := string(system.Release[:bytes.IndexByte(system.Release[:], 0)])
+	lines := strings.Split(pgbouncer, "\n")
+	_, mode := b.names.forPgbouncer()
+	parts := []string{
+		fmt.Sprintf("%s, %d cores, %.0f GiB of memory, Linux %s", strings.TrimSpace(model), runtime.NumCPU(), memory/(1<<20), release),
+		"PostgreSQL " + strings.TrimPrefix(firstLine(postgres), "postgres (PostgreSQL) "),
+		lines[0] + " with " + mode,
+		openSSL(lines),
+		firstLine(iamproxy),
+	}
+	return strings.Join(parts, "; ") + ".\n", nil
+}
+
+func version(ctx context.Context, program string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, program, args...).Output()
+	if err != nil {
+		return "", fmt.Errorf("%s %s: %w", program, args[0], err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// openSSL is the one that PgBouncer says it has; PostgreSQL and libpq have the same.
+func openSSL(lines []string) string {
+	for _, line := range lines {
+		if _, found, ok := strings.Cut(line, "tls: "); ok {
+			return found
+		}
+	}
+	return "no OpenSSL"
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(text, "\n")
+	return line
+}
+
+// first is what a pattern finds in a file; nothing if it does not.
+func first(pattern *regexp.Regexp, file string) string {
+	text, _ := os.ReadFile(file)
+	if found := pattern.FindSubmatch(text); found != nil {
+		return string(found[1])
+	}
+	return "unknown"
+}
