@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -142,9 +141,9 @@ func untilIdle(t *testing.T, p *Proxy, n int) {
 func untilArrived(t *testing.T, p *Proxy) {
 	t.Helper()
 	p.pool.mu.Lock()
-	tcp := p.pool.idle[0].socket.(*net.TCPConn)
+	tcp := p.pool.idle[0].socket.Conn.(*net.TCPConn)
 	p.pool.mu.Unlock()
-	until(t, "it to arrive", func() bool { return runtime.GOOS != "linux" || arrivalTime(tcp) > 0 })
+	until(t, "it to arrive", func() bool { return hasArrived(tcp) })
 }
 
 // reasonOfEnd waits for the ends of that many sessions, and returns the reason why the

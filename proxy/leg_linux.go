@@ -48,21 +48,3 @@ func control(conn *net.TCPConn, f func(fd int)) {
 		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
 	}
 }
-
-// arrivalTime is how long a read has to wait for what has arrived.
-func arrivalTime(conn *net.TCPConn) time.Duration {
-	if hasArrived(conn) {
-		return 20 * time.Millisecond // the rest of a TLS record comes at once
-	}
-	return 0
-}
-
-// hasArrived reports whether a read would return at once.
-func hasArrived(conn *net.TCPConn) bool {
-	var b [1]byte
-	err := error(unix.EBADF)
-	control(conn, func(fd int) {
-		_, _, err = unix.Recvfrom(fd, b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-	})
-	return err != unix.EAGAIN //nolint:errorlint // Recvfrom returns it as it is
-}

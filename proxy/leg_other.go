@@ -13,6 +13,3 @@ func gone(*net.TCPConn) bool { return false }
 // acknowledged is not known here. On some of these systems a reset takes even what
 // has arrived from the program that has yet to read it.
 func acknowledged(*net.TCPConn, time.Duration) bool { return false }
-
-// arrivalTime is how long a read has to wait for what has arrived, which is not known.
-func arrivalTime(*net.TCPConn) time.Duration { return time.Millisecond }

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// longAgo is a deadline that stops a read at once.
+var longAgo = time.Unix(1, 0)
+
 // parting is where the two directions of a session meet when the client says
 // Terminate: the server need not hear that if it is at rest, and can be another
 // client's. Both stop, so that it can be told for sure.
@@ -14,6 +17,7 @@ import (
 // Where the server is not at rest they go on as if there had been no meeting.
 type parting struct {
 	up   clientFraming
+	held []byte // said by the client, and not passed on: the beginning of a Terminate, as may be
 	down *serverFraming
 
 	stopping atomic.Bool
@@ -54,8 +58,8 @@ func (p *parting) passes(b []byte, server *upstream) (n int, left bool) {
 	return len(b), false
 }
 
-// stopped reports whether a read from the server has failed for the meeting alone, and
-// if so, whether the server is at rest: if it is not, both directions go on.
+// stopped reports whether a read from the server has failed with err for the meeting
+// alone, and if so, whether the server is at rest: if it is not, both directions go on.
 func (p *parting) stopped(err error, server *upstream) (stopped, rest bool) {
 	if !p.stopping.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, false
@@ -73,29 +77,47 @@ func (p *parting) end() { close(p.atRest) }
 
 // pumpUp is pump to a server that may be another client's next.
 func (p *parting) pumpUp(server *upstream, client *leg) (f flow) {
+	client.socket.setAwaited(true)
+	defer client.socket.setAwaited(false)
+	for p.moveUp(&f, server, client) {
+		if err := client.socket.await(); err != nil {
+			f.readErr = client.readError(err)
+			break
+		}
+	}
+	return f
+}
+
+// moveUp is move to such a server.
+func (p *parting) moveUp(f *flow, server *upstream, client *leg) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
-	for held := 0; ; {
+	held := copy(buffer[:], p.held)
+	for {
 		n, err := client.Read(buffer[held:])
 		n += held
-		passes, left := p.passes(buffer[:n], server)
-		if left {
-			f.kept = true
-			return f
+		notYet := errors.Is(err, errNotYet)
+		passes := n // with the client's end all that is held goes up
+		if err == nil || notYet {
+			passes, f.kept = p.passes(buffer[:n], server)
 		}
-		if err != nil {
-			passes = n
+		if f.kept {
+			return false
 		}
 		if passes > 0 {
 			if _, f.writeErr = server.Write(buffer[:passes]); f.writeErr != nil {
-				return f
+				return false
 			}
 			f.passed(buffer[:passes])
 		}
 		held = copy(buffer[:], buffer[passes:n])
-		if err != nil {
+		switch {
+		case notYet:
+			p.held = append(p.held[:0], buffer[:held]...)
+			return true
+		case err != nil:
 			f.readErr = client.readError(err)
-			return f
+			return false
 		}
 	}
 }
@@ -103,6 +125,29 @@ func (p *parting) pumpUp(server *upstream, client *leg) (f flow) {
 // pumpDown is pump from such a server.
 func (p *parting) pumpDown(client *leg, server *upstream) (f flow) {
 	defer p.end()
+	server.socket.setAwaited(true)
+	defer server.socket.setAwaited(false)
+	for {
+		if p.moveDown(&f, client, server) {
+			if err := server.socket.await(); err != nil {
+				f.readErr = server.readError(err)
+			}
+		}
+		stopped := false
+		switch stopped, f.kept = p.stopped(f.readErr, server); {
+		case f.kept:
+			f.readErr = nil
+			return f
+		case stopped:
+			f.readErr = nil
+		case f.readErr != nil || f.writeErr != nil:
+			return f
+		}
+	}
+}
+
+// moveDown is move from such a server.
+func (p *parting) moveDown(f *flow, client *leg, server *upstream) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -110,20 +155,16 @@ func (p *parting) pumpDown(client *leg, server *upstream) (f flow) {
 		if n > 0 {
 			p.down.scan(buffer[:n]) // before the client can go by it
 			if _, f.writeErr = client.Write(buffer[:n]); f.writeErr != nil {
-				return f
+				return false
 			}
 			f.passed(buffer[:n])
 		}
-		if err == nil {
-			continue
-		}
-		switch stopped, rest := p.stopped(err, server); {
-		case rest:
-			f.kept = true
-			return f
-		case !stopped:
+		switch {
+		case errors.Is(err, errNotYet):
+			return true
+		case err != nil:
 			f.readErr = server.readError(err)
-			return f
+			return false
 		}
 	}
 }

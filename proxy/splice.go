@@ -81,7 +81,7 @@ func (s *session) splice(server *upstream) {
 		zap.NamedError("error", first.unusual(how)),
 		onlyIf(kept, "kept"))
 	if up.kept {
-		s.linger() // it may have all that was said to it still to read
+		s.linger() // if it is not gone yet
 	}
 }
 
@@ -128,7 +128,7 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	if up.parting == nil {
 		f = pump(s.client, server.leg)
 	} else if f = up.parting.pumpDown(s.client, server); f.kept {
-		s.client.closeWrite() // it need not wait for what becomes of the server
+		s.letGo()
 		return f
 	}
 	s.forget() // whoever has the server's process number next is a stranger
@@ -149,6 +149,17 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	server.Close()
 	s.client.Close()
 	return f
+}
+
+// letGo ends what goes to a client that took leave, so that it need not wait for what
+// becomes of the server. It may have all that was said to it still to read, so that
+// the connection is not closed with bytes of its unread.
+func (s *session) letGo() {
+	if s.client.quiet() {
+		s.client.Close()
+		return
+	}
+	s.client.closeWrite()
 }
 
 // linger ends what goes to the client, and waits for it to close its end:
