@@ -27,11 +27,15 @@ const maxCancelKey = 256
 type cancelTarget struct {
 	pid     uint32
 	secret  []byte // 4 bytes, and up to maxCancelKey since protocol 3.2
+	own     []byte // the server's own key, number and all: another if the client's was made for it
 	address string
 
 	// waiting is closed once the request that is on its way has been delivered. It
 	// is nil while there is none that the server has not been sent yet.
 	waiting chan struct{}
+
+	// sent is how many requests the server has been sent that it may yet act on.
+	sent int
 }
 
 // CancelCounts are what became of the cancel requests so far.
@@ -59,15 +63,19 @@ func (c *cancelTargets) add(t *cancelTarget) {
 	c.byPID[t.pid] = append(c.byPID[t.pid], t)
 }
 
-func (c *cancelTargets) remove(t *cancelTarget) {
+// remove forgets a session, and reports whether its server may yet act on a request
+// for it.
+func (c *cancelTargets) remove(t *cancelTarget) (acts bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	acts = t.sent > 0
 	others := slices.DeleteFunc(c.byPID[t.pid], func(other *cancelTarget) bool { return other == t })
 	if len(others) == 0 {
 		delete(c.byPID, t.pid)
-		return
+		return acts
 	}
 	c.byPID[t.pid] = others
+	return acts
 }
 
 // find returns the one session that a key belongs to, or nil. What it takes does
@@ -107,14 +115,28 @@ func (c *cancelTargets) claim(pid uint32, secret []byte) (t *cancelTarget, waiti
 	}
 }
 
-// release ends the time in which other requests can join this one, and reports
-// whether the session is still there: one that ended while the request was on
-// its way has a server process that may be gone, and its number another's.
-func (c *cancelTargets) release(t *cancelTarget) bool {
+// release ends the time in which other requests can join this one, which is sent
+// next if reached. It reports whether the session is still there: one that ended
+// while the request was on its way has a server process that may be gone, and its
+// number another's.
+func (c *cancelTargets) release(t *cancelTarget, reached bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t.waiting = nil
-	return slices.Contains(c.byPID[t.pid], t)
+	if !slices.Contains(c.byPID[t.pid], t) {
+		return false
+	}
+	if reached {
+		t.sent++
+	}
+	return true
+}
+
+// over notes that the server is done with a request that it was sent.
+func (c *cancelTargets) over(t *cancelTarget) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t.sent--
 }
 
 // count adds one to one of c.counts.
@@ -131,26 +153,31 @@ func (p *Proxy) Cancels() CancelCounts {
 	return p.cancels.counts
 }
 
-// remember notes the key that the server gave the client (BackendKeyData). One
-// that no client can hand back is of no use.
-func (s *session) remember(key []byte, server *upstream) {
-	if len(key) <= 4 || len(key) > 4+maxCancelKey || s.key != nil {
+// isKey reports whether a client can hand it back (the body of a BackendKeyData).
+func isKey(key []byte) bool { return len(key) > 4 && len(key) <= 4+maxCancelKey }
+
+// remember notes the key that the client is given, and that which its server goes by.
+func (s *session) remember(key, own []byte, server *upstream) {
+	if !isKey(key) || s.key != nil {
 		return
 	}
 	s.key = &cancelTarget{
 		pid:     binary.BigEndian.Uint32(key),
 		secret:  key[4:],
+		own:     own,
 		address: server.address,
 	}
 	s.proxy.cancels.add(s.key)
 }
 
-// forget makes the session's key one that nobody has.
-func (s *session) forget() {
+// forget makes the session's key one that nobody has, and reports whether the server
+// may yet act on a request with it.
+func (s *session) forget() (acts bool) {
 	if s.key != nil {
-		s.proxy.cancels.remove(s.key)
+		acts = s.proxy.cancels.remove(s.key)
 		s.key = nil
 	}
+	return acts
 }
 
 // cancel passes a cancel request on to the very server that has its session,
@@ -164,11 +191,7 @@ func (s *session) cancel(packet firstPacket) {
 		s.log.Debug("cancel request without a key")
 		return
 	}
-	request := &pgproto3.CancelRequest{
-		ProcessID: binary.BigEndian.Uint32(packet.payload),
-		SecretKey: packet.payload[4:],
-	}
-	target, waiting := p.cancels.claim(request.ProcessID, request.SecretKey)
+	target, waiting := p.cancels.claim(binary.BigEndian.Uint32(packet.payload), packet.payload[4:])
 	switch {
 	case waiting != nil:
 		<-waiting
@@ -176,18 +199,18 @@ func (s *session) cancel(packet firstPacket) {
 	case target == nil:
 		s.log.Debug("cancel request for no session of ours", zap.Int64("rejected", p.Cancels().Rejected))
 	default:
-		s.deliver(request, target)
+		s.deliver(target)
 	}
 }
 
 // deliver takes a cancel request to its server, and lets those go who wait for it.
-func (s *session) deliver(request *pgproto3.CancelRequest, target *cancelTarget) {
+func (s *session) deliver(target *cancelTarget) {
 	p := s.proxy
 	defer close(target.waiting)
 	ctx, stop := context.WithTimeout(p.ctx, min(p.connectTimeout(), cancelWait))
 	defer stop()
 	server, err := p.connect(ctx, target.address)
-	alive := p.cancels.release(target)
+	alive := p.cancels.release(target, err == nil)
 	if err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
 		s.log.Warn("cancel request not delivered", zap.Error(p.failure(err)))
@@ -199,17 +222,27 @@ func (s *session) deliver(request *pgproto3.CancelRequest, target *cancelTarget)
 		s.log.Info("cancel request for a session that has ended")
 		return
 	}
+	if s.sendCancel(server, target) {
+		p.cancels.over(target)
+	}
+}
+
+// sendCancel sends a cancel request, and reports whether the server is done with it.
+func (s *session) sendCancel(server *upstream, target *cancelTarget) bool {
+	p := s.proxy
 	server.SetDeadline(time.Now().Add(cancelWait))
+	request := &pgproto3.CancelRequest{ProcessID: binary.BigEndian.Uint32(target.own), SecretKey: target.own[4:]}
 	if _, err := server.Write(encode(request)); err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
 		s.log.Warn("cancel request not delivered", zap.Error(err))
-		return
+		return false
 	}
 	p.cancels.count(&p.cancels.counts.Delivered)
 	// The server's way of saying that it is done is to close.
 	if _, err := io.Copy(io.Discard, server); timedOut(err) {
 		s.log.Warn("cancel request sent, but the server has not closed since", zap.String("server", target.address), zap.Duration("waited", cancelWait))
-		return
+		return false
 	}
 	s.log.Debug("cancel request delivered", zap.String("server", target.address))
+	return true
 }

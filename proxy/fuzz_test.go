@@ -107,7 +107,7 @@ func FuzzCancelRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, asked []byte) {
 		server, _ := scripted(nil)
 		s := &session{proxy: p, log: p.log()}
-		s.remember(key, &upstream{leg: server})
+		s.remember(key, key, &upstream{leg: server})
 		defer s.forget()
 		var request pgproto3.CancelRequest
 		if len(asked) < 4 {

@@ -136,10 +136,15 @@ func (s *session) noteParameter(body []byte) {
 }
 
 // handOver gives the client all that the server has said, as it came and to the
-// byte.
+// byte; of a connection that may be another's later, what goes for this one.
 func (s *session) handOver(server *upstream) error {
-	s.remember(s.keyData, server) // before the client has it
-	if _, err := s.client.Write(s.held); err != nil {
+	said := s.held
+	if server.spare != nil {
+		said = s.greet(server)
+	} else {
+		s.remember(s.keyData, s.keyData, server) // before the client has it
+	}
+	if _, err := s.client.Write(said); err != nil {
 		return fmt.Errorf("%w: %w", errClientLeft, err)
 	}
 	s.held = nil

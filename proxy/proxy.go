@@ -49,6 +49,9 @@ type Proxy struct {
 	// ConnectRate is the most new logins a second; more wait their turn. If zero,
 	// they do not.
 	ConnectRate float64
+	// Pool is how many connections are kept at the most, idle, for the next client
+	// with the same startup parameters. If zero, none: each client has its own.
+	Pool int
 	// Dial connects to the server. If nil, a net.Dialer that tries every
 	// address of a name and notices a server that vanished.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -56,6 +59,7 @@ type Proxy struct {
 	Log *zap.Logger
 
 	cancels  cancelTargets
+	pool     pool
 	history  history
 	pacer    pacer
 	serial   atomic.Uint64
@@ -133,6 +137,7 @@ func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 	p.mu.Lock()
 	p.draining = true
 	p.mu.Unlock()
+	retire(p.pool.close())
 
 	ended := make(chan struct{})
 	go p.awaitSessions(ended)
@@ -158,6 +163,7 @@ func (p *Proxy) start() {
 		p.serverTLS, p.clientTLS = withALPN(p.TLS), withALPN(p.ClientTLS)
 		p.sessions = make(map[*session]*upstream)
 		p.pacer.rate, p.history.rate = p.ConnectRate, p.ConnectRate
+		p.pool.limit = p.Pool
 		p.handlers.Add(1)
 		go p.watchWindows()
 	})
@@ -196,6 +202,13 @@ func (p *Proxy) opened(s *session, server *upstream) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sessions[s] = server
+}
+
+// ended notes that a session has ended, while its connection is still made use of.
+func (p *Proxy) ended(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.sessions, s)
 }
 
 func (p *Proxy) leave(s *session) {

@@ -22,6 +22,7 @@ const hintTimeout = 5 * time.Second
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
+//	    reuse               or, of --pool, a connection that another client has left (reuse.go, pool.go)
 //	    persist             until an attempt succeeds or there is no use in another (persist.go, retry.go)
 //	      queue             it is its turn (persist.go, pace.go)
 //	      attempt           one, from the connection to a server that is ready
@@ -46,7 +47,8 @@ type session struct {
 	keyData  []byte            // BackendKeyData of that, if there was any: not from RDS Proxy
 	reported map[string]string // settings of that, which checkTarget goes by
 
-	key *cancelTarget // nil if there is none
+	key    *cancelTarget // nil if there is none
+	pooled bool          // the connection was another client's before
 }
 
 // serve is the whole of a client's connection. What it and splice have on the
@@ -133,7 +135,7 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 	deadline, _ := ctx.Deadline()
 	s.client.SetDeadline(deadline)
 
-	server, err := s.persist(ctx, wish)
+	server, err := s.connection(ctx, wish)
 	switch {
 	case err != nil && s.proxy.ctx.Err() != nil:
 		return nil, errShuttingDown // and whatever failed, failed for that
@@ -141,11 +143,24 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 		return nil, err
 	}
 	if err := s.handOver(server); err != nil {
-		server.Close()
+		s.abandon(server)
 		return nil, err
 	}
 	s.client.SetDeadline(time.Time{})
 	server.SetDeadline(time.Time{})
+	return server, nil
+}
+
+// connection is one that is logged in, whether it was before or is now.
+func (s *session) connection(ctx context.Context, wish startup) (*upstream, error) {
+	if server := s.reuse(wish); server != nil {
+		return server, nil
+	}
+	server, err := s.persist(ctx, wish)
+	if err != nil {
+		return nil, err
+	}
+	s.mayKeep(server, wish)
 	return server, nil
 }
 

@@ -47,6 +47,25 @@ func (s *socket) await() error {
 	return s.raw.Read(s.fill)
 }
 
+// poll reads once what has arrived, and does not wait. It reports whether that was
+// anything, if only the end. Nobody may be reading.
+func (s *socket) poll() (arrived bool, err error) {
+	if s.ahead != nil || s.readErr != nil {
+		return true, nil
+	}
+	err = s.raw.Read(func(fd uintptr) (done bool) {
+		arrived = s.readSome(fd)
+		return true
+	})
+	return arrived, err
+}
+
+// atEnd reports whether the other side has closed its end, and nothing is ahead of that.
+func (s *socket) atEnd() bool { return s.ahead == nil && s.readErr == io.EOF } //nolint:errorlint // it is ours
+
+// canPoll reports whether there is a descriptor to poll.
+func (s *socket) canPoll() bool { return s.raw != nil }
+
 // readSome reads once, and is done if that was of any use.
 func (d *descriptor) readSome(fd uintptr) (done bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)

@@ -36,50 +36,78 @@ type flow struct {
 	last     [6]byte // the last bytes of it
 	readErr  error   // of the side it comes from; nil or io.EOF if that side ended it
 	writeErr error   // of the side it goes to
+	kept     bool    // it stopped, and the server is another client's next
+	held     []byte  // has come, and did not pass yet
+}
+
+// passed takes note of what went that way.
+func (f *flow) passed(b []byte) {
+	f.bytes += int64(len(b))
+	tail := b[max(0, len(b)-len(f.last)):]
+	copy(f.last[:], f.last[len(tail):])
+	copy(f.last[len(f.last)-len(tail):], tail)
 }
 
 // splice copies both ways until one side ends, delivers what is in flight, and
-// ends the other side alike. No byte is added.
+// ends the other side alike. No byte is added. A server that the client has left in
+// order is not ended but kept, where that is wanted (parting.go).
 func (s *session) splice(server *upstream) {
 	s.logOpened(server)
 	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 	s.proxy.opened(s, server)
 
 	var first firstEnd
-	up := upward{done: make(chan struct{})}
+	up := upward{done: make(chan struct{}), parting: part(server)}
 	go s.copyUp(server, &first, &up)
 	down := s.copyDown(server, &first, &up)
 	<-up.done
-
-	s.logEnded(&first, up.flow, down)
+	s.ended(server, &first, &up, down)
+	if up.kept {
+		s.linger() // if it is not gone yet
+	}
 }
 
 func (s *session) logOpened(server *upstream) {
 	s.log.Info("session opened",
 		zap.Stringer("server", server.RemoteAddr()),
 		zap.String("client_tls", s.tlsVersion()),
-		zap.Duration("login", time.Since(s.began)))
+		zap.Duration("login", time.Since(s.began)),
+		onlyIf(s.pooled, "pooled"))
 }
 
-func (s *session) logEnded(first *firstEnd, up, down flow) {
+// ended keeps the server, if that is wanted, and writes down what became of the
+// session.
+func (s *session) ended(server *upstream, first *firstEnd, up *upward, down flow) {
 	by, how := first.side, manner(first.err)
 	switch {
 	case s.proxy.ctx.Err() != nil:
 		by, how = "proxy", "shut down"
-	case tookLeave(up, down):
+	case up.kept, tookLeave(up.flow, down):
 		by, how = "client", "terminated"
 	}
+	after := time.Since(s.began)
+	kept := s.keep(server, up.parting)
 	s.log.Info("session ended",
 		zap.String("by", by), zap.String("how", how),
-		zap.Duration("after", time.Since(s.began)),
+		zap.Duration("after", after),
 		zap.Int64("bytes_up", up.bytes), zap.Int64("bytes_down", down.bytes),
-		zap.NamedError("error", first.unusual(how)))
+		zap.NamedError("error", first.unusual(how)),
+		onlyIf(kept, "kept"))
+}
+
+// onlyIf is a field that says true, or is not there.
+func onlyIf(yes bool, name string) zap.Field {
+	if !yes {
+		return zap.Skip()
+	}
+	return zap.Bool(name, true)
 }
 
 // upward is the direction to the server, which has a goroutine of its own.
 type upward struct {
-	flow               // to be read after done
-	done chan struct{} // closed once nothing more goes up
+	flow                  // to be read after done
+	done    chan struct{} // closed once nothing more goes up
+	parting *parting      // nil if the server is nobody's after this session
 }
 
 // copyUp carries what the client says. When the client has closed, so does our
@@ -87,7 +115,11 @@ type upward struct {
 // to what it has asked may still be on their way.
 func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 	defer close(up.done)
-	up.flow = pump(server.leg, s.client)
+	if up.parting == nil {
+		up.pump(server.leg, s.client, nil)
+	} else if up.pump(server.leg, s.client, up.parting.filterUp(server)); up.kept {
+		return
+	}
 	first.note(up.flow, "client", "server")
 	switch {
 	case up.writeErr != nil:
@@ -102,7 +134,13 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 // copyDown carries what the server says. Its end is the end of the session: the
 // client gets a moment to read the last of it.
 func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
-	f := pump(s.client, server.leg)
+	var f flow
+	if up.parting == nil {
+		f.pump(s.client, server.leg, nil)
+	} else if f = up.parting.pumpDown(s.client, server); f.kept {
+		s.letGo()
+		return f
+	}
 	s.forget() // whoever has the server's process number next is a stranger
 	first.note(f, "server", "client")
 	switch {
@@ -121,6 +159,17 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	server.Close()
 	s.client.Close()
 	return f
+}
+
+// letGo ends what goes to a client that took leave, so that it need not wait for what
+// becomes of the server. It may have all that was said to it still to read, so that
+// the connection is not closed with bytes of its unread.
+func (s *session) letGo() {
+	if s.client.quiet() {
+		s.client.Close()
+		return
+	}
+	s.client.closeWrite()
 }
 
 // linger ends what goes to the client, and waits for it to close its end:
@@ -144,39 +193,51 @@ func (s *session) lingerWith(up *upward) {
 	}
 }
 
-// pump copies from src to dst until one of them fails. It is no io.Copy since
-// that leaves open whose failure it was, and has a buffer while there is nothing
-// to copy.
-func pump(dst, src *leg) (f flow) {
+// filter sees what is to go one way, and says how many bytes of it pass; it sees the
+// others, which are few, again with what comes behind them. At the end all should
+// pass. If it is done, nothing does, and the way ends.
+type filter func(b []byte, end bool) (passes int, done bool)
+
+// pump copies from src to dst until one of them fails, or until the filter is done, if
+// there is one. It is no io.Copy since that leaves open whose failure it was, and has
+// a buffer while there is nothing to copy.
+func (f *flow) pump(dst, src *leg, filter filter) {
 	src.socket.setAwaited(true)
 	defer src.socket.setAwaited(false)
-	for f.move(dst, src) {
+	for f.move(dst, src, filter) {
 		if err := src.socket.await(); err != nil {
 			f.readErr = src.readError(err)
-			break
+			return
 		}
 	}
-	return f
 }
 
 // move carries over what has arrived, and reports whether there may be more.
-func (f *flow) move(dst, src *leg) (more bool) {
+func (f *flow) move(dst, src *leg, filter filter) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
 	src.input.lend()
+	held := copy(buffer[:], f.held)
 	for {
-		n, err := src.Read(buffer[:])
-		if n > 0 {
-			if _, f.writeErr = dst.Write(buffer[:n]); f.writeErr != nil {
+		n, err := src.Read(buffer[held:])
+		n += held
+		passes, notYet := n, errors.Is(err, errNotYet)
+		if filter != nil {
+			passes, f.kept = filter(buffer[:n], err != nil && !notYet)
+		}
+		if f.kept {
+			return false
+		}
+		if passes > 0 {
+			if _, f.writeErr = dst.Write(buffer[:passes]); f.writeErr != nil {
 				return false
 			}
-			f.bytes += int64(n)
-			tail := buffer[max(0, n-len(f.last)):n]
-			copy(f.last[:], f.last[len(tail):])
-			copy(f.last[len(f.last)-len(tail):], tail)
+			f.passed(buffer[:passes])
 		}
+		held = copy(buffer[:], buffer[passes:n])
 		switch {
-		case errors.Is(err, errNotYet):
+		case notYet:
+			f.held = append(f.held[:0], buffer[:held]...)
 			src.input.reclaim()
 			return true
 		case err != nil:

@@ -25,6 +25,7 @@ type upstream struct {
 	*leg
 	address string      // where this very server is dialled again
 	detach  func() bool // takes back what happens to it at a shutdown
+	spare   *spare      // nil if it cannot be another client's
 }
 
 // connect dials the address and starts TLS. Everything it does is bounded by

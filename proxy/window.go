@@ -39,6 +39,7 @@ func (p *Proxy) watchWindows() {
 		select {
 		case <-ticker.C:
 			p.checkWindows()
+			retire(p.pool.expire(time.Now().Add(windowEvery))) // before the next time
 		case <-p.ctx.Done():
 			return
 		}

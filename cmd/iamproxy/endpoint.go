@@ -33,6 +33,8 @@ type endpoint struct {
 	via        string // host:port, if socks is nil
 	socks      *proxy.SOCKS
 	target     string
+	// pool is how many idle connections are kept, in digits; empty is none.
+	pool string
 	// sslnegotiation is how TLS is begun with the database, in libpq's words.
 	sslnegotiation string
 
@@ -54,6 +56,15 @@ func (e endpoint) wantsWriter() bool {
 	return e.target == "writer" || e.target == "" && isWriters
 }
 
+// poolSize is how many idle connections are kept; negative if that cannot be read.
+func (e endpoint) poolSize() int {
+	n, err := strconv.Atoi(cmp.Or(e.pool, "0"))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
 // keys are what may stand behind an endpoint's "?".
 func (e *endpoint) keys() map[string]*string {
 	return map[string]*string{
@@ -66,12 +77,13 @@ func (e *endpoint) keys() map[string]*string {
 		"external-id":    &e.signer.externalID,
 		"via":            &e.via,
 		"target":         &e.target,
+		"pool":           &e.pool,
 		"sslnegotiation": &e.sslnegotiation,
 	}
 }
 
 // keyNames are the keys in words.
-const keyNames = "listen, user, database, region, profile, assume-role, external-id, via, target and sslnegotiation"
+const keyNames = "listen, user, database, region, profile, assume-role, external-id, via, target, pool and sslnegotiation"
 
 // parseEndpoint reads HOST[:PORT][?key=value&...].
 func parseEndpoint(text string) (endpoint, error) {
@@ -128,6 +140,8 @@ func (e endpoint) resolve(ctx context.Context, flags endpoint) (endpoint, error)
 		return endpoint{}, usagef("sslnegotiation %q: neither postgres nor direct", e.sslnegotiation)
 	case !slices.Contains([]string{"", "writer", "any"}, e.target):
 		return endpoint{}, usagef("target %q: neither writer nor any", e.target)
+	case e.poolSize() < 0:
+		return endpoint{}, usagef("pool %q: must be a number of connections, or 0 to keep none", e.pool)
 	case e.signer.externalID != "" && e.signer.assumeRole == "":
 		return endpoint{}, usagef("external-id is of no use without assume-role; a profile has an external_id of its own")
 	}

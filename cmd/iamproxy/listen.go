@@ -153,7 +153,9 @@ func listenAt(ctx context.Context, address listenAddress, socketMode os.FileMode
 	if address.unix {
 		return listenUnix(ctx, address.String(), socketMode)
 	}
-	var config net.ListenConfig
+	// No keep-alives: on loopback nobody vanishes, and they are four system calls for
+	// each client.
+	config := net.ListenConfig{KeepAlive: -1}
 	return config.Listen(ctx, address.network(), address.String())
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -73,7 +74,7 @@ func (e endpoint) describe(log *zap.Logger, p *proxy.Proxy, listener net.Listene
 	log.Info("listening",
 		zap.Stringer("listen", listener.Addr()),
 		zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("kind", string(e.name.Kind)),
-		zap.String("via", e.viaName()), zap.Bool("writer_only", p.Writer))
+		zap.String("via", e.viaName()), zap.Bool("writer_only", p.Writer), zap.Int("pool", p.Pool))
 	if named := e.name.Region; named != "" && named != e.region {
 		log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
 			zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("named", named))
@@ -96,6 +97,7 @@ func cancels(proxies []*proxy.Proxy) (all proxy.CancelCounts) {
 func (c *runCommand) endpoints(ctx context.Context) ([]endpoint, error) {
 	flags := c.flags()
 	flags.user, flags.database, flags.via, flags.target = c.User, c.Database, c.Via, c.Target
+	flags.pool = strconv.Itoa(c.Pool)
 	var endpoints []endpoint
 	for _, text := range strings.Split(strings.Join(c.Endpoints, ","), ",") {
 		if text = strings.TrimSpace(text); text == "" {
@@ -151,6 +153,7 @@ func (c *runCommand) proxies(ctx context.Context, endpoints []endpoint, signers 
 			Writer:         e.wantsWriter(),
 			ConnectTimeout: c.ConnectTimeout,
 			ConnectRate:    c.ConnectRate,
+			Pool:           e.poolSize(),
 			Log:            log,
 		})
 	}

@@ -1,8 +1,9 @@
 //go:build unix
 
 // Conformance has PostgreSQL's own tests judge iamproxy: it runs them against a
-// server over its unix socket, then against one just like it through iamproxy,
-// and compares. It ends with 1 where the two differ in any test.
+// server over its unix socket, then against ones just like it through iamproxy,
+// without a pool and with one, and compares. It ends with 1 where two differ in any
+// test.
 package main
 
 import (
@@ -57,8 +58,8 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 	same := true
 	for _, s := range suites(bin) {
 		fmt.Fprintf(out, "\nPostgreSQL's %s tests, of %s\n", s.name, filepath.Base(kept))
-		var results [2][]result
-		for i, w := range []way{{name: "direct"}, {name: "proxied", binary: binary}} {
+		var direct []result
+		for i, w := range ways(binary) {
 			began := time.Now()
 			found, err := w.run(ctx, s, source)
 			if err != nil {
@@ -67,11 +68,14 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 			if err := found.keep(filepath.Join(cache, "results", s.name+"-"+w.name)); err != nil {
 				return err
 			}
-			results[i] = found.results
 			fmt.Fprintf(out, "%s: %s; %d logins with a token; %v\n",
 				w.name, tally(found.results), found.logins, time.Since(began).Round(time.Second))
+			if i == 0 {
+				direct = found.results
+				continue
+			}
+			same = compare(out, w, direct, found.results) && same
 		}
-		same = compare(out, results[0], results[1]) && same
 	}
 	if !same {
 		return errors.New("PostgreSQL's tests find a difference; what they say is in " + filepath.Join(cache, "results"))

@@ -66,10 +66,11 @@ func TestCompare(t *testing.T) {
 		"fails direct":      {[]result{fail("a", "f"), pass("b")}, []result{pass("a"), pass("b")}, false, "a failed ok differs"},
 		"fails differently": {[]result{fail("a", "f")}, []result{fail("a", "g")}, false, "a failed failed fails differently"},
 		"missing proxied":   {[]result{pass("a"), pass("b")}, []result{pass("a")}, false, "b ok missing differs"},
+		"fails as is known": {[]result{pass("a"), pass("known")}, []result{pass("a"), fail("known", "f")}, true, "known ok failed differs, as is known: it must"},
 		"missing direct":    {[]result{pass("b")}, []result{pass("a"), pass("b")}, false, "a missing ok differs"},
 	} {
 		var out strings.Builder
-		if same := compare(&out, test.direct, test.proxied); same != test.same {
+		if same := compare(&out, way{name: "proxied", known: map[string]string{"known": "must"}}, test.direct, test.proxied); same != test.same {
 			t.Errorf("%s: same is %v", name, same)
 		}
 		found := false

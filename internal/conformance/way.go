@@ -31,9 +31,23 @@ var settings = map[string]string{
 	"max_prepared_transactions": "2",
 }
 
-// way leads from a test to a server: through the iamproxy of binary, or over
-// the server's own socket if there is none.
-type way struct{ name, binary string }
+// way leads from a test to a server: through the iamproxy of binary, with flags, or
+// over the server's own socket if there is none.
+type way struct {
+	name, binary string
+	flags        []string
+	known        map[string]string // tests that fail this way, and why they have to
+}
+
+// ways are those that have to come to the same, of which the first is the measure.
+func ways(binary string) []way {
+	return []way{
+		{name: "direct"},
+		{name: "proxied", binary: binary},
+		{name: "pooled", binary: binary, flags: []string{"--pool", "20"}, // as many as there are tests at once
+			known: map[string]string{"temp": "wants a process that has no temporary schema yet"}},
+	}
+}
 
 // run runs a suite of source's against a new server.
 func (w *way) run(ctx context.Context, s suite, source string) (f *found, err error) {
@@ -48,7 +62,7 @@ func (w *way) run(ctx context.Context, s suite, source string) (f *found, err er
 		return nil, err
 	}
 	if w.binary != "" {
-		proxy := &sidecar.Sidecar{Binary: w.binary, Cluster: cluster, Flags: []string{"--listen", "127.0.0.1:0"}}
+		proxy := &sidecar.Sidecar{Binary: w.binary, Cluster: cluster, Flags: append([]string{"--listen", "127.0.0.1:0"}, w.flags...)}
 		listen, err := proxy.Start(ctx)
 		if err != nil {
 			return nil, err

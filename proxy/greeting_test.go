@@ -1,0 +1,96 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// The next client hears what the first did, but for notices, with the settings as they
+// are by then, in their places, and with a key of its own.
+func TestGreeting(t *testing.T) {
+	status := func(name, value string) []byte {
+		return encode(&pgproto3.ParameterStatus{Name: name, Value: value})
+	}
+	negotiated := encode(&pgproto3.NegotiateProtocolVersion{NewestMinorProtocol: 2, UnrecognizedOptions: []string{"_pq_.x"}})
+	notice := encode(&pgproto3.NoticeResponse{Message: "hello"})
+	for name, k := range map[string]*pgproto3.BackendKeyData{
+		"no key":   nil,
+		"short":    {ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}},
+		"long":     {ProcessID: 4711, SecretKey: bytes.Repeat([]byte{1}, 32)},
+		"the most": {ProcessID: 4711, SecretKey: bytes.Repeat([]byte{1}, maxCancelKey)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			given := func(own *pgproto3.BackendKeyData) []byte {
+				if own == nil {
+					return nil
+				}
+				return encode(own)
+			}
+			held := slices.Concat(negotiated, encode(okay), status("a", "1"), notice, status("b", "2"), given(k), encode(ready))
+			g, ok := newGreeting(held)
+			if !ok {
+				t.Fatal("not taken")
+			}
+			secrets := map[string]bool{}
+			renewed := func() []byte {
+				made := g.renew()
+				if k == nil {
+					if made != nil {
+						t.Error("made a key where there is none")
+					}
+					return nil
+				}
+				if len(made) != 4+len(k.SecretKey) || !bytes.Equal(made[:4], g.key[:4]) {
+					t.Fatalf("made the key %x", made)
+				}
+				secrets[string(made[4:])] = true
+				return encode(&pgproto3.BackendKeyData{ProcessID: k.ProcessID, SecretKey: made[4:]})
+			}
+			made := renewed()
+			if want := slices.Concat(negotiated, encode(okay), status("a", "1"), notice, status("b", "2"), made, encode(ready)); !bytes.Equal(g.said, want) {
+				t.Errorf("the first is told %q, want %q", g.said, want)
+			}
+			g.withoutNotices()
+			for _, s := range [][]byte{status("a", "longer than before"), status("c", "new"), status("b", ""), status("b", "")} {
+				if !g.note(message{s}) {
+					t.Errorf("%q not noted", s)
+				}
+			}
+			made = renewed()
+			want := slices.Concat(negotiated, encode(okay), status("a", "longer than before"), status("b", ""), made, status("c", "new"), encode(ready))
+			if !bytes.Equal(g.said, want) {
+				t.Errorf("the next is told %q, want %q", g.said, want)
+			}
+			if k != nil && (!bytes.Equal(g.key, given(k)[headerSize:]) || len(secrets) != 2 || secrets[string(k.SecretKey)]) {
+				t.Errorf("the server's key is %x, %d secrets", g.key, len(secrets))
+			}
+			if g.value("a") != "longer than before" || g.value("b") != "" || g.value("c") != "new" || g.value("d") != "" {
+				t.Error("got other values")
+			}
+		})
+	}
+}
+
+// What cannot be told again is not kept.
+func TestGreetingsThatAreNotKept(t *testing.T) {
+	long := &pgproto3.ParameterStatus{Name: "a", Value: string(bytes.Repeat([]byte("v"), maxGreeting))}
+	for name, held := range map[string][]byte{
+		"a key without a secret": slices.Concat(encode(okay), encode(&pgproto3.BackendKeyData{ProcessID: 1}), encode(ready)),
+		"a key too long":         slices.Concat(encode(okay), encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, maxCancelKey+1)}), encode(ready)),
+		"two keys":               slices.Concat(encode(okay), encode(key), encode(key), encode(ready)),
+		"too much":               slices.Concat(encode(okay), encode(long), encode(ready)),
+		"not idle":               slices.Concat(encode(okay), encode(key), encode(&pgproto3.ReadyForQuery{TxStatus: 'T'})),
+		"nothing":                nil,
+	} {
+		if _, ok := newGreeting(held); ok {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	g, _ := newGreeting(slices.Concat(encode(okay), encode(ready)))
+	if g.note(message{encode(long)}) {
+		t.Error("noted more than there is room for")
+	}
+}

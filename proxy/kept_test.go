@@ -1,0 +1,282 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// What is not fit for another client is closed, and what its own has said goes up as
+// without a pool.
+func TestConnectionsThatAreNotKept(t *testing.T) {
+	failing := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "55P03", Message: "no"}
+	inTransaction := &pgproto3.ReadyForQuery{TxStatus: 'T'}
+	parse := encode(&pgproto3.Parse{Query: "select 1"})
+	for name, test := range map[string]struct {
+		client func(p *peer)
+		answer func(p *peer, said string) bool
+		reason string
+		heard  string
+	}{
+		"client closes":                  {client: func(p *peer) { p.Close() }, reason: "did not terminate"},
+		"client resets":                  {client: func(p *peer) { p.reset() }, reason: "did not terminate"},
+		"client closes within Terminate": {client: func(p *peer) { p.send(goodbye[:4]); p.Close() }, reason: "did not terminate"},
+		"request in flight": {client: func(p *peer) { p.send(encode(&pgproto3.Query{String: "slow"})); p.send(goodbye); p.expectEnd() },
+			answer: func(_ *peer, said string) bool { return said == "slow" }, reason: "in flight", heard: "slow, X"},
+		"request in the same segment": {client: func(p *peer) { p.send(slices.Concat(encode(&pgproto3.Query{String: "q"}), goodbye)) },
+			reason: "in flight", heard: "q, X"},
+		"answer half read": {client: func(p *peer) {
+			p.send(&pgproto3.Query{String: "much"})
+			p.expect([]byte{dataRow})
+			p.send(goodbye)
+			p.expectRest()
+		},
+			answer: func(p *peer, said string) bool {
+				if said != "much" {
+					return false
+				}
+				p.send(&pgproto3.DataRow{Values: [][]byte{make([]byte, 100_000)}}, &pgproto3.CommandComplete{})
+				return true
+			}, reason: "in flight", heard: "much, X"},
+		"in a transaction": {client: func(p *peer) {
+			p.send(&pgproto3.Query{String: "begin"})
+			p.expect(encode(inTransaction))
+			p.send(goodbye)
+			p.expectEnd()
+		},
+			answer: func(p *peer, said string) bool {
+				if said == "begin" {
+					p.send(inTransaction)
+				}
+				return said == "begin"
+			}, reason: "a transaction was open", heard: "begin, X"},
+		"unsynced":     {client: func(p *peer) { p.send(parse); p.send(goodbye); p.expectEnd() }, reason: "requests were", heard: "P, X"},
+		"bytes behind": {client: func(p *peer) { p.send(append(bytes.Clone(goodbye), parse...)) }, reason: "in flight", heard: "X"},
+		"a Sync more":  {client: func(p *peer) { p.send(encode(&pgproto3.Sync{})); p.send(goodbye); p.expectEnd() }, answer: func(_ *peer, said string) bool { return said == "S" }, reason: "in flight", heard: "S, X"},
+		"an answer to nothing": {client: func(p *peer) { p.query("q"); p.expect(encode(ready)); p.takeLeave() }, answer: func(p *peer, said string) bool {
+			if said == "q" {
+				p.send(&pgproto3.CommandComplete{CommandTag: []byte(said)}, ready, ready)
+			}
+			return said == "q"
+		}, reason: "in flight", heard: "q, X"},
+		"something else with X": {client: func(p *peer) { p.send([]byte("X\x00\x00\x00\x05?")); p.send(goodbye); p.expectEnd() }, reason: "did not terminate", heard: "X"},
+		"DISCARD ALL fails": {client: func(p *peer) { p.takeLeave() }, answer: func(p *peer, said string) bool {
+			if said == "DISCARD ALL" {
+				p.send(failing, ready)
+			}
+			return said == "DISCARD ALL"
+		}, reason: "cannot be reset", heard: afterwards},
+		"the server ends at DISCARD ALL": {client: func(p *peer) { p.takeLeave() },
+			answer: func(p *peer, said string) bool { p.Close(); return true }, reason: "cannot be reset"},
+		"in a transaction behind it": {client: func(p *peer) { p.takeLeave() },
+			answer: func(p *peer, said string) bool { p.send(inTransaction); return true }, reason: "cannot be reset"},
+		"an answer more to it": {client: func(p *peer) { p.takeLeave() }, answer: func(p *peer, said string) bool {
+			if said == "RESET ROLE" {
+				p.send(ready, ready)
+			}
+			return said == "RESET ROLE"
+		}, reason: "cannot be reset"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := &backend{answer: test.answer}
+			p, address, logs := b.pooled(t, nil)
+			test.client(connected(t, address))
+			if reason := reasonOfEnd(t, logs, 1); !strings.Contains(reason, test.reason) {
+				t.Errorf("not kept because %q, want %q", reason, test.reason)
+			}
+			if logs.FilterMessage("session ended").All()[0].ContextMap()["kept"] != nil {
+				t.Error("the log says kept")
+			}
+			if got := p.PoolCounts(); got != (PoolCounts{}) {
+				t.Errorf("counted %+v", got)
+			}
+			until(t, "the connection's end", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.ended == 1 })
+			if test.heard != "" {
+				b.expect(t, test.heard)
+			}
+			// And nobody notices.
+			p, address, _ = (&backend{}).pooled(t, nil)
+			connected(t, address).takeLeave()
+			untilIdle(t, p, 1)
+		})
+	}
+}
+
+// expectRest reads to the end.
+func (p *peer) expectRest() {
+	p.t.Helper()
+	if n, err := io.Copy(io.Discard, p); n == 0 || err != nil {
+		p.t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+// Who takes leave before it has read all that was said to it can still read that,
+// whatever else it says.
+func TestLeaveBeforeTheAnswerIsRead(t *testing.T) {
+	b := &backend{}
+	p, address, _ := b.pooled(t, nil)
+	client := connected(t, address)
+	client.send(&pgproto3.Query{String: "q"})
+	until(t, "the answer", func() bool { return b.all() == "q" && answered(p) })
+	client.send(goodbye)
+	until(t, "the reset", func() bool { return b.all() == "q, "+afterwards })
+	client.send([]byte("and another thing"))
+	client.expect(slices.Concat(encode(&pgproto3.CommandComplete{CommandTag: []byte("q")}), encode(ready)))
+	client.expectEnd()
+	client.Close()
+	untilIdle(t, p, 1)
+}
+
+// answered reports whether the one session has had an answer.
+func answered(p *Proxy) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, server := range p.sessions {
+		return server != nil && server.spare.framing.ready.Load() == 1
+	}
+	return false
+}
+
+// Terminate may come in pieces.
+func TestTerminateInPieces(t *testing.T) {
+	b := &backend{}
+	p, address, _ := b.pooled(t, nil)
+	client := connected(t, address)
+	said := encode(&pgproto3.Query{String: "XXXXX"})
+	for i := range said {
+		client.send(said[i : i+1])
+	}
+	client.expect(slices.Concat(encode(&pgproto3.CommandComplete{CommandTag: []byte("XXXXX")}), encode(ready)))
+	for i := range goodbye {
+		client.send(goodbye[i : i+1])
+	}
+	client.expectEnd()
+	untilIdle(t, p, 1)
+	b.expect(t, "XXXXX, "+afterwards)
+}
+
+// A connection that has ended while it was idle is noticed before anybody gets it; the
+// client has a new one.
+func TestDeadWhileIdle(t *testing.T) {
+	fatal := &pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01", Message: "terminating connection due to administrator command"}
+	for name, end := range map[string]func(p *peer){
+		"closed":              func(p *peer) { p.Close() },
+		"closed without TLS":  func(p *peer) { p.raw.Close() },
+		"reset":               func(p *peer) { p.reset() },
+		"FATAL":               func(p *peer) { p.send(fatal); p.Close() },
+		"FATAL, not closed":   func(p *peer) { p.send(fatal) },
+		"an answer to nobody": func(p *peer) { p.send(ready, &pgproto3.DataRow{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := &backend{}
+			p, address, logs := b.pooled(t, nil)
+			connected(t, address).takeLeave()
+			untilIdle(t, p, 1)
+			end(b.peers[0])
+			// It is for the proxy's system to have it; a client that comes before that has
+			// what any client has whose server dies just then.
+			untilArrived(t, p)
+			client := connected(t, address)
+			client.query("alive")
+			client.takeLeave()
+			if got := b.all(); got != afterwards+"; alive" && !strings.HasPrefix(got, afterwards+"; alive, ") {
+				t.Errorf("the server heard %q", got)
+			}
+			if logs.FilterMessage("pooled connection thrown away").Len() != 1 {
+				t.Error("not logged")
+			}
+			untilIdle(t, p, 1)
+		})
+	}
+}
+
+// A connection that was idle for a while is asked whether it is alive. One that does not
+// answer takes the others of the same server with it.
+func TestSilentWhileIdle(t *testing.T) {
+	t.Parallel()
+	var silent sync.Map // connections
+	b := &backend{answer: func(p *peer, said string) bool {
+		_, yes := silent.Load(p)
+		return yes && said == "S"
+	}}
+	p, address, _ := b.pooled(t, nil)
+	first, second := connected(t, address), connected(t, address)
+	first.takeLeave()
+	second.takeLeave()
+	untilIdle(t, p, 2)
+	p.pool.mu.Lock()
+	for _, server := range p.pool.idle {
+		server.spare.idleSince = time.Now().Add(-checkAfter) // as if
+	}
+	p.pool.mu.Unlock()
+	connected(t, address).takeLeave()
+	untilIdle(t, p, 2)
+	if got := b.all(); strings.Count(got, "S, "+afterwards) != 1 {
+		t.Errorf("the server heard %q, want one to be asked", got)
+	}
+	for _, p := range b.peers {
+		silent.Store(p, true)
+	}
+	p.pool.mu.Lock()
+	for _, server := range p.pool.idle {
+		server.spare.idleSince = time.Now().Add(-checkAfter)
+	}
+	p.pool.mu.Unlock()
+	began := time.Now()
+	connected(t, address).takeLeave()
+	if took := time.Since(began); took < checkTimeout || took > 2*checkTimeout {
+		t.Errorf("noticed after %v", took)
+	}
+	untilIdle(t, p, 1)
+	if got := len(b.peers); got != 3 {
+		t.Errorf("%d connections", got)
+	}
+}
+
+// A server that does not answer DISCARD ALL keeps nobody waiting.
+func TestSilentAtReset(t *testing.T) {
+	t.Parallel()
+	b := &backend{answer: func(_ *peer, said string) bool { return said == "DISCARD ALL" }}
+	p, address, logs := b.pooled(t, nil)
+	client := connected(t, address)
+	began := time.Now()
+	client.takeLeave()
+	connected(t, address).Close()
+	if took := time.Since(began); took > resetTimeout/2 {
+		t.Errorf("the next client had to wait for %v", took)
+	}
+	until(t, "both ends", func() bool { return logs.FilterMessage("session ended").Len() == 2 })
+	if reason := reasonOfEnd(t, logs, 2); !strings.Contains(reason, "cannot be reset") || time.Since(began) < resetTimeout {
+		t.Errorf("after %v not kept because %q", time.Since(began), reason)
+	}
+	if got := p.PoolCounts(); got != (PoolCounts{}) {
+		t.Errorf("counted %+v", got)
+	}
+}
+
+// A client that is gone when it should get a pooled connection does not take it along
+// in the counts.
+func TestClientGoneAtHandOver(t *testing.T) {
+	ca, s := good(t, (&backend{}).serve)
+	p, _ := start(t, ca, s, func(p *Proxy) { p.Pool = 1 })
+	p.start()
+	ours, theirs := net.Pipe()
+	theirs.Close()
+	session := &session{proxy: p, log: p.log(), client: newLeg(newSocket(ours))}
+	packet := firstPacket{code: 3 << 16, payload: ordinaryStartup[8:]}
+	if _, err := session.logIn(packet); !errors.Is(err, errClientLeft) {
+		t.Errorf("got %v", err)
+	}
+	if got := p.PoolCounts(); got != (PoolCounts{}) {
+		t.Errorf("counted %+v", got)
+	}
+}

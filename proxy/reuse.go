@@ -1,0 +1,219 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+)
+
+const (
+	// resetTimeout bounds the reset of a connection.
+	resetTimeout = 5 * time.Second
+	// checkAfter is how long a connection is idle until the server is asked whether
+	// it is still there, and checkTimeout how long that has to answer.
+	checkAfter   = time.Second
+	checkTimeout = time.Second
+)
+
+// resetRequest makes a session one that has just begun. RESET ROLE is for servers
+// from before November 2024 (17.2, 16.6, 15.10 and so on), on which DISCARD ALL
+// leaves behind a role of ALTER ROLE ... SET role.
+var resetRequest = slices.Concat(encode(&pgproto3.Query{String: "DISCARD ALL"}), encode(&pgproto3.Query{String: "RESET ROLE"}))
+
+// resetAnswers are the ReadyForQuery in answer to that.
+const resetAnswers = 2
+
+// lifeRequest changes nothing.
+// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
+var lifeRequest = encode(&pgproto3.Sync{})
+
+// kindOf is what two clients have to have in common for a connection: all of their
+// startup packets but for the order of the parameters, which some drivers keep in a
+// hash table.
+func kindOf(wish startup) string {
+	wish.parameters = slices.Clone(wish.parameters)
+	slices.SortStableFunc(wish.parameters, func(a, b parameter) int { return strings.Compare(a.name, b.name) })
+	return string(wish.encode())
+}
+
+// wantsReplication is about connections that are never another client's.
+func wantsReplication(wish startup) bool {
+	for _, p := range wish.parameters {
+		if p.name == "replication" && (isPhysicalReplication(p.value) || strings.EqualFold(p.value, "database")) {
+			return true
+		}
+	}
+	return false
+}
+
+// reuse returns a connection that another client has left, and that is alive, or
+// nil: then a new one is needed. What was found dead nobody has to know.
+func (s *session) reuse(wish startup) *upstream {
+	p := s.proxy
+	if !p.pool.on() || wantsReplication(wish) {
+		return nil
+	}
+	for kind := kindOf(wish); ; {
+		server := p.pool.take(kind)
+		if server == nil {
+			return nil
+		}
+		err := s.check(server, wish)
+		if err == nil {
+			s.pooled = true
+			return server
+		}
+		s.log.Debug("pooled connection thrown away", zap.Error(err), zap.Duration("idle", time.Since(server.spare.idleSince)))
+		s.abandon(server)
+		if timedOut(err) { // and so would the others
+			retire(p.pool.drop(server.address))
+		}
+	}
+}
+
+// check is the error of a connection that is of no use any more: it has ended, or
+// leads to a server that takes no writes where one has to.
+func (s *session) check(server *upstream, wish startup) error {
+	if err := server.arrived(); err != nil {
+		return err
+	}
+	within := min(checkTimeout, s.proxy.connectTimeout()/4) // a login has to have its time, too
+	if time.Since(server.spare.idleSince) > checkAfter {
+		if err := server.exchange(lifeRequest, 1, within); err != nil {
+			return err
+		}
+	}
+	if !s.proxy.Writer {
+		return nil
+	}
+	greeting := &server.spare.greeting
+	s.reported = map[string]string{
+		inHotStandby:    greeting.value(inHotStandby),
+		readOnlyDefault: greeting.value(readOnlyDefault),
+	}
+	server.SetDeadline(time.Now().Add(within))
+	defer server.SetDeadline(time.Time{})
+	if err := s.checkTarget(server, wish); err != nil {
+		return err
+	}
+	server.spare.framing.scan(s.held) // what came beside the answer
+	s.held = nil
+	return nil
+}
+
+// mayKeep notes of a new connection what the next client has to know, if it can be
+// another client's.
+func (s *session) mayKeep(server *upstream, wish startup) {
+	p := s.proxy
+	if !p.pool.on() || wantsReplication(wish) {
+		return
+	}
+	greeting, ok := newGreeting(s.held)
+	if !ok {
+		s.log.Debug("connection will not be kept", zap.String("reason", "the server has said too much, or has a cancel key of a kind that is not known"))
+		return
+	}
+	spare := &spare{kind: kindOf(wish), greeting: greeting, loggedIn: time.Now()}
+	spare.framing = serverFraming{last: readyForQuery, status: 'I', noteStatus: spare.greeting.note}
+	server.spare = spare
+	p.pool.enter()
+}
+
+// keep makes a connection that has been a session's the next client's, if it can, and
+// closes it otherwise. parting is how the session ended.
+func (s *session) keep(server *upstream, parting *parting) (kept bool) {
+	if server.spare == nil {
+		return false
+	}
+	c := &s.proxy.pool
+	reason := parting.why
+	if s.forget() && reason == "" {
+		reason = "a cancel request was on its way"
+	}
+	if reason != "" {
+		s.log.Debug("connection not kept", zap.String("reason", reason))
+		s.abandon(server)
+		return false
+	}
+	s.proxy.ended(s)
+	server.spare.greeting.withoutNotices() // they were for the first client
+	coming := c.begin(server)
+	err := server.exchange(resetRequest, resetAnswers, resetTimeout)
+	out := c.finish(coming, err == nil)
+	switch {
+	case err != nil:
+		s.log.Debug("connection not kept", zap.String("reason", "it cannot be reset"), zap.Error(err))
+		server.Close()
+		return false
+	case out == server:
+		s.log.Debug("connection not kept", zap.String("reason", "its time is up, or the proxy stops"))
+	}
+	if out != nil {
+		retire([]*upstream{out})
+	}
+	return out != server
+}
+
+// errNotReady is of a server that does not answer as one that was idle.
+var errNotReady = errors.New("the server is not as it should be")
+
+// exchange has the server do something that ReadyForQuery is the answer to, that
+// many times, and takes note of all it says. Anything but success is an error.
+func (u *upstream) exchange(request []byte, answers int64, within time.Duration) error {
+	framing := &u.spare.framing
+	framing.ready.Store(0)
+	framing.failed = false
+	u.SetDeadline(time.Now().Add(within))
+	if _, err := u.Write(request); err != nil {
+		return err
+	}
+	buffer := buffers.Get().(*[copyBuffer]byte)
+	defer buffers.Put(buffer)
+	for framing.ready.Load() < answers {
+		n, err := u.Read(buffer[:])
+		framing.scan(buffer[:n])
+		switch {
+		case framing.failed:
+			return fmt.Errorf("%w: it says no", errNotReady)
+		case err != nil:
+			return err
+		case framing.lost:
+			return errNotReady
+		}
+	}
+	if !framing.idle() || framing.ready.Load() != answers {
+		return errNotReady
+	}
+	u.SetDeadline(time.Time{})
+	return nil
+}
+
+// retire ends connections that are idle, as a client would.
+func retire(servers []*upstream) {
+	for _, server := range servers {
+		server.SetWriteDeadline(time.Now().Add(lingerTime))
+		_, _ = server.Write(encode(&pgproto3.Terminate{}))
+		server.Close()
+	}
+}
+
+// greet is what the client is told first, and has a cancel request with the key
+// that is in it lead to the server's own.
+func (s *session) greet(server *upstream) []byte {
+	greeting := &server.spare.greeting
+	s.remember(greeting.renew(), greeting.key, server)
+	return greeting.said
+}
+
+// abandon closes a connection that has come to nothing.
+func (s *session) abandon(server *upstream) {
+	if server.spare != nil {
+		s.proxy.pool.leave()
+	}
+	server.Close()
+}
