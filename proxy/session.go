@@ -32,6 +32,7 @@ const hintTimeout = 5 * time.Second
 //	        checkTarget     whether it takes writes, if it has to (target.go)
 //	    handOver            the client gets to know it (login.go)
 //	  splice                copy both ways until one side ends (splice.go)
+//	    keep                or until a client of --pool takes leave: its connection is the next one's (parting.go, reuse.go)
 //	  refuse                or, if a step fails, tell the client why
 type session struct {
 	proxy  *Proxy
