@@ -188,16 +188,16 @@ func (s *session) cancel(packet firstPacket) {
 	p := s.proxy
 	if len(packet.payload) < 4 {
 		p.cancels.count(&p.cancels.counts.Rejected)
-		s.log.Debug("cancel request without a key")
+		s.log().Debug("cancel request without a key")
 		return
 	}
 	target, waiting := p.cancels.claim(binary.BigEndian.Uint32(packet.payload), packet.payload[4:])
 	switch {
 	case waiting != nil:
 		<-waiting
-		s.log.Debug("cancel request served by another that was on its way")
+		s.log().Debug("cancel request served by another that was on its way")
 	case target == nil:
-		s.log.Debug("cancel request for no session of ours", zap.Int64("rejected", p.Cancels().Rejected))
+		s.log().Debug("cancel request for no session of ours", zap.Int64("rejected", p.Cancels().Rejected))
 	default:
 		s.deliver(target)
 	}
@@ -213,13 +213,13 @@ func (s *session) deliver(target *cancelTarget) {
 	alive := p.cancels.release(target, err == nil)
 	if err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
-		s.log.Warn("cancel request not delivered", zap.Error(p.failure(err)))
+		s.log().Warn("cancel request not delivered", zap.Error(p.failure(err)))
 		return
 	}
 	defer server.Close()
 	if !alive {
 		p.cancels.count(&p.cancels.counts.Rejected)
-		s.log.Info("cancel request for a session that has ended")
+		s.log().Info("cancel request for a session that has ended")
 		return
 	}
 	if s.sendCancel(server, target) {
@@ -234,15 +234,15 @@ func (s *session) sendCancel(server *upstream, target *cancelTarget) bool {
 	request := &pgproto3.CancelRequest{ProcessID: binary.BigEndian.Uint32(target.own), SecretKey: target.own[4:]}
 	if _, err := server.Write(encode(request)); err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
-		s.log.Warn("cancel request not delivered", zap.Error(err))
+		s.log().Warn("cancel request not delivered", zap.Error(err))
 		return false
 	}
 	p.cancels.count(&p.cancels.counts.Delivered)
 	// The server's way of saying that it is done is to close.
 	if _, err := io.Copy(io.Discard, server); timedOut(err) {
-		s.log.Warn("cancel request sent, but the server has not closed since", zap.String("server", target.address), zap.Duration("waited", cancelWait))
+		s.log().Warn("cancel request sent, but the server has not closed since", zap.String("server", target.address), zap.Duration("waited", cancelWait))
 		return false
 	}
-	s.log.Debug("cancel request delivered", zap.String("server", target.address))
+	s.log().Debug("cancel request delivered", zap.String("server", target.address))
 	return true
 }

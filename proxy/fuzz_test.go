@@ -68,7 +68,7 @@ func FuzzOpening(f *testing.F) {
 			p = withTLS
 		}
 		client, conn := scripted(said)
-		s := &session{proxy: p, client: client, log: p.log()}
+		s := &session{proxy: p, client: client}
 		_, err := s.receiveStartup()
 		answers := conn.out.Bytes()
 		if s.encrypted() {
@@ -106,7 +106,7 @@ func FuzzCancelRequest(f *testing.F) {
 	p := fuzzProxy(f, nil)
 	f.Fuzz(func(t *testing.T, key, asked []byte) {
 		server, _ := scripted(nil)
-		s := &session{proxy: p, log: p.log()}
+		s := &session{proxy: p}
 		s.remember(key, key, &upstream{leg: server})
 		defer s.forget()
 		var request pgproto3.CancelRequest
@@ -137,7 +137,7 @@ func FuzzServerLogin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, said []byte) {
 		client, heard := scripted(nil)
 		leg, server := scripted(said)
-		s := &session{proxy: p, client: client, log: p.log(), user: "alice"}
+		s := &session{proxy: p, client: client, user: "alice"}
 		defer s.forget()
 		err := s.enter(&upstream{leg: leg}, wish, "the token")
 		if err == nil {
@@ -180,7 +180,7 @@ func FuzzTarget(f *testing.F) {
 	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
 	f.Fuzz(func(t *testing.T, said []byte) {
 		leg, server := scripted(slices.Concat(encode(okay), said))
-		s := &session{proxy: p, log: p.log(), user: "alice"}
+		s := &session{proxy: p, user: "alice"}
 		err := s.enter(&upstream{leg: leg}, wish, "the token")
 		asked := bytes.Contains(server.out.Bytes(), []byte("pg_is_in_recovery"))
 		switch {

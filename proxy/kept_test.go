@@ -271,7 +271,7 @@ func TestClientGoneAtHandOver(t *testing.T) {
 	p.start()
 	ours, theirs := net.Pipe()
 	theirs.Close()
-	session := &session{proxy: p, log: p.log(), client: newLeg(newSocket(ours))}
+	session := &session{proxy: p, client: newLeg(newSocket(ours))}
 	packet := firstPacket{code: 3 << 16, payload: ordinaryStartup[8:]}
 	if _, err := session.logIn(packet); !errors.Is(err, errClientLeft) {
 		t.Errorf("got %v", err)

@@ -147,6 +147,6 @@ func (s *session) handOver(server *upstream) error {
 	if _, err := s.client.Write(said); err != nil {
 		return fmt.Errorf("%w: %w", errClientLeft, err)
 	}
-	s.held = nil
+	s.held, s.keyData, s.reported = nil, nil, nil // of no more use, for as long as the session is
 	return nil
 }

@@ -32,7 +32,7 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 		if !yes || ctx.Err() != nil {
 			return nil, failed
 		}
-		s.log.Log(again.level(pause), "login failed; it is tried again", zap.Duration("in", pause), zap.Error(err))
+		s.log().Log(again.level(pause), "login failed; it is tried again", zap.Duration("in", pause), zap.Error(err))
 		if err := s.pause(ctx, pause); err != nil {
 			return nil, tellsMore(failed, err)
 		}

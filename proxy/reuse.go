@@ -68,7 +68,7 @@ func (s *session) reuse(wish startup) *upstream {
 			s.pooled = true
 			return server
 		}
-		s.log.Debug("pooled connection thrown away", zap.Error(err), zap.Duration("idle", time.Since(server.spare.idleSince)))
+		s.log().Debug("pooled connection thrown away", zap.Error(err), zap.Duration("idle", time.Since(server.spare.idleSince)))
 		s.abandon(server)
 		if timedOut(err) { // and so would the others
 			retire(p.pool.drop(server.address))
@@ -115,7 +115,7 @@ func (s *session) mayKeep(server *upstream, wish startup) {
 	}
 	greeting, ok := newGreeting(s.held)
 	if !ok {
-		s.log.Debug("connection will not be kept", zap.String("reason", "the server has said too much, or has a cancel key of a kind that is not known"))
+		s.log().Debug("connection will not be kept", zap.String("reason", "the server has said too much, or has a cancel key of a kind that is not known"))
 		return
 	}
 	spare := &spare{kind: kindOf(wish), greeting: greeting, loggedIn: time.Now()}
@@ -136,7 +136,7 @@ func (s *session) keep(server *upstream, parting *parting) (kept bool) {
 		reason = "a cancel request was on its way"
 	}
 	if reason != "" {
-		s.log.Debug("connection not kept", zap.String("reason", reason))
+		s.log().Debug("connection not kept", zap.String("reason", reason))
 		s.abandon(server)
 		return false
 	}
@@ -147,11 +147,11 @@ func (s *session) keep(server *upstream, parting *parting) (kept bool) {
 	out := c.finish(coming, err == nil)
 	switch {
 	case err != nil:
-		s.log.Debug("connection not kept", zap.String("reason", "it cannot be reset"), zap.Error(err))
+		s.log().Debug("connection not kept", zap.String("reason", "it cannot be reset"), zap.Error(err))
 		server.Close()
 		return false
 	case out == server:
-		s.log.Debug("connection not kept", zap.String("reason", "its time is up, or the proxy stops"))
+		s.log().Debug("connection not kept", zap.String("reason", "its time is up, or the proxy stops"))
 	}
 	if out != nil {
 		retire([]*upstream{out})

@@ -35,10 +35,11 @@ const hintTimeout = 5 * time.Second
 //	    keep                or until a client of --pool takes leave: its connection is the next one's (parting.go, reuse.go)
 //	  refuse                or, if a step fails, tell the client why
 type session struct {
-	proxy  *Proxy
-	log    *zap.Logger
-	client *leg
-	began  time.Time
+	proxy    *Proxy
+	about    []zap.Field // what log lines say of it
+	client   *leg
+	admitted bool // counts as a session
+	began    time.Time
 
 	user, database string // as logged in to upstream
 
@@ -52,58 +53,82 @@ type session struct {
 	pooled bool          // the connection was another client's before
 }
 
-// serve is the whole of a client's connection. What it and splice have on the
-// stack is there as long as the session: log lines are written elsewhere.
+// serve is the whole of a client's connection. The session has a goroutine of its
+// own, since the stack that a login has grown would stay as long as that.
 func (p *Proxy) serve(client net.Conn) {
-	defer p.handlers.Done()
 	s := p.newSession(client)
-	defer s.close()
+	if server := s.open(); server != nil {
+		go s.run(server)
+		return
+	}
+	s.end()
+}
+
+// open returns the server to which the session leads, or nil if there is to be no
+// session: then the client knows why.
+func (s *session) open() *upstream {
 	packet, err := s.receiveStartup()
 	switch {
 	case err != nil:
 		s.turnAway(err)
-		return
+		return nil
 	case packet.code == cancelRequestCode:
 		s.cancel(packet)
-		return
+		return nil
 	}
-	if !p.admit(s) {
+	if s.admitted = s.proxy.admit(s); !s.admitted {
 		s.refuse(errShuttingDown)
-		return
+		return nil
 	}
-	defer p.leave(s)
-	defer s.forget()
-
 	server, err := s.logIn(packet)
 	if err != nil {
 		s.refuse(err)
-		return
+		return nil
 	}
+	return server
+}
+
+func (s *session) run(server *upstream) {
+	defer s.end()
 	s.splice(server)
 }
 
+// end takes the session off all lists, and closes the client's connection.
+func (s *session) end() {
+	s.forget()
+	if s.admitted {
+		s.proxy.leave(s)
+	}
+	s.close()
+	s.proxy.handlers.Done()
+}
+
 func (p *Proxy) newSession(client net.Conn) *session {
-	return &session{
+	s := &session{
 		proxy:  p,
 		client: newLeg(newSocket(client)),
 		began:  time.Now(),
-		log: p.log().With(
-			zap.Uint64("session", p.serial.Add(1)),
-			zap.String("endpoint", p.Endpoint),
-			zap.String("client", peerName(client))),
 	}
+	s.about = append(make([]zap.Field, 0, 5),
+		zap.Uint64("session", p.serial.Add(1)),
+		zap.String("endpoint", p.Endpoint),
+		zap.String("client", peerName(client)))
+	return s
 }
+
+// log is made for each line: one that stays has a kilobyte of its own.
+func (s *session) log() *zap.Logger { return s.proxy.log().With(s.about...) }
 
 // turnAway is about a client from which no startup packet was to be had.
 func (s *session) turnAway(err error) {
 	switch {
 	case errors.Is(err, errNoStartup):
-		s.log.Debug("connection that asked for nothing", zap.Error(err))
+		s.log().Debug("connection that asked for nothing", zap.Error(err))
 		if timedOut(err) {
 			s.tell(s.proxy.noStartupInTime().response())
 		}
 	case errors.Is(err, errNoTLS):
-		s.log.Info("client given up", zap.Error(err),
+		s.log().Info("client given up", zap.Error(err),
 			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
 	default:
 		s.refuse(err)
@@ -200,7 +225,7 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 			Hint:    "shorten what the client sends in options",
 		}
 	}
-	s.log = s.log.With(zap.String("user", s.user), zap.String("database", s.database))
+	s.about = append(s.about, zap.String("user", s.user), zap.String("database", s.database))
 	return wish, nil
 }
 
@@ -273,19 +298,19 @@ func (s *session) refuse(err error) {
 	var own *fatalError
 	switch {
 	case errors.Is(err, errClientLeft):
-		s.log.Info("login given up", zap.Error(err))
+		s.log().Info("login given up", zap.Error(err))
 		return
 	case !errors.As(err, &own) && errors.As(err, &server):
 		if server.refusedToken() {
 			server.hint = s.refusedHint()
 		}
 		response = append(server.before, server.withHint()...)
-		s.log.Warn("login refused by the server",
+		s.log().Warn("login refused by the server",
 			zap.String("sqlstate", server.said.Code), zap.Error(err), zap.String("hint", server.hint))
 	default:
 		failure := s.proxy.failure(err)
 		response = failure.response()
-		s.log.Warn("no session", zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
+		s.log().Warn("no session", zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
 	}
 	s.tell(response)
 }

@@ -68,7 +68,7 @@ func (s *session) splice(server *upstream) {
 }
 
 func (s *session) logOpened(server *upstream) {
-	s.log.Info("session opened",
+	s.log().Info("session opened",
 		zap.Stringer("server", server.RemoteAddr()),
 		zap.String("client_tls", s.tlsVersion()),
 		zap.Duration("login", time.Since(s.began)),
@@ -87,7 +87,7 @@ func (s *session) ended(server *upstream, first *firstEnd, up *upward, down flow
 	}
 	after := time.Since(s.began)
 	kept := s.keep(server, up.parting)
-	s.log.Info("session ended",
+	s.log().Info("session ended",
 		zap.String("by", by), zap.String("how", how),
 		zap.Duration("after", after),
 		zap.Int64("bytes_up", up.bytes), zap.Int64("bytes_down", down.bytes),

@@ -58,6 +58,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		endpoints[i].describe(log, p, listeners[i])
 	}
 	go signers.announce(stopping)
+	go tidy(stopping)
 	select {
 	case err = <-failed:
 		log.Error("cannot accept clients any more", zap.Error(err))
