@@ -95,10 +95,7 @@ func (g *greeting) note(status message) bool {
 			continue
 		}
 		if of, _, _ := bytes.Cut(m.body(), []byte{0}); bytes.Equal(of, name) {
-			if bytes.Equal(m.raw, status.raw) {
-				return true
-			}
-			begin, end = at, at+len(m.raw)
+			begin, end = at, at+len(m.raw) // of several the last one counts
 		}
 	}
 	g.said = slices.Replace(g.said, begin, end, status.raw...)
@@ -107,13 +104,13 @@ func (g *greeting) note(status message) bool {
 }
 
 // value is a setting's, as the server has reported it.
-func (g *greeting) value(name string) string {
+func (g *greeting) value(name string) (last string) {
 	for _, m := range messages(g.said) {
 		if m.kind() == parameterStatus {
 			if of, value, _ := bytes.Cut(m.body(), []byte{0}); string(of) == name {
-				return string(bytes.TrimSuffix(value, []byte{0}))
+				last = string(bytes.TrimSuffix(value, []byte{0}))
 			}
 		}
 	}
-	return ""
+	return last
 }

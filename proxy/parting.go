@@ -38,11 +38,12 @@ func part(server *upstream) *parting {
 // has left a server that is at rest. What comes behind its end goes up with it.
 func (p *parting) filterUp(server *upstream) filter {
 	return func(b []byte, end bool) (passes int, done bool) {
-		if end {
-			return len(b), false
-		}
 		passes = p.up.scan(b)
-		if !p.up.leaving {
+		switch {
+		case p.up.leaving: // its end may have come with it
+		case end:
+			return len(b), false
+		default:
 			return passes, false
 		}
 		// A client that has read all that was said to it has asked for no more than that.

@@ -120,12 +120,16 @@ func (c *pool) leave() {
 	c.inUse--
 }
 
-// begin notes that a connection that was in use is being reset.
+// begin notes that a connection that was in use is being reset. It returns nil if
+// that is of no use any more.
 func (c *pool) begin(server *upstream) *reset {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	r := &reset{server: server}
 	c.inUse--
+	if c.closed || time.Since(server.spare.loggedIn) >= maxAge {
+		return nil
+	}
+	r := &reset{server: server}
 	c.resetting = append(c.resetting, r)
 	return r
 }
@@ -140,7 +144,7 @@ func (c *pool) finish(r *reset, well bool) (out *upstream) {
 	server, now := r.server, time.Now()
 	server.spare.idleSince = now
 	switch {
-	case !well || c.closed || server.spare.expired(now):
+	case !well || c.closed:
 		if r.taker != nil {
 			close(r.taker)
 		}

@@ -15,7 +15,11 @@ func lodger(kind string) *upstream {
 // lodge has a new connection be in use and then idle, and returns what had to go.
 func (c *pool) lodge(server *upstream) *upstream {
 	c.enter()
-	return c.finish(c.begin(server), true)
+	coming := c.begin(server)
+	if coming == nil {
+		return server
+	}
+	return c.finish(coming, true)
 }
 
 func (c *pool) expectCounts(t *testing.T, idle, inUse int) {

@@ -18,9 +18,10 @@ var rawInput, lends = func() (field reflect.StructField, ok bool) {
 	return field, ok && field.Type == reflect.TypeFor[bytes.Buffer]()
 }()
 
-// recordMemory is room for the largest record, and for what crypto/tls wants
-// behind it (readFromUntil).
-type recordMemory [5 + 16<<10 + 256 + bytes.MinRead]byte
+// recordMemory is room for the largest record and for what crypto/tls wants behind
+// it (readFromUntil), twice: a bytes.Buffer that is more than half full does not move
+// what is in it to the front, but grows.
+type recordMemory [2 * (5 + 16<<10 + 256 + bytes.MinRead)]byte
 
 var records = sync.Pool{New: func() any { return new(recordMemory) }}
 
@@ -34,7 +35,7 @@ func inputOf(conn *tls.Conn) recordInput {
 	if !lends {
 		return recordInput{}
 	}
-	return recordInput{buffer: (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(conn), rawInput.Offset))}
+	return recordInput{buffer: (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(conn), rawInput.Offset))} //nolint:gosec // of a field of that type
 }
 
 // lend gives it memory. Only who reads from the connection may call that.

@@ -96,6 +96,7 @@ func (s *session) check(server *upstream, wish startup) error {
 		inHotStandby:    greeting.value(inHotStandby),
 		readOnlyDefault: greeting.value(readOnlyDefault),
 	}
+	s.held = nil // of a connection that was thrown away
 	server.SetDeadline(time.Now().Add(within))
 	defer server.SetDeadline(time.Time{})
 	if err := s.checkTarget(server, wish); err != nil {
@@ -124,6 +125,8 @@ func (s *session) mayKeep(server *upstream, wish startup) {
 	p.pool.enter()
 }
 
+const timeIsUp = "its time is up, or the proxy stops"
+
 // keep makes a connection that has been a session's the next client's, if it can, and
 // closes it otherwise. parting is how the session ended.
 func (s *session) keep(server *upstream, parting *parting) (kept bool) {
@@ -143,6 +146,11 @@ func (s *session) keep(server *upstream, parting *parting) (kept bool) {
 	s.proxy.ended(s)
 	server.spare.greeting.withoutNotices() // they were for the first client
 	coming := c.begin(server)
+	if coming == nil {
+		s.log().Debug("connection not kept", zap.String("reason", timeIsUp))
+		retire([]*upstream{server})
+		return false
+	}
 	err := server.exchange(resetRequest, resetAnswers, resetTimeout)
 	out := c.finish(coming, err == nil)
 	switch {
@@ -151,7 +159,7 @@ func (s *session) keep(server *upstream, parting *parting) (kept bool) {
 		server.Close()
 		return false
 	case out == server:
-		s.log().Debug("connection not kept", zap.String("reason", "its time is up, or the proxy stops"))
+		s.log().Debug("connection not kept", zap.String("reason", timeIsUp))
 	}
 	if out != nil {
 		retire([]*upstream{out})

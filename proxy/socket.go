@@ -11,7 +11,7 @@ type socket struct {
 
 func newSocket(conn net.Conn) *socket {
 	s := &socket{Conn: conn}
-	s.descriptor.init(conn)
+	s.init(conn)
 	return s
 }
 

@@ -145,7 +145,7 @@ func (d *descriptor) writeSome(fd uintptr) (done bool) {
 // transfer is read(2) or write(2). b must not be empty.
 func transfer(trap, fd uintptr, b []byte) (int, syscall.Errno) {
 	for {
-		n, _, errno := syscall.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+		n, _, errno := syscall.RawSyscall(trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))) //nolint:gosec // the memory of b, for the time of the call
 		if errno != syscall.EINTR {
 			return int(n), errno
 		}

@@ -216,7 +216,9 @@ func (f *flow) pump(dst, src *leg, filter filter) {
 func (f *flow) move(dst, src *leg, filter filter) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
-	src.input.lend()
+	if src.socket.canPoll() { // otherwise it is wanted as long as the session is
+		src.input.lend()
+	}
 	held := copy(buffer[:], f.held)
 	for {
 		n, err := src.Read(buffer[held:])
@@ -241,6 +243,7 @@ func (f *flow) move(dst, src *leg, filter filter) (more bool) {
 			src.input.reclaim()
 			return true
 		case err != nil:
+			src.input.reclaim()
 			f.readErr = src.readError(err)
 			return false
 		}
