@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/iamproxy/iamproxy/internal/page"
 )
 
 func TestSummarize(t *testing.T) {
@@ -273,22 +275,6 @@ func TestRotate(t *testing.T) {
 	}
 }
 
-func TestReplacePart(t *testing.T) {
-	page := filepath.Join(t.TempDir(), "page.md")
-	write(t, page, "before\n"+partBegins("a")+"old\n"+partEnds+"between\n"+partBegins("b")+"old\n"+partEnds+"after\n")
-	if err := replacePart(page, "b", "new\n"); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(page)
-	want := "before\n" + partBegins("a") + "old\n" + partEnds + "between\n" + partBegins("b") + "\nnew\n\n" + partEnds + "after\n"
-	if err != nil || string(got) != want {
-		t.Errorf("got %q (%v), want %q", got, err, want)
-	}
-	if err := replacePart(page, "c", "new\n"); err == nil {
-		t.Error("a page without a place was written")
-	}
-}
-
 func write(t *testing.T, file, text string) {
 	t.Helper()
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
@@ -302,18 +288,18 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page := filepath.Join(t.TempDir(), "performance.md")
-	write(t, page, string(text))
+	file := filepath.Join(t.TempDir(), "performance.md")
+	write(t, file, string(text))
 	points := map[string][]point{directWay: {{10, math.NaN(), math.NaN(), 0.3, 1}}}
-	err = errors.Join(replacePart(page, "the table", "new\n"), writeScale(page, points, []way{{name: directWay}}))
+	err = errors.Join(page.Replace(file, tablePlace, "new\n"), writeScale(file, points, []way{{name: directWay}}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := os.ReadFile(page)
+	got, err := os.ReadFile(file)
 	if err != nil || !strings.Contains(string(got), "](performance/scale.svg)") {
 		t.Errorf("no plot in the page (%v)", err)
 	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(page), "performance/scale.svg")); err != nil {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "performance/scale.svg")); err != nil {
 		t.Error(err)
 	}
 }

@@ -17,6 +17,8 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
+
+	"github.com/iamproxy/iamproxy/internal/page"
 )
 
 // options are what the command line says.
@@ -72,7 +74,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	if failed != nil || o.page == "" {
 		return failed
 	}
-	return errors.Join(replacePart(o.page, "the table", result), writeScale(o.page, b.points, b.ways))
+	return errors.Join(page.Replace(o.page, tablePlace, result), writeScale(o.page, b.points, b.ways))
 }
 
 // check finds what cannot be done, before anything is.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/iamproxy/iamproxy/internal/page"
 )
 
 // aspects are what a point has, each of which has a table and a part of the plot.
@@ -44,7 +46,7 @@ func scaleTable(points map[string][]point, ways []way) string {
 			}
 		}
 	}
-	return align(lines)
+	return page.Table(lines)
 }
 
 // panels are the same for the plot.
@@ -71,8 +73,8 @@ func panels(points map[string][]point, ways []way) []panel {
 
 // writeScale puts the plot in the directory that has the page's name, and both it and
 // its numbers in the page.
-func writeScale(page string, points map[string][]point, ways []way) error {
-	dir := strings.TrimSuffix(page, filepath.Ext(page))
+func writeScale(file string, points map[string][]point, ways []way) error {
+	dir := strings.TrimSuffix(file, filepath.Ext(file))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -82,5 +84,5 @@ func writeScale(page string, points map[string][]point, ways []way) error {
 	}
 	text := fmt.Sprintf("![memory, idle CPU time and latency over the number of sessions](%s/%s)\n\n%s",
 		filepath.Base(dir), name, scaleTable(points, ways))
-	return replacePart(page, "the plot", text)
+	return page.Replace(file, plotPlace, text)
 }

@@ -4,10 +4,10 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/iamproxy/iamproxy/internal/page"
 )
 
 // table is Markdown that can be read as it is, too. A row without any figure is left
@@ -28,7 +28,7 @@ func table(r results, ways []way) string {
 			lines = append(lines, row(r, f, ways))
 		}
 	}
-	return align(lines)
+	return page.Table(lines)
 }
 
 func row(r results, f figure, ways []way) []string {
@@ -111,46 +111,8 @@ func thousands(value float64, digits int) string {
 	return sign + whole + fraction
 }
 
-// align makes a table of lines, of which the first is the header.
-func align(lines [][]string) string {
-	widths := make([]int, len(lines[0]))
-	for _, line := range lines {
-		for i, text := range line {
-			widths[i] = max(widths[i], utf8.RuneCountInString(text))
-		}
-	}
-	var out strings.Builder
-	for n, line := range lines {
-		for i, text := range line {
-			fmt.Fprintf(&out, "| %s%s ", text, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)))
-		}
-		out.WriteString("|\n")
-		if n == 0 {
-			for _, width := range widths {
-				out.WriteString("|" + strings.Repeat("-", width+2))
-			}
-			out.WriteString("|\n")
-		}
-	}
-	return out.String()
-}
-
-// Between two such lines of a page stands what was measured.
-func partBegins(part string) string { return "<!-- make bench writes " + part + " from here -->\n" }
-
-const partEnds = "<!-- to here -->\n"
-
-// replacePart puts text between the two lines of a part of a page.
-func replacePart(page, part, text string) error {
-	old, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	begins := partBegins(part)
-	before, rest, found := strings.Cut(string(old), begins)
-	_, after, ended := strings.Cut(rest, partEnds)
-	if !found || !ended {
-		return fmt.Errorf("%s has no place for %s: put in the lines %q and %q", page, part, begins, partEnds)
-	}
-	return os.WriteFile(page, []byte(before+begins+"\n"+text+"\n"+partEnds+after), 0o644)
-}
+// Where the page has what was measured.
+const (
+	tablePlace = "make bench writes the table"
+	plotPlace  = "make bench writes the plot"
+)

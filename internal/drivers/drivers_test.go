@@ -4,8 +4,6 @@ package main
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -92,27 +90,5 @@ func TestProgramThatFails(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: %v, want %q", command, err, name)
 		}
-	}
-}
-
-func TestReplaceTable(t *testing.T) {
-	page := filepath.Join(t.TempDir(), "page.md")
-	write := func(text string) {
-		t.Helper()
-		if err := os.WriteFile(page, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("before\n" + tableBegins + "old\n" + tableEnds + "after\n")
-	if err := replaceTable(page, "new\n"); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(page)
-	if want := "before\n" + tableBegins + "\nnew\n\n" + tableEnds + "after\n"; err != nil || string(got) != want {
-		t.Errorf("got %q (%v), want %q", got, err, want)
-	}
-	write("no place\n" + tableEnds + tableBegins)
-	if err := replaceTable(page, "new\n"); err == nil {
-		t.Error("a page without a place for the table was written")
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/iamproxy/iamproxy/internal/page"
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
@@ -37,12 +38,12 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, binary, page string, names []string, out io.Writer) (err error) {
+func run(ctx context.Context, binary, file string, names []string, out io.Writer) (err error) {
 	chosen, err := choose(names)
 	if err != nil {
 		return err
 	}
-	if page != "" && len(names) > 0 {
+	if file != "" && len(names) > 0 {
 		return errors.New("a page has all drivers: leave out -write or their names")
 	}
 	cluster := &standin.Cluster{}
@@ -78,8 +79,8 @@ func run(ctx context.Context, binary, page string, names []string, out io.Writer
 	if n := countFailed(rows); n > 0 {
 		return fmt.Errorf("%d of %d failed", n, len(rows))
 	}
-	if page != "" {
-		return replaceTable(page, result)
+	if file != "" {
+		return page.Replace(file, "make drivers writes", result)
 	}
 	return nil
 }

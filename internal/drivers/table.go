@@ -5,19 +5,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"unicode/utf8"
 
+	"github.com/iamproxy/iamproxy/internal/page"
 	"github.com/iamproxy/iamproxy/internal/standin"
-)
-
-// Between these two lines of a page stands what was run.
-const (
-	tableBegins = "<!-- make drivers writes from here -->\n"
-	tableEnds   = "<!-- to here -->\n"
 )
 
 // table is Markdown that can be read as it is, too.
@@ -30,26 +23,7 @@ func table(rows []row) string {
 		}
 		lines = append(lines, append(line, r.ways...))
 	}
-	widths := make([]int, len(lines[0]))
-	for _, line := range lines {
-		for i, text := range line {
-			widths[i] = max(widths[i], utf8.RuneCountInString(text))
-		}
-	}
-	var out strings.Builder
-	for n, line := range lines {
-		for i, text := range line {
-			fmt.Fprintf(&out, "| %-*s ", widths[i], text)
-		}
-		out.WriteString("|\n")
-		if n == 0 {
-			for _, width := range widths {
-				out.WriteString("|" + strings.Repeat("-", width+2))
-			}
-			out.WriteString("|\n")
-		}
-	}
-	return out.String()
+	return page.Table(lines)
 }
 
 // add takes in what became of the driver another way, which has one column.
@@ -117,18 +91,4 @@ func serverVersion(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("postgres --version: %w", err)
 	}
 	return strings.TrimPrefix(strings.TrimSpace(string(version)), "postgres (PostgreSQL) "), nil
-}
-
-// replaceTable puts text between the two lines of a page.
-func replaceTable(page, text string) error {
-	old, err := os.ReadFile(page)
-	if err != nil {
-		return err
-	}
-	before, rest, found := strings.Cut(string(old), tableBegins)
-	_, after, ended := strings.Cut(rest, tableEnds)
-	if !found || !ended {
-		return fmt.Errorf("%s has no place for the table: put in the lines %q and %q", page, tableBegins, tableEnds)
-	}
-	return os.WriteFile(page, []byte(before+tableBegins+"\n"+text+"\n"+tableEnds+after), 0o644)
 }
