@@ -20,9 +20,10 @@ const (
 	checkTimeout = time.Second
 )
 
-// resetRequest makes a session one that has just begun. RESET ROLE is for servers
-// from before November 2024 (17.2, 16.6, 15.10 and so on), on which DISCARD ALL
-// leaves behind a role of ALTER ROLE ... SET role.
+// resetRequest makes a session one that has just begun. Of a role that ALTER ROLE ...
+// SET role gives at a login, the manual says that RESET ROLE brings it back, and
+// nothing of DISCARD ALL, which does so in 15.18. In one go with it, it costs nothing.
+// https://www.postgresql.org/docs/current/sql-set-role.html
 var resetRequest = slices.Concat(encode(&pgproto3.Query{String: "DISCARD ALL"}), encode(&pgproto3.Query{String: "RESET ROLE"}))
 
 // resetAnswers are the ReadyForQuery in answer to that.
