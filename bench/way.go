@@ -125,11 +125,10 @@ func (b *bench) sidecar(ctx context.Context, binary string, pool int) (*path, er
 		return nil, err
 	}
 	host, port, err := net.SplitHostPort(listen)
-	pid, errPid := child(binary)
-	if err := errors.Join(err, errPid); err != nil {
+	if err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
-	return &path{host: host, port: port, pid: pid, stop: s.Stop}, nil
+	return &path{host: host, port: port, pid: s.PID(), stop: s.Stop}, nil
 }
 
 // hasPool tells whether an iamproxy can keep sessions.

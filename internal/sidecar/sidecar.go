@@ -69,6 +69,9 @@ func (s *Sidecar) Start(ctx context.Context) (listen string, err error) {
 	return "", fmt.Errorf("iamproxy did not start: %w: %s", s.cmd.Wait(), strings.Join(said, "; "))
 }
 
+// PID is its process's, once it has started.
+func (s *Sidecar) PID() int { return s.cmd.Process.Pid }
+
 // follow keeps iamproxy from waiting for somebody to read its log.
 func (s *Sidecar) follow(lines *bufio.Scanner, rest io.Reader) {
 	for lines.Scan() {
