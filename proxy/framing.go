@@ -48,46 +48,36 @@ func (h *header) bodySize() (size int, ok bool) {
 }
 
 // clientFraming follows what a client says from message to message, by the
-// messages' headers alone. It stops in front of Terminate.
+// messages' headers alone.
 type clientFraming struct {
 	header header // of the message that is going up
 	rest   int    // of its body
 
 	asked    int64 // requests that a ReadyForQuery is the answer to
 	unsynced bool  // something came behind the last of those, which may have it act
-	lost     bool  // this is not the protocol: everything goes up from here
-	leaving  bool  // what was not passed on begins with Terminate
+	lost     bool  // no more is known from here on
 }
 
-// scan returns how many of b's bytes are to be passed on. The others, a Terminate
-// and what is behind it or at most 4 bytes that may become one, have to be the
-// beginning of the next b.
-func (f *clientFraming) scan(b []byte) (pass int) {
-	f.leaving = false
-	for rest := b; ; {
+// scan follows b, and reports whether that is a Terminate and nothing else, as a
+// client says it that has had all its answers. With one that comes otherwise, in
+// pieces or with something before or behind it, the client's messages end.
+func (f *clientFraming) scan(b []byte) (leaves bool) {
+	for rest := b; len(rest) > 0 && !f.lost; {
 		switch {
-		case f.lost:
-			return len(b)
-		case len(rest) == 0:
-			return len(b)
 		case f.rest > 0:
 			n := min(f.rest, len(rest))
 			f.rest -= n
 			rest = rest[n:]
 		case f.header.have == 0 && rest[0] == terminate:
-			if len(rest) < headerSize {
-				return len(b) - len(rest)
-			}
-			if string(rest[1:headerSize]) == "\x00\x00\x00\x04" {
-				f.leaving = true
-				return len(b) - len(rest)
-			}
-			f.lost = true
+			leaves = string(b) == "X\x00\x00\x00\x04"
+			f.lost = !leaves
+			return leaves
 		default:
 			rest = f.header.take(rest)
 			f.begin()
 		}
 	}
+	return false
 }
 
 // begin looks at a message's header if that is whole.

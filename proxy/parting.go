@@ -31,41 +31,25 @@ func part(server *upstream) *parting {
 	}
 	framing := &server.spare.framing
 	framing.ready.Store(0)
-	return &parting{down: framing, atRest: make(chan bool, 1), why: "the client did not terminate"}
+	return &parting{down: framing, atRest: make(chan bool, 1), why: "the client did not terminate, or with requests in flight"}
 }
 
-// filterUp holds a Terminate back, or the beginning of one. It is done once the client
-// has left a server that is at rest. What comes behind its end goes up with it.
-func (p *parting) filterUp(server *upstream) filter {
-	return func(b []byte, end bool) (passes int, done bool) {
-		passes = p.up.scan(b)
-		switch {
-		case p.up.leaving: // its end may have come with it
-		case end:
-			return len(b), false
-		default:
-			return passes, false
-		}
-		// A client that has read all that was said to it has asked for no more than that.
-		// Bytes behind Terminate are nothing that a client says which takes leave.
-		if passes > 0 || len(b) > headerSize || p.up.asked != p.down.ready.Load() {
-			p.why = "requests were in flight"
-		} else {
-			p.stopping.Store(true)
-			server.SetReadDeadline(longAgo)
-			if <-p.atRest {
-				return 0, true
-			}
-		}
-		p.up.lost = true // all that comes now goes up
-		return len(b), false
+// leaves has a look at what is to go up, and reports whether that is the Terminate of
+// a client that leaves a server at rest. Then it need not go up.
+func (p *parting) leaves(b []byte, server *upstream) bool {
+	if !p.up.scan(b) {
+		return false
 	}
-}
-
-// filterDown lets all pass, and takes note of it before the client can go by it.
-func (p *parting) filterDown(b []byte, _ bool) (passes int, done bool) {
-	p.down.scan(b)
-	return len(b), false
+	// A client that has read all that was said to it has asked for no more than that.
+	if p.up.asked == p.down.ready.Load() {
+		p.stopping.Store(true)
+		server.SetReadDeadline(longAgo)
+		if <-p.atRest {
+			return true
+		}
+	}
+	p.up.lost = true
+	return false
 }
 
 // stopped reports whether a read from the server has failed with err for the meeting
@@ -86,7 +70,7 @@ func (p *parting) stopped(err error, server *upstream) (stopped, rest bool) {
 func (p *parting) pumpDown(client *leg, server *upstream) (f flow) {
 	defer close(p.atRest) // the other direction goes on alone
 	for {
-		f.pump(client, server.leg, p.filterDown)
+		f.pump(client, server.leg, func(b []byte) bool { p.down.scan(b); return false }) // before the client can go by it
 		stopped, rest := p.stopped(f.readErr, server)
 		if !stopped {
 			return f

@@ -37,7 +37,6 @@ type flow struct {
 	readErr  error   // of the side it comes from; nil or io.EOF if that side ended it
 	writeErr error   // of the side it goes to
 	kept     bool    // it stopped, and the server is another client's next
-	held     []byte  // has come, and did not pass yet
 }
 
 // passed takes note of what went that way.
@@ -117,7 +116,7 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 	defer close(up.done)
 	if up.parting == nil {
 		up.pump(server.leg, s.client, nil)
-	} else if up.pump(server.leg, s.client, up.parting.filterUp(server)); up.kept {
+	} else if up.pump(server.leg, s.client, func(b []byte) bool { return up.parting.leaves(b, server) }); up.kept {
 		return
 	}
 	first.note(up.flow, "client", "server")
@@ -193,18 +192,14 @@ func (s *session) lingerWith(up *upward) {
 	}
 }
 
-// filter sees what is to go one way, and says how many bytes of it pass; it sees the
-// others, which are few, again with what comes behind them. At the end all should
-// pass. If it is done, nothing does, and the way ends.
-type filter func(b []byte, end bool) (passes int, done bool)
-
-// pump copies from src to dst until one of them fails, or until the filter is done, if
-// there is one. It is no io.Copy since that leaves open whose failure it was, and has
-// a buffer while there is nothing to copy.
-func (f *flow) pump(dst, src *leg, filter filter) {
+// pump copies from src to dst until one of them fails, or until something comes for
+// which last, if there is one, returns true: that is not copied. It is no io.Copy
+// since that leaves open whose failure it was, and has a buffer while there is nothing
+// to copy.
+func (f *flow) pump(dst, src *leg, last func(b []byte) bool) {
 	src.socket.setAwaited(true)
 	defer src.socket.setAwaited(false)
-	for f.move(dst, src, filter) {
+	for f.move(dst, src, last) {
 		if err := src.socket.await(); err != nil {
 			f.readErr = src.readError(err)
 			return
@@ -213,33 +208,25 @@ func (f *flow) pump(dst, src *leg, filter filter) {
 }
 
 // move carries over what has arrived, and reports whether there may be more.
-func (f *flow) move(dst, src *leg, filter filter) (more bool) {
+func (f *flow) move(dst, src *leg, last func(b []byte) bool) (more bool) {
 	buffer := buffers.Get().(*[copyBuffer]byte)
 	defer buffers.Put(buffer)
 	if src.socket.canPoll() { // otherwise it is wanted as long as the session is
 		src.input.lend()
 	}
-	held := copy(buffer[:], f.held)
 	for {
-		n, err := src.Read(buffer[held:])
-		n += held
-		passes, notYet := n, errors.Is(err, errNotYet)
-		if filter != nil {
-			passes, f.kept = filter(buffer[:n], err != nil && !notYet)
-		}
-		if f.kept {
+		n, err := src.Read(buffer[:])
+		if f.kept = last != nil && last(buffer[:n]); f.kept {
 			return false
 		}
-		if passes > 0 {
-			if _, f.writeErr = dst.Write(buffer[:passes]); f.writeErr != nil {
+		if n > 0 {
+			if _, f.writeErr = dst.Write(buffer[:n]); f.writeErr != nil {
 				return false
 			}
-			f.passed(buffer[:passes])
+			f.passed(buffer[:n])
 		}
-		held = copy(buffer[:], buffer[passes:n])
 		switch {
-		case notYet:
-			f.held = append(f.held[:0], buffer[:held]...)
+		case errors.Is(err, errNotYet):
 			src.input.reclaim()
 			return true
 		case err != nil:

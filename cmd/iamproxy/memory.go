@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"time"
@@ -15,6 +16,9 @@ const (
 	quiet = 64 << 10
 	// worthIt is what must have been allocated since the last time.
 	worthIt = 1 << 20
+	// collections are needed before: one only halves a stack that is too large, and a
+	// sync.Pool is empty after two.
+	collections = 2
 )
 
 // tidy gives back to the system what logins have left behind, as soon as it is
@@ -32,6 +36,9 @@ func tidy(ctx context.Context) {
 		}
 		now := allocated()
 		if now-before <= quiet && now-tidied >= worthIt {
+			for range collections {
+				runtime.GC()
+			}
 			debug.FreeOSMemory()
 			tidied = now
 		}
