@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -21,10 +22,17 @@ const (
 	collections = 2
 )
 
+// gcPercent has the collector come earlier than Go's own 100 would, since only
+// logins make work for it. GOGC, if it is set, has the last word.
+const gcPercent = 50
+
 // tidy gives back to the system what logins have left behind, as soon as it is
 // quiet: most of the time a sidecar's sessions only wait, and the collector would
 // not run for minutes.
 func tidy(ctx context.Context) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	ticker := time.NewTicker(tidyEvery)
 	defer ticker.Stop()
 	before, tidied := uint64(0), uint64(0)
