@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"unsafe"
 )
@@ -26,6 +27,9 @@ type descriptor struct {
 	flush    func(fd uintptr) (done bool) // writeSome, allocated once
 	left     []byte
 	writeErr syscall.Errno
+
+	wrote  atomic.Bool // since checkWindow
+	unsent bool        // there were bytes left then
 }
 
 func (d *descriptor) init(conn net.Conn) {
@@ -115,6 +119,9 @@ func (s *socket) Write(b []byte) (int, error) {
 	}
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if !s.wrote.Load() { // which all cores can read at once
+		s.wrote.Store(true)
+	}
 	s.left, s.writeErr = b, 0
 	err := s.raw.Write(s.flush)
 	written := len(b) - len(s.left)

@@ -51,7 +51,7 @@ func (p *Proxy) checkWindows() {
 	defer p.mu.Unlock()
 	for _, server := range p.sessions {
 		if server != nil {
-			adjustUserTimeout(server.socket.Conn)
+			server.socket.checkWindow()
 		}
 	}
 }
