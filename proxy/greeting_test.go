@@ -94,3 +94,16 @@ func TestGreetingsThatAreNotKept(t *testing.T) {
 		t.Error("noted more than there is room for")
 	}
 }
+
+// Of two values the client has the last.
+func TestGreetingWithTwoValues(t *testing.T) {
+	status := func(value string) []byte { return encode(&pgproto3.ParameterStatus{Name: "TimeZone", Value: value}) }
+	g, ok := newGreeting(slices.Concat(encode(okay), status("A"), status("B"), encode(ready)))
+	if !ok || g.value("TimeZone") != "B" {
+		t.Fatalf("of A and B it has %q", g.value("TimeZone"))
+	}
+	g.note(message{status("A")})
+	if g.value("TimeZone") != "A" {
+		t.Errorf("after another A it has %q", g.value("TimeZone"))
+	}
+}

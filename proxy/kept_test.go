@@ -2,12 +2,14 @@ package proxy
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,5 +277,49 @@ func TestClientGoneAtHandOver(t *testing.T) {
 	}
 	if got := p.PoolCounts(); got != (PoolCounts{}) {
 		t.Errorf("counted %+v", got)
+	}
+}
+
+// corked is a connection whose last words leave together.
+type corked struct {
+	net.Conn
+	cork atomic.Bool
+	said []byte
+}
+
+func (c *corked) Write(b []byte) (int, error) {
+	if c.cork.Load() {
+		c.said = append(c.said, b...)
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *corked) Close() error {
+	_ = c.SetWriteDeadline(time.Time{})
+	_, _ = c.Conn.Write(c.said)
+	return c.Conn.Close()
+}
+
+// A client in TLS ends that right behind its Terminate, and crypto/tls may tell of
+// both at once.
+func TestTerminateWithCloseNotify(t *testing.T) {
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		t.Run(tls.VersionName(version), func(t *testing.T) {
+			ca := newAuthority(t)
+			b := &backend{}
+			p, address, _ := b.pooled(t, withClientTLS(t, ca))
+			client := dial(t, address)
+			client.send(encode(&pgproto3.SSLRequest{}))
+			client.expect([]byte{'S'})
+			socket := &corked{Conn: client.raw}
+			client.Conn = tls.Client(socket, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), MaxVersion: version})
+			client.connected()
+			client.query("in TLS")
+			socket.cork.Store(true)
+			client.send(goodbye)
+			client.Close()
+			untilIdle(t, p, 1)
+		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -248,5 +249,38 @@ func TestKindsOfConnections(t *testing.T) {
 		if other == ours {
 			t.Errorf("%q is of the kind, too", other)
 		}
+	}
+}
+
+// What a server says that is thrown away is not told to a client of another one.
+func TestWordsOfAnotherServer(t *testing.T) {
+	var standby atomic.Pointer[peer]
+	b := &backend{statuses: []*pgproto3.ParameterStatus{{Name: "TimeZone", Value: "UTC"}}}
+	b.answer = func(p *peer, said string) bool {
+		if said != readOnlyQuery {
+			return false
+		}
+		answer, before := "f", []any{}
+		if standby.Load() == p {
+			answer, before = "t", []any{&pgproto3.ParameterStatus{Name: "TimeZone", Value: "STALE"}}
+		}
+		p.send(append(before, &pgproto3.DataRow{Values: [][]byte{[]byte(answer)}}, &pgproto3.CommandComplete{}, ready)...)
+		return true
+	}
+	p, address, _ := b.pooled(t, func(p *Proxy) { p.Writer = true })
+	one, two := connected(t, address), connected(t, address)
+	one.takeLeave()
+	until(t, "the first is idle", func() bool { return p.PoolCounts().Idle == 1 })
+	two.takeLeave()
+	untilIdle(t, p, 2)
+	standby.Store(b.peers[1]) // idle last, and so the first to be tried
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	var told []byte
+	for m := client.message(); m[0] != readyForQuery; m = client.message() {
+		told = append(told, m...)
+	}
+	if strings.Contains(string(told), "STALE") || !strings.Contains(string(told), "UTC") {
+		t.Errorf("the client was told %q", told)
 	}
 }

@@ -17,7 +17,7 @@ import (
 type descriptor struct {
 	raw syscall.RawConn // nil: there is none
 
-	awaited bool
+	awaited bool                         // by setAwaited
 	fill    func(fd uintptr) (done bool) // readSome, allocated once
 	buffer  *[copyBuffer]byte            // nil: nothing is ahead
 	ahead   []byte                       // what has arrived, in buffer

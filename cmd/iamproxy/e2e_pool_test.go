@@ -125,7 +125,6 @@ func TestPoolForgets(t *testing.T) {
 		{"set_config", "", []string{"select set_config('search_path', 'elsewhere', false)"}, "show search_path", "elsewhere", `"$user", public`},
 		{"session characteristics", "", []string{"set session characteristics as transaction read only, isolation level serializable"},
 			"select current_setting('transaction_read_only') || current_setting('transaction_isolation')", "onserializable", "offread committed"},
-		{"constraints", "", []string{"begin", "set constraints all deferred", "commit"}, "select 1", "1", "1"},
 		{"SET ROLE", "", []string{"set role app"}, "select current_user", "app", standin.IAMUser},
 		{"SET ROLE of who has one", "login_as_app", []string{"set role none"}, "select current_user", "login_as_app", "app"},
 		{"settings of the user", "login_as_app", []string{"set work_mem = '7MB'"}, "show work_mem", "7MB", "9MB"},

@@ -12,8 +12,8 @@ import (
 const (
 	// tidyEvery is how often is looked whether it is quiet.
 	tidyEvery = time.Second
-	// quiet is what is allocated meanwhile at the most if nobody logs in: sessions that
-	// are under way allocate nothing.
+	// quiet is what is allocated meanwhile at the most if nobody logs in: of sessions
+	// that are under way, crypto/tls allocates 24 bytes for each read.
 	quiet = 64 << 10
 	// worthIt is what must have been allocated since the last time.
 	worthIt = 1 << 20
