@@ -1,0 +1,91 @@
+package proxy
+
+import (
+	"context"
+	"time"
+)
+
+// The results of clients that wanted a session.
+const (
+	ResultOK        = "ok"        // it has, or had, one
+	ResultFailed    = "failed"    // there was none to be had; it was told why
+	ResultRejected  = "rejected"  // it was not let in: too many, not allowed, shutting down
+	ResultAbandoned = "abandoned" // it left before it had one
+)
+
+// Counts are what a proxy does at the moment, and how much it has done so far.
+type Counts struct {
+	Sessions int              // clients that are let in at the moment, those that are being logged in included
+	Results  map[string]int64 // clients that wanted a session, by Result
+	Failures map[string]int64 // clients that were told of an error instead, by SQLSTATE
+	Retries  int64            // attempts to log in that failed and were made again
+	Up, Down int64            // bytes to the server and from it, once the session has begun
+	Cancels  CancelCounts
+	Pool     PoolCounts
+}
+
+// SessionInfo is a session that is open.
+type SessionInfo struct {
+	ID              uint64 // as in the log
+	Client          string // where it comes from
+	User, Database  string // as logged in to
+	ApplicationName string // as the client said first; it may say something else since
+	Server          string // the address of the very server
+	Began           time.Time
+	Up, Down        int64 // bytes to the server and from it
+	Pooled          bool  // on a connection that was another client's before
+}
+
+// Login is how long the steps of one took that led to a session. What did not happen
+// took no time.
+type Login struct {
+	At       time.Time     // when the session began
+	Queue    time.Duration // until it was its turn, pauses between attempts included
+	Resolve  time.Duration // the name, as all below of the attempt that succeeded
+	Dial     time.Duration // TCP
+	TLS      time.Duration // request for it and handshake
+	Login    time.Duration // from the startup packet to the server's first ReadyForQuery; waiting for the token, too
+	Total    time.Duration // from the client's connection to its session
+	Attempts int           // how many it took; 0 if the connection was another client's before
+}
+
+// Failure is one that clients were told of, or several for the same reason.
+type Failure struct {
+	First, Last    time.Time
+	Times          int
+	Client         string // the last one's
+	User, Database string // empty if the client had not said yet
+	SQLSTATE       string
+	Message        string
+	Hint           string // may be empty
+}
+
+// ServerInfo is the server that was logged in to last.
+type ServerInfo struct {
+	At                time.Time // of that login
+	Address           string
+	Version           string // as it says; may be empty
+	TLS               string // as "TLS 1.3"
+	CertificateExpiry time.Time
+}
+
+// Counts are what the proxy does at the moment, and how much it has done so far.
+func (p *Proxy) Counts() Counts { return Counts{} }
+
+// Sessions are those that are open, the oldest first.
+func (p *Proxy) Sessions() []SessionInfo { return nil }
+
+// Failures are the last ones that clients were told of, the newest first. Those of
+// the same reason are one.
+func (p *Proxy) Failures() []Failure { return nil }
+
+// Logins are the last ones that led to a session, the oldest first.
+func (p *Proxy) Logins() []Login { return nil }
+
+// Server is the one that was logged in to last; its zero value if there was none.
+func (p *Proxy) Server() ServerInfo { return ServerInfo{} }
+
+// Probe reports why the server cannot be reached over verified TLS, or nil. It does
+// not log in. The error is one line, as a client would be told, and may have a method
+// Advice() string that says what to do.
+func (p *Proxy) Probe(ctx context.Context) error { return nil }
