@@ -50,13 +50,13 @@ func (t *Tokens) Counts() TokenCounts {
 	return t.counts
 }
 
-// Expiries are when the tokens at hand end, by user.
+// Expiries are when the tokens at hand end that have not yet, by user.
 func (t *Tokens) Expiries() map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	expiries := make(map[string]time.Time, len(t.kept))
 	for user, token := range t.kept {
-		if token.value != "" { // it was not refused
+		if token.value != "" && wallClock().Before(token.expiry) { // nor was it refused
 			expiries[user] = token.expiry
 		}
 	}
