@@ -116,7 +116,7 @@ func TestMetrics(t *testing.T) {
 	expectRefusal(t, p, standin.PlainUser, standin.Database, "not for a token")
 	expect("a failure", map[string]float64{`iamproxy_login_failures_total{sqlstate="28000"}`: 1, `iamproxy_sessions_total{result="failed"}`: 1})
 	testCancel(t, cluster, p)
-	expect("a cancel request", map[string]float64{`iamproxy_cancel_requests_total{result="delivered"}`: 1})
+	expect("both cancel requests", map[string]float64{`iamproxy_cancel_requests_total{result="delivered"}`: 2})
 }
 
 // What clients can choose is shown, and is no more than text.

@@ -85,28 +85,6 @@ func TestNoFileDescriptors(t *testing.T) {
 	})
 }
 
-// A session that finds no descriptor for its server is told what there is to do.
-func TestNoFileDescriptorForTheServer(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	limited := append([]string{"-c", `ulimit -n 40; exec "$0" "$@"`, binaryPath(t)}, clusterArgs(cluster, "--connect-timeout=2s")...)
-	cmd := exec.Command("sh", limited...)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
-	p := startCommand(t, cmd, 1)
-	var told error
-	until(t, "no descriptor to be left", func() bool {
-		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
-		if err == nil {
-			t.Cleanup(func() { _ = conn.Close(t.Context()) })
-			return false
-		}
-		told = err
-		return true
-	})
-	if codeOf(told) != "08001" || !strings.Contains(told.Error(), "no file descriptor is left") {
-		t.Errorf("the client was told %v", told)
-	}
-}
-
 // Who may connect is for --allow-from to say, also beyond loopback.
 func TestAllowFrom(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})

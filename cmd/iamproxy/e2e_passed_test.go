@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -20,27 +19,40 @@ import (
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
-// passSockets has a command receive listening sockets as systemd passes them.
-func passSockets(t *testing.T, cmd *exec.Cmd, listeners ...interface{ File() (*os.File, error) }) *exec.Cmd {
-	t.Helper()
+// passSocket has a command receive a listening socket as systemd passes it.
+func passSocket(cmd *exec.Cmd, socket *os.File) *exec.Cmd {
 	shell := exec.Command("sh", append([]string{"-c", `export LISTEN_PID=$$; exec "$0" "$@"`}, cmd.Args...)...)
-	shell.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(listeners)))
-	for _, listener := range listeners {
-		file, err := listener.File()
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { file.Close() })
-		shell.ExtraFiles = append(shell.ExtraFiles, file)
-	}
+	shell.Env = append(cmd.Env, "LISTEN_FDS=1")
+	shell.ExtraFiles = []*os.File{socket}
 	return shell
 }
 
-func startPassed(t *testing.T, cluster *standin.Cluster, listener *net.TCPListener, more ...string) *process {
+// passable is a socket that stays non-blocking when it is passed, for all who have it
+// (systemd's NonBlocking=true): os.File makes those blocking that it knows not to be.
+func passable(t *testing.T, listener interface{ File() (*os.File, error) }) *os.File {
 	t.Helper()
-	cmd := exec.Command(binaryPath(t), append(clusterArgs(cluster), append(more, "--listen="+listener.Addr().String())...)...)
+	known, err := listener.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer known.Close()
+	fd, err := syscall.Dup(int(known.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "socket")
+	t.Cleanup(func() { file.Close() })
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func startPassed(t *testing.T, cluster *standin.Cluster, address string, socket *os.File) *process {
+	t.Helper()
+	cmd := exec.Command(binaryPath(t), clusterArgs(cluster, "--drain-max=1m", "--listen="+address)...)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
-	return startCommand(t, passSockets(t, cmd, listener), 1)
+	return startCommand(t, passSocket(cmd, socket), 1)
 }
 
 func listenTCP(t *testing.T) *net.TCPListener {
@@ -57,8 +69,9 @@ func listenTCP(t *testing.T) *net.TCPListener {
 // client is refused, and sessions of the old one go on until they end.
 func TestRestartWithoutRefusal(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})
-	socket := listenTCP(t)
-	p := startPassed(t, cluster, socket, "--drain-max=1m")
+	listener := listenTCP(t)
+	address, socket := listener.Addr().String(), passable(t, listener)
+	p := startPassed(t, cluster, address, socket)
 
 	var stop atomic.Bool
 	var served atomic.Int64
@@ -85,7 +98,7 @@ func TestRestartWithoutRefusal(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		next := startPassed(t, cluster, socket, "--drain-max=1m")
+		next := startPassed(t, cluster, address, socket)
 		before := served.Load()
 		p.signal(syscall.SIGTERM)
 		until(t, "more clients to be served", func() bool { return served.Load() >= before+40 || t.Failed() })
@@ -115,7 +128,7 @@ func TestPassedUnixSocketStays(t *testing.T) {
 	defer socket.Close()
 	cmd := exec.Command(binaryPath(t), append(clusterArgs(cluster), "--listen=unix:"+dir)...)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
-	p := startCommand(t, passSockets(t, cmd, socket), 1)
+	p := startCommand(t, passSocket(cmd, passable(t, socket)), 1)
 	if out, err := psqlAt(t, "host="+dir+" user="+standin.IAMUser+" dbname="+standin.Database, "select 1"); err != nil || out != "1" {
 		t.Errorf("psql: %v: %s", err, out)
 	}
@@ -132,7 +145,7 @@ func TestUnclaimedSocket(t *testing.T) {
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
 	socket := listenTCP(t)
-	out, err := passSockets(t, cmd, socket).CombinedOutput()
+	out, err := passSocket(cmd, passable(t, socket)).CombinedOutput()
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) || ended.ExitCode() != 2 || !strings.Contains(string(out), socket.Addr().String()) {
 		t.Errorf("ended with %v: %s", err, out)
