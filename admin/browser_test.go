@@ -59,7 +59,7 @@ func TestBrowserShowsThePage(t *testing.T) {
 				}
 				var is struct {
 					Hacked                         bool
-					Scripts, Images, Rows          int
+					Scripts, Images, Rows, Scrolls int
 					Width, Scroll, Cut, Background string
 				}
 				if err := p.Evaluate(ctx, `({
@@ -70,7 +70,8 @@ func TestBrowserShowsThePage(t *testing.T) {
 					width: String(window.innerWidth),
 					scroll: String(document.documentElement.scrollWidth),
 					// Of what is inside, nothing is wider than its box either.
-					cut: [...document.querySelectorAll('main *:not(thead *)')].filter(e => e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80)).join('\n'),
+					cut: [...document.querySelectorAll('main *:not(thead *)')].filter(e => !e.closest('.scroll table') && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80)).join('\n'),
+					scrolls: [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length,
 					background: getComputedStyle(document.body).backgroundColor,
 				})`, &is); err != nil {
 					t.Fatal(err)
@@ -80,6 +81,9 @@ func TestBrowserShowsThePage(t *testing.T) {
 				}
 				if is.Scroll != is.Width || is.Cut != "" {
 					t.Errorf("%s wide on %s:\n%s", is.Scroll, is.Width, is.Cut)
+				}
+				if on != "tablet" && is.Scrolls > 0 {
+					t.Errorf("%d tables have to be scrolled", is.Scrolls)
 				}
 				if page == "busy" && is.Rows != 50 {
 					t.Errorf("%d sessions are shown, not 50", is.Rows)

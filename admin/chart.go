@@ -15,7 +15,7 @@ const (
 	slots = 60
 	// clip is how many times the median the scale has, at most: one login that waited
 	// for a failover would make all the others invisible.
-	clip = 6
+	clip = 4
 )
 
 // chart is how long the last logins took, a bar for each, a part for each phase. Its
@@ -130,10 +130,10 @@ func median(of []time.Duration) time.Duration {
 	return sorted[(len(sorted)-1)/2]
 }
 
-// roundUp is the next duration that is 1, 2 or 5 of a unit.
+// roundUp is the next duration that is a round number, and so is half of it.
 func roundUp(d time.Duration) time.Duration {
 	unit := math.Pow10(int(math.Floor(math.Log10(max(float64(d), float64(time.Millisecond))))))
-	for _, n := range []float64{1, 2, 5} {
+	for _, n := range []float64{1, 1.2, 1.6, 2, 3, 4, 5, 6, 8} {
 		if rounded := time.Duration(n * unit); rounded >= d {
 			return rounded
 		}

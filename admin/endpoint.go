@@ -95,14 +95,14 @@ func (e Endpoint) view(way []station, now time.Time) endpointView {
 		v.Failures = append(v.Failures, failureView{
 			Last: at(f.Last, now), First: at(f.First, now), Times: f.Times, SQLSTATE: name(f.SQLSTATE),
 			Message: message(f.Message), Hint: message(f.Hint),
-			User: name(f.User), Database: name(f.Database), Client: name(f.Client),
+			User: name(f.User), Database: name(f.Database), Client: address(f.Client),
 		})
 	}
 	v.MoreSessions = max(0, len(sessions)-mostSessions)
 	for _, s := range sessions[:len(sessions)-v.MoreSessions] {
 		v.Sessions = append(v.Sessions, sessionView{
 			ID: s.ID, User: name(s.User), Database: name(s.Database), Application: name(s.ApplicationName),
-			Client: name(s.Client), Server: name(s.Server), Began: at(s.Began, now), Age: span(max(0, now.Sub(s.Began))),
+			Client: address(s.Client), Server: address(s.Server), Began: at(s.Began, now), Age: span(max(0, now.Sub(s.Began))),
 			Up: size(s.Up), Down: size(s.Down), Pooled: s.Pooled,
 		})
 	}

@@ -17,7 +17,7 @@ var (
 	//go:embed style.css
 	styleText string
 
-	page = template.Must(template.New("page").Funcs(template.FuncMap{"name": name, "message": message}).Parse(pageText))
+	page = template.Must(template.New("page").Funcs(template.FuncMap{"name": name, "address": address, "message": message}).Parse(pageText))
 )
 
 // contentPolicy lets a browser do nothing with what it gets but show it, in the one

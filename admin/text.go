@@ -11,8 +11,11 @@ import (
 
 // oneLine keeps what comes from elsewhere, an error's text or a user's name, from
 // breaking the line that it is quoted in.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
+func oneLine(text string) string { return strings.ToValidUTF8(squeeze(text), "\uFFFD") }
+
+// squeeze has a space for all that is space or control.
+func squeeze(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.IsControl(r)
 	}), " ")
 }
@@ -20,16 +23,18 @@ func oneLine(text string) string {
 // word is a text that somebody else chose, on a page: Full is the whole, if Text is not.
 type word struct{ Text, Full string }
 
-// Of a name so much is shown, and of a message; so much of either where the pointer
+// Of a name so much is shown, of an address (IPv6), and of a message; so much of either where the pointer
 // rests on it.
 const (
 	nameLength    = 32
+	addressLength = 50
 	messageLength = 600
 	fullLength    = 1000
 )
 
 func name(text string) word    { return cut(text, nameLength) }
-func message(text string) word { return cut(oneLine(text), messageLength) }
+func address(text string) word { return cut(text, addressLength) }
+func message(text string) word { return cut(squeeze(text), messageLength) }
 
 func cut(text string, most int) word {
 	if utf8.RuneCountInString(text) <= most {

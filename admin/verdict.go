@@ -107,9 +107,9 @@ func credentials(status auth.IdentityStatus, now time.Time) station {
 			s.Says += ", end " + relative(status.Expires, now)
 		}
 	case status.Source == "":
-		s.Level, s.Says = idle, "none fetched so far"
+		s.Level, s.Says, s.Title = idle, "none fetched so far", "Started"
 	case !lasts:
-		s.Level, s.Says = idle, "ended "+relative(status.Expires, now)+"; renewed for the next login"
+		s.Level, s.Says, s.Title = idle, "ended "+relative(status.Expires, now)+"; renewed for the next login", "Idle"
 	case status.Expires.IsZero():
 		s.Says = "valid"
 	default:
@@ -231,7 +231,7 @@ func verdict(way []station) station {
 		}
 	}
 	if len(way) > 1 && way[1].Level == idle {
-		return station{Level: idle, Title: "Started", Cause: way[1].Name + ": " + way[1].Says}
+		return station{Level: idle, Title: way[1].Title, Cause: way[1].Name + ": " + way[1].Says}
 	}
 	return station{Title: "Ready", Cause: "clients get their sessions"}
 }
