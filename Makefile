@@ -99,6 +99,11 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+.PHONY: browser
+browser: ## look at the status page with Chromium (on Debian)
+	@sh internal/setup/install.sh chromium
+	$(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run

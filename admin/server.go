@@ -84,6 +84,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /startupz", s.startupz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", s.metrics())
+	mux.HandleFunc("GET /{$}", s.status(time.Now()))
 	if s.Shutdown != nil {
 		mux.HandleFunc("POST /shutdown", s.shutdown)
 	}
