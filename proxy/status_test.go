@@ -87,7 +87,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}
 	got := p.Failures()
 	if len(got) != 2 || got[0].User != "alice" || got[0].Times != 3 || got[1].User != "bob" || got[1].Times != 1 ||
-		!got[0].Last.After(got[0].First) || got[0].SQLSTATE != "28000" || got[0].Message != "no token for alice: no credentials" {
+		!got[0].Last.After(got[0].First) || got[0].SQLSTATE != "28000" || got[0].Message != "iamproxy: no token for alice: no credentials" {
 		t.Errorf("failures %+v", got)
 	}
 	if c := p.Counts(); c.Failures["28000"] != 4 || c.Results[ResultFailed] != 4 || c.Results[ResultOK] != 0 {
