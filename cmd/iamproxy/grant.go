@@ -233,7 +233,7 @@ func (g *granting) confirm(ctx context.Context, conn *pgx.Conn) error {
 	if _, failed := conn.Exec(ctx, undo); failed != nil { // one transaction
 		return fmt.Errorf("this may have locked out the administrator, who could not log in once more (%s), and could not be undone (%w); as another one: %s", serverText(err), failed, undo)
 	}
-	return fmt.Errorf("undone, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let another --admin-user do it", serverText(err), rdsIAM)
+	return fmt.Errorf("undone, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway", serverText(err), rdsIAM)
 }
 
 func createSQL(user string) string { return "CREATE ROLE " + quoteName(user) + " LOGIN" }
