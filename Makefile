@@ -99,6 +99,16 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+# What is deployed, tried as far as it goes without AWS.
+.PHONY: deployments
+deployments: image-test ## run the tests of what is in deploy/ (as root, on Debian)
+
+# Without an engine and a registry: see internal/trial.
+.PHONY: image-test
+image-test: ## build the image with buildah, and run it in a container
+	@sh internal/setup/install.sh buildah postgres certs netns
+	cd deploy/image/check && $(GO) test -count=1 ./...
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run

@@ -1,0 +1,42 @@
+//go:build linux
+
+package trial
+
+import (
+	"bufio"
+	"os/exec"
+	"strconv"
+	"testing"
+)
+
+// Network is a network namespace with nothing but a loopback interface, as the
+// containers of a task or a pod share one.
+type Network struct{ path string }
+
+// NewNetwork makes one that lasts as long as the test.
+func NewNetwork(t testing.TB) Network {
+	t.Helper()
+	keeper := exec.Command("unshare", "--net", "sh", "-c", "ip link set lo up && echo made && exec sleep infinity")
+	out, err := keeper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = keeper.Process.Kill()
+		_ = keeper.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("cannot make a network namespace: %v %s; it needs root", err, line)
+	}
+	return Network{"/proc/" + strconv.Itoa(keeper.Process.Pid) + "/ns/net"}
+}
+
+// Command is a program in the network, with env for its whole environment.
+func (n Network) Command(env []string, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", append([]string{"--net=" + n.path, program}, args...)...)
+	cmd.Env = env
+	return cmd
+}
