@@ -101,13 +101,23 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
-deployments: image-test ## run the tests of what is in deploy/ (as root, on Debian)
+deployments: image-test ecs-test compose-test ## run the tests of what is in deploy/ (as root, on Debian)
 
 # Without an engine and a registry: see internal/trial.
 .PHONY: image-test
 image-test: ## build the image with buildah, and run it in a container
 	@sh internal/setup/install.sh buildah postgres certs netns
 	cd deploy/image/check && $(GO) test -count=1 ./...
+
+.PHONY: compose-test
+compose-test: ## build and run what deploy/compose has, without Docker
+	@sh internal/setup/install.sh buildah postgres certs netns
+	cd deploy/compose/check && $(GO) test -count=1 ./...
+
+.PHONY: ecs-test
+ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
+	@sh internal/setup/install.sh netns
+	cd deploy/ecs/check && $(GO) test -count=1 ./...
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)

@@ -21,7 +21,7 @@ import (
 type Container struct {
 	Root     string            // directory with the file system
 	Writable bool              // that it may write there
-	Mounts   map[string]string // directories by where they are in the container
+	Mounts   map[string]string // files and directories of this machine, by where they are in the container
 	User     string            // user[:group], numbers or names
 	Dir      string
 	Env      []string
@@ -108,7 +108,11 @@ func (c Container) mount() error {
 		return fmt.Errorf("%s: %w", c.Root, err)
 	}
 	for to, from := range binds {
-		if err := syscall.Mount(from, filepath.Join(c.Root, to), "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
+		point := filepath.Join(c.Root, to)
+		if err := makePoint(point, from); err != nil {
+			return err
+		}
+		if err := syscall.Mount(from, point, "", syscall.MS_BIND|syscall.MS_REC, ""); err != nil {
 			return fmt.Errorf("%s on %s: %w", from, to, err)
 		}
 	}
@@ -119,6 +123,22 @@ func (c Container) mount() error {
 		return nil
 	}
 	return syscall.Mount("", c.Root, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
+}
+
+// makePoint makes what from can be mounted on, if the image has no such thing.
+func makePoint(point, from string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return os.MkdirAll(point, 0o755)
+	}
+	file, err := os.OpenFile(point, os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	return file.Close()
 }
 
 // ids are those of User.

@@ -4,6 +4,7 @@ package trial
 
 import (
 	"bufio"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -39,4 +40,23 @@ func (n Network) Command(env []string, program string, args ...string) *exec.Cmd
 	cmd := exec.Command("nsenter", append([]string{"--net=" + n.path, program}, args...)...)
 	cmd.Env = env
 	return cmd
+}
+
+// Join lays a cable between two networks, and returns the address that each is to be
+// reached at from the other. They are of those for benchmarks (RFC 2544).
+func Join(t testing.TB, a, b Network) (addressA, addressB string) {
+	t.Helper()
+	addressA, addressB = "198.18.0.1", "198.18.0.2"
+	for _, cmd := range []*exec.Cmd{
+		a.Command(os.Environ(), "ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", b.path),
+		a.Command(os.Environ(), "ip", "address", "add", addressA+"/30", "dev", "cable"),
+		b.Command(os.Environ(), "ip", "address", "add", addressB+"/30", "dev", "cable"),
+		a.Command(os.Environ(), "ip", "link", "set", "cable", "up"),
+		b.Command(os.Environ(), "ip", "link", "set", "cable", "up"),
+	} {
+		if out, err := Run(cmd); err != nil {
+			t.Fatalf("%v: %v: %s", cmd.Args, err, out)
+		}
+	}
+	return addressA, addressB
 }
