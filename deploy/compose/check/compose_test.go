@@ -41,7 +41,7 @@ func TestMisspelt(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, change := range [][2]string{
-		{"    environment:", "    enviroment:"},
+		{"    environment:", "    environments:"},
 		{"condition: service_healthy", "condition: service_helthy"},
 		{"service:iamproxy", "service:iamprox"},
 		{"      standin: {", "      standing: {"},

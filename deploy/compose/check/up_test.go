@@ -17,7 +17,9 @@ import (
 	"github.com/iamproxy/iamproxy/internal/trial"
 )
 
-func TestMain(m *testing.M) { os.Exit(trial.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(trial.Main(m)) //nolint:forbidigo // the way of a TestMain
+}
 
 // host runs the services of a project as Docker Compose does, as far as this one needs it.
 type host struct {

@@ -2,6 +2,7 @@ package check
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -127,6 +128,39 @@ func TestMistyped(t *testing.T) {
 			}
 			if err := checks[name]([]byte(changed)); err == nil {
 				t.Errorf("%s is taken with %q", name, change[1])
+			}
+		}
+	}
+}
+
+// With the command of README.md the files become one's own, wholly.
+func TestNames(t *testing.T) {
+	_, command, _ := strings.Cut(string(read(t, "README.md")), "```sh\nsed -i.example")
+	command, _, _ = strings.Cut(command, "```")
+	dir := t.TempDir()
+	for name := range checks {
+		if err := os.WriteFile(filepath.Join(dir, name), read(t, name), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sed := exec.Command("sh", "-euc", "sed -i.example"+command)
+	sed.Dir = dir
+	sed.Env = append(os.Environ(), "ACCOUNT=444455556666", "REGION=us-east-2", "HOST=other.cluster-cotherother0.us-east-2.rds.amazonaws.com",
+		"RESOURCE=cluster-ZYXWVUTSRQP", "SECRET=arn:aws:secretsmanager:us-east-2:444455556666:secret:rds!cluster-76543210-UvWxYz")
+	if out, err := sed.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for name, check := range checks {
+		text, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := check(text); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, example := range []string{"111122223333", "eu-west-1", "cabcdefghijk", "ABCDEFGHIJKL01234", "AbCdEf"} {
+			if strings.Contains(string(text), example) {
+				t.Errorf("%s still has %s", name, example)
 			}
 		}
 	}

@@ -199,7 +199,7 @@ func checkConfined(c *types.ContainerDefinition) error {
 // characters at the end of its name, and two empty fields for the newest version.
 var secretKeyARN = regexp.MustCompile(`^(` + secretARN + `):[\w-]+::$`)
 
-const secretARN = `arn:aws:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+-[A-Za-z0-9]{6}`
+const secretARN = `arn:aws:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+-[A-Za-z0-9]{6}` //nolint:gosec // where a secret is
 
 func container(task *ecs.RegisterTaskDefinitionInput, name string) *types.ContainerDefinition {
 	for i, c := range task.ContainerDefinitions {

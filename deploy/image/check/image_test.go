@@ -17,7 +17,9 @@ import (
 	"github.com/iamproxy/iamproxy/internal/trial"
 )
 
-func TestMain(m *testing.M) { os.Exit(trial.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(trial.Main(m)) //nolint:forbidigo // the way of a TestMain
+}
 
 const (
 	version  = "v1.2.3"
