@@ -2,7 +2,7 @@
 # Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer]
+#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer] [systemd]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -154,6 +154,7 @@ for want in "$@"; do
 	drivers) need_drivers ;;
 	pgbouncer) have_pgbouncer || need PgBouncer pgbouncer ;;
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
+	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
 done
