@@ -166,6 +166,24 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
 	done
 
+.PHONY: deployments
+deployments: ## check everything in deploy/
+deployments: k8s-test systemd-test alerts-test
+
+.PHONY: k8s-test
+k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
+	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: systemd-test
+systemd-test: ## check the units, and that a restart refuses no client (on Linux)
+	@sh internal/setup/install.sh systemd
+	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: alerts-test
+alerts-test: ## try the alerts and the dashboard's queries with promtool
+	@sh internal/setup/install.sh promtool
+	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 ## Keep up
 
 .PHONY: deps
