@@ -128,7 +128,7 @@ browser: ## look at the status page with Chromium (on Debian)
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
-deployments: workflows browser image-test ecs-test compose-test ## run the tests of what is in deploy/ (as root, on Debian)
+deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test ## run the tests of what is in deploy/ (as root, on Debian)
 
 # Without an engine and a registry: see internal/trial.
 .PHONY: image-test
@@ -145,6 +145,20 @@ compose-test: ## build and run what deploy/compose has, without Docker
 ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
 	@sh internal/setup/install.sh netns
 	cd deploy/ecs/check && $(GO) test -count=1 ./...
+
+.PHONY: k8s-test
+k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
+	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: systemd-test
+systemd-test: ## check the units, and that a restart refuses no client (on Linux)
+	@sh internal/setup/install.sh systemd
+	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: alerts-test
+alerts-test: ## try the alerts and the dashboard's queries with promtool
+	@sh internal/setup/install.sh promtool
+	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
@@ -165,24 +179,6 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 		echo "$$pkg $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
 	done
-
-.PHONY: deployments
-deployments: ## check everything in deploy/
-deployments: k8s-test systemd-test alerts-test
-
-.PHONY: k8s-test
-k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
-	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
-
-.PHONY: systemd-test
-systemd-test: ## check the units, and that a restart refuses no client (on Linux)
-	@sh internal/setup/install.sh systemd
-	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
-
-.PHONY: alerts-test
-alerts-test: ## try the alerts and the dashboard's queries with promtool
-	@sh internal/setup/install.sh promtool
-	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 ## Keep up
 
