@@ -50,16 +50,16 @@ const (
 // its name; the rest are the server's own words.
 func blameFor(f proxy.Failure) blame {
 	own := strings.HasPrefix(f.Message, "iamproxy: ")
+	if strings.HasPrefix(f.Message, "iamproxy: no token") {
+		return theCredentials // whatever the SQLSTATE: they may be missing, or late
+	}
 	switch f.SQLSTATE {
 	case "08001", "08006":
 		return theNetwork
 	case "08P01", "0A000":
 		return theClient
 	case "28000":
-		switch {
-		case strings.HasPrefix(f.Message, "iamproxy: no token"):
-			return theCredentials
-		case own && !strings.Contains(f.Message, "the server asks"):
+		if own && !strings.Contains(f.Message, "the server asks") {
 			return theClient // whose address is not allowed
 		}
 	case "53300", "57P03":
@@ -100,7 +100,7 @@ func credentials(status auth.IdentityStatus, now time.Time) station {
 	}
 	switch {
 	case status.Err != nil && (status.Source == "" || !lasts):
-		s.Level, s.Says, s.Title = bad, "cannot sign", "Cannot sign: no AWS credentials"
+		s.Level, s.Says, s.Title = bad, "cannot sign", "Cannot sign tokens"
 	case status.Err != nil:
 		s.Level, s.Says, s.Title = warn, "not renewed", "Ready, but the AWS credentials could not be renewed"
 		if !status.Expires.IsZero() {
@@ -232,6 +232,9 @@ func verdict(way []station) station {
 	}
 	if len(way) > 1 && way[1].Level == idle {
 		return station{Level: idle, Title: way[1].Title, Cause: way[1].Name + ": " + way[1].Says}
+	}
+	if len(way) > 3 && way[3].Level == idle {
+		return station{Title: "Ready", Cause: "no client has logged in so far"}
 	}
 	return station{Title: "Ready", Cause: "clients get their sessions"}
 }
