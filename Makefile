@@ -126,6 +126,40 @@ browser: ## look at the status page with Chromium (on Debian)
 	@sh internal/setup/install.sh chromium
 	$(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin
 
+# What is deployed, tried as far as it goes without AWS.
+.PHONY: deployments
+deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test ## run the tests of what is in deploy/ (as root, on Debian)
+
+# Without an engine and a registry: see internal/trial.
+.PHONY: image-test
+image-test: ## build the image with buildah, and run it in a container
+	@sh internal/setup/install.sh buildah postgres certs netns
+	cd deploy/image/check && $(GO) test -count=1 ./...
+
+.PHONY: compose-test
+compose-test: ## build and run what deploy/compose has, without Docker
+	@sh internal/setup/install.sh buildah postgres certs netns
+	cd deploy/compose/check && $(GO) test -count=1 ./...
+
+.PHONY: ecs-test
+ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
+	@sh internal/setup/install.sh netns
+	cd deploy/ecs/check && $(GO) test -count=1 ./...
+
+.PHONY: k8s-test
+k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
+	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: systemd-test
+systemd-test: ## check the units, and that a restart refuses no client (on Linux)
+	@sh internal/setup/install.sh systemd
+	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: alerts-test
+alerts-test: ## try the alerts and the dashboard's queries with promtool
+	@sh internal/setup/install.sh promtool
+	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run
@@ -134,26 +168,6 @@ lint: ## run golangci-lint as pinned here (the first run compiles it)
 .PHONY: workflows
 workflows: ## check the workflows in .github/
 	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
-
-.PHONY: deployments
-deployments: workflows
-deployments: image-test compose-test ecs-test
-
-# These three as root: they build images and run containers with no engine, see internal/trial.
-.PHONY: image-test
-image-test: ## build the image with buildah, and run it in a container (on Debian)
-	@sh internal/setup/install.sh buildah postgres certs netns
-	cd deploy/image/check && $(GO) test -count=1 ./...
-
-.PHONY: compose-test
-compose-test: ## build and run what deploy/compose has, without Docker (on Debian)
-	@sh internal/setup/install.sh buildah postgres certs netns
-	cd deploy/compose/check && $(GO) test -count=1 ./...
-
-.PHONY: ecs-test
-ecs-test: ## check the files of deploy/ecs, and run what they say (on Linux)
-	@sh internal/setup/install.sh netns
-	cd deploy/ecs/check && $(GO) test -count=1 ./...
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz
