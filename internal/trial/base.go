@@ -24,10 +24,12 @@ const (
 func Tools() map[string]string { return map[string]string{"/usr": "/usr"} }
 
 // tools are what builds need: beside Tools, a Go and what it has fetched and compiled
-// before.
+// before, if it has.
 func (s *Images) tools() map[string]string {
 	s.t.Helper()
 	env := goEnv(s.t)
+	s.must(os.MkdirAll(env["GOMODCACHE"], 0o755))
+	s.must(os.MkdirAll(env["GOCACHE"], 0o755))
 	tools := Tools()
 	tools["/usr/local/go"] = env["GOROOT"]
 	tools["/etc/ssl"] = "/etc/ssl"

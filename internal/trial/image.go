@@ -75,7 +75,7 @@ func (s *Images) buildah(command string, args ...string) string {
 	var out, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &log
 	if err := cmd.Run(); err != nil {
-		s.t.Fatalf("buildah %s: %v: %s%s", strings.Join(args, " "), err, out.String(), log.String())
+		s.t.Fatalf("buildah %s %s: %v: %s%s", command, strings.Join(args, " "), err, out.String(), log.String())
 	}
 	return strings.TrimSpace(out.String())
 }

@@ -118,6 +118,14 @@ func checkRun(t *testing.T, image trial.Image) {
 	if out, err := trial.Run(health.Command(t, network)); err == nil {
 		t.Errorf("healthy, although it has ended: %s", out)
 	}
+
+	// It listens, but has nothing to sign with.
+	container.Env = append(image.Container().Env, "AWS_EC2_METADATA_DISABLED=true", "IAMPROXY_ENDPOINTS="+endpoint)
+	process = trial.Start(t, container.Command(t, network))
+	if out, err := trial.Run(health.Command(t, network)); err == nil || !strings.Contains(out, "credentials") {
+		t.Errorf("healthy, although it cannot sign: %v %s", err, out)
+	}
+	process.Stop()
 }
 
 // checkConfined: the container is as strict as this test claims.
