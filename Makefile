@@ -99,6 +99,16 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+.PHONY: deployments
+deployments: cdk-test
+
+.PHONY: cdk-test
+cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
+	@sh internal/setup/install.sh npm
+	@$(MAKE) --no-print-directory build
+	$(NPM) ci --silent --prefix deploy/cdk
+	BINARY=$(CURDIR)/bin/iamproxy $(NPM) test --silent --prefix deploy/cdk
+
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run
@@ -126,4 +136,4 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
-	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules
+	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules deploy/cdk/node_modules deploy/cdk/build
