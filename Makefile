@@ -128,7 +128,7 @@ browser: ## look at the status page with Chromium (on Debian)
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
-deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test ## run the tests of what is in deploy/ (as root, on Debian)
+deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of what is in deploy/ (as root, on Debian)
 
 # Without an engine and a registry: see internal/trial.
 .PHONY: image-test
@@ -159,6 +159,13 @@ systemd-test: ## check the units, and that a restart refuses no client (on Linux
 alerts-test: ## try the alerts and the dashboard's queries with promtool
 	@sh internal/setup/install.sh promtool
 	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: cdk-test
+cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
+	@sh internal/setup/install.sh npm
+	@$(MAKE) --no-print-directory build
+	$(NPM) ci --silent --prefix deploy/cdk
+	BINARY=$(CURDIR)/bin/iamproxy $(NPM) test --silent --prefix deploy/cdk
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
@@ -192,4 +199,4 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
-	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules
+	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules deploy/cdk/node_modules deploy/cdk/build
