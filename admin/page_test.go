@@ -47,7 +47,6 @@ func TestVerdict(t *testing.T) {
 			title: "Started", cause: "none fetched so far", levels: [4]level{ok, idle, idle, idle},
 		},
 		"no login so far": {signer: signs, title: "Ready", cause: "so far", levels: [4]level{ok, ok, idle, idle}},
-		"not started":     {server: &Server{Started: no}, signer: signs, title: "Starting", cause: "listeners", levels: [4]level{idle, ok, idle, idle}},
 		"draining": {
 			server: &Server{Draining: yes}, signer: auth.IdentityStatus{Err: cannot}, login: time.Second, open: 3,
 			title: "Draining: 3 sessions left", levels: [4]level{warn, bad, ok, ok},

@@ -185,9 +185,6 @@ func (s *Server) itself() station {
 		all.Level, all.Says = warn, "draining"
 		all.Title = "Draining: " + count(open, "session") + " left"
 		all.Cause = "iamproxy was told to end, and does when the last session has ended or its time is up"
-	case !s.isStarted():
-		all.Level, all.Says, all.Title = idle, "starting", "Starting"
-		all.Cause = "not all listeners are up"
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
 		all.Level, all.Title = warn, "Ready, but full"
 		all.Cause = fmt.Sprintf("%d clients have sessions, and --max-sessions lets no more in", open)
