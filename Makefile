@@ -143,7 +143,7 @@ compose-test: ## build and run what deploy/compose has, without Docker
 
 .PHONY: ecs-test
 ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
-	@sh internal/setup/install.sh netns
+	@sh internal/setup/install.sh postgres netns
 	cd deploy/ecs/check && $(GO) test -count=1 ./...
 
 .PHONY: k8s-test
