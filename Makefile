@@ -121,10 +121,11 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+# With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
 .PHONY: browser
-browser: ## look at the status page with Chromium (on Debian)
+browser: deps ## look at the status page with Chromium (on Debian)
 	@sh internal/setup/install.sh chromium
-	$(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin
+	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin ./cmd/iamproxy
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments

@@ -270,3 +270,25 @@ func TestPageHeaders(t *testing.T) {
 		}
 	}
 }
+
+// That one client is refused after another was let in is not said to be the database's
+// fault, but of what it says to everybody.
+func TestWhomTheDatabaseRefuses(t *testing.T) {
+	now := time.Now()
+	for name, test := range map[string]struct {
+		code  string
+		letIn time.Time
+		want  level
+	}{
+		"one":                    {"3D000", now.Add(-time.Minute), warn},
+		"for a long time":        {"28000", now.Add(-time.Hour), bad},
+		"nobody was ever let in": {"28000", time.Time{}, bad},
+		"everybody":              {"57P03", now.Add(-time.Minute), bad},
+		"one, before":            {"3D000", now.Add(-time.Millisecond), warn},
+	} {
+		refused := proxy.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: test.code}
+		if got := database(test.letIn, refused, now); got.Level != test.want {
+			t.Errorf("%s: %v", name, got.Level)
+		}
+	}
+}
