@@ -35,6 +35,12 @@ type callers struct {
 	askedAt time.Time
 }
 
+// known is what the last answer said.
+type known struct {
+	keyID  string
+	caller Caller
+}
+
 // Caller asks STS whose the credentials are; anybody may ask that about
 // themselves. What it knows without that comes with the error.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
@@ -53,6 +59,9 @@ func (i *Identity) Caller(ctx context.Context) (Caller, error) {
 	defer cancel()
 	c.caller, c.err = i.askCaller(ctx, creds)
 	c.keyID, c.askedAt = creds.AccessKeyID, wallClock()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.known = known{c.keyID, c.caller}
 	return c.caller, c.err
 }
 

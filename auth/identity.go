@@ -57,6 +57,7 @@ type Identity struct {
 	epoch      epoch
 	distrusted time.Time
 	held       held
+	known      known
 }
 
 // epoch changes when credentials are to be fetched anew, whatever time they have

@@ -14,7 +14,21 @@ type IdentityStatus struct {
 }
 
 // Status is what is known of who signs. It asks nobody.
-func (i *Identity) Status() IdentityStatus { return IdentityStatus{} }
+func (i *Identity) Status() IdentityStatus {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	status := IdentityStatus{Err: i.held.last.err}
+	if creds := i.held.creds; creds.HasKeys() {
+		status.Source = i.sourceName(creds)
+		if creds.CanExpire {
+			status.Expires = creds.Expires
+		}
+		if i.known.keyID == creds.AccessKeyID {
+			status.Caller = i.known.caller
+		}
+	}
+	return status
+}
 
 // Ready reports why nothing can be signed now, as an *Error, or nil. It may have to
 // ask the source of the credentials, until ctx is done.
@@ -26,11 +40,36 @@ func (i *Identity) Ready(ctx context.Context) error {
 // TokenCounts are how many tokens were signed so far.
 type TokenCounts struct {
 	Signed int64
-	Failed int64 // attempts for which there were no credentials
+	Failed int64 // attempts that came to nothing: there were no credentials, mostly
 }
 
 // Counts are how many tokens were signed so far.
-func (t *Tokens) Counts() TokenCounts { return TokenCounts{} }
+func (t *Tokens) Counts() TokenCounts {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.counts
+}
 
-// Expiries are when the tokens at hand end, by user.
-func (t *Tokens) Expiries() map[string]time.Time { return nil }
+// Expiries are when the tokens at hand end that have not yet, by user.
+func (t *Tokens) Expiries() map[string]time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	expiries := make(map[string]time.Time, len(t.kept))
+	for user, token := range t.kept {
+		if token.value != "" && wallClock().Before(token.expiry) { // nor was it refused
+			expiries[user] = token.expiry
+		}
+	}
+	return expiries
+}
+
+// count adds to what was signed so far.
+func (t *Tokens) count(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
+		t.counts.Failed++
+		return
+	}
+	t.counts.Signed++
+}

@@ -45,8 +45,9 @@ type Tokens struct {
 
 	signing singleflight.Group // by user
 
-	mu   sync.Mutex // never held while AWS is asked
-	kept map[string]token
+	mu     sync.Mutex // never held while AWS is asked
+	kept   map[string]token
+	counts TokenCounts
 }
 
 // token is a user's, or what is left of one that was refused: then it is
@@ -165,6 +166,7 @@ func (t *Tokens) lookUp(user string) token {
 func (t *Tokens) renew(user string) (token, error) {
 	creds, epoch, err := t.Identity.snapshot(context.Background()) // which has limits of its own
 	if err != nil {
+		t.count(err)
 		return token{}, err
 	}
 	old := t.lookUp(user)
@@ -176,6 +178,7 @@ func (t *Tokens) renew(user string) (token, error) {
 		return old, nil
 	}
 	renewed, err := t.sign(user, creds)
+	t.count(err)
 	if err != nil {
 		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
 	}

@@ -209,11 +209,11 @@ func (s *session) deliver(target *cancelTarget) {
 	defer close(target.waiting)
 	ctx, stop := context.WithTimeout(p.ctx, min(p.connectTimeout(), cancelWait))
 	defer stop()
-	server, err := p.connect(ctx, target.address)
+	server, err := p.connect(ctx, target.address, &Login{})
 	alive := p.cancels.release(target, err == nil)
 	if err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
-		s.log().Warn("cancel request not delivered", zap.Error(p.failure(err)))
+		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(p.failure(err)))
 		return
 	}
 	defer server.Close()
@@ -234,7 +234,7 @@ func (s *session) sendCancel(server *upstream, target *cancelTarget) bool {
 	request := &pgproto3.CancelRequest{ProcessID: binary.BigEndian.Uint32(target.own), SecretKey: target.own[4:]}
 	if _, err := server.Write(encode(request)); err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
-		s.log().Warn("cancel request not delivered", zap.Error(err))
+		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(err))
 		return false
 	}
 	p.cancels.count(&p.cancels.counts.Delivered)

@@ -26,6 +26,7 @@ const (
 	invalidAuthorization = "28000" // invalid_authorization_specification
 	cannotConnectNow     = "57P03" // cannot_connect_now
 	readOnlyTransaction  = "25006" // read_only_sql_transaction
+	tooManyConnections   = "53300" // too_many_connections
 )
 
 // fatalError is a failure that ends a connection before its session. The client is
@@ -36,6 +37,7 @@ type fatalError struct {
 	Hint    string // what to do about it; may be empty
 	Err     error  // why, if there is an error underneath
 	Passing bool   // it may be over in a moment: see persistence
+	Rejects bool   // the client itself: it was not even tried
 }
 
 func (e *fatalError) Error() string {
@@ -47,7 +49,28 @@ func (e *fatalError) Error() string {
 
 func (e *fatalError) Unwrap() error { return e.Err }
 
-var errShuttingDown = &fatalError{Code: cannotConnectNow, Message: "shutting down", Hint: "connect again in a moment"}
+// Advice is what to do about it; it may be empty.
+func (e *fatalError) Advice() string { return e.Hint }
+
+var errShuttingDown = &fatalError{Code: cannotConnectNow, Message: "shutting down", Hint: "connect again in a moment", Rejects: true}
+
+func (p *Proxy) tooManyClients() *fatalError {
+	return &fatalError{
+		Code:    tooManyConnections,
+		Message: fmt.Sprintf("too many clients: there are %d already", p.Limit.Max),
+		Hint:    "end sessions that nobody uses, or raise --max-sessions",
+		Rejects: true,
+	}
+}
+
+func notAllowed(client string) *fatalError {
+	return &fatalError{
+		Code:    invalidAuthorization,
+		Message: "clients from " + client + " may not connect",
+		Hint:    "--allow-from has the addresses that may",
+		Rejects: true,
+	}
+}
 
 // response is what is sent to the client.
 func (e *fatalError) response() []byte {
@@ -133,6 +156,14 @@ func (p *Proxy) dialError(err error) error {
 		}
 	case timedOut(err):
 		return err
+	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
+		return &fatalError{
+			Code:    cannotConnect,
+			Message: "cannot reach " + p.target() + ": no file descriptor is left",
+			Hint:    "a session takes two; raise the limit (ulimit -n, LimitNOFILE), or set --max-sessions",
+			Err:     err,
+			Passing: true,
+		}
 	default:
 		return &fatalError{
 			Code:    cannotConnect,
@@ -204,6 +235,20 @@ func tokenError(user string, err error) error {
 		failed.Hint = adviser.Advice()
 	}
 	return failed
+}
+
+// sqlstateOf is what a client would be told for err, as far as that is known by itself.
+func sqlstateOf(err error) string {
+	var said *serverError
+	var own *fatalError
+	switch {
+	case errors.As(err, &own):
+		return own.Code
+	case errors.As(err, &said):
+		return said.said.Code
+	default:
+		return connectionFailure
+	}
 }
 
 // target names the database, and where it was looked for if that is elsewhere.

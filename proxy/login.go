@@ -3,6 +3,7 @@ package proxy
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -123,10 +124,10 @@ func (s *session) awaitReady(server *upstream) (ready message, err error) {
 	}
 }
 
-// noteParameter keeps the settings that checkTarget goes by.
+// noteParameter keeps the settings that checkTarget goes by, and the version.
 func (s *session) noteParameter(body []byte) {
 	var status pgproto3.ParameterStatus
-	if status.Decode(body) != nil || status.Name != inHotStandby && status.Name != readOnlyDefault {
+	if status.Decode(body) != nil || !slices.Contains([]string{inHotStandby, readOnlyDefault, serverVersion}, status.Name) {
 		return
 	}
 	if s.reported == nil {

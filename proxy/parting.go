@@ -67,18 +67,18 @@ func (p *parting) stopped(err error, server *upstream) (stopped, rest bool) {
 }
 
 // pumpDown is pump from a server that may be another client's next.
-func (p *parting) pumpDown(client *leg, server *upstream) (f flow) {
+func (p *parting) pumpDown(f *flow, client *leg, server *upstream) {
 	defer close(p.atRest) // the other direction goes on alone
 	for {
 		f.pump(client, server.leg, func(b []byte) bool { p.down.scan(b); return false }) // before the client can go by it
 		stopped, rest := p.stopped(f.readErr, server)
 		if !stopped {
-			return f
+			return
 		}
 		f.readErr = nil
 		if rest {
 			f.kept = true
-			return f
+			return
 		}
 	}
 }

@@ -22,6 +22,7 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 				return nil, tellsMore(failed, s.behindRefusals(pacer, err))
 			}
 		}
+		s.took.Attempts++
 		server, token, err := s.attempt(ctx, wish)
 		if err == nil {
 			p.history.succeeded()
@@ -32,7 +33,8 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 		if !yes || ctx.Err() != nil {
 			return nil, failed
 		}
-		s.log().Log(again.level(pause), "login failed; it is tried again", zap.Duration("in", pause), zap.Error(err))
+		p.tally.retried()
+		s.logSampled(again.level(pause), "login failed; it is tried again", sqlstateOf(err), zap.Duration("in", pause), zap.Error(err))
 		if err := s.pause(ctx, pause); err != nil {
 			return nil, tellsMore(failed, err)
 		}

@@ -10,12 +10,18 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 )
+
+// startupGrace is how long clients may take for their startup packet whose proxy is
+// about to leave the others to its successor.
+const startupGrace = 2 * time.Second
 
 // Proxy serves the clients of one database. Endpoint, TLS and Tokens must be
 // set; the fields must not change once it serves.
@@ -52,6 +58,17 @@ type Proxy struct {
 	// Pool is how many connections are kept at the most, idle, for the next client
 	// with the same startup parameters. If zero, none: each client has its own.
 	Pool int
+	// Limit is how many clients are let in at once; several proxies may share it. If
+	// nil, there is no limit.
+	Limit *Limit
+	// AllowFrom is from where clients may connect. If nil, from anywhere; that is for
+	// listeners that only this host reaches.
+	AllowFrom []netip.Prefix
+	// Succeeded says that another process accepts clients of the same listening
+	// sockets: at Shutdown they are left to it, instead of being told to go away.
+	Succeeded bool
+	// Observe is told of each login that led to a session. May be nil.
+	Observe func(Login)
 	// Dial connects to the server. If nil, a net.Dialer that tries every
 	// address of a name and notices a server that vanished.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -62,8 +79,10 @@ type Proxy struct {
 	pool     pool
 	history  history
 	pacer    pacer
+	tally    tally
 	serial   atomic.Uint64
 	handlers sync.WaitGroup // every connection, and who makes them
+	arriving sync.WaitGroup // those that have not said yet what they want, and who makes them
 
 	startOnce sync.Once
 	ctx       context.Context // ends the connections that are left
@@ -73,9 +92,11 @@ type Proxy struct {
 
 	mu        sync.Mutex
 	draining  bool
+	left      bool // the listeners, to another process
 	listeners []net.Listener
 	sessions  map[*session]*upstream // admitted; nil while logging in
 	admitted  sync.WaitGroup
+	carried   struct{ up, down int64 } // bytes of those that have ended
 }
 
 // Tokens are the passwords that the server takes, and what is known of the
@@ -105,6 +126,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 		return nil
 	}
 	defer p.handlers.Done()
+	defer p.arriving.Done()
 	var pause time.Duration
 	for {
 		client, err := listener.Accept()
@@ -112,8 +134,9 @@ func (p *Proxy) Serve(listener net.Listener) error {
 		case err == nil:
 			pause = 0
 			p.handlers.Add(1)
+			p.arriving.Add(1)
 			go p.serve(client)
-		case p.ctx.Err() != nil:
+		case p.stopsAccepting():
 			return nil
 		case errors.Is(err, net.ErrClosed):
 			return err
@@ -134,27 +157,67 @@ func (p *Proxy) Serve(listener net.Listener) error {
 // and Serve returns. It returns how many sessions were cut short.
 func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 	p.start()
+	if p.Succeeded {
+		p.leaveClients(ctx)
+	}
 	p.mu.Lock()
 	p.draining = true
 	p.mu.Unlock()
 	retire(p.pool.close())
-
-	ended := make(chan struct{})
-	go p.awaitSessions(ended)
-	select {
-	case <-ended:
-	case <-ctx.Done():
-	}
+	waitFor(ctx, &p.admitted)
 
 	p.mu.Lock()
 	cut = len(p.sessions) // before they end for this
 	p.stop()
-	for _, listener := range p.listeners {
-		listener.Close()
-	}
 	p.mu.Unlock()
+	p.closeListeners()
 	p.handlers.Wait()
 	return cut
+}
+
+// leaveClients accepts no more of them, and lets those in that have connected: they
+// have about startupGrace to say what they want.
+func (p *Proxy) leaveClients(ctx context.Context) {
+	p.mu.Lock()
+	p.left = true
+	p.mu.Unlock()
+	p.closeListeners()
+	ctx, cancel := context.WithTimeout(ctx, startupGrace)
+	defer cancel()
+	waitFor(ctx, &p.arriving)
+}
+
+// closeListeners may take until the next client comes: a socket that is shared may have
+// been made a blocking one by another process.
+func (p *Proxy) closeListeners() {
+	p.mu.Lock()
+	listeners := slices.Clone(p.listeners)
+	p.mu.Unlock()
+	for _, listener := range listeners {
+		listener.Close()
+	}
+}
+
+// stopsAccepting reports whether a listener was closed on purpose.
+func (p *Proxy) stopsAccepting() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.left || p.ctx.Err() != nil
+}
+
+// waitFor returns when all of a group are done, or ctx is.
+func waitFor(ctx context.Context, group *sync.WaitGroup) {
+	done := make(chan struct{})
+	go closeWhenDone(group, done)
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+func closeWhenDone(group *sync.WaitGroup, done chan<- struct{}) {
+	group.Wait()
+	close(done)
 }
 
 func (p *Proxy) start() {
@@ -165,57 +228,80 @@ func (p *Proxy) start() {
 		p.pacer.rate, p.history.rate = p.ConnectRate, p.ConnectRate
 		p.pool.limit = p.Pool
 		p.handlers.Add(1)
-		go p.watchWindows()
+		go p.keepHouse()
 	})
 }
 
 func (p *Proxy) listen(listener net.Listener) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ctx.Err() != nil {
+	if p.left || p.ctx.Err() != nil {
 		return false
 	}
 	p.listeners = append(p.listeners, listener)
 	p.handlers.Add(1) // so that Shutdown does not stop waiting between two clients
+	p.arriving.Add(1)
 	return true
 }
 
-func (p *Proxy) awaitSessions(ended chan<- struct{}) {
-	p.admitted.Wait()
-	close(ended)
-}
-
-// admit counts a session that is about to log in, unless the proxy drains.
-func (p *Proxy) admit(s *session) bool {
+// admit counts a client that is about to log in. The error is why it may not, or not
+// now.
+func (p *Proxy) admit(s *session, packet firstPacket) error {
+	switch {
+	case !p.allowed(s.client.RemoteAddr()):
+		return notAllowed(s.peer)
+	case packet.code == cancelRequestCode:
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.draining {
-		return false
+	switch {
+	case p.draining:
+		return errShuttingDown
+	case !p.Limit.take():
+		return p.tooManyClients()
 	}
 	p.sessions[s] = nil
 	p.admitted.Add(1)
-	return true
+	s.admitted, s.asked = true, time.Now()
+	return nil
 }
 
 // opened notes that a session has a server now.
 func (p *Proxy) opened(s *session, server *upstream) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.sessions[s] = server
+	p.mu.Unlock()
+	p.tally.opened(s.took)
+	if p.Observe != nil {
+		p.Observe(s.took)
+	}
 }
 
 // ended notes that a session has ended, while its connection is still made use of.
 func (p *Proxy) ended(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.sessions, s)
+	p.remove(s)
 }
 
+// leave notes that a client that was admitted is gone.
 func (p *Proxy) leave(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.sessions, s)
+	p.remove(s)
+	p.Limit.giveBack()
 	p.admitted.Done()
+}
+
+// remove takes a session off the list, once. p.mu is held.
+func (p *Proxy) remove(s *session) {
+	if _, listed := p.sessions[s]; !listed {
+		return
+	}
+	delete(p.sessions, s)
+	p.carried.up += s.up.Load()
+	p.carried.down += s.down.Load()
 }
 
 func (p *Proxy) connectTimeout() time.Duration {

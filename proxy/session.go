@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
+	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
@@ -14,11 +17,16 @@ import (
 // hintTimeout bounds the wait for what is only advice.
 const hintTimeout = 5 * time.Second
 
+// maxApplication is how many bytes of an application_name a server keeps.
+// https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
+const maxApplication = 63
+
 // session is one client's connection, from its first byte to its last. Its
 // steps stand below in their order:
 //
 //	serve                   accept, and what to do with what the client wants
 //	  receiveStartup        TLS if the client wants it, then the startup packet (encryption.go)
+//	  admit                 whether it may connect, and there is room (proxy.go, limit.go)
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
@@ -36,12 +44,17 @@ const hintTimeout = 5 * time.Second
 //	  refuse                or, if a step fails, tell the client why
 type session struct {
 	proxy    *Proxy
-	about    []zap.Field // what log lines say of it
+	id       uint64 // as in the log
+	peer     string // where the client comes from
 	client   *leg
 	admitted bool // counts as a session
 	began    time.Time
+	asked    time.Time    // for a session
+	took     Login        // until it had one
+	up, down atomic.Int64 // bytes so far, to the server and from it
 
 	user, database string // as logged in to upstream
+	application    string // as the client calls itself
 
 	// held is what the server has said so far. The client gets it only from the
 	// attempt that succeeds.
@@ -67,7 +80,7 @@ func (p *Proxy) serve(client net.Conn) {
 // open returns the server to which the session leads, or nil if there is to be no
 // session: then the client knows why.
 func (s *session) open() *upstream {
-	packet, err := s.receiveStartup()
+	packet, err := s.arrive()
 	switch {
 	case err != nil:
 		s.turnAway(err)
@@ -76,16 +89,22 @@ func (s *session) open() *upstream {
 		s.cancel(packet)
 		return nil
 	}
-	if s.admitted = s.proxy.admit(s); !s.admitted {
-		s.refuse(errShuttingDown)
-		return nil
-	}
 	server, err := s.logIn(packet)
 	if err != nil {
 		s.refuse(err)
 		return nil
 	}
 	return server
+}
+
+// arrive finds out what the client wants, and whether it may have that.
+func (s *session) arrive() (firstPacket, error) {
+	defer s.proxy.arriving.Done()
+	packet, err := s.receiveStartup()
+	if err != nil {
+		return packet, err
+	}
+	return packet, s.proxy.admit(s, packet)
 }
 
 func (s *session) run(server *upstream) {
@@ -104,20 +123,26 @@ func (s *session) end() {
 }
 
 func (p *Proxy) newSession(client net.Conn) *session {
-	s := &session{
+	return &session{
 		proxy:  p,
+		id:     p.serial.Add(1),
+		peer:   peerName(client),
 		client: newLeg(newSocket(client)),
 		began:  time.Now(),
 	}
-	s.about = append(make([]zap.Field, 0, 5),
-		zap.Uint64("session", p.serial.Add(1)),
-		zap.String("endpoint", p.Endpoint),
-		zap.String("client", peerName(client)))
-	return s
 }
 
 // log is made for each line: one that stays has a kilobyte of its own.
-func (s *session) log() *zap.Logger { return s.proxy.log().With(s.about...) }
+func (s *session) log() *zap.Logger {
+	about := append(make([]zap.Field, 0, 5),
+		zap.Uint64("session", s.id),
+		zap.String("endpoint", s.proxy.Endpoint),
+		zap.String("client", s.peer))
+	if s.user != "" {
+		about = append(about, zap.String("user", s.user), zap.String("database", s.database))
+	}
+	return s.proxy.log().With(about...)
+}
 
 // turnAway is about a client from which no startup packet was to be had.
 func (s *session) turnAway(err error) {
@@ -128,7 +153,7 @@ func (s *session) turnAway(err error) {
 			s.tell(s.proxy.noStartupInTime().response())
 		}
 	case errors.Is(err, errNoTLS):
-		s.log().Info("client given up", zap.Error(err),
+		s.logSampled(zap.InfoLevel, "client given up", "", zap.Error(err),
 			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
 	default:
 		s.refuse(err)
@@ -147,6 +172,17 @@ func peerName(client net.Conn) string {
 		return "unix:" + client.LocalAddr().String()
 	}
 	return client.RemoteAddr().String()
+}
+
+// shorten cuts text to so many bytes, and not in the middle of a character.
+func shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return strings.Clone(text[:most])
 }
 
 // logIn returns a server that has said that it is ready, and has the client
@@ -225,12 +261,13 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 			Hint:    "shorten what the client sends in options",
 		}
 	}
-	s.about = append(s.about, zap.String("user", s.user), zap.String("database", s.database))
+	s.application = shorten(wish.get("application_name"), maxApplication)
 	return wish, nil
 }
 
 // attempt connects and logs in once, with the token that it returns.
 func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string, error) {
+	s.took.Queue = time.Since(s.asked)
 	server, token, err := s.prepare(ctx)
 	if err != nil {
 		return nil, "", err
@@ -243,6 +280,7 @@ func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string,
 		}
 		return nil, token, err
 	}
+	s.took.Login = time.Since(s.asked) - s.took.Queue - s.took.Resolve - s.took.Dial - s.took.TLS
 	return server, token, nil
 }
 
@@ -256,6 +294,7 @@ func (s *session) enter(server *upstream, wish startup, token string) error {
 	if err != nil {
 		return err
 	}
+	s.noteServer(server)
 	if err := s.checkTarget(server, wish); err != nil {
 		return err
 	}
@@ -267,7 +306,7 @@ func (s *session) enter(server *upstream, wish startup, token string) error {
 func (s *session) prepare(ctx context.Context) (server *upstream, token string, err error) {
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() (err error) {
-		server, err = s.proxy.connect(ctx, s.proxy.address())
+		server, err = s.proxy.connect(ctx, s.proxy.address(), &s.took)
 		return err
 	})
 	both.Go(func() (err error) {
@@ -298,19 +337,23 @@ func (s *session) refuse(err error) {
 	var own *fatalError
 	switch {
 	case errors.Is(err, errClientLeft):
-		s.log().Info("login given up", zap.Error(err))
+		s.proxy.tally.abandoned()
+		s.logSampled(zap.InfoLevel, "login given up", "", zap.Error(err))
 		return
 	case !errors.As(err, &own) && errors.As(err, &server):
 		if server.refusedToken() {
 			server.hint = s.refusedHint()
 		}
 		response = append(server.before, server.withHint()...)
-		s.log().Warn("login refused by the server",
+		s.noteFailure(err, server.said.Code, err.Error(), server.hint)
+		s.logSampled(zap.WarnLevel, "login refused by the server", server.said.Code,
 			zap.String("sqlstate", server.said.Code), zap.Error(err), zap.String("hint", server.hint))
 	default:
 		failure := s.proxy.failure(err)
 		response = failure.response()
-		s.log().Warn("no session", zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
+		s.noteFailure(failure, failure.Code, failure.Error(), failure.Hint)
+		s.logSampled(zap.WarnLevel, "no session", failure.Code,
+			zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
 	}
 	s.tell(response)
 }

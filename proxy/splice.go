@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,22 +27,24 @@ var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
 // so may well be the first to close.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-TERMINATION
 func tookLeave(up, down flow) bool {
-	idle := down.bytes == 0 || string(down.last[:5]) == "Z\x00\x00\x00\x05"
+	idle := !down.any || string(down.last[:5]) == "Z\x00\x00\x00\x05"
 	return idle && string(up.last[1:]) == "X\x00\x00\x00\x04"
 }
 
-// flow is one direction of a session: how much went that way, and how it ended.
+// flow is one direction of a session: what went that way, and how it ended.
 type flow struct {
-	bytes    int64
-	last     [6]byte // the last bytes of it
-	readErr  error   // of the side it comes from; nil or io.EOF if that side ended it
-	writeErr error   // of the side it goes to
-	kept     bool    // it stopped, and the server is another client's next
+	count    *atomic.Int64 // of bytes
+	any      bool          // there were some
+	last     [6]byte       // the last of them
+	readErr  error         // of the side it comes from; nil or io.EOF if that side ended it
+	writeErr error         // of the side it goes to
+	kept     bool          // it stopped, and the server is another client's next
 }
 
 // passed takes note of what went that way.
 func (f *flow) passed(b []byte) {
-	f.bytes += int64(len(b))
+	f.count.Add(int64(len(b)))
+	f.any = true
 	tail := b[max(0, len(b)-len(f.last)):]
 	copy(f.last[:], f.last[len(tail):])
 	copy(f.last[len(f.last)-len(tail):], tail)
@@ -51,12 +54,11 @@ func (f *flow) passed(b []byte) {
 // ends the other side alike. No byte is added. A server that the client has left in
 // order is not ended but kept, where that is wanted (parting.go).
 func (s *session) splice(server *upstream) {
-	s.logOpened(server)
+	s.opened(server)
 	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
-	s.proxy.opened(s, server)
 
 	var first firstEnd
-	up := upward{done: make(chan struct{}), parting: part(server)}
+	up := upward{flow: flow{count: &s.up}, done: make(chan struct{}), parting: part(server)}
 	go s.copyUp(server, &first, &up)
 	down := s.copyDown(server, &first, &up)
 	<-up.done
@@ -66,11 +68,17 @@ func (s *session) splice(server *upstream) {
 	}
 }
 
-func (s *session) logOpened(server *upstream) {
+// opened has the session on the lists, and writes down that it has begun.
+func (s *session) opened(server *upstream) {
+	s.took.At = time.Now()
+	s.took.Total = s.took.At.Sub(s.asked)
+	s.proxy.opened(s, server)
 	s.log().Info("session opened",
+		zap.String("application_name", s.application),
 		zap.Stringer("server", server.RemoteAddr()),
 		zap.String("client_tls", s.tlsVersion()),
-		zap.Duration("login", time.Since(s.began)),
+		zap.Duration("after", s.took.Total),
+		zap.Object("took", phases(s.took)),
 		onlyIf(s.pooled, "pooled"))
 }
 
@@ -89,7 +97,7 @@ func (s *session) ended(server *upstream, first *firstEnd, up *upward, down flow
 	s.log().Info("session ended",
 		zap.String("by", by), zap.String("how", how),
 		zap.Duration("after", after),
-		zap.Int64("bytes_up", up.bytes), zap.Int64("bytes_down", down.bytes),
+		zap.Int64("bytes_up", s.up.Load()), zap.Int64("bytes_down", s.down.Load()),
 		zap.NamedError("error", first.unusual(how)),
 		onlyIf(kept, "kept"))
 }
@@ -133,10 +141,10 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 // copyDown carries what the server says. Its end is the end of the session: the
 // client gets a moment to read the last of it.
 func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
-	var f flow
+	f := flow{count: &s.down}
 	if up.parting == nil {
 		f.pump(s.client, server.leg, nil)
-	} else if f = up.parting.pumpDown(s.client, server); f.kept {
+	} else if up.parting.pumpDown(&f, s.client, server); f.kept {
 		s.letGo()
 		return f
 	}

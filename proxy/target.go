@@ -14,6 +14,7 @@ import (
 const (
 	inHotStandby    = "in_hot_standby"
 	readOnlyDefault = "default_transaction_read_only"
+	serverVersion   = "server_version" // always
 )
 
 // readOnlyQuery asks a server whether it takes no writes: it is a standby, or its

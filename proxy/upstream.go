@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http/httptrace"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -30,22 +31,23 @@ type upstream struct {
 
 // connect dials the address and starts TLS. Everything it does is bounded by
 // ctx, whose deadline what it returns still has; that is closed when the proxy
-// stops.
-func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) {
+// stops. How long the steps took is noted in took.
+func (p *Proxy) connect(ctx context.Context, address string, took *Login) (*upstream, error) {
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	tcp, err := p.dial(ctx, address)
+	tcp, err := p.dial(ctx, address, took)
 	if err != nil {
 		return nil, p.dialError(err)
 	}
 	adjustUserTimeout(tcp) // not before: it would cut the dial short
-	socket := newSocket(tcp)
+	socket, began := newSocket(tcp), time.Now()
 	conn, err := p.startTLS(ctx, socket)
 	if err != nil {
 		tcp.Close()
 		return nil, err
 	}
+	took.TLS = time.Since(began)
 	tcp.SetDeadline(deadline) // of the login
 	server := &upstream{leg: newLeg(socket), address: tcp.RemoteAddr().String()}
 	server.secure(conn)
@@ -56,7 +58,11 @@ func (p *Proxy) connect(ctx context.Context, address string) (*upstream, error) 
 	return server, nil
 }
 
-func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
+func (p *Proxy) dial(ctx context.Context, address string, took *Login) (conn net.Conn, err error) {
+	began := time.Now()
+	took.Resolve = 0
+	ctx = noteResolve(ctx, &took.Resolve)
+	defer func() { took.Dial = time.Since(began) - took.Resolve }()
 	if p.Dial != nil {
 		return p.Dial(ctx, "tcp", address)
 	}
@@ -65,6 +71,15 @@ func (p *Proxy) dial(ctx context.Context, address string) (net.Conn, error) {
 		return p.SOCKS.dial(ctx, dialer, address)
 	}
 	return dialer.DialContext(ctx, "tcp", address)
+}
+
+// noteResolve has the dialer of ctx note how long it takes to look up a name.
+func noteResolve(ctx context.Context, took *time.Duration) context.Context {
+	var began time.Time
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{ // which package net knows, too
+		DNSStart: func(httptrace.DNSStartInfo) { began = time.Now() },
+		DNSDone:  func(httptrace.DNSDoneInfo) { *took = time.Since(began) },
+	})
 }
 
 // startTLS asks for TLS in PostgreSQL's way, or just begins with it, and goes on

@@ -22,16 +22,8 @@ var keepAlive = net.KeepAliveConfig{
 	Count:    3,
 }
 
-// watchWindows keeps the user timeout (tcp(7)) from ending sessions with a
-// server that is alive and only does not read for a while, as one that waits for
-// a lock in the middle of a COPY: Linux counts the time in which the server's
-// window is closed, answered probes or not (tcp_probe_timer in its
-// net/ipv4/tcp_timer.c). While the probes are answered, the timeout is lifted.
-//
-// The price: a server that vanishes after it has not read for long is noticed
-// only when two probes are without an answer, which Linux sends ever more rarely:
-// up to 2 minutes apart.
-func (p *Proxy) watchWindows() {
+// keepHouse does what has to be done from time to time.
+func (p *Proxy) keepHouse() {
 	defer p.handlers.Done()
 	ticker := time.NewTicker(windowEvery)
 	defer ticker.Stop()
@@ -40,12 +32,23 @@ func (p *Proxy) watchWindows() {
 		case <-ticker.C:
 			p.checkWindows()
 			retire(p.pool.expire(time.Now().Add(windowEvery))) // before the next time
+			p.logUntold(time.Now())
 		case <-p.ctx.Done():
+			p.logUntold(time.Now().Add(sampleTime))
 			return
 		}
 	}
 }
 
+// checkWindows keeps the user timeout (tcp(7)) from ending sessions with a
+// server that is alive and only does not read for a while, as one that waits for
+// a lock in the middle of a COPY: Linux counts the time in which the server's
+// window is closed, answered probes or not (tcp_probe_timer in its
+// net/ipv4/tcp_timer.c). While the probes are answered, the timeout is lifted.
+//
+// The price: a server that vanishes after it has not read for long is noticed
+// only when two probes are without an answer, which Linux sends ever more rarely:
+// up to 2 minutes apart.
 func (p *Proxy) checkWindows() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -2,7 +2,8 @@
 # Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer] [systemd]
+#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer] [promtool] [chromium]
+#		[buildah] [systemd]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -69,7 +70,9 @@ saved=$conf.before-iamproxy
 log=
 
 # Debian starts a service as soon as it is installed, unless this script says that it
-# may not (101). A script of somebody else's stays, and so does what it says.
+# may not (101). A script of somebody else's stays, and so does what it says. These
+# packages have services, and all that is wanted of them is their programs.
+services='pgbouncer prometheus'
 policy=/usr/sbin/policy-rc.d
 ours='# of iamproxy, while it installs'
 
@@ -114,21 +117,21 @@ install_packages() {
 		printf '\ncreate_main_cluster = false\n' >>"$conf"
 		;;
 	esac
-	case " $* " in *" pgbouncer "*)
-		[ -e "$policy" ] || {
-			printf '#!/bin/sh\n%s\nexit 101\n' "$ours" >"$policy.new"
-			chmod 755 "$policy.new"
-			mv -f "$policy.new" "$policy"
-		}
-		;;
-	esac
+	unwanted=
+	for service in $services; do
+		case " $* " in *" $service "*) unwanted="$unwanted $service" ;; esac
+	done
+	[ -z "$unwanted" ] || [ -e "$policy" ] || {
+		printf '#!/bin/sh\n%s\nexit 101\n' "$ours" >"$policy.new"
+		chmod 755 "$policy.new"
+		mv -f "$policy.new" "$policy"
+	}
 	apt install --no-install-recommends "$@"
-	case " $* " in *" pgbouncer "*)
+	for service in $unwanted; do
 		# Not at the next start of the machine either, nor if somebody else's script let it.
-		invoke-rc.d --quiet pgbouncer stop >/dev/null 2>&1 || :
-		update-rc.d pgbouncer disable >/dev/null
-		;;
-	esac
+		invoke-rc.d --quiet "$service" stop >/dev/null 2>&1 || :
+		update-rc.d "$service" disable >/dev/null
+	done
 }
 
 # The second half of this script, as root.
@@ -150,9 +153,12 @@ for want in "$@"; do
 	cc) have_cc || need 'a C compiler' gcc libc6-dev ;;
 	certs) have_certs || need 'CA certificates' ca-certificates ;;
 	netns) ip -Version >/dev/null 2>&1 || [ "$(uname)" != Linux ] || need 'ip' iproute2 ;;
+	buildah) buildah --version >/dev/null 2>&1 || need buildah buildah ;;
 	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
 	drivers) need_drivers ;;
 	pgbouncer) have_pgbouncer || need PgBouncer pgbouncer ;;
+	promtool) promtool --version >/dev/null 2>&1 || need promtool prometheus ;;
+	chromium) chromium --version >/dev/null 2>&1 || need Chromium chromium ;;
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;

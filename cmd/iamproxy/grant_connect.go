@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/net/proxy"
+
+	"github.com/iamproxy/iamproxy/tls"
+)
+
+// adminConfig is how the administrator connects: over TLS that is verified for the
+// endpoint's name, or not at all.
+func adminConfig(e endpoint, user, password string, roots *x509.CertPool, timeout time.Duration) (*pgx.ConnConfig, error) {
+	// pgx would take the way, the user and more from libpq's variables, and another
+	// password from libpq's file.
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			os.Unsetenv(name)
+		}
+	}
+	config, err := pgx.ParseConfig("host=unset user=unset passfile='' sslmode=disable")
+	if err != nil {
+		return nil, err
+	}
+	host, port := e.host, e.port
+	if e.via != "" {
+		if host, port, err = net.SplitHostPort(e.via); err != nil {
+			return nil, err
+		}
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	config.Host, config.Port = host, uint16(number)
+	config.User, config.Password, config.Database = user, password, e.database
+	config.TLSConfig = tls.Upstream(e.host, roots)
+	if e.sslnegotiation == "direct" {
+		config.SSLNegotiation = "direct"
+		config.TLSConfig.NextProtos = []string{"postgresql"}
+	}
+	if e.socks != nil {
+		config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+		if config.DialFunc, err = throughSOCKS(e); err != nil {
+			return nil, err
+		}
+	}
+	config.RuntimeParams = map[string]string{
+		"application_name": "iamproxy grant",
+		// So that the server does not go on for longer than anybody waits.
+		"statement_timeout": strconv.FormatInt(max(timeout.Milliseconds(), 1), 10),
+	}
+	return config, nil
+}
+
+// throughSOCKS has the proxy resolve the name.
+func throughSOCKS(e endpoint) (pgconn.DialFunc, error) {
+	var login *proxy.Auth
+	if e.socks.User != "" {
+		login = &proxy.Auth{User: e.socks.User, Password: e.socks.Password}
+	}
+	through, err := proxy.SOCKS5("tcp", e.socks.Address, login, &net.Dialer{})
+	if err != nil {
+		return nil, err
+	}
+	return through.(proxy.ContextDialer).DialContext, nil
+}
+
+var errNoRDSIAM = errors.New("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it")
+
+// explainGrant adds to an error what there is to do about it.
+func explainGrant(err error, e endpoint, admin string, timeout time.Duration) error {
+	var server *pgconn.PgError
+	var connecting *pgconn.ConnectError
+	switch {
+	case errors.As(err, &server):
+		if advice := grantAdvice(server, e, admin); advice != "" {
+			return fmt.Errorf("%s; %s", serverText(err), advice)
+		}
+		return errors.New(serverText(err))
+	case pgconn.Timeout(err), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: not done within %s; check security groups and routes, and whether another session holds a lock; --timeout is how long to wait", e.address(), timeout)
+	case !errors.As(err, &connecting):
+		return err
+	}
+	var (
+		name    x509.HostnameError
+		unknown x509.UnknownAuthorityError
+		dns     *net.DNSError
+	)
+	cause := connecting.Unwrap()
+	switch {
+	case errors.As(err, &name):
+		return fmt.Errorf("what answers has no certificate for %s; ENDPOINT must be the name that AWS gave the database, and a name of your own goes into --via", e.host)
+	case errors.As(err, &unknown):
+		return fmt.Errorf("the certificate of %s is not trusted: %w; the built-in roots are those of RDS and of the system, --ca-file names others", e.host, unknown)
+	case errors.As(err, &dns):
+		return fmt.Errorf("cannot resolve: %w; check the name, and that this host uses the DNS of the database's network", dns)
+	default:
+		return fmt.Errorf("cannot connect to %s: %w; check that the database runs, and that security groups and routes let this host reach it", e.address(), cause)
+	}
+}
+
+// grantAdvice is what to do about what the server says.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func grantAdvice(server *pgconn.PgError, e endpoint, admin string) string {
+	switch server.Code {
+	case "28P01": // invalid_password
+		return "check PGPASSWORD or --password-file, and --admin-user"
+	case "28000": // invalid_authorization_specification
+		return "check --admin-user; if " + admin + " has rds_iam itself, a token takes the password's place: PGPASSWORD=$(iamproxy token ENDPOINT --user " + admin + ")"
+	case "3D000": // invalid_catalog_name
+		return "--database is which one to log in to"
+	case "42501": // insufficient_privilege
+		return admin + " needs CREATEROLE and may have to be of rds_superuser: --admin-user is who does it"
+	case "25006": // read_only_sql_transaction
+		return e.host + " leads to a reader: give the cluster's own endpoint"
+	case "23505", "42710": // unique_violation, duplicate_object
+		return "another session creates it at this very moment: run it again"
+	case "57014": // query_canceled
+		return "another session holds a lock; --timeout is how long to wait"
+	default:
+		return ""
+	}
+}
+
+// serverText is what the server said, without what pgx says around it.
+func serverText(err error) string {
+	var server *pgconn.PgError
+	if errors.As(err, &server) {
+		return server.Message + " (" + server.Code + ")"
+	}
+	return err.Error()
+}

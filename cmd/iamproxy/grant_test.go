@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestGrantWrong(t *testing.T) {
+	noAWS(t)
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dsql := "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		want string // in the one line on standard error
+	}{
+		{"no endpoint", nil, 2, "<endpoint>"},
+		{"no user", []string{host}, 2, "give --user"},
+		{"no password", []string{host, "--user=app"}, 2, "no password for postgres: set PGPASSWORD"},
+		{"no password for another", []string{host, "--user=app", "--admin-user=boss"}, 2, "no password for boss"},
+		{"no file", []string{host, "--user=app", "--password-file=/does/not/exist"}, 2, "--password-file: open /does/not/exist"},
+		{"empty file", []string{host, "--user=app", "--password-file=" + empty}, 2, empty + ": it is empty"},
+		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, "--ca-file: open /does/not/exist"},
+		{"empty name", []string{host, "--user=app,,b"}, 2, "a name in it is empty"},
+		{"long name", []string{host, "--user=" + strings.Repeat("é", 32)}, 2, "at most 63 bytes"},
+		{"no time", []string{host, "--user=app", "--timeout=0s"}, 2, "--timeout 0s: must be more than 0"},
+		{"name not of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
+		{"DSQL", []string{dsql, "--user=app"}, 2, "AWS IAM GRANT"},
+		{"password as a flag", []string{host, "--user=app", "--password=SECRET"}, 2, "unknown flag --password"},
+		{"itself", []string{host, "--user=app,postgres"}, 1, "could not log in with a password any more"},
+		{"itself, dry", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 1, "could not log in with a password any more"},
+		{"itself by its key", []string{host + "?user=postgres", "--user=app"}, 1, "postgres is who grants"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Setenv("PGPASSWORD", "")
+			code, stdout, stderr := try(t.Context(), append([]string{"grant"}, test.args...)...)
+			if code != test.code || stdout != "" || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "SECRET") ||
+				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("ended with %d, printed %q and %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
+			}
+		})
+	}
+}
+
+func TestGrantDryRun(t *testing.T) {
+	t.Setenv("PGPASSWORD", "")
+	code, stdout, stderr := try(t.Context(), "grant", host, "--user=app,b", "--user", `we"ird; drop`, "--via=127.0.0.1:1", "--dry-run")
+	want := `CREATE ROLE "app" LOGIN; -- unless it is there
+GRANT rds_iam TO "app"; -- unless it has that
+CREATE ROLE "b" LOGIN; -- unless it is there
+GRANT rds_iam TO "b"; -- unless it has that
+CREATE ROLE "we""ird; drop" LOGIN; -- unless it is there
+GRANT rds_iam TO "we""ird; drop"; -- unless it has that
+`
+	if code != 0 || stdout != want || stderr != "" {
+		t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
+	}
+}
+
+func TestGrantUnreachable(t *testing.T) {
+	for want, args := range map[string][]string{
+		"127.0.0.1:1: connect: connection refused": {host, "--via=127.0.0.1:1"},
+		"127.0.0.1:2: connect: connection refused": {host, "--via=socks5://u:SECRET@127.0.0.1:2"},
+		"cannot resolve": {"no.such.invalid?region=eu-west-1"},
+	} {
+		t.Setenv("PGPASSWORD", "SECRET")
+		code, stdout, stderr := try(t.Context(), append([]string{"grant", "--user=app"}, args...)...)
+		if code != 1 || stdout != "" || !strings.Contains(stderr, want) || strings.Contains(stderr, "SECRET") || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
+		}
+	}
+}
