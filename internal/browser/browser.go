@@ -53,7 +53,7 @@ func (b *Browser) start(ctx context.Context) error {
 	if os.Geteuid() == 0 {
 		arguments = append(arguments, "--no-sandbox") // it has none for root
 	}
-	b.process = exec.CommandContext(ctx, "chromium", append(arguments, "about:blank")...) //nolint:gosec // the arguments are those above
+	b.process = exec.CommandContext(ctx, "chromium", append(arguments, "about:blank")...)
 	b.process.Cancel = func() error { return b.process.Process.Kill() }
 	b.process.WaitDelay = 5 * time.Second
 	b.process.ExtraFiles = []*os.File{its, itsOut} // it reads 3 and writes 4

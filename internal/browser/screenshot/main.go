@@ -42,5 +42,5 @@ func take(url, file string, screen browser.Screen) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, picture, 0o644) //nolint:gosec // a picture is for everybody
+	return os.WriteFile(file, picture, 0o644)
 }
