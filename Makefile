@@ -121,10 +121,11 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+# With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
 .PHONY: browser
-browser: ## look at the status page with Chromium (on Debian)
+browser: deps ## look at the status page with Chromium (on Debian)
 	@sh internal/setup/install.sh chromium
-	$(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin
+	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin ./cmd/iamproxy
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
@@ -143,7 +144,7 @@ compose-test: ## build and run what deploy/compose has, without Docker
 
 .PHONY: ecs-test
 ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
-	@sh internal/setup/install.sh netns
+	@sh internal/setup/install.sh postgres netns
 	cd deploy/ecs/check && $(GO) test -count=1 ./...
 
 .PHONY: k8s-test

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,10 +85,14 @@ func latest(all []proxy.Failure, who blame) (last proxy.Failure) {
 func (e Endpoint) stations(now time.Time) []station {
 	all, server := e.Database.Failures(), e.Database.Server()
 	refused, unreached := latest(all, theDatabase), latest(all, theNetwork)
+	letIn := server.At
+	if logins := e.Database.Logins(); len(logins) > 0 { // on a connection of the pool, maybe
+		letIn = later(letIn, logins[len(logins)-1].At)
+	}
 	return []station{
 		credentials(e.Signer.Status(), now),
 		network(server, unreached, refused, now),
-		database(server, refused, now),
+		database(letIn, refused, now),
 	}
 }
 
@@ -136,20 +141,30 @@ func network(server proxy.ServerInfo, unreached, refused proxy.Failure, now time
 	return s
 }
 
-func database(server proxy.ServerInfo, refused proxy.Failure, now time.Time) station {
+// database is at fault if it lets nobody in. That it refuses one client after it has let
+// in another may well be that client's doing.
+func database(letIn time.Time, refused proxy.Failure, now time.Time) station {
 	s := station{Name: "Database"}
 	switch {
-	case s.failed(refused, server.At, now):
+	case s.failed(refused, letIn, now):
+		if s.Level == bad && !letIn.IsZero() && now.Sub(letIn) < recently && !refusesAll(refused) {
+			s.Level = warn
+		}
 		s.Title = "Ready, but some logins are refused"
 		if s.Level == bad {
 			s.Title = "The database refuses logins"
 		}
-	case server.At.IsZero():
+	case letIn.IsZero():
 		s.Level, s.Says = idle, "no login so far"
 	default:
-		s.Says = "let in " + relative(server.At, now)
+		s.Says = "let in " + relative(letIn, now)
 	}
 	return s
+}
+
+// refusesAll is about what a server says to everybody: it starts, stops, or is full.
+func refusesAll(f proxy.Failure) bool {
+	return slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, f.SQLSTATE)
 }
 
 // failed takes up the last failure, if it is the last word or was a short time ago.
@@ -185,9 +200,6 @@ func (s *Server) itself() station {
 		all.Level, all.Says = warn, "draining"
 		all.Title = "Draining: " + count(open, "session") + " left"
 		all.Cause = "iamproxy was told to end, and does when the last session has ended or its time is up"
-	case !s.isStarted():
-		all.Level, all.Says, all.Title = idle, "starting", "Starting"
-		all.Cause = "not all listeners are up"
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
 		all.Level, all.Title = warn, "Ready, but full"
 		all.Cause = fmt.Sprintf("%d clients have sessions, and --max-sessions lets no more in", open)

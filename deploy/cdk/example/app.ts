@@ -2,8 +2,8 @@ import { App } from 'aws-cdk-lib';
 import { Example } from './stack';
 
 const app = new App();
-const iamproxyImage = app.node.tryGetContext('iamproxyImage');
-if (typeof iamproxyImage !== 'string') {
-  throw new Error('say where the image is: -c iamproxyImage=111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy:latest');
+const iamproxyTag = app.node.tryGetContext('iamproxyTag');
+if (typeof iamproxyTag !== 'string') {
+  throw new Error('say which image it is: -c iamproxyTag=VERSION');
 }
-new Example(app, 'IamproxyExample', { iamproxyImage });
+new Example(app, 'IamproxyExample', { iamproxyTag });

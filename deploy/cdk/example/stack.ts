@@ -1,13 +1,13 @@
 import {
   Stack, type StackProps,
-  aws_ec2 as ec2, aws_ecs as ecs, aws_rds as rds,
+  aws_ec2 as ec2, aws_ecr as ecr, aws_ecs as ecs, aws_rds as rds,
 } from 'aws-cdk-lib';
 import type { Construct } from 'constructs';
 import { DatabaseUsers, IamproxySidecar, fromCluster } from '../lib/iamproxy';
 
 export interface ExampleProps extends StackProps {
-  /** The image of iamproxy, in a registry that the tasks reach. */
-  readonly iamproxyImage: string;
+  /** Of the image in the repository iamproxy of Amazon ECR. */
+  readonly iamproxyTag: string;
 }
 
 /** An Aurora cluster, and a service that logs in to it without a password. */
@@ -30,7 +30,8 @@ export class Example extends Stack {
 
     // From here on it is about iamproxy.
     const database = fromCluster(db);
-    const image = ecs.ContainerImage.fromRegistry(props.iamproxyImage);
+    const repository = ecr.Repository.fromRepositoryName(this, 'Repository', 'iamproxy');
+    const image = ecs.ContainerImage.fromEcrRepository(repository, props.iamproxyTag);
     const users = new DatabaseUsers(this, 'Users', { cluster, image, database, users: ['app'], secret: db.secret! });
 
     const taskDefinition = new ecs.FargateTaskDefinition(this, 'Task');

@@ -2,10 +2,10 @@ import { App, Stack, aws_ec2 as ec2, aws_ecs as ecs } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import { Example } from '../example/stack';
 
-export const image = 'iamproxy.example/iamproxy:test';
+export const image = '111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy:test';
 
 /** The example, as AWS CloudFormation gets it. */
-export const example = Template.fromStack(new Example(new App(), 'IamproxyExample', { iamproxyImage: image }));
+export const example = Template.fromStack(new Example(new App(), 'IamproxyExample', { iamproxyTag: 'test' }));
 
 /** A database that this code did not make. */
 export const imported = {
@@ -18,7 +18,7 @@ export const imported = {
 export function empty() {
   const stack = new Stack(new App(), 'Test', { env: { account: '111122223333', region: 'eu-west-1' } });
   const vpc = new ec2.Vpc(stack, 'Vpc');
-  return { stack, vpc, cluster: new ecs.Cluster(stack, 'Cluster', { vpc }), image: ecs.ContainerImage.fromRegistry(image) };
+  return { stack, vpc, cluster: new ecs.Cluster(stack, 'Cluster', { vpc }), image: ecs.ContainerImage.fromRegistry('iamproxy.example/iamproxy:test') };
 }
 
 /** A container of the template, in the task definition that has it. */
@@ -42,7 +42,13 @@ export function deployed(value: any): string {
     const [separator, parts] = value['Fn::Join'];
     return parts.map(deployed).join(separator);
   }
-  switch (value['Fn::GetAtt']?.[1]) {
+  switch (value.Ref ?? value['Fn::GetAtt']?.[1]) {
+    case 'AWS::AccountId':
+      return '111122223333';
+    case 'AWS::Region':
+      return 'eu-west-1';
+    case 'AWS::URLSuffix':
+      return 'amazonaws.com';
     case 'Endpoint.Address':
       return imported.host;
     case 'Endpoint.Port':

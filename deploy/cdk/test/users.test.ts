@@ -7,7 +7,7 @@ import { containerOf, deployed, empty, example, image, imported } from './stacks
 
 test('the task runs iamproxy grant with the secret, which ECS reads', () => {
   const { task, container } = containerOf(example, 'grant');
-  assert.equal(container.Image, image);
+  assert.equal(deployed(container.Image), image);
   assert.deepEqual(container.Command.map(deployed), ['grant', `${imported.host}:5432`, '--timeout=2m', '--user=app']);
   assert.equal(container.Environment, undefined);
   assert.deepEqual(container.Secrets.map((secret: any) => secret.Name), ['IAMPROXY_ADMIN_USER', 'PGPASSWORD']);

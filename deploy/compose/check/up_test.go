@@ -35,7 +35,7 @@ func TestUp(t *testing.T) {
 	project := mustLoad(t)
 	h := &host{t: t, project: project, images: trial.NewImages(t), volumes: map[string]string{}}
 	there, here := trial.NewNetwork(t), trial.NewNetwork(t)
-	address, _ := trial.Join(t, there, here)
+	address := trial.Join(t, there, here)
 	h.hosts = filepath.Join(t.TempDir(), "hosts")
 	hosts := "127.0.0.1 localhost\n" + address + " standin\n"
 	if err := os.WriteFile(h.hosts, []byte(hosts), 0o644); err != nil {

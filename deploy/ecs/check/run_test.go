@@ -3,6 +3,7 @@
 package check
 
 import (
+	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -35,7 +36,8 @@ func healthCheck(c *types.ContainerDefinition, binary string, n trial.Network) *
 // words, and ends as ECS ends it.
 func TestSidecarRuns(t *testing.T) {
 	binary := trial.Build(t, "../../..", "./cmd/iamproxy")
-	c := container(mustParse(t, "task-definition.json"), "iamproxy")
+	task := mustParse(t, "task-definition.json")
+	c := container(task, "iamproxy")
 	network := trial.NewNetwork(t)
 	if out, err := trial.Run(healthCheck(c, binary, network)); err == nil {
 		t.Errorf("healthy before it runs: %s", out)
@@ -46,6 +48,12 @@ func TestSidecarRuns(t *testing.T) {
 	}
 	if want := *c.Environment[0].Value; !strings.Contains(process.Log(), want) {
 		t.Errorf("not for %s: %s", want, process.Log())
+	}
+	// The application finds iamproxy, which here finds no database.
+	app := container(task, "app")
+	command := network.Command(append(environment(app), "PATH="+os.Getenv("PATH")), app.Command[0], app.Command[1:]...)
+	if out, err := trial.Run(command); err == nil || !strings.Contains(out, "FATAL:  iamproxy: cannot resolve") {
+		t.Errorf("the application: %v %s", err, out)
 	}
 	process.Stop()
 
