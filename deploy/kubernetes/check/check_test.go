@@ -177,6 +177,7 @@ func TestMistakes(t *testing.T) {
 		"grace":             {"shared/deployment.yaml", "PeriodSeconds: 120", "PeriodSeconds: 90", "kills after 1m30s"},
 		"privilege":         {"sidecar/deployment.yaml", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
 		"sidecar":           {"job/job.yaml", "restartPolicy: Always", "terminationMessagePath: /log", "not a sidecar"},
+		"memory":            {"shared/kustomization.yaml", "MAX_SESSIONS=2500", "MAX_SESSIONS=3500", "not enough for 3500 sessions"},
 		"mounted files":     {"shared/kustomization.yaml", "/tls/tls.key", "/tsl/tls.key", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -122,7 +122,7 @@ func TestUnitsAreHardened(t *testing.T) {
 
 // TestTheTwoAreAlike but for what makes them two.
 func TestTheTwoAreAlike(t *testing.T) {
-	differ := []string{"Description=", "Requires=", "Conflicts=", "Sockets=", "ExecStart=", "TimeoutStopSec=", "DefaultInstance="}
+	differ := []string{"Description=", "Requires=", "Conflicts=", "Sockets=", "NonBlocking=", "ExecStart=", "TimeoutStopSec=", "DefaultInstance="}
 	settings := func(unit string) (kept []string) {
 		for _, line := range lines(t, unit) {
 			different := false

@@ -147,11 +147,7 @@ func TestNobodyIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	socket, err := listener.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer socket.Close()
+	socket := shared(t, listener.(*net.TCPListener))
 	address := listener.Addr().String()
 	database := plainServer(t)
 	begin := func(instance string) *process {
@@ -193,6 +189,30 @@ func TestNobodyIsRefused(t *testing.T) {
 	if len(answers) != 1 || answers["08001"] == 0 {
 		t.Errorf("clients were told %v, want nothing but 08001, that the database has no TLS", answers)
 	}
+}
+
+// shared is the socket as systemd passes it with NonBlocking=true: a File of the listener
+// would be made blocking for all who have it.
+func shared(t *testing.T, listener *net.TCPListener) *os.File {
+	t.Helper()
+	if setting(t, "iamproxy@.service", "NonBlocking") != "true" {
+		t.Fatal("the sockets that iamproxy@.service gets are blocking")
+	}
+	conn, err := listener.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fd int
+	if failed := conn.Control(func(own uintptr) {
+		if fd, err = syscall.Dup(int(own)); err == nil {
+			syscall.CloseOnExec(fd)
+		}
+	}); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	socket := os.NewFile(uintptr(fd), "iamproxy.socket")
+	t.Cleanup(func() { socket.Close() })
+	return socket
 }
 
 // plainServer is a database without TLS, which is no use to iamproxy: it tells the

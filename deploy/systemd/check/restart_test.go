@@ -10,33 +10,40 @@ import (
 	"testing"
 )
 
-// systemctl writes down what it is asked, and knows of the units in ACTIVE.
-const systemctl = `#!/bin/sh
+// fake is systemctl and iamproxy: it writes down what it is asked, knows of the units in
+// ACTIVE, and does not do what FAIL is.
+const fake = `#!/bin/sh
 echo "$*" >>"$CALLS"
 case $1 in
 is-active) case " $ACTIVE " in *" $3 "*) exit 0 ;; *) exit 3 ;; esac ;;
-start) [ -z "${FAIL-}" ] ;;
+"$FAIL") exit 1 ;;
 esac
 `
 
 func TestRestart(t *testing.T) {
+	if !strings.Contains(setting(t, "iamproxy@.service", "ExecStart"), "--admin 127.0.0.1:909%i ") {
+		t.Error("iamproxy-restart asks elsewhere than iamproxy@.service listens")
+	}
 	const zero, one = "iamproxy@0.service", "iamproxy@1.service"
 	for name, c := range map[string]struct {
 		active, fail string
 		calls        []string // but for the questions
 		ends         bool
 	}{
-		"nothing runs":       {"", "", []string{"start iamproxy.socket " + zero}, true},
-		"the first runs":     {zero, "", []string{"start " + one, "stop --no-block " + zero}, true},
-		"the second runs":    {one, "", []string{"start " + zero, "stop --no-block " + one}, true},
-		"both run":           {zero + " " + one, "", nil, false},
-		"the new one cannot": {zero, "yes", []string{"start " + one}, false},
+		"nothing runs":    {"", "", []string{"start iamproxy.socket " + zero}, true},
+		"the first runs":  {zero, "", []string{"start " + one, "wait --admin 127.0.0.1:9091 --timeout 10s", "stop --no-block " + zero}, true},
+		"the second runs": {one, "", []string{"start " + zero, "wait --admin 127.0.0.1:9090 --timeout 10s", "stop --no-block " + one}, true},
+		"both run":        {zero + " " + one, "", nil, false},
+		"no start":        {zero, "start", []string{"start " + one}, false},
+		"not ready":       {zero, "wait", []string{"start " + one, "wait --admin 127.0.0.1:9091 --timeout 10s", "stop --no-block " + one}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			calls := filepath.Join(dir, "calls")
-			if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(systemctl), 0o700); err != nil {
-				t.Fatal(err)
+			for _, name := range []string{"systemctl", "iamproxy"} {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(fake), 0o700); err != nil {
+					t.Fatal(err)
+				}
 			}
 			cmd := exec.Command("../iamproxy-restart")
 			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "CALLS=" + calls, "ACTIVE=" + c.active, "FAIL=" + c.fail}
