@@ -26,7 +26,7 @@ CHECKSUMS = cd dist && if command -v sha256sum >/dev/null; then sha256sum iampro
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Build
 
@@ -121,14 +121,15 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+# With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
 .PHONY: browser
-browser: ## look at the status page with Chromium (on Debian)
+browser: deps ## look at the status page with Chromium (on Debian)
 	@sh internal/setup/install.sh chromium
-	$(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin
+	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin ./cmd/iamproxy
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
-deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test ## run the tests of what is in deploy/ (as root, on Debian)
+deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of what is in deploy/ (as root, on Debian)
 
 # Without an engine and a registry: see internal/trial.
 .PHONY: image-test
@@ -159,6 +160,13 @@ systemd-test: ## check the units, and that a restart refuses no client (on Linux
 alerts-test: ## try the alerts and the dashboard's queries with promtool
 	@sh internal/setup/install.sh promtool
 	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: cdk-test
+cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
+	@sh internal/setup/install.sh npm
+	@$(MAKE) --no-print-directory build
+	$(NPM) ci --silent --prefix deploy/cdk
+	BINARY=$(CURDIR)/bin/iamproxy $(NPM) test --silent --prefix deploy/cdk
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
@@ -192,4 +200,4 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
-	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules
+	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules deploy/cdk/node_modules deploy/cdk/build

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/admin/browser"
+	"github.com/iamproxy/iamproxy/internal/browser"
 )
 
 // pictures is where they go if somebody wants to see them.

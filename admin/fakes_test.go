@@ -12,6 +12,13 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
+// What stands behind them when iamproxy runs.
+var (
+	_ Database = (*proxy.Proxy)(nil)
+	_ Signer   = (*auth.Identity)(nil)
+	_ Tokens   = (*auth.Tokens)(nil)
+)
+
 type fakeDatabase struct {
 	counts   proxy.Counts
 	sessions []proxy.SessionInfo

@@ -32,7 +32,7 @@ func TestHealth(t *testing.T) {
 		e.Signer, e.Database = signer, &fakeDatabase{probe: probe}
 		return []Endpoint{e}
 	}
-	const up, credentials = "ok  listeners: all are up\n", "credentials of " + clusterName + ": "
+	const calm, credentials = "ok  not draining\n", "credentials of " + clusterName + ": "
 	down := failing(errors.New("cannot reach it"))
 	for name, test := range map[string]struct {
 		server *Server
@@ -40,53 +40,45 @@ func TestHealth(t *testing.T) {
 		status int
 		body   string
 	}{
-		"alive": {&Server{Started: no, Draining: yes, Endpoints: with(loggedOut, down)}, "/livez", 200, "ok\n"},
+		"alive": {&Server{Draining: yes, Endpoints: with(loggedOut, down)}, "/livez", 200, "ok\n"},
 
 		"ready": {
-			&Server{Started: yes, Draining: no, Endpoints: with(signing, down)}, "/readyz", 200,
-			"ready\n" + up + "ok  " + credentials + "environment variables, valid until 2026-05-01T12:00:00Z\n",
+			&Server{Draining: no, Endpoints: with(signing, down)}, "/readyz", 200,
+			"ready\n" + calm + "ok  " + credentials + "environment variables, valid until 2026-05-01T12:00:00Z\n",
 		},
 		"ready for ever": {
 			&Server{Endpoints: with(lasting, nil)}, "/readyz", 200,
-			"ready\n" + up + "ok  " + credentials + "the shared credentials file\n",
-		},
-		"not started": {
-			&Server{Started: no, Endpoints: with(lasting, nil)}, "/readyz", 503,
-			"not ready\nnot ready  listeners: not all are up; wait\nok  " + credentials + "the shared credentials file\n",
+			"ready\n" + calm + "ok  " + credentials + "the shared credentials file\n",
 		},
 		"draining": {
 			&Server{Draining: yes}, "/readyz", 503,
-			"not ready\n" + up + "not ready  draining: it ends when its last session has ended; connect to another\n",
+			"not ready\nnot ready  draining: it ends when its last session has ended; connect to another\n",
 		},
 		"no credentials": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/readyz", 503,
-			"not ready\n" + up + "not ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
+			"not ready\n" + calm + "not ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
 		"the database, too": {
 			&Server{Endpoints: with(lasting, nil)}, "/readyz?upstream", 200,
-			"ready\n" + up + "ok  " + credentials + "the shared credentials file\nok  database " + clusterName + ": answers, with a certificate that is trusted\n",
+			"ready\n" + calm + "ok  " + credentials + "the shared credentials file\nok  database " + clusterName + ": answers, with a certificate that is trusted\n",
 		},
 		"no database": {
 			&Server{Endpoints: with(lasting, down)}, "/readyz?upstream=1", 503,
-			"not ready\n" + up + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName + ": cannot reach it\n",
+			"not ready\n" + calm + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName + ": cannot reach it\n",
 		},
 		"no database, and what to do": {
 			&Server{Endpoints: with(lasting, failing(errSSO))}, "/readyz?upstream=", 503,
-			"not ready\n" + up + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
+			"not ready\n" + calm + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
 				": no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
 
 		"started": {
-			&Server{Started: yes, Endpoints: with(lasting, down)}, "/startupz", 200,
-			"started\n" + up + "ok  " + credentials + "the shared credentials file\n",
-		},
-		"starting": {
-			&Server{Started: no, Endpoints: with(lasting, nil)}, "/startupz", 503,
-			"not started\nnot ready  listeners: not all are up; wait\nok  " + credentials + "the shared credentials file\n",
+			&Server{Endpoints: with(lasting, down)}, "/startupz", 200,
+			"started\nok  " + credentials + "the shared credentials file\n",
 		},
 		"starting without credentials": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/startupz", 503,
-			"not started\n" + up + "not ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
+			"not started\nnot ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +102,7 @@ func TestStartedForEver(t *testing.T) {
 	if got := get(s, "/startupz"); got.Code != http.StatusOK {
 		t.Fatalf("got %d: %s", got.Code, got.Body)
 	}
-	signer.ready, s.Started = failing(errSSO), no
+	signer.ready = failing(errSSO)
 	if got := get(s, "/startupz"); got.Code != http.StatusOK || got.Body.String() != "started\n" {
 		t.Errorf("later: got %d: %s", got.Code, got.Body)
 	}
@@ -128,7 +120,7 @@ func TestSharedSignerIsAskedOnce(t *testing.T) {
 		endpoints = append(endpoints, one)
 	}
 	got := get(&Server{Endpoints: endpoints}, "/readyz").Body.String()
-	if want := "ready\nok  listeners: all are up\nok  credentials of a:5432, c:5432: at hand\nok  credentials of b:5432: at hand\n"; got != want {
+	if want := "ready\nok  not draining\nok  credentials of a:5432, c:5432: at hand\nok  credentials of b:5432: at hand\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if shared.asked.Load() != 1 || own.asked.Load() != 1 {

@@ -42,12 +42,11 @@ func TestVerdict(t *testing.T) {
 		title, cause string
 		levels       [4]level // iamproxy, credentials, network, database
 	}{
-		"all is well": {signer: signs, login: time.Second, title: "Ready"},
+		"all is well": {signer: signs, login: time.Second, title: "Ready", cause: "clients get their sessions"},
 		"nothing so far": {
 			title: "Started", cause: "none fetched so far", levels: [4]level{ok, idle, idle, idle},
 		},
-		"no login so far": {signer: signs, title: "Ready", levels: [4]level{ok, ok, idle, idle}},
-		"not started":     {server: &Server{Started: no}, signer: signs, title: "Starting", cause: "listeners", levels: [4]level{idle, ok, idle, idle}},
+		"no login so far": {signer: signs, title: "Ready", cause: "so far", levels: [4]level{ok, ok, idle, idle}},
 		"draining": {
 			server: &Server{Draining: yes}, signer: auth.IdentityStatus{Err: cannot}, login: time.Second, open: 3,
 			title: "Draining: 3 sessions left", levels: [4]level{warn, bad, ok, ok},
@@ -59,11 +58,11 @@ func TestVerdict(t *testing.T) {
 		},
 		"cannot sign": {
 			signer: auth.IdentityStatus{Err: errSSO}, login: time.Second,
-			title: "Cannot sign: no AWS credentials", cause: "the SSO session has expired", levels: [4]level{ok, bad, ok, ok},
+			title: "Cannot sign tokens", cause: "the SSO session has expired", levels: [4]level{ok, bad, ok, ok},
 		},
 		"cannot sign any more": {
 			signer: auth.IdentityStatus{Source: "SSO", Expires: at(time.Minute), Err: errSSO}, login: time.Second,
-			title: "Cannot sign: no AWS credentials", levels: [4]level{ok, bad, ok, ok},
+			title: "Cannot sign tokens", levels: [4]level{ok, bad, ok, ok},
 		},
 		"not renewed": {
 			signer: auth.IdentityStatus{Source: "SSO", Expires: now.Add(time.Minute), Err: errSSO}, login: time.Second,
@@ -103,7 +102,7 @@ func TestVerdict(t *testing.T) {
 			title: "Ready, but some logins are refused", levels: [4]level{ok, ok, ok, warn},
 		},
 		"no token at the time, though there is one now": {
-			signer: signs, login: time.Minute, failures: []proxy.Failure{failure("28000", "iamproxy: no token for app", time.Second)},
+			signer: signs, login: time.Minute, failures: []proxy.Failure{failure("28000", "iamproxy: no token for app", time.Second), failure("08006", "iamproxy: no token for app: too slow", time.Second)},
 			title: "Ready",
 		},
 		"clients that are none": {
@@ -268,6 +267,28 @@ func TestPageHeaders(t *testing.T) {
 	} {
 		if got := h.Get(header); got != want {
 			t.Errorf("%s: %q", header, got)
+		}
+	}
+}
+
+// That one client is refused after another was let in is not said to be the database's
+// fault, but of what it says to everybody.
+func TestWhomTheDatabaseRefuses(t *testing.T) {
+	now := time.Now()
+	for name, test := range map[string]struct {
+		code  string
+		letIn time.Time
+		want  level
+	}{
+		"one":                    {"3D000", now.Add(-time.Minute), warn},
+		"for a long time":        {"28000", now.Add(-time.Hour), bad},
+		"nobody was ever let in": {"28000", time.Time{}, bad},
+		"everybody":              {"57P03", now.Add(-time.Minute), bad},
+		"one, before":            {"3D000", now.Add(-time.Millisecond), warn},
+	} {
+		refused := proxy.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: test.code}
+		if got := database(test.letIn, refused, now); got.Level != test.want {
+			t.Errorf("%s: %v", name, got.Level)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,16 +51,16 @@ const (
 // its name; the rest are the server's own words.
 func blameFor(f proxy.Failure) blame {
 	own := strings.HasPrefix(f.Message, "iamproxy: ")
+	if strings.HasPrefix(f.Message, "iamproxy: no token") {
+		return theCredentials // whatever the SQLSTATE: they may be missing, or late
+	}
 	switch f.SQLSTATE {
 	case "08001", "08006":
 		return theNetwork
 	case "08P01", "0A000":
 		return theClient
 	case "28000":
-		switch {
-		case strings.HasPrefix(f.Message, "iamproxy: no token"):
-			return theCredentials
-		case own && !strings.Contains(f.Message, "the server asks"):
+		if own && !strings.Contains(f.Message, "the server asks") {
 			return theClient // whose address is not allowed
 		}
 	case "53300", "57P03":
@@ -84,10 +85,14 @@ func latest(all []proxy.Failure, who blame) (last proxy.Failure) {
 func (e Endpoint) stations(now time.Time) []station {
 	all, server := e.Database.Failures(), e.Database.Server()
 	refused, unreached := latest(all, theDatabase), latest(all, theNetwork)
+	letIn := server.At
+	if logins := e.Database.Logins(); len(logins) > 0 { // on a connection of the pool, maybe
+		letIn = later(letIn, logins[len(logins)-1].At)
+	}
 	return []station{
 		credentials(e.Signer.Status(), now),
 		network(server, unreached, refused, now),
-		database(server, refused, now),
+		database(letIn, refused, now),
 	}
 }
 
@@ -100,7 +105,7 @@ func credentials(status auth.IdentityStatus, now time.Time) station {
 	}
 	switch {
 	case status.Err != nil && (status.Source == "" || !lasts):
-		s.Level, s.Says, s.Title = bad, "cannot sign", "Cannot sign: no AWS credentials"
+		s.Level, s.Says, s.Title = bad, "cannot sign", "Cannot sign tokens"
 	case status.Err != nil:
 		s.Level, s.Says, s.Title = warn, "not renewed", "Ready, but the AWS credentials could not be renewed"
 		if !status.Expires.IsZero() {
@@ -136,20 +141,30 @@ func network(server proxy.ServerInfo, unreached, refused proxy.Failure, now time
 	return s
 }
 
-func database(server proxy.ServerInfo, refused proxy.Failure, now time.Time) station {
+// database is at fault if it lets nobody in. That it refuses one client after it has let
+// in another may well be that client's doing.
+func database(letIn time.Time, refused proxy.Failure, now time.Time) station {
 	s := station{Name: "Database"}
 	switch {
-	case s.failed(refused, server.At, now):
+	case s.failed(refused, letIn, now):
+		if s.Level == bad && !letIn.IsZero() && now.Sub(letIn) < recently && !refusesAll(refused) {
+			s.Level = warn
+		}
 		s.Title = "Ready, but some logins are refused"
 		if s.Level == bad {
 			s.Title = "The database refuses logins"
 		}
-	case server.At.IsZero():
+	case letIn.IsZero():
 		s.Level, s.Says = idle, "no login so far"
 	default:
-		s.Says = "let in " + relative(server.At, now)
+		s.Says = "let in " + relative(letIn, now)
 	}
 	return s
+}
+
+// refusesAll is about what a server says to everybody: it starts, stops, or is full.
+func refusesAll(f proxy.Failure) bool {
+	return slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, f.SQLSTATE)
 }
 
 // failed takes up the last failure, if it is the last word or was a short time ago.
@@ -185,9 +200,6 @@ func (s *Server) itself() station {
 		all.Level, all.Says = warn, "draining"
 		all.Title = "Draining: " + count(open, "session") + " left"
 		all.Cause = "iamproxy was told to end, and does when the last session has ended or its time is up"
-	case !s.isStarted():
-		all.Level, all.Says, all.Title = idle, "starting", "Starting"
-		all.Cause = "not all listeners are up"
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
 		all.Level, all.Title = warn, "Ready, but full"
 		all.Cause = fmt.Sprintf("%d clients have sessions, and --max-sessions lets no more in", open)
@@ -232,6 +244,9 @@ func verdict(way []station) station {
 	}
 	if len(way) > 1 && way[1].Level == idle {
 		return station{Level: idle, Title: way[1].Title, Cause: way[1].Name + ": " + way[1].Says}
+	}
+	if len(way) > 3 && way[3].Level == idle {
+		return station{Title: "Ready", Cause: "no client has logged in so far"}
 	}
 	return station{Title: "Ready", Cause: "clients get their sessions"}
 }

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -16,13 +13,11 @@ import (
 )
 
 // drain lets new clients in for --drain-min, and sessions end by themselves until
-// --drain-max or another signal. The steps are in docs/running.md.
+// --drain-max, or until ctx is done. The steps are in docs/running.md.
 func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap.Logger) {
 	log.Info("draining; a second signal ends it at once", zap.Duration("at_least", c.DrainMin), zap.Duration("at_most", c.DrainMax))
 	ctx, cancel := context.WithTimeout(ctx, c.DrainMax)
 	defer cancel()
-	ctx, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer release()
 	select {
 	case <-time.After(c.DrainMin):
 	case <-ctx.Done():

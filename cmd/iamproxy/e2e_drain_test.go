@@ -140,6 +140,30 @@ func TestDrainMax(t *testing.T) {
 	})
 }
 
+// Who asks for a shutdown and then sends the signal that platforms send anyway has not
+// asked twice.
+func TestShutdownAndSignal(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--drain-max=10m")...)
+	conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if out, code := p.command("shutdown"); code != 0 {
+			t.Errorf("shutdown: %d: %s", code, out)
+		}
+	}
+	until(t, "draining", func() bool { return strings.Contains(p.logs(), `"msg":"draining`) })
+	p.signal(syscall.SIGTERM)
+	expectRefusal(t, p, standin.IAMUser, standin.Database, "shutting down")
+	mustExec(t, conn, "select 1")
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != 0 || !strings.Contains(p.logs(), `"sessions_cut":1`) {
+		t.Errorf("ended with %d", code)
+	}
+}
+
 // A second signal ends it, in --drain-min too.
 func TestSecondSignalInDrainMin(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})

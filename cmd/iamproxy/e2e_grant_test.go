@@ -248,3 +248,18 @@ func TestGrantThroughSOCKS(t *testing.T) {
 		t.Errorf("it was asked for %q", asked)
 	}
 }
+
+// An administrator that has rds_iam itself gives a token for a password.
+func TestGrantWithToken(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	asSuperuser(t, cluster, "CREATE ROLE boss LOGIN CREATEROLE IN ROLE rds_iam")
+	cmd := exec.CommandContext(t.Context(), binaryPath(t), "token", standin.DefaultHost, "--user=boss")
+	cmd.Env = keyEnvironment(standin.DefaultSessionKey)
+	token, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"PGPASSWORD=" + strings.TrimSpace(string(token))}
+	grant(t, cluster, env, "--user=app", "--admin-user=boss").want(t, "created role app", "granted rds_iam to app")
+}

@@ -15,8 +15,8 @@ import (
 )
 
 type grantCommand struct {
-	Endpoint     string        `arg:"" help:"The database: its writer."`
-	User         []string      `help:"Database users to create, unless they are there, and to grant rds_iam." placeholder:"USER,..."`
+	Endpoint     string        `arg:"" help:"The database, by the name that leads to its writer."`
+	User         []string      `help:"Database users to create, unless they are there, and to grant rds_iam." placeholder:"USER"`
 	AdminUser    string        `help:"Who does it, with the password in PGPASSWORD or --password-file. Default: postgres." default:"postgres" placeholder:"USER"`
 	PasswordFile string        `help:"File with the administrator's password, instead of PGPASSWORD." placeholder:"FILE"`
 	Database     string        `help:"Database to log in to; users are the same in all. Default: postgres." default:"postgres" placeholder:"NAME"`

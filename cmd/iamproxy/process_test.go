@@ -36,7 +36,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "iamproxy")
-	out, err := exec.Command("go", "build", "-race", "-o", file, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-race", "-ldflags", "-X main.version=dev", "-o", file, ".").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}

@@ -17,10 +17,14 @@ import (
 
 // Run serves until it is told to end, and then drains.
 func (c *runCommand) Run(ctx context.Context, std streams) error {
-	signalled, release := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer release()
-	stopping, shutdown := context.WithCancel(signalled)
+	stopping, shutdown := context.WithCancel(ctx)
 	defer shutdown()
+	ending, end := context.WithCancel(ctx)
+	defer end()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go heed(ending, signals, shutdown, end)
 	// Whoever reads the log may go away; the sessions stay.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
@@ -62,8 +66,20 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	case <-stopping.Done():
 	}
 	notify(log, daemon.SdNotifyStopping)
-	c.drain(ctx, proxies, log)
+	c.drain(ending, proxies, log)
 	return err
+}
+
+// heed does one thing for each signal, until ctx is done.
+func heed(ctx context.Context, signals <-chan os.Signal, steps ...func()) {
+	for _, step := range steps {
+		select {
+		case <-signals:
+			step()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // watched is what the admin server shows of the program itself.

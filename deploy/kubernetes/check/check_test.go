@@ -25,22 +25,18 @@ const (
 var binary string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "check")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "iamproxy")
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "./cmd/iamproxy")
-		build.Dir = "../../.."
-		if said, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v: %s", err, said)
-			return 1
-		}
-		return m.Run()
-	}())
+	dir, err := os.MkdirTemp("", "check")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "iamproxy")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "./cmd/iamproxy")
+	build.Dir = "../../.."
+	if said, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, said))
+	}
+	m.Run()
 }
 
 // check is everything that is to be said of what kubectl apply -k DIR would apply.
@@ -104,6 +100,32 @@ func TestManifests(t *testing.T) {
 	}
 }
 
+// TestOverlays puts into each one what its comment says can be there.
+func TestOverlays(t *testing.T) {
+	for _, overlay := range []string{"overlays/pod-identity", "overlays/irsa"} {
+		for _, base := range []string{"job", "shared"} {
+			dir := tree(t, "resources: ["+overlay+"]")
+			replace(t, filepath.Join(dir, overlay, "kustomization.yaml"), "- ../../sidecar ", "- ../../"+base+" ")
+			objects, err := build(dir)
+			if err == nil {
+				err = inconsistent(objects)
+			}
+			if err != nil {
+				t.Errorf("%s of %s: %v", base, overlay, err)
+			}
+			annotated := false
+			for _, object := range objects {
+				if account, ok := object.(*core.ServiceAccount); ok {
+					annotated = account.Annotations["eks.amazonaws.com/role-arn"] != ""
+				}
+			}
+			if annotated != (overlay == "overlays/irsa") {
+				t.Errorf("%s of %s: the service account names a role: %v", base, overlay, annotated)
+			}
+		}
+	}
+}
+
 // TestEveryFolder would notice one that TestManifests leaves out.
 func TestEveryFolder(t *testing.T) {
 	found, err := filepath.Glob("../*/kustomization.yaml")
@@ -142,7 +164,7 @@ func TestMistakes(t *testing.T) {
 		"value":             {"shared/kustomization.yaml", "ALLOW_FROM=10.0.0.0/16", "ALLOW_FROM=10.0.0.0/116", "exit status 2"},
 		"argument":          {"grant-job/job.yaml", "--admin-user", "--admn-user", "exit status 2"},
 		"reference":         {"grant-job/job.yaml", "$(ENDPOINT)", "$(ENDPIONT)", "exit status 2"},
-		"probe":             {"job/job.yaml", `"wait", "--timeout"`, `"wait", "--tiemout"`, "startup probe: exit status 2"},
+		"probe":             {"job/job.yaml", `"wait", "--timeout"`, `"wait", "--tiemout"`, "exit status 2: iamproxy: unknown flag --tiemout"},
 		"path of a probe":   {"sidecar/deployment.yaml", "path: /readyz", "path: /readiz", "404"},
 		"port of a probe":   {"sidecar/kustomization.yaml", "0.0.0.0:9090", "0.0.0.0:9091", "IAMPROXY_ADMIN is"},
 		"loopback":          {"sidecar/kustomization.yaml", "0.0.0.0:9090", "127.0.0.1:9090", "connection refused"},
@@ -161,22 +183,26 @@ func TestMistakes(t *testing.T) {
 			t.Parallel()
 			folder := filepath.Dir(mistake.file)
 			dir := tree(t, "resources: ["+folder+"]")
-			file := filepath.Join(dir, mistake.file)
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.Contains(string(text), mistake.old) {
-				t.Fatalf("%s has no %q", mistake.file, mistake.old)
-			}
-			wrong := strings.Replace(string(text), mistake.old, mistake.new, 1)
-			if err := os.WriteFile(file, []byte(wrong), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			replace(t, filepath.Join(dir, mistake.file), mistake.old, mistake.new)
 			if err := check(t, dir, impatience); err == nil || !strings.Contains(err.Error(), mistake.says) {
 				t.Errorf("got %v, want %q in it", err, mistake.says)
 			}
 		})
+	}
+}
+
+// replace changes a file in one place.
+func replace(t *testing.T, file, old, by string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q", file, old)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, by, 1)), 0o600); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -213,12 +213,12 @@ func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
 		}
 	case *certmanager.Certificate:
 		if !slices.Contains(byHand, o.Spec.SecretName) {
-			return fmt.Errorf("Certificate %s: nobody wants the Secret %s", o.Name, o.Spec.SecretName)
+			return fmt.Errorf("%s: nobody wants the Secret %s", "Certificate "+o.Name, o.Spec.SecretName)
 		}
 		for _, name := range o.Spec.DNSNames {
 			service, _, _ := strings.Cut(name, ".")
 			if named[*core.Service](objects, service) == nil {
-				return fmt.Errorf("Certificate %s: no Service for %s", o.Name, name)
+				return fmt.Errorf("%s: no Service for %s", "Certificate "+o.Name, name)
 			}
 		}
 		return nil

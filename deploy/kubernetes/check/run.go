@@ -117,7 +117,7 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 
 // freePort is one on which nobody listens.
 func freePort() (string, error) {
-	listener, err := net.Listen("tcp", ":0")
+	listener, err := net.Listen("tcp", ":0") //nolint:gosec // those of the manifests listen everywhere, too
 	if err != nil {
 		return "", err
 	}
@@ -129,7 +129,7 @@ func freePort() (string, error) {
 // serve starts it, asks what the probes ask until they are content, and ends it as the
 // kubelet does.
 func (run command) serve(ctx context.Context, c core.Container) error {
-	cmd := exec.CommandContext(ctx, run.path, run.args...)
+	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // that is what is tried
 	cmd.Env = run.env
 	log, err := cmd.StderrPipe()
 	if err != nil {
@@ -170,19 +170,33 @@ func (run command) probes(ctx context.Context, c core.Container) error {
 		if probe.Exec != nil {
 			ask = func() error { return run.exec(ctx, probe) }
 		}
-		for {
-			err := ask()
-			if err == nil {
-				break
-			}
-			select {
-			case <-ctx.Done():
-				return fmt.Errorf("%s probe: %w", kind, err)
-			case <-time.After(50 * time.Millisecond):
-			}
+		if err := until(ctx, ask); err != nil {
+			return fmt.Errorf("%s probe: %w", kind, err)
 		}
 	}
 	return nil
+}
+
+// errFinal is of what no time mends.
+var errFinal = errors.New("it will stay so")
+
+// until asks until the answer is yes, or no for ever. If the time is up, it returns what
+// was wrong before.
+func until(ctx context.Context, ask func() error) (why error) {
+	for {
+		err := ask()
+		if why == nil || ctx.Err() == nil {
+			why = err
+		}
+		if err == nil || errors.Is(err, errFinal) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return why
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 func (run command) exec(ctx context.Context, probe *core.Probe) error {
@@ -191,9 +205,13 @@ func (run command) exec(ctx context.Context, probe *core.Probe) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(probe.TimeoutSeconds)*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, run.path, probe.Exec.Command[1:]...)
+	cmd := exec.CommandContext(ctx, run.path, probe.Exec.Command[1:]...) //nolint:gosec // that is what is tried
 	cmd.Env = run.env
-	if said, err := cmd.CombinedOutput(); err != nil {
+	said, err := cmd.CombinedOutput()
+	switch {
+	case err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 2: // the command line is wrong
+		return fmt.Errorf("%w: %w: %s", errFinal, err, said)
+	case err != nil:
 		return fmt.Errorf("%w: %s", err, said)
 	}
 	return nil
@@ -222,15 +240,19 @@ func (run command) request(ctx context.Context, probe *core.Probe) error {
 		return err
 	}
 	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
+	switch response.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusServiceUnavailable:
 		return fmt.Errorf("%s: %s", probe.HTTPGet.Path, response.Status)
+	default:
+		return fmt.Errorf("%w: %s: %s", errFinal, probe.HTTPGet.Path, response.Status)
 	}
-	return nil
 }
 
 // grant has it print its SQL.
 func (run command) grant(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, run.path, run.args...)
+	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // that is what is tried
 	cmd.Env = run.env
 	said, err := cmd.CombinedOutput()
 	if err != nil {

@@ -17,22 +17,18 @@ import (
 var program string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "check")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "iamproxy")
-		build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./cmd/iamproxy")
-		build.Dir = "../../.."
-		if said, err := build.CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "%v: %s", err, said)
-			return 1
-		}
-		return m.Run()
-	}())
+	dir, err := os.MkdirTemp("", "check")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "iamproxy")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", program, "./cmd/iamproxy")
+	build.Dir = "../../.."
+	if said, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, said))
+	}
+	m.Run()
 }
 
 var units = []string{"iamproxy.service", "iamproxy@.service", "iamproxy.socket"}
@@ -90,7 +86,7 @@ func TestMistakes(t *testing.T) {
 	for old, wrong := range map[string]string{
 		"ProtectHome=yes":          "ProtctHome=yes",
 		"RestartSec=2":             "RestartSec=soon",
-		"SystemCallFilter=@system": "SystemCallFilter=@sytem",
+		"SystemCallFilter=@system": "SystemCallFilter=@none",
 		"/usr/local/bin/iamproxy":  "/usr/local/bin/iamprox",
 		"[Install]":                "[Instal]",
 	} {

@@ -57,7 +57,7 @@ func start(t *testing.T, unit, instance string, env []string, socket *os.File, a
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.cmd.Process.Kill() })
+	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
 	p.waitFor(t, "READY=1")
 	return p
 }
@@ -70,8 +70,8 @@ func (p *process) waitFor(t *testing.T, state string) {
 	for {
 		n, err := p.notify.Read(message)
 		if err != nil {
-			p.cmd.Process.Kill()
-			p.cmd.Wait() // the log is whole then
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait() // the log is whole then
 			t.Fatalf("it did not say %s: %v: %s", state, err, &p.log)
 		}
 		for line := range strings.Lines(string(message[:n])) {
@@ -89,7 +89,7 @@ func (p *process) stop(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.waitFor(t, "STOPPING=1")
-	overdue := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	overdue := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	defer overdue.Stop()
 	if err := p.cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v: %s", err, &p.log)
@@ -119,15 +119,23 @@ func example(t *testing.T) string {
 }
 
 func TestItStartsAndStops(t *testing.T) {
-	// With what is only proposed there, too.
-	env := environment(t, strings.ReplaceAll(example(t), "\n#IAMPROXY_", "\nIAMPROXY_"))
-	if len(env) < 9 {
-		t.Fatalf("env.example has only %q", env)
+	// With what is only proposed there, too, but for the role, for which it would ask AWS.
+	proposed := strings.ReplaceAll(example(t), "\n#IAMPROXY_", "\nIAMPROXY_")
+	all := environment(t, proposed)
+	env := environment(t, strings.ReplaceAll(proposed, "\nIAMPROXY_ASSUME_ROLE=", "\n#"))
+	if len(env) != len(all)-1 || len(all) < 9 {
+		t.Fatalf("env.example has %q", all)
 	}
 	for _, unit := range []string{"iamproxy.service", "iamproxy@.service"} {
 		t.Run(unit, func(t *testing.T) {
 			start(t, unit, "0", env, nil, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0").stop(t)
 		})
+	}
+	// Every command looks at the names of all variables.
+	cmd := exec.Command(program, "version")
+	cmd.Env = all
+	if said, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, said)
 	}
 }
 
@@ -205,8 +213,8 @@ func plainServer(t *testing.T) (address string) {
 			go func() {
 				defer conn.Close()
 				if _, err := io.ReadFull(conn, make([]byte, 8)); err == nil { // its SSLRequest
-					conn.Write([]byte("N"))
-					io.Copy(io.Discard, conn)
+					_, _ = conn.Write([]byte("N"))
+					_, _ = io.Copy(io.Discard, conn)
 				}
 			}()
 		}

@@ -8,7 +8,7 @@ import (
 	"os"
 	"time"
 
-	"github.com/iamproxy/iamproxy/admin/browser"
+	"github.com/iamproxy/iamproxy/internal/browser"
 )
 
 func main() {

@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { test } from 'node:test';
+import { containerOf, deployed, example, imported } from './stacks';
+
+// The real binary takes what stands in the template.
+const binary = process.env.BINARY ?? '';
+assert.notEqual(binary, '', 'BINARY is to name the binary, as `make cdk-test` does');
+
+const bare = {
+  PATH: process.env.PATH,
+  AWS_ACCESS_KEY_ID: 'AKIAIOSFODNN7EXAMPLE',
+  AWS_SECRET_ACCESS_KEY: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
+  AWS_EC2_METADATA_DISABLED: 'true',
+  AWS_ENDPOINT_URL_STS: 'http://127.0.0.1:1', // nobody is asked who signs
+};
+
+/** How ECS starts a container: the image's entry point is the binary. */
+function started(name: string) {
+  const { container } = containerOf(example, name);
+  const set = Object.fromEntries((container.Environment ?? []).map((variable: any) => [variable.Name, deployed(variable.Value)]));
+  return { container, args: (container.Command ?? []).map(deployed) as string[], env: { ...bare, ...set } };
+}
+
+test('the sidecar starts, and ends with 0 when ECS stops it', { timeout: 60_000 }, async () => {
+  const { args, env } = started('iamproxy');
+  // Not the ports that others on this machine may have. --admin is of newer binaries.
+  args.push('--listen=127.0.0.1:0');
+  if (/--admin[ =]/.test(execFileSync(binary, ['run', '--help'], { encoding: 'utf8' }))) {
+    args.push('--admin=127.0.0.1:0');
+  }
+  const iamproxy = spawn(binary, args, { env, stdio: ['ignore', 'inherit', 'pipe'] });
+  const ended = once(iamproxy, 'exit');
+  let listening;
+  const log: string[] = [];
+  for await (const line of createInterface(iamproxy.stderr)) {
+    log.push(line);
+    const entry = JSON.parse(line);
+    if (entry.msg === 'listening' && entry.endpoint) {
+      listening = entry;
+      iamproxy.kill('SIGTERM');
+    }
+  }
+  assert.deepEqual(await ended, [0, null], log.join('\n'));
+  assert.equal(listening?.endpoint, `${imported.host}:5432`, log.join('\n'));
+  assert.equal(listening.region, 'eu-west-1');
+});
+
+test('the health check is a command that it knows', () => {
+  const [kind, program, ...args] = containerOf(example, 'iamproxy').container.HealthCheck.Command;
+  assert.deepEqual([kind, program], ['CMD', '/iamproxy']);
+  const { status, stderr } = spawnSync(binary, args, { env: bare, encoding: 'utf8' });
+  assert.ok(status === 0 || status === 1, `ended with ${status}: ${stderr}`); // somebody may listen there
+});
+
+test('so is the task that creates the users', () => {
+  const { container, args, env } = started('grant');
+  assert.ok(container.Secrets.some(({ Name }: any) => Name === 'PGPASSWORD'));
+  const out = execFileSync(binary, [...args, '--dry-run'], { env: { ...env, IAMPROXY_ADMIN_USER: 'boss' }, encoding: 'utf8' });
+  assert.match(out, /^CREATE ROLE "app" LOGIN;.*\nGRANT rds_iam TO "app";.*\n$/);
+});
