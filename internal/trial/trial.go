@@ -98,9 +98,9 @@ func StartUntil(t testing.TB, cmd *exec.Cmd, up func(line string) bool) *Process
 	select {
 	case <-isUp:
 	case <-p.exited:
-		t.Fatalf("%v ended: %s", cmd.Args, p.Log())
+		t.Fatalf("the program ended: %s", p.Log())
 	case <-time.After(limit):
-		t.Fatalf("%v is not up: %s", cmd.Args, p.Log())
+		t.Fatalf("the program is not up: %s", p.Log())
 	}
 	return p
 }
