@@ -48,6 +48,10 @@ func run(args []string, stdout, stderr io.Writer) int {
 // links are the addresses of the headings, which stand at the changelog's end.
 var links = regexp.MustCompile(`(?m)^\[[^]]+\]: .*$`)
 
+// folds are where an item of a list goes on in the next line. GitHub shows a release's notes
+// with every line break that is in them.
+var folds = regexp.MustCompile(`\n +([^ *-])`)
+
 // section is what stands below the heading of a version, up to the next heading.
 func section(changelog, version string) (string, error) {
 	heading := "## [" + version + "] - "
@@ -61,6 +65,7 @@ func section(changelog, version string) (string, error) {
 	}
 	text, _, _ := strings.Cut("\n"+rest, "\n## ")
 	text = strings.TrimSpace(links.ReplaceAllString(text, ""))
+	text = folds.ReplaceAllString(text, " $1")
 	if text == "" {
 		return "", fmt.Errorf("nothing stands below %q", heading+day)
 	}

@@ -18,7 +18,11 @@ const changelog = `# Changelog
 
 ### Added
 
-- two, see [1.1.0]
+- two, see [1.1.0],
+  with more
+  behind it
+  - and below
+- three
 
 ## [1.2.0-rc.1] - 2026-05-01
 
@@ -50,7 +54,7 @@ func TestRun(t *testing.T) {
 		stdout string
 		stderr string // a part of it
 	}{
-		{"in the middle", []string{"v1.2.0"}, 0, "### Added\n\n- two, see [1.1.0]\n", ""},
+		{"in the middle", []string{"v1.2.0"}, 0, "### Added\n\n- two, see [1.1.0], with more behind it\n  - and below\n- three\n", ""},
 		{"a version that begins as another", []string{"v1.2.0-rc.1"}, 0, "- a try\n", ""},
 		{"the last, without the links", []string{"v1.0.0"}, 0, "- one\n", ""},
 		{"without a v", []string{"1.0.0"}, 0, "- one\n", ""},
