@@ -33,10 +33,11 @@ COPY --from=build /iamproxy /iamproxy
 # By number: Kubernetes' runAsNonRoot cannot tell who a name is.
 USER 65532:65532
 
-# No EXPOSE: iamproxy listens on loopback, for those who share its network namespace. A
-# published port would lead nowhere.
+# No EXPOSE: unless told otherwise, iamproxy listens on loopback, for those who share its
+# network namespace. A published port would lead nowhere.
 
-# `wait` ends with 0 once the listener at IAMPROXY_LISTEN, or 127.0.0.1:5432, answers.
+# `wait` asks the /readyz at IAMPROXY_ADMIN, or 127.0.0.1:9090: iamproxy can sign, and is not
+# about to end. Where the container is told --admin by a flag, the check has to be told, too.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["/iamproxy", "wait", "--timeout", "2s"]
 
 ENTRYPOINT ["/iamproxy"]

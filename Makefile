@@ -6,6 +6,8 @@ NPM           ?= npm
 DOCKER        ?= docker
 FUZZTIME      ?= 30s
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+CYCLONEDX     ?= github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+ACTIONLINT    ?= github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 # A source archive has no git history; it is built all the same.
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
@@ -18,11 +20,13 @@ GO_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLA
 
 PLATFORMS = linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
 
+CHECKSUMS = cd dist && if command -v sha256sum >/dev/null; then sha256sum iamproxy*; else shasum -a 256 iamproxy*; fi >SHA256SUMS
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## Build
 
@@ -33,7 +37,7 @@ build: ## compile bin/iamproxy
 
 .PHONY: release
 release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/
-	cd dist && if command -v sha256sum >/dev/null; then sha256sum iamproxy-*; else shasum -a 256 iamproxy-*; fi >SHA256SUMS
+	$(CHECKSUMS)
 
 .PHONY: $(PLATFORMS:%=release-%)
 $(PLATFORMS:%=release-%): release-%: release-clean
@@ -44,6 +48,24 @@ $(PLATFORMS:%=release-%): release-%: release-clean
 .PHONY: release-clean
 release-clean:
 	rm -rf dist
+
+# What a binary was made of, read from the binary, and the whole module with its licenses.
+# Without serial numbers and times, so that they can be made again, too; and -trimpath, since
+# the tool puts its own checksum in.
+SBOM = CGO_ENABLED=0 $(GO) run -trimpath $(CYCLONEDX)
+
+.PHONY: sbom
+sbom: release ## compile into dist/, with a bill of materials (CycloneDX) of each binary
+	$(SBOM) mod -json -licenses -std -noserial -notimestamp -output dist/iamproxy.cdx.json .
+	for platform in $(PLATFORMS); do \
+		file=dist/iamproxy-$$platform; case $$platform in windows-*) file=$$file.exe ;; esac; \
+		$(SBOM) bin -json -std -noserial -notimestamp -version $(VERSION) -output $$file.cdx.json $$file || exit 1; \
+	done
+	$(CHECKSUMS)
+
+.PHONY: notes
+notes: ## print what CHANGELOG.md says of VERSION
+	@$(GO) run ./internal/notes $(VERSION)
 
 .PHONY: image
 image: ## build the container image iamproxy:VERSION
@@ -99,8 +121,45 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+# With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
+.PHONY: browser
+browser: deps ## look at the status page with Chromium (on Debian)
+	@sh internal/setup/install.sh chromium
+	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin ./cmd/iamproxy
+
+# What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
-deployments: cdk-test
+deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of what is in deploy/ (as root, on Debian)
+
+# Without an engine and a registry: see internal/trial.
+.PHONY: image-test
+image-test: ## build the image with buildah, and run it in a container
+	@sh internal/setup/install.sh buildah postgres certs netns
+	cd deploy/image/check && $(GO) test -count=1 ./...
+
+.PHONY: compose-test
+compose-test: ## build and run what deploy/compose has, without Docker
+	@sh internal/setup/install.sh buildah postgres certs netns
+	cd deploy/compose/check && $(GO) test -count=1 ./...
+
+.PHONY: ecs-test
+ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
+	@sh internal/setup/install.sh postgres netns
+	cd deploy/ecs/check && $(GO) test -count=1 ./...
+
+.PHONY: k8s-test
+k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
+	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: systemd-test
+systemd-test: ## check the units, and that a restart refuses no client (on Linux)
+	@sh internal/setup/install.sh systemd
+	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+.PHONY: alerts-test
+alerts-test: ## try the alerts and the dashboard's queries with promtool
+	@sh internal/setup/install.sh promtool
+	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: cdk-test
 cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
@@ -112,6 +171,11 @@ cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
 	$(GO) run $(GOLANGCI_LINT) run
+
+# With shellcheck installed, it reads what the workflows run, too.
+.PHONY: workflows
+workflows: ## check the workflows in .github/
+	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
 
 # go test fuzzes one target of one package at a time.
 .PHONY: fuzz

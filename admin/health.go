@@ -53,13 +53,13 @@ func (f findings) answer(w http.ResponseWriter, yes, no string) {
 	text(w, status, strings.Join(lines, "\n"))
 }
 
-// startupz says no until everything has begun, and yes ever after.
+// startupz says no until there are credentials, and yes ever after.
 func (s *Server) startupz(w http.ResponseWriter, r *http.Request) {
 	if s.started.Load() {
 		text(w, http.StatusOK, "started")
 		return
 	}
-	f := append(findings{s.startFinding()}, s.signerFindings(r.Context())...)
+	f := s.signerFindings(r.Context())
 	if f.well() {
 		s.started.Store(true)
 	}
@@ -82,19 +82,11 @@ func (s *Server) ready(ctx context.Context) bool {
 	return s.ownFindings().well() && s.signerFindings(ctx).well()
 }
 
-func (s *Server) startFinding() finding {
-	if s.isStarted() {
-		return finding{true, "listeners: all are up"}
-	}
-	return finding{false, "listeners: not all are up; wait"}
-}
-
 func (s *Server) ownFindings() findings {
-	f := findings{s.startFinding()}
 	if s.isDraining() {
-		f = append(f, finding{false, "draining: it ends when its last session has ended; connect to another"})
+		return findings{{false, "draining: it ends when its last session has ended; connect to another"}}
 	}
-	return f
+	return findings{{true, "not draining"}}
 }
 
 // signerFindings asks each signer once, whatever the number of its endpoints.

@@ -20,8 +20,6 @@ import (
 type Server struct {
 	// Endpoints are the databases that are served.
 	Endpoints []Endpoint
-	// Started reports whether all listeners are up. If nil, they are.
-	Started func() bool
 	// Draining reports whether iamproxy is about to end. If nil, it never is.
 	Draining func() bool
 	// Shutdown begins the drain, and does not wait for it. It may be called more
@@ -77,13 +75,14 @@ type Tokens interface {
 	Expiries() map[string]time.Time
 }
 
-// Handler answers all requests. Who calls it makes the listener and the http.Server.
+// Handler answers all requests, once clients are served. Who calls it makes the listener and the http.Server.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { text(w, http.StatusOK, "ok") })
 	mux.HandleFunc("GET /startupz", s.startupz)
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", s.metrics())
+	mux.HandleFunc("GET /{$}", s.status(time.Now()))
 	if s.Shutdown != nil {
 		mux.HandleFunc("POST /shutdown", s.shutdown)
 	}
@@ -92,8 +91,6 @@ func (s *Server) Handler() http.Handler {
 	}
 	return guard(mux)
 }
-
-func (s *Server) isStarted() bool { return s.Started == nil || s.Started() }
 
 func (s *Server) isDraining() bool { return s.Draining != nil && s.Draining() }
 

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -168,8 +169,8 @@ func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 	p.mu.Lock()
 	cut = len(p.sessions) // before they end for this
 	p.stop()
-	p.closeListeners()
 	p.mu.Unlock()
+	p.closeListeners()
 	p.handlers.Wait()
 	return cut
 }
@@ -179,16 +180,20 @@ func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 func (p *Proxy) leaveClients(ctx context.Context) {
 	p.mu.Lock()
 	p.left = true
-	p.closeListeners()
 	p.mu.Unlock()
+	p.closeListeners()
 	ctx, cancel := context.WithTimeout(ctx, startupGrace)
 	defer cancel()
 	waitFor(ctx, &p.arriving)
 }
 
-// closeListeners is called with p.mu held.
+// closeListeners may take until the next client comes: a socket that is shared may have
+// been made a blocking one by another process.
 func (p *Proxy) closeListeners() {
-	for _, listener := range p.listeners {
+	p.mu.Lock()
+	listeners := slices.Clone(p.listeners)
+	p.mu.Unlock()
+	for _, listener := range listeners {
 		listener.Close()
 	}
 }
@@ -230,7 +235,7 @@ func (p *Proxy) start() {
 func (p *Proxy) listen(listener net.Listener) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.ctx.Err() != nil {
+	if p.left || p.ctx.Err() != nil {
 		return false
 	}
 	p.listeners = append(p.listeners, listener)

@@ -76,7 +76,7 @@ type Failure struct {
 	Client         string // the last one's
 	User, Database string // empty if the client had not said yet
 	SQLSTATE       string
-	Message        string
+	Message        string // as the client was told, and at the beginning whether it is iamproxy's own
 	Hint           string // may be empty
 
 	title string // what those of the same reason have in common

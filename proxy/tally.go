@@ -188,6 +188,7 @@ func (s *session) noteFailure(err error, code, message, hint string) {
 	var own *fatalError
 	if errors.As(err, &own) {
 		title = own.Message // what is underneath may be another each time
+		message = "iamproxy: " + message
 		if own.Rejects {
 			result = ResultRejected
 		}

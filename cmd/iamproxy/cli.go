@@ -22,14 +22,15 @@ const description = `PostgreSQL clients connect here without a password; iamprox
 
 ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave the database and the keys are listen, user, database, region, profile, assume-role, external-id, via, target, pool and sslnegotiation (postgres, or direct for PostgreSQL 17 and later). Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE, and IAMPROXY_ENDPOINTS has the endpoints, separated by commas.
 
-Exit codes: 0 done, or drained after SIGTERM or SIGINT; 1 failed; 2 the command line or the configuration is wrong.`
+Exit codes: 0 done, or drained after SIGTERM, SIGINT or shutdown; 1 failed; 2 the command line or the configuration is wrong.`
 
 type commands struct {
-	Run     runCommand     `cmd:"" default:"withargs" help:"Serve clients: the default command."`
-	Token   tokenCommand   `cmd:"" help:"Print a fresh token and nothing else, as in PGPASSWORD=$$(iamproxy token ...)."`
-	Grant   grantCommand   `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens. Safe to run again."`
-	Wait    waitCommand    `cmd:"" help:"End with 0 as soon as the iamproxy on this host answers: a health check, a start-up gate."`
-	Version versionCommand `cmd:"" help:"Print version, commit and Go version."`
+	Run      runCommand      `cmd:"" default:"withargs" help:"Serve clients: the default command."`
+	Token    tokenCommand    `cmd:"" help:"Print a fresh token and nothing else, as in PGPASSWORD=$$(iamproxy token ...)."`
+	Grant    grantCommand    `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens. Safe to run again."`
+	Wait     waitCommand     `cmd:"" help:"End with 0 as soon as the iamproxy on this host is ready: a health check, a start-up gate."`
+	Shutdown shutdownCommand `cmd:"" help:"Ask the iamproxy on this host to drain and end."`
+	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`
 }
 
 // signing is whose credentials sign, and for where.
@@ -51,7 +52,7 @@ type runCommand struct {
 	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
 	signing
 	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
-	Listen         string        `help:"Loopback address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
 	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
@@ -60,6 +61,12 @@ type runCommand struct {
 	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
 	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`
 	Pool           int           `help:"Idle connections to keep, of each endpoint, for the next client with the same user, database and startup parameters; DISCARD ALL stands between two clients. 0 keeps none." default:"0" placeholder:"N"`
+	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Needed to listen beyond loopback: who connects needs no password." sep:"," placeholder:"CIDR"`
+	MaxSessions    int           `help:"Most clients at once, of all endpoints together. 0 is no limit." default:"0" placeholder:"N"`
+	DrainMin       time.Duration `help:"After a signal to end: how long new clients are still let in." default:"0s"`
+	DrainMax       time.Duration `help:"After a signal to end: when sessions that are still open are ended." default:"25s"`
+	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics, the status page at / and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Pprof          bool          `help:"Profiles of the Go runtime at /debug/pprof/ of --admin."`
 	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 }
@@ -71,8 +78,13 @@ type tokenCommand struct {
 }
 
 type waitCommand struct {
-	Listen  string        `help:"Where iamproxy listens, in the words of run. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Admin   string        `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Listen  string        `help:"Where iamproxy listens, if that is off. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	Timeout time.Duration `help:"How long to wait." default:"30s"`
+}
+
+type shutdownCommand struct {
+	Admin string `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
 }
 
 // streams are where a command writes.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -62,7 +64,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{"listen without port", []string{host, "--listen=127.0.0.1"}, "", "127.0.0.1: neither HOST:PORT nor unix:DIR"},
 		{"listen everywhere", []string{host, "--listen=0.0.0.0:5432"}, "", "0.0.0.0:5432: not a loopback address"},
 		{"listen on all", []string{host, "--listen=:5432"}, "", "not a loopback address"},
-		{"listen on a name", []string{host, "--listen=example.com:5432"}, "", "not a loopback address"},
+		{"listen on a name", []string{host, "--listen=example.com:5432"}, "", "neither localhost nor an address"},
 		{"listen key everywhere", []string{host + "?listen=10.0.0.1:5432"}, "", "10.0.0.1:5432: not a loopback address"},
 		{"no port left", []string{host, host, "--listen=127.0.0.1:65535"}, "", "no port is left"},
 		{"no directory", []string{host, "--listen=unix:"}, "", "no directory"},
@@ -114,7 +116,15 @@ func TestWrongConfiguration(t *testing.T) {
 		{"token for two", []string{"token", host, host, "--user=u"}, "", host + "\n"},
 		{"token for a name not of AWS", []string{"token", "db.example.com", "--user=u"}, "", "?region="},
 		{"wait no time", []string{"wait", "--timeout=-1s"}, "", "--timeout -1s"},
-		{"wait elsewhere", []string{"wait", "--listen=10.0.0.1:5432"}, "", "not a loopback address"},
+		{"wait at no address", []string{"wait", "--admin=off", "--listen=db.example.com:5432"}, "", "neither localhost nor an address"},
+		{"wait at no admin", []string{"wait", "--admin=9090"}, "", "--admin 9090: neither HOST:PORT nor off"},
+		{"shutdown of nobody", []string{"shutdown"}, "IAMPROXY_ADMIN=off", "send the process a SIGTERM"},
+		{"admin at no port", []string{host, "--admin=127.0.0.1:http"}, "", `"http" is no port`},
+		{"admin at a name", []string{host, "--admin=db.example.com:9090"}, "", `"db.example.com" is neither`},
+		{"allow nobody", []string{host, "--allow-from=me"}, "", `--allow-from "me"`},
+		{"allow a host in a network", []string{host, "--allow-from=10.0.0.0/8,10.1.2.3/16"}, "", "10.1.0.0/16 is that network"},
+		{"fewer than no sessions", []string{host, "--max-sessions=-1"}, "", "--max-sessions -1"},
+		{"drain backwards", []string{host, "--drain-min=30s"}, "", "--drain-min 30s and --drain-max 25s"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if name, value, ok := strings.Cut(test.env, "="); ok {
@@ -140,6 +150,9 @@ func TestFailures(t *testing.T) {
 	}
 	defer taken.Close()
 	go greet(taken, "SSH-2.0-OpenSSH_9.2\r\n")
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	stranger := web.Listener.Addr().String()
 	for _, test := range []struct {
 		name  string
 		args  []string
@@ -147,8 +160,13 @@ func TestFailures(t *testing.T) {
 	}{
 		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
 		{"no credentials", []string{"token", host, "--user=u"}, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID"}},
-		{"nobody answers", []string{"wait", "--listen=127.0.0.1:1", "--timeout=250ms"}, []string{"127.0.0.1:1", "250ms", "connection refused"}},
-		{"somebody else answers", []string{"wait", "--listen=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
+		{"admin port in use", []string{host, "--listen=127.0.0.1:0", "--admin=" + taken.Addr().String()}, []string{"--admin " + taken.Addr().String(), "address already in use"}},
+		{"nobody is ready", []string{"wait", "--admin=127.0.0.1:1", "--timeout=250ms"}, []string{"127.0.0.1:1", "250ms", "connection refused"}},
+		{"nobody listens", []string{"wait", "--admin=off", "--listen=127.0.0.1:1", "--timeout=250ms"}, []string{"127.0.0.1:1", "250ms", "connection refused"}},
+		{"somebody else listens", []string{"wait", "--admin=off", "--listen=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
+		{"somebody else has the port", []string{"wait", "--admin=" + stranger, "--timeout=250ms"}, []string{stranger, "is not iamproxy"}},
+		{"nobody to shut down", []string{"shutdown", "--admin=127.0.0.1:1"}, []string{"127.0.0.1:1", "connection refused"}},
+		{"somebody else to shut down", []string{"shutdown", "--admin=" + stranger}, []string{stranger, "is not iamproxy"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, stdout, stderr := try(t.Context(), test.args...)

@@ -217,7 +217,9 @@ func TestClientsLeaveTheQueue(t *testing.T) {
 	if err := <-patient; err != nil {
 		t.Errorf("the one who stayed was told %v", err)
 	}
-	until(t, "the log", func() bool { return strings.Count(p.logs(), "the client left during login") >= impatient-3 })
+	until(t, "the others to be given up", func() bool {
+		return p.metrics()[`iamproxy_sessions_total{result="abandoned"}`] >= impatient-3
+	})
 	// One got in before all had come, and perhaps another.
 	if n := len(cluster.Verdicts()); n > 4 {
 		t.Errorf("%d logins, of which one was wanted", n)

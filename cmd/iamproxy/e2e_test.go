@@ -317,7 +317,8 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	}
 }
 
-func TestWaitCommand(t *testing.T) {
+// Without an admin server the listener is asked.
+func TestWaitForTheListener(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -326,11 +327,11 @@ func TestWaitCommand(t *testing.T) {
 	listener.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	early := client(ctx, binaryPath(t), "wait", "--listen="+address, "--timeout=60s")
+	early := client(ctx, binaryPath(t), "wait", "--admin=off", "--listen="+address, "--timeout=60s")
 	if err := early.Start(); err != nil {
 		t.Fatal(err)
 	}
-	startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen="+address)
+	startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen="+address, "--admin=off")
 	if err := early.Wait(); err != nil {
 		t.Errorf("wait: %v", err)
 	}

@@ -5,6 +5,7 @@ import (
 	cryptotls "crypto/tls"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -78,9 +79,19 @@ func (a listenAddress) String() string {
 	return net.JoinHostPort(a.host, port)
 }
 
-// parseListen reads HOST:PORT, where HOST must be of loopback: whoever reaches the
-// listener gets the database without a password. Or it reads unix:DIR and
-// unix:DIR/.s.PGSQL.PORT.
+// guarded is the error of an address that others than this host may reach, where
+// nothing says who may: whoever connects gets the database without a password.
+func (a listenAddress) guarded(allowFrom []netip.Prefix) error {
+	if a.unix || a.host == "localhost" || len(allowFrom) > 0 {
+		return nil
+	}
+	if ip := net.ParseIP(a.host); ip == nil || !ip.IsLoopback() {
+		return usagef("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1], or say with --allow-from who may", a)
+	}
+	return nil
+}
+
+// parseListen reads HOST:PORT, unix:DIR and unix:DIR/.s.PGSQL.PORT.
 func parseListen(text string) (listenAddress, error) {
 	if path, ok := strings.CutPrefix(text, unixPrefix); ok {
 		return parseSocket(path)
@@ -93,8 +104,8 @@ func parseListen(text string) (listenAddress, error) {
 	if err != nil {
 		return listenAddress{}, usagef("listen address %s: %q is no port", text, port)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return listenAddress{}, usagef("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1]", text)
+	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
+		return listenAddress{}, usagef("listen address %s: %q is neither localhost nor an address", text, host)
 	}
 	return listenAddress{host: host, port: number}, nil
 }
@@ -126,36 +137,69 @@ func parseSocket(path string) (listenAddress, error) {
 // the BSDs and macOS), but for the NUL.
 const maxSocketPath = 103
 
-// listen opens all listeners or none.
-func listen(ctx context.Context, endpoints []endpoint, socketMode os.FileMode) (listeners []net.Listener, err error) {
+// listener is where clients connect.
+type listener struct {
+	net.Listener
+	passed bool // to this process, and others may have it, too
+}
+
+// listeners are all that a process has.
+type listeners struct {
+	endpoints []listener   // in their order
+	admin     net.Listener // nil if there is none
+}
+
+func (l listeners) close() {
+	for _, listener := range l.endpoints {
+		listener.Close()
+	}
+	if l.admin != nil {
+		l.admin.Close()
+	}
+}
+
+// listen opens all listeners or none. Those that were passed to the process are open
+// already.
+func (c *runCommand) listen(ctx context.Context, s settings, log *zap.Logger) (all listeners, err error) {
+	sockets, err := receiveSockets()
+	if err != nil {
+		return all, err
+	}
 	defer func() {
 		if err != nil {
-			for _, listener := range listeners {
-				listener.Close()
-			}
+			sockets.close()
+			all.close()
 		}
 	}()
-	for _, e := range endpoints {
-		listener, err := listenAt(ctx, e.listening, socketMode)
-		if err != nil {
-			return listeners, fmt.Errorf("cannot listen on %s for %s: %w", e.listening, e.host, err)
+	for _, e := range s.endpoints {
+		one := listener{Listener: sockets.take(e.listening.network(), e.listening.String())}
+		if one.passed = one.Listener != nil; !one.passed {
+			if one.Listener, err = listenAt(ctx, e.listening, s.socketMode); err != nil {
+				return all, fmt.Errorf("cannot listen on %s for %s: %w", e.listening, e.host, err)
+			}
 		}
-		listeners = append(listeners, listener)
+		all.endpoints = append(all.endpoints, one)
 		// What "localhost" is, a file says that anybody may have edited.
-		if address, ok := listener.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() {
-			return listeners, usagef("listen address %s: it is %s, not a loopback address", e.listening, address)
+		if address, ok := one.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() && s.allowFrom == nil {
+			return all, usagef("listen address %s: it is %s, not a loopback address", e.listening, address)
 		}
 	}
-	return listeners, nil
+	if all.admin, err = c.listenAdmin(ctx, sockets, log); err != nil {
+		return all, err
+	}
+	return all, sockets.unclaimed()
 }
 
 func listenAt(ctx context.Context, address listenAddress, socketMode os.FileMode) (net.Listener, error) {
 	if address.unix {
 		return listenUnix(ctx, address.String(), socketMode)
 	}
-	// No keep-alives: on loopback nobody vanishes, and they are four system calls for
-	// each client.
-	config := net.ListenConfig{KeepAlive: -1}
+	var config net.ListenConfig
+	if ip := net.ParseIP(address.host); address.host == "localhost" || ip != nil && ip.IsLoopback() {
+		// No keep-alives: on loopback nobody vanishes, and they are four system calls
+		// for each client.
+		config.KeepAlive = -1
+	}
 	return config.Listen(ctx, address.network(), address.String())
 }
 
@@ -183,7 +227,7 @@ func clientTLS(text string, endpoints []endpoint, log *zap.Logger) (*cryptotls.C
 			names = append(names, host)
 		}
 		for _, e := range endpoints {
-			if !e.listening.unix {
+			if !e.listening.unix && e.listening.host != "" {
 				names = append(names, e.listening.host)
 			}
 		}

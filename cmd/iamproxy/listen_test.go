@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"go.uber.org/zap"
 )
 
 // listenings are the endpoints' addresses.
@@ -56,7 +58,13 @@ func listenTo(t *testing.T, mode os.FileMode, addresses ...string) ([]net.Listen
 		}
 		endpoints[i] = endpoint{host: host, listening: listening}
 	}
-	return listen(t.Context(), endpoints, mode)
+	c := &runCommand{Admin: adminOff}
+	all, err := c.listen(t.Context(), settings{endpoints: endpoints, socketMode: mode}, zap.NewNop())
+	var opened []net.Listener
+	for _, one := range all.endpoints {
+		opened = append(opened, one)
+	}
+	return opened, err
 }
 
 func mustListen(t *testing.T, mode os.FileMode, address string) net.Listener {

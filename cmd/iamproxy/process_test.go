@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +36,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "iamproxy")
-	out, err := exec.Command("go", "build", "-race", "-o", file, ".").CombinedOutput()
+	out, err := exec.Command("go", "build", "-race", "-ldflags", "-X main.version=dev", "-o", file, ".").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}
@@ -108,7 +109,7 @@ func bareEnvironment(more ...string) []string {
 
 // clusterArgs point the binary at the stand-in, on any free port.
 func clusterArgs(cluster *standin.Cluster, more ...string) []string {
-	args := []string{standin.DefaultHost, "--listen=127.0.0.1:0", "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile(), "--log-level=debug"}
+	args := []string{standin.DefaultHost, "--listen=127.0.0.1:0", "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile(), "--admin=127.0.0.1:0", "--log-level=debug"}
 	return append(args, more...)
 }
 
@@ -230,6 +231,51 @@ func (p *process) checkLog() {
 var secrets = []string{
 	"X-Amz-", "Action=connect", "select ", "pg_sleep",
 	standin.DefaultKey.SecretAccessKey, standin.DefaultSessionKey.SecretAccessKey, standin.DefaultSessionKey.SessionToken[:40],
+}
+
+// admin is where the admin server is.
+func (p *process) admin() (address string) {
+	p.t.Helper()
+	until(p.t, "the admin server", func() bool {
+		for _, line := range strings.Split(p.logs(), "\n") {
+			var entry struct{ Admin string }
+			if json.Unmarshal([]byte(line), &entry) == nil && entry.Admin != "" {
+				address = strings.Trim(strings.TrimPrefix(entry.Admin, "http:"), "/")
+			}
+		}
+		return address != ""
+	})
+	return address
+}
+
+// get asks the admin server.
+func (p *process) get(path string) (status int, body string) {
+	p.t.Helper()
+	response, err := http.Get("http://" + p.admin() + path)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		p.t.Error(err)
+	}
+	for _, secret := range secrets {
+		if strings.Contains(string(b), secret) {
+			p.t.Errorf("%q in %s: %s", secret, path, b)
+		}
+	}
+	return response.StatusCode, string(b)
+}
+
+// command runs another command of the binary, for this process.
+func (p *process) command(args ...string) (output string, code int) {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	cmd := client(ctx, binaryPath(p.t), append(args, "--admin="+p.admin())...)
+	out, _ := cmd.CombinedOutput()
+	return strings.TrimSpace(string(out)), cmd.ProcessState.ExitCode()
 }
 
 // port is where the first endpoint is served.

@@ -18,10 +18,15 @@ func (versionCommand) Run(std streams) error {
 	return err
 }
 
-// versionLine falls back on what `go install` and `go build` leave in the
-// binary by themselves.
 func versionLine() string {
-	v, c := version, commit
+	v, c := builtFrom()
+	return fmt.Sprintf("iamproxy %s (commit %s, %s)", v, c, runtime.Version())
+}
+
+// builtFrom falls back on what `go install` and `go build` leave in the binary by
+// themselves.
+func builtFrom() (v, c string) {
+	v, c = version, commit
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" && info.Main.Version != "(devel)" {
 			v = info.Main.Version
@@ -32,5 +37,5 @@ func versionLine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("iamproxy %s (commit %s, %s)", cmp.Or(v, "unknown"), cmp.Or(c, "unknown"), runtime.Version())
+	return cmp.Or(v, "unknown"), cmp.Or(c, "unknown")
 }

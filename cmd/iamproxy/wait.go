@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -14,14 +16,13 @@ import (
 const (
 	// waitEvery spaces the attempts of wait.
 	waitEvery = 100 * time.Millisecond
-	// askTimeout bounds one of them.
-	askTimeout = time.Second
+	// askTimeout bounds one of them. It is for iamproxy to ask for credentials.
+	askTimeout = 5 * time.Second
 )
 
-// Run asks the iamproxy on this host until it answers or the time is up. It
-// says nothing of the database or the credentials.
+// Run asks the iamproxy on this host until it is ready or the time is up.
 func (c *waitCommand) Run(ctx context.Context) error {
-	address, err := parseListen(c.Listen)
+	address, isReady, err := c.question()
 	if err != nil {
 		return err
 	}
@@ -34,7 +35,7 @@ func (c *waitCommand) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	var why error
 	for {
-		err := ask(ctx, address)
+		err := isReady(ctx)
 		if err == nil {
 			return nil
 		}
@@ -44,18 +45,53 @@ func (c *waitCommand) Run(ctx context.Context) error {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("no iamproxy answered at %s within %s: %w", c.Listen, c.Timeout, why)
+			return fmt.Errorf("no iamproxy was ready at %s within %s: %w", address, c.Timeout, why)
 		}
 	}
 }
 
-// ask has the listener decline a GSSENCRequest, which every iamproxy does at once,
-// whether it offers TLS or not.
-func ask(ctx context.Context, address listenAddress) error {
+// question is whom to ask, and how. Without an admin server it is the listener, which
+// can only tell that it is there.
+func (c *waitCommand) question() (address string, isReady func(context.Context) error, err error) {
+	address, err = adminAddress(c.Admin)
+	if err != nil || address != "" {
+		return address, func(ctx context.Context) error { return askReady(ctx, address) }, err
+	}
+	listening, err := parseListen(c.Listen)
+	return c.Listen, func(ctx context.Context) error { return askListener(ctx, listening) }, err
+}
+
+// askReady returns what is not ready, and why, in one line.
+func askReady(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	status, body, err := askAdmin(ctx, http.MethodGet, address, "/readyz")
+	if err != nil || status == http.StatusOK {
+		return err
+	}
+	var reasons []string
+	for _, line := range strings.Split(body, "\n") {
+		if reason, ok := strings.CutPrefix(line, "not ready  "); ok {
+			reasons = append(reasons, reason)
+		}
+	}
+	if len(reasons) == 0 {
+		return fmt.Errorf("it says %d", status)
+	}
+	return errors.New(strings.Join(reasons, "; "))
+}
+
+// askListener has the listener decline a GSSENCRequest, which every iamproxy does at
+// once, whether it offers TLS or not.
+func askListener(ctx context.Context, address listenAddress) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, address.network(), address.String())
+	where := address.String()
+	if !address.unix {
+		where = reachable(where)
+	}
+	conn, err := dialer.DialContext(ctx, address.network(), where)
 	if err != nil {
 		return err
 	}

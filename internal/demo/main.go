@@ -48,7 +48,8 @@ func run(ctx context.Context, binary string, out io.Writer, stay bool) (err erro
 	}
 	defer func() { err = errors.Join(err, cluster.Close()) }()
 
-	proxy := &sidecar.Sidecar{Binary: binary, Cluster: cluster, Flags: []string{"--listen", freeAddress(ctx)}}
+	admin := freeAddress(ctx, "127.0.0.1:9090")
+	proxy := &sidecar.Sidecar{Binary: binary, Cluster: cluster, Flags: []string{"--listen", freeAddress(ctx, "127.0.0.1:5432"), "--admin", admin}}
 	fmt.Fprintf(out, "\n$ iamproxy %s\n", strings.Join(proxy.Args(), " "))
 	listen, err := proxy.Start(ctx)
 	if err != nil {
@@ -71,7 +72,7 @@ func run(ctx context.Context, binary string, out io.Writer, stay bool) (err erro
 	if !stay {
 		return nil
 	}
-	fmt.Fprintf(out, "\nStill up. In another terminal:\n\n    psql \"%s\"\n\nCtrl-C ends it.\n", conninfo)
+	fmt.Fprintf(out, "\nStill up. In another terminal:\n\n    psql \"%s\"\n\nand in a browser how it is:\n\n    http://%s/\n\nCtrl-C ends it.\n", conninfo, admin)
 	<-ctx.Done()
 	return nil
 }
@@ -97,15 +98,14 @@ func showToken(cluster *standin.Cluster, out io.Writer) error {
 	return nil
 }
 
-// freeAddress is where iamproxy listens by default, or any other port if
-// something else does already.
-func freeAddress(ctx context.Context) string {
-	const usual = "127.0.0.1:5432"
+// freeAddress is the usual one, or another if something else listens there already.
+func freeAddress(ctx context.Context, usual string) string {
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", usual)
-	if err != nil {
-		return "127.0.0.1:0"
+	for _, address := range []string{usual, "127.0.0.1:0"} {
+		if listener, err := config.Listen(ctx, "tcp", address); err == nil {
+			defer listener.Close()
+			return listener.Addr().String()
+		}
 	}
-	listener.Close()
-	return usual
+	return usual // and iamproxy says what is wrong with it
 }

@@ -3,6 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer] [promtool] [chromium]
+#		[buildah] [systemd]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -152,12 +153,14 @@ for want in "$@"; do
 	cc) have_cc || need 'a C compiler' gcc libc6-dev ;;
 	certs) have_certs || need 'CA certificates' ca-certificates ;;
 	netns) ip -Version >/dev/null 2>&1 || [ "$(uname)" != Linux ] || need 'ip' iproute2 ;;
+	buildah) buildah --version >/dev/null 2>&1 || need buildah buildah ;;
 	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
 	drivers) need_drivers ;;
 	pgbouncer) have_pgbouncer || need PgBouncer pgbouncer ;;
 	promtool) promtool --version >/dev/null 2>&1 || need promtool prometheus ;;
 	chromium) chromium --version >/dev/null 2>&1 || need Chromium chromium ;;
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
+	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
 done

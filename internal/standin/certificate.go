@@ -113,7 +113,7 @@ func newAuthority(name string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	template, err := newTemplate(name, time.Time{})
+	template, err := newTemplate(name, time.Now().AddDate(10, 0, 0)) // no certificate of its outlives it
 	if err != nil {
 		return nil, err
 	}

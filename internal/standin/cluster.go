@@ -70,6 +70,8 @@ type Cluster struct {
 	// Port is the one that tokens of ServiceRDS must be signed for; it is not
 	// where the server listens. Zero: DefaultPort.
 	Port int
+	// ListenPort is where the server listens. Zero: at a free port.
+	ListenPort int
 	// Region is what tokens must be signed for. Zero: DefaultRegion.
 	Region string
 	// Service is ServiceRDS or ServiceDSQL, and zero: ServiceRDS. A token of
@@ -150,6 +152,9 @@ func (c *Cluster) start(ctx context.Context) error {
 	}
 	if err := c.configure(); err != nil {
 		return err
+	}
+	if c.ListenPort != 0 {
+		return c.launch(ctx, c.ListenPort)
 	}
 	return c.launchAnywhere(ctx, 0)
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -260,4 +261,22 @@ func TestUnreachableTempDir(t *testing.T) {
 	t.Setenv("TMPDIR", long)
 	c := start(t, &Cluster{})
 	mustLogin(t, c, IAMUser, mint(t, signing{}))
+}
+
+func TestListenPort(t *testing.T) {
+	t.Parallel()
+	port, err := freePort(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, &Cluster{ListenPort: port})
+	if want := net.JoinHostPort(loopback, strconv.Itoa(port)); c.Addr() != want {
+		t.Errorf("listens at %s, not at %s", c.Addr(), want)
+	}
+	mustLogin(t, c, IAMUser, mint(t, signing{})).Close(testContext(t))
+
+	second := &Cluster{ListenPort: port}
+	if err := second.Start(testContext(t)); !errors.Is(err, errAddressInUse) {
+		t.Errorf("a second one on the same port: %v", err)
+	}
 }

@@ -1,0 +1,145 @@
+//go:build browser
+
+package admin
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/internal/browser"
+)
+
+// pictures is where they go if somebody wants to see them.
+var pictures = os.Getenv("PICTURES")
+
+var screens = map[string]browser.Screen{
+	"desktop": {Width: 1280, Height: 800},
+	"dark":    {Width: 1280, Height: 800, Dark: true},
+	"tablet":  {Width: 820, Height: 1180},
+	"phone":   {Width: 360, Height: 740, Phone: true, Sharpness: 2},
+}
+
+func pages(now time.Time) map[string]*Server {
+	fresh := endpoint()
+	return map[string]*Server{
+		"busy":     {Version: "v1.4.0", Commit: "0b7cb9a6ced6a6cbec6a95", Endpoints: []Endpoint{busy(now)}},
+		"troubled": {Version: "v1.4.0", Endpoints: troubled(now)},
+		"fresh":    {Version: "v1.4.0", Endpoints: []Endpoint{fresh}},
+		"draining": {Version: "v1.4.0", Endpoints: []Endpoint{busy(now)}, Draining: func() bool { return true }},
+	}
+}
+
+func open(t *testing.T) (context.Context, *browser.Browser) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	b, err := browser.Start(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return ctx, b
+}
+
+// Whoever looks at it, on whatever, sees the page and nothing that a client has smuggled
+// into it.
+func TestBrowserShowsThePage(t *testing.T) {
+	ctx, b := open(t)
+	for page, server := range pages(time.Now()) {
+		url := serve(t, server) + "/?paused"
+		for on, screen := range screens {
+			t.Run(page+" on "+on, func(t *testing.T) {
+				p, err := b.Open(ctx, url, screen)
+				if err != nil {
+					t.Fatal(err)
+				}
+				var is struct {
+					Hacked                         bool
+					Scripts, Images, Rows, Scrolls int
+					Width, Scroll, Cut, Background string
+				}
+				if err := p.Evaluate(ctx, `({
+					hacked: window.hacked === true,
+					scripts: document.scripts.length,
+					images: document.images.length,
+					rows: document.querySelectorAll('.sessions tbody tr').length,
+					width: String(window.innerWidth),
+					scroll: String(document.documentElement.scrollWidth),
+					// Of what is inside, nothing is wider than its box either.
+					cut: [...document.querySelectorAll('main *:not(thead *)')].filter(e => !e.closest('.scroll table') && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80)).join('\n'),
+					scrolls: [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length,
+					background: getComputedStyle(document.body).backgroundColor,
+				})`, &is); err != nil {
+					t.Fatal(err)
+				}
+				if is.Hacked || is.Scripts > 0 || is.Images > 0 {
+					t.Errorf("what a client sent is more than text: %+v", is)
+				}
+				if is.Scroll != is.Width || is.Cut != "" {
+					t.Errorf("%s wide on %s:\n%s", is.Scroll, is.Width, is.Cut)
+				}
+				if on != "tablet" && is.Scrolls > 0 {
+					t.Errorf("%d tables have to be scrolled", is.Scrolls)
+				}
+				if page == "busy" && is.Rows != 50 {
+					t.Errorf("%d sessions are shown, not 50", is.Rows)
+				}
+				if dark := is.Background == "rgb(16, 21, 28)"; dark != screen.Dark {
+					t.Errorf("the background is %s", is.Background)
+				}
+				if requests := p.Requests(); slices.ContainsFunc(requests, func(r string) bool { return r != url && !strings.HasPrefix(r, "data:") }) {
+					t.Errorf("it asked for %q", requests)
+				}
+				if incidents := p.Incidents(); len(incidents) > 0 {
+					t.Errorf("it is not quiet: %s", strings.Join(incidents, "\n"))
+				}
+				picture, err := p.Screenshot(ctx)
+				if err != nil || len(picture) < 10_000 {
+					t.Errorf("no picture: %d bytes, %v", len(picture), err)
+				}
+				if pictures != "" {
+					if err := os.WriteFile(filepath.Join(pictures, page+"-"+on+".png"), picture, 0o600); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// A page that was left open goes on telling the truth.
+func TestBrowserRefreshes(t *testing.T) {
+	ctx, b := open(t)
+	p, err := b.Open(ctx, serve(t, &Server{Endpoints: []Endpoint{busy(time.Now())}}), screens["desktop"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.WaitLoads(ctx, 3); err != nil {
+		t.Error(err)
+	}
+}
+
+// The policy is worth something only if a browser that is shown a script heeds it.
+func TestBrowserHeedsThePolicy(t *testing.T) {
+	ctx, b := open(t)
+	p, err := b.Open(ctx, serve(t, &Server{})+"/?paused", screens["desktop"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ran bool
+	if err := p.Evaluate(ctx, `(() => {
+		const script = document.createElement('script');
+		script.textContent = 'window.hacked = true';
+		document.body.append(script);
+		return window.hacked === true;
+	})()`, &ran); err != nil {
+		t.Fatal(err)
+	}
+	if ran {
+		t.Error("a script ran")
+	}
+}

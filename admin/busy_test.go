@@ -1,0 +1,126 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy"
+)
+
+// hostile are names that clients may choose, and that a page must show as they are.
+var hostile = []string{
+	`<script>window.hacked = true</script>`,
+	`"><img src=x onerror="window.hacked = true">`,
+	`'-alert(1)-'`,
+	"reports \u202Egnp.exe",
+	"two\nlines\x00\x1b[31m",
+	"not UTF-8 \xff\xfe",
+	"{{.Secret}} ${jndi:ldap://x} </td></table>",
+	strings.Repeat("long ", 2000),
+	"Zürich 東京 مرحبا 🐘",
+}
+
+func busyLogins(now time.Time) (all []proxy.Login) {
+	for i := range 52 {
+		ms := func(n int) time.Duration { return time.Duration(n*(80+(i*37)%50)) * time.Millisecond / 100 }
+		l := proxy.Login{
+			At: now.Add(time.Duration(i-52) * 9 * time.Second), Resolve: ms(1), Dial: ms(2 + i%2), TLS: ms(5 + i%3),
+			Login: ms(14 + (i*7)%5), Attempts: 1,
+		}
+		switch {
+		case i > 30 && i < 36:
+			l.Queue = ms(8 * (i - 30))
+		case i == 20:
+			l.Login, l.Attempts, l.Queue = ms(400), 2, ms(250)
+		case i%4 == 3:
+			l = proxy.Login{At: l.At, Total: ms(1)}
+		}
+		l.Total += l.Queue + l.Resolve + l.Dial + l.TLS + l.Login + ms(1)
+		all = append(all, l)
+	}
+	return all
+}
+
+func busySessions(now time.Time) (all []proxy.SessionInfo) {
+	ordinary := []string{"orders-api", "reports", "psql", "PostgreSQL JDBC Driver", "migrations 20261103"}
+	for i := range 50 {
+		application := ordinary[i%len(ordinary)]
+		user := []string{"app", "app", "app", "reporting"}[i%4]
+		if i%5 == 4 {
+			application = hostile[i/5%len(hostile)]
+		}
+		if i%17 == 16 {
+			user = hostile[i/17%len(hostile)]
+		}
+		all = append(all, proxy.SessionInfo{
+			ID: uint64(100 + 3*i), Client: fmt.Sprintf("127.0.0.1:%d", 40112+7*i), User: user, Database: "orders",
+			ApplicationName: application, Server: "10.0.12.34:5432", Began: now.Add(-time.Duration(52-i) * time.Duration(52-i) * 7 * time.Second),
+			Up: int64(i * i * 1117), Down: int64((50 - i) * (50 - i) * 91193), Pooled: i%6 == 5,
+		})
+	}
+	return all
+}
+
+// busy is an endpoint with all that a page can show.
+func busy(now time.Time) Endpoint {
+	e := endpoint()
+	e.Via = "localhost:15432"
+	e.AssumeRole = "arn:aws:iam::111122223333:role/orders-database"
+	e.Database = &fakeDatabase{
+		counts: proxy.Counts{
+			Sessions: 50,
+			Results:  map[string]int64{proxy.ResultOK: 5120, proxy.ResultFailed: 14, proxy.ResultRejected: 2, proxy.ResultAbandoned: 1},
+			Failures: map[string]int64{"28000": 11, "08001": 3},
+			Retries:  6, Up: 48_220_118, Down: 3_920_114_003,
+			Cancels: proxy.CancelCounts{Delivered: 12, Rejected: 1},
+			Pool:    proxy.PoolCounts{Idle: 4, InUse: 50, Resetting: 1},
+		},
+		sessions: busySessions(now),
+		failures: []proxy.Failure{
+			{
+				First: now.Add(-40 * time.Second), Last: now.Add(-30 * time.Second), Times: 11, Client: "127.0.0.1:40960", User: "reporting_ro", Database: "orders",
+				SQLSTATE: "28000", Message: `PAM authentication failed for user "reporting_ro"`,
+				Hint: "AWS has one answer for all mistakes. arn:aws:sts::111122223333:assumed-role/orders-database/iamproxy signed for reporting_ro at " + clusterName +
+					"; check that the caller is allowed rds-db:connect on arn:aws:rds-db:eu-west-1:111122223333:dbuser:RESOURCE_ID/reporting_ro (RESOURCE_ID is the DbClusterResourceId, cluster-...)",
+			},
+			{
+				First: now.Add(-3 * time.Hour), Last: now.Add(-3*time.Hour + 2*time.Second), Times: 3, Client: "127.0.0.1:38122", User: hostile[1], Database: hostile[0],
+				SQLSTATE: "08001", Message: "iamproxy: cannot reach " + clusterName + " (via localhost:15432): dial tcp 127.0.0.1:15432: connect: connection refused",
+				Hint: "check that the database runs, and that security groups and routes let this host reach it",
+			},
+		},
+		logins: busyLogins(now),
+		server: proxy.ServerInfo{
+			At: now.Add(-9 * time.Second), Address: "127.0.0.1:15432", Version: "17.5", TLS: "TLS 1.3", CertificateExpiry: now.Add(211 * 24 * time.Hour),
+		},
+	}
+	e.Signer = &fakeSigner{status: auth.IdentityStatus{
+		Source:  "the ECS task role, then arn:aws:iam::111122223333:role/orders-database",
+		Caller:  auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/orders-database/iamproxy", Account: "111122223333"},
+		Expires: now.Add(47*time.Minute + 12*time.Second),
+	}}
+	e.Tokens = &fakeTokens{
+		counts:   auth.TokenCounts{Signed: 219},
+		expiries: map[string]time.Time{"app": now.Add(11 * time.Minute), "reporting": now.Add(6 * time.Minute), hostile[1]: now.Add(9 * time.Minute)},
+	}
+	return e
+}
+
+// troubled are two endpoints of which one cannot be signed for, and the other not reached.
+func troubled(now time.Time) []Endpoint {
+	first, second := busy(now), endpoint()
+	first.Signer = &fakeSigner{status: auth.IdentityStatus{
+		Err: &auth.Error{Message: "no AWS credentials: the SSO session has expired", Hint: "run: aws sso login --profile dev", Err: errors.New("expired")},
+	}}
+	second.Name, second.Listen, second.Kind = "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432", "127.0.0.1:5433", "instance"
+	second.Database = &fakeDatabase{failures: []proxy.Failure{{
+		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001",
+		Message: "iamproxy: cannot resolve audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432: no such host",
+		Hint:    "check the name, and that this host uses the DNS of the database's network",
+	}}}
+	second.Signer = first.Signer
+	return []Endpoint{first, second}
+}

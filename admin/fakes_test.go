@@ -1,0 +1,91 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy"
+)
+
+// What stands behind them when iamproxy runs.
+var (
+	_ Database = (*proxy.Proxy)(nil)
+	_ Signer   = (*auth.Identity)(nil)
+	_ Tokens   = (*auth.Tokens)(nil)
+)
+
+type fakeDatabase struct {
+	counts   proxy.Counts
+	sessions []proxy.SessionInfo
+	failures []proxy.Failure
+	logins   []proxy.Login
+	server   proxy.ServerInfo
+	probe    func(context.Context) error
+}
+
+func (d *fakeDatabase) Counts() proxy.Counts          { return d.counts }
+func (d *fakeDatabase) Sessions() []proxy.SessionInfo { return d.sessions }
+func (d *fakeDatabase) Failures() []proxy.Failure     { return d.failures }
+func (d *fakeDatabase) Logins() []proxy.Login         { return d.logins }
+func (d *fakeDatabase) Server() proxy.ServerInfo      { return d.server }
+
+func (d *fakeDatabase) Probe(ctx context.Context) error {
+	if d.probe == nil {
+		return nil
+	}
+	return d.probe(ctx)
+}
+
+type fakeSigner struct {
+	status auth.IdentityStatus
+	ready  func(context.Context) error
+	asked  atomic.Int32
+}
+
+func (s *fakeSigner) Status() auth.IdentityStatus { return s.status }
+
+func (s *fakeSigner) Ready(ctx context.Context) error {
+	s.asked.Add(1)
+	if s.ready == nil {
+		return nil
+	}
+	return s.ready(ctx)
+}
+
+type fakeTokens struct {
+	counts   auth.TokenCounts
+	expiries map[string]time.Time
+}
+
+func (t *fakeTokens) Counts() auth.TokenCounts       { return t.counts }
+func (t *fakeTokens) Expiries() map[string]time.Time { return t.expiries }
+
+const clusterName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com:5432"
+
+// endpoint is one of which nothing is known so far.
+func endpoint() Endpoint {
+	return Endpoint{
+		Name: clusterName, Listen: "127.0.0.1:5432", Region: "eu-west-1", Kind: "cluster",
+		Database: &fakeDatabase{}, Signer: &fakeSigner{}, Tokens: &fakeTokens{},
+	}
+}
+
+// serve has the server answer on loopback, and returns its URL.
+func serve(t *testing.T, s *Server) string {
+	t.Helper()
+	server := httptest.NewServer(s.Handler())
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// get answers a request without a network.
+func get(s *Server, path string) *httptest.ResponseRecorder {
+	answer := httptest.NewRecorder()
+	s.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+	return answer
+}

@@ -1,0 +1,124 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestShutdown(t *testing.T) {
+	for name, test := range map[string]struct {
+		method, from string
+		header       map[string]string
+		status       int
+	}{
+		"from this host":           {"POST", "127.0.0.1:40000", nil, 202},
+		"from this host, IPv6":     {"POST", "[::1]:40000", nil, 202},
+		"from this host, mapped":   {"POST", "[::ffff:127.0.0.1]:40000", nil, 202},
+		"from another host":        {"POST", "10.0.0.7:40000", nil, 403},
+		"from another host, IPv6":  {"POST", "[2001:db8::1]:40000", nil, 403},
+		"from who knows where":     {"POST", "@", nil, 403},
+		"asked only":               {"GET", "127.0.0.1:40000", nil, 405},
+		"by a page of ours":        {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-origin"}, 202},
+		"by a page":                {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
+		"by a page of this site":   {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
+		"by a page, in an old one": {"POST", "127.0.0.1:40000", map[string]string{"Origin": "https://evil.example"}, 403},
+	} {
+		t.Run(name, func(t *testing.T) {
+			drains := 0
+			s := &Server{Shutdown: func() { drains++ }}
+			r := httptest.NewRequest(test.method, "http://localhost:9090/shutdown", nil)
+			r.RemoteAddr = test.from
+			for key, value := range test.header {
+				r.Header.Set(key, value)
+			}
+			got := httptest.NewRecorder()
+			s.Handler().ServeHTTP(got, r)
+			if got.Code != test.status || strings.Count(got.Body.String(), "\n") != 1 {
+				t.Errorf("got %d, want %d: %q", got.Code, test.status, got.Body)
+			}
+			if drained := drains == 1; drained != (test.status == http.StatusAccepted) {
+				t.Errorf("drained %d times", drains)
+			}
+		})
+	}
+	r := httptest.NewRequest(http.MethodPost, "http://localhost/shutdown", nil)
+	r.RemoteAddr = "127.0.0.1:40000"
+	got := httptest.NewRecorder()
+	(&Server{}).Handler().ServeHTTP(got, r)
+	if got.Code == http.StatusAccepted {
+		t.Error("what cannot be shut down says that it will be")
+	}
+}
+
+// Over a real connection, with the Host that a browser sends.
+func TestHost(t *testing.T) {
+	url := serve(t, &Server{})
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(url, "http://"))
+	for host, want := range map[string]int{
+		"localhost": 200, "localhost:" + port: 200, "LocalHost:9090": 200, "127.0.0.1": 200, "127.0.0.1:" + port: 200, "127.8.9.10:1": 200,
+		"[::1]": 200, "[::1]:9090": 200, "[::ffff:127.0.0.1]:80": 200,
+		"evil.example": 421, "evil.example:" + port: 421, "10.0.0.1": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example:80": 421,
+		"0.0.0.0:" + port: 421,
+	} {
+		for _, path := range []string{"/livez", "/metrics", "/", "/nothing"} {
+			r, err := http.NewRequest(http.MethodGet, url+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Host = host
+			got, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(got.Body)
+			got.Body.Close()
+			want := want
+			if path == "/nothing" && want == http.StatusOK {
+				want = http.StatusNotFound
+			}
+			if got.StatusCode != want {
+				t.Errorf("%s of %s: %d (%.80q), want %d", path, host, got.StatusCode, body, want)
+			}
+		}
+	}
+}
+
+// An address that is not loopback has names that nobody here knows.
+func TestHostElsewhere(t *testing.T) {
+	local := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 9090}
+	r := httptest.NewRequest(http.MethodGet, "http://iamproxy.orders.svc:9090/livez", nil)
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+	got := httptest.NewRecorder()
+	(&Server{}).Handler().ServeHTTP(got, r)
+	if got.Code != http.StatusOK {
+		t.Errorf("got %d: %s", got.Code, got.Body)
+	}
+}
+
+func TestPprof(t *testing.T) {
+	paths := map[string]bool{
+		"/debug/pprof/": true, "/debug/pprof/heap": true, "/debug/pprof/goroutine?debug=2": true, "/debug/pprof/symbol": true,
+		"/debug/pprof/trace?seconds=0.01": true, "/debug/pprof/profile?seconds=1": true,
+		"/debug/pprof/cmdline": false, "/debug/pprof/nothing": false,
+	}
+	for path, there := range paths {
+		for _, on := range []bool{true, false} {
+			t.Run(fmt.Sprint(path, " ", on), func(t *testing.T) {
+				t.Parallel()
+				want := http.StatusNotFound
+				if there && on {
+					want = http.StatusOK
+				}
+				if got := get(&Server{Pprof: on}, path); got.Code != want {
+					t.Errorf("got %d: %.100s", got.Code, got.Body)
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy"
+)
+
+// drain lets new clients in for --drain-min, and sessions end by themselves until
+// --drain-max, or until ctx is done. The steps are in docs/running.md.
+func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap.Logger) {
+	log.Info("draining; a second signal ends it at once", zap.Duration("at_least", c.DrainMin), zap.Duration("at_most", c.DrainMax))
+	ctx, cancel := context.WithTimeout(ctx, c.DrainMax)
+	defer cancel()
+	select {
+	case <-time.After(c.DrainMin):
+	case <-ctx.Done():
+	}
+	var all sync.WaitGroup
+	var cut atomic.Int64
+	for _, p := range proxies {
+		all.Go(func() { cut.Add(int64(p.Shutdown(ctx))) })
+	}
+	all.Wait()
+	log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", cancels(proxies)))
+}
+
+// cancels is what became of all cancel requests.
+func cancels(proxies []*proxy.Proxy) (all proxy.CancelCounts) {
+	for _, p := range proxies {
+		c := p.Cancels()
+		all.Delivered += c.Delivered
+		all.Rejected += c.Rejected
+		all.Repeated += c.Repeated
+		all.Failed += c.Failed
+	}
+	return all
+}
+
+// notify tells systemd, if it wants to be told (Type=notify).
+// https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+func notify(log *zap.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("systemd cannot be told how this process is", zap.String("state", state), zap.Error(err))
+	}
+}

@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/admin"
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/tls"
+)
+
+// settings are the command line's, as far as they have to be read.
+type settings struct {
+	endpoints  []endpoint
+	socketMode os.FileMode
+	allowFrom  []netip.Prefix // nil: anywhere, since only this host reaches the listeners
+}
+
+func (c *runCommand) settings(ctx context.Context) (s settings, err error) {
+	if s.endpoints, err = c.endpoints(ctx); err != nil {
+		return s, err
+	}
+	if s.socketMode, err = parseSocketMode(c.SocketMode); err != nil {
+		return s, err
+	}
+	if s.allowFrom, err = parseAllowFrom(c.AllowFrom); err != nil {
+		return s, err
+	}
+	for _, e := range s.endpoints {
+		if err := e.listening.guarded(s.allowFrom); err != nil {
+			return s, err
+		}
+	}
+	switch {
+	case c.ConnectTimeout <= 0:
+		return s, usagef("--connect-timeout %s: must be more than 0", c.ConnectTimeout)
+	case c.ConnectRate < 0 || math.IsNaN(c.ConnectRate):
+		return s, usagef("--connect-rate %v: must be 0, for no limit, or more", c.ConnectRate)
+	case c.MaxSessions < 0:
+		return s, usagef("--max-sessions %d: must be 0, for no limit, or more", c.MaxSessions)
+	case c.DrainMin < 0 || c.DrainMax < c.DrainMin:
+		return s, usagef("--drain-min %s and --drain-max %s: the second must not be less than the first, nor the first less than 0", c.DrainMin, c.DrainMax)
+	}
+	return s, nil
+}
+
+// parseAllowFrom reads networks, and single addresses.
+func parseAllowFrom(texts []string) (prefixes []netip.Prefix, err error) {
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		prefix, err := netip.ParsePrefix(text)
+		if address, failed := netip.ParseAddr(text); failed == nil && address.Zone() == "" {
+			prefix, err = netip.PrefixFrom(address, address.BitLen()), nil
+		}
+		switch {
+		case err != nil:
+			return nil, usagef("--allow-from %q: neither an address nor a network such as 10.0.0.0/16", text)
+		case prefix != prefix.Masked():
+			return nil, usagef("--allow-from %s: there are bits set behind the first %d; %s is that network", text, prefix.Bits(), prefix.Masked())
+		case prefix.Addr().Is4In6():
+			return nil, usagef("--allow-from %s: write it as an IPv4 network", text)
+		}
+		prefixes = append(prefixes, prefix)
+	}
+	return prefixes, nil
+}
+
+// endpoints are those of the command line, with all that the flags say of them.
+func (c *runCommand) endpoints(ctx context.Context) ([]endpoint, error) {
+	flags := c.flags()
+	flags.user, flags.database, flags.via, flags.target = c.User, c.Database, c.Via, c.Target
+	flags.pool = strconv.Itoa(c.Pool)
+	var endpoints []endpoint
+	for _, text := range strings.Split(strings.Join(c.Endpoints, ","), ",") {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		e, err := parseEndpoint(text)
+		if err != nil {
+			return nil, err
+		}
+		if e, err = e.resolve(ctx, flags); err != nil {
+			return nil, err
+		}
+		endpoints = append(endpoints, e)
+	}
+	if len(endpoints) == 0 {
+		return nil, usagef("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
+	}
+	return endpoints, listenAddresses(endpoints, c.Listen)
+}
+
+// proxies wires the parts: one proxy for each endpoint, and what the admin server is
+// to know of it.
+func (c *runCommand) proxies(ctx context.Context, s settings, signers *identities, watched *admin.Server, log *zap.Logger) ([]*proxy.Proxy, error) {
+	roots, err := tls.Roots(c.CAFile)
+	if err != nil {
+		return nil, usagef("--ca-file: %w", err)
+	}
+	forClients, err := clientTLS(c.ListenTLS, s.endpoints, log)
+	if err != nil {
+		return nil, err
+	}
+	var limit *proxy.Limit
+	if c.MaxSessions > 0 {
+		limit = &proxy.Limit{Max: c.MaxSessions}
+	}
+	var proxies []*proxy.Proxy
+	for _, e := range s.endpoints {
+		identity, err := signers.of(ctx, e)
+		if err != nil {
+			return nil, err
+		}
+		tokens := e.tokens(identity)
+		p := &proxy.Proxy{
+			Endpoint:       e.address(),
+			Via:            e.via,
+			SOCKS:          e.socks,
+			TLS:            tls.Upstream(e.host, roots),
+			DirectTLS:      e.sslnegotiation == "direct",
+			ClientTLS:      forClients,
+			Tokens:         tokens,
+			User:           e.user,
+			Database:       e.database,
+			Writer:         e.wantsWriter(),
+			ConnectTimeout: c.ConnectTimeout,
+			ConnectRate:    c.ConnectRate,
+			Pool:           e.poolSize(),
+			Limit:          limit,
+			AllowFrom:      s.allowFrom,
+			Observe:        watched.Observe(e.address()),
+			Log:            log,
+		}
+		proxies = append(proxies, p)
+		watched.Endpoints = append(watched.Endpoints, admin.Endpoint{
+			Name:       e.address(),
+			Via:        e.viaName(),
+			Region:     e.region,
+			Kind:       string(e.name.Kind),
+			User:       e.user,
+			Profile:    e.signer.profile,
+			AssumeRole: e.signer.assumeRole,
+			Database:   p,
+			Signer:     identity,
+			Tokens:     tokens,
+		})
+	}
+	return proxies, nil
+}
+
+// tokens are those for the endpoint.
+func (e endpoint) tokens(identity *auth.Identity) *auth.Tokens {
+	return &auth.Tokens{Endpoint: e.address(), Region: e.region, Kind: e.name.Kind, Identity: identity}
+}

@@ -1,0 +1,159 @@
+//go:build linux
+
+package check
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/iamproxy/iamproxy/internal/trial"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(trial.Main(m)) //nolint:forbidigo // the way of a TestMain
+}
+
+// host runs the services of a project as Docker Compose does, as far as this one needs it.
+type host struct {
+	t       *testing.T
+	project *types.Project
+	images  *trial.Images
+	volumes map[string]string // directories
+	hosts   string            // file with the services' names
+}
+
+// Everything is built and run as the file says, and psql gets in without a password.
+func TestUp(t *testing.T) {
+	project := mustLoad(t)
+	h := &host{t: t, project: project, images: trial.NewImages(t), volumes: map[string]string{}}
+	there, here := trial.NewNetwork(t), trial.NewNetwork(t)
+	address := trial.Join(t, there, here)
+	h.hosts = filepath.Join(t.TempDir(), "hosts")
+	hosts := "127.0.0.1 localhost\n" + address + " standin\n"
+	if err := os.WriteFile(h.hosts, []byte(hosts), 0o644); err != nil {
+		t.Fatal(err)
+	}
+
+	standin := h.container("standin")
+	for to, from := range trial.Tools() {
+		standin.Mounts[to] = from
+	}
+	server := trial.StartUntil(t, standin.Command(t, there), func(line string) bool { return strings.Contains(line, "takes logins at") })
+	h.healthy("standin", standin, there)
+
+	iamproxy := h.container("iamproxy")
+	if _, err := trial.Run(h.check("iamproxy", iamproxy).Command(t, here)); err == nil {
+		t.Error("iamproxy is healthy before it runs")
+	}
+	proxy := trial.Start(t, iamproxy.Command(t, here))
+	h.healthy("iamproxy", iamproxy, here)
+
+	app := h.container("app")
+	for to, from := range trial.Tools() {
+		app.Mounts[to] = from
+	}
+	if mode := project.Services["app"].NetworkMode; mode != "service:iamproxy" {
+		t.Errorf("the network of the application: %s", mode)
+	}
+	out, err := trial.Run(app.Command(t, here))
+	for _, want := range []string{"current_user", "| iam_user", "| mydb", "| t", "| TLSv1.3"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("not %q, %v in what psql says:\n%s\niamproxy:\n%s", want, err, out, proxy.Log())
+		}
+	}
+	// As in README.md: a user without rds_iam is told what is missing.
+	app.Args = append(app.Args[:1:1], "psql", "-U", "plain_user") // behind the entrypoint
+	if out, err := trial.Run(app.Command(t, here)); err == nil || !strings.Contains(out, `GRANT rds_iam TO "plain_user"`) {
+		t.Errorf("psql as plain_user: %v: %s", err, out)
+	}
+	proxy.Stop()
+	server.Stop()
+}
+
+// container is what a service runs.
+func (h *host) container(name string) trial.Container {
+	h.t.Helper()
+	service := h.project.Services[name]
+	var image trial.Image
+	if build := service.Build; build != nil {
+		image = h.images.Build(filepath.Join(build.Context, build.Dockerfile), build.Context)
+	} else {
+		image = h.images.Image(service.Image)
+	}
+	c := image.Container(service.Command...)
+	if len(service.Entrypoint) != 0 {
+		h.t.Fatalf("%s has an entrypoint of its own", name)
+	}
+	if service.User != "" {
+		c.User = service.User
+	}
+	c.Writable = !service.ReadOnly
+	for variable, value := range service.Environment {
+		c.Env = append(c.Env, fmt.Sprintf("%s=%s", variable, *value))
+	}
+	c.Mounts = map[string]string{"/etc/hosts": h.hosts}
+	for _, volume := range service.Volumes {
+		c.Mounts[volume.Target] = h.volume(volume.Source, filepath.Join(image.Root, volume.Target))
+	}
+	return c
+}
+
+// volume belongs, when it is new, to whom the directory in the image does.
+func (h *host) volume(name, inImage string) string {
+	h.t.Helper()
+	if dir, ok := h.volumes[name]; ok {
+		return dir
+	}
+	info, err := os.Stat(inImage)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	dir := h.t.TempDir()
+	owner := info.Sys().(*syscall.Stat_t)
+	if err := os.Chown(dir, int(owner.Uid), int(owner.Gid)); err != nil {
+		h.t.Fatal(err)
+	}
+	if err := os.Chmod(dir, info.Mode()); err != nil {
+		h.t.Fatal(err)
+	}
+	h.volumes[name] = dir
+	return dir
+}
+
+// check is the service's health check.
+func (h *host) check(name string, c trial.Container) trial.Container {
+	h.t.Helper()
+	test := h.project.Services[name].HealthCheck.Test
+	switch test[0] {
+	case "CMD":
+		c.Args = test[1:]
+	case "CMD-SHELL":
+		c.Args = slices.Concat([]string{"/bin/sh", "-c"}, test[1:])
+	default:
+		h.t.Fatalf("%s: health check %q", name, test)
+	}
+	return c
+}
+
+// healthy waits until the service is, for as long as Docker would.
+func (h *host) healthy(name string, c trial.Container, n trial.Network) {
+	h.t.Helper()
+	check := h.project.Services[name].HealthCheck
+	for range *check.Retries {
+		out, err := trial.Run(h.check(name, c).Command(h.t, n))
+		if err == nil {
+			return
+		}
+		h.t.Logf("%s is not healthy yet: %v %s", name, err, out)
+		time.Sleep(time.Duration(*check.Interval))
+	}
+	h.t.Fatalf("%s does not become healthy", name)
+}

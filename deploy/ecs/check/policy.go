@@ -1,0 +1,57 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+)
+
+// policy is an IAM policy document with one statement.
+type policy struct {
+	Version   string
+	Statement []statement
+}
+
+type statement struct {
+	Effect, Action, Resource string
+	Principal                map[string]string            // of a trust policy
+	Condition                map[string]map[string]string // by operator and key
+}
+
+func parsePolicy(text []byte) (statement, error) {
+	var p policy
+	if err := strictly(text, &p); err != nil {
+		return statement{}, err
+	}
+	if p.Version != "2012-10-17" || len(p.Statement) != 1 || p.Statement[0].Effect != "Allow" {
+		return statement{}, errors.New("not one statement that allows something")
+	}
+	return p.Statement[0], nil
+}
+
+// checkAllows compares what a role may do with the only thing that it should.
+func checkAllows(s statement, action, resource string) error {
+	switch {
+	case s.Action != action:
+		return fmt.Errorf("action %q", s.Action)
+	case !regexp.MustCompile(`^(?:` + resource + `)$`).MatchString(s.Resource):
+		return fmt.Errorf("resource %q", s.Resource)
+	case s.Principal != nil || s.Condition != nil:
+		return errors.New("a principal or a condition where none belongs")
+	}
+	return nil
+}
+
+// checkTrust: only tasks of one's own account have the role.
+func checkTrust(s statement) error {
+	switch {
+	case s.Action != "sts:AssumeRole" || s.Resource != "":
+		return fmt.Errorf("action %q, resource %q", s.Action, s.Resource)
+	case len(s.Principal) != 1 || s.Principal["Service"] != "ecs-tasks.amazonaws.com":
+		return fmt.Errorf("principal %v", s.Principal)
+	case !regexp.MustCompile(`^\d{12}$`).MatchString(s.Condition["StringEquals"]["aws:SourceAccount"]) ||
+		!regexp.MustCompile(`^arn:aws:ecs:[a-z0-9-]+:\d{12}:\*$`).MatchString(s.Condition["ArnLike"]["aws:SourceArn"]):
+		return fmt.Errorf("condition %v", s.Condition)
+	}
+	return nil
+}

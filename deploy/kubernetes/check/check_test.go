@@ -1,0 +1,220 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// Time for one container, from its start to its end: for one of which it is expected
+// that it is content, and for one of which it is not.
+const (
+	patience   = 30 * time.Second
+	impatience = 8 * time.Second
+)
+
+// binary is the iamproxy that is run.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "check")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "iamproxy")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "./cmd/iamproxy")
+	build.Dir = "../../.."
+	if said, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, said))
+	}
+	m.Run()
+}
+
+// check is everything that is to be said of what kubectl apply -k DIR would apply.
+func check(t *testing.T, dir string, patience time.Duration) error {
+	objects, err := build(dir)
+	if err != nil {
+		return err
+	}
+	if err := inconsistent(objects); err != nil {
+		return err
+	}
+	for _, p := range pods(objects) {
+		for _, c := range p.containers() {
+			if !isIamproxy(c) {
+				continue
+			}
+			if err := try(t, c, objects, patience); err != nil {
+				return fmt.Errorf("%s: container %s: %w", p.of, c.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// try runs an iamproxy.
+func try(t *testing.T, c core.Container, objects []runtime.Object, patience time.Duration) error {
+	run, err := prepare(binary, t.TempDir(), c, objects)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if serves(c) {
+		return run.serve(ctx, c)
+	}
+	return run.grant(ctx)
+}
+
+// together are the folders that go into one kustomization.
+var together = map[string]string{
+	"sidecar":         "resources: [sidecar]",
+	"sidecar-guarded": "resources: [sidecar]\ncomponents: [components/network-policy, components/pod-monitor]",
+	"job":             "resources: [job]",
+	"job-guarded":     "resources: [job]\ncomponents: [components/network-policy, components/pod-monitor]",
+	"shared":          "resources: [shared]",
+	"shared-guarded":  "resources: [shared]\ncomponents: [components/cert-manager, components/pod-monitor]",
+	"grant-job":       "resources: [grant-job]",
+	"pod-identity":    "resources: [overlays/pod-identity]",
+	"irsa":            "resources: [overlays/irsa]",
+	"grant":           "resources: [overlays/grant]",
+}
+
+func TestManifests(t *testing.T) {
+	for name, kustomization := range together {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if err := check(t, tree(t, kustomization), patience); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestOverlays puts into each one what its comment says can be there.
+func TestOverlays(t *testing.T) {
+	for _, overlay := range []string{"overlays/pod-identity", "overlays/irsa"} {
+		for _, base := range []string{"job", "shared"} {
+			dir := tree(t, "resources: ["+overlay+"]")
+			replace(t, filepath.Join(dir, overlay, "kustomization.yaml"), "- ../../sidecar ", "- ../../"+base+" ")
+			objects, err := build(dir)
+			if err == nil {
+				err = inconsistent(objects)
+			}
+			if err != nil {
+				t.Errorf("%s of %s: %v", base, overlay, err)
+			}
+			annotated := false
+			for _, object := range objects {
+				if account, ok := object.(*core.ServiceAccount); ok {
+					annotated = account.Annotations["eks.amazonaws.com/role-arn"] != ""
+				}
+			}
+			if annotated != (overlay == "overlays/irsa") {
+				t.Errorf("%s of %s: the service account names a role: %v", base, overlay, annotated)
+			}
+		}
+	}
+}
+
+// TestEveryFolder would notice one that TestManifests leaves out.
+func TestEveryFolder(t *testing.T) {
+	found, err := filepath.Glob("../*/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	deeper, err := filepath.Glob("../*/*/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found = append(found, deeper...); len(found) < 10 {
+		t.Fatalf("only %d folders", len(found))
+	}
+	for _, file := range found {
+		folder := strings.TrimPrefix(filepath.Dir(file), "../")
+		used := false
+		for _, kustomization := range together {
+			for _, word := range strings.FieldsFunc(kustomization, func(r rune) bool { return strings.ContainsRune("[], \n", r) }) {
+				used = used || word == folder
+			}
+		}
+		if !used {
+			t.Errorf("nothing tries %s", folder)
+		}
+	}
+}
+
+// TestMistakes makes one each, to see whether it is noticed.
+func TestMistakes(t *testing.T) {
+	for name, mistake := range map[string]struct{ file, old, new, says string }{
+		"field":             {"sidecar/deployment.yaml", "readinessProbe:", "readynessProbe:", `unknown field "spec.template.spec.initContainers[0].readynessProbe"`},
+		"field of a patch":  {"overlays/irsa/kustomization.yaml", "patches:", "patchs:", `unknown field "patchs"`},
+		"kind":              {"shared/service.yaml", "kind: Service", "kind: Srevice", `no kind "Srevice"`},
+		"quantity":          {"job/job.yaml", "memory: 128Mi", "memory: 128MB!", "quantities must match"},
+		"variable":          {"sidecar/kustomization.yaml", "IAMPROXY_DRAIN_MAX", "IAMPROXY_DRIAN_MAX", "exit status 2"},
+		"value":             {"shared/kustomization.yaml", "ALLOW_FROM=10.0.0.0/16", "ALLOW_FROM=10.0.0.0/116", "exit status 2"},
+		"argument":          {"grant-job/job.yaml", "--admin-user", "--admn-user", "exit status 2"},
+		"reference":         {"grant-job/job.yaml", "$(ENDPOINT)", "$(ENDPIONT)", "exit status 2"},
+		"probe":             {"job/job.yaml", `"wait", "--timeout"`, `"wait", "--tiemout"`, "exit status 2: iamproxy: unknown flag --tiemout"},
+		"path of a probe":   {"sidecar/deployment.yaml", "path: /readyz", "path: /readiz", "404"},
+		"port of a probe":   {"sidecar/kustomization.yaml", "0.0.0.0:9090", "0.0.0.0:9091", "IAMPROXY_ADMIN is"},
+		"loopback":          {"sidecar/kustomization.yaml", "0.0.0.0:9090", "127.0.0.1:9090", "connection refused"},
+		"config map":        {"sidecar/deployment.yaml", "name: iamproxy\n          ports", "name: iamprox\n          ports", "no ConfigMap iamprox"},
+		"service account":   {"job/job.yaml", "serviceAccountName: app", "serviceAccountName: apps", "no ServiceAccount apps"},
+		"secret":            {"grant-job/job.yaml", "name: iamproxy-admin", "name: iamproxy-amdin", "nobody knows where PGPASSWORD comes from"},
+		"selector":          {"shared/service.yaml", "    app.kubernetes.io/name: iamproxy\n  #", "    app.kubernetes.io/name: iamprox\n  #", "Service iamproxy: it is about no pod"},
+		"port of a service": {"shared/service.yaml", "targetPort: postgres", "targetPort: postgers", "no port postgers"},
+		"port of a policy":  {"shared/network-policy.yaml", "port: iamproxy-admin", "port: iamproxy-adm", "no port iamproxy-adm"},
+		"grace":             {"shared/deployment.yaml", "PeriodSeconds: 120", "PeriodSeconds: 90", "kills after 1m30s"},
+		"privilege":         {"sidecar/deployment.yaml", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
+		"sidecar":           {"job/job.yaml", "restartPolicy: Always", "terminationMessagePath: /log", "not a sidecar"},
+		"mounted files":     {"shared/kustomization.yaml", "/tls/tls.key", "/tsl/tls.key", "no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			folder := filepath.Dir(mistake.file)
+			dir := tree(t, "resources: ["+folder+"]")
+			replace(t, filepath.Join(dir, mistake.file), mistake.old, mistake.new)
+			if err := check(t, dir, impatience); err == nil || !strings.Contains(err.Error(), mistake.says) {
+				t.Errorf("got %v, want %q in it", err, mistake.says)
+			}
+		})
+	}
+}
+
+// replace changes a file in one place.
+func replace(t *testing.T, file, old, by string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no %q", file, old)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), old, by, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// tree is a copy of deploy/kubernetes, with a kustomization in its midst.
+func tree(t *testing.T, kustomization string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("..")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}

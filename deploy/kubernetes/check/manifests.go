@@ -1,0 +1,95 @@
+// Package check tries what is in deploy/kubernetes: it builds it as kubectl apply -k
+// would, reads it as the API server would, and runs iamproxy as the kubelet would.
+package check
+
+import (
+	"fmt"
+
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	apps "k8s.io/api/apps/v1"
+	batch "k8s.io/api/batch/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer/json"
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// scheme has the kinds that may occur.
+var scheme = runtime.NewScheme()
+
+func init() {
+	for _, add := range []func(*runtime.Scheme) error{
+		apps.AddToScheme, batch.AddToScheme, core.AddToScheme, networking.AddToScheme, policy.AddToScheme,
+		certmanager.AddToScheme, monitoring.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// build is what `kubectl kustomize DIR` prints, read by the API's types: a field that
+// they do not have is an error, and so is one that stands twice.
+func build(dir string) ([]runtime.Object, error) {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		return nil, err
+	}
+	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme,
+		json.SerializerOptions{Yaml: true, Strict: true})
+	var objects []runtime.Object
+	for _, resource := range built.Resources() {
+		text, err := resource.AsYAML()
+		if err != nil {
+			return nil, err
+		}
+		object, _, err := strict.Decode(text, nil, nil)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", resource.GetKind(), resource.GetName(), err)
+		}
+		objects = append(objects, object)
+	}
+	return objects, nil
+}
+
+// pod is one of those that a Deployment or a Job makes.
+type pod struct {
+	of       string // the object that has the template
+	template core.PodTemplateSpec
+	selector *meta.LabelSelector // nil for a Job
+}
+
+func pods(objects []runtime.Object) (found []pod) {
+	for _, object := range objects {
+		switch o := object.(type) {
+		case *apps.Deployment:
+			found = append(found, pod{"Deployment " + o.Name, o.Spec.Template, o.Spec.Selector})
+		case *batch.Job:
+			found = append(found, pod{"Job " + o.Name, o.Spec.Template, nil})
+		}
+	}
+	return found
+}
+
+// containers are all of a pod, in the order in which they start.
+func (p pod) containers() []core.Container {
+	return append(append([]core.Container(nil), p.template.Spec.InitContainers...), p.template.Spec.Containers...)
+}
+
+// named is the object of that kind and name, or nil.
+func named[T interface {
+	runtime.Object
+	meta.Object
+}](objects []runtime.Object, name string) (none T) {
+	for _, object := range objects {
+		if o, ok := object.(T); ok && o.GetName() == name {
+			return o
+		}
+	}
+	return none
+}

@@ -1,0 +1,240 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	core "k8s.io/api/core/v1"
+	networking "k8s.io/api/networking/v1"
+	policy "k8s.io/api/policy/v1"
+	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	podsecurityapi "k8s.io/pod-security-admission/api"
+	podsecurity "k8s.io/pod-security-admission/policy"
+)
+
+// byHand are the Secrets that the README has people make.
+var byHand = []string{"iamproxy-admin", "iamproxy-tls"}
+
+// defaultDrainMax is that of the flag.
+const defaultDrainMax = 25 * time.Second
+
+// inconsistent is what no type knows: whether the parts fit each other.
+func inconsistent(objects []runtime.Object) error {
+	var wrong []error
+	all := pods(objects)
+	for _, p := range all {
+		for _, err := range []error{p.secure(), p.references(objects), p.selectsItself(), p.ends(objects)} {
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: %w", p.of, err))
+			}
+		}
+		for _, c := range p.containers() {
+			if err := p.container(c, objects); err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: container %s: %w", p.of, c.Name, err))
+			}
+		}
+	}
+	for _, object := range objects {
+		if err := fits(object, all, objects); err != nil {
+			wrong = append(wrong, err)
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// secure holds a pod against the "restricted" Pod Security Standard.
+func (p pod) secure() error {
+	evaluator, err := podsecurity.NewEvaluator(podsecurity.DefaultChecks(), nil)
+	if err != nil {
+		return err
+	}
+	level := podsecurityapi.LevelVersion{Level: podsecurityapi.LevelRestricted, Version: podsecurityapi.LatestVersion()}
+	result := podsecurity.AggregateCheckResults(evaluator.EvaluatePod(level, &p.template.ObjectMeta, &p.template.Spec))
+	if !result.Allowed {
+		return errors.New("not restricted: " + result.ForbiddenDetail())
+	}
+	return nil
+}
+
+// references says which name leads to nothing.
+func (p pod) references(objects []runtime.Object) error {
+	var wrong []error
+	if name := p.template.Spec.ServiceAccountName; name != "" && named[*core.ServiceAccount](objects, name) == nil {
+		wrong = append(wrong, fmt.Errorf("no ServiceAccount %s", name))
+	}
+	for _, volume := range p.template.Spec.Volumes {
+		switch {
+		case volume.Secret == nil:
+			wrong = append(wrong, fmt.Errorf("volume %s is of a kind that nobody has thought of", volume.Name))
+		case !slices.Contains(byHand, volume.Secret.SecretName):
+			wrong = append(wrong, fmt.Errorf("nobody makes the Secret %s", volume.Secret.SecretName))
+		}
+	}
+	for _, c := range p.containers() {
+		for _, mount := range c.VolumeMounts {
+			if !slices.ContainsFunc(p.template.Spec.Volumes, func(v core.Volume) bool { return v.Name == mount.Name }) {
+				wrong = append(wrong, fmt.Errorf("container %s: no volume %s", c.Name, mount.Name))
+			}
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+func (p pod) selectsItself() error {
+	if p.selector == nil {
+		return nil
+	}
+	return p.selected(p.selector)
+}
+
+func (p pod) selected(by *meta.LabelSelector) error {
+	selector, err := meta.LabelSelectorAsSelector(by)
+	if err != nil {
+		return err
+	}
+	if !selector.Matches(labels.Set(p.template.Labels)) {
+		return fmt.Errorf("the selector %s does not match", selector)
+	}
+	return nil
+}
+
+// ends sees to it that iamproxy is not killed while it drains.
+func (p pod) ends(objects []runtime.Object) error {
+	for _, c := range p.containers() {
+		if !serves(c) {
+			continue
+		}
+		env, err := environment(c, objects)
+		if err != nil {
+			return err
+		}
+		drain := defaultDrainMax
+		if text := env["IAMPROXY_DRAIN_MAX"]; text != "" {
+			if drain, err = time.ParseDuration(text); err != nil {
+				return err
+			}
+		}
+		grace := 30 * time.Second
+		if seconds := p.template.Spec.TerminationGracePeriodSeconds; seconds != nil {
+			grace = time.Duration(*seconds) * time.Second
+		}
+		if drain >= grace {
+			return fmt.Errorf("IAMPROXY_DRAIN_MAX is %s, and the kubelet kills after %s", drain, grace)
+		}
+	}
+	return nil
+}
+
+func (p pod) container(c core.Container, objects []runtime.Object) error {
+	if c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
+		return errors.New("it says not what it needs: requests of cpu and memory, and a limit of memory")
+	}
+	env, err := environment(c, objects)
+	if err != nil {
+		return err
+	}
+	for _, probe := range []*core.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
+		if probe == nil {
+			continue
+		}
+		switch {
+		case probe.HTTPGet != nil:
+			number := portOf([]core.Container{c}, probe.HTTPGet.Port)
+			if _, admin, _ := net.SplitHostPort(env["IAMPROXY_ADMIN"]); admin != strconv.Itoa(int(number)) {
+				return fmt.Errorf("a probe goes to port %s, and IAMPROXY_ADMIN is %q", probe.HTTPGet.Port.String(), env["IAMPROXY_ADMIN"])
+			}
+		case probe.Exec == nil:
+			return errors.New("a probe that is neither a command nor a request")
+		}
+	}
+	switch {
+	case serves(c) && (c.StartupProbe == nil || c.LivenessProbe == nil):
+		return errors.New("a probe is missing")
+	case serves(c) && c.LivenessProbe.HTTPGet.Path != "/livez":
+		return fmt.Errorf("its life depends on %s", c.LivenessProbe.HTTPGet.Path)
+	case serves(c) && len(p.template.Spec.InitContainers) > 0:
+		first := p.template.Spec.InitContainers[0]
+		if !serves(first) || first.RestartPolicy == nil || *first.RestartPolicy != core.ContainerRestartPolicyAlways {
+			return errors.New("not a sidecar before all others: the first init container, with restartPolicy Always")
+		}
+	case env["PGUSER"] != "" && env["PGHOST"] != "localhost":
+		return fmt.Errorf("PGHOST is %q, and iamproxy is on localhost", env["PGHOST"])
+	}
+	return nil
+}
+
+// portOf is the number of a port that has a name, or 0.
+func portOf(containers []core.Container, port intstr.IntOrString) int32 {
+	for _, c := range containers {
+		for _, has := range c.Ports {
+			if port.Type == intstr.String && has.Name == port.StrVal || port.Type == intstr.Int && has.ContainerPort == port.IntVal {
+				return has.ContainerPort
+			}
+		}
+	}
+	return 0
+}
+
+// fits sees to the objects beside the pods: that they are about a pod, and about a
+// port that it has.
+func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
+	var by *meta.LabelSelector
+	var ports []intstr.IntOrString
+	var name string
+	switch o := object.(type) {
+	case *core.Service:
+		name, by = "Service "+o.Name, &meta.LabelSelector{MatchLabels: o.Spec.Selector}
+		for _, port := range o.Spec.Ports {
+			ports = append(ports, port.TargetPort)
+		}
+	case *policy.PodDisruptionBudget:
+		name, by = "PodDisruptionBudget "+o.Name, o.Spec.Selector
+	case *networking.NetworkPolicy:
+		name, by = "NetworkPolicy "+o.Name, &o.Spec.PodSelector
+		for _, rule := range o.Spec.Ingress {
+			for _, port := range rule.Ports {
+				ports = append(ports, *port.Port)
+			}
+		}
+	case *monitoring.PodMonitor:
+		name, by = "PodMonitor "+o.Name, &o.Spec.Selector
+		for _, endpoint := range o.Spec.PodMetricsEndpoints {
+			ports = append(ports, intstr.FromString(*endpoint.Port))
+		}
+	case *certmanager.Certificate:
+		if !slices.Contains(byHand, o.Spec.SecretName) {
+			return fmt.Errorf("%s: nobody wants the Secret %s", "Certificate "+o.Name, o.Spec.SecretName)
+		}
+		for _, name := range o.Spec.DNSNames {
+			service, _, _ := strings.Cut(name, ".")
+			if named[*core.Service](objects, service) == nil {
+				return fmt.Errorf("%s: no Service for %s", "Certificate "+o.Name, name)
+			}
+		}
+		return nil
+	default:
+		return nil
+	}
+	for _, p := range all {
+		if err := p.selected(by); err != nil {
+			continue
+		}
+		for _, port := range ports {
+			if portOf(p.containers(), port) == 0 {
+				return fmt.Errorf("%s: %s has no port %s", name, p.of, port.String())
+			}
+		}
+		return nil
+	}
+	return fmt.Errorf("%s: it is about no pod", name)
+}

@@ -1,0 +1,278 @@
+package check
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	core "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// isIamproxy says whether a container is one of ours.
+func isIamproxy(c core.Container) bool {
+	image, _, _ := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
+	return image == "iamproxy"
+}
+
+// serves says whether it is an iamproxy that clients connect to.
+func serves(c core.Container) bool {
+	return isIamproxy(c) && (len(c.Args) == 0 || c.Args[0] != "grant")
+}
+
+// environment is what the kubelet sets, with "secret" for what is one.
+func environment(c core.Container, objects []runtime.Object) (map[string]string, error) {
+	env := map[string]string{}
+	for _, from := range c.EnvFrom {
+		if from.ConfigMapRef == nil {
+			return nil, errors.New("envFrom something that is no ConfigMap")
+		}
+		config := named[*core.ConfigMap](objects, from.ConfigMapRef.Name)
+		if config == nil {
+			return nil, fmt.Errorf("no ConfigMap %s", from.ConfigMapRef.Name)
+		}
+		for name, value := range config.Data {
+			env[from.Prefix+name] = value
+		}
+	}
+	for _, variable := range c.Env {
+		switch from := variable.ValueFrom; {
+		case from == nil:
+			env[variable.Name] = variable.Value
+		case from.SecretKeyRef != nil && slices.Contains(byHand, from.SecretKeyRef.Name):
+			env[variable.Name] = "secret"
+		default:
+			return nil, fmt.Errorf("nobody knows where %s comes from", variable.Name)
+		}
+	}
+	return env, nil
+}
+
+var reference = regexp.MustCompile(`\$\(([A-Za-z_]\w*)\)`)
+
+// command is how the kubelet would run the container on this machine, but for what
+// another process could be in the way of: the ports, and where the Secrets are.
+type command struct {
+	path, admin string
+	args, env   []string
+}
+
+// prepare returns it. In dir are put the files that the container mounts.
+func prepare(binary, dir string, c core.Container, objects []runtime.Object) (command, error) {
+	env, err := environment(c, objects)
+	if err != nil {
+		return command{}, err
+	}
+	if len(c.Command) > 0 {
+		return command{}, errors.New("it overrides the image's entry point")
+	}
+	run := command{path: binary}
+	for _, arg := range c.Args {
+		run.args = append(run.args, reference.ReplaceAllStringFunc(arg, func(text string) string {
+			if value, ok := env[reference.FindStringSubmatch(text)[1]]; ok {
+				return value
+			}
+			return text
+		}))
+	}
+	if _, port, err := net.SplitHostPort(env["IAMPROXY_ADMIN"]); err == nil {
+		if run.admin, err = freePort(); err != nil {
+			return command{}, err
+		}
+		env["IAMPROXY_ADMIN"] = strings.TrimSuffix(env["IAMPROXY_ADMIN"], port) + run.admin
+	}
+	for _, mount := range c.VolumeMounts {
+		files := filepath.Join(dir, mount.Name)
+		if err := certificate(files); err != nil {
+			return command{}, err
+		}
+		for name, value := range env {
+			env[name] = strings.ReplaceAll(value, mount.MountPath+"/", files+"/")
+		}
+	}
+	if serves(c) {
+		run.args = append(run.args, "--listen", "127.0.0.1:0")
+	} else {
+		run.args = append(run.args, "--dry-run")
+	}
+	for name, value := range env {
+		run.env = append(run.env, name+"="+value)
+	}
+	run.env = append(run.env, "AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=example", "AWS_EC2_METADATA_DISABLED=true",
+		"AWS_CONFIG_FILE=/nonexistent", "AWS_SHARED_CREDENTIALS_FILE=/nonexistent")
+	return run, nil
+}
+
+// freePort is one on which nobody listens.
+func freePort() (string, error) {
+	listener, err := net.Listen("tcp", ":0") //nolint:gosec // those of the manifests listen everywhere, too
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, err
+}
+
+// serve starts it, asks what the probes ask until they are content, and ends it as the
+// kubelet does.
+func (run command) serve(ctx context.Context, c core.Container) error {
+	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // that is what is tried
+	cmd.Env = run.env
+	log, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	var said bytes.Buffer
+	lines := bufio.NewScanner(log)
+	for lines.Scan() && !bytes.Contains(lines.Bytes(), []byte(`"msg":"listening"`)) {
+		said.Write(lines.Bytes())
+		said.WriteByte('\n')
+	}
+	if ctx.Err() != nil || lines.Bytes() == nil {
+		return fmt.Errorf("it did not start: %w: %s", cmd.Wait(), &said)
+	}
+	probed := run.probes(ctx, c)
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return err
+	}
+	for lines.Scan() {
+		said.Write(lines.Bytes())
+		said.WriteByte('\n')
+	}
+	if err := errors.Join(probed, cmd.Wait()); err != nil {
+		return fmt.Errorf("%w: %s", err, &said)
+	}
+	return nil
+}
+
+func (run command) probes(ctx context.Context, c core.Container) error {
+	for kind, probe := range map[string]*core.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
+		if probe == nil {
+			continue
+		}
+		ask := func() error { return run.request(ctx, probe) }
+		if probe.Exec != nil {
+			ask = func() error { return run.exec(ctx, probe) }
+		}
+		if err := until(ctx, ask); err != nil {
+			return fmt.Errorf("%s probe: %w", kind, err)
+		}
+	}
+	return nil
+}
+
+// errFinal is of what no time mends.
+var errFinal = errors.New("it will stay so")
+
+// until asks until the answer is yes, or no for ever. If the time is up, it returns what
+// was wrong before.
+func until(ctx context.Context, ask func() error) (why error) {
+	for {
+		err := ask()
+		if why == nil || ctx.Err() == nil {
+			why = err
+		}
+		if err == nil || errors.Is(err, errFinal) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return why
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+func (run command) exec(ctx context.Context, probe *core.Probe) error {
+	if probe.Exec.Command[0] != "/iamproxy" {
+		return fmt.Errorf("the image has no %s", probe.Exec.Command[0])
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(probe.TimeoutSeconds)*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, run.path, probe.Exec.Command[1:]...) //nolint:gosec // that is what is tried
+	cmd.Env = run.env
+	said, err := cmd.CombinedOutput()
+	switch {
+	case err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 2: // the command line is wrong
+		return fmt.Errorf("%w: %w: %s", errFinal, err, said)
+	case err != nil:
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	return nil
+}
+
+// request comes to an address that is not loopback, as the kubelet does, if this
+// machine has one.
+func (run command) request(ctx context.Context, probe *core.Probe) error {
+	host := "127.0.0.1"
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		return err
+	}
+	for _, address := range addresses {
+		if ip := address.(*net.IPNet).IP; ip.To4() != nil && !ip.IsLoopback() {
+			host = ip.String()
+		}
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, run.admin)+probe.HTTPGet.Path, nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: time.Duration(probe.TimeoutSeconds) * time.Second}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusServiceUnavailable:
+		return fmt.Errorf("%s: %s", probe.HTTPGet.Path, response.Status)
+	default:
+		return fmt.Errorf("%w: %s: %s", errFinal, probe.HTTPGet.Path, response.Status)
+	}
+}
+
+// grant has it print its SQL.
+func (run command) grant(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // that is what is tried
+	cmd.Env = run.env
+	said, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	if !bytes.Contains(said, []byte("GRANT rds_iam TO")) {
+		return fmt.Errorf("it would not grant rds_iam: %s", said)
+	}
+	return nil
+}
+
+// certificate makes the files of a Secret of the type kubernetes.io/tls.
+func certificate(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	cert, key, err := selfSigned()
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, core.TLSCertKey), cert, 0o600),
+		os.WriteFile(filepath.Join(dir, core.TLSPrivateKeyKey), key, 0o600))
+}

@@ -1,0 +1,3 @@
+module github.com/iamproxy/iamproxy/deploy/systemd/check
+
+go 1.26.0

@@ -1,0 +1,236 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// What is to be seen of a session while it lasts, and after.
+func TestStatusOfSessions(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	var mu sync.Mutex
+	var observed []Login
+	p, address := start(t, ca, s, func(p *Proxy) {
+		p.Observe = func(l Login) { mu.Lock(); defer mu.Unlock(); observed = append(observed, l) }
+	})
+	client := dial(t, address)
+	name := strings.Repeat("ä", 40) // 80 bytes
+	client.send(startupPacket(3<<16, "user", "alice", "database", "mydb", "application_name", name))
+	for client.message()[0] != readyForQuery {
+	}
+	client.send([]byte("hello"))
+	client.expect([]byte("hello"))
+	until(t, "the bytes to be counted", func() bool { c := p.Counts(); return c.Up == 5 && c.Down == 5 })
+	open := p.Sessions()
+	if len(open) != 1 {
+		t.Fatalf("sessions %+v", open)
+	}
+	got := open[0]
+	if got.User != "alice" || got.Database != "mydb" || got.ApplicationName != name[:62] || got.Client != client.raw.LocalAddr().String() ||
+		got.Server != s.addr() || got.Up != 5 || got.Down != 5 || time.Since(got.Began) > limit {
+		t.Errorf("session %+v", got)
+	}
+	server := p.Server()
+	if server.Address != s.addr() || server.Version != "17.2" || server.TLS != "TLS 1.3" || server.CertificateExpiry.Before(time.Now()) {
+		t.Errorf("server %+v", server)
+	}
+	client.Close()
+	until(t, "the session to end", func() bool { return p.Counts().Sessions == 0 })
+	if c := p.Counts(); c.Up != 5 || c.Down != 5 || c.Results[ResultOK] != 1 || len(p.Sessions()) != 0 {
+		t.Errorf("counts %+v", c)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	logins := p.Logins()
+	if len(observed) != 1 || len(logins) != 1 || observed[0] != logins[0] {
+		t.Fatalf("observed %+v, remembered %+v", observed, logins)
+	}
+	login := logins[0]
+	sum := login.Queue + login.Resolve + login.Dial + login.TLS + login.Login
+	if login.Attempts != 1 || login.Dial <= 0 || login.TLS <= 0 || login.Login <= 0 || sum <= 0 || sum > login.Total {
+		t.Errorf("login %+v", login)
+	}
+}
+
+// Names take time, too.
+func TestResolveIsTimed(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	_, port, _ := net.SplitHostPort(s.addr())
+	p, address := start(t, ca, s, func(p *Proxy) { p.Via = net.JoinHostPort("localhost", port) })
+	connected(t, address).Close()
+	if logins := p.Logins(); len(logins) != 1 || logins[0].Resolve <= 0 || logins[0].Dial <= 0 {
+		t.Errorf("logins %+v", logins)
+	}
+}
+
+// Failures for the same reason are one, which says how often and when.
+func TestFailuresAreRemembered(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	keys := &tokens{err: errors.New("no credentials")}
+	p, address := start(t, ca, s, func(p *Proxy) { p.Tokens = keys })
+	for _, user := range []string{"alice", "bob", "alice", "alice"} {
+		client := dial(t, address)
+		client.send(startupPacket(3<<16, "user", user, "database", "mydb"))
+		client.fatal()
+	}
+	got := p.Failures()
+	if len(got) != 2 || got[0].User != "alice" || got[0].Times != 3 || got[1].User != "bob" || got[1].Times != 1 ||
+		!got[0].Last.After(got[0].First) || got[0].SQLSTATE != "28000" || got[0].Message != "iamproxy: no token for alice: no credentials" {
+		t.Errorf("failures %+v", got)
+	}
+	if c := p.Counts(); c.Failures["28000"] != 4 || c.Results[ResultFailed] != 4 || c.Results[ResultOK] != 0 {
+		t.Errorf("counts %+v", c)
+	}
+	for i := range 2 * keptFailures {
+		client := dial(t, address)
+		client.send(startupPacket(3<<16, "user", fmt.Sprint("user", i), "database", "mydb"))
+		client.fatal()
+	}
+	if n := len(p.Failures()); n != keptFailures {
+		t.Errorf("%d failures are remembered", n)
+	}
+}
+
+// Of many lines for the same reason few are written, and then their number.
+func TestLogSamples(t *testing.T) {
+	core, lines := observer.New(zap.InfoLevel)
+	p := &Proxy{Log: zap.New(core)}
+	s := &session{proxy: p}
+	for range 100 {
+		s.logSampled(zap.WarnLevel, "no session", "08001")
+		s.logSampled(zap.WarnLevel, "no session", "28000")
+		s.logSampled(zap.DebugLevel, "no session", "28000") // which nobody reads
+	}
+	if n := lines.Len(); n != 2*sampleLines {
+		t.Errorf("%d lines", n)
+	}
+	p.logUntold(time.Now())
+	if n := lines.Len(); n != 2*sampleLines {
+		t.Errorf("%d lines before their time", n)
+	}
+	lines.TakeAll()
+	p.logUntold(time.Now().Add(sampleTime))
+	for _, line := range lines.TakeAll() {
+		if more := line.ContextMap()["more_of_the_same"]; line.Message != "no session" || more != int64(100-sampleLines) {
+			t.Errorf("line %q, %v", line.Message, line.ContextMap())
+		}
+	}
+	s.logSampled(zap.WarnLevel, "no session", "08001")
+	if lines.Len() != 1 {
+		t.Error("the next one is not written")
+	}
+}
+
+func TestAllowed(t *testing.T) {
+	p := &Proxy{AllowFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}}
+	for address, want := range map[string]bool{
+		"10.1.2.3": true, "11.0.0.1": false, "::ffff:10.1.2.3": true, "fe80::1": true, "127.0.0.1": false, "::1": false,
+	} {
+		if got := p.allowed(&net.TCPAddr{IP: net.ParseIP(address), Zone: "eth0"}); got != want {
+			t.Errorf("%s: %v", address, got)
+		}
+	}
+	if !p.allowed(&net.UnixAddr{Name: "/run/x"}) || !(&Proxy{}).allowed(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}) {
+		t.Error("those are allowed who are not asked about")
+	}
+}
+
+// Proxies share a Limit; clients who are turned away or leave take no room.
+func TestLimit(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	limit := &Limit{Max: 2}
+	share := func(p *Proxy) { p.Limit = limit }
+	first, at := start(t, ca, s, share)
+	_, elsewhere := start(t, ca, s, share)
+	a, b := connected(t, at), connected(t, elsewhere)
+	for range 3 {
+		c := dial(t, at)
+		c.send(ordinaryStartup)
+		if e := c.fatal(); e.Code != "53300" || e.Hint == "" {
+			t.Errorf("a third client is told %+v", e)
+		}
+	}
+	if c := first.Counts(); c.Results[ResultRejected] != 3 || c.Failures["53300"] != 3 || c.Sessions != 1 {
+		t.Errorf("counts %+v", c)
+	}
+	a.Close()
+	b.Close()
+	until(t, "room", func() bool { return limit.taken.Load() == 0 })
+	connected(t, at)
+}
+
+func TestNoDescriptorLeft(t *testing.T) {
+	ca, s := good(t, func(p *peer) {})
+	_, address := start(t, ca, s, func(p *Proxy) {
+		p.ConnectTimeout = 500 * time.Millisecond
+		p.Dial = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		}
+	})
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Code != "08001" || !strings.Contains(e.Message, "no file descriptor is left") || !strings.Contains(e.Hint, "--max-sessions") {
+		t.Errorf("the client is told %+v", e)
+	}
+}
+
+// A proxy with a successor lets those in who have connected, and then accepts nobody.
+func TestShutdownLeavesClients(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	p, address := start(t, ca, s, func(p *Proxy) { p.Succeeded = true })
+	early := dial(t, address)
+	until(t, "the client to be accepted", func() bool { return p.serial.Load() == 1 })
+	cut := make(chan int)
+	go func() { cut <- p.Shutdown(context.Background()) }()
+	until(t, "nobody to be accepted", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err != nil
+	})
+	early.connected()
+	early.send([]byte("here"))
+	early.expect([]byte("here"))
+	early.Close()
+	if n := <-cut; n != 0 {
+		t.Errorf("%d sessions cut", n)
+	}
+}
+
+func TestProbe(t *testing.T) {
+	ca, s := good(t, func(p *peer) { _, _ = p.Read(make([]byte, 1)) })
+	p, _ := start(t, ca, s, nil)
+	if err := p.Probe(t.Context()); err != nil {
+		t.Error(err)
+	}
+	stranger, _ := start(t, newAuthority(t), s, nil)
+	err := stranger.Probe(t.Context())
+	var adviser interface{ Advice() string }
+	if err == nil || !strings.Contains(err.Error(), "is not trusted") || !errors.As(err, &adviser) || adviser.Advice() == "" {
+		t.Errorf("got %v", err)
+	}
+	if len(stranger.Failures()) > 0 || len(stranger.Counts().Results) > 0 {
+		t.Error("a probe counts as a client")
+	}
+}
+
+func TestShorten(t *testing.T) {
+	for text, want := range map[string]string{"": "", "abc": "abc", "abcd": "abc", "aäö": "aä", "ääää": "ä", "\x80\x80\x80\x80": ""} {
+		if got := shorten(text, 3); got != want {
+			t.Errorf("%q became %q", text, got)
+		}
+	}
+}
