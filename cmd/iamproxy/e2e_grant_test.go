@@ -123,15 +123,26 @@ func TestGrant(t *testing.T) {
 	}
 }
 
-// Whichever comes first, both end well.
+// Whichever comes first, all end well, and one does the work. They are held up until
+// each is about to look what is there.
 func TestGrantAtOnce(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
+	conn := superuser(t, cluster)
+	if _, err := conn.Exec(t.Context(), "SELECT pg_advisory_lock($1)", int64(grantLock)); err != nil {
+		t.Fatal(err)
+	}
 	var all [4]granted
 	var wg sync.WaitGroup
 	for i := range all {
 		wg.Go(func() { all[i] = grant(t, cluster, nil, "--user=app,other") })
 	}
+	until(t, "all of them to wait", func() bool {
+		var waiting int
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'").Scan(&waiting)
+		return err == nil && waiting == len(all)
+	})
+	conn.Close(t.Context())
 	wg.Wait()
 	created := 0
 	for _, g := range all {

@@ -21,14 +21,13 @@ import (
 // adminConfig is how the administrator connects: over TLS that is verified for the
 // endpoint's name, or not at all.
 func adminConfig(e endpoint, user, password string, roots *x509.CertPool, timeout time.Duration) (*pgx.ConnConfig, error) {
-	// pgx would take the way, the user and more from libpq's variables, and another
-	// password from libpq's file.
+	// pgx would take more from libpq's variables than is replaced below.
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
 			os.Unsetenv(name)
 		}
 	}
-	config, err := pgx.ParseConfig("host=unset user=unset passfile='' sslmode=disable")
+	config, err := pgx.ParseConfig("host=unset user=unset sslmode=disable")
 	if err != nil {
 		return nil, err
 	}
