@@ -80,6 +80,7 @@ type Proxy struct {
 	history  history
 	pacer    pacer
 	tally    tally
+	sampler  sampler
 	serial   atomic.Uint64
 	handlers sync.WaitGroup // every connection, and who makes them
 	arriving sync.WaitGroup // those that have not said yet what they want, and who makes them

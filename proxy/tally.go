@@ -7,19 +7,10 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
-const (
-	// keptLogins and keptFailures are how many of the last ones are remembered.
-	keptLogins, keptFailures = 60, 20
-	// A line of the same reason is written sampleLines times in sampleTime; the
-	// others are counted.
-	sampleLines = 5
-	sampleTime  = 10 * time.Second
-)
+// keptLogins and keptFailures are how many of the last ones are remembered.
+const keptLogins, keptFailures = 60, 20
 
 // tally is what a proxy remembers of what it has done. Its zero value has done
 // nothing.
@@ -31,7 +22,6 @@ type tally struct {
 	logins   []Login   // the oldest first
 	failures []Failure // the newest first
 	server   ServerInfo
-	samples  map[sample]*sampled
 }
 
 func (t *tally) counts() Counts {
@@ -114,72 +104,6 @@ func (t *tally) failed(result, title string, f Failure) {
 	}
 	t.failures = slices.Insert(t.failures, 0, f)
 	t.failures = t.failures[:min(len(t.failures), keptFailures)]
-}
-
-// sample is what lines of a log have in common of which many may come at once. It
-// has nothing in it that a client can choose.
-type sample struct {
-	level   zapcore.Level
-	message string
-	reason  string // an SQLSTATE, say
-}
-
-// sampled is what became of them within sampleTime.
-type sampled struct {
-	since         time.Time
-	lines, untold int
-}
-
-// tells reports whether another line is worth writing.
-func (t *tally) tells(what sample) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	seen := t.samples[what]
-	if seen == nil {
-		seen = &sampled{since: time.Now()}
-		if t.samples == nil {
-			t.samples = make(map[sample]*sampled)
-		}
-		t.samples[what] = seen
-	}
-	if seen.lines == sampleLines {
-		seen.untold++
-		return false
-	}
-	seen.lines++
-	return true
-}
-
-// untold takes those out whose time is up by then.
-func (t *tally) untold(by time.Time) map[sample]sampled {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	over := make(map[sample]sampled)
-	for what, seen := range t.samples {
-		if by.Sub(seen.since) >= sampleTime {
-			over[what] = *seen
-			delete(t.samples, what)
-		}
-	}
-	return over
-}
-
-// logSampled writes a line, unless many for the same reason were written just now.
-func (s *session) logSampled(level zapcore.Level, message, reason string, fields ...zap.Field) {
-	p := s.proxy
-	if !p.log().Core().Enabled(level) || p.tally.tells(sample{level, message, reason}) {
-		s.log().Log(level, message, fields...)
-	}
-}
-
-// logUntold says how many lines were not written, of those whose time is up by then.
-func (p *Proxy) logUntold(by time.Time) {
-	for what, seen := range p.tally.untold(by) {
-		if seen.untold > 0 {
-			p.log().Log(what.level, what.message, zap.String("endpoint", p.Endpoint), zap.String("reason", what.reason),
-				zap.Int("more_of_the_same", seen.untold), zap.Duration("within", sampleTime))
-		}
-	}
 }
 
 // noteFailure has a failure counted and shown that the client is told of.
