@@ -32,10 +32,12 @@ func guard(next http.Handler) http.Handler {
 	})
 }
 
-// shutdown begins the drain, for those on this host.
+// shutdown begins the drain, for those on this host. Both ends have to be loopback: a
+// proxy in front of a pod may call from there on behalf of anybody.
 func (s *Server) shutdown(w http.ResponseWriter, r *http.Request) {
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() {
-		text(w, http.StatusForbidden, "only from this host (loopback); elsewhere send the process a SIGTERM")
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() || !isLoopback(local) {
+		text(w, http.StatusForbidden, "only over loopback; otherwise send the process a SIGTERM")
 		return
 	}
 	s.Shutdown()

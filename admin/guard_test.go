@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -11,29 +12,38 @@ import (
 	"testing"
 )
 
+// arrived is a request that has come to an address.
+func arrived(r *http.Request, address string) *http.Request {
+	local := &net.TCPAddr{IP: net.ParseIP(address), Port: 9090}
+	return r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
+}
+
 func TestShutdown(t *testing.T) {
 	for name, test := range map[string]struct {
 		method, from string
 		header       map[string]string
 		status       int
+		to           string // empty: 127.0.0.1
 	}{
-		"from this host":           {"POST", "127.0.0.1:40000", nil, 202},
-		"from this host, IPv6":     {"POST", "[::1]:40000", nil, 202},
-		"from this host, mapped":   {"POST", "[::ffff:127.0.0.1]:40000", nil, 202},
-		"from another host":        {"POST", "10.0.0.7:40000", nil, 403},
-		"from another host, IPv6":  {"POST", "[2001:db8::1]:40000", nil, 403},
-		"from who knows where":     {"POST", "@", nil, 403},
-		"asked only":               {"GET", "127.0.0.1:40000", nil, 405},
-		"by a page of ours":        {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-origin"}, 202},
-		"by a page":                {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403},
-		"by a page of this site":   {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-site"}, 403},
-		"by a page, in an old one": {"POST", "127.0.0.1:40000", map[string]string{"Origin": "https://evil.example"}, 403},
+		"from this host":                       {"POST", "127.0.0.1:40000", nil, 202, ""},
+		"from this host, IPv6":                 {"POST", "[::1]:40000", nil, 202, ""},
+		"from this host, mapped":               {"POST", "[::ffff:127.0.0.1]:40000", nil, 202, ""},
+		"from another host":                    {"POST", "10.0.0.7:40000", nil, 403, ""},
+		"from another host, IPv6":              {"POST", "[2001:db8::1]:40000", nil, 403, ""},
+		"to the pod's address, as a mesh does": {"POST", "127.0.0.6:40000", nil, 403, "10.0.0.8"},
+		"from who knows where":                 {"POST", "@", nil, 403, ""},
+		"asked only":                           {"GET", "127.0.0.1:40000", nil, 405, ""},
+		"by a page of ours":                    {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-origin"}, 202, ""},
+		"by a page":                            {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, ""},
+		"by a page of this site":               {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-site"}, 403, ""},
+		"by a page, in an old one":             {"POST", "127.0.0.1:40000", map[string]string{"Origin": "https://evil.example"}, 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			drains := 0
 			s := &Server{Shutdown: func() { drains++ }}
 			r := httptest.NewRequest(test.method, "http://localhost:9090/shutdown", nil)
 			r.RemoteAddr = test.from
+			r = arrived(r, cmp.Or(test.to, "127.0.0.1"))
 			for key, value := range test.header {
 				r.Header.Set(key, value)
 			}

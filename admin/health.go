@@ -15,8 +15,11 @@ import (
 
 const (
 	// signPatience and probePatience bound what is asked for an answer about health.
-	signPatience  = 3 * time.Second
+	// Platforms give `iamproxy wait` two seconds, and it is to say why.
+	signPatience  = 1500 * time.Millisecond
 	probePatience = 5 * time.Second
+	// probeEvery is how often a database is looked at, however many may ask.
+	probeEvery = time.Second
 )
 
 // finding is one thing that was looked at, and how it is.
@@ -135,15 +138,21 @@ func inWords(status auth.IdentityStatus) string {
 	return status.Source + ", valid until " + status.Expires.UTC().Format(time.RFC3339)
 }
 
-// databaseFindings has the databases probed, all at once. Of requests that come
-// meanwhile each waits for the same probe: whoever may ask may not flood a database.
+// databaseFindings has the databases probed, all at once. Requests that come meanwhile,
+// or at once behind it, have the answer of the same probe: whoever may ask may not
+// flood a database.
 func (s *Server) databaseFindings(ctx context.Context) findings {
 	return inParallel(len(s.Endpoints), func(i int) finding {
-		e := s.Endpoints[i]
-		probe := s.probing.DoChan(strconv.Itoa(i), func() (any, error) {
+		e, key := s.Endpoints[i], strconv.Itoa(i)
+		probe := s.probing.DoChan(key, func() (any, error) {
+			if last, ok := s.probed.Load(key); ok && time.Since(last.(probed).at) < probeEvery {
+				return nil, last.(probed).err
+			}
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probePatience)
 			defer cancel()
-			return nil, e.Database.Probe(ctx)
+			err := e.Database.Probe(ctx)
+			s.probed.Store(key, probed{err, time.Now()})
+			return nil, err
 		})
 		select {
 		case result := <-probe:
@@ -155,6 +164,12 @@ func (s *Server) databaseFindings(ctx context.Context) findings {
 			return finding{false, fmt.Sprintf("database %s: %v", e.Name, ctx.Err())}
 		}
 	})
+}
+
+// probed is what the last look at a database has shown.
+type probed struct {
+	err error
+	at  time.Time
 }
 
 func inParallel(n int, look func(i int) finding) findings {

@@ -131,7 +131,7 @@ func TestSharedSignerIsAskedOnce(t *testing.T) {
 // Nobody who asks waits for longer than is said, whatever hangs.
 func TestHealthIsPatientWithinBounds(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	for path, patience := range map[string]time.Duration{"/readyz": 3 * time.Second, "/readyz?upstream": 8 * time.Second, "/startupz": 3 * time.Second} {
+	for path, patience := range map[string]time.Duration{"/readyz": signPatience, "/readyz?upstream": signPatience + probePatience, "/startupz": signPatience} {
 		synctest.Test(t, func(t *testing.T) {
 			var endpoints []Endpoint
 			for range 3 {

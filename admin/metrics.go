@@ -19,6 +19,9 @@ import (
 // user name.
 const maxUserSeries = 100
 
+// maxUser is how much of a user's name a label has; PostgreSQL's have at most 63 bytes.
+const maxUser = 63
+
 var (
 	sessionsNow = describe("sessions", "Clients that are let in at the moment, those that are being logged in included.", "endpoint")
 	maxSessions = describe("max_sessions", "Most clients that are let in at once; 0 is no limit.")
@@ -135,7 +138,7 @@ func (t *tally) add(e Endpoint) {
 	t.signed += tokens.Signed
 	t.failed += tokens.Failed
 	for user, expiry := range e.Tokens.Expiries() {
-		user = valid(user)
+		user = valid(first(user, maxUser))
 		t.expiries[user] = earlier(t.expiries[user], expiry)
 	}
 	t.certificate = earlier(t.certificate, e.Database.Server().CertificateExpiry)

@@ -64,7 +64,7 @@ func (s *Server) status(since time.Time) http.HandlerFunc {
 }
 
 func (s *Server) look(now time.Time) view {
-	v := view{Now: at(now, now), Way: []station{s.itself()}}
+	v := view{Now: at(now, now), Way: []station{s.itself(now)}}
 	var names []string
 	var columns [3][]station
 	for _, e := range s.Endpoints {

@@ -108,9 +108,13 @@ func TestVerdict(t *testing.T) {
 		"clients that are none": {
 			signer: signs, login: time.Hour, failures: []proxy.Failure{
 				failure("08P01", "iamproxy: this is HTTP", time.Second), failure("0A000", "iamproxy: protocol 2", time.Second),
-				failure("28000", "iamproxy: 10.0.0.7 is not allowed", time.Second), failure("57P03", "iamproxy: shutting down", time.Second), failure("53300", "iamproxy: too many sessions", time.Second),
+				failure("28000", "iamproxy: 10.0.0.7 is not allowed", time.Second), failure("57P03", "iamproxy: shutting down", time.Second),
 			},
 			title: "Ready",
+		},
+		"one too many": {
+			signer: signs, login: time.Hour, failures: []proxy.Failure{failure("53300", "iamproxy: too many clients", time.Second)},
+			title: "Ready, but clients were turned away", cause: "too many clients", levels: [4]level{warn, ok, ok, ok},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -271,24 +275,74 @@ func TestPageHeaders(t *testing.T) {
 	}
 }
 
-// That one client is refused after another was let in is not said to be the database's
+// That one client is refused while others are served is not said to be the database's
 // fault, but of what it says to everybody.
 func TestWhomTheDatabaseRefuses(t *testing.T) {
 	now := time.Now()
+	before, after := now.Add(-time.Minute), now
 	for name, test := range map[string]struct {
-		code  string
-		letIn time.Time
-		want  level
+		code   string
+		letIn  time.Time
+		served bool
+		want   level
 	}{
-		"one":                    {"3D000", now.Add(-time.Minute), warn},
-		"for a long time":        {"28000", now.Add(-time.Hour), bad},
-		"nobody was ever let in": {"28000", time.Time{}, bad},
-		"everybody":              {"57P03", now.Add(-time.Minute), bad},
-		"one, before":            {"3D000", now.Add(-time.Millisecond), warn},
+		"one":                       {"3D000", before, true, warn},
+		"nobody is served any more": {"28000", before, false, bad},
+		"nobody was ever let in":    {"28000", time.Time{}, false, bad},
+		"everybody":                 {"57P03", before, true, bad},
+		"another was let in since":  {"3D000", after, false, warn},
 	} {
 		refused := proxy.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: test.code}
-		if got := database(test.letIn, refused, now); got.Level != test.want {
+		if got := database(test.letIn, test.served, refused, now); got.Level != test.want {
 			t.Errorf("%s: %v", name, got.Level)
+		}
+	}
+}
+
+// A source of credentials that does not answer has no error to show; who waited for it
+// has.
+func TestCredentialsThatDoNotCome(t *testing.T) {
+	now := time.Now()
+	waited := proxy.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: "08006", Message: "iamproxy: no token for u: waiting for AWS credentials", Hint: "check that this host reaches them"}
+	expired := auth.IdentityStatus{Source: "somewhere", Expires: now.Add(-time.Minute)}
+	for name, test := range map[string]struct {
+		status auth.IdentityStatus
+		letIn  time.Time
+		want   level
+	}{
+		"never":               {auth.IdentityStatus{}, time.Time{}, bad},
+		"any more":            {expired, now.Add(-time.Hour), bad},
+		"but they came since": {auth.IdentityStatus{Source: "somewhere"}, time.Time{}, ok},
+		"and others do":       {expired, now, idle},
+	} {
+		if got := credentials(test.status, waited, test.letIn, now); got.Level != test.want || got.Level == bad && got.Cause != waited.Message {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// What iamproxy itself turns clients away for has the SQLSTATEs of the network's faults.
+func TestOwnLimitsAreNotTheNetworks(t *testing.T) {
+	for message, want := range map[string]blame{
+		"iamproxy: the login cannot begin within 30s: too many logins wait for their turn":                  iamproxyItself,
+		"iamproxy: cannot reach db:5432: no file descriptor is left: dial tcp: socket: too many open files": iamproxyItself,
+		"iamproxy: cannot reach db:5432: connection refused":                                                theNetwork,
+	} {
+		if got := blameFor(proxy.Failure{SQLSTATE: "08001", Message: message}); got != want {
+			t.Errorf("%s: %v", message, got)
+		}
+	}
+}
+
+// An endpoint that nobody has used is not the one to tell of.
+func TestUnusedEndpoint(t *testing.T) {
+	unused, used, broken := station{Level: idle}, station{Level: ok, Says: "used"}, station{Level: bad, Says: "broken"}
+	for _, test := range []struct {
+		of   []station
+		want station
+	}{{[]station{unused, used}, used}, {[]station{used, unused}, used}, {[]station{unused, unused}, unused}, {[]station{unused, broken, used}, broken}} {
+		if got := worst(test.of, []string{"a", "b", "c"}); got != test.want {
+			t.Errorf("of %+v: %+v", test.of, got)
 		}
 	}
 }

@@ -6,6 +6,7 @@ package admin
 import (
 	"context"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,6 +35,7 @@ type Server struct {
 
 	started  atomic.Bool // for ever, once it has
 	probing  singleflight.Group
+	probed   sync.Map // the last of each
 	connects connects
 }
 

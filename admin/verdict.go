@@ -51,8 +51,11 @@ const (
 // its name; the rest are the server's own words.
 func blameFor(f proxy.Failure) blame {
 	own := strings.HasPrefix(f.Message, "iamproxy: ")
-	if strings.HasPrefix(f.Message, "iamproxy: no token") {
+	switch {
+	case strings.HasPrefix(f.Message, "iamproxy: no token"):
 		return theCredentials // whatever the SQLSTATE: they may be missing, or late
+	case own && ownLimits(f):
+		return iamproxyItself
 	}
 	switch f.SQLSTATE {
 	case "08001", "08006":
@@ -63,12 +66,21 @@ func blameFor(f proxy.Failure) blame {
 		if own && !strings.Contains(f.Message, "the server asks") {
 			return theClient // whose address is not allowed
 		}
-	case "53300", "57P03":
+	case "53300":
 		if own {
 			return iamproxyItself
 		}
+	case "57P03":
+		if own {
+			return theClient // that it drains is said anyway
+		}
 	}
 	return theDatabase
+}
+
+// ownLimits is about failures that have the SQLSTATEs of the network's.
+func ownLimits(f proxy.Failure) bool {
+	return strings.Contains(f.Message, "the login cannot begin within ") || strings.Contains(f.Message, "no file descriptor is left")
 }
 
 // latest is the last failure that points to somebody; its zero value if none does.
@@ -84,20 +96,22 @@ func latest(all []proxy.Failure, who blame) (last proxy.Failure) {
 // stations are those behind iamproxy, for one endpoint.
 func (e Endpoint) stations(now time.Time) []station {
 	all, server := e.Database.Failures(), e.Database.Server()
-	refused, unreached := latest(all, theDatabase), latest(all, theNetwork)
+	unsigned, unreached, refused := latest(all, theCredentials), latest(all, theNetwork), latest(all, theDatabase)
 	letIn := server.At
 	if logins := e.Database.Logins(); len(logins) > 0 { // on a connection of the pool, maybe
 		letIn = later(letIn, logins[len(logins)-1].At)
 	}
+	served := len(e.Database.Sessions()) > 0 || !letIn.IsZero() && now.Sub(letIn) < recently
 	return []station{
-		credentials(e.Signer.Status(), now),
+		credentials(e.Signer.Status(), unsigned, letIn, now),
 		network(server, unreached, refused, now),
-		database(letIn, refused, now),
+		database(letIn, served, refused, now),
 	}
 }
 
-// credentials are judged by what is known without asking for them.
-func credentials(status auth.IdentityStatus, now time.Time) station {
+// credentials are judged by what is known without asking for them: unsigned is a login
+// that got no token, as from a source that does not answer.
+func credentials(status auth.IdentityStatus, unsigned proxy.Failure, letIn, now time.Time) station {
 	s := station{Name: "AWS credentials"}
 	lasts := status.Expires.IsZero() || now.Before(status.Expires)
 	if status.Err != nil {
@@ -111,6 +125,9 @@ func credentials(status auth.IdentityStatus, now time.Time) station {
 		if !status.Expires.IsZero() {
 			s.Says += ", end " + relative(status.Expires, now)
 		}
+	case unsigned.Last.After(letIn) && (status.Source == "" || !lasts && unsigned.Last.After(status.Expires)):
+		s.Level, s.Says, s.Title = bad, "cannot sign", "Cannot sign tokens"
+		s.Cause, s.Advice = unsigned.Message, unsigned.Hint
 	case status.Source == "":
 		s.Level, s.Says, s.Title = idle, "none fetched so far", "Started"
 	case !lasts:
@@ -141,13 +158,13 @@ func network(server proxy.ServerInfo, unreached, refused proxy.Failure, now time
 	return s
 }
 
-// database is at fault if it lets nobody in. That it refuses one client after it has let
-// in another may well be that client's doing.
-func database(letIn time.Time, refused proxy.Failure, now time.Time) station {
+// database is at fault if it lets nobody in. That it refuses one client while others are
+// served may well be that client's doing.
+func database(letIn time.Time, served bool, refused proxy.Failure, now time.Time) station {
 	s := station{Name: "Database"}
 	switch {
 	case s.failed(refused, letIn, now):
-		if s.Level == bad && !letIn.IsZero() && now.Sub(letIn) < recently && !refusesAll(refused) {
+		if s.Level == bad && served && !refusesAll(refused) {
 			s.Level = warn
 		}
 		s.Title = "Ready, but some logins are refused"
@@ -170,7 +187,7 @@ func refusesAll(f proxy.Failure) bool {
 // failed takes up the last failure, if it is the last word or was a short time ago.
 func (s *station) failed(f proxy.Failure, success, now time.Time) bool {
 	switch {
-	case f.Times == 0:
+	case f.Last.IsZero():
 		return false
 	case f.Last.After(success):
 		s.Level = bad
@@ -188,11 +205,17 @@ func (s *station) failed(f proxy.Failure, success, now time.Time) bool {
 }
 
 // itself is iamproxy as a station.
-func (s *Server) itself() station {
+func (s *Server) itself(now time.Time) station {
 	open := s.openSessions()
 	says := count(open, "session")
 	if s.MaxSessions > 0 {
 		says = fmt.Sprintf("%d of at most %s", open, count(s.MaxSessions, "session"))
+	}
+	var turnedAway proxy.Failure
+	for _, e := range s.Endpoints {
+		if f := latest(e.Database.Failures(), iamproxyItself); f.Last.After(turnedAway.Last) {
+			turnedAway = f
+		}
 	}
 	all := station{Name: "iamproxy", Says: says}
 	switch {
@@ -204,6 +227,9 @@ func (s *Server) itself() station {
 		all.Level, all.Title = warn, "Ready, but full"
 		all.Cause = fmt.Sprintf("%d clients have sessions, and --max-sessions lets no more in", open)
 		all.Advice = "raise --max-sessions, or have the applications hold fewer connections"
+	case now.Sub(turnedAway.Last) < recently:
+		all.Level, all.Title = warn, "Ready, but clients were turned away"
+		all.Cause, all.Advice = turnedAway.Message, turnedAway.Hint
 	}
 	return all
 }
@@ -215,11 +241,18 @@ func (s *Server) openSessions() (n int) {
 	return n
 }
 
-// worst is the one to tell of. Of several endpoints' it says whose it is.
+// worst is the one to tell of. Of several endpoints' it says whose it is. One that nobody
+// has used so far is nothing to tell of while others are.
 func worst(of []station, names []string) station {
+	rank := func(l level) level {
+		if l == idle {
+			return -1
+		}
+		return l
+	}
 	at := 0
 	for i, s := range of {
-		if s.Level > of[at].Level {
+		if rank(s.Level) > rank(of[at].Level) {
 			at = i
 		}
 	}

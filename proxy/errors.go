@@ -242,6 +242,8 @@ func sqlstateOf(err error) string {
 	var said *serverError
 	var own *fatalError
 	switch {
+	case err == nil:
+		return ""
 	case errors.As(err, &own):
 		return own.Code
 	case errors.As(err, &said):

@@ -15,28 +15,28 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 	p := s.proxy
 	defer p.history.begin(s.user)()
 	again := persistence{history: &p.history, pacer: &p.pacer, user: s.user, timeout: p.connectTimeout(), began: time.Now()}
-	var failed error
 	for {
 		for _, pacer := range again.pacers() {
 			if err := s.queue(ctx, pacer, again.began); err != nil {
-				return nil, tellsMore(failed, s.behindRefusals(pacer, err))
+				return nil, tellsMore(s.failed, s.behindRefusals(pacer, err))
 			}
 		}
 		s.took.Attempts++
 		server, token, err := s.attempt(ctx, wish)
 		if err == nil {
 			p.history.succeeded()
+			s.failed = nil
 			return server, nil
 		}
-		failed = tellsMore(failed, err)
+		s.failed = tellsMore(s.failed, err)
 		pause, yes := again.again(err, s.outlook(ctx, token, err))
 		if !yes || ctx.Err() != nil {
-			return nil, failed
+			return nil, s.failed
 		}
-		p.tally.retried()
+		s.retried(err)
 		s.logSampled(again.level(pause), "login failed; it is tried again", sqlstateOf(err), zap.Duration("in", pause), zap.Error(err))
 		if err := s.pause(ctx, pause); err != nil {
-			return nil, tellsMore(failed, err)
+			return nil, tellsMore(s.failed, err)
 		}
 	}
 }

@@ -51,6 +51,7 @@ type session struct {
 	began    time.Time
 	asked    time.Time    // for a session
 	took     Login        // until it had one
+	failed   error        // the attempt to log in that tells most of those that failed
 	up, down atomic.Int64 // bytes so far, to the server and from it
 
 	user, database string // as logged in to upstream
@@ -337,21 +338,20 @@ func (s *session) refuse(err error) {
 	var own *fatalError
 	switch {
 	case errors.Is(err, errClientLeft):
-		s.proxy.tally.abandoned()
-		s.logSampled(zap.InfoLevel, "login given up", "", zap.Error(err))
+		s.abandoned()
 		return
 	case !errors.As(err, &own) && errors.As(err, &server):
 		if server.refusedToken() {
 			server.hint = s.refusedHint()
 		}
 		response = append(server.before, server.withHint()...)
-		s.noteFailure(err, server.said.Code, err.Error(), server.hint)
+		s.noteFailure(server, server.hint)
 		s.logSampled(zap.WarnLevel, "login refused by the server", server.said.Code,
 			zap.String("sqlstate", server.said.Code), zap.Error(err), zap.String("hint", server.hint))
 	default:
 		failure := s.proxy.failure(err)
 		response = failure.response()
-		s.noteFailure(failure, failure.Code, failure.Error(), failure.Hint)
+		s.noteFailure(failure, failure.Hint)
 		s.logSampled(zap.WarnLevel, "no session", failure.Code,
 			zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
 	}

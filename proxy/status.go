@@ -21,7 +21,7 @@ const (
 type Counts struct {
 	Sessions int              // clients that are let in at the moment, those that are being logged in included
 	Results  map[string]int64 // clients that wanted a session, by Result
-	Failures map[string]int64 // clients that were told of an error instead, by SQLSTATE
+	Failures map[string]int64 // clients that were told of an error instead, or would have been had they stayed, by SQLSTATE
 	Retries  int64            // attempts to log in that failed and were made again
 	Up, Down int64            // bytes to the server and from it, once the session has begun
 	Cancels  CancelCounts
@@ -69,10 +69,11 @@ func (p phases) MarshalLogObject(to zapcore.ObjectEncoder) error {
 	return nil
 }
 
-// Failure is one that clients were told of, or several for the same reason.
+// Failure is one that clients were told of, or several for the same reason; or what
+// fails at the moment for those that still wait.
 type Failure struct {
 	First, Last    time.Time
-	Times          int
+	Times          int    // clients; 0 while none has given up
 	Client         string // the last one's
 	User, Database string // empty if the client had not said yet
 	SQLSTATE       string
@@ -135,8 +136,7 @@ func (s *session) info(server *upstream) SessionInfo {
 	}
 }
 
-// Failures are the last ones that clients were told of, the newest first. Those of
-// the same reason are one.
+// Failures are the last ones, the newest first. Those of the same reason are one.
 func (p *Proxy) Failures() []Failure { return p.tally.lastFailures() }
 
 // Logins are the last ones that led to a session, the oldest first.

@@ -103,6 +103,31 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}
 }
 
+// What fails is known while the first clients still wait, and when they leave before they
+// are told.
+func TestFailuresOfClientsThatLeave(t *testing.T) {
+	ca, s := good(t, func(p *peer) {})
+	p, address := start(t, ca, s, func(p *Proxy) {
+		p.Dial = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		}
+	})
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	until(t, "the failure of the first attempt", func() bool { return len(p.Failures()) == 1 })
+	if f := p.Failures()[0]; f.Times != 0 || f.SQLSTATE != "08001" || f.User != "alice" || f.Hint == "" || !strings.HasPrefix(f.Message, "iamproxy: cannot reach ") {
+		t.Errorf("while the client waits: %+v", f)
+	}
+	client.Close()
+	until(t, "the client to be given up", func() bool { return p.Counts().Results[ResultAbandoned] == 1 })
+	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 {
+		t.Errorf("after it has left: %+v", f)
+	}
+	if c := p.Counts(); c.Failures["08001"] != 1 || c.Results[ResultFailed] != 0 || c.Retries == 0 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
 // Of many lines for the same reason few are written, and then their number.
 func TestLogSamples(t *testing.T) {
 	core, lines := observer.New(zap.InfoLevel)

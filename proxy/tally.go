@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 )
 
 // keptLogins and keptFailures are how many of the last ones are remembered.
@@ -48,12 +50,6 @@ func (t *tally) lastServer() ServerInfo {
 	return t.server
 }
 
-func (t *tally) retried() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.retries++
-}
-
 // came notes what has become of a client that wanted a session. t.mu is held.
 func (t *tally) came(result string) {
 	if t.results == nil {
@@ -62,7 +58,8 @@ func (t *tally) came(result string) {
 	t.results[result]++
 }
 
-func (t *tally) abandoned() {
+// left notes that a client went away, of which nothing is to be told.
+func (t *tally) left() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.came(ResultAbandoned)
@@ -84,9 +81,8 @@ func (t *tally) loggedIn(server ServerInfo) {
 	t.server = server
 }
 
-// failed notes a failure that a client is told of. title is what is alike in those of
-// the same reason.
-func (t *tally) failed(result, title string, f Failure) {
+// failed notes that a client was told of a failure, or would have been.
+func (t *tally) failed(result string, f Failure) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.came(result)
@@ -94,10 +90,26 @@ func (t *tally) failed(result, title string, f Failure) {
 		t.codes = make(map[string]int64)
 	}
 	t.codes[f.SQLSTATE]++
-	f.First, f.Times, f.title = f.Last, 1, title
+	t.remember(f)
+}
+
+// retried notes an attempt that failed and is made again, with what there is to tell of
+// it: who wonders why nobody gets in need not wait until the first one gives up.
+func (t *tally) retried(f *Failure) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.retries++
+	if f != nil {
+		t.remember(*f)
+	}
+}
+
+// remember puts a failure first on the list. t.mu is held.
+func (t *tally) remember(f Failure) {
+	f.First = f.Last
 	for i, known := range t.failures {
-		if known.title == title && known.SQLSTATE == f.SQLSTATE && known.User == f.User && known.Database == f.Database {
-			f.First, f.Times = known.First, known.Times+1
+		if known.title == f.title && known.SQLSTATE == f.SQLSTATE && known.User == f.User && known.Database == f.Database {
+			f.First, f.Times = known.First, f.Times+known.Times
 			t.failures = slices.Delete(t.failures, i, i+1)
 			break
 		}
@@ -107,25 +119,63 @@ func (t *tally) failed(result, title string, f Failure) {
 }
 
 // noteFailure has a failure counted and shown that the client is told of.
-func (s *session) noteFailure(err error, code, message, hint string) {
-	result, title := ResultFailed, message
+func (s *session) noteFailure(err error, hint string) {
+	result := ResultFailed
+	var own *fatalError
+	if errors.As(err, &own) && own.Rejects {
+		result = ResultRejected
+	}
+	s.proxy.tally.failed(result, s.failure(err, hint, 1))
+}
+
+// retried notes an attempt that is made again. What the server says is told at the
+// end: it may well have been for a token that was too old, or for their number.
+func (s *session) retried(err error) {
+	var said *serverError
+	if errors.As(err, &said) {
+		s.proxy.tally.retried(nil)
+		return
+	}
+	own := s.proxy.failure(err)
+	f := s.failure(own, own.Hint, 0)
+	s.proxy.tally.retried(&f)
+}
+
+// abandoned notes that the client has left before it could be told why it had to wait.
+func (s *session) abandoned() {
+	s.logSampled(zap.InfoLevel, "login given up", sqlstateOf(s.failed), zap.Error(errClientLeft), zap.NamedError("so_far", s.failed))
+	var said *serverError
+	switch {
+	case s.failed == nil:
+		s.proxy.tally.left()
+	case errors.As(s.failed, &said):
+		s.proxy.tally.failed(ResultAbandoned, s.failure(said, said.hint, 1))
+	default:
+		own := s.proxy.failure(s.failed)
+		s.proxy.tally.failed(ResultAbandoned, s.failure(own, own.Hint, 1))
+	}
+}
+
+// failure is one as it is shown. err is a *fatalError or a *serverError.
+func (s *session) failure(err error, hint string, times int) Failure {
+	message := err.Error()
+	title := message
 	var own *fatalError
 	if errors.As(err, &own) {
 		title = own.Message // what is underneath may be another each time
 		message = "iamproxy: " + message
-		if own.Rejects {
-			result = ResultRejected
-		}
 	}
-	s.proxy.tally.failed(result, title, Failure{
+	return Failure{
 		Last:     time.Now(),
+		Times:    times,
 		Client:   s.peer,
 		User:     s.user,
 		Database: s.database,
-		SQLSTATE: code,
+		SQLSTATE: sqlstateOf(err),
 		Message:  oneLine(message),
 		Hint:     oneLine(hint),
-	})
+		title:    title,
+	}
 }
 
 // noteServer remembers whom the session has logged in to.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/net/netutil"
 
 	"github.com/iamproxy/iamproxy/admin"
 )
@@ -21,6 +22,10 @@ import (
 const defaultAdmin = "127.0.0.1:9090"
 
 const adminOff = "off"
+
+// adminConns is how many connections the admin server has at once, so that those who
+// only watch leave descriptors and memory to the sessions.
+const adminConns = 128
 
 // adminAddress reads --admin. It is empty for off.
 func adminAddress(text string) (string, error) {
@@ -59,7 +64,7 @@ func (c *runCommand) listenAdmin(ctx context.Context, sockets *passedSockets, lo
 	case err == nil:
 		return listener, nil
 	case c.Admin == "":
-		log.Warn("there is no health, status page or metrics; --admin says where, or off", zap.Error(err))
+		log.Warn("there is no health, status page or metrics, and `iamproxy wait` asks whoever has the port; --admin says where, or off", zap.Error(err))
 		return nil, nil
 	default:
 		return nil, fmt.Errorf("--admin %s: %w", address, err)
@@ -74,12 +79,14 @@ func serveAdmin(watched *admin.Server, listener net.Listener, log *zap.Logger) (
 	server := &http.Server{
 		Handler:           watched.Handler(),
 		ReadHeaderTimeout: 5 * time.Second,
-		IdleTimeout:       time.Minute,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second, // pprof takes what it needs
+		IdleTimeout:       30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // what clients do wrong is theirs
 	}
-	log.Info("health, status page and metrics", zap.String("admin", "http://"+listener.Addr().String()+"/"))
-	go serveHTTP(server, listener, log)
+	log.Info("health, status page and metrics", zap.String("admin", "http://"+reachable(listener.Addr().String())+"/"))
+	go serveHTTP(server, netutil.LimitListener(listener, adminConns), log)
 	return func() { server.Close() }
 }
 

@@ -174,3 +174,19 @@ func TestLogOfManyFailures(t *testing.T) {
 		t.Errorf("%d lines that count for %d failures, want few and %d", lines, lines+counted, clients)
 	}
 }
+
+// Those who only watch, and take their time, keep no client out.
+func TestSlowWatchers(t *testing.T) {
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	for range adminConns {
+		conn := dial(t, p.admin())
+		if _, err := conn.Write([]byte("GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	if status, body := p.get("/livez"); status != http.StatusOK { // as soon as they are cut
+		t.Errorf("/livez says %d: %s", status, body)
+	}
+}
