@@ -143,7 +143,7 @@ func (p pod) container(c core.Container, objects []runtime.Object) error {
 	if err != nil {
 		return err
 	}
-	if sessions, err := strconv.ParseInt(env["IAMPROXY_MAX_SESSIONS"], 10, 64); err == nil && 24<<20+sessions*192<<10 > c.Resources.Limits.Memory().Value() {
+	if sessions, err := strconv.ParseInt(env["IAMPROXY_MAX_SESSIONS"], 10, 64); err == nil && 28<<20+sessions*192<<10 > c.Resources.Limits.Memory().Value() {
 		return fmt.Errorf("its memory is not enough for %d sessions (docs/running.md)", sessions)
 	}
 	for _, probe := range []*core.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
