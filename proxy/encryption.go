@@ -30,18 +30,19 @@ var errNoTLS = errors.New("no TLS with the client")
 
 // receiveStartup gives the client the encryption that it asks for, if it can be
 // had, and returns the first packet that is something else. TLS it may ask for
-// (SSLRequest), or start at once; GSSAPI encryption there is none.
-func (s *session) receiveStartup() (firstPacket, error) {
+// (SSLRequest), or start at once; GSSAPI encryption there is none, nor TLS if offer is
+// nil.
+func (s *session) receiveStartup(within time.Duration, offer *tls.Config) (firstPacket, error) {
 	socket := s.client.socket
 	defer context.AfterFunc(s.proxy.ctx, func() { socket.Close() })()
-	socket.SetDeadline(time.Now().Add(s.proxy.connectTimeout()))
+	socket.SetDeadline(time.Now().Add(within))
 	asked := make(map[uint32]bool)
 	for first := true; ; first = false {
 		head, err := readHead(s.client)
 		if err != nil {
 			return firstPacket{}, s.startupError(err)
 		}
-		if first && isClientHello(head) && s.proxy.clientTLS != nil {
+		if first && isClientHello(head) && offer != nil {
 			if err := s.acceptTLS(&unread{Conn: socket, head: head[:]}); err != nil {
 				return firstPacket{}, err
 			}
@@ -66,7 +67,7 @@ func (s *session) receiveStartup() (firstPacket, error) {
 			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
 		}
 		asked[packet.code] = true
-		if err := s.answerRequest(packet.code == sslRequestCode && s.proxy.clientTLS != nil); err != nil {
+		if err := s.answerRequest(packet.code == sslRequestCode && offer != nil); err != nil {
 			return packet, err
 		}
 	}

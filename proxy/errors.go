@@ -38,6 +38,7 @@ type fatalError struct {
 	Err     error  // why, if there is an error underneath
 	Passing bool   // it may be over in a moment: see persistence
 	Rejects bool   // the client itself: it was not even tried
+	Kind    string // what those of the same reason have in common, if Message has in it what a client chose
 }
 
 func (e *fatalError) Error() string {
@@ -48,6 +49,15 @@ func (e *fatalError) Error() string {
 }
 
 func (e *fatalError) Unwrap() error { return e.Err }
+
+// kind is what those of the same reason have in common. What is underneath may be
+// another each time.
+func (e *fatalError) kind() string {
+	if e.Kind != "" {
+		return e.Kind
+	}
+	return e.Message
+}
 
 // Advice is what to do about it; it may be empty.
 func (e *fatalError) Advice() string { return e.Hint }
@@ -64,8 +74,12 @@ func (p *Proxy) tooManyClients() *fatalError {
 }
 
 func notAllowed(client string) *fatalError {
+	if host, _, err := net.SplitHostPort(client); err == nil {
+		client = host
+	}
 	return &fatalError{
 		Code:    invalidAuthorization,
+		Kind:    "not allowed",
 		Message: "clients from " + client + " may not connect",
 		Hint:    "--allow-from has the addresses that may",
 		Rejects: true,
@@ -113,16 +127,24 @@ func (p *Proxy) failure(err error) *fatalError {
 	case errors.As(err, &known):
 		return known
 	case timedOut(err):
-		return &fatalError{
-			Code:    connectionFailure,
-			Message: "no answer from " + p.target() + " in time",
-			Hint:    "check that security groups and routes let this host reach the database; --connect-timeout is how long to wait",
-			Err:     err,
-		}
+		failed := p.noAnswerBefore(err)
+		failed.Hint += "; --connect-timeout is how long to wait"
+		return failed
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return &fatalError{Code: connectionFailure, Message: p.target() + " closed the connection during login", Hint: p.brokenHint()}
 	default:
 		return &fatalError{Code: connectionFailure, Message: "the connection to " + p.target() + " broke during login", Hint: p.brokenHint(), Err: err}
+	}
+}
+
+// noAnswerBefore is about a server that has said nothing when something else has ended
+// the wait for it.
+func (p *Proxy) noAnswerBefore(end error) *fatalError {
+	return &fatalError{
+		Code:    connectionFailure,
+		Message: "no answer from " + p.target() + " in time",
+		Hint:    "check that security groups and routes let this host reach the database",
+		Err:     end,
 	}
 }
 
@@ -226,7 +248,7 @@ func (p *Proxy) noDirectTLS(err error) error {
 
 // tokenError tells why there is no token for user.
 func tokenError(user string, err error) error {
-	failed := &fatalError{Code: invalidAuthorization, Message: "no token for " + user, Err: err}
+	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Err: err}
 	if timedOut(err) {
 		failed.Code = connectionFailure
 	}

@@ -69,7 +69,7 @@ func FuzzOpening(f *testing.F) {
 		}
 		client, conn := scripted(said)
 		s := &session{proxy: p, client: client}
-		_, err := s.receiveStartup()
+		_, err := s.receiveStartup(p.connectTimeout(), p.clientTLS)
 		answers := conn.out.Bytes()
 		if s.encrypted() {
 			t.Fatal("a handshake with nobody")

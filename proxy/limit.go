@@ -1,35 +1,51 @@
 package proxy
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
-	"sync/atomic"
+	"sync"
+	"time"
 )
 
 // Limit is how many clients one or more proxies let in at once, those that are being
-// logged in included. It is to be shared by pointer.
+// logged in included. It is to be shared by pointer. A nil Limit is none.
 type Limit struct {
 	Max int // must be more than 0
 
-	taken atomic.Int64
+	once  sync.Once
+	taken chan struct{} // one for each client
 }
 
-// take reports whether there was room for one more. A nil Limit is none.
+// takePatience is how long a client waits for room: another that has just said goodbye
+// may not be off the list yet.
+const takePatience = 100 * time.Millisecond
+
+// take reports whether there was room for one more.
 func (l *Limit) take() bool {
 	if l == nil {
 		return true
 	}
-	if l.taken.Add(1) > int64(l.Max) {
-		l.taken.Add(-1)
+	l.once.Do(func() { l.taken = make(chan struct{}, l.Max) })
+	select {
+	case l.taken <- struct{}{}:
+		return true
+	default:
+	}
+	patience := time.NewTimer(takePatience)
+	defer patience.Stop()
+	select {
+	case l.taken <- struct{}{}:
+		return true
+	case <-patience.C:
 		return false
 	}
-	return true
 }
 
 func (l *Limit) giveBack() {
 	if l != nil {
-		l.taken.Add(-1)
+		<-l.taken
 	}
 }
 
@@ -42,4 +58,31 @@ func (p *Proxy) allowed(client net.Addr) bool {
 	}
 	address := tcp.AddrPort().Addr().Unmap().WithZone("")
 	return slices.ContainsFunc(p.AllowFrom, func(prefix netip.Prefix) bool { return prefix.Contains(address) })
+}
+
+const (
+	// strangerTime is how long who may not connect has to say what it wants, so that
+	// it can be told.
+	strangerTime = time.Second
+	// maxStrangers is how many of them are told at once. The others are closed, or they
+	// would take the descriptors of those who may.
+	maxStrangers = 64
+)
+
+// turnStrangerAway tells a client that it may not connect from where it does.
+func (s *session) turnStrangerAway() {
+	p := s.proxy
+	defer p.arriving.Done()
+	defer p.strangers.Add(-1)
+	if p.strangers.Add(1) > maxStrangers {
+		p.tally.failed(ResultRejected, s.failure(notAllowed(s.peer), "", 1))
+		return
+	}
+	switch packet, err := s.receiveStartup(strangerTime, nil); {
+	case errors.Is(err, errNoStartup): // it wants nothing
+	case err == nil && packet.code == cancelRequestCode: // never gets an answer
+		p.cancels.count(&p.cancels.counts.Rejected)
+	default:
+		s.refuse(notAllowed(s.peer))
+	}
 }

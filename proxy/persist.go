@@ -28,6 +28,9 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 			s.failed = nil
 			return server, nil
 		}
+		if errors.Is(err, errClientLeft) {
+			return nil, err
+		}
 		s.failed = tellsMore(s.failed, err)
 		pause, yes := again.again(err, s.outlook(ctx, token, err))
 		if !yes || ctx.Err() != nil {

@@ -75,15 +75,16 @@ type Proxy struct {
 	// Log may be nil.
 	Log *zap.Logger
 
-	cancels  cancelTargets
-	pool     pool
-	history  history
-	pacer    pacer
-	tally    tally
-	sampler  sampler
-	serial   atomic.Uint64
-	handlers sync.WaitGroup // every connection, and who makes them
-	arriving sync.WaitGroup // those that have not said yet what they want, and who makes them
+	cancels   cancelTargets
+	pool      pool
+	history   history
+	pacer     pacer
+	tally     tally
+	sampler   sampler
+	serial    atomic.Uint64
+	handlers  sync.WaitGroup // every connection, and who makes them
+	strangers atomic.Int64   // who may not connect, and are told
+	arriving  sync.WaitGroup // those that have not said yet what they want, and who makes them
 
 	startOnce sync.Once
 	ctx       context.Context // ends the connections that are left
@@ -143,7 +144,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			return err
 		default: // too many open files, a client that left before it was accepted
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.log().Warn("cannot accept clients for now", zap.Duration("retry_in", pause), zap.Error(err))
+			p.logSampled(p.log, zap.WarnLevel, "cannot accept clients for now", "", zap.Duration("retry_in", pause), zap.Error(err))
 			select {
 			case <-time.After(pause):
 			case <-p.ctx.Done():
@@ -168,11 +169,16 @@ func (p *Proxy) Shutdown(ctx context.Context) (cut int) {
 	waitFor(ctx, &p.admitted)
 
 	p.mu.Lock()
-	cut = len(p.sessions) // before they end for this
+	for _, server := range p.sessions { // before they end for this
+		if server != nil {
+			cut++
+		}
+	}
 	p.stop()
 	p.mu.Unlock()
 	p.closeListeners()
 	p.handlers.Wait()
+	p.logUntold(time.Now().Add(sampleTime))
 	return cut
 }
 
@@ -197,6 +203,12 @@ func (p *Proxy) closeListeners() {
 	for _, listener := range listeners {
 		listener.Close()
 	}
+}
+
+func (p *Proxy) drains() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.draining
 }
 
 // stopsAccepting reports whether a listener was closed on purpose.
@@ -245,22 +257,19 @@ func (p *Proxy) listen(listener net.Listener) bool {
 	return true
 }
 
-// admit counts a client that is about to log in. The error is why it may not, or not
-// now.
-func (p *Proxy) admit(s *session, packet firstPacket) error {
-	switch {
-	case !p.allowed(s.client.RemoteAddr()):
-		return notAllowed(s.peer)
-	case packet.code == cancelRequestCode:
-		return nil
+// admit counts a client that is about to log in. The error is why it may not, now.
+func (p *Proxy) admit(s *session) error {
+	if p.drains() {
+		return errShuttingDown
+	}
+	if !p.Limit.take() {
+		return p.tooManyClients()
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.draining:
+	if p.draining {
+		p.Limit.giveBack()
 		return errShuttingDown
-	case !p.Limit.take():
-		return p.tooManyClients()
 	}
 	p.sessions[s] = nil
 	p.admitted.Add(1)
@@ -291,7 +300,6 @@ func (p *Proxy) leave(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.remove(s)
-	p.Limit.giveBack()
 	p.admitted.Done()
 }
 
@@ -301,6 +309,7 @@ func (p *Proxy) remove(s *session) {
 		return
 	}
 	delete(p.sessions, s)
+	p.Limit.giveBack()
 	p.carried.up += s.up.Load()
 	p.carried.down += s.down.Load()
 }

@@ -27,7 +27,7 @@ type sampler struct {
 type sample struct {
 	level   zapcore.Level
 	message string
-	reason  string // an SQLSTATE, say
+	reason  string
 }
 
 // sampled is what became of them within sampleTime.
@@ -70,12 +70,16 @@ func (s *sampler) untold(by time.Time) map[sample]sampled {
 	return over
 }
 
-// logSampled writes a line, unless many for the same reason were written just now.
-func (s *session) logSampled(level zapcore.Level, message, reason string, fields ...zap.Field) {
-	p := s.proxy
-	if !p.log().Core().Enabled(level) || p.sampler.tells(sample{level, message, reason}) {
-		s.log().Log(level, message, fields...)
+// logSampled writes a line, unless many for the same reason were written just now. The
+// logger is made only for that.
+func (p *Proxy) logSampled(log func() *zap.Logger, level zapcore.Level, message, reason string, fields ...zap.Field) {
+	if p.log().Core().Enabled(level) && p.sampler.tells(sample{level, message, reason}) {
+		log().Log(level, message, fields...)
 	}
+}
+
+func (s *session) logSampled(level zapcore.Level, message, reason string, fields ...zap.Field) {
+	s.proxy.logSampled(s.log, level, message, reason, fields...)
 }
 
 // logUntold says how many lines were not written, of those whose time is up by then.

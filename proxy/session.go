@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,8 +26,9 @@ const maxApplication = 63
 // steps stand below in their order:
 //
 //	serve                   accept, and what to do with what the client wants
+//	  turnStrangerAway      or it may not connect from where it does (limit.go)
 //	  receiveStartup        TLS if the client wants it, then the startup packet (encryption.go)
-//	  admit                 whether it may connect, and there is room (proxy.go, limit.go)
+//	  admit                 whether there is room for it (proxy.go, limit.go)
 //	  cancel                or a CancelRequest instead (cancel.go)
 //	  logIn
 //	    wish                what the client asks for
@@ -71,6 +73,11 @@ type session struct {
 // own, since the stack that a login has grown would stay as long as that.
 func (p *Proxy) serve(client net.Conn) {
 	s := p.newSession(client)
+	if !p.allowed(client.RemoteAddr()) {
+		s.turnStrangerAway()
+		s.end()
+		return
+	}
 	if server := s.open(); server != nil {
 		go s.run(server)
 		return
@@ -101,11 +108,11 @@ func (s *session) open() *upstream {
 // arrive finds out what the client wants, and whether it may have that.
 func (s *session) arrive() (firstPacket, error) {
 	defer s.proxy.arriving.Done()
-	packet, err := s.receiveStartup()
-	if err != nil {
+	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.clientTLS)
+	if err != nil || packet.code == cancelRequestCode {
 		return packet, err
 	}
-	return packet, s.proxy.admit(s, packet)
+	return packet, s.proxy.admit(s)
 }
 
 func (s *session) run(server *upstream) {
@@ -234,6 +241,7 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 	if packet.majorVersion() != 3 {
 		return startup{}, &fatalError{
 			Code:    featureNotSupported,
+			Kind:    "unsupported protocol",
 			Message: fmt.Sprintf("unsupported frontend protocol %d.%d: version 3 is supported", packet.majorVersion(), packet.minorVersion()),
 		}
 	}
@@ -269,11 +277,18 @@ func (s *session) wish(packet firstPacket) (startup, error) {
 // attempt connects and logs in once, with the token that it returns.
 func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string, error) {
 	s.took.Queue = time.Since(s.asked)
+	ctx, stop := s.whileClientWaits(ctx)
+	defer stop()
 	server, token, err := s.prepare(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, "", s.unlessLeft(ctx, err)
 	}
-	if err := s.enter(server, wish, token); err != nil {
+	goOn := context.AfterFunc(ctx, func() { server.SetDeadline(longAgo) })
+	err = s.enter(server, wish, token)
+	if !goOn() { // nobody waits for it any more
+		err = s.unlessLeft(ctx, cmp.Or(err, ctx.Err()))
+	}
+	if err != nil {
 		server.Close()
 		var refusal *serverError
 		if errors.As(err, &refusal) {
@@ -283,6 +298,14 @@ func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string,
 	}
 	s.took.Login = time.Since(s.asked) - s.took.Queue - s.took.Resolve - s.took.Dial - s.took.TLS
 	return server, token, nil
+}
+
+// unlessLeft is err, or that the client has left meanwhile.
+func (s *session) unlessLeft(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errClientLeft) {
+		return errClientLeft
+	}
+	return err
 }
 
 // enter is the way from a connection to a session.
@@ -352,8 +375,11 @@ func (s *session) refuse(err error) {
 		failure := s.proxy.failure(err)
 		response = failure.response()
 		s.noteFailure(failure, failure.Hint)
-		s.logSampled(zap.WarnLevel, "no session", failure.Code,
+		s.logSampled(zap.WarnLevel, "no session", failure.Code+" "+failure.kind(),
 			zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
+	}
+	if s.admitted {
+		s.proxy.ended(s) // there is room for another while this one is told
 	}
 	s.tell(response)
 }

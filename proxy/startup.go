@@ -88,6 +88,7 @@ func notAPacket(head [4]byte) *fatalError {
 	default:
 		return &fatalError{
 			Code:    protocolViolation,
+			Kind:    "invalid length",
 			Message: fmt.Sprintf("invalid length of startup packet: %d bytes, not 8 to %d", binary.BigEndian.Uint32(head[:]), maxStartupPacket),
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 )
@@ -192,7 +194,7 @@ func TestLimit(t *testing.T) {
 	}
 	a.Close()
 	b.Close()
-	until(t, "room", func() bool { return limit.taken.Load() == 0 })
+	until(t, "room", func() bool { return len(limit.taken) == 0 })
 	connected(t, at)
 }
 
@@ -257,5 +259,76 @@ func TestShorten(t *testing.T) {
 		if got := shorten(text, 3); got != want {
 			t.Errorf("%q became %q", text, got)
 		}
+	}
+}
+
+// A client that leaves in the middle of its login has none, and makes room.
+func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
+	asked, closed := make(chan struct{}), make(chan struct{})
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		close(asked)
+		_, _ = io.Copy(io.Discard, p) // it says nothing
+		close(closed)
+	})
+	room := &Limit{Max: 1}
+	p, address := start(t, ca, s, func(p *Proxy) { p.Limit = room })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	<-asked
+	client.Close()
+	select {
+	case <-closed:
+	case <-time.After(limit):
+		t.Fatal("the server's connection stays")
+	}
+	until(t, "room", func() bool { return len(room.taken) == 0 })
+	if c := p.Counts(); c.Results[ResultAbandoned] != 1 || c.Results[ResultOK] != 0 || len(p.Logins()) != 0 {
+		t.Errorf("counts %+v", c)
+	}
+}
+
+// Who has read that the session is over finds room for the next.
+func TestRoomForTheNext(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); _, _ = io.Copy(io.Discard, p) })
+	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &Limit{Max: 1} })
+	for range 50 {
+		client := connected(t, address)
+		client.raw.(*net.TCPConn).CloseWrite()
+		client.expectEnd()
+	}
+}
+
+// Strangers are told, or closed if there are many, and keep nobody out who may connect.
+func TestStrangers(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	p, address := start(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
+	told := dial(t, address)
+	told.send(encode(&pgproto3.SSLRequest{}))
+	told.expect([]byte{'N'})
+	told.send(ordinaryStartup)
+	if e := told.fatal(); e.Code != "28000" || !strings.HasSuffix(e.Message, "clients from 127.0.0.1 may not connect") || e.Hint == "" {
+		t.Errorf("a stranger is told %+v", e)
+	}
+	cancels := dial(t, address)
+	cancels.send(encode(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}))
+	cancels.expectEnd()
+	until(t, "the request to be counted", func() bool { return p.Cancels().Rejected == 1 })
+	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[ResultRejected] != 1 {
+		t.Errorf("failures %+v", f)
+	}
+	for range 2 * maxStrangers {
+		dial(t, address)
+	}
+	until(t, "some to be closed at once", func() bool { return p.Counts().Results[ResultRejected] > 1 })
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	conn, err := dialer.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.SetDeadline(time.Now().Add(limit))
+	(&peer{Conn: conn, t: t, raw: conn}).connected().Close()
+	if f := p.Failures(); len(f) != 1 {
+		t.Errorf("strangers are %d failures on the list", len(f))
 	}
 }

@@ -11,6 +11,10 @@ import (
 	"go.uber.org/zap"
 )
 
+// soon is how long a client has to wait for the server for that to be a failure when it
+// leaves: a person who changes their mind is none.
+const soon = 2 * time.Second
+
 // keptLogins and keptFailures are how many of the last ones are remembered.
 const keptLogins, keptFailures = 60, 20
 
@@ -143,6 +147,9 @@ func (s *session) retried(err error) {
 
 // abandoned notes that the client has left before it could be told why it had to wait.
 func (s *session) abandoned() {
+	if s.failed == nil && s.took.Attempts > 0 && time.Since(s.asked) > soon {
+		s.failed = s.proxy.noAnswerBefore(errClientLeft)
+	}
 	s.logSampled(zap.InfoLevel, "login given up", sqlstateOf(s.failed), zap.Error(errClientLeft), zap.NamedError("so_far", s.failed))
 	var said *serverError
 	switch {
@@ -162,7 +169,7 @@ func (s *session) failure(err error, hint string, times int) Failure {
 	title := message
 	var own *fatalError
 	if errors.As(err, &own) {
-		title = own.Message // what is underneath may be another each time
+		title = own.kind()
 		message = "iamproxy: " + message
 	}
 	return Failure{

@@ -34,7 +34,6 @@ func (p *Proxy) keepHouse() {
 			retire(p.pool.expire(time.Now().Add(windowEvery))) // before the next time
 			p.logUntold(time.Now())
 		case <-p.ctx.Done():
-			p.logUntold(time.Now().Add(sampleTime))
 			return
 		}
 	}

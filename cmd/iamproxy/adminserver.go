@@ -61,6 +61,9 @@ func (c *runCommand) listenAdmin(ctx context.Context, sockets *passedSockets, lo
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	switch {
+	case err == nil && strings.HasPrefix(address, "localhost:") && !isLoopback(listener.Addr()):
+		defer listener.Close()
+		return nil, usagef("--admin %s: it is %s, not a loopback address", address, listener.Addr())
 	case err == nil:
 		return listener, nil
 	case c.Admin == "":

@@ -12,9 +12,14 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
+// stuckTime is how long after its time a drain may still take.
+const stuckTime = 5 * time.Second
+
 // drain lets new clients in for --drain-min, and sessions end by themselves until
 // --drain-max, or until ctx is done. The steps are in docs/running.md.
 func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap.Logger) {
+	defer time.AfterFunc(c.DrainMax+stuckTime, giveUp).Stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stuckTime, giveUp) })() // after a second signal
 	log.Info("draining; a second signal ends it at once", zap.Duration("at_least", c.DrainMin), zap.Duration("at_most", c.DrainMax))
 	ctx, cancel := context.WithTimeout(ctx, c.DrainMax)
 	defer cancel()

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -161,6 +163,54 @@ func TestShutdownAndSignal(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != 0 || !strings.Contains(p.logs(), `"sessions_cut":1`) {
 		t.Errorf("ended with %d", code)
+	}
+}
+
+// Somebody who holds the log and does not read it keeps nobody from ending it.
+func TestSecondSignalWithAStuckLog(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	if err := syscall.SetNonblock(int(writer.Fd()), true); err != nil {
+		t.Fatal(err)
+	}
+	fill := make([]byte, 4096)
+	for err == nil {
+		_, err = syscall.Write(int(writer.Fd()), fill)
+	}
+	if err := syscall.SetNonblock(int(writer.Fd()), false); err != nil {
+		t.Fatal(err)
+	}
+	address := freeAddress(t)
+	cmd := exec.Command(binaryPath(t), standin.DefaultHost, "--listen="+address, "--admin=off")
+	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Stderr = writer
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	until(t, "it to listen", func() bool {
+		conn, err := net.Dial("tcp", address)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
+	deadline := time.After(limit)
+	for {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-ended:
+			return
+		case <-deadline:
+			_ = cmd.Process.Kill()
+			t.Fatal("it does not end")
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 

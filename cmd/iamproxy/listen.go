@@ -180,14 +180,20 @@ func (c *runCommand) listen(ctx context.Context, s settings, log *zap.Logger) (a
 		}
 		all.endpoints = append(all.endpoints, one)
 		// What "localhost" is, a file says that anybody may have edited.
-		if address, ok := one.Addr().(*net.TCPAddr); ok && !address.IP.IsLoopback() && s.allowFrom == nil {
-			return all, usagef("listen address %s: it is %s, not a loopback address", e.listening, address)
+		if !isLoopback(one.Addr()) && s.allowFrom == nil {
+			return all, usagef("listen address %s: it is %s, not a loopback address", e.listening, one.Addr())
 		}
 	}
 	if all.admin, err = c.listenAdmin(ctx, sockets, log); err != nil {
 		return all, err
 	}
 	return all, sockets.unclaimed()
+}
+
+// isLoopback is about addresses that only this host reaches.
+func isLoopback(address net.Addr) bool {
+	tcp, ok := address.(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
 func listenAt(ctx context.Context, address listenAddress, socketMode os.FileMode) (net.Listener, error) {
