@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
@@ -82,6 +84,9 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 	if e, err = e.resolve(ctx, endpoint{database: c.Database, via: c.Via}); err != nil {
 		return endpoint{}, err
 	}
+	for i, user := range c.User {
+		c.User[i] = strings.TrimSpace(user) // as in "app, other"
+	}
 	if e.user != "" { // a key wins over its flag
 		c.User = []string{e.user}
 	}
@@ -99,11 +104,23 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 			return endpoint{}, usagef("--user: a name in it is empty")
 		case len(user) > maxName:
 			return endpoint{}, usagef("--user %s: PostgreSQL's names have at most %d bytes", user, maxName)
+		case strings.ContainsFunc(user, unicode.IsControl):
+			return endpoint{}, usagef("--user %q: a name in it has control characters", user)
+		case isPredefined(user):
+			return endpoint{}, usagef("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
 		case user == c.AdminUser:
-			return endpoint{}, fmt.Errorf("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, or let another --admin-user do it", user)
+			return endpoint{}, usagef("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, or let another --admin-user do it", user)
 		}
 	}
 	return e, nil
+}
+
+// isPredefined is about the roles that come with the database: with rds_iam, their
+// members could not log in with passwords any more.
+// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
+func isPredefined(user string) bool {
+	return strings.HasPrefix(user, "pg_") || strings.HasPrefix(user, "rds_") ||
+		slices.Contains([]string{"rdsadmin", "rdsproxyadmin", "rdsrepladmin", "rdstopmgr"}, user)
 }
 
 // password is the administrator's. It is no flag, since others can read those.

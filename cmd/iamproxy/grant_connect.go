@@ -95,6 +95,7 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 	var (
 		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
 		dns     *net.DNSError
 	)
 	cause := connecting.Unwrap()
@@ -103,6 +104,10 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 		return fmt.Errorf("what answers has no certificate for %s; ENDPOINT must be the name that AWS gave the database, and a name of your own goes into --via", e.host)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("the certificate of %s is not trusted: %w; the built-in roots are those of RDS and of the system, --ca-file names others", e.host, unknown)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Errorf("the certificate of %s is not valid now: %w; check this machine's clock; if it is right, the database needs a new certificate", e.host, invalid)
+	case errors.As(err, &invalid):
+		return fmt.Errorf("the certificate of %s is not accepted: %w; the database needs another certificate", e.host, invalid)
 	case errors.As(err, &dns):
 		return fmt.Errorf("cannot resolve: %w; check the name, and that this host uses the DNS of the database's network", dns)
 	default:
