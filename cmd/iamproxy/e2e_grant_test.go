@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +27,12 @@ const adminPassword = "Secret'of the administrator"
 // superuser, and with a password.
 func startGrantable(t *testing.T) *standin.Cluster {
 	t.Helper()
-	cluster := startCluster(t, &standin.Cluster{})
+	return startGrantableWith(t, nil)
+}
+
+func startGrantableWith(t *testing.T, settings map[string]string) *standin.Cluster {
+	t.Helper()
+	cluster := startCluster(t, &standin.Cluster{Settings: settings})
 	asSuperuser(t, cluster, "CREATE ROLE postgres LOGIN CREATEROLE PASSWORD "+quoteText(adminPassword))
 	return cluster
 }
@@ -63,18 +69,44 @@ type granted struct {
 // grant runs the binary. The password must not be in what it prints.
 func grant(t *testing.T, cluster *standin.Cluster, env []string, args ...string) granted {
 	t.Helper()
+	return startGrant(t, cluster, env, args...).wait(t)
+}
+
+// runningGrant is a run that goes on.
+type runningGrant struct {
+	cmd            *exec.Cmd
+	stdout, stderr bytes.Buffer
+}
+
+func startGrant(t *testing.T, cluster *standin.Cluster, env []string, args ...string) *runningGrant {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
+	t.Cleanup(cancel)
 	all := append([]string{"grant", standin.DefaultHost, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}, args...)
 	cmd := exec.CommandContext(ctx, binaryPath(t), all...)
 	cmd.Env = bareEnvironment(append([]string{"PGPASSWORD=" + adminPassword}, env...)...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+	r := &runningGrant{cmd: cmd}
+	cmd.Stdout, cmd.Stderr = &r.stdout, &r.stderr
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	g := granted{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
+	return r
+}
+
+func (r *runningGrant) terminate(t *testing.T) {
+	t.Helper()
+	if err := r.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *runningGrant) wait(t *testing.T) granted {
+	t.Helper()
+	var exit *exec.ExitError
+	if err := r.cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		t.Error(err)
+	}
+	g := granted{r.cmd.ProcessState.ExitCode(), r.stdout.String(), r.stderr.String()}
 	if strings.Contains(g.stdout+g.stderr, adminPassword) {
 		t.Errorf("the password is in what it printed: %+v", g)
 	}
@@ -163,7 +195,7 @@ func TestGrantFailures(t *testing.T) {
 	asSuperuser(t, cluster, "CREATE ROLE asleep NOLOGIN", "CREATE ROLE weak LOGIN PASSWORD "+quoteText(adminPassword),
 		"CREATE ROLE token LOGIN CREATEROLE PASSWORD "+quoteText(adminPassword)+" IN ROLE rds_iam")
 	grant(t, cluster, nil, "--user=app,asleep").wantFailure(t, "asleep is there and may not log in", `ALTER ROLE "asleep" LOGIN`)
-	grant(t, cluster, nil, "--user=app,pg_app").wantFailure(t, `role name "pg_app" is reserved`)
+	grant(t, cluster, nil, "--user=app,public").wantFailure(t, `role name "public" is reserved`)
 	grant(t, cluster, nil, "--user=app", "--admin-user=weak").wantFailure(t, "permission denied", "weak needs CREATEROLE")
 	grant(t, cluster, nil, "--user=app", "--admin-user=token").wantFailure(t, "authentication failed", "PGPASSWORD=$(iamproxy token")
 	grant(t, cluster, nil, "--user=app", "--admin-user=nobody").wantFailure(t, "password authentication failed", "--admin-user")
@@ -207,7 +239,7 @@ func TestGrantUntrusted(t *testing.T) {
 	for want, certificate := range map[string]standin.Certificate{
 		"is not trusted":          {OtherCA: true},
 		"has no certificate for ": {Host: "other.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"},
-		"has expired":             {NotAfter: time.Now().Add(-time.Hour)},
+		"is not valid now":        {NotAfter: time.Now().Add(-time.Hour)},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
@@ -246,7 +278,7 @@ func TestGrantEnvironment(t *testing.T) {
 		"PGOPTIONS=-c role=nobody", "PGSSLROOTCERT=/nonexistent", "PGREQUIREAUTH=none", "PGCHANNELBINDING=disable", "PGTARGETSESSIONATTRS=standby"}
 	grant(t, cluster, env, "--user=app").want(t, "created role app", "granted rds_iam to app")
 	grant(t, cluster, append(env, "PGPASSWORD=wrong"), "--user=app", "--password-file="+filepath.Join(dir, "password")).want(t, "app already has rds_iam")
-	env = append(env, "IAMPROXY_USER=app,more", "IAMPROXY_ADMIN_USER=postgres", "IAMPROXY_DATABASE=mydb")
+	env = append(env, "IAMPROXY_USER=app, more\n", "IAMPROXY_ADMIN_USER=postgres", "IAMPROXY_DATABASE=mydb")
 	grant(t, cluster, env).want(t, "app already has rds_iam", "created role more", "granted rds_iam to more")
 }
 

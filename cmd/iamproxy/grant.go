@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"os/signal"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,12 +36,11 @@ const rdsIAM = "rds_iam"
 // off, and would create another user than was asked for.
 const maxName = 63
 
-// undoTimeout bounds what has to be done even when the time is up.
-const undoTimeout = 10 * time.Second
-
 // Run creates the users and grants them rds_iam, all or none. What it did, and what
 // was so already, it prints when it is certain.
 func (c *grantCommand) Run(ctx context.Context, std streams) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	e, err := c.endpoint(ctx)
 	if err != nil {
 		return err
@@ -70,6 +72,9 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	for _, line := range g.done {
 		fmt.Fprintln(std.out, line)
 	}
+	for _, note := range g.notes {
+		fmt.Fprintln(std.err, "iamproxy: note:", strings.Join(strings.Fields(note), " "))
+	}
 	return nil
 }
 
@@ -81,6 +86,9 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 	}
 	if e, err = e.resolve(ctx, endpoint{database: c.Database, via: c.Via}); err != nil {
 		return endpoint{}, err
+	}
+	for i, user := range c.User {
+		c.User[i] = strings.TrimSpace(user) // as in "app, other"
 	}
 	if e.user != "" { // a key wins over its flag
 		c.User = []string{e.user}
@@ -99,11 +107,23 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 			return endpoint{}, usagef("--user: a name in it is empty")
 		case len(user) > maxName:
 			return endpoint{}, usagef("--user %s: PostgreSQL's names have at most %d bytes", user, maxName)
+		case strings.ContainsFunc(user, unicode.IsControl):
+			return endpoint{}, usagef("--user %q: a name in it has control characters", user)
+		case isPredefined(user):
+			return endpoint{}, usagef("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
 		case user == c.AdminUser:
-			return endpoint{}, fmt.Errorf("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, or let another --admin-user do it", user)
+			return endpoint{}, usagef("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, or let another --admin-user do it", user)
 		}
 	}
 	return e, nil
+}
+
+// isPredefined is about the roles that come with the database: with rds_iam, their
+// members could not log in with passwords any more.
+// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
+func isPredefined(user string) bool {
+	return strings.HasPrefix(user, "pg_") || strings.HasPrefix(user, "rds_") ||
+		slices.Contains([]string{"rdsadmin", "rdsproxyadmin", "rdsrepladmin", "rdstopmgr"}, user)
 }
 
 // password is the administrator's. It is no flag, since others can read those.
@@ -122,118 +142,6 @@ func (c *grantCommand) password() (string, error) {
 		return "", usagef("no password for %s: set PGPASSWORD, or give --password-file", c.AdminUser)
 	}
 	return password, nil
-}
-
-// granting is one run against the database.
-type granting struct {
-	config *pgx.ConnConfig
-	users  []string
-
-	done []string // what is to be told
-	undo []string // SQL
-}
-
-// grantLock keeps two runs apart, each of which would find that something is
-// missing. It is for one database; the name of the program in ASCII.
-const grantLock = 0x69616d70726f7879
-
-func (g *granting) run(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, g.config)
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	// Until the end of the session, so that nobody takes for granted what is undone.
-	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", int64(grantLock)); err != nil {
-		return err
-	}
-	endangered, err := g.change(ctx, conn)
-	if err != nil || !endangered {
-		return err
-	}
-	return g.confirm(ctx, conn)
-}
-
-// change does it all in one transaction. It reports whether the administrator has
-// become a member of rds_iam in this way.
-func (g *granting) change(ctx context.Context, conn *pgx.Conn) (endangered bool, err error) {
-	var before, after bool
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if before, err = isMember(ctx, tx); err != nil {
-			return err
-		}
-		for _, user := range g.users {
-			if err := g.changeUser(ctx, tx, user); err != nil {
-				return err
-			}
-		}
-		after, err = isMember(ctx, tx)
-		return err
-	})
-	return after && !before, err
-}
-
-// isMember reports whether who is logged in is a member of rds_iam, in whatever way.
-func isMember(ctx context.Context, tx pgx.Tx) (is bool, err error) {
-	err = tx.QueryRow(ctx, "SELECT pg_catalog.pg_has_role(session_user, oid, 'member') FROM pg_catalog.pg_roles WHERE rolname = $1", rdsIAM).Scan(&is)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, errNoRDSIAM
-	}
-	return is, err
-}
-
-func (g *granting) changeUser(ctx context.Context, tx pgx.Tx, user string) error {
-	var there, mayLogIn, isMember bool
-	err := tx.QueryRow(ctx, `
-		SELECT count(*) > 0, coalesce(bool_or(u.rolcanlogin), false), coalesce(bool_or(m.member IS NOT NULL), false)
-		FROM pg_catalog.pg_roles u
-		LEFT JOIN pg_catalog.pg_roles r ON r.rolname = $2
-		LEFT JOIN pg_catalog.pg_auth_members m ON m.roleid = r.oid AND m.member = u.oid
-		WHERE u.rolname = $1`, user, rdsIAM).Scan(&there, &mayLogIn, &isMember)
-	switch {
-	case err != nil:
-		return err
-	case there && !mayLogIn:
-		// Somebody may have meant to keep it out.
-		return fmt.Errorf("%s is there and may not log in (NOLOGIN); if it should, ALTER ROLE %s LOGIN", user, quoteName(user))
-	case there && isMember:
-		g.done = append(g.done, user+" already has "+rdsIAM)
-		return nil
-	case !there:
-		if _, err := tx.Exec(ctx, createSQL(user)); err != nil {
-			return err
-		}
-		g.done = append(g.done, "created role "+user)
-	}
-	if _, err := tx.Exec(ctx, grantSQL(user)); err != nil {
-		return err
-	}
-	g.done = append(g.done, "granted "+rdsIAM+" to "+user)
-	if there {
-		g.undo = append(g.undo, "REVOKE "+rdsIAM+" FROM "+quoteName(user))
-	} else {
-		g.undo = append(g.undo, "DROP ROLE "+quoteName(user))
-	}
-	return nil
-}
-
-// confirm sees whether the administrator is still let in, and undoes it all if not.
-// A member of a role that has rds_iam has it, too, and must log in with a token; from
-// PostgreSQL 16 on who creates a role becomes a member of it, in a way that servers
-// may or may not count here. Only the server knows.
-func (g *granting) confirm(ctx context.Context, conn *pgx.Conn) error {
-	again, err := pgx.ConnectConfig(ctx, g.config)
-	if err == nil {
-		return again.Close(ctx)
-	}
-	// However little time is left.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
-	defer cancel()
-	undo := strings.Join(g.undo, "; ")
-	if _, failed := conn.Exec(ctx, undo); failed != nil { // one transaction
-		return fmt.Errorf("this may have locked out the administrator, who could not log in once more (%s), and could not be undone (%w); as another one: %s", serverText(err), failed, undo)
-	}
-	return fmt.Errorf("undone, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway", serverText(err), rdsIAM)
 }
 
 func createSQL(user string) string { return "CREATE ROLE " + quoteName(user) + " LOGIN" }

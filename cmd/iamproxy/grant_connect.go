@@ -56,6 +56,13 @@ func adminConfig(e endpoint, user, password string, roots *x509.CertPool, timeou
 	}
 	config.RuntimeParams = map[string]string{
 		"application_name": "iamproxy grant",
+		// What the database's owner may have set would have the administrator call
+		// functions of theirs, and would have names mean others.
+		"search_path":     "pg_catalog",
+		"client_encoding": "UTF8",
+		// Roles are the same in all databases, whatever this one is for.
+		"default_transaction_read_only": "off",
+		"default_transaction_isolation": "read committed",
 		// So that the server does not go on for longer than anybody waits.
 		"statement_timeout": strconv.FormatInt(max(timeout.Milliseconds(), 1), 10),
 	}
@@ -87,6 +94,8 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 			return fmt.Errorf("%s; %s", serverText(err), advice)
 		}
 		return errors.New(serverText(err))
+	case errors.Is(err, context.Canceled):
+		return errors.New("told to end before it was done; nothing is changed")
 	case pgconn.Timeout(err), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%s: not done within %s; check security groups and routes, and whether another session holds a lock; --timeout is how long to wait", e.address(), timeout)
 	case !errors.As(err, &connecting):
@@ -95,6 +104,7 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 	var (
 		name    x509.HostnameError
 		unknown x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
 		dns     *net.DNSError
 	)
 	cause := connecting.Unwrap()
@@ -103,6 +113,10 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 		return fmt.Errorf("what answers has no certificate for %s; ENDPOINT must be the name that AWS gave the database, and a name of your own goes into --via", e.host)
 	case errors.As(err, &unknown):
 		return fmt.Errorf("the certificate of %s is not trusted: %w; the built-in roots are those of RDS and of the system, --ca-file names others", e.host, unknown)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return fmt.Errorf("the certificate of %s is not valid now: %w; check this machine's clock; if it is right, the database needs a new certificate", e.host, invalid)
+	case errors.As(err, &invalid):
+		return fmt.Errorf("the certificate of %s is not accepted: %w; the database needs another certificate", e.host, invalid)
 	case errors.As(err, &dns):
 		return fmt.Errorf("cannot resolve: %w; check the name, and that this host uses the DNS of the database's network", dns)
 	default:
@@ -113,6 +127,9 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 // grantAdvice is what to do about what the server says.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func grantAdvice(server *pgconn.PgError, e endpoint, admin string) string {
+	if isCollision(server) {
+		return "other sessions change roles at this very moment: run it again"
+	}
 	switch server.Code {
 	case "28P01": // invalid_password
 		return "check PGPASSWORD or --password-file, and --admin-user"
@@ -124,8 +141,6 @@ func grantAdvice(server *pgconn.PgError, e endpoint, admin string) string {
 		return admin + " needs CREATEROLE and may have to be of rds_superuser: --admin-user is who does it"
 	case "25006": // read_only_sql_transaction
 		return e.host + " leads to a reader: give the cluster's own endpoint"
-	case "23505", "42710": // unique_violation, duplicate_object
-		return "another session creates it at this very moment: run it again"
 	case "57014": // query_canceled
 		return "another session holds a lock; --timeout is how long to wait"
 	default:

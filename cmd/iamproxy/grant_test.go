@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func TestGrantWrong(t *testing.T) {
@@ -29,13 +31,19 @@ func TestGrantWrong(t *testing.T) {
 		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, "--ca-file: open /does/not/exist"},
 		{"empty name", []string{host, "--user=app,,b"}, 2, "a name in it is empty"},
 		{"long name", []string{host, "--user=" + strings.Repeat("é", 32)}, 2, "at most 63 bytes"},
+		{"blank name", []string{host, "--user=app, ,b"}, 2, "a name in it is empty"},
+		{"two lines", []string{host, "--user=a\nb"}, 2, `--user "a\nb": a name in it has control characters`},
+		{"PostgreSQL's", []string{host, "--user=app,pg_monitor"}, 2, "--user pg_monitor: that is a role of PostgreSQL's or AWS's own"},
+		{"AWS's", []string{host, "--user=rds_iam", "--dry-run"}, 2, "--user rds_iam: that is"},
+		{"AWS's, with privileges", []string{host, "--user=rds_superuser"}, 2, "--user rds_superuser: that is"},
+		{"AWS's administrator", []string{host + "?user=rdsadmin"}, 2, "--user rdsadmin: that is"},
 		{"no time", []string{host, "--user=app", "--timeout=0s"}, 2, "--timeout 0s: must be more than 0"},
 		{"name not of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
 		{"DSQL", []string{dsql, "--user=app"}, 2, "AWS IAM GRANT"},
 		{"password as a flag", []string{host, "--user=app", "--password=SECRET"}, 2, "unknown flag --password"},
-		{"itself", []string{host, "--user=app,postgres"}, 1, "could not log in with a password any more"},
-		{"itself, dry", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 1, "could not log in with a password any more"},
-		{"itself by its key", []string{host + "?user=postgres", "--user=app"}, 1, "postgres is who grants"},
+		{"itself", []string{host, "--user=app,postgres"}, 2, "could not log in with a password any more"},
+		{"itself, dry", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "could not log in with a password any more"},
+		{"itself by its key", []string{host + "?user=postgres", "--user=app"}, 2, "postgres is who grants"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("PGPASSWORD", "")
@@ -50,7 +58,7 @@ func TestGrantWrong(t *testing.T) {
 
 func TestGrantDryRun(t *testing.T) {
 	t.Setenv("PGPASSWORD", "")
-	code, stdout, stderr := try(t.Context(), "grant", host, "--user=app,b", "--user", `we"ird; drop`, "--via=127.0.0.1:1", "--dry-run")
+	code, stdout, stderr := try(t.Context(), "grant", host, "--user=app, b ", "--user", `we"ird; drop`, "--via=127.0.0.1:1", "--dry-run")
 	want := `CREATE ROLE "app" LOGIN; -- unless it is there
 GRANT rds_iam TO "app"; -- unless it has that
 CREATE ROLE "b" LOGIN; -- unless it is there
@@ -73,6 +81,25 @@ func TestGrantUnreachable(t *testing.T) {
 		code, stdout, stderr := try(t.Context(), append([]string{"grant", "--user=app"}, args...)...)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, want) || strings.Contains(stderr, "SECRET") || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
+		}
+	}
+}
+
+func TestGrantCollisions(t *testing.T) {
+	for _, test := range []struct {
+		code, message string
+		want          bool
+	}{
+		{"23505", "duplicate key value violates unique constraint", true},
+		{"42710", `role "app" already exists`, true},
+		{"40P01", "deadlock detected", true},
+		{"XX000", "tuple concurrently updated", true},
+		{"XX000", "tuple concurrently deleted", true},
+		{"XX000", "cache lookup failed for role 1", false},
+		{"42501", "permission denied", false},
+	} {
+		if got := isCollision(&pgconn.PgError{Code: test.code, Message: test.message}); got != test.want {
+			t.Errorf("%s, %s: %v", test.code, test.message, got)
 		}
 	}
 }
