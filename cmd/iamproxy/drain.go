@@ -12,14 +12,9 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
-// stuckTime is how long after its time a drain may still take.
-const stuckTime = 5 * time.Second
-
 // drain lets new clients in for --drain-min, and sessions end by themselves until
 // --drain-max, or until ctx is done. The steps are in docs/running.md.
 func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap.Logger) {
-	defer time.AfterFunc(c.DrainMax+stuckTime, giveUp).Stop()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(stuckTime, giveUp) })() // after a second signal
 	log.Info("draining; a second signal ends it at once", zap.Duration("at_least", c.DrainMin), zap.Duration("at_most", c.DrainMax))
 	ctx, cancel := context.WithTimeout(ctx, c.DrainMax)
 	defer cancel()
@@ -34,6 +29,24 @@ func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap
 	}
 	all.Wait()
 	log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", cancels(proxies)))
+}
+
+// stuckTime is how long after its time a drain may still take.
+const stuckTime = 5 * time.Second
+
+// giveUpAfter ends a process that was told to end and does not, because something holds
+// it up where nothing may: a log that nobody reads, say.
+func giveUpAfter(told context.Context, patience time.Duration, ended <-chan struct{}) {
+	select {
+	case <-told.Done():
+	case <-ended:
+		return
+	}
+	select {
+	case <-time.After(patience):
+		giveUp()
+	case <-ended:
+	}
 }
 
 // cancels is what became of all cancel requests.

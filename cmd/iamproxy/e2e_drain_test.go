@@ -174,14 +174,14 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 	}
 	defer reader.Close()
 	defer writer.Close()
-	if err := syscall.SetNonblock(int(writer.Fd()), true); err != nil {
+	full := int(writer.Fd())
+	if err := syscall.SetNonblock(full, true); err != nil {
 		t.Fatal(err)
 	}
-	fill := make([]byte, 4096)
 	for err == nil {
-		_, err = syscall.Write(int(writer.Fd()), fill)
+		_, err = syscall.Write(full, make([]byte, 4096))
 	}
-	if err := syscall.SetNonblock(int(writer.Fd()), false); err != nil {
+	if err := syscall.SetNonblock(full, false); err != nil {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)

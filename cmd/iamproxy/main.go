@@ -11,6 +11,5 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// giveUp ends a process that something holds up where nothing may, as a log that nobody
-// reads.
+// giveUp is for a process that does not end by itself.
 var giveUp = func() { os.Exit(1) }

@@ -25,6 +25,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	go heed(ending, signals, shutdown, end)
+	ended := make(chan struct{})
+	defer close(ended)
+	go giveUpAfter(stopping, c.DrainMax+stuckTime, ended)
+	go giveUpAfter(ending, stuckTime, ended)
 	// Whoever reads the log may go away; the sessions stay.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
