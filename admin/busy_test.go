@@ -93,6 +93,7 @@ func busy(now time.Time) Endpoint {
 			},
 		},
 		logins: busyLogins(now),
+		users:  []string{"app", "reporting", hostile[1]},
 		server: proxy.ServerInfo{
 			At: now.Add(-9 * time.Second), Address: "127.0.0.1:15432", Version: "17.5", TLS: "TLS 1.3", CertificateExpiry: now.Add(211 * 24 * time.Hour),
 		},

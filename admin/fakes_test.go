@@ -24,6 +24,7 @@ type fakeDatabase struct {
 	sessions []proxy.SessionInfo
 	failures []proxy.Failure
 	logins   []proxy.Login
+	users    []string
 	server   proxy.ServerInfo
 	probe    func(context.Context) error
 }
@@ -32,6 +33,7 @@ func (d *fakeDatabase) Counts() proxy.Counts          { return d.counts }
 func (d *fakeDatabase) Sessions() []proxy.SessionInfo { return d.sessions }
 func (d *fakeDatabase) Failures() []proxy.Failure     { return d.failures }
 func (d *fakeDatabase) Logins() []proxy.Login         { return d.logins }
+func (d *fakeDatabase) Users() []string               { return d.users }
 func (d *fakeDatabase) Server() proxy.ServerInfo      { return d.server }
 
 func (d *fakeDatabase) Probe(ctx context.Context) error {

@@ -137,9 +137,12 @@ func (t *tally) add(e Endpoint) {
 	tokens := e.Tokens.Counts()
 	t.signed += tokens.Signed
 	t.failed += tokens.Failed
-	for user, expiry := range e.Tokens.Expiries() {
-		user = valid(first(user, maxUser))
-		t.expiries[user] = earlier(t.expiries[user], expiry)
+	expiries := e.Tokens.Expiries()
+	for _, user := range e.Database.Users() { // others have tokens, too, that nobody takes
+		if expiry, kept := expiries[user]; kept {
+			user = valid(first(user, maxUser))
+			t.expiries[user] = earlier(t.expiries[user], expiry)
+		}
 	}
 	t.certificate = earlier(t.certificate, e.Database.Server().CertificateExpiry)
 }

@@ -2,8 +2,10 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,10 +45,12 @@ func TestMetrics(t *testing.T) {
 				Pool:    proxy.PoolCounts{Idle: 11, InUse: 12, Resetting: 13},
 			},
 			server: proxy.ServerInfo{CertificateExpiry: time.Unix(2_000_000_000, 0)},
+			users:  []string{"app", "not UTF-8 \xff", "not UTF-8 \xfe", "idle"},
 		},
 		Signer: &fakeSigner{},
 		Tokens: &fakeTokens{auth.TokenCounts{Signed: 14, Failed: 15}, map[string]time.Time{
 			"app": time.Unix(1_800_000_000, 500_000_000), "not UTF-8 \xff": time.Unix(1_800_000_002, 0), "not UTF-8 \xfe": time.Unix(1_800_000_001, 0),
+			"never let in": time.Unix(1_800_000_003, 0),
 		}},
 	}}}
 	observe := s.Observe("db:5432")
@@ -148,7 +152,7 @@ func TestMetricsAreBounded(t *testing.T) {
 	for i := range 1000 {
 		expiries[fmt.Sprintf("user %d \xff", i)] = time.Now()
 	}
-	e.Tokens = &fakeTokens{expiries: expiries}
+	e.Tokens, e.Database = &fakeTokens{expiries: expiries}, &fakeDatabase{users: slices.Collect(maps.Keys(expiries))}
 	series := 0
 	for name := range scrape(t, &Server{Endpoints: []Endpoint{e}}) {
 		if strings.HasPrefix(name, "iamproxy_token_expiry") {

@@ -61,6 +61,7 @@ type Database interface {
 	Sessions() []proxy.SessionInfo
 	Failures() []proxy.Failure
 	Logins() []proxy.Login
+	Users() []string
 	Server() proxy.ServerInfo
 	Probe(ctx context.Context) error
 }

@@ -100,6 +100,18 @@ func (h *history) letIn(user string) {
 	r.pacer.succeeded()
 }
 
+// members are the users that were let in.
+func (h *history) members() (users []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for user, r := range h.users {
+		if r.letIn {
+			users = append(users, user)
+		}
+	}
+	return users
+}
+
 func (h *history) succeeded() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -142,6 +142,10 @@ func (p *Proxy) Failures() []Failure { return p.tally.lastFailures() }
 // Logins are the last ones that led to a session, the oldest first.
 func (p *Proxy) Logins() []Login { return p.tally.lastLogins() }
 
+// Users are those that the server has let in so far, in no order, and of very many only
+// some: a client may claim to be anybody.
+func (p *Proxy) Users() []string { return p.history.members() }
+
 // Server is the one that was logged in to last; its zero value if there was none.
 func (p *Proxy) Server() ServerInfo { return p.tally.lastServer() }
 

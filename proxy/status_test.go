@@ -44,6 +44,9 @@ func TestStatusOfSessions(t *testing.T) {
 		got.Server != s.addr() || got.Up != 5 || got.Down != 5 || time.Since(got.Began) > limit {
 		t.Errorf("session %+v", got)
 	}
+	if users := p.Users(); len(users) != 1 || users[0] != "alice" {
+		t.Errorf("users %q", users)
+	}
 	server := p.Server()
 	if server.Address != s.addr() || server.Version != "17.2" || server.TLS != "TLS 1.3" || server.CertificateExpiry.Before(time.Now()) {
 		t.Errorf("server %+v", server)
