@@ -297,7 +297,7 @@ func TestRoomForTheNext(t *testing.T) {
 	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &Limit{Max: 1} })
 	for range 50 {
 		client := connected(t, address)
-		client.raw.(*net.TCPConn).CloseWrite()
+		_ = client.raw.(*net.TCPConn).CloseWrite()
 		client.expectEnd()
 	}
 }

@@ -191,8 +191,8 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
 	until(t, "it to listen", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
