@@ -84,3 +84,20 @@ func (i *Identity) askCaller(ctx context.Context, creds aws.Credentials) (Caller
 	}
 	return caller, nil
 }
+
+// Config is for asking other services of AWS as whoever signs, in region. The error is
+// an *Error where there are no credentials.
+func (i *Identity) Config(ctx context.Context, region string) (aws.Config, error) {
+	creds, _, err := i.snapshot(ctx)
+	if err != nil {
+		return aws.Config{}, err
+	}
+	source, ok := i.loaded().(*chain)
+	if !ok {
+		return aws.Config{}, errors.New("there is no configuration to ask with")
+	}
+	cfg := source.cfg.Copy()
+	cfg.Region = region
+	cfg.Credentials = credentials.StaticCredentialsProvider{Value: creds}
+	return cfg, nil
+}

@@ -23,7 +23,7 @@ const (
 
 // services are those whose clocks are AWS's. Metadata and container endpoints
 // are on this very host, and go by its clock.
-var services = []string{"STS", "SSO", "SSO OIDC", "Signin"}
+var services = []string{"STS", "SSO", "SSO OIDC", "Signin", "RDS", "IAM", "Secrets Manager"}
 
 // clock is what AWS's answers say of this machine's.
 type clock struct {

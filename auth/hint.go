@@ -83,13 +83,12 @@ func (t *Tokens) policy(caller Caller, user string) string {
 	if account == "" {
 		account = "ACCOUNT"
 	}
+	resource := Resource{Kind: t.Kind, Region: t.Region, Account: account, ID: "RESOURCE_ID"}
 	if t.Kind == DSQL {
-		cluster, _, _ := strings.Cut(t.Endpoint, ".")
-		return fmt.Sprintf("the caller is allowed dsql:%s on arn:%s:dsql:%s:%s:cluster/%s",
-			dsqlAction(user), partition(t.Region), t.Region, account, cluster)
+		resource.ID = dsqlID(t.Endpoint)
+		return fmt.Sprintf("the caller is allowed %s on %s", resource.Action(user), resource.ARN(user))
 	}
-	return fmt.Sprintf("the caller is allowed rds-db:connect on arn:%s:rds-db:%s:%s:dbuser:RESOURCE_ID/%s (RESOURCE_ID is %s)",
-		partition(t.Region), t.Region, account, user, t.resourceID())
+	return fmt.Sprintf("the caller is allowed %s on %s (RESOURCE_ID is %s)", resource.Action(user), resource.ARN(user), t.resourceID())
 }
 
 // resourceID is what stands for the database in a policy, which its name does
