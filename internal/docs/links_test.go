@@ -1,0 +1,133 @@
+// Package docs holds the pages to what they say.
+package docs
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"unicode"
+)
+
+const root = "../.."
+
+// Every relative link of a page leads to a file that is there, and its anchor to a
+// heading. Links to other sites are not followed.
+func TestLinks(t *testing.T) {
+	pages := pagesBelow(t, root)
+	if len(pages) < 20 {
+		t.Fatalf("%d pages: these are not all", len(pages))
+	}
+	for _, page := range pages {
+		for _, link := range linksOf(read(t, page)) {
+			if problem := follow(t, page, link); problem != "" {
+				t.Errorf("%s: %s: %s", page, link, problem)
+			}
+		}
+	}
+}
+
+func follow(t *testing.T, page, link string) (problem string) {
+	t.Helper()
+	file, anchor, _ := strings.Cut(link, "#")
+	target := page
+	if file != "" {
+		target = path.Join(path.Dir(page), file)
+	}
+	if _, err := os.Stat(filepath.Join(root, target)); err != nil {
+		return "there is no such file"
+	}
+	if anchor != "" && strings.HasSuffix(target, ".md") && !slices.Contains(anchorsOf(read(t, target)), anchor) {
+		return "there is no such heading"
+	}
+	return ""
+}
+
+func TestAnchors(t *testing.T) {
+	page := "# Of `a_b`, and more: \"c\"\n## Twice\n```\n# no heading\n```\n## Twice\n## [Linked](x.md) 200 a second\n"
+	want := []string{"of-a_b-and-more-c", "twice", "twice-1", "linked-200-a-second"}
+	if got := anchorsOf(page); !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestLinksOf(t *testing.T) {
+	page := "[a](b.md) ![c](d.svg) [e](https://f) [`g`](h.md#i)\n```\n[j](k)\n```\n`[l](m)` [n](#o)\n"
+	if got, want := linksOf(page), []string{"b.md", "d.svg", "h.md#i", "#o"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+var (
+	block    = regexp.MustCompile("(?ms)^ *```.*?^ *```$")
+	code     = regexp.MustCompile("`[^`\n]*`")
+	heading  = regexp.MustCompile(`(?m)^#{1,6} (.*)$`)
+	link     = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+	linkText = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
+)
+
+// linksOf are the targets of a page's links within the project.
+func linksOf(text string) (links []string) {
+	text = code.ReplaceAllString(block.ReplaceAllString(text, ""), "")
+	for _, found := range link.FindAllStringSubmatch(text, -1) {
+		if !strings.Contains(found[1], ":") {
+			links = append(links, found[1])
+		}
+	}
+	return links
+}
+
+// anchorsOf are the headings of a page as GitHub names them.
+func anchorsOf(text string) (anchors []string) {
+	times := make(map[string]string)
+	for _, found := range heading.FindAllStringSubmatch(block.ReplaceAllString(text, ""), -1) {
+		name := strings.Map(anchorRune, strings.ToLower(linkText.ReplaceAllString(found[1], "$1")))
+		anchors = append(anchors, name+times[name])
+		times[name] += "-1" // nobody has a heading three times
+	}
+	return anchors
+}
+
+func anchorRune(r rune) rune {
+	switch {
+	case r == ' ':
+		return '-'
+	case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+		return r
+	default:
+		return -1
+	}
+}
+
+// pagesBelow are the project's own pages, with paths from the project's directory.
+func pagesBelow(t *testing.T, dir string) (pages []string) {
+	t.Helper()
+	err := fs.WalkDir(os.DirFS(dir), ".", func(file string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case entry.IsDir() && slices.Contains([]string{".git", "node_modules", "build", "dist"}, entry.Name()):
+			return fs.SkipDir
+		case strings.HasSuffix(file, ".md"):
+			pages = append(pages, file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pages
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
