@@ -93,6 +93,14 @@ versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
 	POSTGRES_VERSIONS=$(CURDIR)/internal/versions/node_modules CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./cmd/iamproxy
 
+# The commands of docs/migrations.md, with the tools that have to be fetched.
+.PHONY: migrations
+migrations: deps ## migrate through iamproxy with Prisma, and with JDBC as Flyway does (60 MB to download)
+	@sh internal/setup/install.sh npm drivers
+	$(NPM) ci --silent --prefix internal/migrations
+	MIGRATIONS=$(CURDIR)/internal/migrations CGO_ENABLED=1 \
+		$(GO) test -race -v -count=1 -timeout 10m -run 'Migration' ./cmd/iamproxy
+
 # The last line is what keeps docs/clients.md true; it changes nothing if one fails.
 .PHONY: drivers
 drivers: ## run every driver of docs/clients.md through iamproxy, and write its table
@@ -200,4 +208,4 @@ update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
-	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules deploy/cdk/node_modules deploy/cdk/build
+	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules internal/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build

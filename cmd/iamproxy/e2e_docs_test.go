@@ -1,0 +1,200 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+// These tests run what the pages in docs/ show, as it stands there but for where the
+// database is and where iamproxy listens.
+
+// migrationsVariable names the directory with the tools that `make migrations` fetches.
+const migrationsVariable = "MIGRATIONS"
+
+// desk is where a reader tries the blocks of a page.
+type desk struct {
+	t    *testing.T
+	page string // its text
+	dir  string // of what the reader has
+	env  []string
+	port string // of iamproxy
+}
+
+// sitDown makes a desk with iamproxy on the PATH, which finds the stand-in by itself.
+func sitDown(t *testing.T, cluster *standin.Cluster, page string) *desk {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &desk{t: t, page: string(text), dir: t.TempDir()}
+	bin := t.TempDir()
+	if err := os.Symlink(binaryPath(t), filepath.Join(bin, "iamproxy")); err != nil {
+		t.Fatal(err)
+	}
+	listen := freeAddress(t)
+	_, d.port, _ = net.SplitHostPort(listen)
+	d.env = append(keyEnvironment(standin.DefaultSessionKey),
+		"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+d.dir, "PGPORT="+d.port, "PGPASSFILE=/nonexistent", "LC_ALL=C",
+		"IAMPROXY_VIA="+cluster.Addr(), "IAMPROXY_CA_FILE="+cluster.CAFile(),
+		"IAMPROXY_LISTEN="+listen, "IAMPROXY_ADMIN="+freeAddress(t))
+	return d
+}
+
+var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// block is the page's one block of shell with all of these words.
+func (d *desk) block(words ...string) string {
+	d.t.Helper()
+	var found []string
+	for _, block := range shellBlock.FindAllStringSubmatch(d.page, -1) {
+		if hasAll(block[1], words) {
+			found = append(found, block[1])
+		}
+	}
+	if len(found) != 1 {
+		d.t.Fatalf("%d blocks with %q, want 1", len(found), words)
+	}
+	return strings.ReplaceAll(found[0], "localhost:5432", "localhost:"+d.port)
+}
+
+func hasAll(text string, words []string) bool {
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			return false
+		}
+	}
+	return true
+}
+
+// run is one shell for all blocks; it ends at the first failure. What it leaves
+// running in the background has to end as well.
+func (d *desk) run(blocks ...string) string {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-euc", strings.Join(blocks, "\n")+"\nwait\n")
+	cmd.Dir, cmd.Env = d.dir, d.env
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
+		d.t.Fatalf("%v: %s\n%s", err, out, log)
+	}
+	return string(out)
+}
+
+func (d *desk) put(name, text string) {
+	d.t.Helper()
+	file := filepath.Join(d.dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		d.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// startMigratable starts a cluster that the page's first block has run on.
+func startMigratable(t *testing.T) *standin.Cluster {
+	t.Helper()
+	cluster := startGrantable(t)
+	grant(t, cluster, nil, "--user=migrate")
+	conn, err := cluster.Admin(t.Context(), standin.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), "GRANT CREATE, USAGE ON SCHEMA public TO migrate"); err != nil {
+		t.Fatal(err)
+	}
+	return cluster
+}
+
+const itemsTable = "CREATE TABLE items (id serial PRIMARY KEY, name text NOT NULL);\n"
+
+// owner is whose table it is.
+func owner(t *testing.T, cluster *standin.Cluster, table string) (name string) {
+	t.Helper()
+	conn, err := cluster.Admin(t.Context(), standin.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if err := conn.QueryRow(t.Context(), "SELECT tableowner FROM pg_tables WHERE tablename = $1", table).Scan(&name); err != nil {
+		t.Errorf("%s: %v", table, err)
+	}
+	return name
+}
+
+func TestMigrationOfPlainSQL(t *testing.T) {
+	t.Parallel()
+	cluster := startMigratable(t)
+	d := sitDown(t, cluster, "migrations.md")
+	d.put("migrations/001.sql", itemsTable)
+	d.run(d.block("iamproxy.log &", "iamproxy wait"), d.block("psql"), d.block("iamproxy shutdown"))
+	if name := owner(t, cluster, "items"); name != "migrate" {
+		t.Errorf("the table is %q's", name)
+	}
+}
+
+// TestMigrations runs the tools that have to be fetched.
+func TestMigrations(t *testing.T) {
+	tools := os.Getenv(migrationsVariable)
+	if tools == "" {
+		t.Skip(migrationsVariable + " is not set: `make migrations` gets the tools and runs this")
+	}
+	cluster := startMigratable(t)
+	t.Run("Prisma", func(t *testing.T) { testPrisma(t, cluster, tools) })
+	t.Run("JDBC", func(t *testing.T) { testFlywayURL(t, cluster, tools) })
+}
+
+func testPrisma(t *testing.T, cluster *standin.Cluster, tools string) {
+	d := sitDown(t, cluster, "migrations.md")
+	for _, name := range []string{"node_modules", "package.json", "prisma", "prisma.config.js"} {
+		if err := os.Symlink(filepath.Join(tools, name), filepath.Join(d.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// It looks for its programs, though it runs none of them.
+	d.put("unused", "")
+	unused := filepath.Join(d.dir, "unused")
+	d.env = append(d.env, "CHECKPOINT_DISABLE=1", "PRISMA_SCHEMA_ENGINE_BINARY="+unused, "PRISMA_QUERY_ENGINE_LIBRARY="+unused)
+	migrate := d.block("prisma migrate deploy")
+	out := d.run(d.block("iamproxy.log &", "iamproxy wait"), migrate, migrate, d.block("iamproxy shutdown"))
+	if !strings.Contains(out, "All migrations have been successfully applied") || !strings.Contains(out, "No pending migrations to apply") {
+		t.Errorf("Prisma said: %s", out)
+	}
+	if name := owner(t, cluster, "Item"); name != "migrate" {
+		t.Errorf("the table is %q's", name)
+	}
+}
+
+var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
+
+// Flyway itself cannot be had where this is run. Its URL is tried with its driver.
+func testFlywayURL(t *testing.T, cluster *standin.Cluster, tools string) {
+	d := sitDown(t, cluster, "migrations.md")
+	url := jdbcURL.FindStringSubmatch(d.block("flyway"))
+	if url == nil {
+		t.Fatal("Flyway is given no URL")
+	}
+	d.put("V1__items.sql", itemsTable)
+	d.run(d.block("iamproxy.log &", "iamproxy wait"),
+		"java -cp /usr/share/java/postgresql.jar "+filepath.Join(tools, "flyway", "Migrate.java")+" "+url[1]+" V1__items.sql",
+		d.block("iamproxy shutdown"))
+	for _, table := range []string{"items", "history"} {
+		if name := owner(t, cluster, table); name != "migrate" {
+			t.Errorf("%s is %q's", table, name)
+		}
+	}
+}
