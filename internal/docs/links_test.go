@@ -2,6 +2,7 @@
 package docs
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"path"
@@ -130,4 +131,24 @@ func read(t *testing.T, file string) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+var jsonBlock = regexp.MustCompile("(?ms)^ *```json\n(.*?)^ *```$")
+
+// What is shown as JSON is JSON: documents, lines of a log, or members of an object.
+func TestJSON(t *testing.T) {
+	for _, page := range pagesBelow(t, root) {
+		for _, found := range jsonBlock.FindAllStringSubmatch(read(t, page), -1) {
+			text := strings.TrimSpace(found[1])
+			if strings.HasPrefix(text, `"`) {
+				text = "{" + text + "}"
+			}
+			for documents := json.NewDecoder(strings.NewReader(text)); documents.More(); {
+				if err := documents.Decode(new(any)); err != nil {
+					t.Errorf("%s: %v: %s", page, err, text)
+					break
+				}
+			}
+		}
+	}
 }
