@@ -104,36 +104,35 @@ func (d *desk) put(name, text string) {
 	}
 }
 
-// startMigratable starts a cluster that the page's first block has run on.
+// startMigratable starts a cluster with the users of the page. As in RDS, the database is
+// the administrator's.
 func startMigratable(t *testing.T) *standin.Cluster {
 	t.Helper()
 	cluster := startGrantable(t)
-	grant(t, cluster, nil, "--user=migrate")
-	conn, err := cluster.Admin(t.Context(), standin.Database)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if _, err := conn.Exec(t.Context(), "GRANT CREATE, USAGE ON SCHEMA public TO migrate"); err != nil {
-		t.Fatal(err)
-	}
+	asSuperuser(t, cluster, "ALTER DATABASE "+standin.Database+" OWNER TO postgres")
+	d := sitDown(t, cluster, "migrations.md")
+	d.env = append(d.env, "PGPASSWORD="+adminPassword)
+	d.run(d.block("iamproxy grant"))
 	return cluster
 }
 
 const itemsTable = "CREATE TABLE items (id serial PRIMARY KEY, name text NOT NULL);\n"
 
-// owner is whose table it is.
-func owner(t *testing.T, cluster *standin.Cluster, table string) (name string) {
+// wantMigrated: the table is of who migrates, and the application may use it.
+func wantMigrated(t *testing.T, cluster *standin.Cluster, table string) {
 	t.Helper()
 	conn, err := cluster.Admin(t.Context(), standin.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.Background())
-	if err := conn.QueryRow(t.Context(), "SELECT tableowner FROM pg_tables WHERE tablename = $1", table).Scan(&name); err != nil {
-		t.Errorf("%s: %v", table, err)
+	var owner string
+	var used bool
+	err = conn.QueryRow(t.Context(), `SELECT tableowner, has_table_privilege('app', format('%I', tablename), 'INSERT')
+		FROM pg_tables WHERE tablename = $1`, table).Scan(&owner, &used)
+	if err != nil || owner != "migrate" || !used {
+		t.Errorf("%s: it is %q's, and the application may use it: %v (%v)", table, owner, used, err)
 	}
-	return name
 }
 
 func TestMigrationOfPlainSQL(t *testing.T) {
@@ -142,9 +141,7 @@ func TestMigrationOfPlainSQL(t *testing.T) {
 	d := sitDown(t, cluster, "migrations.md")
 	d.put("migrations/001.sql", itemsTable)
 	d.run(d.block("iamproxy.log &", "iamproxy wait"), d.block("psql"), d.block("iamproxy shutdown"))
-	if name := owner(t, cluster, "items"); name != "migrate" {
-		t.Errorf("the table is %q's", name)
-	}
+	wantMigrated(t, cluster, "items")
 }
 
 // TestMigrations runs the tools that have to be fetched.
@@ -174,9 +171,7 @@ func testPrisma(t *testing.T, cluster *standin.Cluster, tools string) {
 	if !strings.Contains(out, "All migrations have been successfully applied") || !strings.Contains(out, "No pending migrations to apply") {
 		t.Errorf("Prisma said: %s", out)
 	}
-	if name := owner(t, cluster, "Item"); name != "migrate" {
-		t.Errorf("the table is %q's", name)
-	}
+	wantMigrated(t, cluster, "Item")
 }
 
 var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
@@ -193,8 +188,6 @@ func testFlywayURL(t *testing.T, cluster *standin.Cluster, tools string) {
 		"java -cp /usr/share/java/postgresql.jar "+filepath.Join(tools, "flyway", "Migrate.java")+" "+url[1]+" V1__items.sql",
 		d.block("iamproxy shutdown"))
 	for _, table := range []string{"items", "history"} {
-		if name := owner(t, cluster, table); name != "migrate" {
-			t.Errorf("%s is %q's", table, name)
-		}
+		wantMigrated(t, cluster, table)
 	}
 }
