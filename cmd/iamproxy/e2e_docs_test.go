@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
@@ -85,8 +87,13 @@ func (d *desk) run(blocks ...string) string {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-euc", strings.Join(blocks, "\n")+"\nwait\n")
 	cmd.Dir, cmd.Env = d.dir, d.env
+	// When the shell fails, what it has started must not stay.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	end := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.Cancel, cmd.WaitDelay = end, time.Second
 	out, err := cmd.CombinedOutput()
 	if err != nil {
+		_ = end()
 		log, _ := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
 		d.t.Fatalf("%v: %s\n%s", err, out, log)
 	}
