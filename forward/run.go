@@ -44,7 +44,7 @@ func (r *run) address() string { return net.JoinHostPort(loopback, r.port) }
 const loopback = "127.0.0.1"
 
 func (r *run) start(args []string) (err error) {
-	if r.port, err = freePort(); err != nil {
+	if r.port, err = pickPort(); err != nil {
 		return fmt.Errorf("no free port: %w", err)
 	}
 	from, to, err := os.Pipe()
@@ -60,6 +60,9 @@ func (r *run) start(args []string) (err error) {
 	go r.output.read()
 	return nil
 }
+
+// pickPort is freePort, unless a test has taken one.
+var pickPort = freePort
 
 // freePort is one where nobody listens now. Who takes it before the program does makes that
 // end, and the next run has another.
