@@ -35,7 +35,7 @@ var programs = map[string]func(args []string) (code int, err error){
 		return 1, greet(args[0], -1)
 	},
 	"fails":    func(args []string) (int, error) { return 254, fmt.Errorf("\n%s\n", strings.Join(args[1:], " ")) },
-	"silent":   func([]string) (int, error) { fmt.Println("Starting"); select {} },
+	"silent":   func([]string) (int, error) { fmt.Fprintln(os.Stdout, "Starting"); select {} },
 	"floods":   flood,
 	"plugs":    plug,
 	"stubborn": beStubborn,
@@ -48,13 +48,13 @@ func greet(port string, times int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("Waiting for connections...")
+	fmt.Fprintln(os.Stdout, "Waiting for connections...")
 	for ; times != 0; times-- {
 		conn, err := listener.Accept()
 		if err != nil {
 			return err
 		}
-		fmt.Println("Connection accepted")
+		fmt.Fprintln(os.Stdout, "Connection accepted")
 		fmt.Fprint(conn, "hello")
 		conn.Close()
 	}
@@ -63,9 +63,9 @@ func greet(port string, times int) error {
 
 func flood(args []string) (int, error) {
 	for i := range 20000 {
-		fmt.Println("line", i)
+		fmt.Fprintln(os.Stdout, "line", i)
 	}
-	fmt.Println(strings.Repeat("long ", 100_000))
+	fmt.Fprintln(os.Stdout, strings.Repeat("long ", 100_000))
 	return 1, greet(args[0], -1)
 }
 

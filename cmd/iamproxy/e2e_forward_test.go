@@ -209,7 +209,7 @@ func TestForwardPrograms(t *testing.T) {
 	}
 	missing("ssm://"+instance, "no program aws in PATH; install the AWS CLI: https://docs.aws.amazon.com/cli/")
 	missing("exec:ssh -p PASSWORD {port}", "via exec:ssh: there is no program ssh in PATH")
-	if err := os.WriteFile(filepath.Join(dir, "aws"), []byte("#!/bin/sh\n"), 0o700); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(dir, "aws"), []byte("#!/bin/sh\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	missing("ssm://"+instance, "no program session-manager-plugin in PATH, which the AWS CLI needs for this; install it: https://docs.aws.amazon.com/systems-manager/")

@@ -9,7 +9,6 @@ import (
 )
 
 func TestWrongTunnels(t *testing.T) {
-	t.Setenv("SET", "x")
 	for via, want := range map[string]string{
 		"ssm://":                         `via ssm://: "" is neither an instance`,
 		"ssm://bastion":                  `"bastion" is neither an instance`,
