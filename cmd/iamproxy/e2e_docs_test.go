@@ -53,6 +53,16 @@ func sitDown(t *testing.T, cluster *standin.Cluster, page string) *desk {
 	return d
 }
 
+// path is where the desk has its programs.
+func (d *desk) path() (path string) {
+	for _, variable := range d.env {
+		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
+			path = value // the last one counts
+		}
+	}
+	return path
+}
+
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // block is the page's one block of shell with all of these words.
