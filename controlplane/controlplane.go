@@ -17,7 +17,7 @@ import (
 // All methods may be called concurrently.
 type Client struct {
 	// Config has the credentials and the HTTP client: see auth.Identity.Config. Its
-	// region is where RDS is asked.
+	// region is where is asked about what has none in its name.
 	Config aws.Config
 }
 
@@ -48,14 +48,21 @@ type Database struct {
 	SecurityGroups []string
 }
 
-// ErrNotPermitted is in the errors of what the caller may not ask. It says nothing about
-// the database.
-var ErrNotPermitted = errors.New("not permitted to look")
-
-// ErrNotFound is in the error where there is no such database in the caller's account
-// and region, or where the one of that name has another endpoint: the database is of
-// another account or region, or was deleted.
-var ErrNotFound = errors.New("no such database")
+// What is in the errors, which say it in words of their own, in one line. ErrNotPermitted and
+// ErrUnreachable say nothing about the database.
+var (
+	// ErrNotPermitted: the caller may not ask, or nobody may.
+	ErrNotPermitted = errors.New("not permitted to look")
+	// ErrNotFound: there is no such database, or secret, in the caller's account and
+	// the region, or the one of that name has another endpoint. It is of another account
+	// or region, or was deleted.
+	ErrNotFound = errors.New("no such database")
+	// ErrCredentials: AWS does not take the credentials.
+	ErrCredentials = errors.New("AWS does not take the credentials")
+	// ErrUnreachable: the service does not answer, or not now, as from a subnet that has
+	// neither a way out nor an endpoint for it.
+	ErrUnreachable = errors.New("AWS does not answer from here")
+)
 
 // Find looks up the database that host, a name that AWS gave, belongs to.
 func (c *Client) Find(ctx context.Context, host string) (Database, error) {
