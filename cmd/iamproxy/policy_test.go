@@ -79,7 +79,7 @@ func TestPolicyFormats(t *testing.T) {
 	noAWS(t)
 	var p policy
 	p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, "app")
-	p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, `${a}"%{`)
+	p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, `${a}"%{<&`)
 	p.allow(auth.Resource{Kind: auth.DSQL, Region: "us-east-1", Account: "111122223333", ID: "b"}, "admin")
 	for format, want := range map[string]string{
 		"json": `{
@@ -90,7 +90,7 @@ func TestPolicyFormats(t *testing.T) {
       "Action": "rds-db:connect",
       "Resource": [
         "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/app",
-        "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/${$}{a}\"%{"
+        "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/${$}{a}\"%{<&"
       ]
     },
     {
@@ -108,7 +108,7 @@ func TestPolicyFormats(t *testing.T) {
     actions = ["rds-db:connect"]
     resources = [
       "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/app",
-      "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/$${$}{a}\"%%{",
+      "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/$${$}{a}\"%%{<&",
     ]
   }
 
@@ -124,7 +124,7 @@ func TestPolicyFormats(t *testing.T) {
   actions: ["rds-db:connect"],
   resources: [
     "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/app",
-    "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/${$}{a}\"%{",
+    "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/${$}{a}\"%{<&",
   ],
 }),
 new iam.PolicyStatement({
