@@ -93,7 +93,7 @@ func showID(e endpoint) string {
 	case auth.Cluster, auth.Reader:
 		return aws + "clusters --db-cluster-identifier " + name + " --query 'DBClusters[0].DbClusterResourceId'"
 	case auth.Custom:
-		return aws + "clusters --query \"DBClusters[?contains(CustomEndpoints || `[]`, '" + e.host + "')].DbClusterResourceId\""
+		return aws + "clusters --query \"DBClusters[?CustomEndpoints] | [?contains(CustomEndpoints, '" + e.host + "')].DbClusterResourceId\""
 	case auth.Instance:
 		return aws + "instances --db-instance-identifier " + name + " --query 'DBInstances[0].[DbiResourceId,DBClusterIdentifier]' (of one in a cluster it is the cluster's)"
 	case auth.RDSProxy:

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -330,15 +329,8 @@ func TestPolicyLookup(t *testing.T) {
 		{name: "not found", aws: aDirectory{err: controlplane.ErrNotFound}, host: host, fails: "look it up as one of the database's account (--profile, --assume-role), or give --account and --resource-id"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			e, err := parseEndpoint(test.host)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if e, err = e.resolve(t.Context(), endpoint{}); err != nil {
-				t.Fatal(err)
-			}
 			test.look.aws = test.aws
-			got, err := test.look.resource(t.Context(), e)
+			got, err := test.look.resource(t.Context(), resolved(t, test.host))
 			if test.fails != "" {
 				if err == nil || !strings.Contains(err.Error(), test.fails) || errors.As(err, new(usageError)) != test.isWord {
 					t.Errorf("got %+v, %v, want %q", got, err, test.fails)
@@ -355,30 +347,33 @@ func TestPolicyLookup(t *testing.T) {
 	}
 }
 
-// What shows the resource id can be pasted.
+// What shows the resource id can be pasted: the words reach the AWS CLI as they are.
 func TestPolicyShowID(t *testing.T) {
 	for name, want := range map[string]string{
-		host: "describe-db-clusters --db-cluster-identifier mydb --query",
-		"mydb.cluster-ro-cabcdefghijk.eu-west-1.rds.amazonaws.com":        "describe-db-clusters --db-cluster-identifier mydb --query",
-		"some.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com":    "'some.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com'",
-		"mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com":                 "describe-db-instances --db-instance-identifier mydb-1 --query",
-		"p.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com":                "describe-db-proxies --query",
-		"g.global-cabcdefghijk.global.rds.amazonaws.com?region=eu-west-1": "describe-db-clusters --query",
+		host: "describe-db-clusters|--db-cluster-identifier|mydb|--query|DBClusters[0].DbClusterResourceId|",
+		"mydb.cluster-ro-cabcdefghijk.eu-west-1.rds.amazonaws.com": "describe-db-clusters|--db-cluster-identifier|mydb|--query|DBClusters[0].DbClusterResourceId|",
+		"few.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com": "describe-db-clusters|--query|" +
+			"DBClusters[?CustomEndpoints] | [?contains(CustomEndpoints, 'few.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com')].DbClusterResourceId|",
+		"mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com":                 "describe-db-instances|--db-instance-identifier|mydb-1|--query|DBInstances[0].[DbiResourceId,DBClusterIdentifier]|",
+		"front.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com":            "describe-db-proxies|--query|DBProxies[].[DBProxyName,DBProxyArn]|",
+		"g.global-cabcdefghijk.global.rds.amazonaws.com?region=eu-west-1": "describe-db-clusters|--query|DBClusters[].[DBClusterIdentifier,DbClusterResourceId]|",
 	} {
-		e, err := parseEndpoint(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if e, err = e.resolve(t.Context(), endpoint{}); err != nil {
-			t.Fatal(err)
-		}
-		line := showID(e)
-		words, _, _ := strings.Cut(line, " (")
-		if !strings.HasPrefix(line, "aws rds --region eu-west-1 ") || !strings.Contains(line, want) || strings.ContainsFunc(line, unicode.IsControl) {
-			t.Errorf("%s: %s", name, line)
-		}
-		if out, err := exec.CommandContext(t.Context(), "sh", "-n", "-c", words).CombinedOutput(); err != nil {
-			t.Errorf("%s: %v: %s", words, err, out)
+		line, _, _ := strings.Cut(showID(resolved(t, name)), " (") // what is in brackets is for people
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", `aws() { printf '%s|' "$@"; }; `+line).CombinedOutput()
+		if err != nil || string(out) != "rds|--region|eu-west-1|"+want {
+			t.Errorf("%s is for the AWS CLI %s, %v, want %s", line, out, err, want)
 		}
 	}
+}
+
+func resolved(t *testing.T, text string) endpoint {
+	t.Helper()
+	e, err := parseEndpoint(text)
+	if err == nil {
+		e, err = e.resolve(t.Context(), endpoint{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
 }
