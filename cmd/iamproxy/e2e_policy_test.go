@@ -94,6 +94,54 @@ func TestPolicyLooksUp(t *testing.T) {
 	}
 }
 
+// Once the policy is attached, its user logs in with a token, and no other.
+func TestPolicyLetsIn(t *testing.T) {
+	t.Parallel()
+	p := newPolicyTest(t)
+	startCluster(t, p.cluster)
+	p.cluster.AddKey(jane)
+	p.cluster.SetPolicy(func(accessKeyID, user string) bool {
+		return p.aws.Permits(accessKeyID, "rds-db:connect", "arn:aws:rds-db:eu-west-1:"+account+":dbuser:cluster-MYDB/"+user)
+	})
+	if out, err := p.logInDirectly(standin.IAMUser); err == nil {
+		t.Errorf("without the policy it printed %q", out)
+	}
+	stdout, stderr, code := p.run(host, "--user="+standin.IAMUser)
+	var document struct {
+		Statement []struct {
+			Action   string
+			Resource []string
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &document); code != 0 || err != nil {
+		t.Fatalf("ended with %d, printed %q and %q: %v", code, stdout, stderr, err)
+	}
+	for _, s := range document.Statement {
+		p.aws.Attach(janeUser, fakeaws.Policy{Actions: []string{s.Action}, Resources: s.Resource})
+	}
+	if out, err := p.logInDirectly(standin.IAMUser); err != nil || out != "in" {
+		t.Errorf("with the policy: %v: %s", err, out)
+	}
+	if out, err := p.logInDirectly(standin.OtherUser); err == nil {
+		t.Errorf("another user printed %q", out)
+	}
+}
+
+// logInDirectly is token and psql.
+func (p *policyTest) logInDirectly(user string) (string, error) {
+	p.t.Helper()
+	token := client(p.t.Context(), binaryPath(p.t), "token", standin.DefaultHost, "--user="+user)
+	token.Env = p.env
+	password, err := token.Output()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	psql := client(p.t.Context(), "psql", "-X", "-A", "-t", "-c", "select 'in'", directly(p.t, p.cluster, user))
+	psql.Env = append(psql.Env, "PGPASSWORD="+strings.TrimSpace(string(password)))
+	out, err := psql.CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
 func TestPolicyCannotLook(t *testing.T) {
 	t.Parallel()
 	p := newPolicyTest(t)

@@ -43,7 +43,7 @@ func TestTokenCommand(t *testing.T) {
 			defer cancel()
 			args := append([]string{"-c", `PGPASSWORD=$("$PROGRAM" token "$@") psql -X -A -t -c "select 'in'" "$CONNINFO"`, "sh"}, test.args...)
 			shell := client(ctx, "sh", args...)
-			shell.Env = append(append(shell.Env, test.env...), "PROGRAM="+binaryPath(t), "CONNINFO="+directly(t, cluster))
+			shell.Env = append(append(shell.Env, test.env...), "PROGRAM="+binaryPath(t), "CONNINFO="+directly(t, cluster, standin.IAMUser))
 			if out, err := shell.CombinedOutput(); err != nil || string(out) != "in\n" {
 				t.Errorf("psql: %v: %s", err, out)
 			}
@@ -52,13 +52,13 @@ func TestTokenCommand(t *testing.T) {
 }
 
 // directly leads to the stand-in without iamproxy.
-func directly(t *testing.T, cluster *standin.Cluster) string {
+func directly(t *testing.T, cluster *standin.Cluster, user string) string {
 	t.Helper()
 	host, port, err := net.SplitHostPort(cluster.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return "host=" + standin.DefaultHost + " hostaddr=" + host + " port=" + port + " user=" + standin.IAMUser +
+	return "host=" + standin.DefaultHost + " hostaddr=" + host + " port=" + port + " user=" + user +
 		" dbname=" + standin.Database + " sslmode=verify-full sslrootcert=" + cluster.CAFile()
 }
 

@@ -272,7 +272,7 @@ func TestPolicyWrong(t *testing.T) {
 		{"id for DSQL", append(offline, dsqlHost, "--user=app"), 2, "leave it out"},
 		{"id for two", append(offline, host, strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id is of one database"},
 		{"name not of AWS", append(offline, "db.example.com", "--user=app"), 2, "?region="},
-		{"no profile", []string{host, "--user=app", "--profile=nobody"}, 2, "AWS configuration"},
+		{"no profile", []string{host, "--user=app", "--profile=nobody"}, 2, "iamproxy: AWS configuration: "},
 		{"no credentials", []string{host, "--user=app"}, 1, "no AWS credentials"},
 		{"no credentials for the id", []string{host, "--user=app"}, 1, "give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].DbClusterResourceId'"},
 		{"no credentials for the account", []string{host, "--user=app", "--resource-id=cluster-A"}, 1, "give --account"},
