@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -179,6 +180,25 @@ func (p *policyTest) wantFailure(t *testing.T, name string, args []string, code 
 	for _, want := range wants {
 		if !strings.Contains(stderr, want) {
 			t.Errorf("%s: %q is not in %q", name, want, stderr)
+		}
+	}
+}
+
+// What shows the resource id can be pasted: the words reach the AWS CLI as they are.
+func TestPolicyShowID(t *testing.T) {
+	for name, want := range map[string]string{
+		host: "describe-db-clusters|--db-cluster-identifier|mydb|--query|DBClusters[0].DbClusterResourceId|",
+		"mydb.cluster-ro-cabcdefghijk.eu-west-1.rds.amazonaws.com": "describe-db-clusters|--db-cluster-identifier|mydb|--query|DBClusters[0].DbClusterResourceId|",
+		"few.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com": "describe-db-clusters|--query|" +
+			"DBClusters[?CustomEndpoints] | [?contains(CustomEndpoints, 'few.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com')].DbClusterResourceId|",
+		"mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com":                 "describe-db-instances|--db-instance-identifier|mydb-1|--query|DBInstances[0].[DbiResourceId,DBClusterIdentifier]|",
+		"front.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com":            "describe-db-proxies|--query|DBProxies[].[DBProxyName,DBProxyArn]|",
+		"g.global-cabcdefghijk.global.rds.amazonaws.com?region=eu-west-1": "describe-db-clusters|--query|DBClusters[].[DBClusterIdentifier,DbClusterResourceId]|",
+	} {
+		line, _, _ := strings.Cut(showID(resolved(t, name)), " (") // what is in brackets is for people
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", `aws() { printf '%s|' "$@"; }; `+line).CombinedOutput()
+		if err != nil || string(out) != "rds|--region|eu-west-1|"+want {
+			t.Errorf("%s is for the AWS CLI %s, %v, want %s", line, out, err, want)
 		}
 	}
 }
