@@ -28,6 +28,7 @@ type commands struct {
 	Run      runCommand      `cmd:"" default:"withargs" help:"Serve clients: the default command."`
 	Token    tokenCommand    `cmd:"" help:"Print a fresh token and nothing else, as in PGPASSWORD=$$(iamproxy token ...)."`
 	Grant    grantCommand    `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens. Safe to run again."`
+	Policy   policyCommand   `cmd:"" help:"Print the IAM policy that lets a role log in as database users, and nothing else."`
 	Wait     waitCommand     `cmd:"" help:"End with 0 as soon as the iamproxy on this host is ready: a health check, a start-up gate."`
 	Shutdown shutdownCommand `cmd:"" help:"Ask the iamproxy on this host to drain and end."`
 	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`

@@ -3,10 +3,7 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,29 +96,5 @@ func TestBrokenCredentialProcess(t *testing.T) {
 	out, err := p.psql(standin.IAMUser, standin.Database, "select 1")
 	if err == nil || strings.Contains(out, standin.DefaultKey.SecretAccessKey) {
 		t.Errorf("psql printed %q", out)
-	}
-}
-
-// A token that was printed is good for psql itself.
-func TestTokenCommand(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
-	defer cancel()
-	cmd := client(ctx, binaryPath(t), "token", standin.DefaultHost, "--user", standin.IAMUser)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
-	token, err := cmd.Output()
-	if err != nil || bytes.Count(token, []byte("\n")) != 1 {
-		t.Fatalf("token: %v, %d lines", err, bytes.Count(token, []byte("\n")))
-	}
-	host, port, err := net.SplitHostPort(cluster.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	psql := client(ctx, "psql", "-X", "-A", "-t", "-c", "select 'in'",
-		fmt.Sprintf("host=%s hostaddr=%s port=%s user=%s dbname=%s sslmode=verify-full sslrootcert=%s",
-			standin.DefaultHost, host, port, standin.IAMUser, standin.Database, cluster.CAFile()))
-	psql.Env = append(psql.Env, "PGPASSWORD="+strings.TrimSpace(string(token)))
-	if out, err := psql.CombinedOutput(); err != nil || strings.TrimSpace(string(out)) != "in" {
-		t.Errorf("psql: %v: %s", err, out)
 	}
 }

@@ -1,9 +1,9 @@
 //go:build unix
 
 // Demo shows iamproxy at work on one machine, without an AWS account: it starts
-// a PostgreSQL that verifies tokens as Aurora does, the real iamproxy in front
-// of it, and psql, which is given no password. On a terminal it then stays up
-// until Ctrl-C.
+// a PostgreSQL that verifies tokens as Aurora does, and goes from there to the
+// first query of a user that was not there before. On a terminal it then stays
+// up until Ctrl-C.
 package main
 
 import (
@@ -26,13 +26,17 @@ import (
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
-const query = `select current_user, current_database(), ssl, version from pg_stat_ssl where pid = pg_backend_pid()`
+const (
+	user  = "app"
+	query = `select current_user, current_database(), ssl, version from pg_stat_ssl where pid = pg_backend_pid()`
+)
 
 func main() {
 	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to show")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *binary, os.Stdout, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
+	d := &demo{binary: *binary, out: os.Stdout}
+	err := d.run(ctx, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -40,62 +44,115 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, binary string, out io.Writer, stay bool) (err error) {
-	fmt.Fprintln(out, "Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token.")
-	cluster := &standin.Cluster{}
-	if err := cluster.Start(ctx); err != nil {
+// demo is one run.
+type demo struct {
+	binary string
+	out    io.Writer
+	place  place
+}
+
+func (d *demo) run(ctx context.Context, stay bool) (err error) {
+	d.say("Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token, and\nhas none yet. Its administrator has a password.")
+	defer func() { err = errors.Join(err, d.place.close()) }()
+	if err := d.place.open(ctx); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cluster.Close()) }()
 
+	d.say("\n1. Create the user.\n")
+	if err := d.iamproxy(ctx, d.adminPassword(), "grant", standin.DefaultHost, "--user", user, "--database", standin.Database, "--privileges", "readwrite"); err != nil {
+		return err
+	}
+
+	d.say("\n2. Start iamproxy.\n")
 	admin := freeAddress(ctx, "127.0.0.1:9090")
-	proxy := &sidecar.Sidecar{Binary: binary, Cluster: cluster, Flags: []string{"--listen", freeAddress(ctx, "127.0.0.1:5432"), "--admin", admin}}
-	fmt.Fprintf(out, "\n$ iamproxy %s\n", strings.Join(proxy.Args(), " "))
+	proxy := &sidecar.Sidecar{
+		Binary:  d.binary,
+		Cluster: &d.place.cluster,
+		Flags:   []string{"--listen", freeAddress(ctx, "127.0.0.1:5432"), "--admin", admin},
+		Env:     d.place.endpoints(),
+	}
+	d.say("$ iamproxy " + strings.Join(proxy.Args(), " "))
 	listen, err := proxy.Start(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, proxy.Stop()) }()
 
+	d.say("\n3. Connect, without a password.\n")
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return err
 	}
-	conninfo := fmt.Sprintf("host=%s port=%s user=%s dbname=%s", host, port, standin.IAMUser, standin.Database)
-	fmt.Fprintf(out, "\n$ psql \"%s\" -x -c \"%s\"   # no password anywhere\n", conninfo, query)
-	if err := psql(ctx, out, conninfo); err != nil {
+	conninfo := fmt.Sprintf("host=%s port=%s user=%s dbname=%s", host, port, user, standin.Database)
+	d.say("$ psql \"" + conninfo + "\" -x -c \"" + query + "\"")
+	if err := d.psql(ctx, conninfo); err != nil {
 		return fmt.Errorf("psql: %w", err)
 	}
-	if err := showToken(cluster, out); err != nil {
+	if err := d.showToken(); err != nil {
 		return err
 	}
-	if !stay {
-		return nil
+
+	d.say("\nAnd this is what to run when one is refused.\n")
+	if err := d.iamproxy(ctx, nil, "check", standin.DefaultHost, "--user", user, "--database", standin.Database); err != nil {
+		return err
 	}
-	fmt.Fprintf(out, "\nStill up. In another terminal:\n\n    psql \"%s\"\n\nand in a browser how it is:\n\n    http://%s/\n\nCtrl-C ends it.\n", conninfo, admin)
-	<-ctx.Done()
+	if stay {
+		d.stay(ctx, conninfo, admin)
+	}
 	return nil
 }
 
-func psql(ctx context.Context, out io.Writer, conninfo string) error {
+func (d *demo) say(text string) { fmt.Fprintln(d.out, text) }
+
+// adminPassword is in the environment of who creates users.
+func (d *demo) adminPassword() []string { return []string{"PGPASSWORD=" + d.place.password} }
+
+// iamproxy runs one of its commands.
+func (d *demo) iamproxy(ctx context.Context, env []string, args ...string) error {
+	before := ""
+	if env != nil {
+		before = "PGPASSWORD=... "
+	}
+	d.say("$ " + before + "iamproxy " + strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, d.binary, args...)
+	cmd.Env = append(append(sidecar.Environment(), d.place.lead()...), env...)
+	cmd.Stdout, cmd.Stderr = d.out, d.out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("iamproxy %s: %w", args[0], err)
+	}
+	return nil
+}
+
+func (d *demo) psql(ctx context.Context, conninfo string) error {
 	cmd := exec.CommandContext(ctx, "psql", "--no-psqlrc", "--no-password", "--expanded", "--pset=pager=off", "--command="+query, conninfo)
 	cmd.Env = sidecar.Environment()
-	cmd.Stdout, cmd.Stderr = out, out
+	cmd.Stdout, cmd.Stderr = d.out, d.out
 	return cmd.Run()
 }
 
 // showToken tells what the server says of the token that psql never saw.
-func showToken(cluster *standin.Cluster, out io.Writer) error {
-	verdicts := cluster.Verdicts()
+func (d *demo) showToken() error {
+	verdicts := d.place.cluster.Verdicts()
 	if len(verdicts) == 0 || !verdicts[len(verdicts)-1].OK {
 		return fmt.Errorf("the server verified no token: %+v", verdicts)
 	}
 	last := verdicts[len(verdicts)-1]
 	expiry := last.Claims.SignedAt.Add(last.Claims.Expires)
-	fmt.Fprintf(out, "The server got a token of %d bytes, verified it for %s at %s,\nand takes it until %s, %s from now.\n",
+	d.say(fmt.Sprintf("The server got a token of %d bytes, verified it for %s at %s,\nand takes it until %s, %s from now.",
 		last.TokenLength, last.Claims.User, last.Claims.Host,
-		expiry.Local().Format(time.TimeOnly), time.Until(expiry).Round(time.Second))
+		expiry.Local().Format(time.TimeOnly), time.Until(expiry).Round(time.Second)))
 	return nil
+}
+
+// stay tells what there is to try by oneself, and waits for the end.
+func (d *demo) stay(ctx context.Context, conninfo, admin string) {
+	d.say("\nStill up. In another terminal:\n\n    psql \"" + conninfo + "\"\n\nand in a browser how it is:\n\n    http://" + admin + "/")
+	d.say("\nWith these lines in a shell, iamproxy's commands lead here, as in the README:\n")
+	for _, variable := range append(d.place.lead(), d.adminPassword()...) {
+		d.say("    export " + variable)
+	}
+	d.say("\nCtrl-C ends it.")
+	<-ctx.Done()
 }
 
 // freeAddress is the usual one, or another if something else listens there already.

@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -24,7 +25,8 @@ import (
 type Sidecar struct {
 	Binary  string           // the program
 	Cluster *standin.Cluster // has to run
-	Flags   []string         // beside those that lead to Cluster
+	Flags   []string         // of its own
+	Env     []string         // beside what leads to Cluster
 	// Line hears each line of its log from the time on that it listens, one after
 	// the other. If nil, nobody does.
 	Line func(line []byte)
@@ -34,7 +36,19 @@ type Sidecar struct {
 
 // Args are what the program is started with.
 func (s *Sidecar) Args() []string {
-	return append([]string{standin.DefaultHost, "--via", s.Cluster.Addr(), "--ca-file", s.Cluster.CAFile()}, s.Flags...)
+	return append([]string{standin.DefaultHost}, s.Flags...)
+}
+
+// Lead is the environment that leads any of iamproxy's commands to cluster, with the
+// credentials of a role.
+func Lead(cluster *standin.Cluster) []string {
+	return []string{
+		"IAMPROXY_VIA=" + cluster.Addr(),
+		"IAMPROXY_CA_FILE=" + cluster.CAFile(),
+		"AWS_ACCESS_KEY_ID=" + standin.DefaultSessionKey.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY=" + standin.DefaultSessionKey.SecretAccessKey,
+		"AWS_SESSION_TOKEN=" + standin.DefaultSessionKey.SessionToken,
+	}
 }
 
 // Start runs it until Stop or until ctx is done, and returns where it listens. If
@@ -42,11 +56,7 @@ func (s *Sidecar) Args() []string {
 func (s *Sidecar) Start(ctx context.Context) (listen string, err error) {
 	s.cmd = exec.CommandContext(ctx, s.Binary, s.Args()...)
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
-	s.cmd.Env = append(Environment(),
-		"IAMPROXY_LOG_FORMAT=json",
-		"AWS_ACCESS_KEY_ID="+standin.DefaultSessionKey.AccessKeyID,
-		"AWS_SECRET_ACCESS_KEY="+standin.DefaultSessionKey.SecretAccessKey,
-		"AWS_SESSION_TOKEN="+standin.DefaultSessionKey.SessionToken)
+	s.cmd.Env = slices.Concat(Environment(), Lead(s.Cluster), []string{"IAMPROXY_LOG_FORMAT=json"}, s.Env)
 	// Ctrl-C is for us, who then end it.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := s.cmd.StderrPipe()

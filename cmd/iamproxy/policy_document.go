@@ -1,0 +1,128 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+// policy is an identity-based policy of IAM.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html
+type policy struct {
+	statements []statement
+	notes      []string // what to know of it
+}
+
+// statement allows one action. It has no Sid: that would have to be unique in the
+// document that somebody copies it to.
+type statement struct {
+	Effect   string
+	Action   string
+	Resource []string // ARNs
+}
+
+// allow adds that user may log in to a database.
+func (p *policy) allow(database auth.Resource, user string) {
+	arn := database.ARN(literal.Replace(user))
+	if strings.ContainsAny(user, special) && database.Kind != auth.DSQL {
+		p.note("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, literal.Replace(user))
+	}
+	action := database.Action(user)
+	i := slices.IndexFunc(p.statements, func(s statement) bool { return s.Action == action })
+	if i < 0 {
+		i = len(p.statements)
+		p.statements = append(p.statements, statement{Effect: "Allow", Action: action})
+	}
+	if s := &p.statements[i]; !slices.Contains(s.Resource, arn) {
+		s.Resource = append(s.Resource, arn)
+	}
+}
+
+func (p *policy) note(format string, args ...any) {
+	if note := fmt.Sprintf(format, args...); !slices.Contains(p.notes, note) {
+		p.notes = append(p.notes, note)
+	}
+}
+
+// special are the characters that make a pattern or a variable of a resource.
+const special = "*?$"
+
+// literal makes them stand for themselves.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-specialchars
+var literal = strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}")
+
+// formats are the ways to write a policy. All end with a newline.
+var formats = map[string]func(policy) string{
+	"json":      policy.json,
+	"terraform": policy.terraform,
+	"cdk":       policy.cdk,
+}
+
+// json is the document as IAM takes it.
+func (p policy) json() string {
+	return encode(struct {
+		Version   string
+		Statement []statement
+	}{"2012-10-17", p.statements}, "  ")
+}
+
+// terraform is a data source of the AWS provider, whose json attribute is the document.
+// https://registry.terraform.io/providers/hashicorp/aws/latest/docs/data-sources/iam_policy_document
+func (p policy) terraform() string {
+	var b strings.Builder
+	b.WriteString("data \"aws_iam_policy_document\" \"iamproxy\" {\n")
+	for i, s := range p.statements {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "  statement {\n    actions = [%s]\n    resources = [\n", hcl(s.Action))
+		for _, arn := range s.Resource {
+			fmt.Fprintf(&b, "      %s,\n", hcl(arn))
+		}
+		b.WriteString("    ]\n  }\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// cdk is TypeScript: what goes between the brackets of statements: [], or one
+// statement between those of addToPrincipalPolicy().
+// https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.aws_iam.PolicyStatement.html
+func (p policy) cdk() string {
+	var statements []string
+	for _, s := range p.statements {
+		var b strings.Builder
+		fmt.Fprintf(&b, "new iam.PolicyStatement({\n  actions: [%s],\n  resources: [\n", javaScript(s.Action))
+		for _, arn := range s.Resource {
+			fmt.Fprintf(&b, "    %s,\n", javaScript(arn))
+		}
+		b.WriteString("  ],\n})")
+		statements = append(statements, b.String())
+	}
+	return strings.Join(statements, ",\n") + "\n"
+}
+
+// hcl is a quoted template without anything to fill in. Of what JSON escapes there is
+// only what HCL escapes alike, since users have no control characters.
+// https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#template-expressions
+func hcl(text string) string {
+	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(javaScript(text))
+}
+
+// javaScript is a string literal, which JSON's are.
+// https://tc39.es/ecma262/#sec-ecmascript-overview (JSON superset, ES2019)
+func javaScript(text string) string { return strings.TrimSuffix(encode(text, ""), "\n") }
+
+// encode writes &, < and > as they are, since policies are not for web pages.
+func encode(value any, indent string) string {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", indent)
+	_ = encoder.Encode(value) // strings alone cannot fail
+	return b.String()
+}

@@ -1,0 +1,360 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/controlplane"
+)
+
+const dsqlHost = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
+
+// offline is all that AWS would be asked.
+var offline = []string{"--account=111122223333", "--resource-id=cluster-ABCDEFGHIJKL01234"}
+
+// Without credentials and without a network.
+func TestPolicyOffline(t *testing.T) {
+	noAWS(t)
+	const database = "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABCDEFGHIJKL01234/"
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string // Action and Resource of each statement
+	}{
+		{"one user", append(offline, host, "--user=app"), []string{"rds-db:connect " + database + "app"}},
+		{"users", append(offline, host, "--user=app, b", "--user=c,app"), []string{"rds-db:connect " + database + "app " + database + "b " + database + "c"}},
+		{"by its key", append(offline, host+"?user=app&via=127.0.0.1:1", "--user=other"), []string{"rds-db:connect " + database + "app"}},
+		{"odd names", append(offline, host, "--user", `a/b:c "d" é`), []string{"rds-db:connect " + database + `a/b:c "d" é`}},
+		{"no pattern", append(offline, host, "--user=*,a?,${aws:username}"), []string{"rds-db:connect " + database + "${*} " + database + "a${?} " + database + "${$}{aws:username}"}},
+		{"instance", []string{"a.cabcdefghijk.us-gov-west-1.rds.amazonaws.com", "--user=app", "--account=111122223333", "--resource-id=db-1"},
+			[]string{"rds-db:connect arn:aws-us-gov:rds-db:us-gov-west-1:111122223333:dbuser:db-1/app"}},
+		{"proxy in China", []string{"p.proxy-cabcdefghijk.rds.cn-north-1.amazonaws.com.cn", "--user=app", "--account=111122223333", "--resource-id=prx-0a"},
+			[]string{"rds-db:connect arn:aws-cn:rds-db:cn-north-1:111122223333:dbuser:prx-0a/app"}},
+		{"a name of one's own", append(offline, "db.example.com", "--region=eu-west-1", "--user=app"), []string{"rds-db:connect " + database + "app"}},
+		{"DSQL", []string{dsqlHost, "--user=app,admin,b", "--account=111122223333"}, []string{
+			"dsql:DbConnect arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz",
+			"dsql:DbConnectAdmin arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz"}},
+		{"DSQL twice", []string{dsqlHost + "?user=app", strings.Replace(dsqlHost, "abc", "xyz", 1) + "?user=*", "--account=111122223333"}, []string{
+			"dsql:DbConnect arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz arn:aws:dsql:us-east-1:111122223333:cluster/xyzdefghijklmnopqrstuvwxyz"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := try(t.Context(), append([]string{"policy"}, test.args...)...)
+			var document struct {
+				Version   string
+				Statement []struct {
+					Effect, Action string
+					Resource       []string
+				}
+			}
+			if err := json.Unmarshal([]byte(stdout), &document); code != 0 || err != nil || document.Version != "2012-10-17" || !strings.HasSuffix(stdout, "}\n") {
+				t.Fatalf("ended with %d, printed %q and %q: %v", code, stdout, stderr, err)
+			}
+			var got []string
+			for _, s := range document.Statement {
+				if s.Effect != "Allow" {
+					t.Errorf("effect %q", s.Effect)
+				}
+				got = append(got, s.Action+" "+strings.Join(s.Resource, " "))
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("allows %q, want %q", got, test.want)
+			}
+			if pattern := test.name == "no pattern"; strings.Contains(stderr, "iamproxy: note: in the policy the user * is ${*},") != pattern || !pattern && stderr != "" {
+				t.Errorf("notes %q", stderr)
+			}
+		})
+	}
+}
+
+func TestPolicyFormats(t *testing.T) {
+	noAWS(t)
+	var p policy
+	p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, "app")
+	p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, `${a}"%{<&`)
+	p.allow(auth.Resource{Kind: auth.DSQL, Region: "us-east-1", Account: "111122223333", ID: "b"}, "admin")
+	for format, want := range map[string]string{
+		"json": `{
+  "Version": "2012-10-17",
+  "Statement": [
+    {
+      "Effect": "Allow",
+      "Action": "rds-db:connect",
+      "Resource": [
+        "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/app",
+        "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/${$}{a}\"%{<&"
+      ]
+    },
+    {
+      "Effect": "Allow",
+      "Action": "dsql:DbConnectAdmin",
+      "Resource": [
+        "arn:aws:dsql:us-east-1:111122223333:cluster/b"
+      ]
+    }
+  ]
+}
+`,
+		"terraform": `data "aws_iam_policy_document" "iamproxy" {
+  statement {
+    actions = ["rds-db:connect"]
+    resources = [
+      "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/app",
+      "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/$${$}{a}\"%%{<&",
+    ]
+  }
+
+  statement {
+    actions = ["dsql:DbConnectAdmin"]
+    resources = [
+      "arn:aws:dsql:us-east-1:111122223333:cluster/b",
+    ]
+  }
+}
+`,
+		"cdk": `new iam.PolicyStatement({
+  actions: ["rds-db:connect"],
+  resources: [
+    "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/app",
+    "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A/${$}{a}\"%{<&",
+  ],
+}),
+new iam.PolicyStatement({
+  actions: ["dsql:DbConnectAdmin"],
+  resources: [
+    "arn:aws:dsql:us-east-1:111122223333:cluster/b",
+  ],
+})
+`,
+	} {
+		if got := formats[format](p); got != want {
+			t.Errorf("%s:\n%s", format, got)
+		}
+	}
+}
+
+// Terraform itself takes it, where there is one.
+func TestPolicyTerraform(t *testing.T) {
+	if _, err := exec.LookPath("terraform"); err != nil {
+		t.Skip(err)
+	}
+	var p policy
+	for _, user := range oddNames {
+		p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, user)
+	}
+	format := exec.CommandContext(t.Context(), "terraform", "fmt", "-check", "-diff", "-")
+	format.Stdin = strings.NewReader(p.terraform())
+	if out, err := format.Output(); err != nil {
+		t.Errorf("not as terraform fmt has it: %v: %s", err, out)
+	}
+	for _, arn := range p.statements[0].Resource {
+		console := exec.CommandContext(t.Context(), "terraform", "console")
+		console.Dir = t.TempDir()
+		console.Stdin = strings.NewReader("jsonencode(base64encode(" + hcl(arn) + ") == base64encode(jsondecode(" + hcl(javaScript(arn)) + ")))\n")
+		if out, err := console.Output(); err != nil || !strings.Contains(string(out), "true") {
+			t.Errorf("%s: %v: %s", arn, err, out)
+		}
+	}
+}
+
+var oddNames = []string{"app", "*", "a?", "$", "${*}", "$${", "%{", "%%{if true}", "${aws:username}", `\`, `\"`, `a"b`, "<&>", "é", "'", "`", "a$", "$$", "{", "/", "&{x}"}
+
+// Whatever a user is called, the policy is for this user alone, and in all formats
+// the same.
+func FuzzPolicyNames(f *testing.F) {
+	for _, name := range oddNames {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, user string) {
+		if !utf8.ValidString(user) || (&policyCommand{Format: "json"}).checkUser(user) != nil {
+			t.Skip()
+		}
+		var p policy
+		p.allow(auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-A"}, user)
+		arn := p.statements[0].Resource[0]
+		_, pattern, _ := strings.Cut(arn, "/")
+		if name, err := onlyName(pattern); err != nil || name != user {
+			t.Errorf("%q is for %q: %v", pattern, name, err)
+		}
+		var fromJSON struct{ Statement []statement }
+		if err := json.Unmarshal([]byte(p.json()), &fromJSON); err != nil || fromJSON.Statement[0].Resource[0] != arn {
+			t.Errorf("json: %v: %s", err, p.json())
+		}
+		if got, err := unquoteHCL(line(p.terraform(), 4)); err != nil || got != arn {
+			t.Errorf("terraform: %q, %v: %s", got, err, p.terraform())
+		}
+		var fromCDK string
+		if err := json.Unmarshal([]byte(line(p.cdk(), 3)), &fromCDK); err != nil || fromCDK != arn {
+			t.Errorf("cdk: %v: %s", err, p.cdk())
+		}
+	})
+}
+
+// line is the nth, counted from 0, without blanks and comma.
+func line(text string, n int) string {
+	return strings.TrimSuffix(strings.TrimSpace(strings.Split(text, "\n")[n]), ",")
+}
+
+// onlyName is what a pattern of a policy matches, if that is one name.
+func onlyName(pattern string) (name string, err error) {
+	for pattern != "" {
+		switch {
+		case len(pattern) >= 4 && pattern[:2] == "${" && strings.Contains(special, pattern[2:3]) && pattern[3] == '}':
+			name, pattern = name+pattern[2:3], pattern[4:]
+		case strings.Contains(special, pattern[:1]):
+			return "", errors.New("it matches others, too")
+		default:
+			name, pattern = name+pattern[:1], pattern[1:]
+		}
+	}
+	return name, nil
+}
+
+// unquoteHCL reads a quoted template, which must have nothing to fill in.
+func unquoteHCL(text string) (string, error) {
+	var literal strings.Builder
+	for text != "" {
+		begins := func(prefixes ...string) bool {
+			return slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(text, p) })
+		}
+		n := 1
+		switch {
+		case begins("$${", "%%{"):
+			literal.WriteString(text[1:3])
+			text = text[3:]
+			continue
+		case begins("${", "%{"):
+			return "", errors.New("a sequence to fill in")
+		case begins(`\`) && !begins(`\"`, `\\`, `\n`, `\r`, `\t`, `\u`):
+			return "", errors.New("an escape that HCL does not have")
+		case begins(`\`):
+			n = 2
+		}
+		literal.WriteString(text[:n])
+		text = text[n:]
+	}
+	var s string
+	err := json.Unmarshal([]byte(literal.String()), &s)
+	return s, err
+}
+
+func TestPolicyWrong(t *testing.T) {
+	noAWS(t)
+	proxy := "p.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com"
+	for _, test := range []struct {
+		name string
+		args []string
+		code int
+		want string // in the one line on standard error
+	}{
+		{"no endpoint", nil, 2, "<endpoint>"},
+		{"no user", append(offline, host), 2, "give --user"},
+		{"no user of one", append(offline, host, dsqlHost+"?user=b"), 2, "user= with " + host},
+		{"empty name", append(offline, host, "--user=app, ,b"), 2, "a name in it is empty"},
+		{"long name", append(offline, host, "--user="+strings.Repeat("é", 32)), 2, "at most 63 bytes"},
+		{"two lines", append(offline, host, "--user=a\nb"), 2, "control characters"},
+		{"not in a policy", append(offline, host, "--user=Ω"), 2, "--user Ω: the characters of a policy end at U+00FF"},
+		{"Terraform's variable", append(offline, host, "--user=&{aws:username}", "--format=terraform"), 2, "--format json"},
+		{"format", append(offline, host, "--user=app", "--format=xml"), 2, "--format must be one of"},
+		{"account", []string{host, "--user=app", "--account=1111-2222-3333", "--resource-id=cluster-A"}, 2, `--account "1111-2222-3333": must be the 12 digits`},
+		{"a name for an id", []string{host, "--user=app", "--account=111122223333", "--resource-id=mydb"}, 2, `--resource-id "mydb": must be`},
+		{"a pattern for an id", []string{host, "--user=app", "--account=111122223333", "--resource-id=cluster-*"}, 2, "must be"},
+		{"id of a proxy", []string{host, "--user=app", "--account=111122223333", "--resource-id=prx-1"}, 2, "--resource-id prx-1: not that of " + host + ", which is a name of the kind cluster"},
+		{"id of a cluster", append(offline, proxy, "--user=app"), 2, "of the kind RDS Proxy"},
+		{"id of an instance", []string{host, "--user=app", "--resource-id=db-1"}, 2, "not that of"},
+		{"id for DSQL", append(offline, dsqlHost, "--user=app"), 2, "leave it out"},
+		{"id for two", append(offline, host, strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id is of one database"},
+		{"name not of AWS", append(offline, "db.example.com", "--user=app"), 2, "?region="},
+		{"no profile", []string{host, "--user=app", "--profile=nobody"}, 2, "iamproxy: AWS configuration: "},
+		{"no credentials", []string{host, "--user=app"}, 1, "no AWS credentials"},
+		{"no credentials for the id", []string{host, "--user=app"}, 1, "give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].DbClusterResourceId'"},
+		{"no credentials for the account", []string{host, "--user=app", "--resource-id=cluster-A"}, 1, "give --account"},
+		{"no credentials for DSQL", []string{dsqlHost, "--user=app"}, 1, "give --account"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := try(t.Context(), append([]string{"policy"}, test.args...)...)
+			if code != test.code || stdout != "" || !strings.Contains(stderr, test.want) ||
+				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
+				t.Errorf("ended with %d, printed %q and %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
+			}
+		})
+	}
+}
+
+// aDirectory answers by itself.
+type aDirectory struct {
+	caller auth.Caller
+	found  controlplane.Database
+	err    error
+}
+
+func (d aDirectory) Caller(context.Context, endpoint) (auth.Caller, error) { return d.caller, d.err }
+
+func (d aDirectory) Find(context.Context, endpoint) (controlplane.Database, error) {
+	return d.found, d.err
+}
+
+func TestPolicyLookup(t *testing.T) {
+	database := controlplane.Database{Identifier: "mydb", IAM: true,
+		Resource: auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "444455556666", ID: "cluster-FOUND"}}
+	instance, disabled := database, database
+	instance.Instance, disabled.IAM = "mydb-1", false
+	for _, test := range []struct {
+		name   string
+		look   lookup
+		aws    aDirectory
+		host   string
+		want   string // what is named, or
+		fails  string // what is in the error
+		note   string
+		isWord bool // of the command line
+	}{
+		{name: "found", aws: aDirectory{found: database}, host: host, want: "444455556666 cluster-FOUND"},
+		{name: "found in the account", look: lookup{account: "444455556666"}, aws: aDirectory{found: database}, host: host, want: "444455556666 cluster-FOUND"},
+		{name: "of another account", look: lookup{account: "111122223333"}, aws: aDirectory{found: database}, host: host, fails: "is of the account 444455556666", isWord: true},
+		{name: "instance", aws: aDirectory{found: instance}, host: "mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com", want: "444455556666 cluster-FOUND", note: "an instance of the cluster mydb"},
+		{name: "global", aws: aDirectory{found: database}, host: "g.global-cabcdefghijk.global.rds.amazonaws.com?region=eu-west-1", want: "444455556666 cluster-FOUND", note: "the primary cluster"},
+		{name: "not enabled", aws: aDirectory{found: disabled}, host: host, want: "444455556666 cluster-FOUND", note: "IAM authentication is not enabled on mydb"},
+		{name: "account alone", look: lookup{id: "cluster-A"}, aws: aDirectory{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", note: "777788889999 is the account of who asks"},
+		{name: "account of the keys", look: lookup{id: "cluster-A"}, aws: aDirectory{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", note: "of who asks"},
+		{name: "DSQL", aws: aDirectory{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", note: "of who asks"},
+		{name: "not permitted", aws: aDirectory{err: fmt.Errorf("rds:X: %w", controlplane.ErrNotPermitted)}, host: host, fails: "rds:X: not permitted to look; give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters"},
+		{name: "not found", aws: aDirectory{err: controlplane.ErrNotFound}, host: host, fails: "look it up as one of the database's account (--profile, --assume-role), or give --account and --resource-id"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.look.aws = test.aws
+			got, err := test.look.resource(t.Context(), resolved(t, test.host))
+			if test.fails != "" {
+				if err == nil || !strings.Contains(err.Error(), test.fails) || errors.As(err, new(usageError)) != test.isWord {
+					t.Errorf("got %+v, %v, want %q", got, err, test.fails)
+				}
+				return
+			}
+			if err != nil || got.Account+" "+got.ID != test.want {
+				t.Errorf("got %+v, %v, want %s", got, err, test.want)
+			}
+			if notes := strings.Join(test.look.notes, "\n"); !strings.Contains(notes, test.note) || test.note == "" && notes != "" {
+				t.Errorf("notes %q, want %q", notes, test.note)
+			}
+		})
+	}
+}
+
+func resolved(t *testing.T, text string) endpoint {
+	t.Helper()
+	e, err := parseEndpoint(text)
+	if err == nil {
+		e, err = e.resolve(t.Context(), endpoint{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
