@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -143,7 +144,7 @@ func (p *Proxy) noAnswerBefore(end error) *fatalError {
 	return &fatalError{
 		Code:    connectionFailure,
 		Message: "no answer from " + p.target() + " in time",
-		Hint:    "check that security groups and routes let this host reach the database",
+		Hint:    cmp.Or(adviceOf(end), "check that security groups and routes let this host reach the database"),
 		Err:     end,
 	}
 }
@@ -190,7 +191,7 @@ func (p *Proxy) dialError(err error) error {
 		return &fatalError{
 			Code:    cannotConnect,
 			Message: "cannot reach " + p.target(),
-			Hint:    "check that the database runs, and that security groups and routes let this host reach it",
+			Hint:    cmp.Or(adviceOf(err), "check that the database runs, and that security groups and routes let this host reach it"),
 			Err:     err,
 			Passing: true,
 		}
@@ -248,15 +249,20 @@ func (p *Proxy) noDirectTLS(err error) error {
 
 // tokenError tells why there is no token for user.
 func tokenError(user string, err error) error {
-	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Err: err}
+	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Hint: adviceOf(err), Err: err}
 	if timedOut(err) {
 		failed.Code = connectionFailure
 	}
+	return failed
+}
+
+// adviceOf is what an error itself says to do about it; it may be empty.
+func adviceOf(err error) string {
 	var adviser interface{ Advice() string }
 	if errors.As(err, &adviser) {
-		failed.Hint = adviser.Advice()
+		return adviser.Advice()
 	}
-	return failed
+	return ""
 }
 
 // sqlstateOf is what a client would be told for err, as far as that is known by itself.

@@ -70,7 +70,8 @@ type Proxy struct {
 	// Observe is told of each login that led to a session. May be nil.
 	Observe func(Login)
 	// Dial connects to the server. If nil, a net.Dialer that tries every
-	// address of a name and notices a server that vanished.
+	// address of a name and notices a server that vanished. An error that has a method
+	// Advice() string says with it what to do.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Log may be nil.
 	Log *zap.Logger

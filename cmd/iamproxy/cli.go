@@ -56,7 +56,7 @@ type runCommand struct {
 	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
-	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
+	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. Or a port forward to start: ssm://TARGET by the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} filled in. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
 	CAFile         string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
 	Target         string        `help:"writer: only an instance that takes writes, which after a failover is looked for until --connect-timeout. any: whichever answers. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
 	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`

@@ -335,22 +335,22 @@ func (w *writers) checkWritten(t *testing.T, cluster *standin.Cluster) {
 	}
 }
 
-// forward is an address that leads to another, and at times to nobody.
-type forward struct {
+// wayThrough is an address that leads to another, and at times to nobody.
+type wayThrough struct {
 	address, target string
 	listener        net.Listener
 }
 
-func startForward(t *testing.T, address, target string) *forward {
+func startForward(t *testing.T, address, target string) *wayThrough {
 	t.Helper()
-	f := &forward{address: address, target: target}
+	f := &wayThrough{address: address, target: target}
 	f.open(t)
 	f.address = f.listener.Addr().String() // the same again after close
 	t.Cleanup(f.close)
 	return f
 }
 
-func (f *forward) open(t *testing.T) {
+func (f *wayThrough) open(t *testing.T) {
 	t.Helper()
 	listener, err := net.Listen("tcp", f.address)
 	if err != nil {
@@ -368,7 +368,7 @@ func (f *forward) open(t *testing.T) {
 	}()
 }
 
-func (f *forward) connect(conn net.Conn) {
+func (f *wayThrough) connect(conn net.Conn) {
 	server, err := net.Dial("tcp", f.target)
 	if err != nil {
 		conn.Close()
@@ -378,9 +378,9 @@ func (f *forward) connect(conn net.Conn) {
 }
 
 // close has new connections refused.
-func (f *forward) close() { f.listener.Close() }
+func (f *wayThrough) close() { f.listener.Close() }
 
-func (f *forward) port(t *testing.T) string {
+func (f *wayThrough) port(t *testing.T) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(f.address)
 	if err != nil {

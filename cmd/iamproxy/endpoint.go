@@ -30,8 +30,9 @@ type endpoint struct {
 	database   string
 	region     string
 	signer     signer
-	via        string // host:port, if socks is nil
+	via        string // host:port, or tunnel's name; empty if there is socks
 	socks      *proxy.SOCKS
+	tunnel     *tunnel // nil unless via has a program started
 	target     string
 	// pool is how many idle connections are kept, in digits; empty is none.
 	pool string
@@ -172,9 +173,18 @@ func noRegion(ctx context.Context, e endpoint) error {
 		e.host, net.JoinHostPort(database, e.port), via)
 }
 
-// parseVia reads host:port and socks5://[user:password@]host:port.
+// parseVia reads host:port, socks5://[user:password@]host:port, ssm://TARGET and
+// exec:COMMAND.
 func (e endpoint) parseVia() (endpoint, error) {
 	if e.via == "" {
+		return e, nil
+	}
+	tunnel, err := parseTunnel(e.via)
+	switch {
+	case err != nil:
+		return endpoint{}, err
+	case tunnel != nil:
+		e.via, e.tunnel = tunnel.String(), tunnel
 		return e, nil
 	}
 	if !strings.Contains(e.via, "://") {
@@ -192,7 +202,7 @@ func (e endpoint) parseVia() (endpoint, error) {
 	host, port, err := splitHostPort(address.Host, "1080")
 	switch {
 	case address.Scheme != "socks5" && address.Scheme != "socks5h" || strings.Trim(address.Path, "/") != "" || strings.ContainsAny(e.via, "?#"):
-		return endpoint{}, usagef("via %s: neither HOST:PORT nor socks5://[user:password@]HOST:PORT, percent-encoded as in a URL", quoted(e.via))
+		return endpoint{}, usagef("via %s: neither HOST:PORT nor socks5://[user:password@]HOST:PORT, percent-encoded as in a URL, nor ssm://TARGET or exec:COMMAND", quoted(e.via))
 	case err != nil:
 		return endpoint{}, usagef("via %s: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL", quoted(e.via))
 	}

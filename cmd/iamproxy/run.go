@@ -40,7 +40,9 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	signers := &identities{log: log}
 	watched := c.watched()
 	watched.Shutdown, watched.Draining = shutdown, func() bool { return stopping.Err() != nil }
-	proxies, err := c.proxies(ctx, settings, signers, watched, log)
+	ways := &forwards{log: log}
+	defer ways.stop() // behind the drain: sessions go through them
+	proxies, err := c.proxies(ctx, settings, signers, ways, watched, log)
 	if err != nil {
 		return err
 	}

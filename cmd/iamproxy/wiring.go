@@ -99,7 +99,7 @@ func (c *runCommand) endpoints(ctx context.Context) ([]endpoint, error) {
 
 // proxies wires the parts: one proxy for each endpoint, and what the admin server is
 // to know of it.
-func (c *runCommand) proxies(ctx context.Context, s settings, signers *identities, watched *admin.Server, log *zap.Logger) ([]*proxy.Proxy, error) {
+func (c *runCommand) proxies(ctx context.Context, s settings, signers *identities, ways *forwards, watched *admin.Server, log *zap.Logger) ([]*proxy.Proxy, error) {
 	roots, err := tls.Roots(c.CAFile)
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
@@ -118,11 +118,16 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		if err != nil {
 			return nil, err
 		}
+		dial, err := ways.to(e)
+		if err != nil {
+			return nil, err
+		}
 		tokens := e.tokens(identity)
 		p := &proxy.Proxy{
 			Endpoint:       e.address(),
 			Via:            e.via,
 			SOCKS:          e.socks,
+			Dial:           dial,
 			TLS:            tls.Upstream(e.host, roots),
 			DirectTLS:      e.sslnegotiation == "direct",
 			ClientTLS:      forClients,

@@ -1,0 +1,90 @@
+package forward
+
+import (
+	"bufio"
+	"io"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+
+	"go.uber.org/zap"
+)
+
+const (
+	// maxLine is how many bytes of a line are kept.
+	maxLine = 500
+	// maxSaid is how many lines of a run are remembered, to log each only once.
+	maxSaid = 100
+)
+
+// output is what a run of the program says.
+type output struct {
+	log   *zap.Logger
+	from  io.ReadCloser // nil if the program could not be started
+	ended chan struct{} // closed when there is nobody left who could say anything
+
+	mu   sync.Mutex
+	last string
+	said map[string]bool
+}
+
+func newOutput(log *zap.Logger) *output {
+	return &output{log: log, ended: make(chan struct{}), said: make(map[string]bool)}
+}
+
+// read takes in all lines until the end. It never stops before: the program would
+// wait for it.
+func (o *output) read() {
+	defer close(o.ended)
+	defer o.from.Close()
+	lines := bufio.NewReaderSize(o.from, maxLine)
+	for continued := false; ; {
+		line, more, err := lines.ReadLine()
+		if err != nil {
+			return
+		}
+		if !continued {
+			o.add(printable(line))
+		}
+		continued = more
+	}
+}
+
+// printable is a line without what a terminal would take for a command.
+func printable(line []byte) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(string(line), "")))
+}
+
+func (o *output) add(line string) {
+	if line == "" {
+		return
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last = line
+	if o.said[line] || len(o.said) == maxSaid {
+		return
+	}
+	o.said[line] = true
+	o.log.Info("the port forward says", zap.String("text", line))
+}
+
+// lastLine is the last thing that was said; empty if nothing was.
+func (o *output) lastLine() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.last
+}
+
+func (o *output) awaitEnd(atMost time.Duration) {
+	select {
+	case <-o.ended:
+	case <-time.After(atMost):
+	}
+}
