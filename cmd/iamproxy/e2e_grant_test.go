@@ -197,7 +197,7 @@ func TestGrantFailures(t *testing.T) {
 	grant(t, cluster, nil, "--user=app,asleep").wantFailure(t, "asleep is there and may not log in", `ALTER ROLE "asleep" LOGIN`)
 	grant(t, cluster, nil, "--user=app,public").wantFailure(t, `role name "public" is reserved`)
 	grant(t, cluster, nil, "--user=app", "--admin-user=weak").wantFailure(t, "permission denied", "weak needs CREATEROLE")
-	grant(t, cluster, nil, "--user=app", "--admin-user=token").wantFailure(t, "authentication failed", "PGPASSWORD=$(iamproxy token")
+	grant(t, cluster, nil, "--user=app", "--admin-user=token").wantFailure(t, "authentication failed", "--admin-iam")
 	grant(t, cluster, nil, "--user=app", "--admin-user=nobody").wantFailure(t, "password authentication failed", "--admin-user")
 	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed", "check PGPASSWORD")
 	grant(t, cluster, nil, "--user=app", "--database=none").wantFailure(t, `database "none" does not exist`, "--database")

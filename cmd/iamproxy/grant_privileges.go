@@ -50,7 +50,7 @@ const objectsSQL = `
 		FROM unnest(o.wanted) WITH ORDINALITY w(privilege, n)
 		WHERE NOT EXISTS (SELECT FROM aclexplode(o.acl) a WHERE a.grantee = u.oid AND a.privilege_type = w.privilege)
 	) l
-	ORDER BY array_position('{DATABASE,SCHEMA,TABLE,SEQUENCE}', o.kind), array_position(@schemas, o.schema::text), o.name, o.oid`
+	ORDER BY array_position('{DATABASE,SCHEMA,TABLE,SEQUENCE}', o.kind), array_position(@schemas, (CASE o.kind WHEN 'SCHEMA' THEN o.name ELSE o.schema END)::text), o.name, o.oid`
 
 // changePrivileges gives the users their level: on what is there, and by default on what
 // comes later. Nothing that a user has is taken away.
@@ -197,7 +197,7 @@ type counted struct {
 
 func (t *tally) add(o object, what string) {
 	for i := range *t {
-		if n := &(*t)[i]; n.Kind == o.Kind && n.Schema == o.Schema && n.what == what {
+		if n := &(*t)[i]; n.words(1) == o.words(1) && n.what == what {
 			n.count++
 			return
 		}
