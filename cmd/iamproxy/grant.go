@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/tls"
@@ -151,8 +150,6 @@ func checkName(flag, name string) error {
 		return usagef("%s: a name in it is empty", flag)
 	case len(name) > maxName:
 		return usagef("%s %s: PostgreSQL's names have at most %d bytes", flag, name, maxName)
-	case !utf8.ValidString(name):
-		return usagef("%s %q: a name in it is not UTF-8", flag, name)
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return usagef("%s %q: a name in it has control characters", flag, name)
 	}

@@ -65,7 +65,6 @@ func (g *granting) run(ctx context.Context) error {
 	case err != nil || !endangered:
 		return err
 	case g.givesUpPassword:
-		g.notes = append(g.notes, g.config.User+" logs in with tokens only from now on")
 		return nil
 	default:
 		return g.confirm(ctx, conn)
@@ -219,6 +218,7 @@ func (g *granting) changeUser(ctx context.Context, tx pgx.Tx, user string) error
 		g.done = append(g.done, user+" already has "+rdsIAM)
 		return nil
 	case there:
+		g.notes = append(g.notes, user+" was there already: if it has a password, that is of no use any more, and it logs in with tokens only")
 		err = g.noteMembers(ctx, tx, user)
 		g.undo = append(g.undo, "REVOKE "+rdsIAM+" FROM "+quoteName(user))
 	default:
