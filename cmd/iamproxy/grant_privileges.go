@@ -30,13 +30,13 @@ const objectsSQL = `
 		SELECT 'SCHEMA', '', n.nspname, n.oid, CASE o.rolname WHEN 'pg_database_owner' THEN d.datdba ELSE n.nspowner END,
 			coalesce(n.nspacl, acldefault('n', n.nspowner)), @schema::text[]
 		FROM pg_namespace n JOIN pg_roles o ON o.oid = n.nspowner JOIN pg_database d ON d.datname = current_database()
-		WHERE n.nspname = ANY (@schemas)
+		WHERE n.nspname = ANY (@schemas::text[])
 		UNION ALL
 		SELECT k.kind, n.nspname, c.relname, c.oid, c.relowner, coalesce(c.relacl, acldefault(k.acl, c.relowner)), k.wanted
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		JOIN (VALUES ('TABLE', '{r,p,v,m,f}'::"char"[], 'r'::"char", @tables::text[]), ('SEQUENCE', '{S}', 's', @sequences)) k(kind, relkinds, acl, wanted)
 			ON c.relkind = ANY (k.relkinds)
-		WHERE n.nspname = ANY (@schemas)
+		WHERE n.nspname = ANY (@schemas::text[])
 		AND NOT EXISTS (SELECT FROM pg_depend e WHERE e.classid = 'pg_class'::regclass AND e.objid = c.oid AND e.deptype = 'e')
 	)
 	SELECT o.kind, o.schema::text, o.name::text, r.rolname::text AS owner, coalesce(l.lacks, '{}') AS lacks, coalesce(l.may, true) AS may
@@ -50,7 +50,7 @@ const objectsSQL = `
 		FROM unnest(o.wanted) WITH ORDINALITY w(privilege, n)
 		WHERE NOT EXISTS (SELECT FROM aclexplode(o.acl) a WHERE a.grantee = u.oid AND a.privilege_type = w.privilege)
 	) l
-	ORDER BY array_position('{DATABASE,SCHEMA,TABLE,SEQUENCE}', o.kind), array_position(@schemas, (CASE o.kind WHEN 'SCHEMA' THEN o.name ELSE o.schema END)::text), o.name, o.oid`
+	ORDER BY array_position('{DATABASE,SCHEMA,TABLE,SEQUENCE}'::text[], o.kind), array_position(@schemas::text[], (CASE o.kind WHEN 'SCHEMA' THEN o.name ELSE o.schema END)::text), o.name, o.oid`
 
 // changePrivileges gives the users their level: on what is there, and by default on what
 // comes later. Nothing that a user has is taken away.
@@ -217,12 +217,14 @@ func (o object) words(n int) string {
 	}
 }
 
-// creatorsSQL are who may create in a schema, or has, as far as they log in or own.
+// creatorsSQL are who was granted to create in a schema, or has. Up to PostgreSQL 14 all
+// may in the schema public; of those, who may in the database was meant to.
 const creatorsSQL = `
 	SELECT r.rolname::text FROM pg_namespace n JOIN pg_database d ON d.datname = current_database()
 	JOIN pg_roles r ON r.rolname = session_user OR r.oid = n.nspowner
 		OR r.oid = d.datdba AND n.nspowner = (SELECT oid FROM pg_roles WHERE rolname = 'pg_database_owner')
 		OR EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = r.oid AND a.privilege_type = 'CREATE')
+		OR has_schema_privilege(r.oid, n.oid, 'CREATE') AND EXISTS (SELECT FROM aclexplode(d.datacl) a WHERE a.grantee = r.oid AND a.privilege_type = 'CREATE')
 		OR EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relowner = r.oid AND c.relkind = ANY ('{r,p,v,m,f,S}'))
 	WHERE n.nspname = $1 ORDER BY r.rolname`
 
