@@ -158,4 +158,6 @@ func TestGrantGivesUpPassword(t *testing.T) {
 	}
 	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a token takes the password's place: --admin-iam")
 	grant(t, cluster, keyEnvironment(standin.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
+	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // who then has the password that it had
+	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
 }
