@@ -110,10 +110,12 @@ func TestGrantInitSettings(t *testing.T) {
 	cluster := startShop(t)
 	asSuperuser(t, cluster, "CREATE ROLE team", "GRANT team TO postgres",
 		`ALTER DATABASE `+shop+` SET search_path = evil`)
-	inShop(t, cluster, "rdsadmin", "CREATE SCHEMA evil", "GRANT USAGE ON SCHEMA evil TO PUBLIC", "CREATE TABLE evil.t (who int)")
+	inShop(t, cluster, "rdsadmin", "CREATE SCHEMA evil", "GRANT USAGE ON SCHEMA evil TO PUBLIC", "CREATE TABLE evil.t (who int)",
+		"CREATE FUNCTION evil.eq(name, name) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$",
+		"CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = name, RIGHTARG = name)")
 	inShop(t, cluster, "postgres", `CREATE SCHEMA "My ""own"`, "CREATE TABLE public.t ()")
 	file := writeSQL(t, `CREATE TABLE t (x int); INSERT INTO t VALUES (1); INSERT INTO t SELECT count(*) FROM public.t;
-		SET ROLE team; SET search_path = evil; SET statement_timeout = '1h'`)
+		SET ROLE team; SET search_path = evil, pg_catalog; SET statement_timeout = '1h'`)
 	grant(t, cluster, nil, initArgs(file, `--schema=My "own,public`)...).want(t, "created role app", "granted rds_iam to app", "ran "+file)
 	inShop(t, cluster, "postgres", `TABLE "My ""own".t`)
 }
