@@ -140,7 +140,7 @@ func TestGrant(t *testing.T) {
 	grant(t, cluster, nil, "--user=app", "--user="+weird).want(t,
 		"created role app", "granted rds_iam to app", "created role "+weird, "granted rds_iam to "+weird)
 	grant(t, cluster, nil, "--user=app,"+weird).want(t, "app already has rds_iam", weird+" already has rds_iam")
-	asSuperuser(t, cluster, "CREATE ROLE old LOGIN PASSWORD 'x'")
+	asSuperuser(t, cluster, "CREATE ROLE old LOGIN PASSWORD "+quoteText("another's"))
 	g := grant(t, cluster, nil, "--user=app,old,new")
 	const told = "iamproxy: note: old was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
 	if want := "app already has rds_iam\ngranted rds_iam to old\ncreated role new\ngranted rds_iam to new\n"; g.code != 0 || g.stdout != want || g.stderr != told {
