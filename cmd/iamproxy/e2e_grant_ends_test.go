@@ -142,13 +142,19 @@ func TestGrantCannotUndo(t *testing.T) {
 	g.wait(t).wantFailure(t, "may have locked out the administrator", `as another one: REVOKE rds_iam FROM "app"`)
 }
 
-// heldConnections are let through, the second one when it is released.
+// heldConnections are let through, one of them when it is released.
 type heldConnections struct {
 	address          string
 	arrived, release chan struct{}
 }
 
 func holdSecond(t *testing.T, first, second string) *heldConnections {
+	t.Helper()
+	return holdNth(t, 2, first, second)
+}
+
+// holdNth has the nth connection lead to another address than the others.
+func holdNth(t *testing.T, nth int, others, address string) *heldConnections {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -164,11 +170,11 @@ func holdSecond(t *testing.T, first, second string) *heldConnections {
 			if err != nil {
 				return
 			}
-			to := first
-			if n == 2 {
+			to := others
+			if n == nth {
 				close(h.arrived)
 				<-h.release
-				to = second
+				to = address
 			}
 			connections.Go(func() { join(client, to) })
 		}
@@ -230,7 +236,10 @@ func TestGrantCollides(t *testing.T) {
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	g.wait(t).want(t, "created role first", "granted rds_iam to first", "granted rds_iam to app")
+	ended := g.wait(t)
+	if want := "created role first\ngranted rds_iam to first\ngranted rds_iam to app\n"; ended.code != 0 || ended.stdout != want {
+		t.Errorf("got %+v, want %q", ended, want)
+	}
 }
 
 // Where they do not see each other's locks, and in the one order of users and the other.
@@ -279,8 +288,10 @@ func TestGrantNotesMembers(t *testing.T) {
 		asSuperuser(t, cluster, "CREATE ROLE many_"+member+" LOGIN IN ROLE many")
 	}
 	g := grant(t, cluster, nil, "--user=app,many,alone")
-	const want = "iamproxy: note: members of app log in with tokens only from now on: a, b\n" +
-		"iamproxy: note: members of many log in with tokens only from now on: many_a, many_b, many_c, many_d, many_e, many_f, many_g, many_h, many_i, many_j, and 2 more\n"
+	const there = " was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
+	const want = "iamproxy: note: app" + there + "iamproxy: note: members of app log in with tokens only from now on: a, b\n" +
+		"iamproxy: note: many" + there + "iamproxy: note: members of many log in with tokens only from now on: many_a, many_b, many_c, many_d, many_e, many_f, many_g, many_h, many_i, many_j, and 2 more\n" +
+		"iamproxy: note: alone" + there
 	if g.code != 0 || g.stderr != want {
 		t.Errorf("got %+v, want the note %q", g, want)
 	}

@@ -140,9 +140,12 @@ func TestGrant(t *testing.T) {
 	grant(t, cluster, nil, "--user=app", "--user="+weird).want(t,
 		"created role app", "granted rds_iam to app", "created role "+weird, "granted rds_iam to "+weird)
 	grant(t, cluster, nil, "--user=app,"+weird).want(t, "app already has rds_iam", weird+" already has rds_iam")
-	asSuperuser(t, cluster, "CREATE ROLE old LOGIN PASSWORD 'x'")
-	grant(t, cluster, nil, "--user=app,old,new").want(t,
-		"app already has rds_iam", "granted rds_iam to old", "created role new", "granted rds_iam to new")
+	asSuperuser(t, cluster, "CREATE ROLE old LOGIN PASSWORD "+quoteText("another's"))
+	g := grant(t, cluster, nil, "--user=app,old,new")
+	const told = "iamproxy: note: old was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
+	if want := "app already has rds_iam\ngranted rds_iam to old\ncreated role new\ngranted rds_iam to new\n"; g.code != 0 || g.stdout != want || g.stderr != told {
+		t.Errorf("got %+v, want %q and %q", g, want, told)
+	}
 
 	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
 	for _, user := range []string{"app", "old", "new"} {
@@ -197,7 +200,7 @@ func TestGrantFailures(t *testing.T) {
 	grant(t, cluster, nil, "--user=app,asleep").wantFailure(t, "asleep is there and may not log in", `ALTER ROLE "asleep" LOGIN`)
 	grant(t, cluster, nil, "--user=app,public").wantFailure(t, `role name "public" is reserved`)
 	grant(t, cluster, nil, "--user=app", "--admin-user=weak").wantFailure(t, "permission denied", "weak needs CREATEROLE")
-	grant(t, cluster, nil, "--user=app", "--admin-user=token").wantFailure(t, "authentication failed", "PGPASSWORD=$(iamproxy token")
+	grant(t, cluster, nil, "--user=app", "--admin-user=token").wantFailure(t, "authentication failed", "--admin-iam")
 	grant(t, cluster, nil, "--user=app", "--admin-user=nobody").wantFailure(t, "password authentication failed", "--admin-user")
 	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed", "check PGPASSWORD")
 	grant(t, cluster, nil, "--user=app", "--database=none").wantFailure(t, `database "none" does not exist`, "--database")
@@ -292,7 +295,7 @@ func TestGrantThroughSOCKS(t *testing.T) {
 	}
 }
 
-// An administrator that has rds_iam itself gives a token for a password.
+// An administrator that has rds_iam itself may give a token for a password.
 func TestGrantWithToken(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)

@@ -72,6 +72,7 @@ func testVersion(t *testing.T, version int, native string) {
 		{"untrusted certificate", testVersionUntrusted, 12},
 		{"protocol versions", testVersionProtocols, 12},
 		{"direct TLS", testVersionDirectTLS, 17},
+		{"grant", testVersionGrant, 12},
 	} {
 		if version < test.from {
 			continue

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -11,22 +12,30 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
 type grantCommand struct {
-	Endpoint     string        `arg:"" help:"The database, by the name that leads to its writer."`
-	User         []string      `help:"Database users to create, unless they are there, and to grant rds_iam." placeholder:"USER"`
-	AdminUser    string        `help:"Who does it, with the password in PGPASSWORD or --password-file. Default: postgres." default:"postgres" placeholder:"USER"`
-	PasswordFile string        `help:"File with the administrator's password, instead of PGPASSWORD." placeholder:"FILE"`
-	Database     string        `help:"Database to log in to; users are the same in all. Default: postgres." default:"postgres" placeholder:"NAME"`
-	Via          string        `help:"Address to dial instead of the endpoint, as for run." placeholder:"HOST:PORT"`
-	CAFile       string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
-	Timeout      time.Duration `help:"Time for all of it." default:"30s"`
-	DryRun       bool          `help:"Print the SQL and connect nowhere."`
+	Endpoint string   `arg:"" help:"The database, by the name that leads to its writer."`
+	User     []string `help:"Database users to create, unless they are there, and to grant rds_iam." placeholder:"USER"`
+
+	Privileges string   `help:"What else the users get, in --schema of --database: readonly, readwrite or owner (may create there, too)." enum:",readonly,readwrite,owner" default:"" placeholder:"LEVEL"`
+	Database   string   `help:"Database to log in to, which --privileges and --init are for; users are the same in all. Default: postgres, without those." placeholder:"NAME"`
+	Schema     []string `help:"Schemas that --privileges is for, and where --init finds and makes things. Default: public." placeholder:"NAME"`
+	Init       string   `help:"SQL file that the administrator runs after all that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
+
+	AdminUser      string `help:"Who does it, with the password in PGPASSWORD or --password-file. Default: postgres, or as --admin-secret says." placeholder:"USER"`
+	PasswordFile   string `help:"File with the administrator's password, instead of PGPASSWORD." placeholder:"FILE"`
+	AdminSecret    string `help:"ARN of the administrator's secret in Secrets Manager, or managed: the one that RDS keeps for this database." placeholder:"ARN"`
+	AdminIAM       bool   `name:"admin-iam" help:"The administrator logs in with a token."`
+	GiveUpPassword string `help:"Name --admin-user here, too, to let it get rds_iam: it will log in with tokens only." placeholder:"USER"`
+	signing
+
+	Via     string        `help:"Address to dial instead of the endpoint, as for run." placeholder:"HOST:PORT"`
+	CAFile  string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+	Timeout time.Duration `help:"Time for all of it." default:"30s"`
+	DryRun  bool          `help:"Print the SQL and connect nowhere."`
 }
 
 // rdsIAM is the role whose members log in with tokens, and only so.
@@ -36,8 +45,8 @@ const rdsIAM = "rds_iam"
 // off, and would create another user than was asked for.
 const maxName = 63
 
-// Run creates the users and grants them rds_iam, all or none. What it did, and what
-// was so already, it prints when it is certain.
+// Run creates the users and grants them rds_iam and privileges, all or none. What it
+// did, and what was so already, it prints when it is certain.
 func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -45,29 +54,33 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if c.DryRun {
-		for _, user := range c.User {
-			fmt.Fprintf(std.out, "%s; -- unless it is there\n%s; -- unless it has that\n", createSQL(user), grantSQL(user))
-		}
-		return nil
-	}
-	password, err := c.password()
+	file, err := readInit(c.Init)
 	if err != nil {
 		return err
+	}
+	g := &granting{users: c.User, level: levels[c.Privileges], schemas: c.Schema, init: file}
+	if c.DryRun {
+		g.print(std.out, e.database, cmp.Or(c.AdminUser, masterUser))
+		return nil
 	}
 	roots, err := tls.Roots(c.CAFile)
 	if err != nil {
 		return usagef("--ca-file: %w", err)
 	}
-	config, err := adminConfig(e, c.AdminUser, password, roots, c.Timeout)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	g := &granting{config: config, users: c.User}
+	if g.admin, err = c.administrator(ctx, e); err != nil {
+		return err
+	}
+	if err := c.checkAdmin(g.admin.user); err != nil {
+		return err
+	}
+	if g.config, err = adminConfig(e, g.admin, roots, c.Timeout); err != nil {
+		return err
+	}
+	g.givesUpPassword = c.GiveUpPassword != ""
 	if err := g.run(ctx); err != nil {
-		return explainGrant(err, e, c.AdminUser, c.Timeout)
+		return explainGrant(ctx, err, e, g.admin, c.Timeout)
 	}
 	for _, line := range g.done {
 		fmt.Fprintln(std.out, line)
@@ -84,12 +97,13 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 	if err != nil {
 		return endpoint{}, err
 	}
-	if e, err = e.resolve(ctx, endpoint{database: c.Database, via: c.Via}); err != nil {
+	flags := c.flags()
+	flags.database, flags.via = c.Database, c.Via
+	if e, err = e.resolve(ctx, flags); err != nil {
 		return endpoint{}, err
 	}
-	for i, user := range c.User {
-		c.User[i] = strings.TrimSpace(user) // as in "app, other"
-	}
+	trim(c.User) // as in "app, other"
+	trim(c.Schema)
 	if e.user != "" { // a key wins over its flag
 		c.User = []string{e.user}
 	}
@@ -101,21 +115,98 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 	case c.Timeout <= 0:
 		return endpoint{}, usagef("--timeout %s: must be more than 0", c.Timeout)
 	}
-	for _, user := range c.User {
-		switch {
-		case user == "":
-			return endpoint{}, usagef("--user: a name in it is empty")
-		case len(user) > maxName:
-			return endpoint{}, usagef("--user %s: PostgreSQL's names have at most %d bytes", user, maxName)
-		case strings.ContainsFunc(user, unicode.IsControl):
-			return endpoint{}, usagef("--user %q: a name in it has control characters", user)
-		case isPredefined(user):
-			return endpoint{}, usagef("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
-		case user == c.AdminUser:
-			return endpoint{}, usagef("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, or let another --admin-user do it", user)
+	for _, check := range []func() error{c.checkUsers, func() error { return c.checkDatabase(e) }, c.checkLogin} {
+		if err := check(); err != nil {
+			return endpoint{}, err
 		}
 	}
+	e.database = cmp.Or(e.database, "postgres")
 	return e, nil
+}
+
+func trim(names []string) {
+	for i, name := range names {
+		names[i] = strings.TrimSpace(name)
+	}
+}
+
+func (c *grantCommand) checkUsers() error {
+	for _, user := range c.User {
+		if err := checkName("--user", user); err != nil {
+			return err
+		}
+		if isPredefined(user) {
+			return usagef("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
+		}
+	}
+	return nil
+}
+
+// checkName refuses what PostgreSQL would take for another name, and what would make
+// two lines of one.
+func checkName(flag, name string) error {
+	switch {
+	case name == "":
+		return usagef("%s: a name in it is empty", flag)
+	case len(name) > maxName:
+		return usagef("%s %s: PostgreSQL's names have at most %d bytes", flag, name, maxName)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return usagef("%s %q: a name in it has control characters", flag, name)
+	}
+	return nil
+}
+
+// checkDatabase wants the database named where something is done in it: few mean the one
+// that is called postgres.
+func (c *grantCommand) checkDatabase(e endpoint) error {
+	switch inDatabase := c.Privileges != "" || c.Init != ""; {
+	case !inDatabase && len(c.Schema) > 0:
+		return usagef("--schema says where --privileges and --init are: give one of them")
+	case !inDatabase:
+		return nil
+	case e.database == "":
+		return usagef("give --database: privileges and --init are for one database")
+	}
+	if len(c.Schema) == 0 {
+		c.Schema = []string{"public"}
+	}
+	for _, schema := range c.Schema {
+		if err := checkName("--schema", schema); err != nil {
+			return err
+		}
+		if strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
+			return usagef("--schema %s: that is PostgreSQL's own; give one of yours", schema)
+		}
+	}
+	return nil
+}
+
+// checkLogin wants to be told one way in which the administrator logs in.
+func (c *grantCommand) checkLogin() error {
+	switch {
+	case c.AdminIAM && c.AdminSecret != "":
+		return usagef("--admin-iam and --admin-secret: give one; the administrator has a token or a password")
+	case c.AdminIAM && c.PasswordFile != "":
+		return usagef("--admin-iam and --password-file: give one; the administrator has a token or a password")
+	case c.AdminSecret != "" && c.PasswordFile != "":
+		return usagef("--admin-secret and --password-file: give one of them")
+	case c.AdminUser != "" || c.AdminSecret == "":
+		return c.checkAdmin(cmp.Or(c.AdminUser, masterUser))
+	default:
+		return nil // the secret tells
+	}
+}
+
+// checkAdmin does not let the administrator lock itself out unless it was told twice.
+func (c *grantCommand) checkAdmin(admin string) error {
+	switch {
+	case c.GiveUpPassword != "" && c.GiveUpPassword != admin:
+		return usagef("--give-up-password %s: it is %s who grants, and could lose its password", c.GiveUpPassword, admin)
+	case c.GiveUpPassword == "" && !c.AdminIAM && slices.Contains(c.User, admin):
+		return usagef("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, let another --admin-user do it, or say that you mean it with --give-up-password %s", admin, admin)
+	default:
+		return nil
+	}
 }
 
 // isPredefined is about the roles that come with the database: with rds_iam, their
@@ -125,27 +216,3 @@ func isPredefined(user string) bool {
 	return strings.HasPrefix(user, "pg_") || strings.HasPrefix(user, "rds_") ||
 		slices.Contains([]string{"rdsadmin", "rdsproxyadmin", "rdsrepladmin", "rdstopmgr"}, user)
 }
-
-// password is the administrator's. It is no flag, since others can read those.
-func (c *grantCommand) password() (string, error) {
-	password := os.Getenv("PGPASSWORD")
-	if c.PasswordFile != "" {
-		content, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return "", usagef("--password-file: %w", err)
-		}
-		if password = strings.TrimRight(string(content), "\r\n"); password == "" {
-			return "", usagef("--password-file %s: it is empty", c.PasswordFile)
-		}
-	}
-	if password == "" {
-		return "", usagef("no password for %s: set PGPASSWORD, or give --password-file", c.AdminUser)
-	}
-	return password, nil
-}
-
-func createSQL(user string) string { return "CREATE ROLE " + quoteName(user) + " LOGIN" }
-
-func grantSQL(user string) string { return "GRANT " + rdsIAM + " TO " + quoteName(user) }
-
-func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -24,8 +24,14 @@ const maxNoted = 10
 
 // granting is one run against the database.
 type granting struct {
-	config *pgx.ConnConfig
-	users  []string
+	config  *pgx.ConnConfig
+	admin   administrator
+	users   []string
+	level   *level   // nil: no privileges
+	schemas []string // for level and init
+	init    *initFile
+	// givesUpPassword is for an administrator that may be locked out with its password.
+	givesUpPassword bool
 
 	done  []string // what is to be told
 	notes []string // what may be missed
@@ -37,7 +43,7 @@ type granting struct {
 const grantLock = 0x69616d70726f7879
 
 func (g *granting) run(ctx context.Context) error {
-	conn, err := pgx.ConnectConfig(ctx, g.config)
+	conn, err := g.connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -55,11 +61,35 @@ func (g *granting) run(ctx context.Context) error {
 		return err
 	}
 	endangered, err := g.changeAlone(ctx, conn)
-	if err != nil || !endangered {
+	switch {
+	case err != nil || !endangered:
 		return err
+	case g.givesUpPassword:
+		return nil
+	default:
+		return g.confirm(ctx, conn)
 	}
-	return g.confirm(ctx, conn)
 }
+
+// connect logs in with what the administrator's password is now. One that is refused may
+// have been replaced just before.
+func (g *granting) connect(ctx context.Context) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, g.config)
+	var refused *pgconn.PgError
+	if g.admin.renew == nil || !errors.As(err, &refused) || !isRefusal(refused) {
+		return conn, err
+	}
+	password, failed := g.admin.renew(ctx)
+	if failed != nil || password == g.config.Password {
+		return nil, err // which tells more
+	}
+	g.config.Password = password
+	return pgx.ConnectConfig(ctx, g.config)
+}
+
+// isRefusal reports whether the server did not let somebody in as that user: class 28,
+// invalid authorization specification.
+func isRefusal(server *pgconn.PgError) bool { return strings.HasPrefix(server.Code, "28") }
 
 // finishing is a context for what must not be left half done.
 func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -103,7 +133,7 @@ func (g *granting) change(ctx context.Context, conn *pgx.Conn) (endangered bool,
 	if err != nil {
 		return false, err
 	}
-	endangered, err = g.changeUsers(ctx, tx)
+	endangered, err = g.changeAll(ctx, tx)
 	if err == nil {
 		err = ctx.Err() // the last moment to give up
 	}
@@ -136,13 +166,24 @@ func (g *granting) explainCommit(err error, endangered bool) error {
 // undoSQL is one transaction if it is sent as one.
 func (g *granting) undoSQL() string { return strings.Join(g.undo, "; ") }
 
-func (g *granting) changeUsers(ctx context.Context, tx pgx.Tx) (endangered bool, err error) {
+// changeAll makes the users, gives them what they are to have, and runs the file.
+func (g *granting) changeAll(ctx context.Context, tx pgx.Tx) (endangered bool, err error) {
 	before, err := isMember(ctx, tx)
 	if err != nil {
 		return false, err
 	}
 	for _, user := range g.users {
 		if err := g.changeUser(ctx, tx, user); err != nil {
+			return false, err
+		}
+	}
+	if g.level != nil {
+		if err := g.changePrivileges(ctx, tx); err != nil {
+			return false, err
+		}
+	}
+	if g.init != nil {
+		if err := g.runInit(ctx, tx); err != nil {
 			return false, err
 		}
 	}
@@ -177,12 +218,13 @@ func (g *granting) changeUser(ctx context.Context, tx pgx.Tx, user string) error
 		g.done = append(g.done, user+" already has "+rdsIAM)
 		return nil
 	case there:
+		g.notes = append(g.notes, user+" was there already: if it has a password, that is of no use any more, and it logs in with tokens only")
 		err = g.noteMembers(ctx, tx, user)
 		g.undo = append(g.undo, "REVOKE "+rdsIAM+" FROM "+quoteName(user))
 	default:
 		_, err = tx.Exec(ctx, createSQL(user))
 		g.done = append(g.done, "created role "+user)
-		g.undo = append(g.undo, "DROP ROLE "+quoteName(user))
+		g.undo = append(g.undo, g.undoCreate(user))
 	}
 	if err != nil {
 		return err
@@ -190,6 +232,14 @@ func (g *granting) changeUser(ctx context.Context, tx pgx.Tx, user string) error
 	g.done = append(g.done, "granted "+rdsIAM+" to "+user)
 	_, err = tx.Exec(ctx, grantSQL(user))
 	return err
+}
+
+// undoCreate leaves a role that something may depend on; nobody logs in as that.
+func (g *granting) undoCreate(user string) string {
+	if g.level != nil || g.init != nil {
+		return "REVOKE " + rdsIAM + " FROM " + quoteName(user)
+	}
+	return "DROP ROLE " + quoteName(user)
 }
 
 // noteMembers notes who gets rds_iam with user. Whether they have passwords only a
@@ -213,14 +263,15 @@ func (g *granting) noteMembers(ctx context.Context, tx pgx.Tx, user string) erro
 	return nil
 }
 
-// confirm sees whether the administrator is still let in, and undoes it all if not.
+// confirm sees whether the administrator is still let in, and undoes what locked it out
+// if not.
 // A member of a role that has rds_iam has it, too, and must log in with a token; from
 // PostgreSQL 16 on who creates a role becomes a member of it, in a way that servers
 // may or may not count here. Only the server knows.
 func (g *granting) confirm(ctx context.Context, conn *pgx.Conn) error {
 	login, cancel := finishing(ctx)
 	defer cancel()
-	again, err := pgx.ConnectConfig(login, g.config)
+	again, err := g.connect(login)
 	if err == nil {
 		_ = again.Close(login)
 		return nil
@@ -231,8 +282,17 @@ func (g *granting) confirm(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("this may have locked out the administrator, who could not log in once more (%s), and could not be undone (%s); as another one: %s", serverText(err), serverText(failed), g.undoSQL())
 	}
 	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || !strings.HasPrefix(refused.Code, "28") { // invalid authorization
-		return fmt.Errorf("undone, since it is not certain that the administrator can still log in (%s): run it again", serverText(err))
+	if !errors.As(err, &refused) || !isRefusal(refused) {
+		return fmt.Errorf("%s, since it is not certain that the administrator can still log in (%s): run it again", g.undone(), serverText(err))
 	}
-	return fmt.Errorf("undone, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway", serverText(err), rdsIAM)
+	return fmt.Errorf("%s, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway (--admin-iam), or say that it may give up its password (--give-up-password %s)",
+		g.undone(), serverText(err), rdsIAM, g.config.User)
+}
+
+// undone is what has become of it.
+func (g *granting) undone() string {
+	if g.level != nil || g.init != nil {
+		return "the grants of " + rdsIAM + " are undone, the rest is not"
+	}
+	return "undone"
 }

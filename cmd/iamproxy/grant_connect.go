@@ -20,7 +20,7 @@ import (
 
 // adminConfig is how the administrator connects: over TLS that is verified for the
 // endpoint's name, or not at all.
-func adminConfig(e endpoint, user, password string, roots *x509.CertPool, timeout time.Duration) (*pgx.ConnConfig, error) {
+func adminConfig(e endpoint, admin administrator, roots *x509.CertPool, timeout time.Duration) (*pgx.ConnConfig, error) {
 	// pgx would take more from libpq's variables than is replaced below.
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
@@ -42,7 +42,10 @@ func adminConfig(e endpoint, user, password string, roots *x509.CertPool, timeou
 		return nil, err
 	}
 	config.Host, config.Port = host, uint16(number)
-	config.User, config.Password, config.Database = user, password, e.database
+	config.User, config.Password, config.Database = admin.user, admin.password, e.database
+	if admin.hasToken {
+		config.RequireAuth = "password" // in clear text, as RDS asks for a token
+	}
 	config.TLSConfig = tls.Upstream(e.host, roots)
 	if e.sslnegotiation == "direct" {
 		config.SSLNegotiation = "direct"
@@ -84,13 +87,16 @@ func throughSOCKS(e endpoint) (pgconn.DialFunc, error) {
 
 var errNoRDSIAM = errors.New("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it")
 
+// notAToken is what pgx, which has no type for it, says where RequireAuth is not met.
+const notAToken = "authentication method requirement"
+
 // explainGrant adds to an error what there is to do about it.
-func explainGrant(err error, e endpoint, admin string, timeout time.Duration) error {
+func explainGrant(ctx context.Context, err error, e endpoint, admin administrator, timeout time.Duration) error {
 	var server *pgconn.PgError
 	var connecting *pgconn.ConnectError
 	switch {
 	case errors.As(err, &server):
-		if advice := grantAdvice(server, e, admin); advice != "" {
+		if advice := grantAdvice(ctx, server, e, admin); advice != "" {
 			return fmt.Errorf("%s; %s", serverText(err), advice)
 		}
 		return errors.New(serverText(err))
@@ -100,6 +106,8 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 		return fmt.Errorf("%s: not done within %s; check security groups and routes, and whether another session holds a lock; --timeout is how long to wait", e.address(), timeout)
 	case !errors.As(err, &connecting):
 		return err
+	case admin.hasToken && strings.Contains(err.Error(), notAToken):
+		return fmt.Errorf("the server asks %s for another password than a token, and got nothing: --admin-iam is for a member of rds_iam, on a database with IAM authentication enabled", admin.user)
 	}
 	var (
 		name    x509.HostnameError
@@ -126,19 +134,22 @@ func explainGrant(err error, e endpoint, admin string, timeout time.Duration) er
 
 // grantAdvice is what to do about what the server says.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
-func grantAdvice(server *pgconn.PgError, e endpoint, admin string) string {
+func grantAdvice(ctx context.Context, server *pgconn.PgError, e endpoint, admin administrator) string {
 	if isCollision(server) {
 		return "other sessions change roles at this very moment: run it again"
 	}
 	switch server.Code {
 	case "28P01": // invalid_password
-		return "check PGPASSWORD or --password-file, and --admin-user"
+		return admin.advice(ctx)
 	case "28000": // invalid_authorization_specification
-		return "check --admin-user; if " + admin + " has rds_iam itself, a token takes the password's place: PGPASSWORD=$(iamproxy token ENDPOINT --user " + admin + ")"
+		if admin.hasToken {
+			return admin.advice(ctx)
+		}
+		return "check --admin-user; if " + admin.user + " has rds_iam itself, a token takes the password's place: --admin-iam"
 	case "3D000": // invalid_catalog_name
 		return "--database is which one to log in to"
 	case "42501": // insufficient_privilege
-		return admin + " needs CREATEROLE and may have to be of rds_superuser: --admin-user is who does it"
+		return admin.user + " needs CREATEROLE and may have to be of rds_superuser: --admin-user is who does it"
 	case "25006": // read_only_sql_transaction
 		return e.host + " leads to a reader: give the cluster's own endpoint"
 	case "57014": // query_canceled

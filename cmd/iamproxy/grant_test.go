@@ -15,6 +15,10 @@ func TestGrantWrong(t *testing.T) {
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	binary := filepath.Join(t.TempDir(), "binary")
+	if err := os.WriteFile(binary, []byte("a\x00b"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	dsql := "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
 	for _, test := range []struct {
 		name string
@@ -43,6 +47,19 @@ func TestGrantWrong(t *testing.T) {
 		{"password as a flag", []string{host, "--user=app", "--password=SECRET"}, 2, "unknown flag --password"},
 		{"itself", []string{host, "--user=app,postgres"}, 2, "could not log in with a password any more"},
 		{"itself, dry", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "could not log in with a password any more"},
+		{"itself, told of another", []string{host, "--user=app,postgres", "--give-up-password=app"}, 2, "--give-up-password app: it is postgres who grants"},
+		{"no database", []string{host, "--user=app", "--privileges=readonly"}, 2, "give --database"},
+		{"no database for a file", []string{host, "--user=app", "--init=grant_test.go"}, 2, "give --database"},
+		{"no such level", []string{host, "--user=app", "--database=d", "--privileges=all"}, 2, "--privileges"},
+		{"schema for nothing", []string{host, "--user=app", "--schema=s"}, 2, "--schema says where"},
+		{"empty schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=a,,b"}, 2, "--schema: a name in it is empty"},
+		{"PostgreSQL's schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=pg_catalog"}, 2, "--schema pg_catalog: that is PostgreSQL's own"},
+		{"no such file", []string{host, "--user=app", "--database=d", "--init=/does/not/exist"}, 2, "--init: open /does/not/exist"},
+		{"file with nothing in it", []string{host, "--user=app", "--database=d", "--init=" + empty}, 2, "--init " + empty + ": it is empty"},
+		{"file that is no text", []string{host, "--user=app", "--database=d", "--init=" + binary}, 2, "not text in UTF-8"},
+		{"two ways to log in", []string{host, "--user=app", "--admin-iam", "--admin-secret=managed"}, 2, "--admin-iam and --admin-secret: give one"},
+		{"two other ways", []string{host, "--user=app", "--admin-iam", "--password-file=" + empty}, 2, "--admin-iam and --password-file: give one"},
+		{"two passwords", []string{host, "--user=app", "--admin-secret=managed", "--password-file=" + empty}, 2, "--admin-secret and --password-file: give one"},
 		{"itself by its key", []string{host + "?user=postgres", "--user=app"}, 2, "postgres is who grants"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -65,6 +82,30 @@ CREATE ROLE "b" LOGIN; -- unless it is there
 GRANT rds_iam TO "b"; -- unless it has that
 CREATE ROLE "we""ird; drop" LOGIN; -- unless it is there
 GRANT rds_iam TO "we""ird; drop"; -- unless it has that
+`
+	if code != 0 || stdout != want || stderr != "" {
+		t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
+	}
+}
+
+func TestGrantDryRunOfAll(t *testing.T) {
+	t.Setenv("PGPASSWORD", "")
+	code, stdout, stderr := try(t.Context(), "grant", host, "--user=app", "--admin-user=boss", "--database=My db", "--privileges=readonly", "--schema=public,Own", "--init=grant_test.go", "--dry-run")
+	want := `CREATE ROLE "app" LOGIN; -- unless it is there
+GRANT rds_iam TO "app"; -- unless it has that
+GRANT CONNECT ON DATABASE "My db" TO "app";
+GRANT USAGE ON SCHEMA "public" TO "app";
+GRANT SELECT ON ALL TABLES IN SCHEMA "public" TO "app"; -- of each owner's, as far as its rights can be had
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA "public" TO "app";
+ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "public" GRANT SELECT ON TABLES TO "app"; -- and so for each other role that creates there
+ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "public" GRANT SELECT ON SEQUENCES TO "app";
+GRANT USAGE ON SCHEMA "Own" TO "app";
+GRANT SELECT ON ALL TABLES IN SCHEMA "Own" TO "app"; -- of each owner's, as far as its rights can be had
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA "Own" TO "app";
+ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "Own" GRANT SELECT ON TABLES TO "app"; -- and so for each other role that creates there
+ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "Own" GRANT SELECT ON SEQUENCES TO "app";
+SET search_path = "public", "Own";
+-- then grant_test.go
 `
 	if code != 0 || stdout != want || stderr != "" {
 		t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
