@@ -1,19 +1,32 @@
 // Package controlplane asks AWS what it knows of a database beforehand: whether IAM
 // authentication is enabled, what a policy must name, what the policies of the caller
 // allow, and the administrator's password where RDS keeps it. It changes nothing, and
-// whoever runs it need not be allowed any of it: see ErrNotPermitted.
+// whoever runs it need not be allowed any of it: see ErrNotPermitted. What is asked, and
+// has to be allowed for an answer:
+//
+//	Find        of a cluster's writer and readers  rds:DescribeDBClusters
+//	            of a custom endpoint               rds:DescribeDBClusterEndpoints, and that
+//	            of an instance                     rds:DescribeDBInstances, and that if it is in a cluster
+//	            of a shard group                   rds:DescribeDBShardGroups, and that
+//	            of a global writer                 rds:DescribeGlobalClusters, and that in the writer's region
+//	            of an RDS Proxy                    rds:DescribeDBProxies, before that
+//	                                               rds:DescribeDBProxyEndpoints of an endpoint added to it
+//	            of Aurora DSQL                     nothing
+//	MayConnect  iam:SimulatePrincipalPolicy, of roles with a path iam:GetRole, too
+//	Secret      secretsmanager:GetSecretValue, and kms:Decrypt if the key is not Secrets Manager's own
 package controlplane
 
 import (
-	"context"
 	"errors"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// Client asks as one identity, in one region. The zero values of its fields are of no use.
+// Client asks as one identity. The zero values of its fields are of no use.
 // All methods may be called concurrently.
 type Client struct {
 	// Config has the credentials and the HTTP client: see auth.Identity.Config. Its
@@ -32,6 +45,9 @@ type Database struct {
 	Instance string
 	// IAM reports whether users may log in with tokens.
 	IAM bool
+	// IAMPending reports whether it was enabled, to come into force in the next
+	// maintenance window.
+	IAMPending bool
 	// Status is RDS's word for how it is, such as "available".
 	Status string
 	// Engine is RDS's word, such as "aurora-postgresql".
@@ -42,7 +58,8 @@ type Database struct {
 	// MasterUser may be empty, and MasterSecret is the ARN of the secret in which RDS
 	// keeps its password, if it does.
 	MasterUser, MasterSecret string
-	// Public reports whether it has an address on the Internet.
+	// Public reports whether it has an address on the Internet, as far as RDS says: of
+	// an Aurora cluster it says so of each instance only.
 	Public bool
 	// SecurityGroups are those that guard it.
 	SecurityGroups []string
@@ -64,32 +81,19 @@ var (
 	ErrUnreachable = errors.New("AWS does not answer from here")
 )
 
-// Find looks up the database that host, a name that AWS gave, belongs to.
-func (c *Client) Find(ctx context.Context, host string) (Database, error) {
-	return Database{}, errors.ErrUnsupported
-}
+// limit bounds every method: from a subnet with no way out nothing answers, not even to
+// refuse.
+const limit = 5 * time.Second
 
-// Decision is what the policies say to a request.
-type Decision struct {
-	Allowed bool
-	// Denied reports whether a statement denies it, in contrast to none that allows it.
-	Denied bool
-	// By says which policy decided, or is missing, in a few words; may be empty.
-	By string
-}
-
-// MayConnect asks IAM whether caller, the ARN of a user or of a role's session, may log in
-// to resource as user. Policies with conditions are judged without their context.
-// https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
-func (c *Client) MayConnect(ctx context.Context, caller string, resource auth.Resource, user string) (Decision, error) {
-	return Decision{}, errors.ErrUnsupported
-}
-
-// Login is what a secret has that RDS manages.
-type Login struct{ User, Password string }
-
-// Secret reads the administrator's login from Secrets Manager. It is never in an error.
-// https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
-func (c *Client) Secret(ctx context.Context, arn string) (Login, error) {
-	return Login{}, errors.ErrUnsupported
+// config is for questions that are put a second time at most.
+func (c *Client) config(region string) aws.Config {
+	cfg := c.Config.Copy()
+	cfg.Region = region
+	cfg.RetryMaxAttempts = 0 // or it counts instead of what follows
+	cfg.Retryer = func() aws.Retryer {
+		return retry.NewStandard(func(o *retry.StandardOptions) {
+			o.MaxAttempts, o.MaxBackoff = 2, 500*time.Millisecond
+		})
+	}
+	return cfg
 }

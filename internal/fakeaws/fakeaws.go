@@ -1,11 +1,14 @@
-// Package fakeaws is AWS's services that give out credentials, as far as the SDK
-// asks them, on loopback, for tests.
+// Package fakeaws is AWS's services that give out credentials, and those that know of
+// databases and policies, as far as the SDK asks them, on loopback, for tests.
 //
 // What the SDK is to be told, by way of its environment:
 //
 //	AWS_ENDPOINT_URL_STS                URL()/sts
 //	AWS_ENDPOINT_URL_SSO                URL()/sso
 //	AWS_ENDPOINT_URL_SSO_OIDC           URL()/oidc
+//	AWS_ENDPOINT_URL_RDS                URL()/rds
+//	AWS_ENDPOINT_URL_IAM                URL()/iam
+//	AWS_ENDPOINT_URL_SECRETS_MANAGER    URL()/secretsmanager
 //	AWS_CONTAINER_CREDENTIALS_FULL_URI  URL()/container/anything
 //	AWS_EC2_METADATA_SERVICE_ENDPOINT   URL()
 //
@@ -31,6 +34,10 @@ const (
 	OIDC      = "oidc" // what renews the portal's access tokens
 	Container = "container"
 	IMDS      = "imds"
+
+	RDS            = "rds"
+	IAM            = "iam"
+	SecretsManager = "secretsmanager"
 )
 
 // AWS is all of the services, on one port. The zero value is ready to Start. All
@@ -57,6 +64,11 @@ type AWS struct {
 	portal   portal
 	secret   string               // what Container wants for Authorization
 	sessions map[string]time.Time // of IMDS, until when, by token
+
+	databases databases
+	policies  map[owner][]Policy
+	entities  map[string]bool   // ARNs of users and roles that policies were attached to
+	secrets   map[string]Secret // by ARN
 }
 
 // Start begins to serve.
@@ -100,9 +112,9 @@ func (a *AWS) Close() error {
 func (a *AWS) URL() string { return a.url }
 
 // SetClockOffset makes AWS's clock d ahead of the real time, or behind: the Date
-// header of STS, SSO and OIDC, what STS verifies signatures by, and what all keys
-// given out expire by. IMDS and Container are on the client's machine, and have
-// its time for Date.
+// header of all services but two, what they verify signatures by, and what all keys
+// given out expire by. The two, IMDS and Container, are on the client's machine, and
+// have its time for Date.
 func (a *AWS) SetClockOffset(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -42,7 +42,7 @@ func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	if service == STS || service == SSO || service == OIDC {
+	if service != Container && service != IMDS {
 		w.Header().Set("Date", a.now().Format(http.TimeFormat))
 	}
 	if service == "" {
@@ -67,6 +67,12 @@ func (a *AWS) route(r *http.Request) (service, path string, answer func(http.Res
 		return SSO, rest, a.sso
 	case "oidc":
 		return OIDC, rest, a.oidc
+	case "rds":
+		return RDS, rest, a.rds
+	case "iam":
+		return IAM, rest, a.iam
+	case "secretsmanager":
+		return SecretsManager, rest, a.secretsManager
 	case "container":
 		return Container, rest, a.container
 	case "latest":

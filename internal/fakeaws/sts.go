@@ -3,7 +3,6 @@ package fakeaws
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -25,25 +24,7 @@ var sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 
 // sts answers what is in the AWS Security Token Service API Reference, in XML.
 func (a *AWS) sts(w http.ResponseWriter, r *http.Request, path string) {
-	if r.Method != http.MethodPost || path != "" {
-		http.NotFound(w, r)
-		return
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler) // serve has read it, so this does not happen
-	}
-	form, err := url.ParseQuery(string(body))
-	if err != nil {
-		refuse(w, &refusal{400, "MalformedQueryString", "The query string contains a syntax error"})
-		return
-	}
-	answer, refused := a.act(r, body, form)
-	if refused != nil {
-		refuse(w, refused)
-		return
-	}
-	writeXML(w, http.StatusOK, answer)
+	a.query(w, r, path, stsNamespace, a.act)
 }
 
 func (a *AWS) act(r *http.Request, body []byte, form url.Values) (answer any, refused *refusal) {
@@ -53,7 +34,7 @@ func (a *AWS) act(r *http.Request, body []byte, form url.Values) (answer any, re
 		return a.assumeRoleWithWebIdentity(form)
 	case "AssumeRole", "GetCallerIdentity":
 	default:
-		return nil, &refusal{400, "InvalidAction", "Could not find operation " + action + " for version " + form.Get("Version")}
+		return nil, invalidAction(form)
 	}
 	caller, refused := a.caller(r, body)
 	if refused != nil {

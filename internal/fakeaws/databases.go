@@ -1,0 +1,207 @@
+package fakeaws
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base32"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// Cluster is one of RDS's. What is zero is as RDS has it with most.
+type Cluster struct {
+	// Endpoint is the writer's name. What the cluster is called, the reader's name and the
+	// region are read from it.
+	Endpoint string
+	Account  string // zero: that of Container
+	// ResourceID is cluster-... Zero: one that depends on the name alone, see ResourceIDOf.
+	ResourceID string
+	IAM        bool // users may log in with tokens
+	IAMPending bool // they may from the next maintenance window on
+	Status     string
+	Engine     string
+	Port       int
+	Public     bool
+	// SecurityGroups guard it. Zero: one.
+	SecurityGroups []string
+	MasterUser     string // zero: postgres
+	MasterSecret   string // the ARN of the secret that RDS manages; zero: it does not
+	// Custom are the names of its custom endpoints, and ShardGroup is that of its shard
+	// group.
+	Custom     []string
+	ShardGroup string
+}
+
+// Instance is one of RDS's, with the same rules.
+type Instance struct {
+	Endpoint string
+	// Cluster is the identifier of the one that it is in. Zero: none.
+	Cluster        string
+	Account        string
+	ResourceID     string // db-...
+	IAM            bool
+	IAMPending     bool
+	Status         string
+	Engine         string
+	Port           int
+	Public         bool
+	SecurityGroups []string
+	MasterUser     string
+	MasterSecret   string
+}
+
+// Proxy is an RDS Proxy.
+type Proxy struct {
+	Endpoint   string
+	Account    string
+	ResourceID string   // prx-...
+	Endpoints  []string // the names of those that were added to its own
+	// IAMAuth is what each of its secrets asks for: REQUIRED or DISABLED. Nil: it has none.
+	IAMAuth []string
+	// DefaultAuthScheme is IAM_AUTH or NONE. Zero: NONE.
+	DefaultAuthScheme string
+}
+
+// GlobalCluster has a writer, which was added as a Cluster.
+type GlobalCluster struct {
+	Endpoint string // of the writer: has no region
+	Account  string
+	Writer   string // the ARN of the cluster; zero: it has none now
+}
+
+// databases is all that RDS has, by ARN.
+type databases struct {
+	clusters  map[string]Cluster
+	instances map[string]Instance
+	proxies   map[string]Proxy
+	globals   map[string]GlobalCluster
+}
+
+// AddCluster makes a cluster known, or changes the one of this name, and returns its ARN.
+func (a *AWS) AddCluster(c Cluster) string {
+	c.Account = cmp.Or(c.Account, account)
+	c.ResourceID = cmp.Or(c.ResourceID, ResourceIDOf(c.Endpoint))
+	c.Status, c.Engine, c.MasterUser = cmp.Or(c.Status, "available"), cmp.Or(c.Engine, "aurora-postgresql"), cmp.Or(c.MasterUser, "postgres")
+	c.Port = cmp.Or(c.Port, 5432)
+	if c.SecurityGroups == nil {
+		c.SecurityGroups = []string{"sg-0123456789abcdef0"}
+	}
+	name := rdsARN(c.Account, regionOf(c.Endpoint), "cluster", firstLabel(c.Endpoint))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	put(&a.databases.clusters, name, c)
+	return name
+}
+
+// AddInstance is the same for an instance.
+func (a *AWS) AddInstance(i Instance) string {
+	i.Account = cmp.Or(i.Account, account)
+	i.ResourceID = cmp.Or(i.ResourceID, ResourceIDOf(i.Endpoint))
+	i.Status, i.Engine, i.MasterUser = cmp.Or(i.Status, "available"), cmp.Or(i.Engine, "postgres"), cmp.Or(i.MasterUser, "postgres")
+	i.Port = cmp.Or(i.Port, 5432)
+	if i.SecurityGroups == nil {
+		i.SecurityGroups = []string{"sg-0123456789abcdef0"}
+	}
+	name := rdsARN(i.Account, regionOf(i.Endpoint), "db", firstLabel(i.Endpoint))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	put(&a.databases.instances, name, i)
+	return name
+}
+
+// AddProxy is the same for an RDS Proxy.
+func (a *AWS) AddProxy(p Proxy) string {
+	p.Account = cmp.Or(p.Account, account)
+	p.ResourceID = cmp.Or(p.ResourceID, ResourceIDOf(p.Endpoint))
+	p.DefaultAuthScheme = cmp.Or(p.DefaultAuthScheme, "NONE")
+	name := rdsARN(p.Account, regionOf(p.Endpoint), "db-proxy", p.ResourceID)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	put(&a.databases.proxies, name, p)
+	return name
+}
+
+// AddGlobalCluster is the same for a global cluster.
+func (a *AWS) AddGlobalCluster(g GlobalCluster) string {
+	g.Account = cmp.Or(g.Account, account)
+	name := rdsARN(g.Account, "", "global-cluster", firstLabel(g.Endpoint))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	put(&a.databases.globals, name, g)
+	return name
+}
+
+// ResourceIDOf is what a policy names the database with this endpoint by, if nothing else was
+// said: cluster-, db- or prx- and 26 characters, the same for a cluster's other endpoints.
+func ResourceIDOf(endpoint string) string {
+	prefix, id := "db-", firstLabel(endpoint)
+	_, rest, _ := strings.Cut(endpoint, ".")
+	switch {
+	case strings.HasPrefix(rest, "cluster-"):
+		prefix = "cluster-"
+	case strings.HasPrefix(rest, "proxy-"):
+		prefix = "prx-"
+	}
+	hash := sha256.Sum256([]byte(prefix + id))
+	id = base32.StdEncoding.EncodeToString(hash[:])[:26]
+	if prefix == "prx-" {
+		id = strings.ToLower(id)
+	}
+	return prefix + id
+}
+
+// put adds to a map that may not be made yet.
+func put[T any](m *map[string]T, key string, value T) {
+	if *m == nil {
+		*m = make(map[string]T)
+	}
+	(*m)[key] = value
+}
+
+// visible are those that c sees and, unless id is empty, that id names, by ARN. One that has no
+// region is in all of them.
+func visible[T any](a *AWS, all *map[string]T, c caller, id func(T) string, wanted string) []T {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var found []T
+	for _, name := range slices.Sorted(maps.Keys(*all)) {
+		parts := strings.Split(name, ":")
+		here := parts[3] == c.region || parts[3] == ""
+		if here && parts[4] == c.account && (wanted == "" || strings.EqualFold(id((*all)[name]), wanted)) {
+			found = append(found, (*all)[name])
+		}
+	}
+	return found
+}
+
+func rdsARN(account, region, kind, id string) string {
+	return "arn:" + partitionOf(region) + ":rds:" + region + ":" + account + ":" + kind + ":" + id
+}
+
+func partitionOf(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "aws-cn"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "aws-us-gov"
+	}
+	return "aws"
+}
+
+func firstLabel(host string) string {
+	label, _, _ := strings.Cut(host, ".")
+	return label
+}
+
+var regionLabel = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]$`)
+
+// regionOf is in a database's name; empty if it is not.
+func regionOf(host string) string {
+	labels := strings.Split(host, ".")
+	if i := slices.IndexFunc(labels[1:], regionLabel.MatchString); i >= 0 {
+		return labels[1+i]
+	}
+	return ""
+}

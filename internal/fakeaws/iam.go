@@ -1,0 +1,177 @@
+package fakeaws
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+const iamNamespace = "https://iam.amazonaws.com/doc/2010-05-08/"
+
+// iam answers two actions of the IAM API Reference, which has one region.
+func (a *AWS) iam(w http.ResponseWriter, r *http.Request, path string) {
+	a.query(w, r, path, iamNamespace, a.askIAM)
+}
+
+func (a *AWS) askIAM(r *http.Request, body []byte, form url.Values) (any, *refusal) {
+	c, refused := a.callerOf(r, body, "iam")
+	if refused != nil {
+		return nil, refused
+	}
+	switch action := form.Get("Action"); action {
+	case "SimulatePrincipalPolicy":
+		result, refused := a.simulate(c, form)
+		return response{iamNamespace, action, result}, refused
+	case "GetRole":
+		result, refused := a.getRole(c, form.Get("RoleName"))
+		return response{iamNamespace, action, result}, refused
+	default:
+		return nil, invalidAction(form)
+	}
+}
+
+// simulate says what the policies of one principal say.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+func (a *AWS) simulate(c caller, form url.Values) (any, *refusal) {
+	who := form.Get("PolicySourceArn")
+	if refused := a.notAuthorized(c.arn, "iam:SimulatePrincipalPolicy", who); refused != nil {
+		return nil, refused
+	}
+	parsed, _ := parseARN(who)
+	kind, _, _ := strings.Cut(parsed.resource, "/")
+	if parsed.service != "iam" || kind != "user" && kind != "role" && kind != "group" {
+		return nil, &refusal{400, "InvalidInput", "Invalid Entity Arn: " + who + " does not clearly define entity type and name."}
+	}
+	if parsed.account != c.account || !a.exists(who) {
+		return nil, &refusal{404, "NoSuchEntity", "The requested ARN " + who + " does not exist."}
+	}
+	var result simulationResult
+	for _, action := range members(form, "ActionNames") {
+		for _, resource := range members(form, "ResourceArns") {
+			result.Results = append(result.Results, newEvaluation(action, resource, a.judge(who, action, resource)))
+		}
+	}
+	return result, nil
+}
+
+// members are the values of a list parameter.
+func members(form url.Values, name string) []string {
+	var values []string
+	for i := 1; form.Has(fmt.Sprintf("%s.member.%d", name, i)); i++ {
+		values = append(values, form.Get(fmt.Sprintf("%s.member.%d", name, i)))
+	}
+	return values
+}
+
+// exists tells whether there is a user or role of this ARN, path and all.
+func (a *AWS) exists(principal string) bool { return slices.Contains(a.principals(), principal) }
+
+// principals are the ARNs of all users and roles: of keys, of AllowRole and of Attach. The role
+// of a session that nothing else tells of has no path.
+func (a *AWS) principals() []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var all []string
+	for name := range a.roles {
+		all = append(all, name)
+	}
+	for name := range a.entities {
+		all = append(all, name)
+	}
+	known := make(map[owner]bool)
+	for _, name := range all {
+		known[ownerOf(name)] = true
+	}
+	for _, c := range a.keys {
+		role := roleOf(c.arn)
+		switch {
+		case role == "":
+			all = append(all, c.arn)
+		case !known[ownerOf(role)]:
+			all = append(all, role)
+		}
+	}
+	return all
+}
+
+func (a *AWS) getRole(c caller, name string) (any, *refusal) {
+	all := a.principals()
+	wanted := owner{c.account, "role", name}
+	i := slices.IndexFunc(all, func(principal string) bool { return ownerOf(principal) == wanted })
+	found := "arn:aws:iam::" + c.account + ":role/" + name
+	if i >= 0 {
+		found = all[i]
+	}
+	if refused := a.notAuthorized(c.arn, "iam:GetRole", found); refused != nil {
+		return nil, refused
+	}
+	if i < 0 {
+		return nil, &refusal{404, "NoSuchEntity", "The role with name " + name + " cannot be found."}
+	}
+	parsed, _ := parseARN(found)
+	rolePath := strings.TrimSuffix(strings.TrimPrefix(parsed.resource, "role"), name)
+	return getRoleResult{iamRole{found, rolePath, name, "AROA0123456789ABCDEFG", time.Unix(0, 0).UTC().Format(time.RFC3339)}}, nil
+}
+
+type getRoleResult struct {
+	Role iamRole
+}
+
+type iamRole struct {
+	Arn        string
+	Path       string
+	RoleName   string
+	RoleID     string `xml:"RoleId"`
+	CreateDate string
+}
+
+type simulationResult struct {
+	IsTruncated bool
+	Results     []evaluation `xml:"EvaluationResults>member"`
+}
+
+type evaluation struct {
+	EvalActionName                    string
+	EvalResourceName                  string
+	EvalDecision                      string
+	MatchedStatements                 []statement           `xml:"MatchedStatements>member"`
+	MissingContextValues              []string              `xml:"MissingContextValues>member"`
+	OrganizationsDecisionDetail       *organizationsDetail  `xml:",omitempty"`
+	PermissionsBoundaryDecisionDetail *boundaryDetail       `xml:",omitempty"`
+	ResourceSpecificResults           []resourceSpecificXML `xml:"ResourceSpecificResults>member"`
+}
+
+type statement struct {
+	SourcePolicyID   string `xml:"SourcePolicyId"`
+	SourcePolicyType string
+}
+
+type organizationsDetail struct{ AllowedByOrganizations bool }
+
+type boundaryDetail struct{ AllowedByPermissionsBoundary bool }
+
+type resourceSpecificXML struct {
+	EvalResourceName                  string
+	EvalResourceDecision              string
+	MatchedStatements                 []statement     `xml:"MatchedStatements>member"`
+	MissingContextValues              []string        `xml:"MissingContextValues>member"`
+	PermissionsBoundaryDecisionDetail *boundaryDetail `xml:",omitempty"`
+}
+
+func newEvaluation(action, resource string, j judgement) evaluation {
+	e := evaluation{EvalActionName: action, EvalResourceName: resource, EvalDecision: j.decision, MissingContextValues: j.missing}
+	for _, p := range j.by {
+		e.MatchedStatements = append(e.MatchedStatements, statement{p.Name, "IAM Policy"})
+	}
+	if j.organization != nil {
+		e.OrganizationsDecisionDetail = &organizationsDetail{*j.organization}
+	}
+	if j.boundary != nil {
+		e.PermissionsBoundaryDecisionDetail = &boundaryDetail{*j.boundary}
+	}
+	e.ResourceSpecificResults = []resourceSpecificXML{{resource, j.decision, e.MatchedStatements, j.missing, e.PermissionsBoundaryDecisionDetail}}
+	return e
+}

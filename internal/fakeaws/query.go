@@ -1,0 +1,106 @@
+package fakeaws
+
+import (
+	"crypto/rand"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+)
+
+// query answers a service that speaks AWS's Query protocol: a form in, XML out.
+// https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
+func (a *AWS) query(w http.ResponseWriter, r *http.Request, path, namespace string,
+	act func(r *http.Request, body []byte, form url.Values) (any, *refusal)) {
+	if r.Method != http.MethodPost || path != "" {
+		http.NotFound(w, r)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // serve has read it, so this does not happen
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		refuse(w, namespace, &refusal{400, "MalformedQueryString", "The query string contains a syntax error"})
+		return
+	}
+	answer, refused := act(r, body, form)
+	if refused != nil {
+		refuse(w, namespace, refused)
+		return
+	}
+	writeXML(w, http.StatusOK, answer)
+}
+
+// response is the answer to an action, if nothing about it is special: <ActionResponse> around
+// <ActionResult>.
+type response struct {
+	namespace, action string
+	result            any
+}
+
+// MarshalXML is for encoding/xml, whose tags cannot name an element by a variable.
+func (r response) MarshalXML(e *xml.Encoder, _ xml.StartElement) error {
+	start := xml.StartElement{Name: xml.Name{Space: r.namespace, Local: r.action + "Response"}}
+	metadata := struct {
+		RequestID string `xml:"RequestId"`
+	}{newRequestID()}
+	if err := e.EncodeToken(start); err != nil {
+		return err
+	}
+	if err := e.EncodeElement(r.result, element(r.action+"Result")); err != nil {
+		return err
+	}
+	if err := e.EncodeElement(metadata, element("ResponseMetadata")); err != nil {
+		return err
+	}
+	return e.EncodeToken(start.End())
+}
+
+func element(name string) xml.StartElement { return xml.StartElement{Name: xml.Name{Local: name}} }
+
+type errorResponse struct {
+	XMLName   xml.Name
+	Type      string `xml:"Error>Type"`
+	Code      string `xml:"Error>Code"`
+	Message   string `xml:"Error>Message"`
+	RequestID string `xml:"RequestId"`
+}
+
+// refusal is an error of a service's caller.
+type refusal struct {
+	status        int
+	code, message string
+}
+
+// invalid is the refusal of a request that a service does not understand.
+func invalid(format string, args ...any) *refusal {
+	return &refusal{http.StatusBadRequest, "ValidationError", fmt.Sprintf(format, args...)}
+}
+
+// invalidAction is that of a request for what this fake, or the service, does not do.
+func invalidAction(form url.Values) *refusal {
+	return &refusal{http.StatusBadRequest, "InvalidAction",
+		"Could not find operation " + form.Get("Action") + " for version " + form.Get("Version")}
+}
+
+func refuse(w http.ResponseWriter, namespace string, r *refusal) {
+	writeXML(w, r.status, errorResponse{XMLName: xml.Name{Space: namespace, Local: "ErrorResponse"},
+		Type: "Sender", Code: r.code, Message: r.message, RequestID: newRequestID()})
+}
+
+func writeXML(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "text/xml")
+	w.WriteHeader(status)
+	_ = xml.NewEncoder(w).Encode(answer) // fails for a client that is gone
+}
+
+// newRequestID is a random UUID.
+func newRequestID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,111 @@
+package fakeaws
+
+import (
+	"cmp"
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Secret is one of Secrets Manager's.
+type Secret struct {
+	ARN    string // arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-6RANDOM
+	Value  string
+	Binary bool // Value is SecretBinary, not SecretString
+	// Key is the ARN of the KMS key that encrypts it, which its readers must be allowed
+	// kms:Decrypt with. Zero: Secrets Manager's own, which all may.
+	Key string
+}
+
+// SetSecret makes a secret known, or changes it.
+func (a *AWS) SetSecret(s Secret) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	put(&a.secrets, s.ARN, s)
+}
+
+// secretsManager answers GetSecretValue of the Secrets Manager API Reference.
+func (a *AWS) secretsManager(w http.ResponseWriter, r *http.Request, path string) {
+	if r.Method != http.MethodPost || path != "" {
+		http.NotFound(w, r)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler) // serve has read it, so this does not happen
+	}
+	answer, refused := a.getSecretValue(r, body)
+	if refused != nil {
+		writeJSON11(w, http.StatusBadRequest, map[string]string{"__type": inJSON(refused.code), "Message": refused.message})
+		return
+	}
+	writeJSON11(w, http.StatusOK, answer)
+}
+
+func (a *AWS) getSecretValue(r *http.Request, body []byte) (any, *refusal) {
+	c, refused := a.callerOf(r, body, "secretsmanager")
+	if refused != nil {
+		return nil, refused
+	}
+	var request struct{ SecretID string }
+	if r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" || json.Unmarshal(body, &request) != nil {
+		return nil, &refusal{400, "UnknownOperation", "this fake knows GetSecretValue alone"}
+	}
+	s, found := a.findSecret(c, request.SecretID)
+	resource := cmp.Or(s.ARN, request.SecretID)
+	if refused := a.notAuthorized(c.arn, "secretsmanager:GetSecretValue", resource); refused != nil {
+		return nil, refused
+	}
+	if !found {
+		return nil, &refusal{400, "ResourceNotFound", "Secrets Manager can't find the specified secret."}
+	}
+	if s.Key != "" && a.notAuthorized(c.arn, "kms:Decrypt", s.Key) != nil {
+		return nil, &refusal{400, "AccessDenied", "Access to KMS is not allowed"}
+	}
+	answer := map[string]any{"ARN": s.ARN, "Name": nameOf(s), "CreatedDate": time.Unix(0, 0).Unix(), "VersionId": newRequestID(), "VersionStages": []string{"AWSCURRENT"}}
+	if s.Binary {
+		answer["SecretBinary"] = []byte(s.Value)
+	} else {
+		answer["SecretString"] = s.Value
+	}
+	return answer, nil
+}
+
+// findSecret is the one with this ARN or name, in the caller's account and region.
+func (a *AWS) findSecret(c caller, id string) (Secret, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.secrets {
+		parts := strings.Split(s.ARN, ":")
+		if parts[3] == c.region && parts[4] == c.account && (s.ARN == id || nameOf(s) == id) {
+			return s, true
+		}
+	}
+	return Secret{}, false
+}
+
+// nameOf is that of a secret: its ARN's end without the random part.
+func nameOf(s Secret) string {
+	parts := strings.Split(s.ARN, ":")
+	name := parts[len(parts)-1]
+	return name[:max(0, strings.LastIndexByte(name, '-'))]
+}
+
+// inJSON is how the services that speak JSON name what others name code.
+func inJSON(code string) string {
+	switch code {
+	case "InvalidClientTokenId":
+		code = "UnrecognizedClient"
+	case "SignatureDoesNotMatch":
+		code = "InvalidSignature"
+	}
+	return code + "Exception"
+}
+
+func writeJSON11(w http.ResponseWriter, status int, answer any) {
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(answer) // fails for a client that is gone
+}
