@@ -54,7 +54,11 @@ func (w *walk) judge(d controlplane.Database) result {
 	case d.Engine != "" && !strings.Contains(strings.ToLower(d.Engine), "postgres"):
 		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), inWords("iamproxy is for PostgreSQL alone"))
 	case w.seen.iamOff:
-		return failed("IAM authentication is off on "+what, w.enableIAM(d))
+		found := "IAM authentication is off on " + what
+		if d.IAMPending {
+			found += ", until the next maintenance window"
+		}
+		return failed(found, w.enableIAM(d))
 	case d.Port != 0 && strconv.Itoa(d.Port) != w.Port:
 		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, w.Port), w.atPort(d.Port))
 	default:
