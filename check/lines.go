@@ -2,28 +2,35 @@ package check
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 )
 
 // Lines to paste are for a POSIX shell. What whoever reads has to fill in is in CAPITAL_LETTERS.
 
-// line is another command for the same endpoint and user, whose region is another than its
-// name's only if it has to be said.
-func (w *walk) line(command, region string, options []string, more ...string) string {
-	words := []string{quote(w.endpointIn(region)), "--user", quote(w.User)}
-	if command == "iamproxy check" && w.Database != "postgres" {
-		words = append(words, "--database", quote(w.Database))
+// line is another command of iamproxy's for the same endpoint and user.
+func (w *walk) line(command, region string, options ...string) string {
+	line := "iamproxy " + command + " " + quote(w.endpointIn(region)) + " --user " + quote(w.User)
+	for _, word := range options {
+		line += " " + quote(word)
 	}
-	for _, word := range append(append(append([]string{}, options...), w.Options.Reach...), more...) {
-		words = append(words, quote(word))
-	}
-	return command + " " + strings.Join(words, " ")
+	return line
 }
 
 // again is this check once more, but for something.
 func (w *walk) again(more ...string) string {
-	return w.line("iamproxy check", w.Region, w.Options.Sign, more...)
+	return w.checkIn(w.Region, w.Options.Sign, more...)
+}
+
+// checkIn is this check once more, in another region or as another identity. A region is
+// only said if it is another than the name's.
+func (w *walk) checkIn(region string, sign []string, more ...string) string {
+	var database []string
+	if w.Database != "postgres" {
+		database = []string{"--database", w.Database}
+	}
+	return w.line("check", region, slices.Concat(database, sign, w.Options.Reach, more)...)
 }
 
 // endpointIn is the ENDPOINT of a command line.

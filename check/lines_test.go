@@ -133,10 +133,10 @@ func TestDescribeTLS(t *testing.T) {
 		PeerCertificates: []*x509.Certificate{leaf},
 		VerifiedChains:   [][]*x509.Certificate{{leaf, named("Sub CA"), named("Root CA")}},
 	}
-	if got, want := describeTLS(state, now), "TLS 1.3, the certificate is by Sub CA, Root CA, 312 days left"; got != want {
+	if got, want := describeTLS(state, now), "TLS 1.3, certificate by Sub CA, Root CA, valid until 2026-11-09 (312 days)"; got != want {
 		t.Errorf("got %q", got)
 	}
-	if got := describeTLS(state, now.Add(300*24*time.Hour)); !strings.HasSuffix(got, "only 12 days left") {
+	if got := describeTLS(state, now.Add(300*24*time.Hour)); !strings.HasSuffix(got, " (only 12 days)") {
 		t.Errorf("got %q", got)
 	}
 }

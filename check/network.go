@@ -28,6 +28,10 @@ func (w *walk) dns(ctx context.Context) result {
 	if w.Proxy.Via != "" {
 		host, _, _ = net.SplitHostPort(w.Proxy.Via)
 	}
+	if address, err := netip.ParseAddr(host); err == nil {
+		w.seen.addresses = []netip.Addr{address}
+		return ok("an address, and no name: " + located(address))
+	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	var unknown *net.DNSError
 	switch {
@@ -43,9 +47,13 @@ func (w *walk) dns(ctx context.Context) result {
 	}
 	var known []string
 	for _, address := range addresses {
-		known = append(known, address.Unmap().String()+" ("+whereIs(address)+")")
+		known = append(known, located(address))
 	}
 	return ok(found + ", " + strings.Join(known, ", "))
+}
+
+func located(address netip.Addr) string {
+	return address.Unmap().String() + " (" + whereIs(address) + ")"
 }
 
 // whereIs is the kind of network of an address.
@@ -194,11 +202,11 @@ func describeTLS(state tls.ConnectionState, now time.Time) string {
 		}
 	}
 	left := leaf.NotAfter.Sub(now)
-	validity := fmt.Sprintf("%d days left", int(left.Hours()/24))
+	validity := fmt.Sprintf("%d days", int(left.Hours()/24))
 	if left < soon {
 		validity = "only " + validity
 	}
-	return fmt.Sprintf("%s, the certificate is by %s, %s", tls.VersionName(state.Version), strings.Join(issuers, ", "), validity)
+	return fmt.Sprintf("%s, certificate by %s, valid until %s (%s)", tls.VersionName(state.Version), strings.Join(issuers, ", "), leaf.NotAfter.UTC().Format(time.DateOnly), validity)
 }
 
 // nameOf is what a certificate is called.

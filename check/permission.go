@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,7 +42,7 @@ func (w *walk) elsewhere(err error) result {
 	if account := w.seen.caller.Account; account != "" {
 		found += "; the credentials are of account " + account
 	}
-	return failed(found, w.line("iamproxy check", w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+	return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
 }
 
 // judge says whether the database can let anybody in.
@@ -157,7 +158,7 @@ func (w *walk) notAllowed(resource auth.Resource, decision controlplane.Decision
 	case strings.Contains(decision.By, "condition keys"):
 		return noAnswer(found + ", which IAM cannot judge beforehand")
 	case resource.Account != w.seen.caller.Account:
-		return failed(found, w.line("iamproxy check", w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+		return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
 	case decision.Denied:
 		return failed(found, inWords("remove the Deny, which wins over every Allow: "+decision.By))
 	case decision.By != "" && decision.By != "no policy":
@@ -173,6 +174,18 @@ var principal = regexp.MustCompile(`^arn:[a-z0-9-]+:(?:sts::[0-9]+:assumed-role/
 
 // permissionSet is the name of a role that IAM Identity Center keeps, and would set back.
 var permissionSet = regexp.MustCompile(`^AWSReservedSSO_(.+)_[0-9a-f]{16}$`)
+
+// document is the line that shows what a policy has to say, for who may not look whether it does.
+func (w *walk) document() string {
+	options := slices.Clone(w.Options.Sign)
+	if account := w.seen.caller.Account; account != "" {
+		options = []string{"--account", account}
+		if w.Name.Kind != auth.DSQL {
+			options = append(options, "--resource-id", "RESOURCE_ID")
+		}
+	}
+	return w.line("policy", w.Region, options...)
+}
 
 // allow is the line that lets the caller in.
 func (w *walk) allow(resource auth.Resource) string {

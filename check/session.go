@@ -85,14 +85,14 @@ func (w *walk) explainNotAsked(found string) result {
 
 // grant is the command that makes the user, or gives it what it lacks.
 func (w *walk) grant() string {
-	var more []string
+	options := slices.Clone(w.Options.Reach)
 	switch d := w.seen.database; {
 	case d != nil && d.MasterSecret != "":
-		more = append(slices.Clone(w.Options.Sign), "--admin-secret", d.MasterSecret)
+		options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
 	case d != nil && d.MasterUser != "" && d.MasterUser != "postgres":
-		more = []string{"--admin-user", d.MasterUser}
+		options = append(options, "--admin-user", d.MasterUser)
 	}
-	return w.line("iamproxy grant", w.Region, nil, more...)
+	return w.line("grant", w.Region, options...)
 }
 
 // explainRefused is about a token that was refused without a reason, as all are.
@@ -105,7 +105,7 @@ func (w *walk) explainRefused(found string) result {
 	case w.Name.Kind == auth.DSQL && w.User != "admin":
 		return failed(found+"; as admin, the user must have been given to the role", fmt.Sprintf("AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(w.User)))
 	case w.stateOf(Policy) != OK:
-		return failed(found, w.line("iamproxy policy", w.Region, w.Options.Sign))
+		return failed(found, w.document())
 	default:
 		return failed(found, w.log())
 	}
@@ -198,7 +198,7 @@ func (w *walk) roundTrip(ctx context.Context) result {
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	return ok(fmt.Sprintf("%.1f ms, the median of %d", float64(took[rounds/2].Microseconds())/1000, rounds))
+	return ok(fmt.Sprintf("%.2f ms, the median of %d", float64(took[rounds/2].Microseconds())/1000, rounds))
 }
 
 // ask runs a query that answers with one value; NULL is empty.

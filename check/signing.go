@@ -19,7 +19,7 @@ import (
 func (w *walk) endpoint(context.Context) result {
 	if named := w.Name.Region; named != "" && named != w.Region {
 		return failed(fmt.Sprintf("wrong region: by its name the database is in %s, and tokens would be signed for %s", named, w.Region),
-			w.line("iamproxy check", named, w.Options.Sign))
+			w.checkIn(named, w.Options.Sign))
 	}
 	kind := string(w.Name.Kind)
 	if w.Name.Kind == auth.Unknown {

@@ -92,8 +92,8 @@ func expectError(t *testing.T, err, kind error, part string) {
 		t.Fatal("no error")
 	}
 	for _, k := range []error{controlplane.ErrNotPermitted, controlplane.ErrNotFound, controlplane.ErrCredentials, controlplane.ErrUnreachable} {
-		if errors.Is(err, k) != (k == kind) {
-			t.Errorf("%q: is it %q? %v", err, k, errors.Is(err, k))
+		if got, want := errors.Is(err, k), errors.Is(kind, k); got != want {
+			t.Errorf("%q is %q: %v, want %v", err, k, got, want)
 		}
 	}
 	text := err.Error()

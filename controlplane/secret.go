@@ -11,7 +11,7 @@ import (
 )
 
 // getSecretValue is the action that Secret takes.
-const getSecretValue = "secretsmanager:GetSecretValue" //nolint:gosec // an action's name
+const getSecretValue = "secretsmanager:GetSecretValue"
 
 // Login is what a secret has that RDS manages.
 type Login struct{ User, Password string }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,8 +40,9 @@ type checkTest struct {
 	args    []string // but for check and the user
 }
 
-// newCheckTest has a key of its own, which the database and all services know.
-func newCheckTest(t *testing.T, cluster *standin.Cluster) *checkTest {
+// newCheckTest has a key of its own, which the database and all services know, and with
+// which only those may log in whom AWS's policies let.
+func newCheckTest(t *testing.T, cluster *standin.Cluster, policies *policies) *checkTest {
 	t.Helper()
 	c := &checkTest{t: t, cluster: cluster, aws: &fakeaws.AWS{}}
 	if err := c.aws.Start(); err != nil {
@@ -49,12 +51,39 @@ func newCheckTest(t *testing.T, cluster *standin.Cluster) *checkTest {
 	t.Cleanup(func() { c.aws.Close() })
 	c.key = sigv4.Key{AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: "the secret of " + t.Name(), SessionToken: "the session of " + t.Name()}
 	c.is(taskSession)
+	policies.ask(c.key.AccessKeyID, c.aws)
 	c.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, IAM: true})
 	c.aws.Allow(taskSession, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy")
 	c.mayConnect(standin.IAMUser)
 	c.env = append(keyEnvironment(c.key), c.services()...)
 	c.args = []string{standin.DefaultHost, "--database=" + standin.Database, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}
 	return c
+}
+
+// policies are those of several AWSs, for one cluster.
+type policies struct {
+	mu    sync.Mutex
+	byKey map[string]*fakeaws.AWS
+}
+
+// policiesOf has the cluster go by them.
+func policiesOf(cluster *standin.Cluster) *policies {
+	p := &policies{byKey: make(map[string]*fakeaws.AWS)}
+	cluster.SetPolicy(p.allow)
+	return p
+}
+
+func (p *policies) ask(accessKeyID string, aws *fakeaws.AWS) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.byKey[accessKeyID] = aws
+}
+
+func (p *policies) allow(accessKeyID, user string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	aws := p.byKey[accessKeyID]
+	return aws == nil || aws.Permits(accessKeyID, "rds-db:connect", databaseARN(user))
 }
 
 func (c *checkTest) services() []string {
@@ -205,6 +234,7 @@ func (c *checkTest) pastePolicy(line string) (role, resource string) {
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
+	policies := policiesOf(cluster)
 	for name, test := range map[string]func(*testing.T, *checkTest){
 		"healthy":                    testCheckHealthy,
 		"nothing may be looked at":   testCheckNotPermitted,
@@ -214,7 +244,6 @@ func TestCheck(t *testing.T) {
 		"SSO login expired":          testCheckSSOExpired,
 		"another account":            testCheckAnotherAccount,
 		"policy missing":             testCheckPolicy,
-		"IAM authentication off":     testCheckIAMOff,
 		"wrong region":               testCheckWrongRegion,
 		"port closed":                testCheckPortClosed,
 		"certificate untrusted":      testCheckUntrusted,
@@ -227,7 +256,7 @@ func TestCheck(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, newCheckTest(t, cluster))
+			test(t, newCheckTest(t, cluster, policies))
 		})
 	}
 }
@@ -247,7 +276,7 @@ func testCheckHealthy(t *testing.T, c *checkTest) {
 		check.Policy:      "rds-db:connect on " + databaseARN(standin.IAMUser),
 		check.DNS:         "127.0.0.1 (this host)",
 		check.TCP:         c.cluster.Addr(),
-		check.TLS:         "TLS 1.3, the certificate is by Stand-in RDS Root CA",
+		check.TLS:         "TLS 1.3, certificate by Stand-in RDS Root CA",
 		check.Login:       "logged in to " + standin.Database + ", PostgreSQL ",
 		check.RDSIAM:      standin.IAMUser + " has it",
 		check.Writes:      "takes writes",
@@ -324,7 +353,6 @@ func testCheckAnotherAccount(_ *testing.T, c *checkTest) {
 	const other = "arn:aws:sts::444455556666:assumed-role/task/abc"
 	c.is(other)
 	c.aws.Allow(other, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy")
-	c.cluster.ExpireKey(c.key.AccessKeyID) // so that it is refused
 	r := c.run(standin.IAMUser)
 	r.blames("of another account", "--profile PROFILE_OF_ITS_ACCOUNT")
 	r.blames("444455556666", "iamproxy check "+standin.DefaultHost+" --user "+standin.IAMUser)
@@ -334,7 +362,6 @@ func testCheckAnotherAccount(_ *testing.T, c *checkTest) {
 func testCheckPolicy(t *testing.T, c *checkTest) {
 	c.aws.Detach(taskRole)
 	c.aws.Allow(taskSession, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy")
-	c.cluster.ExpireKey(c.key.AccessKeyID) // so that it is refused
 	r := c.run(standin.IAMUser)
 	r.blames(taskSession+" is not allowed rds-db:connect", "aws iam put-role-policy --role-name task ")
 	r.states(untried(map[string]check.State{check.Policy: check.Failed, check.Login: check.Failed}))
@@ -350,14 +377,6 @@ func testCheckPolicy(t *testing.T, c *checkTest) {
 	if lines := strings.Split(strings.TrimSpace(shown.stdout), "\n"); shown.code != 1 || shown.stderr != "" || lines[len(lines)-1] != r.Next {
 		t.Errorf("ended with %d, printed %q and %s", shown.code, shown.stderr, shown.stdout)
 	}
-}
-
-func testCheckIAMOff(_ *testing.T, c *checkTest) {
-	c.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost})
-	c.mayConnect(standin.PlainUser)
-	r := c.run(standin.PlainUser) // as everybody is asked then
-	r.blames("IAM authentication is off", "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1")
-	r.states(untried(map[string]check.State{check.Database: check.Failed, check.Login: check.Failed}))
 }
 
 func testCheckWrongRegion(t *testing.T, c *checkTest) {
@@ -426,7 +445,7 @@ func testCheckRefused(t *testing.T, c *checkTest) {
 	r.blames("all that can be looked at is in order", "aws logs tail /aws/rds/cluster/mydb/iam-db-auth-error --since 15m --region eu-west-1")
 	c.aws.Detach(taskRole)
 	r = c.run(standin.IAMUser)
-	r.blames("what could not be looked at: database, policy", "iamproxy policy "+standin.DefaultHost+" --user "+standin.IAMUser)
+	r.blames("what could not be looked at: database, policy", "iamproxy policy "+standin.DefaultHost+" --user "+standin.IAMUser+" --account "+account+" --resource-id RESOURCE_ID")
 	if !strings.Contains(r.Cause, "authentication failed for user") {
 		t.Errorf("cause: %s", r.Cause)
 	}
@@ -466,11 +485,30 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 	}
 }
 
-// A clock that is off spoils the token, and nothing that is not the clock's is blamed.
-func TestCheckClock(t *testing.T) {
+// These change the cluster, which they have to themselves one after the other.
+func TestCheckCluster(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &standin.Cluster{})
-	c := newCheckTest(t, cluster)
+	policies := policiesOf(cluster)
+	t.Run("IAM authentication off", func(t *testing.T) { testCheckIAMOff(t, newCheckTest(t, cluster, policies)) })
+	t.Run("clock", func(t *testing.T) { testCheckClock(t, newCheckTest(t, cluster, policies)) })
+}
+
+func testCheckIAMOff(t *testing.T, c *checkTest) {
+	c.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost})
+	if err := c.cluster.SetIAM(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	r := c.run(standin.IAMUser)
+	r.blames("IAM authentication is off", "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1")
+	r.states(untried(map[string]check.State{check.Database: check.Failed, check.Login: check.Failed}))
+	if err := c.cluster.SetIAM(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A clock that is off spoils the token, and nothing that is not the clock's is blamed.
+func testCheckClock(t *testing.T, c *checkTest) {
 	for _, test := range []struct {
 		ahead time.Duration
 		want  string
@@ -479,7 +517,7 @@ func TestCheckClock(t *testing.T) {
 		{-20 * time.Minute, " behind AWS's, and tokens from the future and old ones are refused"},
 	} {
 		c.aws.SetClockOffset(-test.ahead)
-		cluster.SetClock(func() time.Time { return time.Now().Add(-test.ahead) })
+		c.cluster.SetClock(func() time.Time { return time.Now().Add(-test.ahead) })
 		r := c.run(standin.IAMUser)
 		r.blames(test.want, "")
 		r.states(untried(map[string]check.State{check.Clock: check.Failed, check.Login: check.Failed}))
@@ -492,7 +530,7 @@ func TestCheckClock(t *testing.T) {
 // Without a via, the endpoint's own name is looked up, by this host's name servers.
 func TestCheckName(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})
-	c := newCheckTest(t, cluster)
+	c := newCheckTest(t, cluster, policiesOf(cluster))
 	m := newMovingName(t, standin.DefaultHost)
 	_, port, _ := net.SplitHostPort(cluster.Addr())
 	args := []string{"check", "--user=" + standin.IAMUser, "--json", "--ca-file=" + cluster.CAFile()}

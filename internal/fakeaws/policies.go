@@ -114,7 +114,7 @@ func (a *AWS) judge(principal, action, resource string) judgement {
 				j.organization = new(bool)
 				*j.organization = true
 			}
-			*j.organization = *j.organization && !(applies && p.Deny)
+			*j.organization = *j.organization && (!applies || !p.Deny)
 		case p.Kind == Boundary:
 			if j.boundary == nil {
 				j.boundary = new(bool)

@@ -30,20 +30,6 @@ var settings = map[string]string{
 	"log_destination":     "stderr",
 }
 
-// hba is RDS's pg_hba.conf, with ldap in place of pam, and a first part of our
-// own for Admin. Without the lines for replication a member of rds_iam would
-// come in by the last of them, with a password.
-const hba = `
-local   all          all       trust
-local   replication  all       trust
-hostssl all          +%[1]s  all  %[2]s
-host    all          +%[1]s  all  reject
-hostssl replication  +%[1]s  all  %[2]s
-host    replication  +%[1]s  all  reject
-hostssl all          all       all  scram-sha-256
-hostssl replication  all       all  scram-sha-256
-`
-
 // configure writes the configuration and the certificate of a server that was
 // copied from the template.
 func (c *Cluster) configure() error {
@@ -53,11 +39,7 @@ func (c *Cluster) configure() error {
 	if err := c.addSettings(c.Settings); err != nil {
 		return err
 	}
-	method := fmt.Sprintf(`ldap ldapserver=%s ldapport=%d ldapprefix="%s" ldapsuffix="%s"`, loopback, c.ldap.port(), dnPrefix, dnSuffix)
-	if c.NoLDAP {
-		method = "password" // in clear text, too, and compared with what LearnToken sets
-	}
-	if err := c.owner.writeFile(filepath.Join(c.dir, dataDir, "pg_hba.conf"), fmt.Appendf(nil, hba, RDSRole, method)); err != nil {
+	if err := c.writeHBA(true); err != nil {
 		return err
 	}
 	_, err := c.writeCertificate(c.Certificate)

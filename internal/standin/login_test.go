@@ -31,6 +31,7 @@ func TestLogin(t *testing.T) {
 		"delay":            testDelay,
 		"keys come and go": testKeys,
 		"clock":            testClock,
+		"policy":           testPolicy,
 		"log":              testLog,
 	} {
 		t.Run(name, func(t *testing.T) {

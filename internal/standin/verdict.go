@@ -32,6 +32,7 @@ const (
 	WrongService Reason = "service"       // not that of the Cluster
 	WrongRegion  Reason = "region"        // for another region
 	Lifetime     Reason = "lifetime"      // X-Amz-Expires is more than 15 minutes; not for Aurora DSQL
+	NotAllowed   Reason = "policy"        // SetPolicy says so
 )
 
 // Verdict is what became of one token. It does not hold the token.

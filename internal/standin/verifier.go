@@ -32,9 +32,10 @@ type verifier struct {
 	service  string
 	host     string // as signed: host:port, or the host alone
 	region   string
-	keys     map[string]sigv4.Key // by access key ID; never changed in place
-	expired  map[string]bool      // by access key ID
-	clock    func() time.Time     // nil: time.Now
+	keys     map[string]sigv4.Key                // by access key ID; never changed in place
+	expired  map[string]bool                     // by access key ID
+	clock    func() time.Time                    // nil: time.Now
+	allowed  func(accessKeyID, user string) bool // nil: all are
 	delay    time.Duration
 	limit    int         // logins a second; 0: none
 	recent   []time.Time // logins of the last second
@@ -142,6 +143,8 @@ func (v *verifier) judge(user string, claims sigv4.Claims) Reason {
 		return WrongRegion
 	case claims.Expires > want.Expires:
 		return Lifetime
+	case v.allowed != nil && !v.allowed(claims.AccessKeyID, user):
+		return NotAllowed
 	default:
 		return OK
 	}
@@ -199,6 +202,15 @@ func (c *Cluster) SetClock(clock func() time.Time) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
 	c.verifier.clock = clock
+}
+
+// SetPolicy refuses good tokens for user that the owner of an access key may not log in as,
+// as allowed says; nil: everybody may as everybody. It is called under a lock: it must call
+// nothing of the Cluster.
+func (c *Cluster) SetPolicy(allowed func(accessKeyID, user string) bool) {
+	c.verifier.mu.Lock()
+	defer c.verifier.mu.Unlock()
+	c.verifier.allowed = allowed
 }
 
 // AddKey lets k log in. It replaces a key with the same access key ID, and
