@@ -9,6 +9,7 @@ package check
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -133,6 +134,9 @@ func (c *Check) Run(ctx context.Context) Report {
 	w := &walk{Check: c}
 	defer w.end()
 	for _, step := range steps {
+		if errors.Is(ctx.Err(), context.Canceled) {
+			break // nobody waits for the others
+		}
 		began := time.Now()
 		r := w.blocked(ctx, step.needs)
 		if r.state == "" {
@@ -187,11 +191,17 @@ func (w *walk) blocked(ctx context.Context, needs []string) result {
 	return result{}
 }
 
-func (w *walk) bounded(ctx context.Context, take func(*walk, context.Context) result) result {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+func (w *walk) bounded(all context.Context, take func(*walk, context.Context) result) result {
+	ctx, cancel := context.WithTimeout(all, stepTimeout)
 	defer cancel()
-	return take(w, ctx)
+	r := take(w, ctx)
+	if r.state == Failed && all.Err() != nil { // for which there may be no other reason
+		r.found, r.next = "the time was up: "+r.found, w.moreTime()
+	}
+	return r
 }
+
+func (w *walk) moreTime() string { return w.again("--timeout", "2m") }
 
 func (w *walk) note(name string, r result, took time.Duration) {
 	step := Step{
@@ -212,7 +222,7 @@ func (w *walk) report() Report {
 	r := Report{Endpoint: w.Proxy.Endpoint, User: w.User, Database: w.Database, Steps: w.steps}
 	r.OK, r.Cause, r.Next = verdict(w.User, w.steps, w.seen)
 	if !r.OK && r.Next == "" {
-		r.Next = w.again("--timeout", "2m")
+		r.Next = w.moreTime()
 	}
 	return r
 }

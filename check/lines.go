@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -66,12 +67,10 @@ func (w *walk) profileFlag() string {
 	return " --profile " + quote(w.Options.Profile)
 }
 
-// inWords is advice that is no command, and as harmless as one that does nothing.
+// inWords is advice that is no command: a comment to most shells. Nothing that a server
+// says is in it, since zsh takes it for a command by default.
 func inWords(advice string) string {
-	if advice == "" {
-		return ""
-	}
-	return "# " + advice
+	return "# " + cmp.Or(advice, "the log of the database may say more")
 }
 
 var harmless = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)

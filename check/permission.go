@@ -16,6 +16,9 @@ import (
 
 // database is what RDS says of it, if this caller may ask.
 func (w *walk) database(ctx context.Context) result {
+	if w.Name.Kind == auth.Unknown {
+		return doesNotApply("AWS knows databases by its own names")
+	}
 	config, err := w.Identity.Config(ctx, w.Region)
 	if err != nil {
 		return noAnswer(err.Error())
@@ -47,12 +50,15 @@ func (w *walk) elsewhere(err error) result {
 
 // judge says whether the database can let anybody in.
 func (w *walk) judge(d controlplane.Database) result {
-	what := fmt.Sprintf("%s %s in account %s", describe(d), d.Identifier, d.Account)
+	what := describe(d) + " " + d.Identifier
+	if d.Account != "" { // Aurora DSQL is not asked for
+		what += " in account " + d.Account
+	}
 	w.seen.down, w.seen.iamOff = isDown(d.Status), !d.IAM
 	switch {
 	case w.seen.down:
 		return failed(fmt.Sprintf("%s is %s", what, d.Status), w.start(d))
-	case d.Engine != "" && !strings.Contains(strings.ToLower(d.Engine), "postgres"):
+	case !isPostgreSQL(d):
 		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), inWords("iamproxy is for PostgreSQL alone"))
 	case w.seen.iamOff:
 		found := "IAM authentication is off on " + what
@@ -77,6 +83,10 @@ func describe(d controlplane.Database) string {
 	default:
 		return "instance"
 	}
+}
+
+func isPostgreSQL(d controlplane.Database) bool {
+	return d.Kind == auth.DSQL || d.Engine == "" || strings.Contains(strings.ToLower(d.Engine), "postgres")
 }
 
 // isCluster reports whether Identifier is a cluster's.

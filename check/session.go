@@ -50,7 +50,7 @@ func (w *walk) serve(listener net.Listener) { _ = w.Proxy.Serve(listener) }
 // explain is what a refusal means.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func (w *walk) explain(said *pgconn.PgError) result {
-	found := fmt.Sprintf("%s (%s)", said.Message, said.Code)
+	found := serverText(said)
 	own, isOwn := strings.CutPrefix(said.Message, "iamproxy: ")
 	w.seen.answer = otherwise
 	switch {
@@ -133,14 +133,23 @@ func (w *walk) afterLogin(said *pgconn.PgError) string {
 		if strings.Contains(said.Message, "not permitted to log in") {
 			return fmt.Sprintf("ALTER ROLE %s LOGIN;", user)
 		}
-		return inWords(said.Hint)
+		return inWords("")
 	case "53300": // too_many_connections
 		return "SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC;"
 	case "57P03": // cannot_connect_now
 		return w.again()
 	default:
-		return inWords(said.Hint)
+		return inWords("")
 	}
+}
+
+// serverText is what a server says. Its hint is no advice of ours.
+func serverText(said *pgconn.PgError) string {
+	text := fmt.Sprintf("%s (%s)", said.Message, said.Code)
+	if said.Hint != "" && !strings.Contains(said.Message, "authentication failed") {
+		text += "; " + said.Hint
+	}
+	return text
 }
 
 // rdsIAM is whether the user that has logged in would be let in with a token by its
@@ -207,7 +216,7 @@ func (w *walk) ask(ctx context.Context, query string) (string, error) {
 	var said *pgconn.PgError
 	switch {
 	case errors.As(err, &said):
-		return "", fmt.Errorf("%s (%s)", said.Message, said.Code)
+		return "", errors.New(serverText(said))
 	case err != nil:
 		return "", err
 	case len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 1:

@@ -491,6 +491,7 @@ func TestCheckCluster(t *testing.T) {
 	cluster := startCluster(t, &standin.Cluster{})
 	policies := policiesOf(cluster)
 	t.Run("IAM authentication off", func(t *testing.T) { testCheckIAMOff(t, newCheckTest(t, cluster, policies)) })
+	t.Run("reader", func(t *testing.T) { testCheckReader(t, newCheckTest(t, cluster, policies)) })
 	t.Run("clock", func(t *testing.T) { testCheckClock(t, newCheckTest(t, cluster, policies)) })
 }
 
@@ -505,6 +506,36 @@ func testCheckIAMOff(t *testing.T, c *checkTest) {
 	if err := c.cluster.SetIAM(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A standby is as good as any where nobody wants to write.
+func testCheckReader(t *testing.T, c *checkTest) {
+	standby := startCluster(t, &standin.Cluster{Primary: c.cluster})
+	standby.AddKey(c.key)
+	c.args = []string{standin.DefaultHost, "--database=" + standin.Database, "--via=" + standby.Addr(), "--ca-file=" + standby.CAFile()}
+	r := c.run(standin.IAMUser)
+	r.blames(standin.IAMUser+" can log in, but writes: leads to an instance that takes no writes", "iamproxy check ")
+	r.states(map[string]check.State{check.Writes: check.Failed})
+	c.args[0] += "?target=any"
+	r = c.run(standin.IAMUser)
+	if s := r.step(check.Writes); r.code != 0 || s.Found != "reads only" {
+		t.Errorf("ended with %d: %+v", r.code, s)
+	}
+}
+
+// Aurora DSQL has its own tokens, policies and mends.
+func TestCheckDSQL(t *testing.T) {
+	t.Parallel()
+	const name = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
+	const arn = "arn:aws:dsql:us-east-1:" + account + ":cluster/abcdefghijklmnopqrstuvwxyz"
+	cluster := startCluster(t, &standin.Cluster{Host: name, Region: "us-east-1", Service: standin.ServiceDSQL})
+	c := newCheckTest(t, cluster, policiesOf(cluster))
+	cluster.SetPolicy(func(key, _ string) bool { return c.aws.Permits(key, "dsql:DbConnect", arn) })
+	c.args[0], c.args[1] = name, "--database=postgres"
+	r := c.run(standin.IAMUser)
+	r.blames(taskSession+" is not allowed dsql:DbConnect on "+arn, "aws iam put-role-policy --role-name task ")
+	c.aws.Attach(taskRole, fakeaws.Policy{Actions: []string{"dsql:DbConnect"}, Resources: []string{arn}})
+	c.run(standin.IAMUser).states(map[string]check.State{check.RDSIAM: check.NotTried})
 }
 
 // A clock that is off spoils the token, and nothing that is not the clock's is blamed.
