@@ -13,7 +13,8 @@ import (
 type checkScreen struct {
 	out     io.Writer
 	colours bool
-	err     error // of the first write that failed
+	err     error  // of the first write that failed
+	next    string // the last line to paste
 }
 
 // The columns are as wide as the longest names and states of package check.
@@ -29,8 +30,9 @@ func (s *checkScreen) step(step check.Step) {
 	}
 	began, ended := s.colour(step.State)
 	s.print(stepLine, step.Name, began, step.State, ended, took, step.Found)
-	if step.Next != "" {
+	if step.Next != "" && step.Next != s.next { // it is the same where one step explains another
 		s.print(nextLine, "", step.Next)
+		s.next = step.Next
 	}
 }
 

@@ -63,6 +63,7 @@ func TestCheckScreen(t *testing.T) {
 	for out, colours := range map[*bytes.Buffer]bool{&plain: false, &coloured: true} {
 		screen := &checkScreen{out: out, colours: colours}
 		screen.step(check.Step{Name: "tcp", State: check.Failed, Found: "closed", Next: "open it", Seconds: 1.234})
+		screen.step(check.Step{Name: "login", State: check.Failed, Found: "for the same reason", Next: "open it"})
 		screen.step(check.Step{Name: "round trip", State: check.NotTried, Found: "because of tcp"})
 		if err := screen.verdict(check.Report{Cause: "u cannot log in: closed", Next: "open it"}); err != nil {
 			t.Error(err)
@@ -70,6 +71,7 @@ func TestCheckScreen(t *testing.T) {
 	}
 	want := `tcp          failed          1234 ms  closed
                                       open it
+login        failed             0 ms  for the same reason
 round trip   not tried                because of tcp
 
 failed: u cannot log in: closed
