@@ -79,8 +79,8 @@ type Report struct {
 	Steps    []Step `json:"steps"`
 }
 
-// Check is one database, and who wants to log in to it. All fields but the last three
-// must be set.
+// Check is one database, and who wants to log in to it. All fields but the last two
+// must be set. Of libpq's environment variables there must be none, which its client would heed.
 type Check struct {
 	Host, Port     string    // as AWS names the database
 	Name           auth.Name // what Host says

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
+	"errors"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -158,6 +159,58 @@ func TestWhereIs(t *testing.T) {
 	} {
 		if got := whereIs(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %s", address, got)
+		}
+	}
+}
+
+// Where one more Allow would be of no use, none is given.
+func TestNotAllowed(t *testing.T) {
+	for by, test := range map[string]struct {
+		denied bool
+		state  State
+		next   string
+	}{
+		"no policy":      {false, Failed, "aws iam put-role-policy "},
+		"policy nightly": {true, Failed, "# remove the Deny, which wins over every Allow: policy nightly"},
+		"a service control policy of the organization":                {true, Failed, "# remove the Deny"},
+		"the permissions boundary":                                    {false, Failed, "# this has to allow it, too: the permissions boundary"},
+		"no policy, without the condition keys aws:PrincipalTag/team": {false, NoAnswer, ""},
+	} {
+		w := newWalk("app")
+		w.seen.caller = auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/app/x", Account: "111122223333"}
+		r := w.notAllowed(resource, controlplane.Decision{Denied: test.denied, By: by})
+		if r.state != test.state || !strings.HasPrefix(r.next, test.next) || !strings.Contains(r.found, by) {
+			t.Errorf("%s: %+v", by, r)
+		}
+	}
+	w := newWalk("app")
+	w.seen.caller = auth.Caller{ARN: "arn:aws:sts::444455556666:assumed-role/app/x", Account: "444455556666"}
+	if r := w.notAllowed(resource, controlplane.Decision{By: "another account"}); r.state != Failed || !strings.HasSuffix(r.next, "--profile PROFILE_OF_ITS_ACCOUNT") {
+		t.Errorf("another account: %+v", r)
+	}
+}
+
+// A port that is closed, or does not answer, has one next line.
+func TestOpen(t *testing.T) {
+	refused, silent := errors.New("connect: connection refused"), errors.New("i/o timeout")
+	found := &controlplane.Database{Resource: resource, Identifier: "mydb", Status: "stopped", Port: 5432, SecurityGroups: []string{"sg-1", "sg-2"}}
+	for name, test := range map[string]struct {
+		err    error
+		change func(*walk)
+		want   string
+	}{
+		"refused":       {refused, func(w *walk) {}, "aws rds describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].[Status,Endpoint,Port]' --region eu-west-1"},
+		"silent":        {silent, func(w *walk) {}, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"known group":   {silent, func(w *walk) { w.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"stopped":       {silent, func(w *walk) { w.seen.database, w.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
+		"another port":  {refused, func(w *walk) { w.seen.database, w.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
+		"via":           {refused, func(w *walk) { w.Proxy.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
+		"by a resolver": {silent, func(w *walk) { w.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+	} {
+		w := newWalk("app")
+		test.change(w)
+		if got := w.open(t.Context(), test.err); got != test.want {
+			t.Errorf("%s: %s", name, got)
 		}
 	}
 }
