@@ -5,10 +5,10 @@
 // has to be allowed for an answer:
 //
 //	Find        of a cluster's writer and readers  rds:DescribeDBClusters
-//	            of a custom endpoint               rds:DescribeDBClusterEndpoints, and that
-//	            of an instance                     rds:DescribeDBInstances, and that if it is in a cluster
-//	            of a shard group                   rds:DescribeDBShardGroups, and that
-//	            of a global writer                 rds:DescribeGlobalClusters, and that in the writer's region
+//	            of a custom endpoint               rds:DescribeDBClusterEndpoints, then as of a cluster
+//	            of an instance                     rds:DescribeDBInstances, then as of a cluster if it is in one
+//	            of a shard group                   rds:DescribeDBShardGroups, then as of a cluster
+//	            of a global writer                 rds:DescribeGlobalClusters, then as of a cluster, in the writer's region
 //	            of an RDS Proxy                    rds:DescribeDBProxies, before that
 //	                                               rds:DescribeDBProxyEndpoints of an endpoint added to it
 //	            of Aurora DSQL                     nothing
@@ -30,7 +30,8 @@ import (
 // All methods may be called concurrently.
 type Client struct {
 	// Config has the credentials and the HTTP client: see auth.Identity.Config. Its
-	// region is where is asked about what has none in its name.
+	// region is asked where the name of a database, or a secret's ARN, has none; and
+	// IAM in its partition.
 	Config aws.Config
 }
 

@@ -57,7 +57,7 @@ func explain(action string, err error) error {
 // https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
 func refusal(service, action string, answer smithy.APIError, status int) error {
 	// Some services have the second form.
-	switch code := strings.TrimSuffix(answer.ErrorCode(), "Exception"); code {
+	switch code := strings.TrimSuffix(oneLine(answer.ErrorCode()), "Exception"); code {
 	case "AccessDenied", "UnauthorizedOperation", "NotAuthorized":
 		return denied(action, answer.ErrorMessage())
 	case "ExpiredToken", "RequestExpired":

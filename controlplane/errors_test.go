@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -83,22 +84,73 @@ func TestServiceFails(t *testing.T) {
 	}
 }
 
-// TestSilence is a subnet that nothing leaves: a server that never accepts.
+// TestAnswers are the errors that the services have in common, and one that they have not.
+func TestAnswers(t *testing.T) {
+	const token = "IQoJb3JpZ2luX2Vj"
+	a := start(t)
+	client := as(t, jane)
+	for code, test := range map[string]struct {
+		status  int
+		message string
+		kind    error
+		part    string
+	}{
+		"Throttling":            {400, "Rate exceeded", controlplane.ErrUnreachable, "RDS's API is asked too much of now"},
+		"ServiceUnavailable":    {503, "Service is unable to handle request.", controlplane.ErrUnreachable, "status 503, ServiceUnavailable"},
+		"InvalidParameterValue": {400, "Bad identifier.\nSecond line", nil, "rds:DescribeDBClusters: InvalidParameterValue: Bad identifier."},
+		"InternalFailure":       {500, "", controlplane.ErrUnreachable, "status 500"},
+		"ValidationError":       {400, "", nil, "ValidationError: UnknownError"}, // the SDK's word
+		"AccessDenied":          {403, "User: x is not authorized to perform: rds:DescribeDBClusters", controlplane.ErrNotPermitted, "rds:DescribeDBClusters is not allowed"},
+		// Some quote what should have been signed.
+		"SignatureDoesNotMatch": {403, "The Canonical String for this request should have been\n'x-amz-security-token:" + token + "'",
+			controlplane.ErrCredentials, "the signature is not right"},
+		"IncompleteSignature": {403, token, controlplane.ErrCredentials, "the signature is not right"},
+	} {
+		t.Run(code, func(t *testing.T) {
+			a.SetFault(fakeaws.Fault{Only: fakeaws.RDS, Status: test.status,
+				Body: "<ErrorResponse><Error><Code>" + code + "</Code><Message>" + test.message + "</Message></Error></ErrorResponse>"})
+			_, err := client.Find(t.Context(), cluster)
+			expectError(t, err, test.kind, test.part)
+			if strings.Contains(err.Error(), token) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestNoRegion is a name without one, and nothing else that has one.
+func TestNoRegion(t *testing.T) {
+	a := start(t)
+	client := as(t, jane)
+	client.Config.Region = ""
+	t.Setenv("AWS_ENDPOINT_URL_RDS", "")
+	_, err := client.Find(t.Context(), global)
+	expectError(t, err, nil, "rds:DescribeGlobalClusters: ")
+	if n := a.Requests(fakeaws.RDS); n != 0 {
+		t.Errorf("%d requests", n)
+	}
+	t.Log(err)
+}
+
+// TestSilence is a subnet that nothing leaves: a server that never accepts. All ask at once,
+// since each waits until its time is up.
 func TestSilence(t *testing.T) {
 	start(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() }) // after the subtests, which run later
-	for method, ask := range questions(bare(t, "http://"+listener.Addr().String())) {
-		t.Run(method, func(t *testing.T) {
-			t.Parallel()
-			within(t, func() {
-				expectError(t, ask(t.Context()), controlplane.ErrUnreachable, "API does not answer from here in time")
-			})
-		})
-	}
+	defer listener.Close()
+	asked := questions(bare(t, "http://"+listener.Addr().String()))
+	failures := make(chan error, len(asked))
+	within(t, func() {
+		for _, ask := range asked {
+			go func() { failures <- ask(t.Context()) }()
+		}
+		for range asked {
+			expectError(t, <-failures, controlplane.ErrUnreachable, "API does not answer from here in time")
+		}
+	})
 }
 
 func TestNobodyListens(t *testing.T) {

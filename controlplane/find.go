@@ -74,6 +74,9 @@ func (r *region) find(ctx context.Context, kind auth.Kind, host string) (Databas
 	case auth.ShardGroup:
 		return r.byShardGroup(ctx, id, host)
 	case auth.Instance:
+		if strings.HasPrefix(rest, limitless) {
+			return r.byLimitless(ctx, id, host)
+		}
 		return r.byInstance(ctx, id, host)
 	case auth.Global:
 		return r.byGlobal(ctx, id, host)
@@ -122,6 +125,15 @@ func (r *region) byShardGroup(ctx context.Context, id, host string) (Database, e
 	db := ofCluster(cluster)
 	db.Status, db.Public = aws.ToString(group.Status), aws.ToBool(group.PubliclyAccessible)
 	return db, err
+}
+
+// limitless begins the second word of what RDS says is the endpoint of some shard groups:
+// otherwise that is the cluster's.
+// https://docs.aws.amazon.com/cli/latest/reference/rds/describe-db-shard-groups.html
+const limitless = "limitless-"
+
+func (r *region) byLimitless(ctx context.Context, id, host string) (Database, error) {
+	return r.byCluster(ctx, id, strings.Replace(host, "."+limitless, ".cluster-", 1))
 }
 
 func (r *region) byInstance(ctx context.Context, id, host string) (Database, error) {

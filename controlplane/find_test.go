@@ -132,6 +132,30 @@ func TestFindLeastPrivilege(t *testing.T) {
 	expectError(t, err, controlplane.ErrNotPermitted, "rds:DescribeDBClusters is not allowed")
 }
 
+// TestFindLimitless is the other form of a shard group's name.
+func TestFindLimitless(t *testing.T) {
+	a := start(t)
+	populate(a)
+	a.Allow(janeARN, "rds:DescribeDBClusters")
+	client := as(t, jane)
+	db, err := client.Find(t.Context(), "mydb.limitless-cabcdefghijk.eu-west-1.rds.amazonaws.com")
+	if err != nil || db.ID != "cluster-MYDB" || db.Identifier != "mydb" || db.Instance != "" {
+		t.Errorf("%+v, %v", db, err)
+	}
+	_, err = client.Find(t.Context(), "mydb.limitless-cotherothero.eu-west-1.rds.amazonaws.com")
+	expectError(t, err, controlplane.ErrNotFound, "has the endpoint "+cluster)
+}
+
+// TestFindDSQLAccount is one that the credentials tell.
+func TestFindDSQLAccount(t *testing.T) {
+	start(t)
+	t.Setenv("AWS_ACCOUNT_ID", account)
+	db, err := as(t, jane).Find(t.Context(), dsql)
+	if err != nil || db.Account != account {
+		t.Errorf("%+v, %v", db, err)
+	}
+}
+
 func TestFindProxyAuth(t *testing.T) {
 	a := start(t)
 	a.Allow(fakeaws.Everyone, "rds:*")

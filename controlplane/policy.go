@@ -149,15 +149,18 @@ func decide(result types.EvaluationResult) Decision {
 	switch {
 	case !d.Allowed && organization != nil && !organization.AllowedByOrganizations:
 		d.By = "a service control policy of the organization"
+		return d
 	case !d.Allowed && boundary != nil && !boundary.AllowedByPermissionsBoundary:
 		d.By = "the permissions boundary"
+		return d
 	case len(statements) > 0:
 		d.By = "policy " + aws.ToString(statements[0].SourcePolicyId)
-	case len(missing) > 0:
-		slices.Sort(missing)
-		d.By = "no policy, without the condition keys " + strings.Join(slices.Compact(missing), ", ")
-	case !d.Allowed:
+	default:
 		d.By = "no policy"
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		d.By += ", without the condition keys " + strings.Join(slices.Compact(missing), ", ")
 	}
 	return d
 }

@@ -41,6 +41,8 @@ func TestMayConnect(t *testing.T) {
 			controlplane.Decision{Allowed: true, By: "policy connect"}},
 		"condition": {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Condition = "aws:PrincipalTag/team" })},
 			controlplane.Decision{By: "no policy, without the condition keys aws:PrincipalTag/team"}},
+		"denied on a condition": {[]fakeaws.Policy{connect(nil), connect(func(p *fakeaws.Policy) { p.Deny, p.Condition = true, "aws:SourceVpc" })},
+			controlplane.Decision{Allowed: true, By: "policy connect, without the condition keys aws:SourceVpc"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := start(t)
