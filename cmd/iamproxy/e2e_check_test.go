@@ -224,4 +224,3 @@ func (c *checkTest) pastePolicy(line string) (role, resource string) {
 	}
 	return words[3], document.Statement[0].Resource
 }
-
