@@ -27,6 +27,7 @@ Exit codes: 0 done, or drained after SIGTERM, SIGINT or shutdown; 1 failed; 2 th
 type commands struct {
 	Run      runCommand      `cmd:"" default:"withargs" help:"Serve clients: the default command."`
 	Token    tokenCommand    `cmd:"" help:"Print a fresh token and nothing else, as in PGPASSWORD=$$(iamproxy token ...)."`
+	Check    checkCommand    `cmd:"" help:"Walk every step of a connection, and say which holds, which does not, and what to do about it."`
 	Grant    grantCommand    `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens. Safe to run again."`
 	Policy   policyCommand   `cmd:"" help:"Print the IAM policy that lets a role log in as database users, and nothing else."`
 	Wait     waitCommand     `cmd:"" help:"End with 0 as soon as the iamproxy on this host is ready: a health check, a start-up gate."`
@@ -107,7 +108,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintln(stderr, "iamproxy:", strings.Join(strings.Fields(err.Error()), " "))
+	if !errors.Is(err, errCheckFailed) {
+		fmt.Fprintln(stderr, "iamproxy:", strings.Join(strings.Fields(err.Error()), " "))
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		return 2

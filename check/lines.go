@@ -1,0 +1,93 @@
+package check
+
+import (
+	"cmp"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+)
+
+// Lines to paste are for a POSIX shell. What whoever reads has to fill in is in CAPITAL_LETTERS.
+
+// line is another command of iamproxy's for the same endpoint and user.
+func (w *walk) line(command, region string, options ...string) string {
+	line := "iamproxy " + command + " " + quote(w.endpointIn(region)) + " --user " + quote(w.User)
+	for _, word := range options {
+		line += " " + quote(word)
+	}
+	return line
+}
+
+// again is this check once more, but for something.
+func (w *walk) again(more ...string) string {
+	return w.checkIn(w.Region, w.Options.Sign, more...)
+}
+
+// checkIn is this check once more, in another region or as another identity. A region is
+// only said if it is another than the name's.
+func (w *walk) checkIn(region string, sign []string, more ...string) string {
+	var database []string
+	if w.Database != "postgres" {
+		database = []string{"--database", w.Database}
+	}
+	return w.line("check", region, slices.Concat(database, sign, w.Options.Reach, more)...)
+}
+
+// endpointIn is the ENDPOINT of a command line.
+func (w *walk) endpointIn(region string) string {
+	text := w.Host
+	if w.Port != "5432" {
+		text += ":" + w.Port
+	}
+	separator := "?"
+	if region != w.Name.Region {
+		text += separator + "region=" + region
+		separator = "&"
+	}
+	if w.Proxy.DirectTLS {
+		text += separator + "sslnegotiation=direct"
+	}
+	return text
+}
+
+// awsLine is a command of the AWS CLI, as who signs.
+func (w *walk) awsLine(words ...string) string {
+	line := "aws"
+	for _, word := range words {
+		line += " " + quote(word)
+	}
+	return line + " --region " + w.Region + w.profileFlag()
+}
+
+func (w *walk) profileFlag() string {
+	if w.Options.Profile == "" {
+		return ""
+	}
+	return " --profile " + quote(w.Options.Profile)
+}
+
+// inWords is advice that is no command: a comment to most shells. Nothing that a server
+// says is in it, since zsh takes it for a command by default.
+func inWords(advice string) string {
+	return "# " + cmp.Or(advice, "the log of the database may say more")
+}
+
+var harmless = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
+
+// quote is a word as a shell takes it; of nothing, nothing.
+func quote(word string) string {
+	if word == "" || harmless.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// quoteSQL is a name as SQL has it.
+func quoteSQL(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+
+// oneLine keeps what others say (a server's message, a certificate's name) from doing
+// anything to a terminal: control characters, and those that hide others or turn them around.
+func oneLine(text string) string {
+	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
+}

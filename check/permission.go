@@ -1,0 +1,237 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/controlplane"
+)
+
+// database is what RDS says of it, if this caller may ask.
+func (w *walk) database(ctx context.Context) result {
+	if w.Name.Kind == auth.Unknown {
+		return doesNotApply("AWS knows databases by its own names")
+	}
+	config, err := w.Identity.Config(ctx, w.Region)
+	if err != nil {
+		return noAnswer(err.Error())
+	}
+	w.aws = &controlplane.Client{Config: config}
+	database, err := w.aws.Find(ctx, w.Host)
+	switch {
+	case errors.Is(err, controlplane.ErrNotPermitted):
+		return notPermitted(err.Error())
+	case errors.Is(err, controlplane.ErrNotFound):
+		return w.elsewhere(err)
+	case errors.Is(err, controlplane.ErrCredentials) && !w.clockIsOff():
+		return failed(err.Error(), w.renew())
+	case err != nil:
+		return noAnswer(err.Error())
+	}
+	w.seen.database = &database
+	return w.judge(database)
+}
+
+// elsewhere is about a database that the caller's account has not in this region.
+func (w *walk) elsewhere(err error) result {
+	found := err.Error()
+	if account := w.seen.caller.Account; account != "" {
+		found += "; the credentials are of account " + account
+	}
+	return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+}
+
+// judge says whether the database can let anybody in.
+func (w *walk) judge(d controlplane.Database) result {
+	what := describe(d) + " " + d.Identifier
+	if d.Account != "" { // Aurora DSQL is not asked for
+		what += " in account " + d.Account
+	}
+	w.seen.down, w.seen.iamOff = isDown(d.Status), !d.IAM
+	switch {
+	case w.seen.down:
+		return failed(fmt.Sprintf("%s is %s", what, d.Status), w.start(d))
+	case !isPostgreSQL(d):
+		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), inWords("iamproxy is for PostgreSQL alone"))
+	case w.seen.iamOff:
+		found := "IAM authentication is off on " + what
+		if d.IAMPending {
+			found += ", until the next maintenance window"
+		}
+		return failed(found, w.enableIAM(d))
+	case d.Port != 0 && strconv.Itoa(d.Port) != w.Port:
+		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, w.Port), w.atPort(d.Port))
+	default:
+		return ok(what + strings.TrimSuffix(": "+d.Status+", ", ", ") + ", IAM authentication is on")
+	}
+}
+
+// describe is what a database is, in RDS's words.
+func describe(d controlplane.Database) string {
+	switch {
+	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
+		return string(d.Kind)
+	case isCluster(d):
+		return "cluster"
+	default:
+		return "instance"
+	}
+}
+
+func isPostgreSQL(d controlplane.Database) bool {
+	return d.Kind == auth.DSQL || d.Engine == "" || strings.Contains(strings.ToLower(d.Engine), "postgres")
+}
+
+// isCluster reports whether Identifier is a cluster's.
+func isCluster(d controlplane.Database) bool { return !strings.HasPrefix(d.ID, "db-") }
+
+// isDown is about the words for a database that lets nobody in.
+// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
+// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/accessing-monitoring.html
+func isDown(status string) bool { return down.MatchString(status) }
+
+var down = regexp.MustCompile(`^(stopped|stopping|starting|creating|deleting|failed|suspended|suspending|restore-error|insufficient-.*|inaccessible-.*|incompatible-.*)$`)
+
+// start is how a database comes up, or how to wait until it does.
+func (w *walk) start(d controlplane.Database) string {
+	what, flag := "db-instance", "--db-instance-identifier"
+	if isCluster(d) {
+		what, flag = "db-cluster", "--db-cluster-identifier"
+	}
+	switch {
+	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
+		return inWords("wait until it is available")
+	case d.Status == "stopped":
+		return w.awsLine("rds", "start-"+what, flag, d.Identifier)
+	default:
+		return w.awsLine("rds", "wait", what+"-available", flag, d.Identifier)
+	}
+}
+
+// enableIAM is the switch.
+// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.Enabling.html
+func (w *walk) enableIAM(d controlplane.Database) string {
+	switch {
+	case d.Kind == auth.RDSProxy:
+		return w.awsLine("rds", "modify-db-proxy", "--db-proxy-name", d.Identifier, "--default-auth-scheme", "IAM_AUTH")
+	case isCluster(d):
+		return w.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
+	default:
+		return w.awsLine("rds", "modify-db-instance", "--db-instance-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
+	}
+}
+
+// atPort is this check at another port.
+func (w *walk) atPort(port int) string {
+	other := *w.Check
+	other.Port = strconv.Itoa(port)
+	return (&walk{Check: &other}).again()
+}
+
+// policy is whether IAM lets this caller log in, if it may be asked.
+func (w *walk) policy(ctx context.Context) result {
+	switch {
+	case w.seen.caller.ARN == "":
+		return notTriedFor(Identity)
+	case w.seen.database == nil:
+		return notTriedFor(Database)
+	}
+	resource := w.seen.database.Resource
+	resource.Account = cmp.Or(resource.Account, w.seen.caller.Account)
+	decision, err := w.aws.MayConnect(ctx, w.seen.caller.ARN, resource, w.User)
+	switch {
+	case errors.Is(err, controlplane.ErrNotPermitted):
+		return notPermitted(err.Error())
+	case err != nil:
+		return noAnswer(err.Error())
+	case decision.Allowed:
+		return ok(fmt.Sprintf("allows %s on %s", resource.Action(w.User), resource.ARN(w.User)))
+	}
+	return w.notAllowed(resource, decision)
+}
+
+// notAllowed is about policies that do not let the caller in. Where another thing than a
+// missing Allow is in the way, one more is of no use.
+func (w *walk) notAllowed(resource auth.Resource, decision controlplane.Decision) result {
+	found := fmt.Sprintf("%s is not allowed %s on %s", w.seen.caller.ARN, resource.Action(w.User), resource.ARN(w.User))
+	if decision.By != "" {
+		found += ": " + decision.By
+	}
+	switch {
+	case strings.Contains(decision.By, "condition keys"):
+		return noAnswer(found + ", which IAM cannot judge beforehand")
+	case resource.Account != w.seen.caller.Account:
+		return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+	case decision.Denied:
+		return failed(found, inWords("remove the Deny, which wins over every Allow: "+decision.By))
+	case decision.By != "" && decision.By != "no policy":
+		return failed(found, inWords("this has to allow it, too: "+decision.By))
+	default:
+		return failed(found, w.allow(resource))
+	}
+}
+
+// principal takes the ARN of a caller apart: a role's session, or a user with a path.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
+var principal = regexp.MustCompile(`^arn:[a-z0-9-]+:(?:sts::[0-9]+:assumed-role/([^/]+)/|iam::[0-9]+:user/(?:.*/)?([^/]+)$)`)
+
+// permissionSet is the name of a role that IAM Identity Center keeps, and would set back.
+var permissionSet = regexp.MustCompile(`^AWSReservedSSO_(.+)_[0-9a-f]{16}$`)
+
+// document is the line that shows what a policy has to say, for who may not look whether it does.
+func (w *walk) document() string {
+	options := slices.Clone(w.Options.Sign)
+	if account := w.seen.caller.Account; account != "" {
+		options = []string{"--account", account}
+		if w.Name.Kind != auth.DSQL {
+			options = append(options, "--resource-id", "RESOURCE_ID")
+		}
+	}
+	return w.line("policy", w.Region, options...)
+}
+
+// allow is the line that lets the caller in.
+func (w *walk) allow(resource auth.Resource) string {
+	document := auth.PolicyDocument(resource, w.User)
+	name := policyName(resource, w.User)
+	who := principal.FindStringSubmatch(w.seen.caller.ARN)
+	switch {
+	case who == nil:
+		return inWords("give whoever signs this policy: " + document)
+	case who[2] != "":
+		return w.iamLine("put-user-policy", "--user-name", who[2], "--policy-name", name, "--policy-document", document)
+	}
+	if set := permissionSet.FindStringSubmatch(who[1]); set != nil {
+		return inWords(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document))
+	}
+	return w.iamLine("put-role-policy", "--role-name", who[1], "--policy-name", name, "--policy-document", document)
+}
+
+// iamLine has no region, since IAM has none.
+func (w *walk) iamLine(words ...string) string {
+	line := "aws iam"
+	for _, word := range words {
+		line += " " + quote(word)
+	}
+	return line + w.profileFlag()
+}
+
+// policyName is another one for each database and user: putting a policy replaces the one
+// of the same name.
+func policyName(resource auth.Resource, user string) string {
+	name := notInName.ReplaceAllString("iamproxy-"+resource.ID+"-"+user, "_")
+	return name[:min(len(name), maxPolicyName)]
+}
+
+// What names of policies have.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
+var notInName = regexp.MustCompile(`[^\w+=,.@-]`)
+
+const maxPolicyName = 128

@@ -1,0 +1,162 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+// endpoint is what the name alone says. A region that is not the database's makes
+// tokens that it refuses.
+func (w *walk) endpoint(context.Context) result {
+	if named := w.Name.Region; named != "" && named != w.Region {
+		return failed(fmt.Sprintf("wrong region: by its name the database is in %s, and tokens would be signed for %s", named, w.Region),
+			w.checkIn(named, w.Options.Sign))
+	}
+	kind := string(w.Name.Kind)
+	if w.Name.Kind == auth.Unknown {
+		kind = "a name that is not of AWS's, taken as it is,"
+	}
+	return ok(fmt.Sprintf("%s in %s, port %s", kind, w.Region, w.Port))
+}
+
+// credentials are what there is to sign with. Whether AWS takes them is the next step.
+func (w *walk) credentials(ctx context.Context) result {
+	err := w.Identity.Ready(ctx)
+	var missing *auth.Error
+	switch {
+	case errors.As(err, &missing):
+		return w.noCredentials(missing)
+	case err != nil:
+		return failed(err.Error(), "")
+	}
+	status := w.Identity.Status()
+	found := "from " + status.Source
+	if !status.Expires.IsZero() {
+		found += fmt.Sprintf(", valid until %s (%s)", status.Expires.UTC().Format(time.RFC3339), time.Until(status.Expires).Round(time.Second))
+	}
+	return ok(found)
+}
+
+// command is what a hint says to run.
+var command = regexp.MustCompile("^run `([^`]+)`")
+
+func (w *walk) noCredentials(missing *auth.Error) result {
+	found := missing.Message
+	switch login := command.FindStringSubmatch(missing.Hint); {
+	case login != nil:
+		return failed(found, login[1])
+	case strings.HasPrefix(missing.Hint, "give iamproxy "):
+		return failed(found+"; "+missing.Hint, "aws configure sso"+w.profileFlag())
+	default:
+		return failed(found, inWords(missing.Hint))
+	}
+}
+
+// rejections are AWS's codes for credentials that it does not take.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+var rejections = []string{"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken"}
+
+// identity is whose the credentials are, which AWS tells everybody about themselves. That
+// many networks do not let the question through is nobody's failure.
+func (w *walk) identity(ctx context.Context) result {
+	caller, err := w.Identity.Caller(ctx)
+	w.seen.caller = caller
+	var missing *auth.Error
+	var said awsError
+	switch {
+	case err == nil:
+		return ok(caller.ARN)
+	case errors.As(err, &missing): // they ran out in between
+		return w.noCredentials(missing)
+	case !errors.As(err, &said):
+		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
+	case !slices.Contains(rejections, said.ErrorCode()):
+		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
+	case w.clockIsOff():
+		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
+	default:
+		return w.rejected(said.ErrorMessage(), said.ErrorCode())
+	}
+}
+
+// rejected is about credentials that AWS does not take.
+func (w *walk) rejected(message, code string) result {
+	why := "not valid"
+	if strings.HasPrefix(code, "Expired") {
+		why = "expired"
+	}
+	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", w.Identity.Source(), why, message, code), w.renew())
+}
+
+// awsError is an answer of AWS's.
+type awsError interface {
+	error
+	ErrorCode() string
+	ErrorMessage() string
+}
+
+// renew is how to get other credentials in the place of those that AWS does not take.
+func (w *walk) renew() string {
+	switch source := w.Identity.Source(); {
+	case strings.HasPrefix(source, "SSO"):
+		return "aws sso login" + w.profileFlag()
+	case strings.HasPrefix(source, "aws login"):
+		return "aws login" + w.profileFlag()
+	case strings.HasPrefix(source, "the environment"):
+		return `eval "$(aws configure export-credentials --format env --profile ` + cmp.Or(quote(w.Options.Profile), "PROFILE") + `)"`
+	case strings.HasPrefix(source, "the profile's keys"):
+		return "aws configure" + w.profileFlag()
+	default:
+		return inWords("renew the credentials where they come from: " + source)
+	}
+}
+
+// tolerated is how far the clock may be off. A token that is five minutes ahead, or fifteen
+// behind, is refused; a clock that runs away is on the way there.
+const tolerated = time.Minute
+
+func (w *walk) clockIsOff() bool {
+	ahead, known := w.Identity.ClockAhead()
+	return known && ahead.Abs() > tolerated
+}
+
+// clock is this machine's beside that of AWS's answers so far.
+func (w *walk) clock(context.Context) result {
+	ahead, known := w.Identity.ClockAhead()
+	direction := "ahead of"
+	if ahead < 0 {
+		direction = "behind"
+	}
+	switch {
+	case !known:
+		return noAnswer("no answer of AWS's has told the time")
+	case w.clockIsOff():
+		return failed(fmt.Sprintf("this machine's clock is %s %s AWS's, and tokens from the future and old ones are refused", ahead.Abs(), direction), setClock())
+	case ahead.Abs() <= time.Second: // as exact as the answers are
+		return ok("as AWS's, to the second")
+	default:
+		return ok(fmt.Sprintf("%s %s AWS's", ahead.Abs(), direction))
+	}
+}
+
+// setClock is the command that does it here.
+func setClock() string {
+	switch runtime.GOOS {
+	case "windows":
+		return "w32tm /resync"
+	case "darwin":
+		return "sudo sntp -sS time.apple.com"
+	default:
+		return "sudo chronyc makestep"
+	}
+}
