@@ -42,6 +42,11 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
+	ways := &forwards{}
+	defer ways.stop()
+	if walk.Proxy.Dial, err = ways.to(e); err != nil {
+		return err
+	}
 	screen := &checkScreen{out: std.out, colours: wantsColours(std.out)}
 	if !c.JSON {
 		walk.Observe = screen.step
@@ -119,7 +124,7 @@ func (c *checkCommand) check(ctx context.Context, e endpoint) (*check.Check, err
 }
 
 // options are the flags that a command needs for the same endpoint. The password of a
-// proxy is left for whoever knows it.
+// proxy is left for whoever knows it, and so is a command, which may have one in it.
 func (e endpoint) options(caFile string) (o check.Options) {
 	o.Profile = e.signer.profile
 	for _, option := range []struct {
@@ -129,7 +134,7 @@ func (e endpoint) options(caFile string) (o check.Options) {
 		{&o.Sign, "--profile", e.signer.profile},
 		{&o.Sign, "--assume-role", e.signer.assumeRole},
 		{&o.Sign, "--external-id", e.signer.externalID},
-		{&o.Reach, "--via", e.viaName()},
+		{&o.Reach, "--via", e.viaFlag()},
 		{&o.Reach, "--ca-file", caFile},
 	} {
 		if option.value != "" {

@@ -121,7 +121,7 @@ func TestForwardFails(t *testing.T) {
 	f.behave(t, refuses)
 	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance+"/?region=eu-west-2&profile=other", "--connect-timeout=2s")...)
 	refused := p.refused(standin.IAMUser, standin.Database)
-	if refused.Code != "08001" || !strings.Contains(refused.Message, "(via ssm://"+instance+"): the port forward ended: exit status 254: "+refusal) ||
+	if refused.Code != "08001" || !strings.Contains(refused.Message, "(via ssm://"+instance+"?profile=other&region=eu-west-2): the port forward ended: exit status 254: "+refusal) ||
 		!strings.Contains(refused.Hint, "aws ssm describe-instance-information") {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}

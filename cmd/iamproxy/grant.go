@@ -67,6 +67,12 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return usagef("--ca-file: %w", err)
 	}
+	ways := &forwards{}
+	defer ways.stop()
+	dial, err := ways.to(e)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if g.admin, err = c.administrator(ctx, e); err != nil {
@@ -75,7 +81,7 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	if err := c.checkAdmin(g.admin.user); err != nil {
 		return err
 	}
-	if g.config, err = adminConfig(e, g.admin, roots, c.Timeout); err != nil {
+	if g.config, err = adminConfig(e, dial, g.admin, roots, c.Timeout); err != nil {
 		return err
 	}
 	g.givesUpPassword = c.GiveUpPassword != ""

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -15,24 +14,20 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/net/proxy"
 
+	"github.com/iamproxy/iamproxy/forward"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
 // adminConfig is how the administrator connects: over TLS that is verified for the
-// endpoint's name, or not at all.
-func adminConfig(e endpoint, admin administrator, roots *x509.CertPool, timeout time.Duration) (*pgx.ConnConfig, error) {
-	// pgx would take more from libpq's variables than is replaced below.
-	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
-			os.Unsetenv(name)
-		}
-	}
+// endpoint's name, or not at all. If dial is nil, the address is dialled.
+func adminConfig(e endpoint, dial pgconn.DialFunc, admin administrator, roots *x509.CertPool, timeout time.Duration) (*pgx.ConnConfig, error) {
+	forgetLibpq() // which says more than is replaced below
 	config, err := pgx.ParseConfig("host=unset user=unset sslmode=disable")
 	if err != nil {
 		return nil, err
 	}
 	host, port := e.host, e.port
-	if e.via != "" {
+	if e.via != "" && dial == nil {
 		if host, port, err = net.SplitHostPort(e.via); err != nil {
 			return nil, err
 		}
@@ -52,10 +47,13 @@ func adminConfig(e endpoint, admin administrator, roots *x509.CertPool, timeout 
 		config.TLSConfig.NextProtos = []string{"postgresql"}
 	}
 	if e.socks != nil {
-		config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-		if config.DialFunc, err = throughSOCKS(e); err != nil {
+		if dial, err = throughSOCKS(e); err != nil {
 			return nil, err
 		}
+	}
+	if dial != nil {
+		config.DialFunc = dial
+		config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // not from here
 	}
 	config.RuntimeParams = map[string]string{
 		"application_name": "iamproxy grant",
@@ -94,7 +92,10 @@ const notAToken = "authentication method requirement"
 func explainGrant(ctx context.Context, err error, e endpoint, admin administrator, timeout time.Duration) error {
 	var server *pgconn.PgError
 	var connecting *pgconn.ConnectError
+	var way *forward.Error
 	switch {
+	case errors.As(err, &way):
+		return fmt.Errorf("cannot connect to %s (via %s): %w; %s", e.address(), e.viaName(), way, way.Hint)
 	case errors.As(err, &server):
 		if advice := grantAdvice(ctx, server, e, admin); advice != "" {
 			return fmt.Errorf("%s; %s", serverText(err), advice)

@@ -120,10 +120,28 @@ func splitCommand(text string) ([]string, error) {
 
 // String is what messages call it. Of a command that is the program alone.
 func (t *tunnel) String() string {
-	if t.target != "" {
+	if t.target == "" {
+		return execColon + filepath.Base(t.command[0])
+	}
+	query := url.Values{}
+	for key, value := range map[string]string{"region": t.region, "profile": t.profile} {
+		if value != "" {
+			query.Set(key, value)
+		}
+	}
+	if len(query) == 0 {
 		return ssmScheme + t.target
 	}
-	return execColon + filepath.Base(t.command[0])
+	return ssmScheme + t.target + "?" + query.Encode()
+}
+
+// viaFlag is what --via is for the same endpoint. What may have a password in it is left for
+// whoever knows it.
+func (e endpoint) viaFlag() string {
+	if e.tunnel != nil && e.tunnel.target == "" {
+		return execColon + "COMMAND"
+	}
+	return e.viaName()
 }
 
 // args are the program and its arguments, with the local port left open.

@@ -52,7 +52,7 @@ func TestTunnels(t *testing.T) {
 		"ssm://mi-01/":              {tunnel{target: "mi-01"}, "ssm://mi-01"},
 		"ssm://ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007?region=us-east-1&profile=dev": {
 			tunnel{target: "ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007", region: "us-east-1", profile: "dev"},
-			"ssm://ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007"},
+			"ssm://ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007?profile=dev&region=us-east-1"},
 		"exec:ssh -N -L {port}:{host}:{dbport} bastion": {tunnel{command: []string{"ssh", "-N", "-L", "{port}:{host}:{dbport}", "bastion"}}, "exec:ssh"},
 		"exec:kubectl port-forward svc/x {port}:5432":   {tunnel{command: []string{"kubectl", "port-forward", "svc/x", "{port}:5432"}}, "exec:kubectl"},
 		`exec:~/bin/fwd "$BASTION" '$x *' a\ b {port}`:  {tunnel{command: []string{"/home/dev/bin/fwd", "my bastion", "$x *", "a b", "{port}"}}, "exec:fwd"},
@@ -77,7 +77,7 @@ func TestEndpointTunnels(t *testing.T) {
 		host: "ssm://i-01",
 		host + "?via=exec:ssh -L {port}:{host}:{dbport} b":              "exec:ssh",
 		host + "?via=exec%3Assh%20-L%20{port}%3A{host}%3A{dbport}%20b":  "exec:ssh",
-		host + "?via=ssm://i-02?region=us-east-1%26profile=p&user=u":    "ssm://i-02",
+		host + "?via=ssm://i-02?region=us-east-1%26profile=p&user=u":    "ssm://i-02?profile=p&region=us-east-1",
 		host + "?via=localhost:5433":                                    "localhost:5433",
 		host + "?via=exec:ssh+-L+{port}:{host}:{dbport}+b%2Cc&region=x": "",
 	} {
