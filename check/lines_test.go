@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,12 +111,15 @@ func TestAllow(t *testing.T) {
 		}
 		out, err := exec.Command("sh", "-c", `aws() { for last; do :; done; printf %s "$last"; }; `+got).Output()
 		var document struct {
-			Statement []struct{ Effect, Action, Resource string }
+			Statement []struct {
+				Effect, Action string
+				Resource       []string
+			}
 		}
 		if err != nil || json.Unmarshal(out, &document) != nil || len(document.Statement) != 1 {
 			t.Fatalf("the shell has %q: %v", out, err)
 		}
-		if s := document.Statement[0]; s.Effect != "Allow" || s.Action != "rds-db:connect" || s.Resource != "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABC/o'b" {
+		if s := document.Statement[0]; s.Effect != "Allow" || s.Action != "rds-db:connect" || !slices.Equal(s.Resource, []string{"arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABC/o'b"}) {
 			t.Errorf("it allows %+v", s)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/controlplane"
+	"github.com/iamproxy/iamproxy/policy"
 )
 
 // database is what RDS says of it, if this caller may ask.
@@ -199,19 +200,20 @@ func (w *walk) document() string {
 
 // allow is the line that lets the caller in.
 func (w *walk) allow(resource auth.Resource) string {
-	document := auth.PolicyDocument(resource, w.User)
+	var document policy.Policy
+	document.Allow(resource, w.User)
 	name := policyName(resource, w.User)
 	who := principal.FindStringSubmatch(w.seen.caller.ARN)
 	switch {
 	case who == nil:
-		return inWords("give whoever signs this policy: " + document)
+		return inWords("give whoever signs this policy: " + document.Line())
 	case who[2] != "":
-		return w.iamLine("put-user-policy", "--user-name", who[2], "--policy-name", name, "--policy-document", document)
+		return w.iamLine("put-user-policy", "--user-name", who[2], "--policy-name", name, "--policy-document", document.Line())
 	}
 	if set := permissionSet.FindStringSubmatch(who[1]); set != nil {
-		return inWords(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document))
+		return inWords(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
 	}
-	return w.iamLine("put-role-policy", "--role-name", who[1], "--policy-name", name, "--policy-document", document)
+	return w.iamLine("put-role-policy", "--role-name", who[1], "--policy-name", name, "--policy-document", document.Line())
 }
 
 // iamLine has no region, since IAM has none.

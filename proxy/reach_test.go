@@ -66,11 +66,3 @@ func TestReachFailures(t *testing.T) {
 		t.Error("it did not heed its context")
 	}
 }
-
-func adviceOf(err error) string {
-	var adviser interface{ Advice() string }
-	if errors.As(err, &adviser) {
-		return adviser.Advice()
-	}
-	return ""
-}

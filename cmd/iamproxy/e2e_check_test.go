@@ -216,11 +216,14 @@ func (c *checkTest) pastePolicy(line string) (role, resource string) {
 	}
 	var document struct {
 		Version   string
-		Statement []struct{ Effect, Action, Resource string }
+		Statement []struct {
+			Effect, Action string
+			Resource       []string
+		}
 	}
 	if err := json.Unmarshal([]byte(words[7]), &document); err != nil || len(document.Statement) != 1 ||
 		document.Version != "2012-10-17" || document.Statement[0].Effect != "Allow" || document.Statement[0].Action != "rds-db:connect" {
 		c.t.Fatalf("%s: %v", words[7], err)
 	}
-	return words[3], document.Statement[0].Resource
+	return words[3], strings.Join(document.Statement[0].Resource, " ")
 }

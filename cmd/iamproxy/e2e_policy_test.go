@@ -81,7 +81,7 @@ func TestPolicyLooksUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			stdout, stderr, code := p.run(test.args...)
-			var document struct{ Statement []statement }
+			var document struct{ Statement []struct{ Resource []string } }
 			if err := json.Unmarshal([]byte(stdout), &document); code != 0 || err != nil || len(document.Statement) != 1 {
 				t.Fatalf("ended with %d, printed %q and %q: %v", code, stdout, stderr, err)
 			}

@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/policy"
 )
 
 type policyCommand struct {
@@ -34,23 +35,33 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	look := lookup{account: c.Account, id: c.ResourceID, aws: &awsDirectory{}}
-	var p policy
+	var p policy.Policy
 	for _, d := range databases {
 		resource, err := look.resource(ctx, d.endpoint)
 		if err != nil {
 			return err
 		}
 		for _, user := range d.users {
-			p.allow(resource, user)
+			p.Allow(resource, user)
+			if written := policy.Literal(user); written != user && resource.Kind != auth.DSQL {
+				look.note("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, written)
+			}
 		}
 	}
-	if _, err := io.WriteString(std.out, formats[c.Format](p)); err != nil {
+	if _, err := io.WriteString(std.out, policyFormats[c.Format](&p)); err != nil {
 		return err
 	}
-	for _, note := range append(look.notes, p.notes...) {
+	for _, note := range look.notes {
 		fmt.Fprintln(std.err, "iamproxy: note:", note)
 	}
 	return nil
+}
+
+// policyFormats are the ways to write a policy. All end with a newline.
+var policyFormats = map[string]func(*policy.Policy) string{
+	"json":      (*policy.Policy).JSON,
+	"terraform": (*policy.Policy).Terraform,
+	"cdk":       (*policy.Policy).CDK,
 }
 
 // loginsTo are the users of one endpoint.

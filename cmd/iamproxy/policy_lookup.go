@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -66,7 +67,9 @@ func (l *lookup) find(ctx context.Context, e endpoint) (auth.Resource, error) {
 }
 
 func (l *lookup) note(format string, args ...any) {
-	l.notes = append(l.notes, fmt.Sprintf(format, args...))
+	if note := fmt.Sprintf(format, args...); !slices.Contains(l.notes, note) {
+		l.notes = append(l.notes, note)
+	}
 }
 
 // unknownResource says how to do without asking.

@@ -1,4 +1,6 @@
-package main
+// Package policy writes the IAM policies that let a role log in to databases, in the
+// languages in which people keep them.
+package policy
 
 import (
 	"bytes"
@@ -10,11 +12,10 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// policy is an identity-based policy of IAM.
+// Policy is an identity-based policy of IAM. The zero value allows nothing.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html
-type policy struct {
+type Policy struct {
 	statements []statement
-	notes      []string // what to know of it
 }
 
 // statement allows one action. It has no Sid: that would have to be unique in the
@@ -25,13 +26,9 @@ type statement struct {
 	Resource []string // ARNs
 }
 
-// allow adds that user may log in to a database.
-func (p *policy) allow(database auth.Resource, user string) {
-	arn := database.ARN(literal.Replace(user))
-	if strings.ContainsAny(user, special) && database.Kind != auth.DSQL {
-		p.note("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, literal.Replace(user))
-	}
-	action := database.Action(user)
+// Allow adds that user may log in to a database.
+func (p *Policy) Allow(database auth.Resource, user string) {
+	arn, action := database.ARN(Literal(user)), database.Action(user)
 	i := slices.IndexFunc(p.statements, func(s statement) bool { return s.Action == action })
 	if i < 0 {
 		i = len(p.statements)
@@ -42,37 +39,29 @@ func (p *policy) allow(database auth.Resource, user string) {
 	}
 }
 
-func (p *policy) note(format string, args ...any) {
-	if note := fmt.Sprintf(format, args...); !slices.Contains(p.notes, note) {
-		p.notes = append(p.notes, note)
-	}
-}
-
-// special are the characters that make a pattern or a variable of a resource.
-const special = "*?$"
-
-// literal makes them stand for themselves.
+// Literal is a user's name as the resource of a policy has it, so that it stands for this
+// name alone.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-specialchars
+func Literal(user string) string { return literal.Replace(user) }
+
 var literal = strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}")
 
-// formats are the ways to write a policy. All end with a newline.
-var formats = map[string]func(policy) string{
-	"json":      policy.json,
-	"terraform": policy.terraform,
-	"cdk":       policy.cdk,
-}
+// JSON is the document as IAM takes it, each part of it on a line of its own.
+func (p *Policy) JSON() string { return p.document("  ") }
 
-// json is the document as IAM takes it.
-func (p policy) json() string {
+// Line is the document in one line, without a newline.
+func (p *Policy) Line() string { return strings.TrimSuffix(p.document(""), "\n") }
+
+func (p *Policy) document(indent string) string {
 	return encode(struct {
 		Version   string
 		Statement []statement
-	}{"2012-10-17", p.statements}, "  ")
+	}{"2012-10-17", p.statements}, indent)
 }
 
-// terraform is a data source of the AWS provider, whose json attribute is the document.
+// Terraform is a data source of the AWS provider, whose json attribute is the document.
 // https://registry.terraform.io/providers/hashicorp/aws/latest/docs/data-sources/iam_policy_document
-func (p policy) terraform() string {
+func (p *Policy) Terraform() string {
 	var b strings.Builder
 	b.WriteString("data \"aws_iam_policy_document\" \"iamproxy\" {\n")
 	for i, s := range p.statements {
@@ -89,10 +78,10 @@ func (p policy) terraform() string {
 	return b.String()
 }
 
-// cdk is TypeScript: what goes between the brackets of statements: [], or one
+// CDK is TypeScript: what goes between the brackets of statements: [], or one
 // statement between those of addToPrincipalPolicy().
 // https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.aws_iam.PolicyStatement.html
-func (p policy) cdk() string {
+func (p *Policy) CDK() string {
 	var statements []string
 	for _, s := range p.statements {
 		var b strings.Builder
