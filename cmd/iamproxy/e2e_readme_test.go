@@ -1,0 +1,67 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/internal/fakeaws"
+	"github.com/iamproxy/iamproxy/internal/standin"
+)
+
+// From a cluster that has no IAM user to the first query, in the three commands of the
+// README, and nothing else but that the second has to listen before the third.
+func TestFirstQueryOfTheReadme(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	asSuperuser(t, cluster, "ALTER DATABASE "+standin.Database+" OWNER TO postgres",
+		"DROP ROLE "+strings.Join([]string{standin.IAMUser, standin.OtherUser, standin.AdminUser, standin.PlainUser}, ", "))
+	d := sitDown(t, cluster, "../README.md")
+	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(binaryPath(t), filepath.Join(d.dir, "bin", "iamproxy")); err != nil {
+		t.Fatal(err)
+	}
+	section, _, _ := strings.Cut(d.page, "### When you are refused")
+	_, d.page, _ = strings.Cut(section, "## From an untouched cluster to the first query")
+	create := strings.Replace(d.block("iamproxy grant"), "PGPASSWORD=...", "PGPASSWORD="+quoteShell(adminPassword), 1)
+	serve := strings.TrimSpace(d.block("bin/iamproxy mydb")) + " &\nbin/iamproxy wait"
+	connect := strings.TrimSpace(d.block("psql")) + " -Atc 'select current_user, current_database()'"
+	if out := d.run(create, serve, connect, "bin/iamproxy shutdown"); !strings.Contains(out, "\napp|mydb\n") {
+		t.Errorf("printed %s", out)
+	}
+}
+
+// What the README says to run when one is refused leads to one who is let in.
+func TestRefusedByTheReadme(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	aws := &fakeaws.AWS{}
+	if err := aws.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = aws.Close() })
+	const caller = "arn:aws:sts::111122223333:assumed-role/app/session"
+	aws.AddKey(standin.DefaultSessionKey, caller)
+	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
+	aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, IAM: true})
+	d := sitDown(t, cluster, "../README.md")
+	d.env = append(d.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
+		"PGPASSWORD="+adminPassword)
+	check := strings.ReplaceAll(d.block("iamproxy check"), "bin/iamproxy", "iamproxy")
+	refused := strings.Split(d.run("! "+check), "\n")
+	i := slices.Index(refused, "do this next:")
+	if i < 0 || i+1 >= len(refused) {
+		t.Fatalf("printed %q", refused)
+	}
+	if out := d.run(refused[i+1], check); !strings.HasSuffix(out, "ok: app can log in to mydb\n") {
+		t.Errorf("printed %s", out)
+	}
+}
+
+func quoteShell(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
