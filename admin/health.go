@@ -2,7 +2,6 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 const (
@@ -51,7 +51,7 @@ func (f findings) answer(w http.ResponseWriter, yes, no string) {
 		if !one.well {
 			verdict = "not ready"
 		}
-		lines = append(lines, verdict+"  "+oneLine(one.text))
+		lines = append(lines, verdict+"  "+wording.OneLine(one.text))
 	}
 	text(w, status, strings.Join(lines, "\n"))
 }
@@ -100,7 +100,7 @@ func (s *Server) signerFindings(ctx context.Context) findings {
 	return inParallel(len(signers), func(i int) finding {
 		of := "credentials of " + strings.Join(signers[i].endpoints, ", ") + ": "
 		if err := signers[i].Ready(ctx); err != nil {
-			return finding{false, of + withAdvice(err)}
+			return finding{false, of + wording.WithAdvice(err).Error()}
 		}
 		return finding{true, of + inWords(signers[i].Status())}
 	})
@@ -157,7 +157,7 @@ func (s *Server) databaseFindings(ctx context.Context) findings {
 		select {
 		case result := <-probe:
 			if result.Err != nil {
-				return finding{false, "database " + e.Name + ": " + withAdvice(result.Err)}
+				return finding{false, "database " + e.Name + ": " + wording.WithAdvice(result.Err).Error()}
 			}
 			return finding{true, "database " + e.Name + ": answers, with a certificate that is trusted"}
 		case <-ctx.Done():
@@ -180,20 +180,4 @@ func inParallel(n int, look func(i int) finding) findings {
 	}
 	wait.Wait()
 	return all
-}
-
-// withAdvice is an error and what to do about it.
-func withAdvice(err error) string {
-	if advice := adviceOf(err); advice != "" {
-		return err.Error() + "; " + advice
-	}
-	return err.Error()
-}
-
-func adviceOf(err error) string {
-	var adviser interface{ Advice() string }
-	if errors.As(err, &adviser) {
-		return adviser.Advice()
-	}
-	return ""
 }

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 var (
@@ -55,7 +57,7 @@ func (s *Server) status(since time.Time) http.HandlerFunc {
 		v.Paused = r.URL.Query().Has("paused")
 		var out bytes.Buffer
 		if err := page.Execute(&out, v); err != nil {
-			text(w, http.StatusInternalServerError, "the page cannot be written: "+oneLine(err.Error()))
+			text(w, http.StatusInternalServerError, "the page cannot be written: "+wording.OneLine(err.Error()))
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -9,10 +9,6 @@ import (
 	"unicode/utf8"
 )
 
-// oneLine keeps what comes from elsewhere, an error's text or a user's name, from
-// breaking the line that it is quoted in.
-func oneLine(text string) string { return strings.ToValidUTF8(squeeze(text), "\uFFFD") }
-
 // squeeze has a space for all that is space or control.
 func squeeze(text string) string {
 	return strings.Join(strings.FieldsFunc(text, func(r rune) bool {

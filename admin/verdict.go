@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/wording"
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
@@ -115,7 +116,7 @@ func credentials(status auth.IdentityStatus, unsigned proxy.Failure, letIn, now 
 	s := station{Name: "AWS credentials"}
 	lasts := status.Expires.IsZero() || now.Before(status.Expires)
 	if status.Err != nil {
-		s.Cause, s.Advice = status.Err.Error(), adviceOf(status.Err)
+		s.Cause, s.Advice = status.Err.Error(), wording.Advice(status.Err)
 	}
 	switch {
 	case status.Err != nil && (status.Source == "" || !lasts):

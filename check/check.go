@@ -17,6 +17,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/controlplane"
+	"github.com/iamproxy/iamproxy/internal/wording"
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
@@ -207,8 +208,8 @@ func (w *walk) note(name string, r result, took time.Duration) {
 	step := Step{
 		Name:    name,
 		State:   r.state,
-		Found:   oneLine(r.found),
-		Next:    oneLine(r.next),
+		Found:   wording.OneLine(r.found),
+		Next:    wording.OneLine(r.next),
 		Seconds: math.Round(took.Seconds()*1000) / 1000,
 		because: r.because,
 	}

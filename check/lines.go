@@ -5,7 +5,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"unicode"
 )
 
 // Lines to paste are for a POSIX shell. What whoever reads has to fill in is in CAPITAL_LETTERS.
@@ -85,9 +84,3 @@ func quote(word string) string {
 
 // quoteSQL is a name as SQL has it.
 func quoteSQL(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-// oneLine keeps what others say (a server's message, a certificate's name) from doing
-// anything to a terminal: control characters, and those that hide others or turn them around.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }), " ")
-}

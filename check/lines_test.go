@@ -39,22 +39,6 @@ func TestQuote(t *testing.T) {
 	}
 }
 
-func TestOneLine(t *testing.T) {
-	for text, want := range map[string]string{
-		"plain":                         "plain",
-		"two\nlines\r\n":                "two lines",
-		"\x1b]0;owned\x07\x1b[2Jx":      "]0;owned [2Jx",
-		"\u009b31mred":                  "31mred", // CSI as one character
-		"back\u202ewards\u2066":         "back wards",
-		"Grüße, \u65e5\u672c ":          "Grüße, \u65e5\u672c",
-		"zero\u200bwidth\u2028new line": "zero width new line",
-	} {
-		if got := oneLine(text); got != want {
-			t.Errorf("%q became %q, want %q", text, got, want)
-		}
-	}
-}
-
 func TestLines(t *testing.T) {
 	plain := newWalk("app")
 	odd := newWalk("o'brien")

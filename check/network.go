@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // dns is whether what will be dialled has an address here.
@@ -106,7 +107,7 @@ func (w *walk) open(ctx context.Context, err error) string {
 	case w.seen.down:
 		return w.start(*d)
 	case w.Proxy.SOCKS != nil || w.Proxy.Dial != nil:
-		return inWords(advice(err))
+		return inWords(wording.Advice(err))
 	case w.Proxy.Via != "":
 		return inWords("start what is to listen at " + w.Proxy.Via + ", such as a port forward, or correct via=")
 	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != w.Port:
@@ -222,7 +223,7 @@ func (w *walk) untrusted(err error) result {
 		invalid  x509.CertificateInvalidError
 	)
 	if !errors.As(err, &rejected) {
-		return failed(err.Error(), inWords(advice(err)))
+		return failed(err.Error(), inWords(wording.Advice(err)))
 	}
 	shown := rejected.UnverifiedCertificates[0]
 	switch {
@@ -272,13 +273,4 @@ func (w *walk) without(i int) *walk {
 	other := *w.Check
 	other.Options.Reach = slices.Delete(slices.Clone(w.Options.Reach), i, i+2)
 	return &walk{Check: &other}
-}
-
-// advice is what an error says to do.
-func advice(err error) string {
-	var adviser interface{ Advice() string }
-	if errors.As(err, &adviser) {
-		return adviser.Advice()
-	}
-	return ""
 }

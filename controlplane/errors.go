@@ -57,7 +57,7 @@ func explain(action string, err error) error {
 // https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
 func refusal(service, action string, answer smithy.APIError, status int) error {
 	// Some services have the second form.
-	switch code := strings.TrimSuffix(oneLine(answer.ErrorCode()), "Exception"); code {
+	switch code := strings.TrimSuffix(firstLine(answer.ErrorCode()), "Exception"); code {
 	case "AccessDenied", "UnauthorizedOperation", "NotAuthorized":
 		return denied(action, answer.ErrorMessage())
 	case "ExpiredToken", "RequestExpired":
@@ -74,7 +74,7 @@ func refusal(service, action string, answer smithy.APIError, status int) error {
 		if status >= http.StatusInternalServerError {
 			return &failure{fmt.Sprintf("%s's API does not work now (status %d, %s); try again", service, status, code), ErrUnreachable}
 		}
-		return &failure{fmt.Sprintf("%s: %s: %s", action, code, oneLine(answer.ErrorMessage())), nil}
+		return &failure{fmt.Sprintf("%s: %s: %s", action, code, firstLine(answer.ErrorMessage())), nil}
 	}
 }
 
@@ -86,7 +86,7 @@ var deniedAction = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A
 var because = regexp.MustCompile(`(?:because|with) (?:an |a |the )?((?:no|explicit) .*)`)
 
 func denied(action, message string) error {
-	message = oneLine(message)
+	message = firstLine(message)
 	if m := deniedAction.FindStringSubmatch(message); m != nil {
 		action = m[1]
 	} else if strings.Contains(message, "KMS") {
@@ -121,7 +121,7 @@ func reason(err error) string {
 	if !errors.As(err, &request) {
 		return innermost(err)
 	}
-	text := oneLine(request.Err.Error())
+	text := firstLine(request.Err.Error())
 	if parsed, parseErr := url.Parse(request.URL); parseErr == nil && !strings.Contains(text, parsed.Hostname()) {
 		return parsed.Host + ": " + text
 	}
@@ -133,11 +133,11 @@ func innermost(err error) string {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
 	}
-	return oneLine(err.Error())
+	return firstLine(err.Error())
 }
 
-// oneLine is the first line of a text.
-func oneLine(text string) string {
+// firstLine is the first line of a text.
+func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return cmp.Or(strings.TrimSpace(line), "no reason given")
 }

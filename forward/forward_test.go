@@ -224,12 +224,3 @@ func TestStopInAPause(t *testing.T) {
 		t.Error("it is still there")
 	}
 }
-
-func FuzzPrintable(f *testing.F) {
-	f.Add([]byte("\x1b[31mred\x00"))
-	f.Fuzz(func(t *testing.T, line []byte) {
-		if got := printable(line); strings.ContainsAny(got, "\x00\x07\x1b\r\n") || len(got) > len(line) {
-			t.Errorf("%q is printed as %q", line, got)
-		}
-	})
-}

@@ -3,12 +3,12 @@ package forward
 import (
 	"bufio"
 	"io"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 const (
@@ -45,20 +45,10 @@ func (o *output) read() {
 			return
 		}
 		if !continued {
-			o.add(printable(line))
+			o.add(wording.OneLine(string(line)))
 		}
 		continued = more
 	}
-}
-
-// printable is a line without what a terminal would take for a command.
-func printable(line []byte) string {
-	return strings.TrimSpace(strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(string(line), "")))
 }
 
 func (o *output) add(line string) {

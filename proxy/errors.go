@@ -10,11 +10,11 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"syscall"
-	"unicode"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // The SQLSTATEs that the proxy itself answers with.
@@ -93,17 +93,9 @@ func (e *fatalError) response() []byte {
 		Severity:            "FATAL",
 		SeverityUnlocalized: "FATAL",
 		Code:                e.Code,
-		Message:             oneLine("iamproxy: " + e.Error()),
-		Hint:                oneLine(e.Hint),
+		Message:             wording.OneLine("iamproxy: " + e.Error()),
+		Hint:                wording.OneLine(e.Hint),
 	})
-}
-
-// oneLine keeps what comes from elsewhere (an error's text, a user's name) from
-// breaking the message that it is quoted in.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(text, func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
 }
 
 func (p *Proxy) noStartupInTime() *fatalError {
@@ -144,7 +136,7 @@ func (p *Proxy) noAnswerBefore(end error) *fatalError {
 	return &fatalError{
 		Code:    connectionFailure,
 		Message: "no answer from " + p.target() + " in time",
-		Hint:    cmp.Or(adviceOf(end), "check that security groups and routes let this host reach the database"),
+		Hint:    cmp.Or(wording.Advice(end), "check that security groups and routes let this host reach the database"),
 		Err:     end,
 	}
 }
@@ -191,7 +183,7 @@ func (p *Proxy) dialError(err error) error {
 		return &fatalError{
 			Code:    cannotConnect,
 			Message: "cannot reach " + p.target(),
-			Hint:    cmp.Or(adviceOf(err), "check that the database runs, and that security groups and routes let this host reach it"),
+			Hint:    cmp.Or(wording.Advice(err), "check that the database runs, and that security groups and routes let this host reach it"),
 			Err:     err,
 			Passing: true,
 		}
@@ -249,20 +241,11 @@ func (p *Proxy) noDirectTLS(err error) error {
 
 // tokenError tells why there is no token for user.
 func tokenError(user string, err error) error {
-	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Hint: adviceOf(err), Err: err}
+	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Hint: wording.Advice(err), Err: err}
 	if timedOut(err) {
 		failed.Code = connectionFailure
 	}
 	return failed
-}
-
-// adviceOf is what an error itself says to do about it; it may be empty.
-func adviceOf(err error) string {
-	var adviser interface{ Advice() string }
-	if errors.As(err, &adviser) {
-		return adviser.Advice()
-	}
-	return ""
 }
 
 // sqlstateOf is what a client would be told for err, as far as that is known by itself.

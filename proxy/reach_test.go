@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // It goes as far as TLS, and nobody logs in.
@@ -42,7 +44,7 @@ func TestReachFailures(t *testing.T) {
 	listener.Close()
 	p, _ := start(t, ca, s, func(p *Proxy) { p.Via = closed })
 	_, err = p.Reach(t.Context())
-	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "cannot reach ") || adviceOf(err) == "" {
+	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "cannot reach ") || wording.Advice(err) == "" {
 		t.Errorf("where nothing listens: %v", err)
 	}
 
@@ -56,7 +58,7 @@ func TestReachFailures(t *testing.T) {
 	_, err = reached.StartTLS(t.Context())
 	var unknown x509.UnknownAuthorityError
 	var shown *tls.CertificateVerificationError
-	if !errors.As(err, &unknown) || !errors.As(err, &shown) || !strings.Contains(err.Error(), "not trusted") || adviceOf(err) == "" {
+	if !errors.As(err, &unknown) || !errors.As(err, &shown) || !strings.Contains(err.Error(), "not trusted") || wording.Advice(err) == "" {
 		t.Errorf("a certificate of somebody else's: %v", err)
 	}
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // soon is how long a client has to wait for the server for that to be a failure when it
@@ -179,8 +181,8 @@ func (s *session) failure(err error, hint string, times int) Failure {
 		User:     s.user,
 		Database: s.database,
 		SQLSTATE: sqlstateOf(err),
-		Message:  oneLine(message),
-		Hint:     oneLine(hint),
+		Message:  wording.OneLine(message),
+		Hint:     wording.OneLine(hint),
 		title:    title,
 	}
 }

@@ -12,6 +12,8 @@ import (
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // Texts for people keep to these rules: one line on standard error, "iamproxy: "
@@ -109,7 +111,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, errCheckFailed) {
-		fmt.Fprintln(stderr, "iamproxy:", strings.Join(strings.Fields(err.Error()), " "))
+		fmt.Fprintln(stderr, "iamproxy:", wording.OneLine(err.Error()))
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

@@ -13,6 +13,7 @@ import (
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/wording"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -89,10 +90,10 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 		return explainGrant(ctx, err, e, g.admin, c.Timeout)
 	}
 	for _, line := range g.done {
-		fmt.Fprintln(std.out, line)
+		fmt.Fprintln(std.out, wording.OneLine(line))
 	}
 	for _, note := range g.notes {
-		fmt.Fprintln(std.err, "iamproxy: note:", strings.Join(strings.Fields(note), " "))
+		fmt.Fprintln(std.err, "iamproxy: note:", wording.OneLine(note))
 	}
 	return nil
 }

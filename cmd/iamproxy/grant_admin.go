@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/iamproxy/iamproxy/controlplane"
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // masterUser is the name that AWS proposes for the master user.
@@ -78,7 +79,7 @@ func (c *grantCommand) iamAdministrator(ctx context.Context, e endpoint) (admini
 	a := administrator{user: cmp.Or(c.AdminUser, masterUser), hasToken: true}
 	a.renew = func(ctx context.Context) (string, error) { return tokens.Token(ctx, a.user) }
 	if a.password, err = a.renew(ctx); err != nil {
-		return administrator{}, withAdvice(err)
+		return administrator{}, wording.WithAdvice(err)
 	}
 	a.refusal = func(ctx context.Context) string { return tokens.RefusedHint(ctx, a.user) }
 	return a, nil
@@ -92,7 +93,7 @@ func (c *grantCommand) secretAdministrator(ctx context.Context, e endpoint) (adm
 	}
 	config, err := identity.Config(ctx, e.region)
 	if err != nil {
-		return administrator{}, withAdvice(err)
+		return administrator{}, wording.WithAdvice(err)
 	}
 	client := &controlplane.Client{Config: config}
 	secret := c.AdminSecret

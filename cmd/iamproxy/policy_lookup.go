@@ -10,6 +10,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/controlplane"
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // lookup finds out what a policy has to name, and asks AWS only what the command line
@@ -83,7 +84,7 @@ func unknownResource(err error, e endpoint) error {
 	case errors.Is(err, controlplane.ErrNotFound):
 		advice = "look it up as one of the database's account (--profile, --assume-role), or " + advice
 	case !errors.Is(err, controlplane.ErrNotPermitted):
-		err = withAdvice(err)
+		err = wording.WithAdvice(err)
 	}
 	return fmt.Errorf("cannot look up the resource id of %s: %w; %s", e.host, err, advice)
 }

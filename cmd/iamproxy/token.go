@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // tokenTimeout bounds the wait for credentials from a source that is at fault.
@@ -32,16 +34,8 @@ func (c *tokenCommand) Run(ctx context.Context, std streams) error {
 	defer cancel()
 	token, err := e.tokens(identity).Token(ctx, e.user)
 	if err != nil {
-		return withAdvice(err)
+		return wording.WithAdvice(err)
 	}
 	_, err = fmt.Fprintln(std.out, token)
-	return err
-}
-
-// withAdvice adds to an error what there is to do about it.
-func withAdvice(err error) error {
-	if adviser, ok := err.(interface{ Advice() string }); ok && adviser.Advice() != "" {
-		return fmt.Errorf("%w; %s", err, adviser.Advice())
-	}
 	return err
 }
