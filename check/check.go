@@ -53,9 +53,9 @@ const (
 const (
 	// stepTimeout bounds each step, so that one that hangs leaves time for the others.
 	stepTimeout = 10 * time.Second
-	// LoginTimeout is what is left of that for a login, so that there is time to tell why
-	// it took so long. It is for Check.Proxy.
-	LoginTimeout = 9 * time.Second
+	// loginTimeout is what is left of that for a login, so that there is time to tell why
+	// it took so long.
+	loginTimeout = 9 * time.Second
 )
 
 // Step is one that was taken.
@@ -92,7 +92,7 @@ type Check struct {
 	// Identity signs. Its Load was called.
 	Identity *auth.Identity
 	// Proxy is what would serve the database. It must not serve anybody else, and is
-	// shut down in the end. Its Writer is false: whether there is one is a step.
+	// shut down in the end. Of its fields it has those that say how to get there, and Tokens.
 	Proxy *proxy.Proxy
 
 	// Options are in which way a line to paste has to say who signs, and how the
@@ -132,6 +132,7 @@ var steps = []struct {
 
 // Run takes the steps, until ctx is done.
 func (c *Check) Run(ctx context.Context) Report {
+	c.Proxy.ConnectTimeout = loginTimeout
 	w := &walk{Check: c}
 	defer w.end()
 	for _, step := range steps {

@@ -183,11 +183,11 @@ func sourceFor(ctx context.Context, to netip.Addr) (netip.Addr, bool) {
 
 // tls is whether what answers can show that it is the database.
 func (w *walk) tls(ctx context.Context) result {
-	state, err := w.reached.StartTLS(ctx)
+	conn, err := w.reached.StartTLS(ctx)
 	if err != nil {
 		return w.untrusted(err)
 	}
-	return ok(describeTLS(state, time.Now()))
+	return ok(describeTLS(conn.ConnectionState(), time.Now()))
 }
 
 // soon is when the end of a certificate is worth a word. RDS replaces them by itself

@@ -136,9 +136,16 @@ func (p *Proxy) noAnswerBefore(end error) *fatalError {
 	return &fatalError{
 		Code:    connectionFailure,
 		Message: "no answer from " + p.target() + " in time",
-		Hint:    cmp.Or(wording.Advice(end), "check that security groups and routes let this host reach the database"),
+		Hint:    cmp.Or(wording.Advice(end), p.silentHint()),
 		Err:     end,
 	}
+}
+
+func (p *Proxy) silentHint() string {
+	if p.via() != "" {
+		return p.brokenHint()
+	}
+	return "check that security groups and routes let this host reach the database"
 }
 
 func (p *Proxy) brokenHint() string {

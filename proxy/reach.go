@@ -7,7 +7,7 @@ import (
 )
 
 // Reached is a connection to the server, made as for a session, on which nobody logs
-// in. It is for finding out how far the way to the server goes; Close ends it.
+// in. Close ends it.
 type Reached struct {
 	// Address is of what was dialled: the server, Via, or the SOCKS proxy.
 	Address net.Addr
@@ -16,30 +16,48 @@ type Reached struct {
 	conn  net.Conn
 }
 
-// Reach connects to the server, without TLS so far. The error is what a client would
-// be told; it may have a method Advice() string that says what to do.
+// Reach connects to the server, without TLS so far. It ends with ctx. The error may have a
+// method Advice() string that says what to do.
 func (p *Proxy) Reach(ctx context.Context) (*Reached, error) {
 	p.start()
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
 	conn, err := p.dial(ctx, p.address(), &Login{})
 	if err != nil {
-		return nil, p.failure(p.dialError(err))
+		return nil, p.unreached(p.dialError(err))
 	}
 	return &Reached{Address: conn.RemoteAddr(), proxy: p, conn: conn}, nil
 }
 
-// StartTLS begins TLS, verifies the server, and returns what was agreed on. The error
-// is as Reach's.
-func (r *Reached) StartTLS(ctx context.Context) (tls.ConnectionState, error) {
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
-	secure, err := r.proxy.startTLS(ctx, r.conn)
+// StartTLS begins TLS and verifies the server. What it returns is the same connection,
+// inside TLS. The error is as Reach's.
+func (r *Reached) StartTLS(ctx context.Context) (*tls.Conn, error) {
+	conn, err := r.proxy.startTLS(ctx, r.conn)
 	if err != nil {
-		return tls.ConnectionState{}, r.proxy.failure(err)
+		return nil, r.proxy.unreached(err)
 	}
-	return secure.ConnectionState(), nil
+	return conn, nil
 }
 
 // Close leaves.
 func (r *Reached) Close() error { return r.conn.Close() }
+
+// Connect is Reach and StartTLS.
+func (p *Proxy) Connect(ctx context.Context) (net.Conn, error) {
+	reached, err := p.Reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := reached.StartTLS(ctx)
+	if err != nil {
+		reached.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// unreached is err for whoever is no client, and has given a time of their own.
+func (p *Proxy) unreached(err error) error {
+	if failed := p.failure(err); !timedOut(failed) {
+		return failed
+	}
+	return p.noAnswerBefore(err)
+}

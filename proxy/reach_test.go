@@ -24,9 +24,12 @@ func TestReach(t *testing.T) {
 	if reached.Address.String() != s.addr() {
 		t.Errorf("reached %v, want %s", reached.Address, s.addr())
 	}
-	state, err := reached.StartTLS(t.Context())
-	if err != nil || state.Version != tls.VersionTLS13 || len(state.VerifiedChains) != 1 {
-		t.Errorf("TLS: %v, %+v", err, state)
+	conn, err := reached.StartTLS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state := conn.ConnectionState(); state.Version != tls.VersionTLS13 || len(state.VerifiedChains) != 1 {
+		t.Errorf("TLS: %+v", state)
 	}
 	if err := reached.Close(); err != nil {
 		t.Error(err)

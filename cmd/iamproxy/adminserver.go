@@ -90,7 +90,16 @@ func serveAdmin(watched *admin.Server, listener net.Listener, log *zap.Logger) (
 	}
 	log.Info("health, status page and metrics", zap.String("admin", "http://"+reachable(listener.Addr().String())+"/"))
 	go serveHTTP(server, netutil.LimitListener(listener, adminConns), log)
-	return func() { server.Close() }
+	return func() { endHTTP(server) }
+}
+
+// endHTTP gives whoever has asked for the end time to hear that it has begun.
+func endHTTP(server *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if server.Shutdown(ctx) != nil {
+		server.Close()
+	}
 }
 
 func serveHTTP(server *http.Server, listener net.Listener, log *zap.Logger) {

@@ -12,7 +12,6 @@ import (
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/check"
-	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -38,13 +37,15 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	walk, err := c.check(ctx, e)
+	forgetLibpq()
+	ways := &forwards{}
+	defer ways.stop()
+	dial, err := ways.to(e)
 	if err != nil {
 		return err
 	}
-	ways := &forwards{}
-	defer ways.stop()
-	if walk.Proxy.Dial, err = ways.to(e); err != nil {
+	walk, err := c.check(ctx, e, dial)
+	if err != nil {
 		return err
 	}
 	screen := &checkScreen{out: std.out, colours: wantsColours(std.out)}
@@ -91,7 +92,7 @@ func (c *checkCommand) endpoint(ctx context.Context) (endpoint, error) {
 }
 
 // check wires what would serve the endpoint.
-func (c *checkCommand) check(ctx context.Context, e endpoint) (*check.Check, error) {
+func (c *checkCommand) check(ctx context.Context, e endpoint, dial dialer) (*check.Check, error) {
 	roots, err := tls.Roots(c.CAFile)
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
@@ -100,7 +101,8 @@ func (c *checkCommand) check(ctx context.Context, e endpoint) (*check.Check, err
 	if err != nil {
 		return nil, err
 	}
-	forgetLibpq()
+	server := e.server(dial, roots)
+	server.Tokens = e.tokens(identity)
 	return &check.Check{
 		Host:     e.host,
 		Port:     e.port,
@@ -110,16 +112,8 @@ func (c *checkCommand) check(ctx context.Context, e endpoint) (*check.Check, err
 		Database: e.database,
 		Writer:   e.wantsWriter(),
 		Identity: identity,
-		Proxy: &proxy.Proxy{
-			Endpoint:       e.address(),
-			Via:            e.via,
-			SOCKS:          e.socks,
-			TLS:            tls.Upstream(e.host, roots),
-			DirectTLS:      e.sslnegotiation == "direct",
-			Tokens:         e.tokens(identity),
-			ConnectTimeout: check.LoginTimeout,
-		},
-		Options: e.options(c.CAFile),
+		Proxy:    server,
+		Options:  e.options(c.CAFile),
 	}, nil
 }
 
@@ -144,14 +138,16 @@ func (e endpoint) options(caFile string) (o check.Options) {
 	return o
 }
 
-// forgetLibpq unsets libpq's variables, which pgx would heed: the check is of what the
-// command line says.
-func forgetLibpq() {
+// forgetLibpq unsets libpq's variables, and returns the password that was among them. pgx
+// would heed them beside the command line, and a port forward would inherit the password.
+func forgetLibpq() (password string) {
+	password = os.Getenv("PGPASSWORD")
 	for _, variable := range os.Environ() {
 		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
 			os.Unsetenv(name)
 		}
 	}
+	return password
 }
 
 func writeReport(std streams, report check.Report) error {

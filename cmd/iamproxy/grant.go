@@ -68,6 +68,7 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return usagef("--ca-file: %w", err)
 	}
+	password := forgetLibpq()
 	ways := &forwards{}
 	defer ways.stop()
 	dial, err := ways.to(e)
@@ -76,13 +77,13 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	if g.admin, err = c.administrator(ctx, e); err != nil {
+	if g.admin, err = c.administrator(ctx, e, password); err != nil {
 		return err
 	}
 	if err := c.checkAdmin(g.admin.user); err != nil {
 		return err
 	}
-	if g.config, err = adminConfig(e, dial, g.admin, roots, c.Timeout); err != nil {
+	if g.config, err = adminConfig(e.server(dial, roots), g.admin, e.database, c.Timeout); err != nil {
 		return err
 	}
 	g.givesUpPassword = c.GiveUpPassword != ""

@@ -39,7 +39,7 @@ func (a administrator) advice(ctx context.Context) string {
 	return a.refusal(ctx)
 }
 
-func (c *grantCommand) administrator(ctx context.Context, e endpoint) (administrator, error) {
+func (c *grantCommand) administrator(ctx context.Context, e endpoint, password string) (administrator, error) {
 	switch {
 	case c.AdminIAM:
 		return c.iamAdministrator(ctx, e)
@@ -47,13 +47,13 @@ func (c *grantCommand) administrator(ctx context.Context, e endpoint) (administr
 		return c.secretAdministrator(ctx, e)
 	}
 	user := cmp.Or(c.AdminUser, masterUser)
-	password, err := c.password(user)
+	password, err := c.password(user, password)
 	return administrator{user: user, password: password, refusal: advise("check PGPASSWORD or --password-file, and --admin-user")}, err
 }
 
-// password is the administrator's. It is no flag, since others can read those.
-func (c *grantCommand) password(user string) (string, error) {
-	password := os.Getenv("PGPASSWORD")
+// password is the administrator's, if not that of PGPASSWORD that of the file. It is no
+// flag, since others can read those.
+func (c *grantCommand) password(user, password string) (string, error) {
 	if c.PasswordFile != "" {
 		content, err := os.ReadFile(c.PasswordFile)
 		if err != nil {

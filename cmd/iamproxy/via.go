@@ -211,6 +211,9 @@ func (t *tunnel) hint() string {
 	return "check that the command stays in the foreground and forwards {port}; run by hand with a port of yours it may say more"
 }
 
+// dialer connects, as net.Dialer's DialContext does.
+type dialer = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // forwards are the port forwards that were started. The zero value has none, and
 // logs nothing.
 type forwards struct {
@@ -220,7 +223,7 @@ type forwards struct {
 
 // to starts the one that the endpoint wants, and returns what connects through it. It is
 // nil for an endpoint that wants none.
-func (f *forwards) to(e endpoint) (dial func(ctx context.Context, network, address string) (net.Conn, error), err error) {
+func (f *forwards) to(e endpoint) (dial dialer, err error) {
 	if e.tunnel == nil {
 		return nil, nil
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"math"
 	"net/netip"
 	"os"
@@ -123,26 +124,18 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 			return nil, err
 		}
 		tokens := e.tokens(identity)
-		p := &proxy.Proxy{
-			Endpoint:       e.address(),
-			Via:            e.via,
-			SOCKS:          e.socks,
-			Dial:           dial,
-			TLS:            tls.Upstream(e.host, roots),
-			DirectTLS:      e.sslnegotiation == "direct",
-			ClientTLS:      forClients,
-			Tokens:         tokens,
-			User:           e.user,
-			Database:       e.database,
-			Writer:         e.wantsWriter(),
-			ConnectTimeout: c.ConnectTimeout,
-			ConnectRate:    c.ConnectRate,
-			Pool:           e.poolSize(),
-			Limit:          limit,
-			AllowFrom:      s.allowFrom,
-			Observe:        watched.Observe(e.address()),
-			Log:            log,
-		}
+		p := e.server(dial, roots)
+		p.ClientTLS = forClients
+		p.Tokens = tokens
+		p.User, p.Database = e.user, e.database
+		p.Writer = e.wantsWriter()
+		p.ConnectTimeout = c.ConnectTimeout
+		p.ConnectRate = c.ConnectRate
+		p.Pool = e.poolSize()
+		p.Limit = limit
+		p.AllowFrom = s.allowFrom
+		p.Observe = watched.Observe(e.address())
+		p.Log = log
 		proxies = append(proxies, p)
 		watched.Endpoints = append(watched.Endpoints, admin.Endpoint{
 			Name:       e.address(),
@@ -158,6 +151,18 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		})
 	}
 	return proxies, nil
+}
+
+// server is the way to the endpoint, for all that connect to it. If dial is nil, it is dialled.
+func (e endpoint) server(dial dialer, roots *x509.CertPool) *proxy.Proxy {
+	return &proxy.Proxy{
+		Endpoint:  e.address(),
+		Via:       e.via,
+		SOCKS:     e.socks,
+		Dial:      dial,
+		TLS:       tls.Upstream(e.host, roots),
+		DirectTLS: e.sslnegotiation == "direct",
+	}
 }
 
 // tokens are those for the endpoint.
