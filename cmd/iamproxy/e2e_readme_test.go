@@ -29,7 +29,7 @@ func TestFirstQueryOfTheReadme(t *testing.T) {
 	}
 	section, _, _ := strings.Cut(d.page, "### When you are refused")
 	_, d.page, _ = strings.Cut(section, "## From an untouched cluster to the first query")
-	create := strings.Replace(d.block("iamproxy grant"), "PGPASSWORD=...", "PGPASSWORD="+quoteShell(adminPassword), 1)
+	create := "export PGPASSWORD=" + quoteShell(adminPassword) + "\n" + d.block("iamproxy grant")
 	serve := strings.TrimSpace(d.block("bin/iamproxy mydb")) + " &\nbin/iamproxy wait"
 	connect := strings.TrimSpace(d.block("psql")) + " -Atc 'select current_user, current_database()'"
 	if out := d.run(create, serve, connect, "bin/iamproxy shutdown"); !strings.Contains(out, "\napp|mydb\n") {
