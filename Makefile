@@ -81,6 +81,13 @@ demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
 	$(GO) build -o bin/demo ./internal/demo
 	bin/demo -binary bin/iamproxy
 
+.PHONY: standin
+standin: ## start only the cluster of the demo, for commands of your own
+	@sh internal/setup/install.sh postgres certs
+	@$(MAKE) --no-print-directory build
+	$(GO) build -o bin/demo ./internal/demo
+	bin/demo -standin build/standin.env
+
 .PHONY: test
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...

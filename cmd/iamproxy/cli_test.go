@@ -158,7 +158,7 @@ func TestFailures(t *testing.T) {
 		args  []string
 		wants []string
 	}{
-		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use"}},
+		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use; another", "--listen 127.0.0.1:6432"}},
 		{"no credentials", []string{"token", host, "--user=u"}, []string{"no AWS credentials", "AWS_ACCESS_KEY_ID"}},
 		{"admin port in use", []string{host, "--listen=127.0.0.1:0", "--admin=" + taken.Addr().String()}, []string{"--admin " + taken.Addr().String(), "address already in use"}},
 		{"nobody is ready", []string{"wait", "--admin=127.0.0.1:1", "--timeout=250ms"}, []string{"127.0.0.1:1", "250ms", "connection refused"}},

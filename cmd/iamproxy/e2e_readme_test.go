@@ -3,10 +3,13 @@
 package main
 
 import (
+	"bufio"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/iamproxy/iamproxy/internal/fakeaws"
@@ -20,6 +23,46 @@ func TestFirstQueryOfTheReadme(t *testing.T) {
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+standin.Database+" OWNER TO postgres",
 		"DROP ROLE "+strings.Join([]string{standin.IAMUser, standin.OtherUser, standin.AdminUser, standin.PlainUser}, ", "))
+	firstQuery(t, cluster, "export PGPASSWORD="+quoteShell(adminPassword))
+}
+
+// With the variables of make standin, they work as they stand.
+func TestFirstQueryAtTheStandin(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	demo, variables := filepath.Join(dir, "demo"), filepath.Join(dir, "build", "standin.env")
+	if out, err := exec.Command("go", "build", "-o", demo, "../../internal/demo").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	cmd := exec.CommandContext(t.Context(), demo, "-standin", variables)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() && lines.Text() != "Ctrl-C ends it." {
+	}
+	firstQuery(t, &standin.Cluster{}, ". "+quoteShell(variables))
+
+	// And it is gone with its terminal.
+	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(variables); !os.IsNotExist(err) {
+		t.Errorf("the variables are still there: %v", err)
+	}
+}
+
+// firstQuery runs the three commands, in a shell that prepares with a line.
+func firstQuery(t *testing.T, cluster *standin.Cluster, prepare string) {
+	t.Helper()
 	d := sitDown(t, cluster, "../README.md")
 	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
@@ -29,10 +72,10 @@ func TestFirstQueryOfTheReadme(t *testing.T) {
 	}
 	section, _, _ := strings.Cut(d.page, "### When you are refused")
 	_, d.page, _ = strings.Cut(section, "## From an untouched cluster to the first query")
-	create := strings.Replace(d.block("iamproxy grant"), "PGPASSWORD=...", "PGPASSWORD="+quoteShell(adminPassword), 1)
+	create := d.block("iamproxy grant")
 	serve := strings.TrimSpace(d.block("bin/iamproxy mydb")) + " &\nbin/iamproxy wait"
 	connect := strings.TrimSpace(d.block("psql")) + " -Atc 'select current_user, current_database()'"
-	if out := d.run(create, serve, connect, "bin/iamproxy shutdown"); !strings.Contains(out, "\napp|mydb\n") {
+	if out := d.run(prepare, create, serve, connect, "bin/iamproxy shutdown"); !strings.Contains(out, "\napp|mydb\n") {
 		t.Errorf("printed %s", out)
 	}
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	cryptotls "crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"go.uber.org/zap"
 
@@ -175,7 +177,7 @@ func (c *runCommand) listen(ctx context.Context, s settings, log *zap.Logger) (a
 		one := listener{Listener: sockets.take(e.listening.network(), e.listening.String())}
 		if one.passed = one.Listener != nil; !one.passed {
 			if one.Listener, err = listenAt(ctx, e.listening, s.socketMode); err != nil {
-				return all, fmt.Errorf("cannot listen on %s for %s: %w", e.listening, e.host, err)
+				return all, fmt.Errorf("cannot listen on %s for %s: %w%s", e.listening, e.host, err, elsewhere(err))
 			}
 		}
 		all.endpoints = append(all.endpoints, one)
@@ -188,6 +190,14 @@ func (c *runCommand) listen(ctx context.Context, s settings, log *zap.Logger) (a
 		return all, err
 	}
 	return all, sockets.unclaimed()
+}
+
+// elsewhere is what to do about a port that is taken.
+func elsewhere(err error) string {
+	if !errors.Is(err, syscall.EADDRINUSE) {
+		return ""
+	}
+	return "; another PostgreSQL or iamproxy has it: --listen 127.0.0.1:6432"
 }
 
 // isLoopback is about addresses that only this host reaches.

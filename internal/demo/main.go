@@ -3,7 +3,8 @@
 // Demo shows iamproxy at work on one machine, without an AWS account: it starts
 // a PostgreSQL that verifies tokens as Aurora does, and goes from there to the
 // first query of a user that was not there before. On a terminal it then stays
-// up until Ctrl-C.
+// up until Ctrl-C. With -standin it starts only that PostgreSQL, for commands of
+// one's own.
 package main
 
 import (
@@ -16,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -33,10 +35,17 @@ const (
 
 func main() {
 	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to show")
+	variables := flag.String("standin", "", "start only the PostgreSQL, and leave the variables that lead there in this file")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// SIGHUP is a terminal that was closed.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	d := &demo{binary: *binary, out: os.Stdout}
-	err := d.run(ctx, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
+	var err error
+	if *variables != "" {
+		err = d.lend(ctx, *variables)
+	} else {
+		err = d.run(ctx, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
+	}
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -52,9 +61,8 @@ type demo struct {
 }
 
 func (d *demo) run(ctx context.Context, stay bool) (err error) {
-	d.say("Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token, and\nhas none yet. Its administrator has a password.")
 	defer func() { err = errors.Join(err, d.place.close()) }()
-	if err := d.place.open(ctx); err != nil {
+	if err := d.open(ctx); err != nil {
 		return err
 	}
 
@@ -102,10 +110,41 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 	return nil
 }
 
+// lend starts only the place, until ctx is done. Whoever sources file is led there.
+func (d *demo) lend(ctx context.Context, file string) (err error) {
+	defer func() { err = errors.Join(err, d.place.close()) }()
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(d.exports(), "\n")+"\n"), 0o600); err != nil { // it has the password
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(file)) }() // nothing is there any more
+	d.say("\nIn another terminal, in this directory:\n\n    . " + file + "\n\nThen the three commands of the README work as they stand.\n\nCtrl-C ends it.")
+	<-ctx.Done()
+	return nil
+}
+
+func (d *demo) open(ctx context.Context) error {
+	d.say("Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token, and\nhas none yet. Its administrator has a password.")
+	return d.place.open(ctx)
+}
+
 func (d *demo) say(text string) { fmt.Fprintln(d.out, text) }
 
 // adminPassword is in the environment of who creates users.
 func (d *demo) adminPassword() []string { return []string{"PGPASSWORD=" + d.place.password} }
+
+// exports are the lines of a shell that lead iamproxy's commands here.
+func (d *demo) exports() (lines []string) {
+	for _, variable := range append(d.place.lead(), d.adminPassword()...) {
+		lines = append(lines, "export "+variable)
+	}
+	return lines
+}
 
 // iamproxy runs one of its commands.
 func (d *demo) iamproxy(ctx context.Context, env []string, args ...string) error {
@@ -148,9 +187,7 @@ func (d *demo) showToken() error {
 func (d *demo) stay(ctx context.Context, conninfo, admin string) {
 	d.say("\nStill up. In another terminal:\n\n    psql \"" + conninfo + "\"\n\nand in a browser how it is:\n\n    http://" + admin + "/")
 	d.say("\nWith these lines in a shell, iamproxy's commands lead here, as in the README:\n")
-	for _, variable := range append(d.place.lead(), d.adminPassword()...) {
-		d.say("    export " + variable)
-	}
+	d.say("    " + strings.Join(d.exports(), "\n    "))
 	d.say("\nCtrl-C ends it.")
 	<-ctx.Done()
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/sidecar"
@@ -34,6 +35,7 @@ func (p *place) open(ctx context.Context) error {
 	}
 	p.aws.AddKey(standin.DefaultSessionKey, role)
 	p.aws.Allow(role, "rds:Describe*", "iam:SimulatePrincipalPolicy", "rds-db:connect")
+	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // long enough for check
 	p.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, IAM: true})
 	if err := p.cluster.Start(ctx); err != nil {
 		return err

@@ -32,7 +32,9 @@ export class Example extends Stack {
     const database = fromCluster(db);
     const repository = ecr.Repository.fromRepositoryName(this, 'Repository', 'iamproxy');
     const image = ecs.ContainerImage.fromEcrRepository(repository, props.iamproxyTag);
-    const users = new DatabaseUsers(this, 'Users', { cluster, image, database, users: ['app'], secret: db.secret! });
+    const users = new DatabaseUsers(this, 'Users', {
+      cluster, image, database, users: ['app'], privileges: { database: 'mydb', level: 'readwrite' }, secret: db.secret!,
+    });
 
     const taskDefinition = new ecs.FargateTaskDefinition(this, 'Task');
     const sidecar = new IamproxySidecar(this, 'Iamproxy', { taskDefinition, image, database, users: ['app'] });

@@ -92,7 +92,8 @@ export class IamproxySidecar extends Construct {
         command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'],
         interval: Duration.seconds(5),
         timeout: Duration.seconds(3),
-        retries: 3,
+        retries: 10,
+        startPeriod: Duration.seconds(30),
       },
       // Sessions may go on for 25 s after the signal to end.
       stopTimeout: Duration.seconds(30),
@@ -131,6 +132,8 @@ export interface DatabaseUsersProps {
   readonly database: Database;
   /** Users to create, unless they are there, and to grant rds_iam. */
   readonly users: string[];
+  /** What they may do in a database, see docs/grant.md. Default: log in, and what others grant them. */
+  readonly privileges?: { readonly database: string; readonly level: 'readonly' | 'readwrite' | 'owner' };
   /** Of the administrator, in JSON with username and password: a cluster's own secret. */
   readonly secret: secretsmanager.ISecret;
   /** Default: X86_64. */
@@ -139,7 +142,7 @@ export interface DatabaseUsersProps {
 
 /**
  * Database users that log in with tokens, created by a task that runs `iamproxy grant` when this
- * is deployed first and when the users change. Nothing is ever taken away: users stay when they
+ * is deployed first and when the users or their privileges change. Nothing is ever taken away: users stay when they
  * are removed here, and when all of this is.
  */
 export class DatabaseUsers extends Construct {
@@ -149,6 +152,7 @@ export class DatabaseUsers extends Construct {
     super(scope, id);
     const { cluster, database } = props;
     const users = checked(props.users);
+    const privileges = props.privileges ? [`--database=${props.privileges.database}`, `--privileges=${props.privileges.level}`] : [];
     // It outlives a deployment that is rolled back, since it has the reason.
     const logGroup = new logs.LogGroup(this, 'Log', { retention: logs.RetentionDays.ONE_MONTH });
     this.taskDefinition = new ecs.FargateTaskDefinition(this, 'Task', {
@@ -163,7 +167,7 @@ export class DatabaseUsers extends Construct {
       containerName: 'grant',
       image: props.image,
       // A serverless cluster at rest takes its time.
-      command: ['grant', address(database), '--timeout=2m', ...users.map((user) => `--user=${user}`)],
+      command: ['grant', address(database), '--timeout=2m', ...users.map((user) => `--user=${user}`), ...privileges],
       secrets: {
         IAMPROXY_ADMIN_USER: ecs.Secret.fromSecretsManager(props.secret, 'username'),
         PGPASSWORD: ecs.Secret.fromSecretsManager(props.secret, 'password'),
@@ -194,6 +198,7 @@ export class DatabaseUsers extends Construct {
       properties: {
         Database: address(database),
         Users: users,
+        Privileges: privileges,
         Cluster: cluster.clusterArn,
         TaskDefinition: this.taskDefinition.taskDefinitionArn,
         Subnets: subnets.subnetIds,

@@ -7,6 +7,7 @@ const task = 'arn:aws:ecs:eu-west-1:111122223333:task/main/0123456789abcdef';
 const ResourceProperties = {
   Database: 'mydb.example:5432',
   Users: ['app', 'report'],
+  Privileges: ['--database=mydb', '--privileges=readonly'],
   Cluster: 'arn:aws:ecs:eu-west-1:111122223333:cluster/main',
   TaskDefinition: 'arn:aws:ecs:eu-west-1:111122223333:task-definition/grant:1',
   Subnets: ['subnet-1', 'subnet-2'],
@@ -42,13 +43,13 @@ test('on creation the task is run, once for each request', async () => {
   });
 });
 
-test('on an update it is run for other users and for another database', async () => {
+test('on an update it is run for other users, other privileges and another database', async () => {
   answer = { tasks: [{ taskArn: task }] };
-  for (const old of [{ Users: ['app'] }, { Users: ['report', 'app', 'x'] }, { Database: 'other.example:5432' }]) {
+  for (const old of [{ Users: ['app'] }, { Users: ['report', 'app', 'x'] }, { Database: 'other.example:5432' }, { Privileges: [] }]) {
     const event = { ...created, RequestType: 'Update', OldResourceProperties: { ...ResourceProperties, ...old } };
     assert.deepEqual(await onEvent(event), { Data: { Task: task } });
   }
-  assert.equal(asked.length, 3);
+  assert.equal(asked.length, 4);
 });
 
 test('another image is no reason', async () => {

@@ -19,7 +19,7 @@ test('the container may do little, and says when it takes clients', () => {
     User: '65532',
     ReadonlyRootFilesystem: true,
     LinuxParameters: { Capabilities: { Drop: ['ALL'] } },
-    HealthCheck: { Command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'], Interval: 5, Timeout: 3, Retries: 3 },
+    HealthCheck: { Command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'], Interval: 5, Timeout: 3, Retries: 10, StartPeriod: 30 },
     StopTimeout: 30,
     LogConfiguration: 'awslogs',
   });

@@ -8,7 +8,7 @@ import { containerOf, deployed, empty, example, image, imported } from './stacks
 test('the task runs iamproxy grant with the secret, which ECS reads', () => {
   const { task, container } = containerOf(example, 'grant');
   assert.equal(deployed(container.Image), image);
-  assert.deepEqual(container.Command.map(deployed), ['grant', `${imported.host}:5432`, '--timeout=2m', '--user=app']);
+  assert.deepEqual(container.Command.map(deployed), ['grant', `${imported.host}:5432`, '--timeout=2m', '--user=app', '--database=mydb', '--privileges=readwrite']);
   assert.equal(container.Environment, undefined);
   assert.deepEqual(container.Secrets.map((secret: any) => secret.Name), ['IAMPROXY_ADMIN_USER', 'PGPASSWORD']);
   assert.deepEqual(container.Secrets.map((secret: any) => secret.ValueFrom['Fn::Join'][1].at(-1)), [':username::', ':password::']);
@@ -22,6 +22,7 @@ test('the task runs iamproxy grant with the secret, which ECS reads', () => {
 test('the custom resource has what the task needs, and waits for it', () => {
   const [id, resource] = only(example, 'Custom::IamproxyDatabaseUsers');
   assert.deepEqual(resource.Properties.Users, ['app']);
+  assert.deepEqual(resource.Properties.Privileges, ['--database=mydb', '--privileges=readwrite']);
   assert.equal(deployed(resource.Properties.Database), `${imported.host}:5432`);
   assert.equal(resource.Properties.AssignPublicIp, 'DISABLED');
   assert.equal(resource.Properties.Subnets.length, 2);

@@ -28,7 +28,7 @@ var checks = map[string]func(text []byte) error{
 			err = checkTask(task)
 		}
 		if err == nil {
-			err = checkConfined(&task.ContainerDefinitions[0])
+			err = checkGrant(task)
 		}
 		return err
 	},
@@ -39,7 +39,7 @@ var checks = map[string]func(text []byte) error{
 		}
 		return err
 	},
-	"grant-execution-role-policy.json": func(text []byte) error {
+	"grant-task-role-policy.json": func(text []byte) error {
 		s, err := parsePolicy(text)
 		if err == nil {
 			err = checkAllows(s, "secretsmanager:GetSecretValue", secretARN)
@@ -99,9 +99,11 @@ func TestMistyped(t *testing.T) {
 			{`["ALL"]`, `["NET_RAW"]`},
 		},
 		"grant-task-definition.json": {
-			{`"valueFrom"`, `"value"`},
-			{`:password::`, `:password`},
-			{`-AbCdEf:`, `:`},
+			{`"taskRoleArn"`, `"executionRole"`},
+			{`  "taskRoleArn": "arn:aws:iam::111122223333:role/iamproxy-grant",`, ``},
+			{`"--admin-secret"`, `"--admin-user"`},
+			{`-AbCdEf"`, `-AbCdEf:password::"`},
+			{`-AbCdEf"`, `"`},
 		},
 		"task-role-policy.json": {
 			{`"rds-db:connect"`, `"rds:connect"`},
@@ -110,7 +112,7 @@ func TestMistyped(t *testing.T) {
 			{`/app`, ``},
 			{`"Resource"`, `"Resources"`},
 		},
-		"grant-execution-role-policy.json": {
+		"grant-task-role-policy.json": {
 			{`-AbCdEf`, `-AbCdEf:password::`},
 			{`GetSecretValue`, `*`},
 		},
@@ -179,16 +181,19 @@ func mustParse(t *testing.T, name string) *ecs.RegisterTaskDefinitionInput {
 func TestAgree(t *testing.T) {
 	sidecar := mustParse(t, "task-definition.json")
 	grant := mustParse(t, "grant-task-definition.json").ContainerDefinitions[0]
-	var user string
+	var user, database string
 	for _, variable := range container(sidecar, "app").Environment {
-		if *variable.Name == "PGUSER" {
+		switch *variable.Name {
+		case "PGUSER":
 			user = *variable.Value
+		case "PGDATABASE":
+			database = *variable.Value
 		}
 	}
 	endpoint := *container(sidecar, "iamproxy").Environment[0].Value
 	granting := strings.Join(grant.Command, " ")
-	if user == "" || !strings.HasPrefix(granting, "grant "+endpoint+" --user "+user+" ") {
-		t.Errorf("%s logs in to %s; %s", user, endpoint, granting)
+	if user == "" || !strings.HasPrefix(granting, "grant "+endpoint+" --user "+user+" --database "+database+" ") {
+		t.Errorf("%s logs in to %s of %s; %s", user, database, endpoint, granting)
 	}
 	if *grant.Image != *container(sidecar, "iamproxy").Image {
 		t.Errorf("image %s", *grant.Image)
@@ -197,8 +202,8 @@ func TestAgree(t *testing.T) {
 	if err != nil || !strings.HasSuffix(allowed.Resource, "/"+user) {
 		t.Errorf("%s logs in, allowed is %s: %v", user, allowed.Resource, err)
 	}
-	secret, err := parsePolicy(read(t, "grant-execution-role-policy.json"))
-	if from := *grant.Secrets[0].ValueFrom; err != nil || from != secret.Resource+":password::" {
-		t.Errorf("the password is from %s, allowed is %s: %v", from, secret.Resource, err)
+	secret, err := parsePolicy(read(t, "grant-task-role-policy.json"))
+	if from := argument(&grant, "--admin-secret"); err != nil || from != secret.Resource {
+		t.Errorf("the administrator's login is from %s, allowed is %s: %v", from, secret.Resource, err)
 	}
 }

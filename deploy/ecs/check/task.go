@@ -139,11 +139,6 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput) error {
 		if c.StopTimeout != nil && (*c.StopTimeout < 2 || *c.StopTimeout > mostPatience) {
 			report(aws.ToString(c.Name), "stopTimeout %d", *c.StopTimeout)
 		}
-		for _, secret := range c.Secrets {
-			if !secretKeyARN.MatchString(aws.ToString(secret.ValueFrom)) {
-				report(aws.ToString(c.Name), "secret %s", aws.ToString(secret.ValueFrom))
-			}
-		}
 		if c.LogConfiguration == nil || c.LogConfiguration.Options["awslogs-group"] == "" ||
 			c.LogConfiguration.Options["awslogs-region"] == "" || c.LogConfiguration.Options["awslogs-stream-prefix"] == "" {
 			report(aws.ToString(c.Name), "no log, or not one that Fargate has")
@@ -182,6 +177,27 @@ func checkSidecar(task *ecs.RegisterTaskDefinitionInput) error {
 	return checkConfined(c)
 }
 
+// checkGrant is for the task that creates users.
+func checkGrant(task *ecs.RegisterTaskDefinitionInput) error {
+	c := &task.ContainerDefinitions[0]
+	secret := argument(c, "--admin-secret")
+	switch {
+	case task.TaskRoleArn == nil:
+		return errors.New("no task role: nobody may read the secret")
+	case !regexp.MustCompile("^" + secretARN + "$").MatchString(secret):
+		return fmt.Errorf("--admin-secret %q", secret)
+	}
+	return checkConfined(c)
+}
+
+// argument is what follows a flag in a container's command.
+func argument(c *types.ContainerDefinition, flag string) string {
+	if i := slices.Index(c.Command, flag); i >= 0 && i+1 < len(c.Command) {
+		return c.Command[i+1]
+	}
+	return ""
+}
+
 // checkConfined: the image allows all of it.
 func checkConfined(c *types.ContainerDefinition) error {
 	switch {
@@ -195,10 +211,7 @@ func checkConfined(c *types.ContainerDefinition) error {
 	return nil
 }
 
-// secretKeyARN is how ECS wants to be told one key of a secret: with the six random
-// characters at the end of its name, and two empty fields for the newest version.
-var secretKeyARN = regexp.MustCompile(`^(` + secretARN + `):[\w-]+::$`)
-
+// secretARN is a secret's, with the six random characters at the end of its name.
 const secretARN = `arn:aws:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+-[A-Za-z0-9]{6}` //nolint:gosec // where a secret is
 
 func container(task *ecs.RegisterTaskDefinitionInput, name string) *types.ContainerDefinition {

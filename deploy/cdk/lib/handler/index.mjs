@@ -12,7 +12,7 @@ export async function onEvent(event) {
     return {};
   }
   if (event.RequestType === 'Update' && same(wanted, event.OldResourceProperties)) {
-    console.log('the same users of the same database: nothing to do');
+    console.log('the same users of the same database, with the same privileges: nothing to do');
     return {};
   }
   const { tasks = [], failures = [] } = await ecs.send(new RunTaskCommand({
@@ -61,7 +61,8 @@ export async function isComplete(event) {
 }
 
 function same(wanted, old) {
-  return wanted.Database === old?.Database && JSON.stringify(wanted.Users) === JSON.stringify(old?.Users);
+  const all = (resource) => JSON.stringify([resource?.Database, resource?.Users, resource?.Privileges]);
+  return all(wanted) === all(old);
 }
 
 function reason(failure) {
