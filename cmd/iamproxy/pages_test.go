@@ -4,46 +4,103 @@ package main
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/iamproxy/iamproxy/internal/standin"
 )
 
 // Every command of iamproxy's that a page shows is one that it takes.
 func TestCommandsOfThePages(t *testing.T) {
-	pages, err := filepath.Glob("../../docs/*.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	n := 0
-	for _, page := range append(pages, "../../README.md") {
-		text, err := os.ReadFile(page)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, args := range shownArguments(t, string(text)) {
+	for page, text := range pages(t) {
+		for _, args := range shownArguments(t, text) {
 			n++
-			if err := accepts(args); err != nil {
-				t.Errorf("%s: %q: %v", filepath.Base(page), args, err)
+			if err := accepts(t.Context(), args); err != nil {
+				t.Errorf("%s: %q: %v", page, args, err)
 			}
 		}
 	}
-	if n < 20 {
+	if n < 45 {
 		t.Errorf("%d commands: there are more", n)
 	}
+}
+
+// Every variable and flag that a page names is one that there is.
+func TestNamesOfThePages(t *testing.T) {
+	parser, err := newParser(&commands{}, streams{io.Discard, io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{
+		// Of others, as their owners know them.
+		"--enable-execute-command": true, "--manage-master-user-password": true, "--stop-timeout": true,
+	}
+	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
+		switch node := node.(type) {
+		case *kong.Flag:
+			known["--"+node.Name] = true
+			for _, name := range node.Envs {
+				known[name] = true
+			}
+		case *kong.Value:
+			for _, name := range node.Tag.Envs {
+				known[name] = true
+			}
+		}
+		return next(nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page, text := range pages(t) {
+		for _, name := range shownName.FindAllString(text, -1) {
+			if name = strings.Trim(name, "`"); !known[name] && !kubernetesLink.MatchString(name+"=127.0.0.1") {
+				t.Errorf("%s: there is no %s", page, name)
+			}
+		}
+	}
+}
+
+// shownName is that of a variable, anywhere, and that of a flag with which code begins.
+var shownName = regexp.MustCompile("IAMPROXY_[A-Z_]*[A-Z]|`--[a-z][a-z-]*")
+
+// pages are what people read, and copy from.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	texts := make(map[string]string)
+	for _, pattern := range []string{"README*.md", "docs/*.md", "deploy/*.md", "deploy/*/*.md", "deploy/ecs/*.json"} {
+		files, err := filepath.Glob(filepath.Join("..", "..", filepath.FromSlash(pattern)))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[filepath.ToSlash(file[len("../../"):])] = string(text)
+		}
+	}
+	return texts
 }
 
 func TestShownCommands(t *testing.T) {
 	page := "```sh\nbin/iamproxy a \\\n  b 'c&d' 2>log &\nx \"$(iamproxy policy $E)\"\nsudo echo iamproxy\n  PGPASSWORD=... iamproxy grant c\n```\n" +
 		"```\niamproxy: not a command\n```\n`iamproxy check` is one without its arguments\n"
-	want := []string{"a    b 'c&d' 2>log", "policy $E", "grant c"}
+	page += "| an instance | `'HOST?via=ssm://i-0'` |\n"
+	want := []string{"a    b 'c&d' 2>log", "policy $E", "grant c", "'ENDPOINT?via=ssm://i-0'"}
 	if got := shownCommands(page); strings.Join(got, "|") != strings.Join(want, "|") {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -61,24 +118,32 @@ func shownArguments(t *testing.T, page string) (all [][]string) {
 		if err := json.Unmarshal([]byte(list), &args); err != nil {
 			t.Errorf("%s: %v", list, err)
 		}
+		if i := slices.Index(args, "/iamproxy"); i >= 0 {
+			args = args[i+1:] // of a probe
+		}
 		all = append(all, args)
 	}
 	return all
 }
 
 var (
-	shownList     = regexp.MustCompile(`\[\s*"(?:grant|check|policy)",[^\]]*\]`)
+	shownList     = regexp.MustCompile(`\[\s*(?:"CMD",\s*)?"(?:/iamproxy|grant|check|policy|[a-z0-9.-]+\.rds\.amazonaws\.com[^"]*)"[^\]]*\]`)
 	anyShellBlock = regexp.MustCompile("(?ms)^ *```sh\n(.*?)^ *```$")
-	shownCommand  = regexp.MustCompile(`(?m)^ *(?:[A-Z]+=\S+ )?(?:[a-z./]*/)?iamproxy ((?:'[^'\n]*'|[^'\n&])*)|\$\(iamproxy ([^)]*)\)`)
+	shownCommand  = regexp.MustCompile(`(?m)^ *(?:[A-Z]+=\S+ )?(?:[a-z./]*/)?iamproxy ((?:'[^'\n]*'|[^'\n&|])*)|\$\((?:bin/)?iamproxy ([^)]*)\)`)
+	shownEndpoint = regexp.MustCompile("`('HOST\\?[^`]*'|HOST --[^`]*)`") // alone, as in a table
 )
 
-// shownCommands are what stands behind iamproxy in a page's blocks of shell.
+// shownCommands are what stands behind iamproxy in a page's blocks of shell, and endpoints
+// that a page calls HOST.
 func shownCommands(page string) (commands []string) {
 	for _, block := range anyShellBlock.FindAllStringSubmatch(page, -1) {
 		text := strings.ReplaceAll(block[1], "\\\n", " ")
 		for _, found := range shownCommand.FindAllStringSubmatch(text, -1) {
 			commands = append(commands, strings.TrimSpace(found[1]+found[2]))
 		}
+	}
+	for _, found := range shownEndpoint.FindAllStringSubmatch(page, -1) {
+		commands = append(commands, strings.Replace(found[1], "HOST", "ENDPOINT", 1))
 	}
 	return commands
 }
@@ -106,34 +171,48 @@ func arguments(t *testing.T, command string) (args []string) {
 		t.Fatal(err)
 	}
 	for _, arg := range bytes.Split(bytes.TrimSuffix(list, []byte{0}), []byte{0}) {
-		if string(arg) == "ENDPOINT" {
-			arg = []byte(standin.DefaultHost)
+		text := string(arg)
+		if rest, ok := strings.CutPrefix(text, "ENDPOINT"); ok {
+			text = standin.DefaultHost + rest
 		}
-		args = append(args, string(arg))
+		args = append(args, text)
 	}
 	return args
 }
 
 // accepts tells what is wrong with a command line, without running it.
-func accepts(args []string) error {
+func accepts(ctx context.Context, args []string) error {
 	shown := &commands{}
 	parser, err := newParser(shown, streams{io.Discard, io.Discard})
 	if err != nil {
 		return err
 	}
-	if _, err := parser.Parse(args); err != nil {
+	parsed, err := parser.Parse(args)
+	if err != nil {
 		return err
 	}
-	// A command that there is not would be an endpoint of run's.
-	endpoints := shown.Run.Endpoints
+	if run := &shown.Run; strings.HasPrefix(parsed.Command(), "run") {
+		if len(run.Endpoints) == 0 { // they are in the environment
+			run.Endpoints = []string{standin.DefaultHost}
+		}
+		if _, err := run.settings(ctx); err != nil {
+			return err
+		}
+		if _, _, files := strings.Cut(run.ListenTLS, ","); !files {
+			_, err = clientTLS(run.ListenTLS, nil, nil)
+		}
+		return err
+	}
 	for _, arg := range args {
 		if databaseName.MatchString(arg) {
-			endpoints = append(endpoints, arg)
-		}
-	}
-	for _, name := range endpoints {
-		if _, err := parseEndpoint(name); err != nil {
-			return err
+			e, err := parseEndpoint(arg)
+			if err == nil {
+				e.via = cmp.Or(e.via, shown.Check.Via, shown.Grant.Via)
+				_, err = e.resolve(ctx, endpoint{})
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	return nil

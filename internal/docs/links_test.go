@@ -2,6 +2,8 @@
 package docs
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"io/fs"
 	"os"
@@ -149,6 +151,27 @@ func TestJSON(t *testing.T) {
 					break
 				}
 			}
+		}
+	}
+}
+
+var healthCheck = regexp.MustCompile(`"healthCheck": (\{[^}]*\})`)
+
+// The health check of a container in ECS is the same wherever it is shown.
+func TestHealthCheck(t *testing.T) {
+	want := ""
+	for _, file := range []string{"deploy/ecs/task-definition.json", "docs/ecs.md", "README.md"} {
+		found := healthCheck.FindStringSubmatch(read(t, file))
+		if found == nil {
+			t.Errorf("%s has none", file)
+			continue
+		}
+		var compact bytes.Buffer
+		if err := json.Compact(&compact, []byte(found[1])); err != nil {
+			t.Errorf("%s: %v", file, err)
+		}
+		if want = cmp.Or(want, compact.String()); compact.String() != want {
+			t.Errorf("%s: %s, want %s", file, compact.String(), want)
 		}
 	}
 }
