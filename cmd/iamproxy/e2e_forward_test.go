@@ -203,7 +203,7 @@ func TestForwardPrograms(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), host, "--via="+via, "--listen=127.0.0.1:0", "--admin=off")
 		cmd.Env = append(keyEnvironment(standin.DefaultKey), "PATH="+dir)
 		out, _ := cmd.CombinedOutput()
-		if code := cmd.ProcessState.ExitCode(); code != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) {
+		if code := cmd.ProcessState.ExitCode(); code != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) || strings.Contains(string(out), "PASSWORD") {
 			t.Errorf("%s: ended with %d, printed %s", via, code, out)
 		}
 	}
