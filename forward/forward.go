@@ -140,19 +140,22 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 		case <-time.After(knockEvery):
 		case <-r.ended:
 		case <-ctx.Done():
-			return nil, f.notUp(ctx, r, time.Since(began))
+			return nil, f.notUp(ctx, time.Since(began))
 		}
 	}
 }
 
-func (f *Forward) notUp(ctx context.Context, r *run, waited time.Duration) error {
-	said := cmp.Or(r.output.lastLine(), "nothing")
+func (f *Forward) notUp(ctx context.Context, waited time.Duration) error {
+	said := cmp.Or(f.Said(), "nothing")
 	return &Error{
 		Text: fmt.Sprintf("the port forward does not answer after %s; it has said: %s", waited.Round(100*time.Millisecond), said),
 		Hint: f.Hint,
 		Err:  ctx.Err(),
 	}
 }
+
+// Said is the last line that the program has written; empty if it has written none.
+func (f *Forward) Said() string { return f.current().output.lastLine() }
 
 // Error is why there is no connection through a port forward.
 type Error struct {

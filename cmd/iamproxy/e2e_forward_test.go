@@ -135,9 +135,14 @@ func TestForwardFails(t *testing.T) {
 		!strings.Contains(refused.Message, "Starting session with SessionId") || !strings.Contains(refused.Hint, "--connect-timeout") {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}
-	f.behave(t, "")
+	f.behave(t, barred)
 	f.kill("aws")
 	until(t, "the plugin", func() bool { return len(f.living("session-manager-plugin")) == 1 })
+	refused = p.refused(standin.IAMUser, standin.Database)
+	if refused.Code != "08006" || !strings.Contains(refused.Hint, "it has said: "+notReached) {
+		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
+	}
+	f.behave(t, "")
 	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
 }
 

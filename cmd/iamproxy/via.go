@@ -38,6 +38,8 @@ type tunnel struct {
 	region, profile string
 	// command are the program and its arguments, with the placeholders in them.
 	command []string
+	// forward is nil until it is started.
+	forward *forward.Forward
 }
 
 // parseTunnel reads ssm://TARGET[?region=REGION&profile=PROFILE] and exec:COMMAND. It is nil
@@ -255,7 +257,7 @@ func (f *forwards) to(e endpoint) (dial dialer, err error) {
 	}
 	started := &forward.Forward{Name: e.tunnel.String(), Args: args, Env: environment(), Hint: e.tunnel.hint(), Log: f.log}
 	started.Start()
-	f.running = append(f.running, started)
+	f.running, e.tunnel.forward = append(f.running, started), started
 	return started.Dial, nil
 }
 

@@ -145,7 +145,7 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 
 // server is the way to the endpoint, for all that connect to it. If dial is nil, it is dialled.
 func (e endpoint) server(dial dialer, roots *x509.CertPool) *proxy.Proxy {
-	return &proxy.Proxy{
+	p := &proxy.Proxy{
 		Endpoint:  e.address(),
 		Via:       e.via,
 		SOCKS:     e.socks,
@@ -153,6 +153,10 @@ func (e endpoint) server(dial dialer, roots *x509.CertPool) *proxy.Proxy {
 		TLS:       tls.Upstream(e.host, roots),
 		DirectTLS: e.sslnegotiation == "direct",
 	}
+	if e.tunnel != nil && e.tunnel.forward != nil {
+		p.Said = e.tunnel.forward.Said
+	}
+	return p
 }
 
 // tokens are those for the endpoint.
