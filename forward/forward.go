@@ -35,6 +35,8 @@ type Forward struct {
 	Name string
 	// Args are the program, as a path, and its arguments. Port in them is replaced.
 	Args []string
+	// Env is the program's environment; nil is this process's own.
+	Env []string
 	// Hint is what to do if it ends by itself, or does not come up. May be empty.
 	Hint string
 	// Log may be nil.
@@ -78,7 +80,8 @@ func (f *Forward) supervise(ctx context.Context, said *zap.Logger) {
 	defer close(f.stopped)
 	for pause := firstPause; ; pause = min(2*pause, longestPause) {
 		began := time.Now()
-		err := f.current().wait(ctx)
+		r := f.current()
+		err := r.wait(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -86,23 +89,28 @@ func (f *Forward) supervise(ctx context.Context, said *zap.Logger) {
 			pause = firstPause
 		}
 		f.log.Warn("the port forward ended; it is started again", zap.Error(err), zap.Duration("in", pause))
-		select {
-		case <-time.After(pause):
-			f.begin(said)
-		case <-ctx.Done():
-			return
+		for rest := pause; ; rest = longestPause {
+			select {
+			case <-time.After(rest):
+			case <-ctx.Done():
+				return
+			}
+			if !r.isInBackground() {
+				break
+			}
 		}
+		f.begin(said)
 	}
 }
 
 // begin starts the program.
 func (f *Forward) begin(said *zap.Logger) {
-	r := newRun(f.Args, said)
+	r := newRun(f.Args, f.Env, said)
 	f.mu.Lock()
 	f.run = r
 	f.mu.Unlock()
 	if r.process != nil {
-		f.log.Info("the port forward is started", zap.String("port", r.port))
+		f.log.Info("the port forward is started", zap.String("address", r.address))
 	}
 }
 
@@ -125,26 +133,29 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 			return nil, &Error{Text: "the port forward ended: " + r.err.Error(), Hint: f.Hint}
 		default:
 		}
-		if conn, err := dialer.DialContext(ctx, network, r.address()); err == nil {
+		if conn, err := dialer.DialContext(ctx, network, r.address); err == nil {
 			return conn, nil
 		}
 		select {
 		case <-time.After(knockEvery):
 		case <-r.ended:
 		case <-ctx.Done():
-			return nil, f.notUp(ctx, r, time.Since(began))
+			return nil, f.notUp(ctx, time.Since(began))
 		}
 	}
 }
 
-func (f *Forward) notUp(ctx context.Context, r *run, waited time.Duration) error {
-	said := cmp.Or(r.output.lastLine(), "nothing")
+func (f *Forward) notUp(ctx context.Context, waited time.Duration) error {
+	said := cmp.Or(f.Said(), "nothing")
 	return &Error{
 		Text: fmt.Sprintf("the port forward does not answer after %s; it has said: %s", waited.Round(100*time.Millisecond), said),
 		Hint: f.Hint,
 		Err:  ctx.Err(),
 	}
 }
+
+// Said is the last line that the program has written; empty if it has written none.
+func (f *Forward) Said() string { return f.current().output.lastLine() }
 
 // Error is why there is no connection through a port forward.
 type Error struct {

@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -72,7 +73,7 @@ func TestComesBack(t *testing.T) {
 	ports := map[string]bool{}
 	for range 2 {
 		until(t, "a greeting", func() bool { got, err := greeting(t, f, limit); return got == "hello" && err == nil })
-		ports[f.current().port] = true
+		ports[f.current().address] = true
 		var failed *Error
 		until(t, "the end", func() bool { _, err := greeting(t, f, limit); return errors.As(err, &failed) })
 		if want := "the port forward ended: exit status 3: good bye"; failed.Error() != want || failed.Advice() != "mend it" || failed.Err != nil {
@@ -133,11 +134,10 @@ func TestPortTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	_, taken, _ := net.SplitHostPort(stranger.Addr().String())
 	picked, real := 0, pickPort
 	pickPort = func() (string, error) {
 		if picked++; picked == 1 {
-			return taken, nil
+			return stranger.Addr().String(), nil
 		}
 		return real()
 	}
@@ -163,6 +163,8 @@ func TestFlood(t *testing.T) {
 type witness struct {
 	listener    net.Listener
 	come, going atomic.Int32
+	first       chan net.Conn
+	bytes       atomic.Int64 // that they have written
 }
 
 func startWitness(t *testing.T) *witness {
@@ -171,7 +173,7 @@ func startWitness(t *testing.T) *witness {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &witness{listener: listener}
+	w := &witness{listener: listener, first: make(chan net.Conn, 1)}
 	t.Cleanup(func() { listener.Close() })
 	go w.watch()
 	return w
@@ -183,13 +185,19 @@ func (w *witness) watch() {
 		if err != nil {
 			return
 		}
-		w.come.Add(1)
+		if w.come.Add(1) == 1 {
+			w.first <- conn
+		}
 		go w.see(conn)
 	}
 }
 
+// leave hangs up on the first of them.
+func (w *witness) leave() { (<-w.first).Close() }
+
 func (w *witness) see(conn net.Conn) {
-	_, _ = io.Copy(io.Discard, conn)
+	n, _ := io.Copy(io.Discard, conn)
+	w.bytes.Add(n)
 	conn.Close()
 	w.going.Add(1)
 }
@@ -218,9 +226,53 @@ func TestNothingIsLeftBehind(t *testing.T) {
 
 func TestStopInAPause(t *testing.T) {
 	f, logs := start(t, "fails", "x")
-	until(t, "the second pause", func() bool { return logs.FilterMessage("the port forward ended; it is started again").Len() == 2 })
+	until(t, "the third pause", func() bool { return logs.FilterMessage("the port forward ended; it is started again").Len() == 3 })
+	began := time.Now()
 	f.Stop()
-	if _, err := greeting(t, f, limit); err == nil {
-		t.Error("it is still there")
+	if took := time.Since(began); took > time.Second { // the pause is of 2 s
+		t.Errorf("it took %v", took)
+	}
+	if n := logs.FilterMessage("the port forward is started").Len(); n != 3 {
+		t.Errorf("it was started %d times", n)
+	}
+}
+
+// Lines come again that are not of a moment ago, and a run may say as much as it likes in time.
+func TestOldLinesComeAgain(t *testing.T) {
+	core, logs := observer.New(zapcore.DebugLevel)
+	o := newOutput(zap.New(core))
+	for i := range 300 {
+		o.add("again")
+		o.add("again")
+		o.add(fmt.Sprint("line ", i))
+	}
+	if n := logs.FilterField(zap.String("text", "line 299")).Len(); n != 1 {
+		t.Error("the last line is not in the log")
+	}
+	if n := logs.FilterField(zap.String("text", "again")).Len(); n < 2 || n > 31 {
+		t.Errorf("the line that comes again is in the log %d times", n)
+	}
+}
+
+// What is asked to end has the time for it, wherever its output goes.
+func TestGrace(t *testing.T) {
+	w := startWitness(t)
+	f, _ := start(t, "says-good-bye", w.listener.Addr().String())
+	if got, err := greeting(t, f, limit); got != "hello" || err != nil {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	f.Stop()
+	until(t, "the process to be gone", func() bool { return w.going.Load() == 1 })
+	if w.bytes.Load() != int64(len("good bye")) {
+		t.Error("it was killed while it took its leave")
+	}
+}
+
+func TestEnvironment(t *testing.T) {
+	f := &Forward{Name: "exec:test", Args: []string{os.Args[0], "tells", Port, "WORD"}, Env: append(os.Environ(), "WORD=its own")}
+	f.Start()
+	defer f.Stop()
+	if _, err := greeting(t, f, limit); err == nil || !strings.HasSuffix(err.Error(), ": its own") {
+		t.Errorf("told %v", err)
 	}
 }

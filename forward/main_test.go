@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -40,6 +41,9 @@ var programs = map[string]func(args []string) (code int, err error){
 	"plugs":    plug,
 	"stubborn": beStubborn,
 	"leaves":   leave,
+	"tells":    func(args []string) (int, error) { return 1, errors.New(os.Getenv(args[1])) },
+
+	"says-good-bye": sayGoodBye,
 }
 
 // greet says hello so many times, or without end.
@@ -92,6 +96,22 @@ func leave(args []string) (int, error) {
 	}
 	conn.Close()
 	return 4, fmt.Errorf("left it behind")
+}
+
+// sayGoodBye keeps nothing of its output, and tells the witness when it is asked to end.
+func sayGoodBye(args []string) (int, error) {
+	os.Stdout.Close()
+	os.Stderr.Close()
+	if err := appear(args[1]); err != nil {
+		return 1, err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	go greet(args[0], -1) //nolint:errcheck // it has none to tell
+	<-signals
+	time.Sleep(300 * time.Millisecond)
+	_, err := fmt.Fprint(held[0], "good bye")
+	return 0, err
 }
 
 // beStubborn greets, and does not end when it is asked to.

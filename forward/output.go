@@ -3,8 +3,8 @@ package forward
 import (
 	"bufio"
 	"io"
+	"slices"
 	"sync"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -14,8 +14,8 @@ import (
 const (
 	// maxLine is how many bytes of a line are kept.
 	maxLine = 500
-	// maxSaid is how many lines of a run are remembered, to log each only once.
-	maxSaid = 100
+	// maxRecent is how many lines are remembered, to log none again that was just logged.
+	maxRecent = 10
 )
 
 // output is what a run of the program says.
@@ -24,13 +24,13 @@ type output struct {
 	from  io.ReadCloser // nil if the program could not be started
 	ended chan struct{} // closed when there is nobody left who could say anything
 
-	mu   sync.Mutex
-	last string
-	said map[string]bool
+	mu     sync.Mutex
+	last   string
+	recent []string // that were logged, the oldest first
 }
 
 func newOutput(log *zap.Logger) *output {
-	return &output{log: log, ended: make(chan struct{}), said: make(map[string]bool)}
+	return &output{log: log, ended: make(chan struct{})}
 }
 
 // read takes in all lines until the end. It never stops before: the program would
@@ -58,10 +58,11 @@ func (o *output) add(line string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.last = line
-	if o.said[line] || len(o.said) == maxSaid {
+	if slices.Contains(o.recent, line) {
 		return
 	}
-	o.said[line] = true
+	o.recent = append(o.recent, line)
+	o.recent = o.recent[max(0, len(o.recent)-maxRecent):]
 	o.log.Info("the port forward says", zap.String("text", line))
 }
 
@@ -70,11 +71,4 @@ func (o *output) lastLine() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.last
-}
-
-func (o *output) awaitEnd(atMost time.Duration) {
-	select {
-	case <-o.ended:
-	case <-time.After(atMost):
-	}
 }

@@ -12,28 +12,30 @@ import (
 // process is a program with all that it starts, in a job that ends with this process.
 // https://learn.microsoft.com/en-us/windows/win32/procthread/job-objects
 type process struct {
-	cmd *exec.Cmd
-	job windows.Handle
+	cmd  *exec.Cmd
+	job  windows.Handle
+	gone chan struct{} // closed when the program is gone, though not all that it has started may be
 }
 
 // startProcess starts a program that says all it says to output, and reads nothing. Ctrl-C
 // on the console does not reach it.
-func startProcess(args []string, output *os.File) (*process, error) {
+func startProcess(args, env []string, output *os.File) (*process, error) {
 	job, err := newJob()
 	if err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the user's own command line
-	cmd.Stdout, cmd.Stderr = output, output
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 	if err := cmd.Start(); err != nil {
 		windows.CloseHandle(job) //nolint:errcheck // it was just made
 		return nil, err
 	}
-	p := &process{cmd: cmd, job: job}
+	p := &process{cmd: cmd, job: job, gone: make(chan struct{})}
+	go p.wait()
 	if err := p.enter(); err != nil {
 		_ = cmd.Process.Kill()
-		p.wait()
+		<-p.gone
 		p.kill()
 		return nil, err
 	}
@@ -50,7 +52,11 @@ func newJob() (windows.Handle, error) {
 	limits.BasicLimitInformation.LimitFlags = windows.JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE
 	_, err = windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
 		uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)))
-	return job, err
+	if err != nil {
+		windows.CloseHandle(job) //nolint:errcheck // it was just made
+		return 0, err
+	}
+	return job, nil
 }
 
 // enter puts the program into the job, and with it all that it starts from then on.
@@ -61,12 +67,6 @@ func (p *process) enter() error {
 	}
 	defer windows.CloseHandle(program) //nolint:errcheck // it was just opened
 	return windows.AssignProcessToJobObject(p.job, program)
-}
-
-// wait returns how the program has ended.
-func (p *process) wait() string {
-	_ = p.cmd.Wait() // says the same
-	return p.cmd.ProcessState.String()
 }
 
 // terminate ends all of them: there is no way to ask.

@@ -149,10 +149,15 @@ func (p *Proxy) silentHint() string {
 }
 
 func (p *Proxy) brokenHint() string {
-	if via := p.via(); via != "" {
-		return "check that what listens at " + via + " leads to the database"
+	via := p.via()
+	if via == "" {
+		return "the database's log may say why"
 	}
-	return "the database's log may say why"
+	hint := "check that what listens at " + via + " leads to the database"
+	if p.Said != nil {
+		hint += "; it has said: " + cmp.Or(p.Said(), "nothing")
+	}
+	return hint
 }
 
 // dialError tells why the server cannot be reached.

@@ -73,6 +73,9 @@ type Proxy struct {
 	// address of a name and notices a server that vanished. An error that has a method
 	// Advice() string says with it what to do.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Said is the last that the program has said through which Dial connects, for the hint
+	// where such a connection breaks off or stays silent. May be nil.
+	Said func() string
 	// Log may be nil.
 	Log *zap.Logger
 

@@ -9,9 +9,34 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/iamproxy/iamproxy/internal/wording"
 )
+
+// dialHungUp connects to somebody who hangs up.
+func dialHungUp(context.Context, string, string) (net.Conn, error) {
+	conn, other := net.Pipe()
+	return conn, other.Close()
+}
+
+// Who dials, as by a port forward that is still starting, has all the time that there is.
+func TestDialHasTime(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.expectEnd() })
+	var left time.Duration
+	p, _ := start(t, ca, s, func(p *Proxy) {
+		p.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			deadline, _ := ctx.Deadline()
+			left = time.Until(deadline)
+			return net.Dial(network, s.addr())
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if err := p.Probe(ctx); err != nil || left < time.Minute {
+		t.Errorf("%v left, %v", left, err)
+	}
+}
 
 // It goes as far as TLS, and nobody logs in.
 func TestReach(t *testing.T) {
@@ -63,6 +88,14 @@ func TestReachFailures(t *testing.T) {
 	var shown *tls.CertificateVerificationError
 	if !errors.As(err, &unknown) || !errors.As(err, &shown) || !strings.Contains(err.Error(), "not trusted") || wording.Advice(err) == "" {
 		t.Errorf("a certificate of somebody else's: %v", err)
+	}
+
+	barred, _ := start(t, ca, s, func(p *Proxy) {
+		p.Via, p.Said = "exec:ssh", func() string { return "channel 2: open failed" }
+		p.Dial = dialHungUp
+	})
+	if _, err := barred.Connect(t.Context()); err == nil || !strings.HasSuffix(wording.Advice(err), "; it has said: channel 2: open failed") {
+		t.Errorf("by a port forward that leads nowhere: %v; %s", err, wording.Advice(err))
 	}
 
 	gone, cancel := context.WithCancel(t.Context())

@@ -17,7 +17,7 @@ const (
 	// dialTimeout bounds one attempt to connect: a name may lead elsewhere the
 	// next time.
 	dialTimeout = 5 * time.Second
-	// reachTimeout bounds it together with TLS.
+	// reachTimeout bounds it together with TLS; behind Dial, which may take its time, TLS alone.
 	reachTimeout = 10 * time.Second
 )
 
@@ -34,12 +34,17 @@ type upstream struct {
 // stops. How long the steps took is noted in took.
 func (p *Proxy) connect(ctx context.Context, address string, took *Login) (*upstream, error) {
 	deadline, _ := ctx.Deadline()
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
-	defer cancel()
+	if p.Dial == nil {
+		within, cancel := context.WithTimeout(ctx, reachTimeout)
+		defer cancel()
+		ctx = within
+	}
 	tcp, err := p.dial(ctx, address, took)
 	if err != nil {
 		return nil, p.dialError(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
 	adjustUserTimeout(tcp) // not before: it would cut the dial short
 	socket, began := newSocket(tcp), time.Now()
 	conn, err := p.startTLS(ctx, socket)

@@ -79,6 +79,7 @@ type tokenCommand struct {
 	Endpoint string `arg:"" help:"The database."`
 	User     string `help:"Database user that the token is for." placeholder:"USER"`
 	signing
+	ofOthers
 }
 
 type waitCommand struct {

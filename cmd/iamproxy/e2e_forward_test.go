@@ -135,9 +135,14 @@ func TestForwardFails(t *testing.T) {
 		!strings.Contains(refused.Message, "Starting session with SessionId") || !strings.Contains(refused.Hint, "--connect-timeout") {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}
-	f.behave(t, "")
+	f.behave(t, barred)
 	f.kill("aws")
 	until(t, "the plugin", func() bool { return len(f.living("session-manager-plugin")) == 1 })
+	refused = p.refused(standin.IAMUser, standin.Database)
+	if refused.Code != "08006" || !strings.Contains(refused.Hint, "it has said: "+notReached) {
+		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
+	}
+	f.behave(t, "")
 	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
 }
 
@@ -203,7 +208,7 @@ func TestForwardPrograms(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), host, "--via="+via, "--listen=127.0.0.1:0", "--admin=off")
 		cmd.Env = append(keyEnvironment(standin.DefaultKey), "PATH="+dir)
 		out, _ := cmd.CombinedOutput()
-		if code := cmd.ProcessState.ExitCode(); code != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) {
+		if code := cmd.ProcessState.ExitCode(); code != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) || strings.Contains(string(out), "PASSWORD") {
 			t.Errorf("%s: ended with %d, printed %s", via, code, out)
 		}
 	}

@@ -28,6 +28,7 @@ func TestNameOfOnesOwn(t *testing.T) {
 	}{
 		{[]string{"db.example.com", "--listen=127.0.0.1:0"}, "'" + standin.DefaultHost + ":5432?via=db.example.com:5432'"},
 		{[]string{"DB.example.com:6000?via=10.0.0.1:7000"}, "'" + standin.DefaultHost + ":6000?via=10.0.0.1:7000'"},
+		{[]string{"db.example.com", "--via=exec:ssh {port}"}, "use that with the same --via: " + standin.DefaultHost + ":5432\n"},
 		{[]string{"token", "db.example.com", "--user=u"}, "'" + standin.DefaultHost + ":5432?via=db.example.com:5432'"},
 		{[]string{"other.example.com"}, "not a name that AWS gives a database; use that name"},
 	} {

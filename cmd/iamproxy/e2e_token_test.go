@@ -34,6 +34,7 @@ func TestTokenCommand(t *testing.T) {
 		"profile":            {[]string{"AWS_CONFIG_FILE=" + config}, []string{standin.DefaultHost, user, "--profile=dev"}},
 		"role":               {jane, []string{standin.DefaultHost, user, "--assume-role=" + appRole, "--external-id=x-1"}},
 		"role of the key":    {jane, []string{standin.DefaultHost + "?external-id=x-1&assume-role=" + appRole, user}},
+		"flags of others":    {keyEnvironment(standin.DefaultKey), []string{standin.DefaultHost, user, "--database=d", "--via=exec:x {port}", "--ca-file=/nonexistent"}},
 		"variables of all":   {append(keyEnvironment(standin.DefaultKey), "IAMPROXY_USER=iam_user", "IAMPROXY_VIA=127.0.0.1:1", "IAMPROXY_CA_FILE=/nonexistent", "IAMPROXY_ENDPOINTS=other"), []string{standin.DefaultHost}},
 		"profile's variable": {[]string{"AWS_CONFIG_FILE=" + config, "IAMPROXY_PROFILE=dev"}, []string{standin.DefaultHost, user}},
 	} {

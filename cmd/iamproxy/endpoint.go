@@ -86,6 +86,32 @@ func (e *endpoint) keys() map[string]*string {
 // keyNames are the keys in words.
 const keyNames = "listen, user, database, region, profile, assume-role, external-id, via, target, pool and sslnegotiation"
 
+// parseEndpoints reads words that are endpoints, with commas between several, and fills in
+// the flags.
+func parseEndpoints(ctx context.Context, words []string, flags endpoint) (endpoints []endpoint, err error) {
+	for _, word := range words {
+		command := false // in one of those before
+		for text := range strings.SplitSeq(word, ",") {
+			if text = strings.TrimSpace(text); text == "" {
+				continue
+			}
+			e, err := parseEndpoint(text)
+			if err == nil {
+				e, err = e.resolve(ctx, flags)
+			}
+			switch {
+			case err != nil && command:
+				return nil, usagef("what stands behind a comma after exec: is no endpoint (not shown, since there may be a password in it); a comma of the command is written %%2C")
+			case err != nil:
+				return nil, err
+			}
+			command = command || hasCommand(text)
+			endpoints = append(endpoints, e)
+		}
+	}
+	return endpoints, nil
+}
+
 // parseEndpoint reads HOST[:PORT][?key=value&...].
 func parseEndpoint(text string) (endpoint, error) {
 	name, query, _ := strings.Cut(text, "?")
@@ -165,6 +191,10 @@ func noRegion(ctx context.Context, e endpoint) error {
 	if database == "" {
 		return usageError{e.name.NeedsRegion(e.host)}
 	}
+	if e.tunnel != nil {
+		return usagef("%s is not a name that AWS gives a database, but leads to one (CNAME); use that with the same --via: %s",
+			e.host, net.JoinHostPort(database, e.port))
+	}
 	via := e.viaName()
 	if via == "" {
 		via = e.address()
@@ -220,15 +250,21 @@ func (e endpoint) viaName() string {
 }
 
 // quoted is a word of the command line in an error. It may be, or be a part of, the
-// URL of a proxy with its password.
+// URL of a proxy with its password, or a command with one.
 func quoted(word string) string { return quotedOf(word, word) }
 
 // quotedOf is a part of such a word.
 func quotedOf(word, part string) string {
-	if strings.ContainsRune(word, '@') || strings.Contains(word, "%40") {
+	if strings.ContainsRune(word, '@') || strings.Contains(word, "%40") || hasCommand(word) {
 		return "(not shown, since there may be a password in it)"
 	}
 	return strconv.Quote(part)
+}
+
+// hasCommand reports whether there may be a command in a word, also one that is misspelt.
+func hasCommand(word string) bool {
+	word = strings.ToLower(word)
+	return strings.Contains(word, execColon) || strings.Contains(word, "exec%3a")
 }
 
 // splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.
@@ -250,7 +286,7 @@ func splitHostPort(text, defaultPort string) (host, port string, err error) {
 	case strings.Contains(port, "/"): // of a URL
 		return "", "", errNotHostPort
 	case err != nil || number == 0:
-		return "", "", fmt.Errorf("%q is no port", port)
+		return "", "", fmt.Errorf("%s is no port", quotedOf(text, port))
 	}
 	return host, strconv.FormatUint(number, 10), nil
 }

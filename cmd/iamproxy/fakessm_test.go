@@ -48,7 +48,10 @@ const (
 const (
 	refuses = "refuses" // ends at once
 	hangs   = "hangs"   // never comes up
+	barred  = "barred"  // does not reach the database
 )
+
+const notReached = "Connection to destination port failed, check SSM Agent logs."
 
 const refusal = "An error occurred (TargetNotConnected) when calling the StartSession operation: i-0123456789abcdef0 is not connected."
 
@@ -144,6 +147,11 @@ func forwardPort(name, port string) error {
 			return err
 		}
 		fmt.Println("Connection accepted for session [dev-0123456789abcdef0]")
+		if mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) == barred {
+			fmt.Println(notReached)
+			client.Close()
+			continue
+		}
 		server, err := net.Dial("tcp", os.Getenv(forwardTo))
 		if err != nil {
 			return err

@@ -72,14 +72,11 @@ type loginsTo struct {
 
 // databases checks all that can be wrong without asking AWS.
 func (c *policyCommand) databases(ctx context.Context) (databases []loginsTo, err error) {
-	for _, text := range c.Endpoints {
-		e, err := parseEndpoint(text)
-		if err != nil {
-			return nil, err
-		}
-		if e, err = e.resolve(ctx, c.flags()); err != nil {
-			return nil, err
-		}
+	endpoints, err := parseEndpoints(ctx, c.Endpoints, c.flags())
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range endpoints {
 		users, err := c.users(e)
 		if err != nil {
 			return nil, err
@@ -143,16 +140,17 @@ func (c *policyCommand) users(e endpoint) ([]string, error) {
 	}
 	for i, user := range users {
 		users[i] = strings.TrimSpace(user) // as in "app, other"
-		if err := c.checkUser(users[i]); err != nil {
+		if err := c.checkUser(users[i], e.name.Kind); err != nil {
 			return nil, err
 		}
 	}
 	return users, nil
 }
 
-// checkUser refuses what a policy cannot have. Its characters end at U+00FF.
+// checkUser refuses what a policy cannot have. Its characters end at U+00FF; one for DSQL does
+// not name the user.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
-func (c *policyCommand) checkUser(user string) error {
+func (c *policyCommand) checkUser(user string, kind auth.Kind) error {
 	switch {
 	case user == "":
 		return usagef("--user: a name in it is empty")
@@ -160,9 +158,9 @@ func (c *policyCommand) checkUser(user string) error {
 		return usagef("--user %s: PostgreSQL's names have at most %d bytes", user, maxName)
 	case strings.ContainsFunc(user, unicode.IsControl):
 		return usagef("--user %q: a name in it has control characters", user)
-	case strings.ContainsFunc(user, func(r rune) bool { return r > '\u00ff' }):
+	case kind != auth.DSQL && strings.ContainsFunc(user, func(r rune) bool { return r > '\u00ff' }):
 		return usagef("--user %s: the characters of a policy end at U+00FF; give that user another name", user)
-	case c.Format == "terraform" && strings.Contains(user, "&{"):
+	case kind != auth.DSQL && c.Format == "terraform" && strings.Contains(user, "&{"):
 		return usagef("--user %s: Terraform would make a variable of &{; use --format json", user)
 	}
 	return nil

@@ -40,7 +40,7 @@ func TestPolicyOffline(t *testing.T) {
 		{"DSQL", []string{dsqlHost, "--user=app,admin,b", "--account=111122223333"}, []string{
 			"dsql:DbConnect arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz",
 			"dsql:DbConnectAdmin arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz"}},
-		{"DSQL twice", []string{dsqlHost + "?user=app", strings.Replace(dsqlHost, "abc", "xyz", 1) + "?user=*", "--account=111122223333"}, []string{
+		{"DSQL twice", []string{dsqlHost + "?user=app," + strings.Replace(dsqlHost, "abc", "xyz", 1) + "?user=Ω*", "--account=111122223333"}, []string{
 			"dsql:DbConnect arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz arn:aws:dsql:us-east-1:111122223333:cluster/xyzdefghijklmnopqrstuvwxyz"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,6 +94,7 @@ func TestPolicyWrong(t *testing.T) {
 		{"a name for an id", []string{host, "--user=app", "--account=111122223333", "--resource-id=mydb"}, 2, `--resource-id "mydb": must be`},
 		{"a pattern for an id", []string{host, "--user=app", "--account=111122223333", "--resource-id=cluster-*"}, 2, "must be"},
 		{"id of a proxy", []string{host, "--user=app", "--account=111122223333", "--resource-id=prx-1"}, 2, "--resource-id prx-1: not that of " + host + ", which is a name of the kind cluster"},
+		{"id for two in one word", append(offline, host+","+strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id is of one database"},
 		{"id of a cluster", append(offline, proxy, "--user=app"), 2, "of the kind RDS Proxy"},
 		{"id of an instance", []string{host, "--user=app", "--resource-id=db-1"}, 2, "not that of"},
 		{"id for DSQL", append(offline, dsqlHost, "--user=app"), 2, "leave it out"},

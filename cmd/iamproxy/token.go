@@ -8,6 +8,14 @@ import (
 	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
+// ofOthers are flags that a token has no use for: it is asked for in the words of a command
+// line that connects.
+type ofOthers struct {
+	Database string `hidden:""`
+	Via      string `hidden:""`
+	CAFile   string `name:"ca-file" hidden:""`
+}
+
 // tokenTimeout bounds the wait for credentials from a source that is at fault.
 const tokenTimeout = 30 * time.Second
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"os"
@@ -37,13 +38,16 @@ type tunnel struct {
 	region, profile string
 	// command are the program and its arguments, with the placeholders in them.
 	command []string
+	// forward is nil until it is started.
+	forward *forward.Forward
 }
 
 // parseTunnel reads ssm://TARGET[?region=REGION&profile=PROFILE] and exec:COMMAND. It is nil
 // for another via.
 func parseTunnel(via string) (*tunnel, error) {
-	if command, ok := strings.CutPrefix(via, execColon); ok {
-		return parseCommand(command)
+	via = strings.TrimSpace(via)
+	if n := len(execColon); len(via) >= n && strings.EqualFold(via[:n], execColon) {
+		return parseCommand(via[n:])
 	}
 	if target, ok := strings.CutPrefix(via, ssmScheme); ok {
 		return parseSSM(target)
@@ -82,23 +86,29 @@ func parseSSM(text string) (*tunnel, error) {
 // placeholders are what is filled in to a command.
 var placeholders = []string{forward.Port, "{host}", "{dbport}"}
 
-var placeholder = regexp.MustCompile(`\{[a-z_-]+\}`)
+// placeholder is one of them, or what somebody may have meant to be. Behind a $ it is a variable.
+var placeholder = regexp.MustCompile(`(?i)\$?\{(local|remote|db|database|rds|endpoint)?[_-]?(host|name|port)\}`)
+
+// assignment sets a variable for the program behind it.
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
 // parseCommand reads the command of exec:. It is in no error, since there may be a password
 // in it.
 func parseCommand(text string) (*tunnel, error) {
 	const likeThis = "as in exec:ssh -N -L {port}:{host}:{dbport} bastion"
 	for _, name := range placeholder.FindAllString(text, -1) {
-		if !slices.Contains(placeholders, name) {
+		if !slices.Contains(placeholders, name) && name[0] != '$' {
 			return nil, usagef("via exec: %s in the command is none of {port}, {host} and {dbport}", name)
 		}
 	}
 	command, err := splitCommand(text)
 	switch {
 	case err != nil:
-		return nil, usagef("via exec: the command is not the words of one program (quotes and $VARIABLES are fine; for more, sh -c '...'): %w", err)
+		return nil, usagef("via exec: the command is not the words of one program (quotes and $VARIABLES are fine; for more, sh -c '...')%s", whatIsWrong(err))
 	case !strings.Contains(strings.Join(command, " "), forward.Port):
 		return nil, usagef("via exec: there is no {port} in the command, where the local port goes, %s", likeThis)
+	case assignment.MatchString(command[0]):
+		return nil, usagef("via exec: the command has to begin with a program; to set a variable, begin with env, as in exec:env NAME=... ssh")
 	case command[0] == "" || placeholder.MatchString(command[0]):
 		return nil, usagef("via exec: the command has to begin with a program, %s", likeThis)
 	}
@@ -116,6 +126,20 @@ func splitCommand(text string) ([]string, error) {
 		words = append(words, word)
 	}
 	return expand.Fields(&expand.Config{Env: expand.FuncEnviron(os.Getenv), NoUnset: true}, words...)
+}
+
+// whatIsWrong is what an error of splitCommand may show of the command.
+func whatIsWrong(err error) string {
+	var syntaxError syntax.ParseError
+	var unset expand.UnsetParameterError
+	switch {
+	case errors.As(err, &syntaxError):
+		return fmt.Sprintf(": not understood at byte %d of it", syntaxError.Pos.Offset()+1)
+	case errors.As(err, &unset):
+		return fmt.Sprintf(": $%s is not set", unset.Node.Param.Value)
+	default:
+		return ""
+	}
 }
 
 // String is what messages call it. Of a command that is the program alone.
@@ -231,10 +255,17 @@ func (f *forwards) to(e endpoint) (dial dialer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	started := &forward.Forward{Name: e.tunnel.String(), Args: args, Hint: e.tunnel.hint(), Log: f.log}
+	started := &forward.Forward{Name: e.tunnel.String(), Args: args, Env: environment(), Hint: e.tunnel.hint(), Log: f.log}
 	started.Start()
-	f.running = append(f.running, started)
+	f.running, e.tunnel.forward = append(f.running, started), started
 	return started.Dial, nil
+}
+
+// environment is what the programs inherit: all but a password, and what is for iamproxy alone.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "PGPASSWORD=") || strings.HasPrefix(variable, "IAMPROXY_")
+	})
 }
 
 // stop ends them all.

@@ -10,33 +10,68 @@ import (
 
 func TestWrongTunnels(t *testing.T) {
 	for via, want := range map[string]string{
-		"ssm://":                         `via ssm://: "" is neither an instance`,
-		"ssm://bastion":                  `"bastion" is neither an instance`,
-		"ssm://i-0123456789ABCDEF0":      "neither an instance",
-		"ssm://i-01/x":                   "neither an instance",
-		"ssm://--profile":                "neither an instance",
-		"ssm://i-01?region=here":         `region "here"`,
-		"ssm://i-01?document=x":          "only be region= and profile=",
-		"ssm://i-01?region=":             "only be region= and profile=",
-		"ssm://i-01?profile=a&profile=b": "only be region= and profile=",
-		"ssm://i-01?profile=%zz":         "not percent-encoded",
-		"exec:":                          "no {port} in the command",
-		"exec:ssh PASSWORD":              "no {port} in the command",
-		"exec:ssh # {port}":              "no {port} in the command",
-		"exec:5432":                      "no {port} in the command",
-		"exec:ssh {local-port} PASSWORD": "{local-port} in the command is none of {port}, {host} and {dbport}",
-		"exec:{port}":                    "begin with a program",
-		"exec:'' {port}":                 "begin with a program",
-		"exec:ssh 'PASSWORD {port}":      "not the words of one program",
-		"exec:ssh {port} | tee PASSWORD": "not the words of one program",
-		"exec:ssh {port} $(PASSWORD)":    "not the words of one program",
-		"exec:ssh {port} &":              "not the words of one program",
-		"exec:ssh {port} $UNSET":         "UNSET",
+		"ssm://":                             `via ssm://: "" is neither an instance`,
+		"ssm://bastion":                      `"bastion" is neither an instance`,
+		"ssm://i-0123456789ABCDEF0":          "neither an instance",
+		"ssm://i-01/x":                       "neither an instance",
+		"ssm://--profile":                    "neither an instance",
+		"ssm://i-01?region=here":             `region "here"`,
+		"ssm://i-01?document=x":              "only be region= and profile=",
+		"ssm://i-01?region=":                 "only be region= and profile=",
+		"ssm://i-01?profile=a&profile=b":     "only be region= and profile=",
+		"ssm://i-01?profile=%zz":             "not percent-encoded",
+		"exec:":                              "no {port} in the command",
+		"exec:ssh HUNTER2":                   "no {port} in the command",
+		"exec:ssh # {port}":                  "no {port} in the command",
+		"exec:5432":                          "no {port} in the command",
+		"exec:ssh {local-port} HUNTER2":      "{local-port} in the command is none of {port}, {host} and {dbport}",
+		"exec:{port}":                        "begin with a program",
+		"exec:'' {port}":                     "begin with a program",
+		"exec:ssh 'HUNTER2 {port}":           "not the words of one program",
+		"exec:ssh {port} | tee HUNTER2":      "not the words of one program",
+		"exec:ssh {port} $(HUNTER2)":         "not the words of one program",
+		"exec:ssh {port} &":                  "not the words of one program",
+		"exec:ssh {port} $UNSET":             ": $UNSET is not set",
+		"exec:ssh {port} ${UNSET?HUNTER2}":   ": $UNSET is not set",
+		"exec:ssh {port} $(( HUNTER2 / 0 ))": "not the words of one program",
+		"exec:SSHPASS=HUNTER2 ssh {port}":    "to set a variable, begin with env",
+		"exec:ssh {LocalPort} {port}":        "{LocalPort} in the command is none of",
+		"EXEC:ssh HUNTER2":                   "no {port} in the command",
+		" exec:ssh HUNTER2":                  "no {port} in the command",
 	} {
-		_, err := parseTunnel(via)
+		err := endpointError(t, host, via)
 		var usage usageError
-		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "PASSWORD") {
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "HUNTER2") {
 			t.Errorf("%s: %v, want %q", via, err, want)
+		}
+	}
+}
+
+// endpointError is why there is no such endpoint; nil if there is.
+func endpointError(t *testing.T, text, via string) error {
+	t.Helper()
+	c := runCommand{Endpoints: []string{text}, Via: via, Listen: "127.0.0.1:5432"}
+	_, err := c.endpoints(t.Context())
+	return err
+}
+
+// An endpoint that cannot be read does not show the command in it, nor a half of it.
+func TestCommandsAreNotShown(t *testing.T) {
+	for text, want := range map[string]string{
+		host + "?via=exec:sshpass -p a&HUNTER2 {port}":         "unknown key (not shown",
+		host + "?via=exec%3Asshpass -p a&HUNTER2 {port}":       "unknown key (not shown",
+		host + "?via=EXEC:sshpass -p a&HUNTER2 {port}":         "unknown key (not shown",
+		host + "?via=exec:sshpass {port} -p a%zzHUNTER2":       "not percent-encoded as in a URL: (not shown",
+		host + "?via=exec:sshpass {port} -p a,HUNTER2 bastion": "%2C",
+		host + "?via=exec:sshpass {port} -p a,HUNTER2.b":       "%2C",
+		host + "?via=exec:sshpass {port} -p a,b,HUNTER2":       "%2C",
+		host + "?via=xexec:sshpass -p HUNTER2":                 "via (not shown",
+		"exec:sshpass -p HUNTER2 {port}":                       "endpoint (not shown",
+	} {
+		err := endpointError(t, text, "")
+		var usage usageError
+		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) || strings.Contains(strings.ToUpper(err.Error()), "HUNTER2") {
+			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }
@@ -44,6 +79,7 @@ func TestWrongTunnels(t *testing.T) {
 func TestTunnels(t *testing.T) {
 	t.Setenv("HOME", "/home/dev")
 	t.Setenv("BASTION", "my bastion")
+	t.Setenv("port", "{host}")
 	for via, want := range map[string]struct {
 		tunnel
 		name string
@@ -57,6 +93,8 @@ func TestTunnels(t *testing.T) {
 		"exec:kubectl port-forward svc/x {port}:5432":   {tunnel{command: []string{"kubectl", "port-forward", "svc/x", "{port}:5432"}}, "exec:kubectl"},
 		`exec:~/bin/fwd "$BASTION" '$x *' a\ b {port}`:  {tunnel{command: []string{"/home/dev/bin/fwd", "my bastion", "$x *", "a b", "{port}"}}, "exec:fwd"},
 		`exec:fwd -o {"port":"{port}"}`:                 {tunnel{command: []string{"fwd", "-o", "{port:{port}}"}}, "exec:fwd"},
+		" Exec:fwd {port} ${port}":                      {tunnel{command: []string{"fwd", "{port}", "{host}"}}, "exec:fwd"},
+		"exec:sh -c '{ a; } | awk {print} {port}'":      {tunnel{command: []string{"sh", "-c", "{ a; } | awk {print} {port}"}}, "exec:sh"},
 		"exec:sh -c 'a | b {port}'":                     {tunnel{command: []string{"sh", "-c", "a | b {port}"}}, "exec:sh"},
 	} {
 		got, err := parseTunnel(via)
@@ -112,6 +150,17 @@ func FuzzTunnel(f *testing.F) {
 			t.Errorf("no port in %q", got.command)
 		}
 	})
+}
+
+// Neither a password nor what is for iamproxy itself is for the programs.
+func TestEnvironmentOfForwards(t *testing.T) {
+	t.Setenv("PGPASSWORD", "HUNTER2")
+	t.Setenv("IAMPROXY_VIA", "HUNTER2")
+	t.Setenv("PGPORT", "5433")
+	env := environment()
+	if all := strings.Join(env, " "); strings.Contains(all, "HUNTER2") || !slices.Contains(env, "PGPORT=5433") {
+		t.Errorf("there is %s", all)
+	}
 }
 
 // Nothing is started for an endpoint that wants nothing.

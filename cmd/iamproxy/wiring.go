@@ -78,19 +78,9 @@ func (c *runCommand) endpoints(ctx context.Context) ([]endpoint, error) {
 	flags := c.flags()
 	flags.user, flags.database, flags.via, flags.target = c.User, c.Database, c.Via, c.Target
 	flags.pool = strconv.Itoa(c.Pool)
-	var endpoints []endpoint
-	for _, text := range strings.Split(strings.Join(c.Endpoints, ","), ",") {
-		if text = strings.TrimSpace(text); text == "" {
-			continue
-		}
-		e, err := parseEndpoint(text)
-		if err != nil {
-			return nil, err
-		}
-		if e, err = e.resolve(ctx, flags); err != nil {
-			return nil, err
-		}
-		endpoints = append(endpoints, e)
+	endpoints, err := parseEndpoints(ctx, c.Endpoints, flags)
+	if err != nil {
+		return nil, err
 	}
 	if len(endpoints) == 0 {
 		return nil, usagef("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
@@ -155,7 +145,7 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 
 // server is the way to the endpoint, for all that connect to it. If dial is nil, it is dialled.
 func (e endpoint) server(dial dialer, roots *x509.CertPool) *proxy.Proxy {
-	return &proxy.Proxy{
+	p := &proxy.Proxy{
 		Endpoint:  e.address(),
 		Via:       e.via,
 		SOCKS:     e.socks,
@@ -163,6 +153,10 @@ func (e endpoint) server(dial dialer, roots *x509.CertPool) *proxy.Proxy {
 		TLS:       tls.Upstream(e.host, roots),
 		DirectTLS: e.sslnegotiation == "direct",
 	}
+	if e.tunnel != nil && e.tunnel.forward != nil {
+		p.Said = e.tunnel.forward.Said
+	}
+	return p
 }
 
 // tokens are those for the endpoint.
