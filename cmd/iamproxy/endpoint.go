@@ -90,7 +90,7 @@ const keyNames = "listen, user, database, region, profile, assume-role, external
 // the flags.
 func parseEndpoints(ctx context.Context, words []string, flags endpoint) (endpoints []endpoint, err error) {
 	for _, word := range words {
-		command := false // in one of those before
+		behind := false // a command
 		for text := range strings.SplitSeq(word, ",") {
 			if text = strings.TrimSpace(text); text == "" {
 				continue
@@ -100,12 +100,12 @@ func parseEndpoints(ctx context.Context, words []string, flags endpoint) (endpoi
 				e, err = e.resolve(ctx, flags)
 			}
 			switch {
-			case err != nil && command:
+			case err != nil && behind:
 				return nil, usagef("what stands behind a comma after exec: is no endpoint (not shown, since there may be a password in it); a comma of the command is written %%2C")
 			case err != nil:
 				return nil, err
 			}
-			command = command || hasCommand(text)
+			behind = behind || hasCommand(text)
 			endpoints = append(endpoints, e)
 		}
 	}
@@ -262,10 +262,9 @@ func quotedOf(word, part string) string {
 }
 
 // hasCommand reports whether there may be a command in a word, also one that is misspelt.
-func hasCommand(word string) bool {
-	word = strings.ToLower(word)
-	return strings.Contains(word, execColon) || strings.Contains(word, "exec%3a")
-}
+func hasCommand(word string) bool { return aCommand.MatchString(word) }
+
+var aCommand = regexp.MustCompile(`(?i)exec(\s|\+|%20)*(:|%3a)`)
 
 // splitHostPort takes HOST, HOST:PORT and, for numeric IPv6 hosts, [HOST]:PORT.
 func splitHostPort(text, defaultPort string) (host, port string, err error) {

@@ -90,7 +90,7 @@ var placeholders = []string{forward.Port, "{host}", "{dbport}"}
 var placeholder = regexp.MustCompile(`(?i)\$?\{(local|remote|db|database|rds|endpoint)?[_-]?(host|name|port)\}`)
 
 // assignment sets a variable for the program behind it.
-var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
 
 // parseCommand reads the command of exec:. It is in no error, since there may be a password
 // in it.

@@ -36,6 +36,7 @@ func TestWrongTunnels(t *testing.T) {
 		"exec:ssh {port} $(( HUNTER2 / 0 ))": "not the words of one program",
 		"exec:SSHPASS=HUNTER2 ssh {port}":    "to set a variable, begin with env",
 		"exec:ssh {LocalPort} {port}":        "{LocalPort} in the command is none of",
+		"exec :ssh HUNTER2":                  "via (not shown",
 		"EXEC:ssh HUNTER2":                   "no {port} in the command",
 		" exec:ssh HUNTER2":                  "no {port} in the command",
 	} {
