@@ -80,7 +80,7 @@ func TestGrantLevels(t *testing.T) {
 		"created role migrator", "granted rds_iam to migrator",
 		"granted CONNECT, CREATE, TEMPORARY on database shop to migrator",
 		"granted USAGE, CREATE on schema public to migrator",
-		"granted SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER on 5 tables in schema public to migrator",
+		"granted SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES on 5 tables in schema public to migrator",
 		"granted SELECT, USAGE, UPDATE on 1 sequence in schema public to migrator",
 		"granted owner on what postgres creates in schema public to migrator")
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=reader")...).want(t,

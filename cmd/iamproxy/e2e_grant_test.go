@@ -260,7 +260,7 @@ func TestGrantUntrusted(t *testing.T) {
 	defer listener.Close()
 	go greet(listener, "N")
 	cluster := startGrantable(t)
-	grant(t, cluster, nil, "--user=app", "--via="+listener.Addr().String()).wantFailure(t, "refused TLS")
+	grant(t, cluster, nil, "--user=app", "--via="+listener.Addr().String()).wantFailure(t, "does not offer TLS")
 }
 
 // Only PGPASSWORD counts of what libpq would read, and a file counts for more.

@@ -49,12 +49,11 @@ const maxName = 63
 // Run creates the users and grants them rds_iam and privileges, all or none. What it
 // did, and what was so already, it prints when it is certain.
 func (c *grantCommand) Run(ctx context.Context, std streams) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	e, err := c.endpoint(ctx)
 	if err != nil {
 		return err
 	}
+	// While it waits for whoever writes these, a signal ends it as any program.
 	file, err := readInit(c.Init)
 	if err != nil {
 		return err
@@ -68,13 +67,12 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return usagef("--ca-file: %w", err)
 	}
-	password := forgetLibpq()
-	ways := &forwards{}
-	defer ways.stop()
-	dial, err := ways.to(e)
+	password, err := c.password(forgetLibpq())
 	if err != nil {
 		return err
 	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if g.admin, err = c.administrator(ctx, e, password); err != nil {
@@ -83,12 +81,21 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 	if err := c.checkAdmin(g.admin.user); err != nil {
 		return err
 	}
-	if g.config, err = adminConfig(e.server(dial, roots), g.admin, e.database, c.Timeout); err != nil {
+	ways := &forwards{}
+	defer ways.stop()
+	dial, err := ways.to(e)
+	if err != nil {
+		return err
+	}
+	if err := g.reach(e.server(dial, roots), e.database, c.Timeout); err != nil {
 		return err
 	}
 	g.givesUpPassword = c.GiveUpPassword != ""
-	if err := g.run(ctx); err != nil {
-		return explainGrant(ctx, err, e, g.admin, c.Timeout)
+	err = g.run(ctx)
+	err = g.explain(ctx, err, e, c.Timeout)
+	stop() // a second signal ends it as any program
+	if err != nil {
+		return err
 	}
 	for _, line := range g.done {
 		fmt.Fprintln(std.out, wording.OneLine(line))
@@ -129,7 +136,7 @@ func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
 		}
 	}
 	e.database = cmp.Or(e.database, "postgres")
-	return e, nil
+	return e, checkName("--database", e.database)
 }
 
 func trim(names []string) {
@@ -207,6 +214,9 @@ func (c *grantCommand) checkLogin() error {
 
 // checkAdmin does not let the administrator lock itself out unless it was told twice.
 func (c *grantCommand) checkAdmin(admin string) error {
+	if err := checkName("--admin-user", admin); err != nil {
+		return err
+	}
 	switch {
 	case c.GiveUpPassword != "" && c.GiveUpPassword != admin:
 		return usagef("--give-up-password %s: it is %s who grants, and could lose its password", c.GiveUpPassword, admin)

@@ -47,24 +47,25 @@ func (c *grantCommand) administrator(ctx context.Context, e endpoint, password s
 		return c.secretAdministrator(ctx, e)
 	}
 	user := cmp.Or(c.AdminUser, masterUser)
-	password, err := c.password(user, password)
-	return administrator{user: user, password: password, refusal: advise("check PGPASSWORD or --password-file, and --admin-user")}, err
+	if password == "" {
+		return administrator{}, usagef("no password for %s: set PGPASSWORD, or give --password-file, --admin-secret or --admin-iam", user)
+	}
+	return administrator{user: user, password: password, refusal: advise("check PGPASSWORD or --password-file, and --admin-user")}, nil
 }
 
-// password is the administrator's, if not that of PGPASSWORD that of the file. It is no
-// flag, since others can read those.
-func (c *grantCommand) password(user, password string) (string, error) {
-	if c.PasswordFile != "" {
-		content, err := os.ReadFile(c.PasswordFile)
-		if err != nil {
-			return "", usagef("--password-file: %w", err)
-		}
-		if password = strings.TrimRight(string(content), "\r\n"); password == "" {
-			return "", usagef("--password-file %s: it is empty", c.PasswordFile)
-		}
+// password is the administrator's: that of the file, or else of PGPASSWORD. It is no flag,
+// since others can read those.
+func (c *grantCommand) password(inEnvironment string) (string, error) {
+	if c.PasswordFile == "" {
+		return inEnvironment, nil
 	}
+	content, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", usagef("--password-file: %w", err)
+	}
+	password := strings.TrimRight(string(content), "\r\n")
 	if password == "" {
-		return "", usagef("no password for %s: set PGPASSWORD, or give --password-file, --admin-secret or --admin-iam", user)
+		return "", usagef("--password-file %s: it is empty", c.PasswordFile)
 	}
 	return password, nil
 }

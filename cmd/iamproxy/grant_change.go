@@ -33,6 +33,9 @@ type granting struct {
 	// givesUpPassword is for an administrator that may be locked out with its password.
 	givesUpPassword bool
 
+	connected bool  // once, at least
+	unreached error // of the last attempt to connect
+
 	done  []string // what is to be told
 	notes []string // what may be missed
 	undo  []string // SQL
@@ -42,11 +45,19 @@ type granting struct {
 // missing. It is for one database: see isCollision. The name of the program in ASCII.
 const grantLock = 0x69616d70726f7879
 
+// settleSQL is for settings that not all versions have. The session idles during the login
+// that decides whether it is still needed; and the administrator is not to become a member
+// of the roles that it creates, beyond what it has to.
+const settleSQL = `
+	SELECT pg_catalog.set_config(name, CASE name WHEN 'idle_session_timeout' THEN '0' ELSE '' END, false)
+	FROM pg_catalog.pg_settings WHERE name IN ('idle_session_timeout', 'createrole_self_grant')`
+
 func (g *granting) run(ctx context.Context) error {
 	conn, err := g.connect(ctx)
 	if err != nil {
 		return err
 	}
+	g.connected = true
 	defer func() {
 		ctx, cancel := finishing(ctx)
 		defer cancel()
@@ -56,8 +67,7 @@ func (g *granting) run(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_advisory_lock($1)", int64(grantLock)); err != nil {
 		return err
 	}
-	// It idles during the login that decides whether it is still needed.
-	if _, err := conn.Exec(ctx, "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings WHERE name = 'idle_session_timeout'"); err != nil {
+	if _, err := conn.Exec(ctx, settleSQL); err != nil {
 		return err
 	}
 	endangered, err := g.changeAlone(ctx, conn)
@@ -116,7 +126,7 @@ func (g *granting) changeAlone(ctx context.Context, conn *pgx.Conn) (endangered 
 // where grantLock keeps it from nothing.
 func isCollision(server *pgconn.PgError) bool {
 	switch server.Code {
-	case "23505", "42710", "40P01": // unique_violation, duplicate_object, deadlock_detected
+	case "23505", "42710", "40P01", "42P01": // unique_violation, duplicate_object, deadlock_detected, undefined_table
 		return true
 	case "XX000": // internal_error
 		return strings.HasPrefix(server.Message, "tuple concurrently ")
@@ -125,8 +135,9 @@ func isCollision(server *pgconn.PgError) bool {
 	}
 }
 
-// change does it all in one transaction. It reports whether the administrator has
-// become a member of rds_iam in this way.
+// change does it all in one transaction. It reports whether the administrator, who came in
+// with a password, may have become one who has to have a token in this way. That it is a
+// member of rds_iam says little: from PostgreSQL 16 on it has to be one to grant it.
 func (g *granting) change(ctx context.Context, conn *pgx.Conn) (endangered bool, err error) {
 	g.done, g.notes, g.undo = nil, nil, nil
 	tx, err := conn.Begin(ctx)
@@ -160,16 +171,21 @@ func (g *granting) explainCommit(err error, endangered bool) error {
 	if endangered {
 		help = "; if " + g.config.User + " is locked out then, as another one: " + g.undoSQL()
 	}
-	return fmt.Errorf("the connection broke at the very end (%s), and whether it is done is not known: run it again%s", serverText(err), help)
+	return decided("the connection broke at the very end (%s), and whether it is done is not known: run it again%s", serverText(err), help)
 }
+
+// decidedError is of the commit, or comes after it. What it says of what is changed is all that there is
+// to say.
+type decidedError struct{ error }
+
+func decided(format string, args ...any) error { return decidedError{fmt.Errorf(format, args...)} }
 
 // undoSQL is one transaction if it is sent as one.
 func (g *granting) undoSQL() string { return strings.Join(g.undo, "; ") }
 
 // changeAll makes the users, gives them what they are to have, and runs the file.
 func (g *granting) changeAll(ctx context.Context, tx pgx.Tx) (endangered bool, err error) {
-	before, err := isMember(ctx, tx)
-	if err != nil {
+	if _, err := isMember(ctx, tx); err != nil { // there is no such role
 		return false, err
 	}
 	for _, user := range g.users {
@@ -188,7 +204,7 @@ func (g *granting) changeAll(ctx context.Context, tx pgx.Tx) (endangered bool, e
 		}
 	}
 	after, err := isMember(ctx, tx)
-	return after && !before, err
+	return after && !g.admin.hasToken && (len(g.undo) > 0 || g.init != nil), err
 }
 
 // isMember reports whether who is logged in is a member of rds_iam, in whatever way.
@@ -279,13 +295,13 @@ func (g *granting) confirm(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel = finishing(ctx)
 	defer cancel()
 	if _, failed := conn.Exec(ctx, g.undoSQL()); failed != nil {
-		return fmt.Errorf("this may have locked out the administrator, who could not log in once more (%s), and could not be undone (%s); as another one: %s", serverText(err), serverText(failed), g.undoSQL())
+		return decided("this may have locked out the administrator, who could not log in once more (%s), and could not be undone (%s); as another one: %s", serverText(err), serverText(failed), g.undoSQL())
 	}
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) || !isRefusal(refused) {
-		return fmt.Errorf("%s, since it is not certain that the administrator can still log in (%s): run it again", g.undone(), serverText(err))
+		return decided("%s, since it is not certain that the administrator can still log in (%s): run it again", g.undone(), serverText(err))
 	}
-	return fmt.Errorf("%s, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway (--admin-iam), or say that it may give up its password (--give-up-password %s)",
+	return decided("%s, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway (--admin-iam), or say that it may give up its password (--give-up-password %s)",
 		g.undone(), serverText(err), rdsIAM, g.config.User)
 }
 

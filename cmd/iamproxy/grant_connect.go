@@ -11,37 +11,59 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
 	"github.com/iamproxy/iamproxy/internal/wording"
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
-// adminConfig is how the administrator connects: over TLS that is verified for the
-// endpoint's name, or not at all.
-func adminConfig(server *proxy.Proxy, admin administrator, database string, timeout time.Duration) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig("host=iamproxy user=unset sslmode=disable") // TLS is the server's matter
+// reach is how the administrator connects: over TLS that is verified for the endpoint's
+// name, or not at all.
+func (g *granting) reach(server *proxy.Proxy, database string, timeout time.Duration) (err error) {
+	g.config, err = pgx.ParseConfig("host=iamproxy user=unset sslmode=disable") // TLS is the server's matter
 	if err != nil {
-		return nil, err
+		return err
 	}
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return server.Connect(ctx) }
-	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // and so are names
-	config.User, config.Password, config.Database = admin.user, admin.password, database
-	if admin.hasToken {
-		config.RequireAuth = "password" // in clear text, as RDS asks for a token
+	g.config.DialFunc = func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
+		conn, g.unreached = server.Connect(ctx)
+		return conn, g.unreached
 	}
-	config.RuntimeParams = map[string]string{
-		"application_name": "iamproxy grant",
-		// What the database's owner may have set would have the administrator call
-		// functions of theirs, and would have names mean others.
-		"search_path":     "pg_catalog",
-		"client_encoding": "UTF8",
+	g.config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil } // and so are names
+	g.config.User, g.config.Password, g.config.Database = g.admin.user, g.admin.password, database
+	if g.admin.hasToken {
+		g.config.RequireAuth = "password" // in clear text, as RDS asks for a token
+	}
+	// Nothing that works on is left behind when nobody waits any more.
+	g.config.BuildContextWatcherHandler = func(conn *pgconn.PgConn) ctxwatch.Handler {
+		return &pgconn.CancelRequestContextWatcherHandler{Conn: conn, DeadlineDelay: cancelTimeout}
+	}
+	g.config.RuntimeParams = runtimeParams(timeout)
+	return nil
+}
+
+// cancelTimeout is how long a server may take to leave off.
+const cancelTimeout = 3 * time.Second
+
+// runtimeParams are the settings that count whatever the database's owner, or the
+// administrator, may have set: nothing of theirs is called or means another thing, and the
+// text of --init is read as it stands.
+func runtimeParams(timeout time.Duration) map[string]string {
+	return map[string]string{
+		"application_name":            "iamproxy grant",
+		"search_path":                 "pg_catalog",
+		"role":                        "none",
+		"client_encoding":             "UTF8",
+		"standard_conforming_strings": "on",
+		"backslash_quote":             "safe_encoding",
+		"DateStyle":                   "ISO, MDY",
+		"IntervalStyle":               "postgres",
+		"TimeZone":                    "UTC",
 		// Roles are the same in all databases, whatever this one is for.
 		"default_transaction_read_only": "off",
 		"default_transaction_isolation": "read committed",
 		// So that the server does not go on for longer than anybody waits.
 		"statement_timeout": strconv.FormatInt(max(timeout.Milliseconds(), 1), 10),
 	}
-	return config, nil
 }
 
 var errNoRDSIAM = errors.New("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it")
@@ -49,27 +71,28 @@ var errNoRDSIAM = errors.New("there is no role rds_iam: this is not an RDS or Au
 // notAToken is what pgx, which has no type for it, says where RequireAuth is not met.
 const notAToken = "authentication method requirement"
 
-// explainGrant adds to an error what there is to do about it.
-func explainGrant(ctx context.Context, err error, e endpoint, admin administrator, timeout time.Duration) error {
+// explain adds to an error what there is to do about it.
+func (g *granting) explain(ctx context.Context, err error, e endpoint, timeout time.Duration) error {
+	var certain decidedError
 	var server *pgconn.PgError
-	var unreached interface {
-		error
-		Advice() string
-	}
 	switch {
-	case errors.As(err, &unreached):
-		return wording.WithAdvice(unreached)
+	case err == nil || errors.As(err, &certain):
+		return err
+	case errors.Is(ctx.Err(), context.Canceled):
+		return errors.New("told to end before it was done; nothing is changed")
+	case !g.connected && wording.Advice(g.unreached) != "":
+		return wording.WithAdvice(g.unreached)
+	case !g.connected && ctx.Err() != nil:
+		return fmt.Errorf("%s: no login within %s; check security groups and routes; --timeout is how long to wait", e.address(), timeout)
+	case ctx.Err() != nil || pgconn.Timeout(err):
+		return fmt.Errorf("%s: not done within %s, and nothing is changed; another session may hold a lock, or the file of --init take longer; --timeout is how long to wait", e.address(), timeout)
 	case errors.As(err, &server):
-		if advice := grantAdvice(ctx, server, e, admin); advice != "" {
+		if advice := grantAdvice(ctx, server, e, g.admin); advice != "" {
 			return fmt.Errorf("%s; %s", serverText(err), advice)
 		}
 		return errors.New(serverText(err))
-	case errors.Is(err, context.Canceled):
-		return errors.New("told to end before it was done; nothing is changed")
-	case pgconn.Timeout(err), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("%s: not done within %s; check security groups and routes, and whether another session holds a lock; --timeout is how long to wait", e.address(), timeout)
-	case admin.hasToken && strings.Contains(err.Error(), notAToken):
-		return fmt.Errorf("the server asks %s for another password than a token, and got nothing: --admin-iam is for a member of rds_iam, on a database with IAM authentication enabled", admin.user)
+	case g.admin.hasToken && strings.Contains(err.Error(), notAToken):
+		return fmt.Errorf("the server asks %s for another password than a token, and got nothing: --admin-iam is for a member of rds_iam, on a database with IAM authentication enabled", g.admin.user)
 	default:
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // level is what a user gets, by PostgreSQL's names of privileges.
@@ -17,8 +19,9 @@ type level struct {
 
 // levels are by their names. The first two give in a schema what pg_read_all_data and
 // pg_write_all_data give everywhere. The last is for who runs migrations, and owns what
-// it creates; CREATE on the database is for schemas and trusted extensions. What came
-// after PostgreSQL 12 (MAINTAIN) is left out.
+// it creates; CREATE on the database is for schemas and trusted extensions. TRIGGER is left
+// out, since a trigger runs as whoever writes to the table, the administrator with --init
+// say; and so is what came after PostgreSQL 12 (MAINTAIN).
 // https://www.postgresql.org/docs/current/predefined-roles.html
 var levels = map[string]*level{
 	"readonly": {
@@ -39,7 +42,7 @@ var levels = map[string]*level{
 		name:      "owner",
 		database:  []string{"CONNECT", "CREATE", "TEMPORARY"},
 		schema:    []string{"USAGE", "CREATE"},
-		tables:    []string{"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER"},
+		tables:    []string{"SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES"},
 		sequences: []string{"SELECT", "USAGE", "UPDATE"},
 	},
 }
@@ -80,7 +83,7 @@ func (g *granting) print(out io.Writer, database, admin string) {
 		}
 	}
 	if g.init != nil {
-		fmt.Fprintf(out, "SET search_path = %s;\n-- then %s\n", quoteNames(g.schemas), g.init.name)
+		fmt.Fprintf(out, "SET search_path = %s;\n-- then %s\n", quoteNames(g.schemas), wording.OneLine(g.init.name))
 	}
 }
 
