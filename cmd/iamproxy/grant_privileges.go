@@ -20,7 +20,7 @@ type object struct {
 }
 
 // objectsSQL is about what a user is to have privileges on. What belongs to extensions is
-// theirs. The schema that each database comes with is, from PostgreSQL 14 on, of a role
+// theirs. The schema that each database comes with is, from PostgreSQL 15 on, of a role
 // whose one member is the database's owner.
 const objectsSQL = `
 	WITH object(kind, schema, name, oid, owner, acl, wanted) AS (
