@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -101,7 +102,7 @@ func (w *walk) tcp(ctx context.Context) result {
 
 // open is what may open the way.
 func (w *walk) open(ctx context.Context, err error) string {
-	refused := strings.Contains(err.Error(), "refused")
+	refused := errors.Is(err, syscall.ECONNREFUSED)
 	d := w.seen.database
 	switch {
 	case w.seen.down:
@@ -124,9 +125,13 @@ func (w *walk) open(ctx context.Context, err error) string {
 // state is the line that shows how the database is, and at which port.
 func (w *walk) state() string {
 	name, _, _ := strings.Cut(w.Host, ".")
+	d := w.seen.database
+	if d != nil && d.InCluster && d.Instance == "" {
+		name = d.Identifier
+	}
 	switch {
-	case w.seen.database != nil:
-		name = w.seen.database.Identifier
+	case w.Name.Kind == auth.DSQL:
+		return w.awsLine("dsql", "get-cluster", "--identifier", name)
 	case w.Name.Kind == auth.RDSProxy:
 		return w.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].[Endpoint,Status]", "--output", "text")
 	case w.Name.Kind == auth.Instance:

@@ -32,6 +32,8 @@ func TestCheck(t *testing.T) {
 		"SSO login expired":          testCheckSSOExpired,
 		"secret key wrong":           testCheckWrongSecret,
 		"through SOCKS":              testCheckSOCKS,
+		"keys of a role expired":     testCheckAssumeExpired,
+		"nobody may simulate":        testCheckNoSimulation,
 		"another account":            testCheckAnotherAccount,
 		"policy missing":             testCheckPolicy,
 		"wrong region":               testCheckWrongRegion,
@@ -133,6 +135,30 @@ func testCheckWrongSecret(_ *testing.T, c *checkTest) {
 	r := c.run(standin.IAMUser)
 	r.blames("credentials from the environment are not valid", "aws configure export-credentials")
 	r.states(untried(map[string]check.State{check.Identity: check.Failed, check.Database: check.NotTried, check.Policy: check.NotTried, check.Login: check.Failed}))
+}
+
+// The keys that are to assume a role have expired, which is not for the role to mend.
+func testCheckAssumeExpired(t *testing.T, c *checkTest) {
+	const role = "arn:aws:iam::" + account + ":role/app"
+	c.aws.AllowRole(fakeaws.Role{ARN: role, Trusts: []string{taskRole}})
+	c.key.Expires = time.Now().Add(-time.Minute)
+	c.is(taskSession)
+	r := c.run(standin.IAMUser, "--assume-role="+role)
+	r.blames("those that are to assume the role, from the environment, are expired (ExpiredToken)", `eval "$(aws configure export-credentials --format env --profile PROFILE)"`)
+	if strings.Contains(r.stdout, "RequestID") || strings.Contains(r.stdout, "trust policy") {
+		t.Errorf("printed %s", r.stdout)
+	}
+}
+
+// Who may look at the database, and not at policies, is still given the policy that is missing.
+func testCheckNoSimulation(t *testing.T, c *checkTest) {
+	c.aws.Detach(taskRole)
+	c.aws.Allow(taskSession, "rds:DescribeDBClusters")
+	r := c.run(standin.IAMUser)
+	r.blames("what could not be looked at: policy", "aws iam put-role-policy --role-name task ")
+	if role, resource := c.pastePolicy(r.Next); role != "task" || resource != databaseARN(standin.IAMUser) {
+		t.Errorf("the policy is for %s, of %s", role, resource)
+	}
 }
 
 // The password of a proxy is in no line.
@@ -367,6 +393,9 @@ func testCheckClock(t *testing.T, c *checkTest) {
 			t.Errorf("next: %s", r.Next)
 		}
 	}
+	c.aws.SetFault(fakeaws.Fault{Only: fakeaws.STS, Cut: true}) // RDS has the time, too
+	r := c.run(standin.IAMUser)
+	r.blames(" behind AWS's, and tokens from the future and old ones are refused", "")
 }
 
 // Without a via, the endpoint's own name is looked up, by this host's name servers.
