@@ -48,16 +48,16 @@ func TestLines(t *testing.T) {
 	odd.Proxy = &proxy.Proxy{Endpoint: host + ":6000", DirectTLS: true}
 	for got, want := range map[string]string{
 		plain.again():          "iamproxy check " + host + " --user app",
-		plain.grant():          "iamproxy grant " + host + " --user app",
+		plain.grant():          "PGPASSWORD=... iamproxy grant " + host + " --user app",
 		odd.again():            "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.grant():            "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.grant():            "PGPASSWORD=... iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
 		odd.without(2).again(): "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432",
 		plain.awsLine("rds", "x", "--query", "A[].B"): "aws rds x --query 'A[].B' --region eu-west-1",
 		odd.awsLine("rds", "x"):                       "aws rds x --region eu-west-2 --profile dev",
 		plain.atPort(6543):                            "iamproxy check " + host + ":6543 --user app",
 		plain.enableIAM(controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb"}):                     "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1",
 		plain.enableIAM(controlplane.Database{Resource: auth.Resource{Kind: auth.Instance, ID: "db-A"}, Identifier: "one"}): "aws rds modify-db-instance --db-instance-identifier one --enable-iam-database-authentication --apply-immediately --region eu-west-1",
-		plain.enableIAM(controlplane.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "aws rds modify-db-proxy --db-proxy-name p --default-auth-scheme IAM_AUTH --region eu-west-1",
+		plain.enableIAM(controlplane.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy p",
 		plain.start(controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped"}):      "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1",
 		plain.start(controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "starting"}):     "aws rds wait db-cluster-available --db-cluster-identifier mydb --region eu-west-1",
 	} {
@@ -66,12 +66,19 @@ func TestLines(t *testing.T) {
 		}
 	}
 	plain.seen.database = &controlplane.Database{MasterSecret: "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x"}
-	if got := plain.grant(); !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
+	if got := plain.grant(); !strings.HasPrefix(got, "iamproxy grant ") || !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
 		t.Errorf("got %s", got)
 	}
 	plain.seen.database = &controlplane.Database{MasterUser: "boss"}
 	if got := plain.grant(); !strings.HasSuffix(got, " --admin-user boss") {
 		t.Errorf("got %s", got)
+	}
+	reader := newWalk("app")
+	reader.Host, reader.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
+	reader.Name = auth.ParseName(reader.Host)
+	reader.seen.database = &controlplane.Database{InCluster: true, Writer: host}
+	if got := reader.grant(); got != "PGPASSWORD=... iamproxy grant "+host+" --user app" {
+		t.Errorf("at a reader: %s", got)
 	}
 }
 

@@ -71,8 +71,10 @@ func (w *walk) judge(d controlplane.Database) result {
 		return failed(found, w.enableIAM(d))
 	case d.Port != 0 && strconv.Itoa(d.Port) != w.Port:
 		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, w.Port), w.atPort(d.Port))
+	case d.Kind == auth.DSQL:
+		return ok(what + ", which takes tokens alone; whether it runs is not asked")
 	default:
-		return ok(what + strings.TrimSuffix(": "+d.Status+", ", ", ") + ", IAM authentication is on")
+		return ok(what + ": " + d.Status + ", IAM authentication is on")
 	}
 }
 
@@ -132,7 +134,7 @@ func (w *walk) startLine(d controlplane.Database) string {
 func (w *walk) enableIAM(d controlplane.Database) string {
 	switch {
 	case d.Kind == auth.RDSProxy:
-		return w.awsLine("rds", "modify-db-proxy", "--db-proxy-name", d.Identifier, "--default-auth-scheme", "IAM_AUTH")
+		return inWords("set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy " + d.Identifier)
 	case d.InCluster:
 		return w.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
 	default:

@@ -128,16 +128,27 @@ func (w *walk) explainNotAsked(found string) result {
 	return failed(found, w.grant())
 }
 
-// grant is the command that makes the user, or gives it what it lacks.
+// grant is the command that makes the user, or gives it what it lacks, at an instance that
+// takes writes. Where the administrator's password is not known to be anywhere, it has to
+// be filled in.
 func (w *walk) grant() string {
 	options := slices.Clone(w.Options.Reach)
-	switch d := w.seen.database; {
-	case d != nil && d.MasterSecret != "":
-		options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
-	case d != nil && d.MasterUser != "" && d.MasterUser != "postgres":
-		options = append(options, "--admin-user", d.MasterUser)
+	password := "PGPASSWORD=... "
+	at := *w.Check
+	at.Target = ""
+	if d := w.seen.database; d != nil {
+		if (w.Name.Kind == auth.Reader || w.Name.Kind == auth.Custom) && d.Writer != "" {
+			at.Host = d.Writer
+		}
+		switch {
+		case d.MasterSecret != "":
+			password = ""
+			options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
+		case d.MasterUser != "" && d.MasterUser != "postgres":
+			options = append(options, "--admin-user", d.MasterUser)
+		}
 	}
-	return w.line("grant", w.Region, options...)
+	return password + (&walk{Check: &at}).line("grant", w.Region, options...)
 }
 
 // explainRefused is about a token that was refused without a reason, as all are.

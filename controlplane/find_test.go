@@ -83,9 +83,9 @@ func TestFind(t *testing.T) {
 		proxy: {with(front, auth.RDSProxy, nil), []string{"rds:DescribeDBProxies"}},
 		added: {with(front, auth.RDSProxy, nil), []string{"rds:DescribeDBProxyEndpoints", "rds:DescribeDBProxies"}},
 		// The writer is in another region than is asked first.
-		global: {other(auth.Global, "us-west-2", "cluster-FAR", "far"), []string{"rds:DescribeGlobalClusters", "rds:DescribeDBClusters"}},
-		far:    {other(auth.Cluster, "us-west-2", "cluster-FAR", "far"), []string{"rds:DescribeDBClusters"}},
-		china:  {other(auth.Cluster, "cn-north-1", "cluster-CHINA", "mydb"), []string{"rds:DescribeDBClusters"}},
+		global: {with(other(auth.Global, "us-west-2", "cluster-FAR", "far"), auth.Global, led(far)), []string{"rds:DescribeGlobalClusters", "rds:DescribeDBClusters"}},
+		far:    {with(other(auth.Cluster, "us-west-2", "cluster-FAR", "far"), auth.Cluster, led(far)), []string{"rds:DescribeDBClusters"}},
+		china:  {with(other(auth.Cluster, "cn-north-1", "cluster-CHINA", "mydb"), auth.Cluster, led(china)), []string{"rds:DescribeDBClusters"}},
 		// Its account is whose it is who asks, and that is not known here.
 		dsql: {controlplane.Database{Resource: auth.Resource{Kind: auth.DSQL, Region: region, ID: "abcdefghijklmnopqrstuvwxyz"},
 			Identifier: "abcdefghijklmnopqrstuvwxyz", IAM: true, Engine: "aurora-dsql", Port: 5432}, nil},
