@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Lines to paste are for a POSIX shell. What whoever reads has to fill in is in CAPITAL_LETTERS.
@@ -92,4 +94,4 @@ func quote(word string) string {
 }
 
 // quoteSQL is a name as SQL has it.
-func quoteSQL(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func quoteSQL(name string) string { return pgx.Identifier{name}.Sanitize() }

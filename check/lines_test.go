@@ -85,8 +85,8 @@ func TestLines(t *testing.T) {
 // The policy is for whoever signs, and for nothing but this user of this database.
 func TestAllow(t *testing.T) {
 	for caller, want := range map[string]string{
-		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o_b --policy-document '",
-		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o_b --policy-document '",
+		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
+		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
 		"arn:aws:iam::111122223333:user/jane":                                                     "aws iam put-user-policy --user-name jane --policy-name ",
 		"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Dev_Ops_0123456789abcdef/jane@x":   "# in IAM Identity Center, add this to the inline policy of the permission set Dev_Ops: {",
 		"arn:aws:sts::111122223333:federated-user/jane":                                           "# give whoever signs this policy: {",
@@ -114,6 +114,9 @@ func TestAllow(t *testing.T) {
 		if s := document.Statement[0]; s.Effect != "Allow" || s.Action != "rds-db:connect" || !slices.Equal(s.Resource, []string{"arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABC/o'b"}) {
 			t.Errorf("it allows %+v", s)
 		}
+	}
+	if policyName(resource, "a b") == policyName(resource, "a_b") || policyName(resource, "a b") == policyName(resource, "a=20b") {
+		t.Error("two users have one name")
 	}
 	if name := policyName(resource, strings.Repeat("x", 200)); len(name) != maxPolicyName {
 		t.Errorf("a name of %d characters", len(name))

@@ -150,6 +150,10 @@ func (w *walk) letThrough(ctx context.Context) string {
 	if len(w.seen.addresses) > 0 {
 		if source, known := sourceFor(ctx, w.seen.addresses[0]); known && whereIs(source) == "private" && whereIs(w.seen.addresses[0]) == "private" {
 			from = netip.PrefixFrom(source, source.BitLen()).String()
+			if source.Is6() { // which the flags for one rule do not take
+				return w.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--ip-permissions",
+					fmt.Sprintf("IpProtocol=tcp,FromPort=%s,ToPort=%s,Ipv6Ranges=[{CidrIpv6=%s}]", w.Port, w.Port, from))
+			}
 		}
 	}
 	return w.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", w.Port, "--cidr", from)

@@ -31,7 +31,7 @@ func (w *walk) database(ctx context.Context) result {
 		return notPermitted(err.Error())
 	case errors.Is(err, controlplane.ErrNotFound):
 		return w.elsewhere(err)
-	case errors.Is(err, controlplane.ErrCredentials) && !w.clockIsOff():
+	case errors.Is(err, controlplane.ErrCredentials) && !w.Identity.ClockIsOff():
 		return failed(err.Error(), w.renew(w.Identity.Source()))
 	case err != nil:
 		return noAnswer(err.Error())
@@ -55,13 +55,13 @@ func (w *walk) judge(d controlplane.Database) result {
 	if d.Account != "" { // Aurora DSQL is not asked for
 		what += " in account " + d.Account
 	}
-	w.seen.down, w.seen.iamOff = isDown(d.Status), !d.IAM
+	w.seen.down, w.seen.foreign, w.seen.iamOff = isDown(d.Status), !isPostgreSQL(d), !d.IAM
 	switch {
 	case w.seen.down && d.InCluster && d.Instance != "":
 		return failed(fmt.Sprintf("instance %s of %s is %s", d.Instance, what, d.Status), w.start(d))
 	case w.seen.down:
 		return failed(fmt.Sprintf("%s is %s", what, d.Status), w.start(d))
-	case !isPostgreSQL(d):
+	case w.seen.foreign:
 		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), inWords("iamproxy is for PostgreSQL alone"))
 	case w.seen.iamOff:
 		found := "IAM authentication is off on " + what
@@ -247,12 +247,12 @@ func (w *walk) iamLine(words ...string) string {
 // policyName is another one for each database and user: putting a policy replaces the one
 // of the same name.
 func policyName(resource auth.Resource, user string) string {
-	name := notInName.ReplaceAllString("iamproxy-"+resource.ID+"-"+user, "_")
+	name := notInName.ReplaceAllStringFunc("iamproxy-"+resource.ID+"-"+user, func(odd string) string { return fmt.Sprintf("=%X", odd) })
 	return name[:min(len(name), maxPolicyName)]
 }
 
-// What names of policies have.
+// notInName is what names of policies do not have, and what stands for that here.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
-var notInName = regexp.MustCompile(`[^\w+=,.@-]`)
+var notInName = regexp.MustCompile(`[^\w+,.@-]`)
 
 const maxPolicyName = 128

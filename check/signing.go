@@ -75,7 +75,7 @@ func (w *walk) identity(ctx context.Context) result {
 		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
 	case !slices.Contains(auth.Rejections, said.ErrorCode()):
 		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
-	case w.clockIsOff():
+	case w.Identity.ClockIsOff():
 		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
 	default:
 		return w.rejected(said.ErrorMessage(), said.ErrorCode())
@@ -115,15 +115,6 @@ func (w *walk) renew(source string) string {
 	}
 }
 
-// tolerated is how far the clock may be off. A token that is five minutes ahead, or fifteen
-// behind, is refused; a clock that runs away is on the way there.
-const tolerated = time.Minute
-
-func (w *walk) clockIsOff() bool {
-	ahead, known := w.Identity.ClockAhead()
-	return known && ahead.Abs() > tolerated
-}
-
 // clock is this machine's beside that of AWS's answers so far.
 func (w *walk) clock(context.Context) result {
 	ahead, known := w.Identity.ClockAhead()
@@ -134,7 +125,7 @@ func (w *walk) clock(context.Context) result {
 	switch {
 	case !known:
 		return noAnswer("no answer of AWS's has told the time")
-	case w.clockIsOff():
+	case w.Identity.ClockIsOff():
 		return failed(fmt.Sprintf("this machine's clock is %s %s AWS's, and tokens from the future and old ones are refused", ahead.Abs(), direction), setClock())
 	case ahead.Abs() <= time.Second: // as exact as the answers are
 		return ok("as AWS's, to the second")
