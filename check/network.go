@@ -254,9 +254,18 @@ func (w *walk) otherName() string {
 	return w.whichNames()
 }
 
-// rdsBundle has all roots of RDS, new ones included.
+// rdsBundle has all roots of RDS in a region's partition, new ones included.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
-const rdsBundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+func rdsBundle(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem"
+	default:
+		return "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+	}
+}
 
 // otherRoots is what to trust instead. Whose certificate it is that RDS has not issued,
 // somebody has to find out.
@@ -266,7 +275,7 @@ func (w *walk) otherRoots(shown *x509.Certificate) string {
 	case strings.Contains(shown.Issuer.String(), "Amazon RDS") && i >= 0: // which is built in
 		return w.without(i).again()
 	case strings.Contains(shown.Issuer.String(), "Amazon RDS"): // a new one
-		return "curl -sSO " + rdsBundle + " && " + w.again(caFlag, "global-bundle.pem")
+		return "curl -sSO " + rdsBundle(w.Region) + " && " + w.again(caFlag, "global-bundle.pem")
 	case i >= 0:
 		return w.without(i).again(caFlag, "ROOT_OF_THE_ISSUER.pem")
 	default:

@@ -77,8 +77,8 @@ type Failure struct {
 	Client         string // the last one's
 	User, Database string // empty if the client had not said yet
 	SQLSTATE       string
-	Message        string // as the client was told, which begins with "iamproxy: " if it is the proxy's own
-	Own            bool   // whether it is, which Message does not prove: a server may say anything
+	Own            bool   // iamproxy's own, and no server's, whatever that says
+	Message        string // as the client was told, and at the beginning whose it is
 	Hint           string // may be empty
 
 	title string // what those of the same reason have in common
