@@ -129,12 +129,12 @@ func (w *walk) state() string {
 	if d != nil && d.InCluster && d.Instance == "" {
 		name = d.Identifier
 	}
-	switch {
-	case w.Name.Kind == auth.DSQL:
+	switch w.Name.Kind {
+	case auth.DSQL:
 		return w.awsLine("dsql", "get-cluster", "--identifier", name)
-	case w.Name.Kind == auth.RDSProxy:
+	case auth.RDSProxy:
 		return w.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].[Endpoint,Status]", "--output", "text")
-	case w.Name.Kind == auth.Instance:
+	case auth.Instance:
 		return w.awsLine("rds", "describe-db-instances", "--db-instance-identifier", name, "--query", "DBInstances[0].[DBInstanceStatus,Endpoint]")
 	}
 	return w.awsLine("rds", "describe-db-clusters", "--db-cluster-identifier", name, "--query", "DBClusters[0].[Status,Endpoint,Port]")

@@ -165,7 +165,8 @@ func (w *walk) policy(ctx context.Context) result {
 	case err != nil:
 		return noAnswer(err.Error())
 	case decision.Allowed:
-		return ok(fmt.Sprintf("allows %s on %s", resource.Action(w.User), resource.ARN(w.User)))
+		found := fmt.Sprintf("allows %s on %s", resource.Action(w.User), resource.ARN(w.User))
+		return ok(found + asFarAs(decision.Missing))
 	}
 	return w.notAllowed(resource, decision)
 }
@@ -196,10 +197,18 @@ func (w *walk) notAllowed(resource auth.Resource, decision controlplane.Decision
 	case decision.By != "":
 		return failed(found, inWords("this has to allow it, too: "+decision.By))
 	case len(decision.Missing) > 0:
-		return noAnswer(found + ", as far as IAM can judge without the condition keys " + strings.Join(decision.Missing, ", "))
+		return noAnswer(found + asFarAs(decision.Missing))
 	default:
 		return failed(found, w.allow(resource))
 	}
+}
+
+// asFarAs is what is left open where IAM is asked without condition keys.
+func asFarAs(missing []string) string {
+	if len(missing) == 0 {
+		return ""
+	}
+	return ", as far as IAM can judge without the condition keys " + strings.Join(missing, ", ")
 }
 
 // permissionSet is the name of a role that IAM Identity Center keeps, and would set back.
