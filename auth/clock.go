@@ -41,6 +41,13 @@ func (i *Identity) ClockAhead() (ahead time.Duration, known bool) {
 	return i.clock.ahead, i.clock.seen
 }
 
+// ClockIsOff reports whether this machine's clock is further off than a token stands for
+// long: one that runs away is on the way there.
+func (i *Identity) ClockIsOff() bool {
+	ahead, known := i.ClockAhead()
+	return known && ahead.Abs() > tolerated
+}
+
 // watchClock looks at the date of all answers, refusals included.
 func (i *Identity) watchClock(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("WatchClock", func(

@@ -75,7 +75,10 @@ func (i *Identity) reload(ctx context.Context) {
 }
 
 // chain is the SDK's chain of sources, with the roles on top.
-type chain struct{ cfg aws.Config }
+type chain struct {
+	cfg  aws.Config
+	base aws.CredentialsProvider // below Identity.Roles; nil if there are none
+}
 
 func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 	if cache, ok := c.cfg.Credentials.(interface{ Invalidate() }); ok {
@@ -99,14 +102,18 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 	if err != nil {
 		return nil, loadError(err)
 	}
+	var base aws.CredentialsProvider
 	for n, role := range i.Roles {
+		if n == 0 {
+			base = cfg.Credentials
+		}
 		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, roleDefaults, func(o *stscreds.AssumeRoleOptions) {
 			if n == len(i.Roles)-1 && i.ExternalID != "" {
 				o.ExternalID = &i.ExternalID
 			}
 		}))
 	}
-	return &chain{cfg}, nil
+	return &chain{cfg, base}, nil
 }
 
 // cacheOptions has credentials told to expire when they do: the SDK would take

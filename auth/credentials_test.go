@@ -147,6 +147,9 @@ func TestHintsToLogIn(t *testing.T) {
 		if !errors.Is(failed, test.err) || !strings.Contains(failed.Advice(), test.want) || failed.temporary {
 			t.Errorf("%v: got %v, %s, want advice with %s", test.err, failed, failed.Advice(), test.want)
 		}
+		if words := "`" + strings.Join(failed.Command, " ") + "`"; words != test.want || failed.None {
+			t.Errorf("%v: command %q", test.err, failed.Command)
+		}
 	}
 }
 

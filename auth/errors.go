@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -16,7 +17,14 @@ import (
 type Error struct {
 	Message string // what failed and why, fit to be shown
 	Hint    string // what to do about it; may be empty
-	Err     error  // the cause, which may hold what is not to be shown; may be nil
+	// Command is what to run, word by word, where one command is all that it takes.
+	Command []string
+	// None reports whether nobody gives out any credentials here.
+	None bool
+	// Refused is where the credentials are from, in words, that AWS does not take to assume
+	// a role with; empty if it is not that.
+	Refused string
+	Err     error // the cause, which may hold what is not to be shown; may be nil
 
 	temporary bool // it may work a little later without anybody doing anything
 }
@@ -41,12 +49,9 @@ func (i *Identity) explain(err error, hasWorked bool) *Error {
 		explained.temporary = hasWorked
 		return &explained
 	}
-	return &Error{
-		Message:   "no AWS credentials: " + reason(err),
-		Hint:      i.hint(err),
-		Err:       err,
-		temporary: passes(err, hasWorked),
-	}
+	explained := &Error{Message: "no AWS credentials: " + reason(err), Err: err, temporary: passes(err, hasWorked)}
+	i.advise(explained)
+	return explained
 }
 
 // passes reports whether a source's failure is likely to pass. One that has worked
@@ -104,29 +109,63 @@ func reason(err error) string {
 	return text
 }
 
-// hint is what to do about a failure of the chain.
-func (i *Identity) hint(err error) string {
+// Rejections are AWS's codes for credentials that it does not take.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
+var Rejections = []string{
+	"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
+	"SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken",
+}
+
+// advise says what to do about a failure of the chain.
+func (i *Identity) advise(e *Error) {
+	err, text := e.Err, e.Err.Error()
 	var loggedOut *ssocreds.InvalidTokenError
-	text := err.Error()
+	var answer interface{ ErrorCode() string }
 	switch {
 	case passes(err, false):
-		return "whoever gives out the AWS credentials does not work or cannot be reached; check that this host gets there, and that NO_PROXY has 169.254.170.2, 169.254.170.23 and 169.254.169.254 if there is an HTTP proxy"
+		e.Hint = "whoever gives out the AWS credentials does not work or cannot be reached; check that this host gets there, and that NO_PROXY has 169.254.170.2, 169.254.170.23 and 169.254.169.254 if there is an HTTP proxy"
 	case errors.As(err, &loggedOut) || strings.Contains(text, "SSO"):
-		return i.logIn("aws sso login")
+		i.logIn(e, "aws", "sso", "login")
 	case strings.Contains(text, "please reauthenticate"):
-		return i.logIn("aws login")
+		i.logIn(e, "aws", "login")
+	case strings.Contains(text, "operation error STS: AssumeRole,") && errors.As(err, &answer) && slices.Contains(Rejections, answer.ErrorCode()):
+		i.refuse(e, answer.ErrorCode())
 	case strings.Contains(text, "operation error STS: AssumeRole") && status(err) != 0 && !strings.Contains(text, "get identity"):
-		return "the role's trust policy has to allow whoever assumes it (sts:AssumeRole, or sts:AssumeRoleWithWebIdentity), with the external id if it asks for one; `aws sts get-caller-identity` shows who that is"
+		e.Hint = "the role's trust policy has to allow whoever assumes it (sts:AssumeRole, or sts:AssumeRoleWithWebIdentity), with the external id if it asks for one; `aws sts get-caller-identity` shows who that is"
 	default:
-		return "give iamproxy a task role, a pod identity, a profile (--profile) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
+		e.None = true
+		e.Hint = "give iamproxy a task role, a pod identity, a profile (--profile) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
 	}
 }
 
-func (i *Identity) logIn(command string) string {
-	if profile := i.profile(); profile != "" {
-		command += " --profile " + profile
+// refuse is about credentials that AWS does not take to assume a role with.
+func (i *Identity) refuse(e *Error, code string) {
+	why := "not valid"
+	if strings.HasPrefix(code, "Expired") {
+		why = "expired"
 	}
-	return "run `" + command + "`, then connect again; iamproxy need not be restarted"
+	e.Refused = i.assumer()
+	e.Message = fmt.Sprintf("no AWS credentials: those that are to assume the role, from %s, are %s (%s)", e.Refused, why, code)
+	e.Hint = "renew them where they come from"
+}
+
+// assumer is where the credentials come from that assume the first of Roles.
+func (i *Identity) assumer() string {
+	if source, ok := i.loaded().(*chain); ok && source.base != nil {
+		if creds, err := source.base.Retrieve(context.Background()); err == nil { // from its cache
+			return i.sourceName(creds)
+		}
+	}
+	return "the profile's own source"
+}
+
+func (i *Identity) logIn(e *Error, command ...string) {
+	if profile := i.profile(); profile != "" {
+		command = append(command, "--profile", profile)
+	}
+	e.Command = command
+	e.Hint = "run `" + strings.Join(command, " ") + "`, then connect again; iamproxy need not be restarted"
 }
 
 // mfaHint goes with the one failure of Load that names no way out.

@@ -26,9 +26,9 @@ const (
 	Endpoint    = "endpoint"
 	Credentials = "credentials"
 	Identity    = "identity"
-	Clock       = "clock"
 	Database    = "database"
 	Policy      = "policy"
+	Clock       = "clock"
 	DNS         = "dns"
 	TCP         = "tcp"
 	TLS         = "tls"
@@ -80,13 +80,15 @@ type Report struct {
 	Steps    []Step `json:"steps"`
 }
 
-// Check is one database, and who wants to log in to it. All fields but the last two
-// must be set. Of libpq's environment variables there must be none, which its client would heed.
+// Check is one database, and who wants to log in to it. All fields but Target and the
+// last two must be set. Of libpq's environment variables there must be none, which its client would heed.
 type Check struct {
 	Host, Port     string    // as AWS names the database
 	Name           auth.Name // what Host says
 	Region         string    // what tokens are signed for
 	User, Database string
+	// Target is what the endpoint's key target says; may be empty.
+	Target string
 	// Writer is whether sessions are to take writes.
 	Writer bool
 	// Identity signs. Its Load was called.
@@ -118,9 +120,9 @@ var steps = []struct {
 	{Endpoint, nil, (*walk).endpoint},
 	{Credentials, nil, (*walk).credentials},
 	{Identity, []string{Credentials}, (*walk).identity},
-	{Clock, []string{Credentials}, (*walk).clock},
 	{Database, []string{Credentials, Identity}, (*walk).database},
 	{Policy, []string{Credentials, Identity}, (*walk).policy},
+	{Clock, []string{Credentials}, (*walk).clock}, // after all of AWS's answers, each of which has the time
 	{DNS, nil, (*walk).dns},
 	{TCP, []string{DNS}, (*walk).tcp},
 	{TLS, []string{TCP}, (*walk).tls},

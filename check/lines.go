@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Lines to paste are for a POSIX shell. What whoever reads has to fill in is in CAPITAL_LETTERS.
@@ -44,19 +46,28 @@ func (w *walk) endpointIn(region string) string {
 		text += separator + "region=" + region
 		separator = "&"
 	}
+	if w.Target != "" {
+		text += separator + "target=" + w.Target
+		separator = "&"
+	}
 	if w.Proxy.DirectTLS {
 		text += separator + "sslnegotiation=direct"
 	}
 	return text
 }
 
+// commandLine is a command as a shell takes it.
+func commandLine(words ...string) string {
+	quoted := make([]string, len(words))
+	for i, word := range words {
+		quoted[i] = quote(word)
+	}
+	return strings.Join(quoted, " ")
+}
+
 // awsLine is a command of the AWS CLI, as who signs.
 func (w *walk) awsLine(words ...string) string {
-	line := "aws"
-	for _, word := range words {
-		line += " " + quote(word)
-	}
-	return line + " --region " + w.Region + w.profileFlag()
+	return "aws " + commandLine(words...) + " --region " + w.Region + w.profileFlag()
 }
 
 func (w *walk) profileFlag() string {
@@ -83,4 +94,4 @@ func quote(word string) string {
 }
 
 // quoteSQL is a name as SQL has it.
-func quoteSQL(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
+func quoteSQL(name string) string { return pgx.Identifier{name}.Sanitize() }

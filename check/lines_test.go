@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -47,38 +48,45 @@ func TestLines(t *testing.T) {
 	odd.Proxy = &proxy.Proxy{Endpoint: host + ":6000", DirectTLS: true}
 	for got, want := range map[string]string{
 		plain.again():          "iamproxy check " + host + " --user app",
-		plain.grant():          "iamproxy grant " + host + " --user app",
+		plain.grant():          "PGPASSWORD=... iamproxy grant " + host + " --user app",
 		odd.again():            "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.grant():            "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.grant():            "PGPASSWORD=... iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
 		odd.without(2).again(): "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432",
 		plain.awsLine("rds", "x", "--query", "A[].B"): "aws rds x --query 'A[].B' --region eu-west-1",
 		odd.awsLine("rds", "x"):                       "aws rds x --region eu-west-2 --profile dev",
 		plain.atPort(6543):                            "iamproxy check " + host + ":6543 --user app",
-		plain.enableIAM(controlplane.Database{Resource: resource, Identifier: "mydb"}):                                      "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1",
+		plain.enableIAM(controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb"}):                     "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1",
 		plain.enableIAM(controlplane.Database{Resource: auth.Resource{Kind: auth.Instance, ID: "db-A"}, Identifier: "one"}): "aws rds modify-db-instance --db-instance-identifier one --enable-iam-database-authentication --apply-immediately --region eu-west-1",
-		plain.enableIAM(controlplane.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "aws rds modify-db-proxy --db-proxy-name p --default-auth-scheme IAM_AUTH --region eu-west-1",
-		plain.start(controlplane.Database{Resource: resource, Identifier: "mydb", Status: "stopped"}):                       "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1",
-		plain.start(controlplane.Database{Resource: resource, Identifier: "mydb", Status: "starting"}):                      "aws rds wait db-cluster-available --db-cluster-identifier mydb --region eu-west-1",
+		plain.enableIAM(controlplane.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy p",
+		plain.start(controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped"}):      "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1",
+		plain.start(controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "starting"}):     "aws rds wait db-cluster-available --db-cluster-identifier mydb --region eu-west-1",
 	} {
 		if got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
 	plain.seen.database = &controlplane.Database{MasterSecret: "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x"}
-	if got := plain.grant(); !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
+	if got := plain.grant(); !strings.HasPrefix(got, "iamproxy grant ") || !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
 		t.Errorf("got %s", got)
 	}
 	plain.seen.database = &controlplane.Database{MasterUser: "boss"}
 	if got := plain.grant(); !strings.HasSuffix(got, " --admin-user boss") {
 		t.Errorf("got %s", got)
 	}
+	reader := newWalk("app")
+	reader.Host, reader.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
+	reader.Name = auth.ParseName(reader.Host)
+	reader.seen.database = &controlplane.Database{InCluster: true, Writer: host}
+	if got := reader.grant(); got != "PGPASSWORD=... iamproxy grant "+host+" --user app" {
+		t.Errorf("at a reader: %s", got)
+	}
 }
 
 // The policy is for whoever signs, and for nothing but this user of this database.
 func TestAllow(t *testing.T) {
 	for caller, want := range map[string]string{
-		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o_b --policy-document '",
-		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o_b --policy-document '",
+		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
+		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
 		"arn:aws:iam::111122223333:user/jane":                                                     "aws iam put-user-policy --user-name jane --policy-name ",
 		"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Dev_Ops_0123456789abcdef/jane@x":   "# in IAM Identity Center, add this to the inline policy of the permission set Dev_Ops: {",
 		"arn:aws:sts::111122223333:federated-user/jane":                                           "# give whoever signs this policy: {",
@@ -106,6 +114,9 @@ func TestAllow(t *testing.T) {
 		if s := document.Statement[0]; s.Effect != "Allow" || s.Action != "rds-db:connect" || !slices.Equal(s.Resource, []string{"arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABC/o'b"}) {
 			t.Errorf("it allows %+v", s)
 		}
+	}
+	if policyName(resource, "a b") == policyName(resource, "a_b") || policyName(resource, "a b") == policyName(resource, "a=20b") {
+		t.Error("two users have one name")
 	}
 	if name := policyName(resource, strings.Repeat("x", 200)); len(name) != maxPolicyName {
 		t.Errorf("a name of %d characters", len(name))
@@ -153,22 +164,25 @@ func TestWhereIs(t *testing.T) {
 
 // Where one more Allow would be of no use, none is given.
 func TestNotAllowed(t *testing.T) {
-	for by, test := range map[string]struct {
-		denied bool
-		state  State
-		next   string
+	for name, test := range map[string]struct {
+		decision controlplane.Decision
+		state    State
+		found    string
+		next     string
 	}{
-		"no policy":      {false, Failed, "aws iam put-role-policy "},
-		"policy nightly": {true, Failed, "# remove the Deny, which wins over every Allow: policy nightly"},
-		"a service control policy of the organization":                {true, Failed, "# remove the Deny"},
-		"the permissions boundary":                                    {false, Failed, "# this has to allow it, too: the permissions boundary"},
-		"no policy, without the condition keys aws:PrincipalTag/team": {false, NoAnswer, ""},
+		"none":                {controlplane.Decision{}, Failed, "no policy", "aws iam put-role-policy "},
+		"denied":              {controlplane.Decision{Denied: true, By: "policy nightly"}, Failed, "policy nightly", "# remove the Deny, which wins over every Allow: policy nightly"},
+		"organization":        {controlplane.Decision{Denied: true, By: "a policy of the organization"}, Failed, "organization", "# remove the Deny"},
+		"boundary":            {controlplane.Decision{By: "the permissions boundary"}, Failed, "boundary", "# this has to allow it, too: the permissions boundary"},
+		"condition":           {controlplane.Decision{Missing: []string{"aws:x"}}, NoAnswer, "aws:x", ""},
+		"denied, condition":   {controlplane.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# remove the Deny"},
+		"boundary, condition": {controlplane.Decision{By: "the permissions boundary", Missing: []string{"aws:x"}}, Failed, "boundary", "# this has to allow it, too"},
 	} {
 		w := newWalk("app")
 		w.seen.caller = auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/app/x", Account: "111122223333"}
-		r := w.notAllowed(resource, controlplane.Decision{Denied: test.denied, By: by})
-		if r.state != test.state || !strings.HasPrefix(r.next, test.next) || !strings.Contains(r.found, by) {
-			t.Errorf("%s: %+v", by, r)
+		r := w.notAllowed(resource, test.decision)
+		if r.state != test.state || !strings.HasPrefix(r.next, test.next) || !strings.Contains(r.found, test.found) {
+			t.Errorf("%s: %+v", name, r)
 		}
 	}
 	w := newWalk("app")
@@ -180,8 +194,8 @@ func TestNotAllowed(t *testing.T) {
 
 // A port that is closed, or does not answer, has one next line.
 func TestOpen(t *testing.T) {
-	refused, silent := errors.New("connect: connection refused"), errors.New("i/o timeout")
-	found := &controlplane.Database{Resource: resource, Identifier: "mydb", Status: "stopped", Port: 5432, SecurityGroups: []string{"sg-1", "sg-2"}}
+	refused, silent := error(syscall.ECONNREFUSED), errors.New("i/o timeout")
+	found := &controlplane.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped", Port: 5432, SecurityGroups: []string{"sg-1", "sg-2"}}
 	for name, test := range map[string]struct {
 		err    error
 		change func(*walk)

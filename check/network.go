@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -101,7 +102,7 @@ func (w *walk) tcp(ctx context.Context) result {
 
 // open is what may open the way.
 func (w *walk) open(ctx context.Context, err error) string {
-	refused := strings.Contains(err.Error(), "refused")
+	refused := errors.Is(err, syscall.ECONNREFUSED)
 	d := w.seen.database
 	switch {
 	case w.seen.down:
@@ -124,12 +125,16 @@ func (w *walk) open(ctx context.Context, err error) string {
 // state is the line that shows how the database is, and at which port.
 func (w *walk) state() string {
 	name, _, _ := strings.Cut(w.Host, ".")
-	switch {
-	case w.seen.database != nil:
-		name = w.seen.database.Identifier
-	case w.Name.Kind == auth.RDSProxy:
+	d := w.seen.database
+	if d != nil && d.InCluster && d.Instance == "" {
+		name = d.Identifier
+	}
+	switch w.Name.Kind {
+	case auth.DSQL:
+		return w.awsLine("dsql", "get-cluster", "--identifier", name)
+	case auth.RDSProxy:
 		return w.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].[Endpoint,Status]", "--output", "text")
-	case w.Name.Kind == auth.Instance:
+	case auth.Instance:
 		return w.awsLine("rds", "describe-db-instances", "--db-instance-identifier", name, "--query", "DBInstances[0].[DBInstanceStatus,Endpoint]")
 	}
 	return w.awsLine("rds", "describe-db-clusters", "--db-cluster-identifier", name, "--query", "DBClusters[0].[Status,Endpoint,Port]")
@@ -145,6 +150,10 @@ func (w *walk) letThrough(ctx context.Context) string {
 	if len(w.seen.addresses) > 0 {
 		if source, known := sourceFor(ctx, w.seen.addresses[0]); known && whereIs(source) == "private" && whereIs(w.seen.addresses[0]) == "private" {
 			from = netip.PrefixFrom(source, source.BitLen()).String()
+			if source.Is6() { // which the flags for one rule do not take
+				return w.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--ip-permissions",
+					fmt.Sprintf("IpProtocol=tcp,FromPort=%s,ToPort=%s,Ipv6Ranges=[{CidrIpv6=%s}]", w.Port, w.Port, from))
+			}
 		}
 	}
 	return w.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", w.Port, "--cidr", from)
@@ -245,9 +254,18 @@ func (w *walk) otherName() string {
 	return w.whichNames()
 }
 
-// rdsBundle has all roots of RDS, new ones included.
+// rdsBundle has all roots of RDS in a region's partition, new ones included.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
-const rdsBundle = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+func rdsBundle(region string) string {
+	switch {
+	case strings.HasPrefix(region, "cn-"):
+		return "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem"
+	case strings.HasPrefix(region, "us-gov-"):
+		return "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem"
+	default:
+		return "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
+	}
+}
 
 // otherRoots is what to trust instead. Whose certificate it is that RDS has not issued,
 // somebody has to find out.
@@ -257,7 +275,7 @@ func (w *walk) otherRoots(shown *x509.Certificate) string {
 	case strings.Contains(shown.Issuer.String(), "Amazon RDS") && i >= 0: // which is built in
 		return w.without(i).again()
 	case strings.Contains(shown.Issuer.String(), "Amazon RDS"): // a new one
-		return "curl -sSO " + rdsBundle + " && " + w.again(caFlag, "global-bundle.pem")
+		return "curl -sSO " + rdsBundle(w.Region) + " && " + w.again(caFlag, "global-bundle.pem")
 	case i >= 0:
 		return w.without(i).again(caFlag, "ROOT_OF_THE_ISSUER.pem")
 	default:

@@ -31,8 +31,8 @@ func (w *walk) database(ctx context.Context) result {
 		return notPermitted(err.Error())
 	case errors.Is(err, controlplane.ErrNotFound):
 		return w.elsewhere(err)
-	case errors.Is(err, controlplane.ErrCredentials) && !w.clockIsOff():
-		return failed(err.Error(), w.renew())
+	case errors.Is(err, controlplane.ErrCredentials) && !w.Identity.ClockIsOff():
+		return failed(err.Error(), w.renew(w.Identity.Source()))
 	case err != nil:
 		return noAnswer(err.Error())
 	}
@@ -55,11 +55,13 @@ func (w *walk) judge(d controlplane.Database) result {
 	if d.Account != "" { // Aurora DSQL is not asked for
 		what += " in account " + d.Account
 	}
-	w.seen.down, w.seen.iamOff = isDown(d.Status), !d.IAM
+	w.seen.down, w.seen.foreign, w.seen.iamOff = isDown(d.Status), !isPostgreSQL(d), !d.IAM
 	switch {
+	case w.seen.down && d.InCluster && d.Instance != "":
+		return failed(fmt.Sprintf("instance %s of %s is %s", d.Instance, what, d.Status), w.start(d))
 	case w.seen.down:
 		return failed(fmt.Sprintf("%s is %s", what, d.Status), w.start(d))
-	case !isPostgreSQL(d):
+	case w.seen.foreign:
 		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), inWords("iamproxy is for PostgreSQL alone"))
 	case w.seen.iamOff:
 		found := "IAM authentication is off on " + what
@@ -69,8 +71,10 @@ func (w *walk) judge(d controlplane.Database) result {
 		return failed(found, w.enableIAM(d))
 	case d.Port != 0 && strconv.Itoa(d.Port) != w.Port:
 		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, w.Port), w.atPort(d.Port))
+	case d.Kind == auth.DSQL:
+		return ok(what + ", which takes tokens alone; whether it runs is not asked")
 	default:
-		return ok(what + strings.TrimSuffix(": "+d.Status+", ", ", ") + ", IAM authentication is on")
+		return ok(what + ": " + d.Status + ", IAM authentication is on")
 	}
 }
 
@@ -79,7 +83,7 @@ func describe(d controlplane.Database) string {
 	switch {
 	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
 		return string(d.Kind)
-	case isCluster(d):
+	case d.InCluster:
 		return "cluster"
 	default:
 		return "instance"
@@ -90,9 +94,6 @@ func isPostgreSQL(d controlplane.Database) bool {
 	return d.Kind == auth.DSQL || d.Engine == "" || strings.Contains(strings.ToLower(d.Engine), "postgres")
 }
 
-// isCluster reports whether Identifier is a cluster's.
-func isCluster(d controlplane.Database) bool { return !strings.HasPrefix(d.ID, "db-") }
-
 // isDown is about the words for a database that lets nobody in.
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/accessing-monitoring.html
@@ -100,20 +101,32 @@ func isDown(status string) bool { return down.MatchString(status) }
 
 var down = regexp.MustCompile(`^(stopped|stopping|starting|creating|deleting|failed|suspended|suspending|restore-error|insufficient-.*|inaccessible-.*|incompatible-.*)$`)
 
-// start is how a database comes up, or how to wait until it does.
+// start is how a database comes up, or how to wait until it does. A cluster's instances are
+// started with it.
 func (w *walk) start(d controlplane.Database) string {
-	what, flag := "db-instance", "--db-instance-identifier"
-	if isCluster(d) {
-		what, flag = "db-cluster", "--db-cluster-identifier"
-	}
 	switch {
+	case d.Status == "deleting":
+		return inWords("it is gone for good; give the name of another database")
 	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
 		return inWords("wait until it is available")
+	case d.Status == "stopping":
+		return inWords("when it has stopped, start it: " + w.startLine(d))
 	case d.Status == "stopped":
-		return w.awsLine("rds", "start-"+what, flag, d.Identifier)
+		return w.startLine(d)
+	case (d.Status == "starting" || d.Status == "creating") && d.InCluster && d.Instance == "":
+		return w.awsLine("rds", "wait", "db-cluster-available", "--db-cluster-identifier", d.Identifier)
+	case d.Status == "starting" || d.Status == "creating":
+		return w.awsLine("rds", "wait", "db-instance-available", "--db-instance-identifier", d.Instance)
 	default:
-		return w.awsLine("rds", "wait", what+"-available", flag, d.Identifier)
+		return inWords("it does not come up by itself; the events of the database in RDS say why")
 	}
+}
+
+func (w *walk) startLine(d controlplane.Database) string {
+	if d.InCluster {
+		return w.awsLine("rds", "start-db-cluster", "--db-cluster-identifier", d.Identifier)
+	}
+	return w.awsLine("rds", "start-db-instance", "--db-instance-identifier", d.Identifier)
 }
 
 // enableIAM is the switch.
@@ -121,8 +134,8 @@ func (w *walk) start(d controlplane.Database) string {
 func (w *walk) enableIAM(d controlplane.Database) string {
 	switch {
 	case d.Kind == auth.RDSProxy:
-		return w.awsLine("rds", "modify-db-proxy", "--db-proxy-name", d.Identifier, "--default-auth-scheme", "IAM_AUTH")
-	case isCluster(d):
+		return inWords("set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy " + d.Identifier)
+	case d.InCluster:
 		return w.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
 	default:
 		return w.awsLine("rds", "modify-db-instance", "--db-instance-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
@@ -144,8 +157,7 @@ func (w *walk) policy(ctx context.Context) result {
 	case w.seen.database == nil:
 		return notTriedFor(Database)
 	}
-	resource := w.seen.database.Resource
-	resource.Account = cmp.Or(resource.Account, w.seen.caller.Account)
+	resource := w.resource()
 	decision, err := w.aws.MayConnect(ctx, w.seen.caller.ARN, resource, w.User)
 	switch {
 	case errors.Is(err, controlplane.ErrNotPermitted):
@@ -153,41 +165,61 @@ func (w *walk) policy(ctx context.Context) result {
 	case err != nil:
 		return noAnswer(err.Error())
 	case decision.Allowed:
-		return ok(fmt.Sprintf("allows %s on %s", resource.Action(w.User), resource.ARN(w.User)))
+		found := fmt.Sprintf("allows %s on %s", resource.Action(w.User), resource.ARN(w.User))
+		return ok(found + asFarAs(decision.Missing))
 	}
 	return w.notAllowed(resource, decision)
+}
+
+// resource is the database as policies have it. Where RDS has no say of whose it is, it is
+// the caller's.
+func (w *walk) resource() auth.Resource {
+	resource := w.seen.database.Resource
+	resource.Account = cmp.Or(resource.Account, w.seen.caller.Account)
+	return resource
 }
 
 // notAllowed is about policies that do not let the caller in. Where another thing than a
 // missing Allow is in the way, one more is of no use.
 func (w *walk) notAllowed(resource auth.Resource, decision controlplane.Decision) result {
 	found := fmt.Sprintf("%s is not allowed %s on %s", w.seen.caller.ARN, resource.Action(w.User), resource.ARN(w.User))
-	if decision.By != "" {
+	switch {
+	case decision.By != "":
 		found += ": " + decision.By
+	case len(decision.Missing) == 0:
+		found += ": no policy"
 	}
 	switch {
-	case strings.Contains(decision.By, "condition keys"):
-		return noAnswer(found + ", which IAM cannot judge beforehand")
 	case resource.Account != w.seen.caller.Account:
 		return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
 	case decision.Denied:
 		return failed(found, inWords("remove the Deny, which wins over every Allow: "+decision.By))
-	case decision.By != "" && decision.By != "no policy":
+	case decision.By != "":
 		return failed(found, inWords("this has to allow it, too: "+decision.By))
+	case len(decision.Missing) > 0:
+		return noAnswer(found + asFarAs(decision.Missing))
 	default:
 		return failed(found, w.allow(resource))
 	}
 }
 
-// principal takes the ARN of a caller apart: a role's session, or a user with a path.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
-var principal = regexp.MustCompile(`^arn:[a-z0-9-]+:(?:sts::[0-9]+:assumed-role/([^/]+)/|iam::[0-9]+:user/(?:.*/)?([^/]+)$)`)
+// asFarAs is what is left open where IAM is asked without condition keys.
+func asFarAs(missing []string) string {
+	if len(missing) == 0 {
+		return ""
+	}
+	return ", as far as IAM can judge without the condition keys " + strings.Join(missing, ", ")
+}
 
 // permissionSet is the name of a role that IAM Identity Center keeps, and would set back.
 var permissionSet = regexp.MustCompile(`^AWSReservedSSO_(.+)_[0-9a-f]{16}$`)
 
-// document is the line that shows what a policy has to say, for who may not look whether it does.
+// document is the line that lets the caller in or, where that or the database is not known,
+// shows what a policy has to say.
 func (w *walk) document() string {
+	if w.seen.database != nil && w.seen.caller.ARN != "" {
+		return w.allow(w.resource())
+	}
 	options := slices.Clone(w.Options.Sign)
 	if account := w.seen.caller.Account; account != "" {
 		options = []string{"--account", account}
@@ -203,37 +235,33 @@ func (w *walk) allow(resource auth.Resource) string {
 	var document policy.Policy
 	document.Allow(resource, w.User)
 	name := policyName(resource, w.User)
-	who := principal.FindStringSubmatch(w.seen.caller.ARN)
+	signer, role := controlplane.PolicyHolder(w.seen.caller.ARN)
 	switch {
-	case who == nil:
+	case signer == "" && role == "":
 		return inWords("give whoever signs this policy: " + document.Line())
-	case who[2] != "":
-		return w.iamLine("put-user-policy", "--user-name", who[2], "--policy-name", name, "--policy-document", document.Line())
+	case signer != "":
+		return w.iamLine("put-user-policy", "--user-name", signer, "--policy-name", name, "--policy-document", document.Line())
 	}
-	if set := permissionSet.FindStringSubmatch(who[1]); set != nil {
+	if set := permissionSet.FindStringSubmatch(role); set != nil {
 		return inWords(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
 	}
-	return w.iamLine("put-role-policy", "--role-name", who[1], "--policy-name", name, "--policy-document", document.Line())
+	return w.iamLine("put-role-policy", "--role-name", role, "--policy-name", name, "--policy-document", document.Line())
 }
 
 // iamLine has no region, since IAM has none.
 func (w *walk) iamLine(words ...string) string {
-	line := "aws iam"
-	for _, word := range words {
-		line += " " + quote(word)
-	}
-	return line + w.profileFlag()
+	return "aws iam " + commandLine(words...) + w.profileFlag()
 }
 
 // policyName is another one for each database and user: putting a policy replaces the one
 // of the same name.
 func policyName(resource auth.Resource, user string) string {
-	name := notInName.ReplaceAllString("iamproxy-"+resource.ID+"-"+user, "_")
+	name := notInName.ReplaceAllStringFunc("iamproxy-"+resource.ID+"-"+user, func(odd string) string { return fmt.Sprintf("=%X", odd) })
 	return name[:min(len(name), maxPolicyName)]
 }
 
-// What names of policies have.
+// notInName is what names of policies do not have, and what stands for that here.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
-var notInName = regexp.MustCompile(`[^\w+=,.@-]`)
+var notInName = regexp.MustCompile(`[^\w+,.@-]`)
 
 const maxPolicyName = 128

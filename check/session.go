@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy"
 )
 
 // login is one through the proxy itself, as a client's, so that what it is told is what a
@@ -50,20 +51,64 @@ func (w *walk) serve(listener net.Listener) { _ = w.Proxy.Serve(listener) }
 // explain is what a refusal means.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func (w *walk) explain(said *pgconn.PgError) result {
-	found := serverText(said)
-	own, isOwn := strings.CutPrefix(said.Message, "iamproxy: ")
-	w.seen.answer = otherwise
-	switch {
-	case isOwn && strings.HasPrefix(own, "the server asks "):
-		w.seen.answer = notAsked
-		return w.explainNotAsked(own)
-	case isOwn:
-		return failed(own, inWords(said.Hint))
-	case strings.HasPrefix(said.Code, "28") && strings.Contains(said.Message, "authentication failed"):
+	if own, isOwn := w.ownRefusal(); isOwn {
+		return w.explainOwn(own)
+	}
+	if w.refusesToken(said) {
+		if next := w.ofRDSProxy(said.Message); next != "" {
+			w.seen.answer = otherwise
+			return failed(serverText(said), next)
+		}
 		w.seen.answer = refused
-		return w.explainRefused(found)
+		return w.explainRefused(serverText(said))
+	}
+	w.seen.answer = otherwise
+	return failed(serverText(said), w.afterLogin(said))
+}
+
+// ownRefusal is the proxy's word, if it was the proxy that refused. What came over the wire
+// does not tell: a server may say anything.
+func (w *walk) ownRefusal() (refusal proxy.Failure, isOwn bool) {
+	failures := w.Proxy.Failures()
+	if len(failures) == 0 {
+		return proxy.Failure{}, false
+	}
+	return failures[0], failures[0].Own
+}
+
+func (w *walk) explainOwn(refusal proxy.Failure) result {
+	found := strings.TrimPrefix(refusal.Message, "iamproxy: ")
+	if strings.HasPrefix(found, "the server asks ") {
+		w.seen.answer = notAsked
+		return w.explainNotAsked(found)
+	}
+	w.seen.answer = otherwise
+	return failed(found, inWords(refusal.Hint))
+}
+
+// refusesToken reports whether a server's answer is about the token: class 28 (invalid
+// authorization specification) or, of Aurora DSQL, a sentence.
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
+func (w *walk) refusesToken(said *pgconn.PgError) bool {
+	if w.Name.Kind == auth.DSQL && strings.Contains(said.Message, "access denied") {
+		return true
+	}
+	return strings.HasPrefix(said.Code, "28") && !strings.Contains(said.Message, "not permitted to log in")
+}
+
+// ofRDSProxy is what to do about the sentences with which an RDS Proxy explains itself; empty
+// if it is none of them.
+// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
+func (w *walk) ofRDSProxy(message string) string {
+	switch {
+	case w.Name.Kind != auth.RDSProxy:
+		return ""
+	case strings.Contains(message, "has no credentials for the role"):
+		return inWords("the RDS Proxy has to have a secret for " + w.User)
+	case strings.Contains(message, "IAM authentication is not allowed for the role"):
+		return inWords("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED) for " + w.User)
 	default:
-		return failed(found, w.afterLogin(said))
+		return ""
 	}
 }
 
@@ -83,16 +128,27 @@ func (w *walk) explainNotAsked(found string) result {
 	return failed(found, w.grant())
 }
 
-// grant is the command that makes the user, or gives it what it lacks.
+// grant is the command that makes the user, or gives it what it lacks, at an instance that
+// takes writes. Where the administrator's password is not known to be anywhere, it has to
+// be filled in.
 func (w *walk) grant() string {
 	options := slices.Clone(w.Options.Reach)
-	switch d := w.seen.database; {
-	case d != nil && d.MasterSecret != "":
-		options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
-	case d != nil && d.MasterUser != "" && d.MasterUser != "postgres":
-		options = append(options, "--admin-user", d.MasterUser)
+	password := "PGPASSWORD=... "
+	at := *w.Check
+	at.Target = ""
+	if d := w.seen.database; d != nil {
+		if (w.Name.Kind == auth.Reader || w.Name.Kind == auth.Custom) && d.Writer != "" {
+			at.Host = d.Writer
+		}
+		switch {
+		case d.MasterSecret != "":
+			password = ""
+			options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
+		case d.MasterUser != "" && d.MasterUser != "postgres":
+			options = append(options, "--admin-user", d.MasterUser)
+		}
 	}
-	return w.line("grant", w.Region, options...)
+	return password + (&walk{Check: &at}).line("grant", w.Region, options...)
 }
 
 // explainRefused is about a token that was refused without a reason, as all are.
@@ -102,7 +158,7 @@ func (w *walk) explainRefused(found string) result {
 	}
 	found += ": " + unexplained(w.steps)
 	switch {
-	case w.Name.Kind == auth.DSQL && w.User != "admin":
+	case w.Name.Kind == auth.DSQL && w.User != "admin" && w.stateOf(Policy) == OK:
 		return failed(found+"; as admin, the user must have been given to the role", fmt.Sprintf("AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(w.User)))
 	case w.stateOf(Policy) != OK:
 		return failed(found, w.document())
@@ -130,10 +186,7 @@ func (w *walk) afterLogin(said *pgconn.PgError) string {
 	case "42501": // insufficient_privilege
 		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", database, user)
 	case "28000": // invalid_authorization_specification
-		if strings.Contains(said.Message, "not permitted to log in") {
-			return fmt.Sprintf("ALTER ROLE %s LOGIN;", user)
-		}
-		return inWords("")
+		return fmt.Sprintf("ALTER ROLE %s LOGIN;", user) // all else of it is about the token
 	case "53300": // too_many_connections
 		return "SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC;"
 	case "57P03": // cannot_connect_now
@@ -143,10 +196,11 @@ func (w *walk) afterLogin(said *pgconn.PgError) string {
 	}
 }
 
-// serverText is what a server says. Its hint is no advice of ours.
+// serverText is what a server says. Its hint is no advice of ours, except where it refuses a
+// token, to which the proxy adds one of its own that the steps make superfluous.
 func serverText(said *pgconn.PgError) string {
 	text := fmt.Sprintf("%s (%s)", said.Message, said.Code)
-	if said.Hint != "" && !strings.Contains(said.Message, "authentication failed") {
+	if said.Hint != "" && !strings.HasPrefix(said.Code, "28") {
 		text += "; " + said.Hint
 	}
 	return text

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -46,25 +45,19 @@ func (w *walk) credentials(ctx context.Context) result {
 	return ok(found)
 }
 
-// command is what a hint says to run.
-var command = regexp.MustCompile("^run `([^`]+)`")
-
 func (w *walk) noCredentials(missing *auth.Error) result {
 	found := missing.Message
-	switch login := command.FindStringSubmatch(missing.Hint); {
-	case login != nil:
-		return failed(found, login[1])
-	case strings.HasPrefix(missing.Hint, "give iamproxy "):
+	switch {
+	case missing.Refused != "":
+		return failed(found, w.renew(missing.Refused))
+	case len(missing.Command) > 0:
+		return failed(found, commandLine(missing.Command...))
+	case missing.None:
 		return failed(found+"; "+missing.Hint, "aws configure sso"+w.profileFlag())
 	default:
 		return failed(found, inWords(missing.Hint))
 	}
 }
-
-// rejections are AWS's codes for credentials that it does not take.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html
-// https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
-var rejections = []string{"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException", "SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken"}
 
 // identity is whose the credentials are, which AWS tells everybody about themselves. That
 // many networks do not let the question through is nobody's failure.
@@ -80,9 +73,9 @@ func (w *walk) identity(ctx context.Context) result {
 		return w.noCredentials(missing)
 	case !errors.As(err, &said):
 		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
-	case !slices.Contains(rejections, said.ErrorCode()):
+	case !slices.Contains(auth.Rejections, said.ErrorCode()):
 		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
-	case w.clockIsOff():
+	case w.Identity.ClockIsOff():
 		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
 	default:
 		return w.rejected(said.ErrorMessage(), said.ErrorCode())
@@ -95,7 +88,7 @@ func (w *walk) rejected(message, code string) result {
 	if strings.HasPrefix(code, "Expired") {
 		why = "expired"
 	}
-	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", w.Identity.Source(), why, message, code), w.renew())
+	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", w.Identity.Source(), why, message, code), w.renew(w.Identity.Source()))
 }
 
 // awsError is an answer of AWS's.
@@ -105,9 +98,10 @@ type awsError interface {
 	ErrorMessage() string
 }
 
-// renew is how to get other credentials in the place of those that AWS does not take.
-func (w *walk) renew() string {
-	switch source := w.Identity.Source(); {
+// renew is how to get other credentials in the place of those from source that AWS does
+// not take.
+func (w *walk) renew(source string) string {
+	switch {
 	case strings.HasPrefix(source, "SSO"):
 		return "aws sso login" + w.profileFlag()
 	case strings.HasPrefix(source, "aws login"):
@@ -121,15 +115,6 @@ func (w *walk) renew() string {
 	}
 }
 
-// tolerated is how far the clock may be off. A token that is five minutes ahead, or fifteen
-// behind, is refused; a clock that runs away is on the way there.
-const tolerated = time.Minute
-
-func (w *walk) clockIsOff() bool {
-	ahead, known := w.Identity.ClockAhead()
-	return known && ahead.Abs() > tolerated
-}
-
 // clock is this machine's beside that of AWS's answers so far.
 func (w *walk) clock(context.Context) result {
 	ahead, known := w.Identity.ClockAhead()
@@ -140,7 +125,7 @@ func (w *walk) clock(context.Context) result {
 	switch {
 	case !known:
 		return noAnswer("no answer of AWS's has told the time")
-	case w.clockIsOff():
+	case w.Identity.ClockIsOff():
 		return failed(fmt.Sprintf("this machine's clock is %s %s AWS's, and tokens from the future and old ones are refused", ahead.Abs(), direction), setClock())
 	case ahead.Abs() <= time.Second: // as exact as the answers are
 		return ok("as AWS's, to the second")

@@ -16,10 +16,11 @@ type evidence struct {
 	database  *controlplane.Database // nil: RDS has not said
 	addresses []netip.Addr           // of what is dialled
 
-	down   bool   // the database does not run, by RDS
-	iamOff bool   // IAM authentication is not enabled, by RDS
-	expiry bool   // the certificate is not valid at this time
-	answer answer // of the server to the login
+	down    bool   // the database does not run, by RDS
+	foreign bool   // the database is not PostgreSQL, by RDS
+	iamOff  bool   // IAM authentication is not enabled, by RDS
+	expiry  bool   // the certificate is not valid at this time
+	answer  answer // of the server to the login
 }
 
 // answer is what a server says to a login.
@@ -54,7 +55,7 @@ func (e evidence) suspects() []string {
 	if e.expiry {
 		suspects = append(suspects, Clock)
 	}
-	if e.down {
+	if e.down || e.foreign {
 		suspects = append(suspects, Database)
 	}
 	return append(suspects, DNS, TCP, TLS, Login)

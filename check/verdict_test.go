@@ -49,6 +49,7 @@ func TestVerdict(t *testing.T) {
 		"port closed":                        {[]Step{bad(TCP), after(TLS, TCP), after(Login, TCP)}, evidence{}, TCP},
 		"port closed, IAM off":               {[]Step{bad(Database), bad(TCP), after(Login, TCP)}, evidence{iamOff: true}, TCP},
 		"port closed, for it is stopped":     {[]Step{bad(Database), bad(TCP), after(Login, TCP)}, evidence{down: true}, Database},
+		"port closed, for it is MySQL":       {[]Step{bad(Database), bad(TCP), after(Login, TCP)}, evidence{foreign: true}, Database},
 		"certificate of another time":        {[]Step{bad(Clock), bad(TLS), after(Login, TLS)}, evidence{expiry: true}, Clock},
 		"certificate expired":                {[]Step{bad(TLS), after(Login, TLS)}, evidence{expiry: true}, TLS},
 		"untrusted, and the clock is off":    {[]Step{bad(Clock), bad(TLS), after(Login, TLS)}, evidence{}, TLS},
@@ -81,7 +82,7 @@ func TestUnexplained(t *testing.T) {
 		t.Errorf("all was looked at: %q", text)
 	}
 	text := unexplained(walked(blind(Database), after(Policy, Database), Step{Name: Clock, State: NoAnswer}, bad(Login)))
-	if !strings.HasSuffix(text, "could not be looked at: clock, database, policy") {
+	if !strings.HasSuffix(text, "could not be looked at: database, policy, clock") {
 		t.Errorf("some was not: %q", text)
 	}
 }

@@ -42,6 +42,10 @@ type Database struct {
 	// Identifier is what the AWS CLI takes for it: of a cluster for all names that lead
 	// to it or to an instance of it, else of the instance or the RDS Proxy.
 	Identifier string
+	// InCluster reports whether Identifier is a cluster's.
+	InCluster bool
+	// Writer is the endpoint of the cluster that leads to its writer; empty if it has none.
+	Writer string
 	// Instance is the identifier of the instance that the name is of, if it is one.
 	Instance string
 	// IAM reports whether users may log in with tokens.

@@ -15,6 +15,8 @@ func ofCluster(c types.DBCluster) Database {
 	db := Database{
 		Resource:   resource(c.DBClusterArn, c.DbClusterResourceId),
 		Identifier: aws.ToString(c.DBClusterIdentifier),
+		InCluster:  true,
+		Writer:     aws.ToString(c.Endpoint),
 		IAM:        aws.ToBool(c.IAMDatabaseAuthenticationEnabled),
 		Status:     aws.ToString(c.Status),
 		Engine:     aws.ToString(c.Engine),

@@ -45,7 +45,7 @@ func TestFind(t *testing.T) {
 		return auth.Resource{Kind: kind, Region: region, Account: account, ID: id}
 	}
 	mydb := controlplane.Database{
-		Resource: of("", region, "cluster-MYDB"), Identifier: "mydb", IAM: true, Status: "available", Engine: "aurora-postgresql",
+		Resource: of("", region, "cluster-MYDB"), Identifier: "mydb", InCluster: true, Writer: cluster, IAM: true, Status: "available", Engine: "aurora-postgresql",
 		Port: 5433, MasterUser: "postgres", MasterSecret: secretARN, SecurityGroups: []string{"sg-1", "sg-2"},
 	}
 	front := controlplane.Database{
@@ -55,6 +55,9 @@ func TestFind(t *testing.T) {
 	other := func(kind auth.Kind, region, id, identifier string) controlplane.Database {
 		return controlplane.Database{Resource: of(kind, region, id), Identifier: identifier, Status: "available",
 			Engine: "aurora-postgresql", Port: 5432, MasterUser: "postgres", SecurityGroups: []string{"sg-0123456789abcdef0"}}
+	}
+	led := func(by string) func(*controlplane.Database) {
+		return func(db *controlplane.Database) { db.InCluster, db.Writer = true, by }
 	}
 	with := func(db controlplane.Database, kind auth.Kind, change func(*controlplane.Database)) controlplane.Database {
 		db.Kind = kind
@@ -80,9 +83,9 @@ func TestFind(t *testing.T) {
 		proxy: {with(front, auth.RDSProxy, nil), []string{"rds:DescribeDBProxies"}},
 		added: {with(front, auth.RDSProxy, nil), []string{"rds:DescribeDBProxyEndpoints", "rds:DescribeDBProxies"}},
 		// The writer is in another region than is asked first.
-		global: {other(auth.Global, "us-west-2", "cluster-FAR", "far"), []string{"rds:DescribeGlobalClusters", "rds:DescribeDBClusters"}},
-		far:    {other(auth.Cluster, "us-west-2", "cluster-FAR", "far"), []string{"rds:DescribeDBClusters"}},
-		china:  {other(auth.Cluster, "cn-north-1", "cluster-CHINA", "mydb"), []string{"rds:DescribeDBClusters"}},
+		global: {with(other(auth.Global, "us-west-2", "cluster-FAR", "far"), auth.Global, led(far)), []string{"rds:DescribeGlobalClusters", "rds:DescribeDBClusters"}},
+		far:    {with(other(auth.Cluster, "us-west-2", "cluster-FAR", "far"), auth.Cluster, led(far)), []string{"rds:DescribeDBClusters"}},
+		china:  {with(other(auth.Cluster, "cn-north-1", "cluster-CHINA", "mydb"), auth.Cluster, led(china)), []string{"rds:DescribeDBClusters"}},
 		// Its account is whose it is who asks, and that is not known here.
 		dsql: {controlplane.Database{Resource: auth.Resource{Kind: auth.DSQL, Region: region, ID: "abcdefghijklmnopqrstuvwxyz"},
 			Identifier: "abcdefghijklmnopqrstuvwxyz", IAM: true, Engine: "aurora-dsql", Port: 5432}, nil},

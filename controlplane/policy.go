@@ -21,8 +21,10 @@ type Decision struct {
 	Allowed bool
 	// Denied reports whether a statement denies it, in contrast to none that allows it.
 	Denied bool
-	// By says which policy decided, or is missing, in a few words; may be empty.
+	// By says what decided, in a few words; empty if no policy allows it.
 	By string
+	// Missing are the condition keys that policies go by and the question did not have.
+	Missing []string
 }
 
 // The actions that MayConnect takes.
@@ -86,6 +88,21 @@ func parsePrincipal(caller string) (principal, error) {
 	}
 }
 
+// PolicyHolder is the name of the user or of the role whose policies a caller goes by;
+// both are empty where it has none of its own.
+func PolicyHolder(caller string) (user, role string) {
+	who, err := parsePrincipal(caller)
+	if err != nil {
+		return "", ""
+	}
+	kind, path, _ := strings.Cut(who.Resource, "/")
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	if kind == "user" {
+		return name, ""
+	}
+	return "", name
+}
+
 // simulation is one question to IAM.
 type simulation struct {
 	iam              *iam.Client
@@ -131,36 +148,31 @@ func (s simulation) ask(ctx context.Context, who string) (types.EvaluationResult
 // decide is IAM's answer in short. What it says of the one resource is more precise than
 // what it says at the top.
 func decide(result types.EvaluationResult) Decision {
-	decision, statements, missing := result.EvalDecision, result.MatchedStatements, result.MissingContextValues
+	decision, statements := result.EvalDecision, result.MatchedStatements
+	missing := append([]string(nil), result.MissingContextValues...)
 	boundary := result.PermissionsBoundaryDecisionDetail
 	if len(result.ResourceSpecificResults) > 0 {
 		specific := result.ResourceSpecificResults[0]
 		decision, statements = specific.EvalResourceDecision, specific.MatchedStatements
-		missing = append(slices.Clone(missing), specific.MissingContextValues...)
+		missing = append(missing, specific.MissingContextValues...)
 		if specific.PermissionsBoundaryDecisionDetail != nil {
 			boundary = specific.PermissionsBoundaryDecisionDetail
 		}
 	}
+	slices.Sort(missing)
 	d := Decision{
 		Allowed: decision == types.PolicyEvaluationDecisionTypeAllowed,
 		Denied:  decision == types.PolicyEvaluationDecisionTypeExplicitDeny,
+		Missing: slices.Compact(missing),
 	}
 	organization := result.OrganizationsDecisionDetail
 	switch {
 	case !d.Allowed && organization != nil && !organization.AllowedByOrganizations:
 		d.By = "a service control policy of the organization"
-		return d
 	case !d.Allowed && boundary != nil && !boundary.AllowedByPermissionsBoundary:
 		d.By = "the permissions boundary"
-		return d
-	case len(statements) > 0:
+	case (d.Allowed || d.Denied) && len(statements) > 0:
 		d.By = "policy " + aws.ToString(statements[0].SourcePolicyId)
-	default:
-		d.By = "no policy"
-	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		d.By += ", without the condition keys " + strings.Join(slices.Compact(missing), ", ")
 	}
 	return d
 }

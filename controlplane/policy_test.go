@@ -1,6 +1,7 @@
 package controlplane_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -25,10 +26,10 @@ func TestMayConnect(t *testing.T) {
 		want     controlplane.Decision
 	}{
 		"allowed":        {[]fakeaws.Policy{connect(nil)}, controlplane.Decision{Allowed: true, By: "policy connect"}},
-		"none":           {nil, controlplane.Decision{By: "no policy"}},
-		"another user":   {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Resources = []string{mydb.ARN("other")} })}, controlplane.Decision{By: "no policy"}},
+		"none":           {nil, controlplane.Decision{}},
+		"another user":   {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Resources = []string{mydb.ARN("other")} })}, controlplane.Decision{}},
 		"any user":       {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Resources = []string{mydb.ARN("*")} })}, controlplane.Decision{Allowed: true, By: "policy connect"}},
-		"another action": {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Actions = []string{"rds:connect"} })}, controlplane.Decision{By: "no policy"}},
+		"another action": {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Actions = []string{"rds:connect"} })}, controlplane.Decision{}},
 		"denied": {[]fakeaws.Policy{connect(nil), connect(func(p *fakeaws.Policy) { p.Name, p.Deny = "never", true })},
 			controlplane.Decision{Denied: true, By: "policy never"}},
 		"boundary": {[]fakeaws.Policy{connect(nil), {Kind: fakeaws.Boundary, Actions: []string{"iam:*"}}},
@@ -40,9 +41,9 @@ func TestMayConnect(t *testing.T) {
 		"organization minds others": {[]fakeaws.Policy{connect(nil), {Kind: fakeaws.Organization, Deny: true, Actions: []string{"s3:*"}}},
 			controlplane.Decision{Allowed: true, By: "policy connect"}},
 		"condition": {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Condition = "aws:PrincipalTag/team" })},
-			controlplane.Decision{By: "no policy, without the condition keys aws:PrincipalTag/team"}},
+			controlplane.Decision{Missing: []string{"aws:PrincipalTag/team"}}},
 		"denied on a condition": {[]fakeaws.Policy{connect(nil), connect(func(p *fakeaws.Policy) { p.Deny, p.Condition = true, "aws:SourceVpc" })},
-			controlplane.Decision{Allowed: true, By: "policy connect, without the condition keys aws:SourceVpc"}},
+			controlplane.Decision{Allowed: true, By: "policy connect", Missing: []string{"aws:SourceVpc"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := start(t)
@@ -54,7 +55,7 @@ func TestMayConnect(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got != test.want {
+			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
@@ -117,7 +118,7 @@ func TestSession(t *testing.T) {
 			} else if err != nil {
 				t.Error(err)
 			}
-			if got != test.want {
+			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got %+v, want %+v", got, test.want)
 			}
 		})
@@ -143,7 +144,7 @@ func TestMayConnectNotAsked(t *testing.T) {
 	other := mydb
 	other.Account = "444455556666"
 	got, err := client.MayConnect(t.Context(), janeARN, other, "app")
-	if want := (controlplane.Decision{By: "another account: the caller is of 111122223333, the database of 444455556666"}); err != nil || got != want {
+	if want := (controlplane.Decision{By: "another account: the caller is of 111122223333, the database of 444455556666"}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if n := a.Requests(fakeaws.IAM); n != 0 {
@@ -157,4 +158,20 @@ func TestMayConnectNobody(t *testing.T) {
 	gone := "arn:aws:iam::" + account + ":user/gone"
 	_, err := as(t, jane).MayConnect(t.Context(), gone, mydb, "app")
 	expectError(t, err, controlplane.ErrNotFound, "IAM knows no "+gone)
+}
+
+func TestPolicyHolder(t *testing.T) {
+	for caller, want := range map[string][2]string{
+		"arn:aws:iam::111122223333:user/people/jane":          {"jane", ""},
+		"arn:aws:iam::111122223333:user/jane":                 {"jane", ""},
+		"arn:aws-cn:sts::111122223333:assumed-role/app/i-012": {"", "app"},
+		"arn:aws:iam::111122223333:role/service/app":          {"", "app"},
+		"arn:aws:sts::111122223333:federated-user/jane":       {"", ""},
+		"arn:aws:iam::111122223333:root":                      {"", ""},
+		"jane":                                                {"", ""},
+	} {
+		if user, role := controlplane.PolicyHolder(caller); user != want[0] || role != want[1] {
+			t.Errorf("%s: %q, %q", caller, user, role)
+		}
+	}
 }

@@ -77,7 +77,8 @@ type Failure struct {
 	Client         string // the last one's
 	User, Database string // empty if the client had not said yet
 	SQLSTATE       string
-	Message        string // as the client was told, and at the beginning whether it is iamproxy's own
+	Own            bool   // iamproxy's own, and no server's, whatever that says
+	Message        string // as the client was told, and at the beginning whose it is
 	Hint           string // may be empty
 
 	title string // what those of the same reason have in common

@@ -108,6 +108,29 @@ func TestFailuresAreRemembered(t *testing.T) {
 	}
 }
 
+// Whose a failure is does not depend on its words.
+func TestFailuresAreOwnOrNot(t *testing.T) {
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "iamproxy: the server asks for nothing", Hint: "do as I say"})
+	})
+	for name, test := range map[string]struct {
+		tokens *tokens
+		own    bool
+	}{
+		"the server's": {&tokens{}, false},
+		"the proxy's":  {&tokens{err: errors.New("no credentials")}, true},
+	} {
+		p, address := start(t, ca, s, func(p *Proxy) { p.Tokens = test.tokens })
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		client.fatal()
+		if f := p.Failures(); len(f) != 1 || f[0].Own != test.own {
+			t.Errorf("%s: %+v", name, f)
+		}
+	}
+}
+
 // What fails is known while the first clients still wait, and when they leave before they
 // are told.
 func TestFailuresOfClientsThatLeave(t *testing.T) {

@@ -181,6 +181,7 @@ func (s *session) failure(err error, hint string, times int) Failure {
 		User:     s.user,
 		Database: s.database,
 		SQLSTATE: sqlstateOf(err),
+		Own:      own != nil,
 		Message:  wording.OneLine(message),
 		Hint:     wording.OneLine(hint),
 		title:    title,

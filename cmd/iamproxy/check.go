@@ -110,6 +110,7 @@ func (c *checkCommand) check(ctx context.Context, e endpoint, dial dialer) (*che
 		Region:   e.region,
 		User:     e.user,
 		Database: e.database,
+		Target:   e.target,
 		Writer:   e.wantsWriter(),
 		Identity: identity,
 		Proxy:    server,

@@ -32,6 +32,8 @@ func TestCheck(t *testing.T) {
 		"SSO login expired":          testCheckSSOExpired,
 		"secret key wrong":           testCheckWrongSecret,
 		"through SOCKS":              testCheckSOCKS,
+		"keys of a role expired":     testCheckAssumeExpired,
+		"nobody may simulate":        testCheckNoSimulation,
 		"another account":            testCheckAnotherAccount,
 		"policy missing":             testCheckPolicy,
 		"wrong region":               testCheckWrongRegion,
@@ -109,30 +111,15 @@ func testCheckNoAnswer(_ *testing.T, c *checkTest) {
 	r.states(map[string]check.State{check.Identity: check.NoAnswer, check.Clock: check.NoAnswer, check.Database: check.NoAnswer, check.Policy: check.NotTried})
 }
 
-func testCheckNoCredentials(t *testing.T, c *checkTest) {
-	c.env = bareEnvironment(c.services()...)
+// Who may look at the database, and not at policies, is still given the policy that is missing.
+func testCheckNoSimulation(t *testing.T, c *checkTest) {
+	c.aws.Detach(taskRole)
+	c.aws.Allow(taskSession, "rds:DescribeDBClusters")
 	r := c.run(standin.IAMUser)
-	r.blames("no AWS credentials", "aws configure sso")
-	r.states(untried(map[string]check.State{check.Credentials: check.Failed, check.Identity: check.NotTried, check.Clock: check.NotTried,
-		check.Database: check.NotTried, check.Policy: check.NotTried, check.Login: check.NotTried}))
-	if s := r.step(check.Login); s.Found != "because of credentials" {
-		t.Errorf("login: %q", s.Found)
+	r.blames("what could not be looked at: policy", "aws iam put-role-policy --role-name task ")
+	if role, resource := c.pastePolicy(r.Next); role != "task" || resource != databaseARN(standin.IAMUser) {
+		t.Errorf("the policy is for %s, of %s", role, resource)
 	}
-}
-
-func testCheckExpired(_ *testing.T, c *checkTest) {
-	c.key.Expires = time.Now().Add(-time.Minute)
-	c.is(taskSession)
-	r := c.run(standin.IAMUser)
-	r.blames("credentials from the environment are expired", `eval "$(aws configure export-credentials --format env --profile PROFILE)"`)
-	r.states(untried(map[string]check.State{check.Identity: check.Failed, check.Database: check.NotTried, check.Policy: check.NotTried, check.Login: check.Failed}))
-}
-
-func testCheckWrongSecret(_ *testing.T, c *checkTest) {
-	c.env = append(c.env, "AWS_SECRET_ACCESS_KEY=another secret")
-	r := c.run(standin.IAMUser)
-	r.blames("credentials from the environment are not valid", "aws configure export-credentials")
-	r.states(untried(map[string]check.State{check.Identity: check.Failed, check.Database: check.NotTried, check.Policy: check.NotTried, check.Login: check.Failed}))
 }
 
 // The password of a proxy is in no line.
@@ -145,18 +132,6 @@ func testCheckSOCKS(t *testing.T, c *checkTest) {
 	r.blames("no database user", "--via socks5://"+socks.address())
 	if strings.Contains(r.stdout, "socks-pass") {
 		t.Errorf("the password of the proxy: %s", r.stdout)
-	}
-}
-
-func testCheckSSOExpired(t *testing.T, c *checkTest) {
-	s := &sourceTest{t: t, aws: c.aws, cluster: c.cluster, dir: t.TempDir()}
-	env, args := s.sso("sso_session = corp\n", "[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", "corp")
-	s.loggedIn("corp", time.Now().Add(-time.Hour))
-	c.env = append(bareEnvironment(c.services()...), env...)
-	r := c.run(standin.IAMUser, args...)
-	r.blames("no AWS credentials", "aws sso login --profile dev")
-	if r.Next != "aws sso login --profile dev" {
-		t.Errorf("next: %s", r.Next)
 	}
 }
 
@@ -235,9 +210,9 @@ func testCheckRDSIAMMissing(t *testing.T, c *checkTest) {
 // testCheckGrant: the line that is printed mends it.
 func testCheckGrant(t *testing.T, c *checkTest, user string) {
 	r := c.run(user, "--database=postgres")
-	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "iamproxy grant "+standin.DefaultHost+" --user "+user)
+	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "PGPASSWORD=... iamproxy grant "+standin.DefaultHost+" --user "+user)
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
-	if granted := c.paste(r.Next); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
+	if granted := c.paste(strings.TrimPrefix(r.Next, "PGPASSWORD=... ")); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
 		t.Fatalf("%s ended with %d: %s%s", r.Next, granted.code, granted.stdout, granted.stderr)
 	}
 	c.run(user, "--database=postgres").states(nil)
@@ -367,6 +342,9 @@ func testCheckClock(t *testing.T, c *checkTest) {
 			t.Errorf("next: %s", r.Next)
 		}
 	}
+	c.aws.SetFault(fakeaws.Fault{Only: fakeaws.STS, Cut: true}) // RDS has the time, too
+	r := c.run(standin.IAMUser)
+	r.blames(" behind AWS's, and tokens from the future and old ones are refused", "")
 }
 
 // Without a via, the endpoint's own name is looked up, by this host's name servers.
