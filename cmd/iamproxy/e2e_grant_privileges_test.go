@@ -185,6 +185,7 @@ func TestGrantObjectsOfOthers(t *testing.T) {
 	cluster := startShop(t)
 	asSuperuser(t, cluster, "CREATE ROLE team", "CREATE ROLE other LOGIN IN ROLE rds_iam", "GRANT team TO postgres", "CREATE ROLE outer_role IN ROLE postgres")
 	inShop(t, cluster, "rdsadmin", "CREATE EXTENSION pg_stat_statements SCHEMA public", "CREATE TABLE secret ()",
+		"CREATE TABLE shared ()", "GRANT SELECT ON shared TO postgres WITH GRANT OPTION",
 		"CREATE SCHEMA others AUTHORIZATION other", "GRANT CREATE ON SCHEMA public TO team, other, outer_role")
 	inShop(t, cluster, "team", "CREATE TABLE of_team ()")
 	inShop(t, cluster, "other", "CREATE TABLE of_other ()", "CREATE TABLE others.t ()")
@@ -194,7 +195,7 @@ granted rds_iam to app
 granted CONNECT on database shop to app
 granted USAGE on schema public to app
 granted USAGE on schema others to app
-granted SELECT on 2 tables in schema public to app
+granted SELECT on 3 tables in schema public to app
 granted SELECT on 1 table in schema others to app
 granted readonly on what other creates in schema public to app
 granted readonly on what postgres creates in schema public to app

@@ -118,6 +118,8 @@ func grantAdvice(ctx context.Context, server *pgconn.PgError, e endpoint, admin 
 		return admin.user + " needs CREATEROLE and may have to be of rds_superuser: --admin-user is who does it"
 	case "25006": // read_only_sql_transaction
 		return e.host + " leads to a reader: give the cluster's own endpoint"
+	case "53200": // out_of_memory, of the table of locks
+		return "so many tables at once take a larger max_locks_per_transaction (a parameter of the database)"
 	case "57014": // query_canceled
 		return "another session holds a lock; --timeout is how long to wait"
 	default:

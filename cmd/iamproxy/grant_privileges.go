@@ -138,8 +138,16 @@ func grantObjects(ctx context.Context, tx pgx.Tx, admin string, objects []object
 	for i, o := range objects {
 		names[i] = o.identifier().Sanitize()
 	}
-	_, err := execAs(ctx, tx, admin, first.Owner, privilegesSQL(first.Lacks, first.Kind, strings.Join(names, ", "), user))
-	return err
+	permitted, err := execAs(ctx, tx, admin, first.Owner, privilegesSQL(first.Lacks, first.Kind, strings.Join(names, ", "), user))
+	if permitted || err != nil || len(objects) == 1 {
+		return err
+	}
+	for i := range objects { // somebody may have let the administrator grant some of them
+		if err := grantObjects(ctx, tx, admin, objects[i:i+1], user); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (o object) identifier() pgx.Identifier {
