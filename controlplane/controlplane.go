@@ -57,15 +57,10 @@ type Database struct {
 	Status string
 	// Engine is RDS's word, such as "aurora-postgresql".
 	Engine string
-	// Endpoint is where it says that it can be reached, by the name that was asked for.
-	Endpoint string
-	Port     int
+	Port   int
 	// MasterUser may be empty, and MasterSecret is the ARN of the secret in which RDS
 	// keeps its password, if it does.
 	MasterUser, MasterSecret string
-	// Public reports whether it has an address on the Internet, as far as RDS says: of
-	// an Aurora cluster it says so of each instance only.
-	Public bool
 	// SecurityGroups are those that guard it.
 	SecurityGroups []string
 }

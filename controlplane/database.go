@@ -23,7 +23,6 @@ func ofCluster(c types.DBCluster) Database {
 		Port:       int(aws.ToInt32(c.Port)),
 		MasterUser: aws.ToString(c.MasterUsername),
 		// The latter is Aurora's way without a VPC.
-		Public:         aws.ToBool(c.PubliclyAccessible) || aws.ToBool(c.InternetAccessGatewayEnabled),
 		SecurityGroups: securityGroups(c.VpcSecurityGroups),
 	}
 	if c.MasterUserSecret != nil {
@@ -45,7 +44,6 @@ func ofInstance(i types.DBInstance) Database {
 		Status:         aws.ToString(i.DBInstanceStatus),
 		Engine:         aws.ToString(i.Engine),
 		MasterUser:     aws.ToString(i.MasterUsername),
-		Public:         aws.ToBool(i.PubliclyAccessible),
 		SecurityGroups: securityGroups(i.VpcSecurityGroups),
 	}
 	if i.Endpoint != nil {
@@ -64,8 +62,8 @@ func ofInstance(i types.DBInstance) Database {
 // the way to it is the instance's.
 func ofMember(cluster, instance Database) Database {
 	db := cluster
-	db.Instance, db.Status, db.Port = instance.Instance, instance.Status, instance.Port
-	db.Public, db.SecurityGroups = instance.Public, instance.SecurityGroups
+	db.Instance, db.Status = instance.Instance, instance.Status
+	db.Port, db.SecurityGroups = instance.Port, instance.SecurityGroups
 	return db
 }
 

@@ -31,7 +31,7 @@ func (c *Client) Find(ctx context.Context, host string) (Database, error) {
 	if err != nil {
 		return Database{}, err
 	}
-	db.Kind, db.Endpoint = name.Kind, host
+	db.Kind = name.Kind
 	return db, nil
 }
 
@@ -43,7 +43,7 @@ func (c *Client) dsql(ctx context.Context, host, region string) Database {
 	id, _, _ := strings.Cut(host, ".")
 	db := Database{
 		Resource:   auth.Resource{Kind: auth.DSQL, Region: region, ID: id},
-		Identifier: id, IAM: true, Engine: "aurora-dsql", Endpoint: host, Port: port,
+		Identifier: id, IAM: true, Engine: "aurora-dsql", Port: port,
 	}
 	if c.Config.Credentials != nil {
 		if creds, err := c.Config.Credentials.Retrieve(ctx); err == nil {
@@ -123,7 +123,7 @@ func (r *region) byShardGroup(ctx context.Context, id, host string) (Database, e
 	}
 	cluster, err := r.cluster(ctx, aws.ToString(group.DBClusterIdentifier))
 	db := ofCluster(cluster)
-	db.Status, db.Public = aws.ToString(group.Status), aws.ToBool(group.PubliclyAccessible)
+	db.Status = aws.ToString(group.Status)
 	return db, err
 }
 

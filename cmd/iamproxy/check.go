@@ -20,8 +20,7 @@ type checkCommand struct {
 	User     string `help:"Database user to log in as." placeholder:"USER"`
 	Database string `help:"Database to log in to." default:"postgres" placeholder:"NAME"`
 	signing
-	Via     string        `help:"Address to dial instead of the endpoint, as for run." placeholder:"HOST:PORT"`
-	CAFile  string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+	reaching
 	Timeout time.Duration `help:"Time for all of it." default:"30s"`
 	JSON    bool          `help:"Print one JSON document instead of lines for people."`
 }

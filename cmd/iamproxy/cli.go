@@ -50,17 +50,22 @@ func (s signing) flags() endpoint {
 	return endpoint{region: s.Region, signer: signer{profile: s.Profile, assumeRole: s.AssumeRole, externalID: s.ExternalID}}
 }
 
+// reaching is how the database is reached, and known.
+type reaching struct {
+	Via    string `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. Or a port forward to start: ssm://TARGET by the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} filled in. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
+	CAFile string `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+}
+
 type runCommand struct {
 	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases; the first is served at --listen, each further one at the next port."`
 
 	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
 	signing
+	reaching
 	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
 	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
-	Via            string        `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. Or a port forward to start: ssm://TARGET by the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} filled in. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
-	CAFile         string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
 	Target         string        `help:"writer: only an instance that takes writes, which after a failover is looked for until --connect-timeout. any: whichever answers. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
 	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
 	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`

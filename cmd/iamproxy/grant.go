@@ -33,8 +33,7 @@ type grantCommand struct {
 	GiveUpPassword string `help:"Name --admin-user here, too, to let it get rds_iam: it will log in with tokens only." placeholder:"USER"`
 	signing
 
-	Via     string        `help:"Address to dial instead of the endpoint, as for run." placeholder:"HOST:PORT"`
-	CAFile  string        `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+	reaching
 	Timeout time.Duration `help:"Time for all of it." default:"30s"`
 	DryRun  bool          `help:"Print the SQL and connect nowhere."`
 }

@@ -51,7 +51,7 @@ func TestWrongTunnels(t *testing.T) {
 // endpointError is why there is no such endpoint; nil if there is.
 func endpointError(t *testing.T, text, via string) error {
 	t.Helper()
-	c := runCommand{Endpoints: []string{text}, Via: via, Listen: "127.0.0.1:5432"}
+	c := runCommand{Endpoints: []string{text}, reaching: reaching{Via: via}, Listen: "127.0.0.1:5432"}
 	_, err := c.endpoints(t.Context())
 	return err
 }
