@@ -48,9 +48,9 @@ func TestLines(t *testing.T) {
 	odd.Proxy = &proxy.Proxy{Endpoint: host + ":6000", DirectTLS: true}
 	for got, want := range map[string]string{
 		plain.again():          "iamproxy check " + host + " --user app",
-		plain.grant():          "PGPASSWORD=... iamproxy grant " + host + " --user app",
+		plain.grant():          "iamproxy grant " + host + " --user app",
 		odd.again():            "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.grant():            "PGPASSWORD=... iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.grant():            "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
 		odd.without(2).again(): "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432",
 		plain.awsLine("rds", "x", "--query", "A[].B"): "aws rds x --query 'A[].B' --region eu-west-1",
 		odd.awsLine("rds", "x"):                       "aws rds x --region eu-west-2 --profile dev",
@@ -77,7 +77,7 @@ func TestLines(t *testing.T) {
 	reader.Host, reader.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
 	reader.Name = auth.ParseName(reader.Host)
 	reader.seen.database = &controlplane.Database{InCluster: true, Writer: host}
-	if got := reader.grant(); got != "PGPASSWORD=... iamproxy grant "+host+" --user app" {
+	if got := reader.grant(); got != "iamproxy grant "+host+" --user app" {
 		t.Errorf("at a reader: %s", got)
 	}
 }

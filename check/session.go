@@ -129,11 +129,10 @@ func (w *walk) explainNotAsked(found string) result {
 }
 
 // grant is the command that makes the user, or gives it what it lacks, at an instance that
-// takes writes. Where the administrator's password is not known to be anywhere, it has to
-// be filled in.
+// takes writes. Where the administrator's password is, is left to PGPASSWORD: a line that set it
+// would hide the one that somebody has exported, and grant says what it lacks.
 func (w *walk) grant() string {
 	options := slices.Clone(w.Options.Reach)
-	password := "PGPASSWORD=... "
 	at := *w.Check
 	at.Target = ""
 	if d := w.seen.database; d != nil {
@@ -142,13 +141,12 @@ func (w *walk) grant() string {
 		}
 		switch {
 		case d.MasterSecret != "":
-			password = ""
 			options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
 		case d.MasterUser != "" && d.MasterUser != "postgres":
 			options = append(options, "--admin-user", d.MasterUser)
 		}
 	}
-	return password + (&walk{Check: &at}).line("grant", w.Region, options...)
+	return (&walk{Check: &at}).line("grant", w.Region, options...)
 }
 
 // explainRefused is about a token that was refused without a reason, as all are.

@@ -210,9 +210,9 @@ func testCheckRDSIAMMissing(t *testing.T, c *checkTest) {
 // testCheckGrant: the line that is printed mends it.
 func testCheckGrant(t *testing.T, c *checkTest, user string) {
 	r := c.run(user, "--database=postgres")
-	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "PGPASSWORD=... iamproxy grant "+standin.DefaultHost+" --user "+user)
+	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "iamproxy grant "+standin.DefaultHost+" --user "+user)
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
-	if granted := c.paste(strings.TrimPrefix(r.Next, "PGPASSWORD=... ")); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
+	if granted := c.paste(r.Next); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
 		t.Fatalf("%s ended with %d: %s%s", r.Next, granted.code, granted.stdout, granted.stderr)
 	}
 	c.run(user, "--database=postgres").states(nil)

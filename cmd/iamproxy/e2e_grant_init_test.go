@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/iamproxy/iamproxy/internal/standin"
@@ -128,6 +129,11 @@ func TestGrantInitLocksNobodyOut(t *testing.T) {
 	grant(t, cluster, nil, initArgs(file, "--privileges=readonly")...).wantFailure(t, "the grants of rds_iam are undone, the rest is not", "could not log in any more", "--give-up-password postgres")
 	wantUndone(t, cluster)
 	inShop(t, cluster, "postgres", "TABLE public.kept")
+
+	again := writeSQL(t, "GRANT rds_iam TO CURRENT_USER")
+	asSuperuser(t, cluster, "GRANT rds_iam TO app", "REVOKE app FROM postgres")
+	grant(t, cluster, nil, initArgs(again)...).wantFailure(t, "are undone", "could not log in any more")
+	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // by whom it was
 }
 
 // The recipe of docs/grant.md: what is there becomes the user's own.
@@ -139,4 +145,68 @@ func TestGrantInitHandsOver(t *testing.T) {
 	grant(t, cluster, nil, initArgs(file, "--privileges=owner")...)
 	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
 	p.mustPSQL("app", shop, "ALTER TABLE orders ADD what text")
+}
+
+// Nobody waits any more, and so the server leaves off as well.
+func TestGrantLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	running := startGrant(t, cluster, nil, initArgs(writeSQL(t, "SELECT pg_sleep(600)"))...)
+	conn := superuser(t, cluster)
+	working := func() (n int) {
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'iamproxy grant' AND wait_event = 'PgSleep'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	until(t, "the file to be run", func() bool { return working() == 1 })
+	running.terminate(t)
+	running.wait(t).wantFailure(t, "told to end before it was done; nothing is changed")
+	if n := working(); n != 0 {
+		t.Error("it still works")
+	}
+}
+
+// The file means what it says, whatever the database's owner has set.
+func TestGrantReadsTheFileAsItStands(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	file := writeSQL(t, `CREATE TABLE said AS SELECT 'C:\new' AS path, extract(epoch FROM timestamptz '2026-01-02 00:00')::int AS at`)
+	asSuperuser(t, cluster,
+		"ALTER DATABASE "+shop+" SET standard_conforming_strings = off",
+		"ALTER DATABASE "+shop+" SET TimeZone = 'Asia/Tokyo'",
+		"ALTER DATABASE "+shop+" SET role = 'nobody at all'")
+	grant(t, cluster, nil, initArgs(file)...).want(t, "created role app", "granted rds_iam to app", "ran "+file)
+	conn, err := cluster.Admin(t.Context(), shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var path string
+	var at int
+	if err := conn.QueryRow(t.Context(), "SELECT path, at FROM public.said").Scan(&path, &at); err != nil || path != `C:\new` || at != 1767312000 {
+		t.Errorf("stored %q and %d: %v", path, at, err)
+	}
+}
+
+// A file that nobody writes does not hold it for ever.
+func TestGrantWaitingForAFile(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	for _, flag := range []string{"--init=", "--password-file="} {
+		fifo := filepath.Join(t.TempDir(), "fifo")
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		running := startGrant(t, cluster, nil, "--user=app", "--database="+shop, flag+fifo)
+		writer, err := os.OpenFile(fifo, os.O_WRONLY, 0) // it has opened it, too, then
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.terminate(t)
+		if err := running.cmd.Wait(); err == nil || running.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+			t.Errorf("%s: ended with %v: %s", flag, err, running.stderr.String())
+		}
+		writer.Close()
+	}
 }

@@ -180,8 +180,14 @@ type decidedError struct{ error }
 
 func decided(format string, args ...any) error { return decidedError{fmt.Errorf(format, args...)} }
 
-// undoSQL is one transaction if it is sent as one.
-func (g *granting) undoSQL() string { return strings.Join(g.undo, "; ") }
+// undoSQL is one transaction if it is sent as one. Where no user got rds_iam, it was the
+// file that gave it to the administrator.
+func (g *granting) undoSQL() string {
+	if len(g.undo) == 0 {
+		return "REVOKE " + rdsIAM + " FROM " + quoteName(g.config.User)
+	}
+	return strings.Join(g.undo, "; ")
+}
 
 // changeAll makes the users, gives them what they are to have, and runs the file.
 func (g *granting) changeAll(ctx context.Context, tx pgx.Tx) (endangered bool, err error) {
