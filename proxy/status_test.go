@@ -75,6 +75,7 @@ func TestResolveIsTimed(t *testing.T) {
 	_, port, _ := net.SplitHostPort(s.addr())
 	p, address := start(t, ca, s, func(p *Proxy) { p.Via = net.JoinHostPort("localhost", port) })
 	connected(t, address).Close()
+	until(t, "the login to be noted", func() bool { return len(p.Logins()) > 0 }) // the client is told first
 	if logins := p.Logins(); len(logins) != 1 || logins[0].Resolve <= 0 || logins[0].Dial <= 0 {
 		t.Errorf("logins %+v", logins)
 	}
