@@ -146,12 +146,12 @@ func forwardPort(name, port string) error {
 		if err != nil {
 			return err
 		}
-		fmt.Println("Connection accepted for session [dev-0123456789abcdef0]")
 		if mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) == barred {
-			fmt.Println(notReached)
+			fmt.Println(notReached) // and no more: how soon that is read is left to chance
 			client.Close()
 			continue
 		}
+		fmt.Println("Connection accepted for session [dev-0123456789abcdef0]")
 		server, err := net.Dial("tcp", os.Getenv(forwardTo))
 		if err != nil {
 			return err
