@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/endpointcreds"
@@ -31,6 +32,9 @@ const (
 	// requestTimeout bounds one request. The SDK has no limit of its own for most
 	// of them, and waits for the first one when it is asked again.
 	requestTimeout = 10 * time.Second
+	// longestBackOff is the most that the SDK waits before it repeats a request that has
+	// failed. Its own 20 s would go on when the other side has long recovered.
+	longestBackOff = time.Second
 )
 
 // roleARN is the form of a role's ARN, with or without a path in it. A comma at the
@@ -91,7 +95,8 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout)
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithHTTPClient(client),
-		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = client }),
+		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = hedged{client} }),
+		config.WithRetryer(newRetryer),
 		config.WithLogger(logging.LoggerFunc(i.logSDK)),
 		config.WithSharedConfigProfile(i.Profile),
 		config.WithDefaultRegion(i.Region),
@@ -114,6 +119,10 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		}))
 	}
 	return &chain{cfg, base}, nil
+}
+
+func newRetryer() aws.Retryer {
+	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestBackOff })
 }
 
 // cacheOptions has credentials told to expire when they do: the SDK would take

@@ -18,8 +18,8 @@ const (
 	// onTheWay is how long it may take until what was signed is looked at.
 	onTheWay = 2 * time.Second
 	// The pauses between attempts to get credentials from a source that fails grow
-	// from the first to the second, or if there are no others to the third.
-	minPause, maxPause, maxPauseInNeed = time.Second, 30 * time.Second, 2 * time.Second
+	// from the first to the second, while there are others. In need they do not.
+	minPause, maxPause = time.Second, 30 * time.Second
 	// distrustEvery spaces the refusals that have the credentials fetched anew.
 	distrustEvery = time.Minute
 )
@@ -108,12 +108,9 @@ func (h held) rest(now time.Time, current epoch) time.Duration {
 	if h.last.err == nil || h.last.epoch != current {
 		return 0
 	}
-	longest := minPause // it is for a person to mend, who then wants it to work
-	switch {
-	case h.valid(now):
+	longest := minPause // as soon as it is mended, it is to work
+	if h.valid(now) {
 		longest = maxPause
-	case isTemporary(h.last.err):
-		longest = maxPauseInNeed
 	}
 	pause := min(minPause<<min(h.failures-1, 10), longest)
 	return max(0, pause-now.Sub(h.last.at).Abs())

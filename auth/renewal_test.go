@@ -87,7 +87,7 @@ func TestLoginWaitsForASourceThatIsDown(t *testing.T) {
 		if waited := time.Since(begun); waited < 20*time.Second || waited > 23*time.Second {
 			t.Errorf("waited %v", waited)
 		}
-		if n := s.fetched.Load(); n > 15 {
+		if n := s.fetched.Load(); n > 23 { // once a second
 			t.Errorf("asked %d times", n)
 		}
 	})
@@ -213,7 +213,7 @@ func TestNoLongRestInNeed(t *testing.T) {
 		s.broken.Store(false)
 		begun := time.Now()
 		mustToken(t, tokens, "u")
-		if waited := time.Since(begun); waited > maxPauseInNeed {
+		if waited := time.Since(begun); waited > minPause {
 			t.Errorf("waited %v", waited)
 		}
 	})

@@ -1,0 +1,80 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// agent hangs for the first so many requests, and counts them and those that are over.
+type agent struct {
+	hangs      int64
+	asked, out atomic.Int64
+	fails      error
+}
+
+func (a *agent) Do(r *http.Request) (*http.Response, error) {
+	n := a.asked.Add(1)
+	defer a.out.Add(1)
+	if n <= a.hangs {
+		<-r.Context().Done()
+		return nil, r.Context().Err()
+	}
+	if a.fails != nil {
+		return nil, a.fails
+	}
+	time.Sleep(100 * time.Millisecond)
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("keys"))}, nil
+}
+
+// An endpoint that no longer hangs answers those who ask now, and it is they who count.
+func TestHedged(t *testing.T) {
+	for name, test := range map[string]*struct {
+		agent agent
+		asked int64
+		took  time.Duration
+		fails bool
+	}{
+		"answers at once":          {agent{}, 1, 100 * time.Millisecond, false},
+		"hangs once":               {agent{hangs: 1}, 2, hedgeAfter + 100*time.Millisecond, false},
+		"hangs for long":           {agent{hangs: 5}, 6, 5*hedgeAfter + 100*time.Millisecond, false},
+		"fails":                    {agent{fails: errors.New("refused")}, 1, 0, true},
+		"hangs, then fails":        {agent{hangs: 1, fails: errors.New("refused")}, 2, hedgeAfter, true},
+		"hangs until nobody waits": {agent{hangs: 100}, 9, 10 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				begun := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), requestTimeout)
+				defer cancel()
+				request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://169.254.170.2/", nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				response, err := hedged{&test.agent}.Do(request)
+				if (err != nil) != test.fails {
+					t.Fatal(err)
+				}
+				if err == nil {
+					if body, err := io.ReadAll(response.Body); err != nil || string(body) != "keys" {
+						t.Errorf("got %q, %v", body, err)
+					}
+					response.Body.Close()
+				}
+				if took := time.Since(begun); took != test.took {
+					t.Errorf("took %v, want %v", took, test.took)
+				}
+				synctest.Wait()
+				if asked, out := test.agent.asked.Load(), test.agent.out.Load(); asked != test.asked || out != asked {
+					t.Errorf("asked %d times, want %d; %d are over", asked, test.asked, out)
+				}
+			})
+		})
+	}
+}
