@@ -136,6 +136,26 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
+# As root: another host is made of a network namespace and two TUN devices. With
+# CHAOS='-only DNS' for some of it, say; bin/chaos -h has the flags.
+CHAOS ?= -write docs/reliability.md
+
+.PHONY: chaos
+chaos: chaos-build ## break what is around iamproxy, and write docs/reliability.md (as root, on Linux)
+	bin/chaos -binary bin/iamproxy $(CHAOS)
+
+SOAK ?= 1h
+
+.PHONY: soak
+soak: chaos-build ## have all kinds of clients work through iamproxy for SOAK (1h; as root, on Linux)
+	bin/chaos -binary bin/iamproxy -soak $(SOAK) $(if $(filter 1h,$(SOAK)),-write docs/reliability.md)
+
+.PHONY: chaos-build
+chaos-build:
+	@sh internal/setup/install.sh postgres certs netns
+	@$(MAKE) --no-print-directory build
+	$(GO) build -o bin/chaos ./internal/chaos
+
 # With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
 .PHONY: browser
 browser: deps ## look at the status page with Chromium (on Debian)

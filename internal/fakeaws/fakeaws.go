@@ -47,6 +47,8 @@ type AWS struct {
 	// Issued is told of every key before it is given out. Nil: nobody is. It must
 	// not change after Start.
 	Issued func(sigv4.Key)
+	// Listener is where it listens. Nil: at any free port of loopback.
+	Listener net.Listener
 
 	server   *http.Server // nil: not started
 	url      string
@@ -76,9 +78,12 @@ func (a *AWS) Start() error {
 	if a.server != nil {
 		return errors.New("fakeaws: already started")
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return fmt.Errorf("fakeaws: %w", err)
+	listener := a.Listener
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return fmt.Errorf("fakeaws: %w", err)
+		}
 	}
 	a.url = "http://" + listener.Addr().String()
 	a.server = &http.Server{Handler: http.HandlerFunc(a.serve), ReadHeaderTimeout: time.Minute}

@@ -18,20 +18,26 @@ func Start(address string, answer Answer) (net.PacketConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	go serve(conn, answer)
+	go Serve(conn, answer)
 	return conn, nil
 }
 
-func serve(conn net.PacketConn, answer Answer) {
-	packet := make([]byte, 4096)
+// Serve answers until the connection is closed. Answer may take its time: questions are
+// answered beside one another.
+func Serve(conn net.PacketConn, answer Answer) {
 	for {
+		packet := make([]byte, 4096)
 		n, from, err := conn.ReadFrom(packet)
 		if err != nil {
 			return
 		}
-		if reply, err := Reply(packet[:n], answer); err == nil {
-			_, _ = conn.WriteTo(reply, from) // whoever asked asks again
-		}
+		go reply(conn, from, packet[:n], answer)
+	}
+}
+
+func reply(conn net.PacketConn, to net.Addr, question []byte, answer Answer) {
+	if reply, err := Reply(question, answer); err == nil {
+		_, _ = conn.WriteTo(reply, to) // whoever asked asks again
 	}
 }
 

@@ -68,6 +68,25 @@ func (c *Cluster) Stop(ctx context.Context, mode Mode) error {
 	}
 }
 
+// Kill ends the server and all its processes at once (SIGKILL), as if they had been out
+// of memory. Its data stays, and is recovered by Restart. A server that does not run is no
+// error.
+func (c *Cluster) Kill() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.server.alive() {
+		return nil
+	}
+	c.frozen = false
+	family, err := family(c.server.pid())
+	if err != nil {
+		return fmt.Errorf("standin: kill: %w", err)
+	}
+	signalAll(family, syscall.SIGKILL) // the postmaster first, which makes no more then
+	<-c.server.done
+	return nil
+}
+
 // Restart ends the server with a fast shutdown if it runs, and starts it on the
 // same port, with its data. It returns when the server takes logins.
 func (c *Cluster) Restart(ctx context.Context) error {
