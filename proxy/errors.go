@@ -69,7 +69,22 @@ func (p *Proxy) tooManyClients() *fatalError {
 	return &fatalError{
 		Code:    tooManyConnections,
 		Message: fmt.Sprintf("too many clients: there are %d already", p.Limit.Max),
-		Hint:    "end sessions that nobody uses, or raise --max-sessions",
+		Hint:    p.Limit.Hint,
+		Rejects: true,
+	}
+}
+
+// gaveWay is about a client that was still arriving when too many others did. One in the
+// middle of a TLS handshake cannot be told.
+func (p *Proxy) gaveWay(err error) error {
+	if errors.Is(err, errNoTLS) {
+		return err
+	}
+	return &fatalError{
+		Code:    tooManyConnections,
+		Kind:    "too many arriving",
+		Message: fmt.Sprintf("too many clients connect at once: this one had sent no startup packet for %v when %d others were there", p.arrivals.grace, p.arrivals.most),
+		Hint:    "find out who connects and says nothing; a client of PostgreSQL sends its startup packet at once",
 		Rejects: true,
 	}
 }

@@ -12,7 +12,8 @@ import (
 // Limit is how many clients one or more proxies let in at once, those that are being
 // logged in included. It is to be shared by pointer. A nil Limit is none.
 type Limit struct {
-	Max int // must be more than 0
+	Max  int    // must be more than 0
+	Hint string // what to do for it to be more; may be empty
 
 	once  sync.Once
 	taken chan struct{} // one for each client
@@ -59,6 +60,10 @@ func (p *Proxy) allowed(client net.Addr) bool {
 	address := tcp.AddrPort().Addr().Unmap().WithZone("")
 	return slices.ContainsFunc(p.AllowFrom, func(prefix netip.Prefix) bool { return prefix.Contains(address) })
 }
+
+// maxLingering is how many clients are waited for at once that have heard why there is no
+// session for them: more of them would take the descriptors of those who get one.
+const maxLingering = 256
 
 const (
 	// strangerTime is how long who may not connect has to say what it wants, so that

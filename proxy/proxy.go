@@ -61,6 +61,9 @@ type Proxy struct {
 	// Limit is how many clients are let in at once; several proxies may share it. If
 	// nil, there is no limit.
 	Limit *Limit
+	// MaxArriving is how many clients may be between their connection and their startup
+	// packet at once; behind that, see Limit. If zero, 1000.
+	MaxArriving int
 	// AllowFrom is from where clients may connect. If nil, from anywhere; that is for
 	// listeners that only this host reaches.
 	AllowFrom []netip.Prefix
@@ -88,6 +91,8 @@ type Proxy struct {
 	serial    atomic.Uint64
 	handlers  sync.WaitGroup // every connection, and who makes them
 	strangers atomic.Int64   // who may not connect, and are told
+	lingering atomic.Int64   // who have been told why there is no session, and are waited for
+	arrivals  arrivals
 	arriving  sync.WaitGroup // those that have not said yet what they want, and who makes them
 
 	startOnce sync.Once
@@ -141,7 +146,9 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			pause = 0
 			p.handlers.Add(1)
 			p.arriving.Add(1)
-			go p.serve(client)
+			s := p.newSession(client)
+			p.arrivals.enter(p.ctx, s)
+			go p.serve(s)
 		case p.stopsAccepting():
 			return nil
 		case errors.Is(err, net.ErrClosed):
@@ -244,6 +251,7 @@ func (p *Proxy) start() {
 		p.sessions = make(map[*session]*upstream)
 		p.pacer.rate, p.history.rate = p.ConnectRate, p.ConnectRate
 		p.pool.limit = p.Pool
+		p.arrivals.open(p.MaxArriving)
 		p.handlers.Add(1)
 		go p.keepHouse()
 	})

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -25,7 +26,8 @@ const maxApplication = 63
 // session is one client's connection, from its first byte to its last. Its
 // steps stand below in their order:
 //
-//	serve                   accept, and what to do with what the client wants
+//	enter                   accept, as soon as there is room for one more (proxy.go, arrivals.go)
+//	serve                   what to do with what the client wants
 //	  turnStrangerAway      or it may not connect from where it does (limit.go)
 //	  receiveStartup        TLS if the client wants it, then the startup packet (encryption.go)
 //	  admit                 whether there is room for it (proxy.go, limit.go)
@@ -49,7 +51,9 @@ type session struct {
 	id       uint64 // as in the log
 	peer     string // where the client comes from
 	client   *leg
-	admitted bool // counts as a session
+	arrival  *list.Element // among those who have not said yet what they want; nil if it is not
+	hurried  bool          // had to give way to the next
+	admitted bool          // counts as a session
 	began    time.Time
 	asked    time.Time    // for a session
 	took     Login        // until it had one
@@ -71,9 +75,9 @@ type session struct {
 
 // serve is the whole of a client's connection. The session has a goroutine of its
 // own, since the stack that a login has grown would stay as long as that.
-func (p *Proxy) serve(client net.Conn) {
-	s := p.newSession(client)
-	if !p.allowed(client.RemoteAddr()) {
+func (p *Proxy) serve(s *session) {
+	if !p.allowed(s.client.RemoteAddr()) {
+		p.arrivals.leave(s)
 		s.turnStrangerAway()
 		s.end()
 		return
@@ -109,6 +113,10 @@ func (s *session) open() *upstream {
 func (s *session) arrive() (firstPacket, error) {
 	defer s.proxy.arriving.Done()
 	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.clientTLS)
+	if stayed := s.proxy.arrivals.leave(s); !stayed && err != nil {
+		s.hurried = true
+		return packet, s.proxy.gaveWay(err)
+	}
 	if err != nil || packet.code == cancelRequestCode {
 		return packet, err
 	}
@@ -150,22 +158,6 @@ func (s *session) log() *zap.Logger {
 		about = append(about, zap.String("user", s.user), zap.String("database", s.database))
 	}
 	return s.proxy.log().With(about...)
-}
-
-// turnAway is about a client from which no startup packet was to be had.
-func (s *session) turnAway(err error) {
-	switch {
-	case errors.Is(err, errNoStartup):
-		s.log().Debug("connection that asked for nothing", zap.Error(err))
-		if timedOut(err) {
-			s.tell(s.proxy.noStartupInTime().response())
-		}
-	case errors.Is(err, errNoTLS):
-		s.logSampled(zap.InfoLevel, "client given up", "", zap.Error(err),
-			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
-	default:
-		s.refuse(err)
-	}
 }
 
 // close ends the client's connection, with a word in TLS if it speaks that.
@@ -352,49 +344,4 @@ func (s *session) fetchToken(ctx context.Context) (string, error) {
 		return "", tokenError(s.user, err)
 	}
 	return token, nil
-}
-
-// refuse tells the client and the log why there will be no session.
-func (s *session) refuse(err error) {
-	var response []byte
-	var server *serverError
-	var own *fatalError
-	switch {
-	case errors.Is(err, errClientLeft):
-		s.abandoned()
-		return
-	case !errors.As(err, &own) && errors.As(err, &server):
-		if server.refusedToken() {
-			server.hint = s.refusedHint()
-		}
-		response = append(server.before, server.withHint()...)
-		s.noteFailure(server, server.hint)
-		s.logSampled(zap.WarnLevel, "login refused by the server", server.said.Code,
-			zap.String("sqlstate", server.said.Code), zap.Error(err), zap.String("hint", server.hint))
-	default:
-		failure := s.proxy.failure(err)
-		response = failure.response()
-		s.noteFailure(failure, failure.Hint)
-		s.logSampled(zap.WarnLevel, "no session", failure.Code+" "+failure.kind(),
-			zap.String("sqlstate", failure.Code), zap.Error(failure), zap.String("hint", failure.Hint))
-	}
-	if s.admitted {
-		s.proxy.ended(s) // there is room for another while this one is told
-	}
-	s.tell(response)
-}
-
-// refusedHint may have to be asked for.
-func (s *session) refusedHint() string {
-	ctx, cancel := context.WithTimeout(s.proxy.ctx, hintTimeout)
-	defer cancel()
-	return s.proxy.Tokens.RefusedHint(ctx, s.user)
-}
-
-// tell sends a client the last that it hears.
-func (s *session) tell(response []byte) {
-	s.client.SetWriteDeadline(time.Now().Add(lingerTime))
-	if _, err := s.client.Write(response); err == nil {
-		s.linger()
-	}
 }

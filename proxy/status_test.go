@@ -299,6 +299,8 @@ func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
 		close(closed)
 	})
 	room := &Limit{Max: 1}
+	room.take() // as it is looked at below
+	room.giveBack()
 	p, address := start(t, ca, s, func(p *Proxy) { p.Limit = room })
 	client := dial(t, address)
 	client.send(ordinaryStartup)

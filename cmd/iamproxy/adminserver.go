@@ -23,8 +23,8 @@ const defaultAdmin = "127.0.0.1:9090"
 
 const adminOff = "off"
 
-// adminConns is how many connections the admin server has at once, so that those who
-// only watch leave descriptors and memory to the sessions.
+// adminConns is how many connections the admin server has at once at the most, so that those
+// who only watch leave descriptors and memory to the sessions.
 const adminConns = 128
 
 // adminAddress reads --admin. It is empty for off.
@@ -74,8 +74,8 @@ func (c *runCommand) listenAdmin(ctx context.Context, sockets *passedSockets, lo
 	}
 }
 
-// serveAdmin answers those who watch, until the function that it returns is called.
-func serveAdmin(watched *admin.Server, listener net.Listener, log *zap.Logger) (end func()) {
+// serveAdmin answers those who watch, so many at once, until the function that it returns is called.
+func serveAdmin(watched *admin.Server, listener net.Listener, conns int, log *zap.Logger) (end func()) {
 	if listener == nil {
 		return func() {}
 	}
@@ -89,7 +89,7 @@ func serveAdmin(watched *admin.Server, listener net.Listener, log *zap.Logger) (
 		ErrorLog:          zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // what clients do wrong is theirs
 	}
 	log.Info("health, status page and metrics", zap.String("admin", "http://"+reachable(listener.Addr().String())+"/"))
-	go serveHTTP(server, netutil.LimitListener(listener, adminConns), log)
+	go serveHTTP(server, netutil.LimitListener(listener, conns), log)
 	return func() { endHTTP(server) }
 }
 

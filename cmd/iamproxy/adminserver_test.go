@@ -31,7 +31,7 @@ func TestShutdownIsAnswered(t *testing.T) {
 			conn.Close()
 		}
 	}}
-	end = serveAdmin(watched, listener, zap.NewNop())
+	end = serveAdmin(watched, listener, adminConns, zap.NewNop())
 	status, body, err := askAdmin(t.Context(), http.MethodPost, listener.Addr().String(), "/shutdown")
 	if status != http.StatusAccepted || err != nil {
 		t.Errorf("told %d, %q, %v", status, body, err)

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"net"
+	"fmt"
+	"net/http"
 	"os/exec"
 	"strings"
 	"testing"
@@ -20,6 +22,15 @@ func codeOf(err error) string {
 	var said *pgconn.PgError
 	if errors.As(err, &said) {
 		return said.Code
+	}
+	return ""
+}
+
+// hintOf is the advice in an error.
+func hintOf(err error) string {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return said.Hint
 	}
 	return ""
 }
@@ -63,26 +74,98 @@ func TestMaxSessions(t *testing.T) {
 	})
 }
 
-// Without file descriptors clients wait or are told; with them it works again.
-func TestNoFileDescriptors(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	limited := append([]string{"-c", `ulimit -n 40; exec "$0" "$@"`, binaryPath(t)}, clusterArgs(cluster)...)
-	cmd := exec.Command("sh", limited...)
+// startLimited is startProxy for one that may have so many file descriptors.
+func startLimited(t *testing.T, descriptors int, args ...string) *process {
+	t.Helper()
+	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, descriptors)
+	cmd := exec.Command("sh", append([]string{"-c", script, binaryPath(t)}, args...)...)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
-	p := startCommand(t, cmd, 1)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-	var crowd []net.Conn
+	return startCommand(t, cmd, 1)
+}
+
+// expectWatched fails if those who watch get no answer.
+func (p *process) expectWatched() {
+	p.t.Helper()
+	for _, path := range []string{"/livez", "/metrics"} {
+		if status, body := p.get(path); status != http.StatusOK {
+			p.t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+// Clients cannot use up the file descriptors that others need: not those who connect and
+// say nothing, and not those who have sessions, of whom one too many is told.
+func TestFewFileDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startLimited(t, 256, clusterArgs(cluster)...)
 	for range 100 {
-		crowd = append(crowd, dial(t, p.listens[0]))
+		dial(t, p.listens[0])
 	}
-	until(t, "descriptors to be used up", func() bool { return strings.Contains(p.logs(), "cannot accept clients for now") })
-	for _, conn := range crowd {
-		conn.Close()
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.expectWatched()
+	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), standin.IAMUser, standin.Database) }
+	var sessions []*pgx.Conn
+	for {
+		conn, err := connect()
+		if err != nil {
+			if codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients: there are") || !strings.Contains(hintOf(err), "ulimit -n") {
+				t.Errorf("one client too many: %v", err)
+			}
+			break
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		if sessions = append(sessions, conn); len(sessions) > 128 {
+			t.Fatal("there are more sessions than descriptors for them")
+		}
 	}
-	until(t, "service", func() bool {
-		_, err := p.psql(standin.IAMUser, standin.Database, "select 1")
+	if len(sessions) < 32 {
+		t.Errorf("only %d sessions fit into 256 descriptors", len(sessions))
+	}
+	p.expectWatched()
+	if strings.Contains(p.logs(), "cannot accept clients for now") {
+		t.Error("descriptors were used up")
+	}
+	_ = sessions[0].Close(t.Context())
+	until(t, "room again", func() bool {
+		conn, err := connect()
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
 		return err == nil
 	})
+}
+
+// If there are none left all the same, clients wait until there are.
+func TestNoFileDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	setDescriptors(t, p, 0)
+	waiting := make(chan error, 1)
+	go func() {
+		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		if err == nil {
+			err = conn.Close(t.Context())
+		}
+		waiting <- err
+	}()
+	until(t, "accepting to fail", func() bool { return strings.Contains(p.logs(), "cannot accept clients for now") })
+	setDescriptors(t, p, 1024)
+	if err := <-waiting; err != nil {
+		t.Errorf("a client that waited was told %v", err)
+	}
+}
+
+// Of --max-sessions more than there are descriptors for, the log warns.
+func TestMoreSessionsThanDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startLimited(t, 256, clusterArgs(cluster, "--max-sessions=1000")...)
+	if !strings.Contains(p.logs(), "there are not enough file descriptors for --max-sessions") {
+		t.Error("nobody is warned")
+	}
 }
 
 // Who may connect is for --allow-from to say, also beyond loopback.

@@ -61,7 +61,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		settings.endpoints[i].describe(log, p, listener)
 		go serve(p, listener, failed)
 	}
-	defer serveAdmin(watched, listeners.admin, log)()
+	defer serveAdmin(watched, listeners.admin, settings.share().admin, log)()
 	notify(log, daemon.SdNotifyReady)
 	go signers.announce(stopping)
 	go tidy(stopping)

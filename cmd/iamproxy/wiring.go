@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/x509"
+	"fmt"
 	"math"
 	"net/netip"
 	"os"
@@ -99,10 +100,8 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 	if err != nil {
 		return nil, err
 	}
-	var limit *proxy.Limit
-	if c.MaxSessions > 0 {
-		limit = &proxy.Limit{Max: c.MaxSessions}
-	}
+	share := s.share()
+	limit := c.limit(share.sessions, log)
 	var proxies []*proxy.Proxy
 	for _, e := range s.endpoints {
 		identity, err := signers.of(ctx, e)
@@ -123,6 +122,7 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		p.ConnectRate = c.ConnectRate
 		p.Pool = e.poolSize()
 		p.Limit = limit
+		p.MaxArriving = share.arriving
 		p.AllowFrom = s.allowFrom
 		p.Observe = watched.Observe(e.address())
 		p.Log = log
@@ -141,6 +141,32 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		})
 	}
 	return proxies, nil
+}
+
+// share is what everybody gets of the file descriptors.
+func (s settings) share() shares {
+	pool := 0
+	for _, e := range s.endpoints {
+		pool += e.poolSize()
+	}
+	return shareOut(maxDescriptors(), len(s.endpoints), pool)
+}
+
+// limit is how many clients are let in: as many as --max-sessions says, or as there are
+// descriptors for. It is nil if neither bounds them.
+func (c *runCommand) limit(possible int, log *zap.Logger) *proxy.Limit {
+	switch {
+	case possible > 0 && (c.MaxSessions == 0 || possible < c.MaxSessions):
+		raise := fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", maxDescriptors())
+		if c.MaxSessions > 0 {
+			log.Warn("there are not enough file descriptors for --max-sessions",
+				zap.Int("max_sessions", c.MaxSessions), zap.Int("possible", possible), zap.String("hint", raise))
+		}
+		return &proxy.Limit{Max: possible, Hint: raise}
+	case c.MaxSessions > 0:
+		return &proxy.Limit{Max: c.MaxSessions, Hint: "end sessions that nobody uses, or raise --max-sessions"}
+	}
+	return nil
 }
 
 // server is the way to the endpoint, for all that connect to it. If dial is nil, it is dialled.

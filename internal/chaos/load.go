@@ -43,7 +43,7 @@ func (l *load) start(ctx context.Context) {
 	for k, kind := range l.kinds {
 		for n := range kind.count {
 			l.seed++
-			random := rand.New(rand.NewPCG(l.seed, uint64(k)<<8|uint64(n))) //nolint:gosec // it is to be the same each time
+			random := rand.New(rand.NewPCG(l.seed, uint64(k)<<8|uint64(n)))
 			l.clients.Go(func() { l.work(ctx, stopping, kind, &client{place: l.place, ledger: &l.ledger, random: random}) })
 		}
 	}

@@ -48,7 +48,7 @@ func resets(packet []byte) (back, on []byte, ok bool) {
 
 // finish makes a packet a reset without data, options or window.
 func finish(packet []byte, header int) {
-	binary.BigEndian.PutUint16(packet[ipLength:], uint16(len(packet))) //nolint:gosec // it is short
+	binary.BigEndian.PutUint16(packet[ipLength:], uint16(len(packet)))
 	tcp := packet[header:]
 	tcp[tcpOffset], tcp[tcpFlags] = tcpHeader/4<<4, flagRST|flagACK
 	binary.BigEndian.PutUint16(tcp[tcpWindow:], 0)
