@@ -329,9 +329,10 @@ func TestLogFormats(t *testing.T) {
 	for format, want := range map[string]string{"": "{", "json": "{", "console": "20"} {
 		var out bytes.Buffer
 		c := runCommand{LogFormat: format, LogLevel: "warn"}
-		log := c.logger(streams{err: &out})
+		log, flush := c.logger(streams{err: &out})
 		log.Info("unheard")
 		log.Warn("heard")
+		flush()
 		if !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String(), "heard") || strings.Contains(out.String(), "unheard") {
 			t.Errorf("format %q: %s", format, out.String())
 		}

@@ -35,7 +35,7 @@ func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap
 const stuckTime = 5 * time.Second
 
 // giveUpAfter ends a process that was told to end and does not, because something holds
-// it up where nothing may: a log that nobody reads, say.
+// it up where nothing may.
 func giveUpAfter(told context.Context, patience time.Duration, ended <-chan struct{}) {
 	select {
 	case <-told.Done():

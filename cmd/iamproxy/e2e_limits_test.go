@@ -180,3 +180,24 @@ func TestAllowFrom(t *testing.T) {
 	everywhere := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
 	everywhere.mustPSQL(standin.IAMUser, standin.Database, "select 1")
 }
+
+// A log that nobody reads, as that of a runtime which hangs, keeps nobody out.
+func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
+	const sessions = 300 // which say more than fits into a pipe
+	t.Parallel()
+	cluster := startCluster(t, &standin.Cluster{})
+	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p.expectWatched()
+	resume := p.stopReading()
+	defer resume()
+	for range sessions {
+		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close(t.Context())
+	}
+	p.expectWatched()
+	resume()
+	until(t, "all that was said to be read", func() bool { return strings.Count(p.logs(), `"msg":"session ended"`) == sessions })
+}

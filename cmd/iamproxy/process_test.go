@@ -79,7 +79,8 @@ type process struct {
 	cmd     *exec.Cmd
 	stderr  io.ReadCloser
 	exited  chan struct{}
-	listens []string // addresses, in the endpoints' order
+	listens []string   // addresses, in the endpoints' order
+	reading sync.Mutex // held while nobody reads its log
 
 	mu  sync.Mutex
 	log []string
@@ -172,6 +173,8 @@ func (p *process) follow(stderr io.Reader, listening chan<- string) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
+		p.reading.Lock()
+		p.reading.Unlock()
 		p.mu.Lock()
 		p.log = append(p.log, lines.Text())
 		p.mu.Unlock()
@@ -188,6 +191,12 @@ func (p *process) logs() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.log, "\n")
+}
+
+// stopReading leaves the log unread, until the function that it returns is called.
+func (p *process) stopReading() (resume func()) {
+	p.reading.Lock()
+	return sync.OnceFunc(p.reading.Unlock)
 }
 
 func (p *process) signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }

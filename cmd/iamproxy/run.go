@@ -36,7 +36,8 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	log := c.logger(std)
+	log, flush := c.logger(std)
+	defer flush()
 	signers := &identities{log: log}
 	watched := c.watched()
 	watched.Shutdown, watched.Draining = shutdown, func() bool { return stopping.Err() != nil }
@@ -113,8 +114,9 @@ func serve(p *proxy.Proxy, listener net.Listener, failed chan<- error) {
 	}
 }
 
-// logger writes JSON, or lines for people on a terminal.
-func (c *runCommand) logger(std streams) *zap.Logger {
+// logger writes JSON, or lines for people on a terminal. The log has all its lines once
+// flush has returned.
+func (c *runCommand) logger(std streams) (log *zap.Logger, flush func()) {
 	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has checked it
 	config := zap.NewProductionEncoderConfig()
 	config.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -123,5 +125,9 @@ func (c *runCommand) logger(std streams) *zap.Logger {
 	if c.LogFormat == "console" || c.LogFormat == "" && isTerminal(std.err) {
 		encoder = zapcore.NewConsoleEncoder(config)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(std.err)), level))
+	writer := newLogWriter(std.err, func(lines int) {
+		log.Warn("lines of the log were lost: nobody read them, or there was no room on the disk", zap.Int("lines", lines))
+	})
+	log = zap.New(zapcore.NewCore(encoder, writer, level))
+	return log, writer.close
 }
