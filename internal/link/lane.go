@@ -68,6 +68,9 @@ func (l *lane) read() {
 		if err != nil {
 			return
 		}
+		if buffer[0]>>4 != 4 {
+			continue // what the kernel says by itself, in IPv6, is not to draw from chance
+		}
 		f := l.fate()
 		bytes := append([]byte(nil), buffer[:n]...)
 		if f.lost {

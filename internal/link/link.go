@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -45,7 +46,7 @@ type Link struct {
 	near, far   *os.File // TUN devices
 	up, down    *lane    // to this host, and to the other
 	carriers    sync.WaitGroup
-	other       *thread
+	other       *os.File // the namespace
 }
 
 // New makes the other host, and the network. Chance goes by seed.
@@ -62,7 +63,7 @@ func (l *Link) open(seed uint64) (err error) {
 	if err := l.keep(); err != nil {
 		return err
 	}
-	if l.other, err = enter(l.keeper.Process.Pid); err != nil {
+	if l.other, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", l.keeper.Process.Pid)); err != nil {
 		return err
 	}
 	// Addresses for benchmarks (RFC 2544), which nobody else uses.
@@ -74,7 +75,7 @@ func (l *Link) open(seed uint64) (err error) {
 	if l.near, err = openTUN(name, l.here, l.there); err != nil {
 		return err
 	}
-	if err := l.other.do(func() (err error) {
+	if err := elsewhere(l.other, func() (err error) {
 		l.far, err = openTUN(name, l.there, l.here)
 		return err
 	}); err != nil {
@@ -96,7 +97,8 @@ func (l *Link) keep() error {
 	defer read.Close()
 	l.alive = write
 	l.keeper = exec.Command("unshare", "--net", "sh", "-c", "ip link set lo up && echo made && exec cat")
-	l.keeper.Stdin = read
+	var said strings.Builder
+	l.keeper.Stdin, l.keeper.Stderr = read, &said
 	out, err := l.keeper.StdoutPipe()
 	if err != nil {
 		return err
@@ -106,7 +108,7 @@ func (l *Link) keep() error {
 		return err
 	}
 	if _, err := out.Read(make([]byte, len("made\n"))); err != nil {
-		return ErrNotPermitted
+		return fmt.Errorf("%w: %s", ErrNotPermitted, said.String())
 	}
 	return nil
 }
@@ -120,7 +122,7 @@ func (l *Link) Close() error {
 	}
 	l.carriers.Wait()
 	if l.other != nil {
-		l.other.end()
+		l.other.Close()
 	}
 	if l.alive != nil {
 		l.alive.Close()
@@ -152,7 +154,7 @@ func (l *Link) Command(name string, args ...string) *exec.Cmd {
 
 // Dial connects from the other host to a literal address, its own loopback for one.
 func (l *Link) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	failed := l.other.do(func() (err error) {
+	failed := elsewhere(l.other, func() (err error) {
 		var dialer net.Dialer
 		conn, err = dialer.DialContext(ctx, network, address)
 		return err
@@ -162,7 +164,7 @@ func (l *Link) Dial(ctx context.Context, network, address string) (conn net.Conn
 
 // Listen listens on the other host, at a literal address.
 func (l *Link) Listen(network, address string) (listener net.Listener, err error) {
-	failed := l.other.do(func() (err error) {
+	failed := elsewhere(l.other, func() (err error) {
 		listener, err = net.Listen(network, address)
 		return err
 	})
@@ -171,7 +173,7 @@ func (l *Link) Listen(network, address string) (listener net.Listener, err error
 
 // ListenPacket is Listen for packets.
 func (l *Link) ListenPacket(network, address string) (conn net.PacketConn, err error) {
-	failed := l.other.do(func() (err error) {
+	failed := elsewhere(l.other, func() (err error) {
 		conn, err = net.ListenPacket(network, address)
 		return err
 	})

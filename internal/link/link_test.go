@@ -59,7 +59,7 @@ func pair(t *testing.T, l *Link) (there, here net.Conn) {
 	return there, here
 }
 
-// ask sends a word there, and reads what comes back of it.
+// answer reads a word, which has to be this one.
 func answer(t *testing.T, conn net.Conn, word string) {
 	t.Helper()
 	got := make([]byte, len(word))
@@ -144,6 +144,13 @@ func TestCut(t *testing.T) {
 			}
 			answer(t, here, "ping")
 			send(t, here, "pong")
+			if !weather.CutUp {
+				_ = there.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+				if n, err := there.Read(make([]byte, 1)); err == nil {
+					t.Errorf("%d bytes came through a cut", n)
+				}
+				_ = there.SetReadDeadline(time.Now().Add(limit))
+			}
 			l.SetWeather(Weather{})
 			answer(t, there, "pong")
 		})
