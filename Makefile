@@ -7,7 +7,18 @@ DOCKER        ?= docker
 FUZZTIME      ?= 30s
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 CYCLONEDX     ?= github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
+GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT    ?= github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# Everything is built and tested with the release of Go that go.mod names, which comes as a
+# module: that of the machine may be an older one, with known vulnerabilities in its library.
+# Where it cannot be had, or GOTOOLCHAIN says otherwise, that one is taken.
+ifeq ($(origin GOTOOLCHAIN),undefined)
+TOOLCHAIN := $(shell awk '$$1 == "toolchain" { print $$2 }' go.mod)
+ifneq ($(shell GOTOOLCHAIN=$(TOOLCHAIN) $(GO) version 2>/dev/null),)
+export GOTOOLCHAIN := $(TOOLCHAIN)
+endif
+endif
 
 # A source archive has no git history; it is built all the same.
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
@@ -37,6 +48,7 @@ build: ## compile bin/iamproxy
 
 .PHONY: release
 release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/
+	$(GO) run ./internal/licenses -write dist/iamproxy.licenses.txt
 	$(CHECKSUMS)
 
 .PHONY: $(PLATFORMS:%=release-%)
@@ -222,6 +234,30 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 		echo "$$pkg $$name"; \
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
 	done
+
+# Modules with a go.mod of their own are looked at, too. Only what is called counts.
+.PHONY: vulns
+vulns: ## look for known vulnerabilities in what is called, Go's own library included
+	$(GO) run ./internal/vulndb -to build/vulndb
+	for mod in $$(git ls-files '*go.mod' 2>/dev/null || echo go.mod); do \
+		echo "$$mod"; \
+		(cd "$$(dirname "$$mod")" && $(GO) run $(GOVULNCHECK) -db file://$(CURDIR)/build/vulndb ./...) || exit 1; \
+	done
+
+.PHONY: licenses
+licenses: ## look at the licenses of all that is linked in
+	$(GO) run ./internal/licenses
+
+# From folders with names of different lengths, and with empty caches, or it would only copy.
+.PHONY: reproducible
+reproducible: ## build twice, from two folders, and compare
+	rm -rf build/once build/once-more
+	for copy in once once-more; do \
+		mkdir -p build/$$copy/source && git ls-files -z | tar -cf - --null -T - | tar -xf - -C build/$$copy/source && \
+		(cd build/$$copy/source && GOCACHE=$(CURDIR)/build/$$copy/cache $(GO_BUILD) -o ../iamproxy ./cmd/iamproxy) || exit 1; \
+	done
+	cmp build/once/iamproxy build/once-more/iamproxy
+	rm -rf build/once build/once-more
 
 ## Keep up
 

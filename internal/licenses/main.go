@@ -1,0 +1,169 @@
+// Licenses looks at the licenses of all that is in the binary. It fails if one is not of
+// those that are known to be fine, and with -write puts their texts into a file, which has
+// to go along with the binary.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/google/licensecheck"
+)
+
+// systems are those that there are binaries for. Each has modules of its own.
+var systems = []string{"linux", "darwin", "windows"}
+
+// fine are the licenses, by SPDX's identifiers, that ask for no more than to be named; and
+// what Google grants with its own.
+var fine = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "GooglePatentsFile"}
+
+// covered is how much of a file, in percent, has to be a license for it to be one.
+const covered = 75
+
+func main() {
+	file := flag.String("write", "", "the `FILE` to put all texts into")
+	flag.Parse()
+	if err := run(context.Background(), *file, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "licenses:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, file string, out io.Writer) error {
+	modules, err := linked(ctx)
+	if err != nil {
+		return err
+	}
+	var wrong []error
+	count := make(map[string]int)
+	texts := make(map[string][]string) // whose they are
+	for _, m := range modules {
+		found, err := m.licenses()
+		wrong = append(wrong, err)
+		for _, id := range found.ids {
+			count[id]++
+		}
+		for _, text := range found.texts {
+			texts[text] = append(texts[text], m.name)
+		}
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%d modules:", len(modules))
+	for _, id := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(out, " %s %d", id, count[id])
+	}
+	fmt.Fprintln(out)
+	if file == "" {
+		return nil
+	}
+	return os.WriteFile(file, together(texts), 0o644)
+}
+
+// together has each text once, behind the names of those whose it is.
+func together(texts map[string][]string) []byte {
+	var all []string
+	for text, whose := range texts {
+		all = append(all, "==== "+strings.Join(whose, "\n==== ")+"\n\n"+text+"\n\n")
+	}
+	slices.Sort(all)
+	return []byte("What is linked into iamproxy beside its own code, under these licenses.\n\n" + strings.Join(all, ""))
+}
+
+// module is one that is linked in. Go itself is one, too.
+type module struct{ name, dir string }
+
+// linked are the modules of the binary on any system, in the order of their names.
+func linked(ctx context.Context) ([]module, error) {
+	root, err := goCommand(ctx, "", "env", "GOROOT")
+	if err != nil {
+		return nil, err
+	}
+	all := map[module]bool{{"go (standard library)", strings.TrimSpace(root)}: true}
+	for _, system := range systems {
+		list, err := goCommand(ctx, system, "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}", "./cmd/iamproxy")
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(list) {
+			if name, dir, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
+				all[module{name, dir}] = true
+			}
+		}
+	}
+	return slices.SortedFunc(maps.Keys(all), func(a, b module) int { return strings.Compare(a.name, b.name) }), nil
+}
+
+func goCommand(ctx context.Context, system string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if system != "" {
+		cmd.Env = append(cmd.Env, "GOOS="+system, "GOARCH=amd64")
+	}
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("go %s: %w", args[0], err)
+	}
+	return string(out), nil
+}
+
+// licenseFile is what such files are called, with those that have to go along with them.
+var licenseFile = regexp.MustCompile(`(?i)^(un)?licen[sc]e|^copying|^notice|^patents$`)
+
+// found are a module's licenses, and their texts.
+type found struct{ ids, texts []string }
+
+// licenses are those of the module's own folder.
+func (m module) licenses() (f found, err error) {
+	entries, err := os.ReadDir(m.dir)
+	if err != nil {
+		return f, err
+	}
+	for _, entry := range entries {
+		if entry.IsDir() || !licenseFile.MatchString(entry.Name()) {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(m.dir, entry.Name()))
+		if err != nil {
+			return f, err
+		}
+		ids := identify(content)
+		for _, id := range ids {
+			if !slices.Contains(fine, id) {
+				return f, fmt.Errorf("%s: %s is under %s, which is not of %s", m.name, entry.Name(), id, strings.Join(fine, ", "))
+			}
+		}
+		f.ids = append(f.ids, ids...)
+		f.texts = append(f.texts, strings.TrimSpace(strings.ReplaceAll(string(content), "\r\n", "\n")))
+	}
+	if len(f.ids) == 0 {
+		return f, fmt.Errorf("%s: no license was found in it", m.name)
+	}
+	return f, nil
+}
+
+// identify names the licenses that a text consists of, if it does.
+func identify(text []byte) (ids []string) {
+	coverage := licensecheck.Scan(text)
+	if coverage.Percent < covered {
+		return nil
+	}
+	for _, match := range coverage.Match {
+		if !slices.Contains(ids, match.ID) {
+			ids = append(ids, match.ID)
+		}
+	}
+	return ids
+}
