@@ -101,7 +101,7 @@ func (d *desk) run(blocks ...string) string {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	end := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel, cmd.WaitDelay = end, time.Second
-	out, err := cmd.CombinedOutput()
+	out, err := combinedOutput(d.t, cmd)
 	if err != nil {
 		_ = end()
 		log, _ := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))

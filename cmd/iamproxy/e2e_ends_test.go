@@ -106,11 +106,7 @@ func printToken(t *testing.T) string {
 	defer cancel()
 	cmd := client(ctx, binaryPath(t), "token", standin.DefaultHost, "--user", standin.IAMUser)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
-	token, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(token))
+	return tokenOf(t, cmd)
 }
 
 // dialServer is how a client comes to the server without a proxy.

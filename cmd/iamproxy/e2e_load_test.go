@@ -67,7 +67,9 @@ func arrivalOf(err error) arrival {
 
 // connect is a login of pgx's.
 func (p *process) connect(ctx context.Context, user, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, p.conninfo(user, database)+" sslmode=disable connect_timeout=60")
+	conn, err := pgx.Connect(ctx, p.conninfo(user, database)+" sslmode=disable connect_timeout=60")
+	keepError(p.t, err)
+	return conn, err
 }
 
 // expectAllIn fails for each client that was told anything.

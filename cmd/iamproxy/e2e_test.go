@@ -150,7 +150,7 @@ func testPgbench(t *testing.T, _ *standin.Cluster, p *process) {
 		{"-n", "-S", "-M", "prepared", "-c", "32", "-j", "2", "-t", "100"},
 	} {
 		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", standin.IAMUser, standin.Database)...)
-		out, err := cmd.CombinedOutput()
+		out, err := combinedOutput(t, cmd)
 		if err != nil || strings.Contains(string(out), "aborted") {
 			t.Fatalf("pgbench %s: %v: %s", args, err, out)
 		}
@@ -300,6 +300,7 @@ func TestSignals(t *testing.T) {
 			}
 			in.Close()
 			_ = psql.Wait()
+			keep(t, "psql", out.String())
 			if name == "drained" && !strings.Contains(out.String(), "committed") {
 				t.Errorf("psql printed %q", out.String())
 			}
