@@ -39,7 +39,7 @@ type checkTest struct {
 // which only those may log in whom AWS's policies let.
 func newCheckTest(t *testing.T, cluster *standin.Cluster, policies *policies) *checkTest {
 	t.Helper()
-	c := &checkTest{t: t, cluster: cluster, aws: &fakeaws.AWS{}}
+	c := &checkTest{t: t, cluster: cluster, aws: &fakeaws.AWS{Issued: noteKey}}
 	if err := c.aws.Start(); err != nil {
 		t.Fatal(err)
 	}

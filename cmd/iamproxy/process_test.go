@@ -94,6 +94,8 @@ type process struct {
 	exited  chan struct{}
 	listens []string // addresses, in the endpoints' order
 
+	listening chan string // those addresses, as they are told
+
 	mu  sync.Mutex
 	log []string
 }
@@ -144,7 +146,22 @@ func startProxy(t testing.TB, env []string, args ...string) *process {
 // startCommand is startProxy for a command that is the binary in the end.
 func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
 	t.Helper()
-	p := &process{t: t, cmd: cmd, exited: make(chan struct{})}
+	p := launch(t, cmd)
+	t.Cleanup(func() {
+		p.signal(syscall.SIGTERM)
+		if code := p.wait(); code != 0 && !p.killed() {
+			t.Errorf("iamproxy ended with %d", code)
+		}
+		p.checkLog()
+	})
+	p.awaitListening(endpoints)
+	return p
+}
+
+// launch starts the binary, which may end as it likes.
+func launch(t testing.TB, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, cmd: cmd, listening: make(chan string, 10), exited: make(chan struct{})}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -153,30 +170,30 @@ func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	listening := make(chan string, 10)
-	go p.follow(stderr, listening)
+	go p.follow(stderr)
 	t.Cleanup(func() {
-		p.signal(syscall.SIGTERM)
-		if code := p.wait(); code != 0 && !p.killed() {
-			t.Errorf("iamproxy ended with %d", code)
-		}
+		_ = p.cmd.Process.Kill()
+		<-p.exited
 		keep(t, "the log", p.logs())
-		p.checkLog()
 		if t.Failed() {
 			t.Logf("iamproxy's log:\n%s", p.logs())
 		}
 	})
+	return p
+}
+
+func (p *process) awaitListening(endpoints int) {
+	p.t.Helper()
 	for range endpoints {
 		select {
-		case address := <-listening:
+		case address := <-p.listening:
 			p.listens = append(p.listens, address)
 		case <-p.exited:
-			t.Fatalf("iamproxy ended: %s", p.logs())
+			p.t.Fatalf("iamproxy ended: %s", p.logs())
 		case <-time.After(limit):
-			t.Fatalf("iamproxy does not listen: %s", p.logs())
+			p.t.Fatalf("iamproxy does not listen: %s", p.logs())
 		}
 	}
-	return p
 }
 
 func countEndpoints(args []string) (n int) {
@@ -188,7 +205,7 @@ func countEndpoints(args []string) (n int) {
 	return n
 }
 
-func (p *process) follow(stderr io.Reader, listening chan<- string) {
+func (p *process) follow(stderr io.Reader) {
 	lines := bufio.NewScanner(stderr)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -197,7 +214,7 @@ func (p *process) follow(stderr io.Reader, listening chan<- string) {
 		p.mu.Unlock()
 		var entry struct{ Msg, Listen string }
 		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
-			listening <- entry.Listen
+			p.listening <- entry.Listen
 		}
 	}
 	_ = p.cmd.Wait()

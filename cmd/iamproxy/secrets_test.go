@@ -187,6 +187,13 @@ func (w wanted) find(text string) (what, before string) {
 	return what, text[max(0, at-80):at]
 }
 
+// lookFor is find of what is known now.
+func lookFor(text string) (what, before string) {
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	return kept.wanted().find(text)
+}
+
 // report is every secret that was seen, but for the secret itself.
 func (l *ledger) report() (found []string) {
 	l.mu.Lock()
@@ -198,7 +205,7 @@ func (l *ledger) report() (found []string) {
 		}
 	}
 	slices.Sort(found)
-	return found
+	return slices.Compact(found)
 }
 
 // keepFiles keeps the files that are below dir, and their names.
