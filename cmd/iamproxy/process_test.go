@@ -36,7 +36,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.Mkdir(filepath.Join(dir, "home"), 0o700); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "home"), 0o700)); err != nil {
 		return "", err
 	}
 	file := filepath.Join(dir, "iamproxy")
