@@ -173,7 +173,7 @@ func launch(t testing.TB, cmd *exec.Cmd) *process {
 	go p.follow(stderr)
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill()
-		<-p.exited
+		p.wait()
 		keep(t, "the log", p.logs())
 		if t.Failed() {
 			t.Logf("iamproxy's log:\n%s", p.logs())
