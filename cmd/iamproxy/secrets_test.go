@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/internal/sigv4"
 	"github.com/iamproxy/iamproxy/internal/standin"
@@ -64,6 +67,10 @@ func keep(t testing.TB, from, text string) {
 func keepError(t testing.TB, err error) {
 	if err != nil {
 		keep(t, "an error of a client", err.Error())
+	}
+	var told *pgconn.PgError
+	if errors.As(err, &told) {
+		keep(t, "an error of a client", fmt.Sprintf("%+v", *told))
 	}
 }
 
