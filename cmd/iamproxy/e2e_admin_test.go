@@ -3,8 +3,12 @@
 package main
 
 import (
+	"compress/gzip"
+	"context"
 	"fmt"
+	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -189,5 +193,54 @@ func TestSlowWatchers(t *testing.T) {
 	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
 	if status, body := p.get("/livez"); status != http.StatusOK { // as soon as they are cut
 		t.Errorf("/livez says %d: %s", status, body)
+	}
+}
+
+// Profiles are of the program, not of what it has in its memory: with a session open, a
+// login under way, and a password in the arguments. What get has got is looked through
+// when all tests have run.
+func TestProfilesShowNoSecret(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &standin.Cluster{})
+	socks := startSOCKS(t, &socksServer{user: socksUser, password: socksPassword, target: cluster.Addr()})
+	via := "--via=socks5://" + socksUser + ":" + url.QueryEscape(socksPassword) + "@" + socks.address()
+	p := startProxy(t, keyEnvironment(standin.DefaultSessionKey), clusterArgs(cluster, via, "--pprof", "--drain-max=0s")...)
+	mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+	cluster.SetDelay(limit)
+	ctx, cancel := context.WithCancel(t.Context())
+	told := make(chan error, 1)
+	go func() {
+		_, err := p.connect(ctx, standin.OtherUser, standin.Database)
+		told <- err
+	}()
+	until(t, "a token at the server", func() bool { return len(cluster.Verdicts()) == 2 })
+	for _, path := range []string{"/", "/metrics", "/livez", "/readyz", "/debug/pprof/"} {
+		if status, body := p.get(path); status != 200 {
+			t.Errorf("%s says %d: %s", path, status, body)
+		}
+	}
+	profiles := []string{"profile?seconds=1", "trace?seconds=1"}
+	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"} {
+		profiles = append(profiles, name, name+"?debug=1", name+"?debug=2")
+	}
+	for _, profile := range profiles {
+		status, body := p.get("/debug/pprof/" + profile)
+		if status != 200 {
+			t.Errorf("%s says %d: %s", profile, status, body)
+		}
+		if unpacked, err := gzip.NewReader(strings.NewReader(body)); err == nil {
+			content, err := io.ReadAll(unpacked)
+			if err != nil {
+				t.Error(err)
+			}
+			keep(t, profile, string(content))
+		}
+	}
+	if status, body := p.get("/debug/pprof/cmdline"); status != 404 {
+		t.Errorf("the command line: %d: %s", status, body)
+	}
+	cancel()
+	if err := <-told; err == nil {
+		t.Error("who has left is in")
 	}
 }

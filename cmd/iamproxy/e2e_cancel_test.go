@@ -45,7 +45,7 @@ func testCancelAt(t *testing.T, cluster *standin.Cluster, conninfo string) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		return func() string { _ = cmd.Wait(); return out.String() }, func() { _ = cmd.Process.Signal(os.Interrupt) }
+		return func() string { _ = cmd.Wait(); keep(t, "psql", out.String()); return out.String() }, func() { _ = cmd.Process.Signal(os.Interrupt) }
 	}
 	waitA, interruptA := start("a")
 	waitB, interruptB := start("b")

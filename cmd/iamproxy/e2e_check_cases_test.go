@@ -266,6 +266,7 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
+	keep(t, "check", stderr.String())
 	if took := time.Since(told); cmd.ProcessState.ExitCode() != 1 || took > 5*time.Second || !strings.Contains(stderr.String(), "told to end") {
 		t.Errorf("ended with %d after %v: %s", cmd.ProcessState.ExitCode(), took, stderr.String())
 	}

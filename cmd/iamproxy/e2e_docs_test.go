@@ -101,10 +101,11 @@ func (d *desk) run(blocks ...string) string {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	end := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel, cmd.WaitDelay = end, time.Second
-	out, err := cmd.CombinedOutput()
+	out, err := combinedOutput(d.t, cmd)
+	log, _ := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
+	keep(d.t, "iamproxy.log", string(log))
 	if err != nil {
 		_ = end()
-		log, _ := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
 		d.t.Fatalf("%v: %s\n%s", err, out, log)
 	}
 	return string(out)

@@ -32,6 +32,7 @@ func TestEnds(t *testing.T) {
 	mustExec(t, admin, "grant all on sink to "+standin.IAMUser)
 	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
 	token := printToken(t)
+	idle := p.descriptors()
 
 	const (
 		copyIn = "copy sink from stdin"
@@ -82,22 +83,7 @@ func TestEnds(t *testing.T) {
 		})
 	}
 	p.t = t
-	until(t, "all sockets of the proxy's to be closed", func() bool { return p.connections(t) == 0 })
-}
-
-// connections is how many the proxy has, of clients and to servers.
-func (p *process) connections(t *testing.T) (n int) {
-	t.Helper()
-	files, err := os.ReadDir(p.descriptors())
-	if err != nil {
-		t.Skip("no /proc here: ", err)
-	}
-	for _, file := range files {
-		if target, _ := os.Readlink(p.descriptors() + "/" + file.Name()); strings.HasPrefix(target, "socket:") {
-			n++
-		}
-	}
-	return n - len(p.listens) - 1 // the admin server's
+	until(t, "all sockets of the proxy's to be closed", func() bool { return p.descriptors() <= idle })
 }
 
 func printToken(t *testing.T) string {
@@ -106,11 +92,7 @@ func printToken(t *testing.T) string {
 	defer cancel()
 	cmd := client(ctx, binaryPath(t), "token", standin.DefaultHost, "--user", standin.IAMUser)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
-	token, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(token))
+	return tokenOf(t, cmd)
 }
 
 // dialServer is how a client comes to the server without a proxy.

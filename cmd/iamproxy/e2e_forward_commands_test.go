@@ -18,7 +18,7 @@ func TestForwardOfCommands(t *testing.T) {
 	run := func(args ...string) (output string, code int) {
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), append(args, "--via=ssm://"+instance, "--ca-file="+cluster.CAFile())...)
 		cmd.Env = append(f.env, "PGPASSWORD="+adminPassword)
-		out, _ := cmd.CombinedOutput()
+		out, _ := combinedOutput(t, cmd)
 		if n := len(f.living("")); n != 0 {
 			t.Errorf("%s has left %d processes", args[0], n)
 		}
@@ -54,7 +54,7 @@ func TestCheckDoesNotShowTheCommand(t *testing.T) {
 	f := startForwarders(t, cluster, "")
 	cmd := exec.CommandContext(t.Context(), binaryPath(t), "check", standin.DefaultHost, "--user=nobody", "--via=exec:bastion -L {port}:{host}:{dbport} 'a bastion'", "--ca-file="+cluster.CAFile())
 	cmd.Env = f.env
-	out, _ := cmd.CombinedOutput()
+	out, _ := combinedOutput(t, cmd)
 	if text := string(out); strings.Contains(text, "a bastion") || !strings.Contains(text, "iamproxy grant "+standin.DefaultHost+" --user nobody --via exec:COMMAND") {
 		t.Errorf("printed %s", text)
 	}

@@ -190,8 +190,8 @@ func TestTokenStartsNoForward(t *testing.T) {
 	for _, via := range []string{"ssm://" + instance, "exec:bastion {port}"} {
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), "token", standin.DefaultHost+"?via="+via, "--user=u")
 		cmd.Env = f.env
-		if out, err := cmd.Output(); err != nil || !strings.HasPrefix(string(out), standin.DefaultHost) {
-			t.Errorf("%v: %.40s", err, out)
+		if token := tokenOf(t, cmd); !strings.HasPrefix(token, standin.DefaultHost) {
+			t.Errorf("%.40s", token)
 		}
 	}
 	if f.seen != 0 {
@@ -207,7 +207,7 @@ func TestForwardPrograms(t *testing.T) {
 		t.Helper()
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), host, "--via="+via, "--listen=127.0.0.1:0", "--admin=off")
 		cmd.Env = append(keyEnvironment(standin.DefaultKey), "PATH="+dir)
-		out, _ := cmd.CombinedOutput()
+		out, _ := combinedOutput(t, cmd)
 		if code := cmd.ProcessState.ExitCode(); code != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) || strings.Contains(string(out), "PASSWORD") {
 			t.Errorf("%s: ended with %d, printed %s", via, code, out)
 		}

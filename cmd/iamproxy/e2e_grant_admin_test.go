@@ -26,7 +26,7 @@ type secretTest struct {
 
 func startSecretTest(t *testing.T) *secretTest {
 	t.Helper()
-	s := &secretTest{aws: &fakeaws.AWS{}, cluster: startGrantable(t)}
+	s := &secretTest{aws: &fakeaws.AWS{Issued: noteKey}, cluster: startGrantable(t)}
 	s.aws.AddKey(jane, janeUser)
 	if err := s.aws.Start(); err != nil {
 		t.Fatal(err)

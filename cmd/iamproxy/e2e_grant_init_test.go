@@ -56,7 +56,7 @@ func TestGrantInit(t *testing.T) {
 		"--user=app", "--database="+shop, "--init=-")
 	cmd.Env = bareEnvironment("PGPASSWORD=" + adminPassword)
 	cmd.Stdin = strings.NewReader("TRUNCATE orders")
-	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "app already has rds_iam\nran standard input\n" {
+	if out, err := combinedOutput(t, cmd); err != nil || string(out) != "app already has rds_iam\nran standard input\n" {
 		t.Errorf("printed %q: %v", out, err)
 	}
 }

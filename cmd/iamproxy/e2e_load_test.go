@@ -67,7 +67,9 @@ func arrivalOf(err error) arrival {
 
 // connect is a login of pgx's.
 func (p *process) connect(ctx context.Context, user, database string) (*pgx.Conn, error) {
-	return pgx.Connect(ctx, p.conninfo(user, database)+" sslmode=disable connect_timeout=60")
+	conn, err := pgx.Connect(ctx, p.conninfo(user, database)+" sslmode=disable connect_timeout=60")
+	keepError(p.t, err)
+	return conn, err
 }
 
 // expectAllIn fails for each client that was told anything.
@@ -192,6 +194,7 @@ func TestClientsLeaveTheQueue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	idle := p.descriptors()
 	var waiting []net.Conn
 	for range impatient {
 		conn := dial(t, p.listens[0])
@@ -209,7 +212,7 @@ func TestClientsLeaveTheQueue(t *testing.T) {
 		patient <- err
 	}()
 	until(t, "the first session, and all the others to wait", func() bool {
-		return strings.Contains(p.logs(), `"msg":"session opened"`) && p.connections(t) >= impatient+2
+		return strings.Contains(p.logs(), `"msg":"session opened"`) && p.descriptors() >= idle+impatient+2
 	})
 	for _, conn := range waiting {
 		conn.Close()

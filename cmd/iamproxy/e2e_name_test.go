@@ -34,7 +34,7 @@ func TestNameOfOnesOwn(t *testing.T) {
 	} {
 		cmd := m.command(binaryPath(t), test.args...)
 		cmd.Env = keyEnvironment(standin.DefaultKey)
-		out, err := cmd.CombinedOutput()
+		out, err := combinedOutput(t, cmd)
 		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), test.want) || bytes.Count(out, []byte("\n")) != 1 {
 			t.Errorf("%s: %v, %s, want %s", test.args, err, out, test.want)
 		}

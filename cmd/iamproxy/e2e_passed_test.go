@@ -145,7 +145,7 @@ func TestUnclaimedSocket(t *testing.T) {
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
 	cmd.Env = keyEnvironment(standin.DefaultKey)
 	socket := listenTCP(t)
-	out, err := passSocket(cmd, passable(t, socket)).CombinedOutput()
+	out, err := combinedOutput(t, passSocket(cmd, passable(t, socket)))
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) || ended.ExitCode() != 2 || !strings.Contains(string(out), socket.Addr().String()) {
 		t.Errorf("ended with %v: %s", err, out)

@@ -54,6 +54,7 @@ func (p *policyTest) run(args ...string) (stdout, stderr string, code int) {
 	var out, err bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = p.env, &out, &err
 	_ = cmd.Run()
+	keep(p.t, "policy", out.String()+err.String())
 	return out.String(), err.String(), cmd.ProcessState.ExitCode()
 }
 
@@ -133,13 +134,9 @@ func (p *policyTest) logInDirectly(user string) (string, error) {
 	p.t.Helper()
 	token := client(p.t.Context(), binaryPath(p.t), "token", standin.DefaultHost, "--user="+user)
 	token.Env = p.env
-	password, err := token.Output()
-	if err != nil {
-		p.t.Fatal(err)
-	}
 	psql := client(p.t.Context(), "psql", "-X", "-A", "-t", "-c", "select 'in'", directly(p.t, p.cluster, user))
-	psql.Env = append(psql.Env, "PGPASSWORD="+strings.TrimSpace(string(password)))
-	out, err := psql.CombinedOutput()
+	psql.Env = append(psql.Env, "PGPASSWORD="+tokenOf(p.t, token))
+	out, err := combinedOutput(p.t, psql)
 	return strings.TrimSpace(string(out)), err
 }
 

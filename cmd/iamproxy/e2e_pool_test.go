@@ -344,7 +344,7 @@ func testPgbenchReconnecting(t *testing.T, _ *standin.Cluster, p *process) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := client(ctx, "pgbench", "-n", "-S", "-C", "-c", "4", "-j", "2", "-t", "100", "-h", "127.0.0.1", "-p", p.port(), "-U", standin.IAMUser, standin.Database)
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := combinedOutput(t, cmd); err != nil {
 		t.Fatalf("pgbench: %v: %s", err, out)
 	}
 	until(t, "all connections to be kept", func() bool { return p.keeps() >= before+400 })

@@ -84,7 +84,7 @@ func firstQuery(t *testing.T, cluster *standin.Cluster, prepare string) {
 func TestRefusedByTheReadme(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
-	aws := &fakeaws.AWS{}
+	aws := &fakeaws.AWS{Issued: noteKey}
 	if err := aws.Start(); err != nil {
 		t.Fatal(err)
 	}

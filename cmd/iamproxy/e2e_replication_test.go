@@ -85,7 +85,7 @@ func runTool(t *testing.T, program string, args ...string) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	if out, err := client(ctx, filepath.Join(bin, program), args...).CombinedOutput(); err != nil {
+	if out, err := combinedOutput(t, client(ctx, filepath.Join(bin, program), args...)); err != nil {
 		t.Fatalf("%s %s: %v: %s", program, args, err, out)
 	}
 }

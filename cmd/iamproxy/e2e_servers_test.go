@@ -30,6 +30,7 @@ func TestServerStopsAndComesBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = session.Wait()
+	keep(t, "psql", out.String())
 	if !strings.Contains(out.String(), "terminating connection due to administrator command") {
 		t.Errorf("psql printed %q, want the server's own last words", out.String())
 	}

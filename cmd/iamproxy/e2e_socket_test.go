@@ -43,12 +43,12 @@ func TestUnixSocketEndToEnd(t *testing.T) {
 
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	if out, err := client(ctx, binaryPath(t), "wait", "--listen=unix:"+dir, "--timeout=5s").CombinedOutput(); err != nil {
+	if out, err := combinedOutput(t, client(ctx, binaryPath(t), "wait", "--listen=unix:"+dir, "--timeout=5s")); err != nil {
 		t.Errorf("wait: %v: %s", err, out)
 	}
 	second := client(ctx, binaryPath(t), args()...)
 	second.Env = keyEnvironment(standin.DefaultKey)
-	out, err := second.CombinedOutput()
+	out, err := combinedOutput(t, second)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "another process listens there") {
 		t.Errorf("a second iamproxy: %v: %s", err, out)

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +29,13 @@ const (
 )
 
 var jane = sigv4.Key{AccessKeyID: "AKIAJANE", SecretAccessKey: "jane's secret of forty characters, or so"}
+
+// What is kept of an SSO login.
+var (
+	ssoAccess       = newSecret("an access token of SSO")
+	ssoRefresh      = newSecret("a refresh token of SSO")
+	ssoClientSecret = newSecret("a client secret of SSO")
+)
 
 // source is one way to be someone on AWS. Its parts are files in a directory of
 // the test's, and what the binary finds in its environment.
@@ -61,8 +67,8 @@ var sources = []source{
 	}, asks: fakeaws.SSO},
 	{name: "SSO session that is refreshed", set: func(s *sourceTest) ([]string, []string) {
 		env, args := s.sso("sso_session = corp\n", "[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", "corp")
-		s.aws.AllowSSORefresh("refresh")
-		s.writeLogin("corp", time.Now().Add(-time.Minute), `, "refreshToken": "refresh", "clientId": "client", "clientSecret": "secret"`)
+		s.aws.AllowSSORefresh(ssoRefresh)
+		s.writeLogin("corp", time.Now().Add(-time.Minute), fmt.Sprintf(`, "refreshToken": %q, "clientId": "client", "clientSecret": %q`, ssoRefresh, ssoClientSecret))
 		return env, args
 	}, asks: fakeaws.OIDC},
 	{name: "SSO, legacy form", set: func(s *sourceTest) ([]string, []string) {
@@ -91,25 +97,28 @@ var sources = []source{
 		return []string{"AWS_CONFIG_FILE=" + s.path("config")}, []string{"--profile=p", "--assume-role=" + appRole}
 	}, asks: fakeaws.STS},
 	{name: "web identity", set: func(s *sourceTest) ([]string, []string) {
-		s.aws.AllowRole(fakeaws.Role{ARN: appRole, WebIdentity: "first"})
-		return []string{"AWS_ROLE_ARN=" + appRole, "AWS_WEB_IDENTITY_TOKEN_FILE=" + s.write("web-identity", "first")}, nil
+		token := newSecret("a web identity token")
+		s.aws.AllowRole(fakeaws.Role{ARN: appRole, WebIdentity: token})
+		return []string{"AWS_ROLE_ARN=" + appRole, "AWS_WEB_IDENTITY_TOKEN_FILE=" + s.write("web-identity", token)}, nil
 	}, rotates: func(s *sourceTest) { // as the kubelet does; the old one is worth nothing then
-		token := fmt.Sprint("token ", time.Now().UnixNano())
+		token := newSecret("a web identity token")
 		s.write("web-identity", token)
 		s.aws.AllowRole(fakeaws.Role{ARN: appRole, WebIdentity: token})
 	}, asks: fakeaws.STS},
 	{name: "Pod Identity", set: func(s *sourceTest) ([]string, []string) {
-		s.aws.RequireAuthorization("first")
+		token := newSecret("an authorization token")
+		s.aws.RequireAuthorization(token)
 		return []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + s.aws.URL() + "/container/v1/credentials",
-			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + s.write("pod-identity", "first")}, nil
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + s.write("pod-identity", token)}, nil
 	}, rotates: func(s *sourceTest) {
-		token := fmt.Sprint("token ", time.Now().UnixNano())
+		token := newSecret("an authorization token")
 		s.write("pod-identity", token)
 		s.aws.RequireAuthorization(token)
 	}, asks: fakeaws.Container},
 	{name: "container with an authorization token", set: func(s *sourceTest) ([]string, []string) {
-		s.aws.RequireAuthorization("Basic abc")
-		return []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + s.aws.URL() + "/container/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN=Basic abc"}, nil
+		authorization := "Basic " + newSecret("an authorization token")
+		s.aws.RequireAuthorization(authorization)
+		return []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + s.aws.URL() + "/container/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + authorization}, nil
 	}, asks: fakeaws.Container},
 	// What answers at 169.254.170.2 on ECS is reached here as a web proxy.
 	{name: "ECS task role", set: func(s *sourceTest) ([]string, []string) {
@@ -151,6 +160,7 @@ func (s *sourceTest) note(key sigv4.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.issued = append(s.issued, key)
+	noteKey(key)
 	s.cluster.AddKey(key)
 }
 
@@ -158,17 +168,7 @@ func (s *sourceTest) note(key sigv4.Key) {
 func (s *sourceTest) start(env, args []string) *process {
 	s.t.Helper()
 	env = append(bareEnvironment("AWS_ENDPOINT_URL_STS="+s.aws.URL()+"/sts", "AWS_ENDPOINT_URL_SSO="+s.aws.URL()+"/sso", "AWS_ENDPOINT_URL_SSO_OIDC="+s.aws.URL()+"/oidc"), env...)
-	p := startProxy(s.t, env, clusterArgs(s.cluster, args...)...)
-	s.t.Cleanup(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for _, key := range append(s.issued, jane) {
-			if log := p.logs(); strings.Contains(log, key.SecretAccessKey) || key.SessionToken != "" && strings.Contains(log, key.SessionToken) {
-				s.t.Errorf("the secret of %s is in the log", key.AccessKeyID)
-			}
-		}
-	})
-	return p
+	return startProxy(s.t, env, clusterArgs(s.cluster, args...)...)
 }
 
 func (s *sourceTest) path(name string) string { return filepath.Join(s.dir, name) }
@@ -230,7 +230,7 @@ func (s *sourceTest) janes() []string {
 
 // sso is a profile, and what `aws sso login` leaves behind.
 func (s *sourceTest) sso(profile, more, cacheName string) (env, args []string) {
-	s.aws.AllowSSO("access", account, "Developer")
+	s.aws.AllowSSO(ssoAccess, account, "Developer")
 	s.write("config", "[profile dev]\nsso_account_id = "+account+"\nsso_role_name = Developer\n"+profile+more)
 	s.loggedIn(cacheName, time.Now().Add(time.Hour))
 	return []string{"HOME=" + s.dir, "AWS_CONFIG_FILE=" + s.path("config")}, []string{"--profile=dev"}
@@ -241,7 +241,7 @@ func (s *sourceTest) loggedIn(cacheName string, until time.Time) { s.writeLogin(
 func (s *sourceTest) writeLogin(cacheName string, until time.Time, more string) {
 	name := sha1.Sum([]byte(cacheName))
 	s.write(filepath.Join(".aws", "sso", "cache", hex.EncodeToString(name[:])+".json"),
-		fmt.Sprintf(`{"accessToken": "access", "expiresAt": %q%s}`, until.UTC().Format(time.RFC3339), more))
+		fmt.Sprintf(`{"accessToken": %q, "expiresAt": %q%s}`, ssoAccess, until.UTC().Format(time.RFC3339), more))
 }
 
 // logIn connects once and says why that failed.
@@ -249,6 +249,7 @@ func (p *process) logIn(user string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, p.conninfo(user, standin.Database)+" sslmode=disable")
+	keepError(p.t, err)
 	if err != nil {
 		return err
 	}

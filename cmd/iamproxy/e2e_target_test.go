@@ -91,7 +91,7 @@ func TestReadOnlyByWish(t *testing.T) {
 			defer cancel()
 			psql := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(test.user, test.database), "-c", isReadOnly)
 			psql.Env = append(psql.Env, "PGOPTIONS="+test.options)
-			if out, err := psql.CombinedOutput(); err != nil || string(out) != "on\n" {
+			if out, err := combinedOutput(t, psql); err != nil || string(out) != "on\n" {
 				t.Errorf("psql: %v: %s", err, out)
 			}
 		})

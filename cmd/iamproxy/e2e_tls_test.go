@@ -82,7 +82,7 @@ func TestSelfSignedTLS(t *testing.T) {
 	}
 	for range 3 { // what a health check does is no client that was given up
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
-		if out, err := client(ctx, binaryPath(t), "wait", "--admin=off", "--listen="+p.listens[0]).CombinedOutput(); err != nil {
+		if out, err := combinedOutput(t, client(ctx, binaryPath(t), "wait", "--admin=off", "--listen="+p.listens[0])); err != nil {
 			t.Fatalf("wait: %v: %s", err, out)
 		}
 		cancel()

@@ -45,7 +45,7 @@ func TestTokenCommand(t *testing.T) {
 			args := append([]string{"-c", `PGPASSWORD=$("$PROGRAM" token "$@") psql -X -A -t -c "select 'in'" "$CONNINFO"`, "sh"}, test.args...)
 			shell := client(ctx, "sh", args...)
 			shell.Env = append(append(shell.Env, test.env...), "PROGRAM="+binaryPath(t), "CONNINFO="+directly(t, cluster, standin.IAMUser))
-			if out, err := shell.CombinedOutput(); err != nil || string(out) != "in\n" {
+			if out, err := combinedOutput(t, shell); err != nil || string(out) != "in\n" {
 				t.Errorf("psql: %v: %s", err, out)
 			}
 		})
@@ -93,6 +93,7 @@ func TestTokenFails(t *testing.T) {
 			cmd.Env, cmd.Stderr = test.env, &stderr
 			cmd.Stdout = test.stdout
 			_ = cmd.Run()
+			keep(t, "token's standard error", stderr.String())
 			if code := cmd.ProcessState.ExitCode(); code != test.code || silent.Len() > 0 ||
 				!strings.Contains(stderr.String(), test.want) || strings.Count(stderr.String(), "\n") != 1 || strings.Contains(stderr.String(), "X-Amz-") {
 				t.Errorf("ended with %d, printed %q and %q, want %d and %q", code, silent.String(), stderr.String(), test.code, test.want)

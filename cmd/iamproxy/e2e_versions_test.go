@@ -145,6 +145,7 @@ func (s *versioned) learn(t *testing.T, p *process, user string) {
 func (s *versioned) connect(t *testing.T, user, more string) (*pgx.Conn, error) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.proxy.conninfo(user, standin.Database)+" sslmode=disable connect_timeout=60 "+more)
+	keepError(t, err)
 	if err == nil {
 		t.Cleanup(func() { conn.Close(context.Background()) })
 	}

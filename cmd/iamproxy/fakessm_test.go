@@ -179,7 +179,8 @@ var appearance net.Conn // so that it is not closed for want of use
 // forwarders are those programs, in a directory that goes into PATH.
 type forwarders struct {
 	dir     string
-	env     []string
+	own     []string // what these programs need of the environment
+	env     []string // that, and a key
 	witness net.Listener
 
 	mu    sync.Mutex
@@ -206,8 +207,9 @@ func startForwarders(t *testing.T, cluster *standin.Cluster, ssm string) *forwar
 	}
 	t.Cleanup(func() { f.witness.Close() })
 	go f.watch()
-	f.env = append(keyEnvironment(standin.DefaultKey), "PATH="+f.dir+":"+os.Getenv("PATH"), forwardWitness+"="+socket,
-		forwardTo+"="+cluster.Addr(), forwardMode+"="+f.mode(), forwardSSM+"="+ssm)
+	f.own = []string{"PATH=" + f.dir + ":" + os.Getenv("PATH"), forwardWitness + "=" + socket,
+		forwardTo + "=" + cluster.Addr(), forwardMode + "=" + f.mode(), forwardSSM + "=" + ssm}
+	f.env = append(keyEnvironment(standin.DefaultKey), f.own...)
 	return f
 }
 

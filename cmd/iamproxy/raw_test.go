@@ -75,6 +75,7 @@ func (s *rawSession) untilReady() (value, code string) {
 			value = string(m.Values[0])
 		case *pgproto3.ErrorResponse:
 			code = m.Code
+			keep(s.t, "an error of a client", m.Message+m.Detail+m.Hint)
 			if m.Severity == "FATAL" {
 				s.t.Fatalf("%s: %s", m.Code, m.Message)
 			}

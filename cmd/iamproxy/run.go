@@ -17,6 +17,7 @@ import (
 
 // Run serves until it is told to end, and then drains.
 func (c *runCommand) Run(ctx context.Context, std streams) error {
+	closeMemory()
 	stopping, shutdown := context.WithCancel(ctx)
 	defer shutdown()
 	ending, end := context.WithCancel(ctx)

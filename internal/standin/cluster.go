@@ -82,6 +82,9 @@ type Cluster struct {
 	// Keys may log in, as every member of RDSRole. Nil: DefaultKey and
 	// DefaultSessionKey.
 	Keys []sigv4.Key
+	// Given is told of every password that a client logs in with as a member of
+	// RDSRole, before it is verified. Nil: nobody is.
+	Given func(password string)
 	// Settings are put in postgresql.conf, over the package's own.
 	Settings map[string]string
 	// Certificate is what the server shows. Zero: for Host, by the CA of CAFile.
@@ -222,8 +225,16 @@ func (c *Cluster) serveAround() error {
 	default:
 		return fmt.Errorf("no such service: %s", c.Service)
 	}
-	c.ldap, err = startLDAP(c.verifier.bind)
+	c.ldap, err = startLDAP(c.bind)
 	return err
+}
+
+// bind is the verifier's, before a witness.
+func (c *Cluster) bind(ctx context.Context, dn, password string) bool {
+	if c.Given != nil {
+		c.Given(password)
+	}
+	return c.verifier.bind(ctx, dn, password)
 }
 
 // Close ends the server at once and removes all that is the Cluster's. It may

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// closeMemory needs Linux.
+func closeMemory() {}
