@@ -88,6 +88,8 @@ func serve(t *testing.T, s *Server) string {
 // get answers a request without a network.
 func get(s *Server, path string) *httptest.ResponseRecorder {
 	answer := httptest.NewRecorder()
-	s.Handler().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, path, nil))
+	r := httptest.NewRequest(http.MethodGet, "http://localhost:9090"+path, nil)
+	r.RemoteAddr = "127.0.0.1:40000"
+	s.Handler().ServeHTTP(answer, arrived(r, "127.0.0.1"))
 	return answer
 }

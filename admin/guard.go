@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 )
 
@@ -22,24 +23,51 @@ func guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", contentPolicy)
-		// A page's own name may be made to lead to loopback (DNS rebinding). Then it
-		// is of the same origin, and only Host gives it away.
-		if local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr); isLoopback(local) && !namesLoopback(r.Host) {
-			text(w, http.StatusMisdirectedRequest, "on loopback the Host has to be localhost or a loopback address; call it by one of these")
+		if !expected(r) {
+			text(w, http.StatusMisdirectedRequest, "call it by an address, or by localhost: a web page may have led a name of its own here")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// shutdown begins the drain, for those on this host. Both ends have to be loopback: a
-// proxy in front of a pod may call from there on behalf of anybody.
-func (s *Server) shutdown(w http.ResponseWriter, r *http.Request) {
-	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-	if peer, err := netip.ParseAddrPort(r.RemoteAddr); err != nil || !peer.Addr().Unmap().IsLoopback() || !isLoopback(local) {
-		text(w, http.StatusForbidden, "only over loopback; otherwise send the process a SIGTERM")
-		return
+// expected reports whether the Host is one by which this server may be called. A page's own
+// name may be made to lead here (DNS rebinding): then it is of the same origin, and only the
+// Host gives it away. On loopback that has to be loopback; elsewhere it is enough that no
+// page can have it. Health and metrics are for programs, who call by any name.
+func expected(r *http.Request) bool {
+	switch {
+	case isLoopback(localAddr(r)):
+		return namesLoopback(r.Host)
+	case slices.Contains(forPrograms, r.URL.Path):
+		return true
+	default:
+		return !isPublic(hostname(r.Host))
 	}
+}
+
+var forPrograms = []string{"/livez", "/startupz", "/readyz", "/metrics"}
+
+// onLoopback is for what only those on this host may ask. Both ends have to be loopback: a
+// proxy in front of a pod may call from there on behalf of anybody.
+func onLoopback(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		peer, err := netip.ParseAddrPort(r.RemoteAddr)
+		if err != nil || !peer.Addr().Unmap().IsLoopback() || !isLoopback(localAddr(r)) {
+			text(w, http.StatusForbidden, "only over loopback, on the host itself")
+			return
+		}
+		next(w, r)
+	}
+}
+
+func localAddr(r *http.Request) net.Addr {
+	local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
+	return local
+}
+
+// shutdown begins the drain.
+func (s *Server) shutdown(w http.ResponseWriter, _ *http.Request) {
 	s.Shutdown()
 	text(w, http.StatusAccepted, "draining; it ends when its last session has ended")
 }
@@ -51,12 +79,29 @@ func isLoopback(addr net.Addr) bool {
 
 // namesLoopback is about a Host header, with or without a port.
 func namesLoopback(host string) bool {
+	name := hostname(host)
+	ip, err := netip.ParseAddr(name)
+	return name == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// hostname is that of a Host header, without a port, in lower case.
+func hostname(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	if strings.EqualFold(host, "localhost") {
-		return true
+	return strings.ToLower(strings.TrimSuffix(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"), "."))
+}
+
+// private are the top-level domains that the public DNS does not have, and never will: of
+// RFC 6761, RFC 6762 and ICANN's resolution 2024.07.29.06, and Kubernetes' own.
+var private = []string{"localhost", "local", "internal", "test", "svc"}
+
+// isPublic reports whether a name may be somebody's in the public DNS. Addresses and names
+// without a dot are nobody's there.
+func isPublic(name string) bool {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return false
 	}
-	ip, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(host, "["), "]"))
-	return err == nil && ip.Unmap().IsLoopback()
+	dot := strings.LastIndexByte(name, '.')
+	return dot >= 0 && !slices.Contains(private, name[dot+1:])
 }

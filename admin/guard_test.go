@@ -99,15 +99,42 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// An address that is not loopback has names that nobody here knows.
+// Elsewhere it is enough that no web page can be at the name; programs may use any.
 func TestHostElsewhere(t *testing.T) {
-	local := &net.TCPAddr{IP: net.IPv4(10, 0, 0, 7), Port: 9090}
-	r := httptest.NewRequest(http.MethodGet, "http://iamproxy.orders.svc:9090/livez", nil)
-	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
-	got := httptest.NewRecorder()
-	(&Server{}).Handler().ServeHTTP(got, r)
-	if got.Code != http.StatusOK {
-		t.Errorf("got %d: %s", got.Code, got.Body)
+	for host, want := range map[string]int{
+		"10.0.0.7:9090": 200, "[fd00::7]:9090": 200, "fd00::7": 200, "iamproxy": 200, "iamproxy:9090": 200, "localhost:9090": 200,
+		"iamproxy.orders.svc:9090": 200, "iamproxy.orders.svc.cluster.local:9090": 200, "IAMPROXY.Example.INTERNAL.": 200,
+		"evil.example:9090": 421, "evil.example.": 421, "EVIL.EXAMPLE": 421, "10.0.0.7.evil.example": 421, "10-0-0-7.evil.example:9090": 421,
+		"0x7f.1": 421, "127.1": 421, "2130706433.": 200, // which no DNS leads anywhere
+		"local.evil": 421, "internal.evil:1": 421, "": 200,
+	} {
+		for path, want := range map[string]int{"/": want, "/livez": 200, "/readyz": 200, "/metrics": 200} {
+			r := httptest.NewRequest(http.MethodGet, path, nil)
+			r.Host = host
+			got := httptest.NewRecorder()
+			signs := Endpoint{Name: "db:5432", Database: &fakeDatabase{}, Signer: &fakeSigner{}, Tokens: &fakeTokens{}}
+			(&Server{Endpoints: []Endpoint{signs}}).Handler().ServeHTTP(got, arrived(r, "10.0.0.7"))
+			if got.Code != want {
+				t.Errorf("%s of %q: %d, want %d: %.80q", path, host, got.Code, want, got.Body)
+			}
+		}
+	}
+}
+
+// What costs something is for this host only.
+func TestProfilesElsewhere(t *testing.T) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace", "/debug/pprof/symbol"} {
+			for from, to := range map[string]string{"10.0.0.9:4000": "10.0.0.7", "127.0.0.1:4000": "10.0.0.7", "10.0.0.9:4001": "127.0.0.1"} {
+				r := httptest.NewRequest(method, path, nil)
+				r.Host, r.RemoteAddr = to, from
+				got := httptest.NewRecorder()
+				(&Server{Pprof: true}).Handler().ServeHTTP(got, arrived(r, to))
+				if got.Code != http.StatusForbidden && got.Code != http.StatusMethodNotAllowed {
+					t.Errorf("%s %s from %s to %s: %d", method, path, from, to, got.Code)
+				}
+			}
+		}
 	}
 }
 

@@ -7,11 +7,11 @@ import (
 
 // profiles are those of net/http/pprof, but for cmdline: in the arguments there may be
 // the password of a SOCKS proxy. Importing it puts all of them into http.DefaultServeMux,
-// which nobody serves.
+// which nobody serves. They cost time and memory, and are for those on this host only.
 func profiles(mux *http.ServeMux) {
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("POST /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/", onLoopback(pprof.Index))
+	mux.HandleFunc("GET /debug/pprof/profile", onLoopback(pprof.Profile))
+	mux.HandleFunc("GET /debug/pprof/trace", onLoopback(pprof.Trace))
+	mux.HandleFunc("GET /debug/pprof/symbol", onLoopback(pprof.Symbol))
+	mux.HandleFunc("POST /debug/pprof/symbol", onLoopback(pprof.Symbol))
 }

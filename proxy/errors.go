@@ -89,17 +89,8 @@ func (p *Proxy) gaveWay(err error) error {
 	}
 }
 
-func notAllowed(client string) *fatalError {
-	if host, _, err := net.SplitHostPort(client); err == nil {
-		client = host
-	}
-	return &fatalError{
-		Code:    invalidAuthorization,
-		Kind:    "not allowed",
-		Message: "clients from " + client + " may not connect",
-		Hint:    "--allow-from has the addresses that may",
-		Rejects: true,
-	}
+func notAllowed(why, hint string) *fatalError {
+	return &fatalError{Code: invalidAuthorization, Kind: "not allowed", Message: why, Hint: hint, Rejects: true}
 }
 
 // response is what is sent to the client.

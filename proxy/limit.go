@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/iamproxy/iamproxy/internal/wording"
 )
 
 // Limit is how many clients one or more proxies let in at once, those that are being
@@ -50,6 +52,22 @@ func (l *Limit) giveBack() {
 	}
 }
 
+// stranger is why the client may not connect, from where it does or for who it is; nil if
+// it may.
+func (s *session) stranger() *fatalError {
+	p, client := s.proxy, s.client.socket.Conn
+	if !p.allowed(client.RemoteAddr()) {
+		host, _, _ := net.SplitHostPort(s.peer)
+		return notAllowed("clients from "+host+" may not connect", "--allow-from has the addresses that may")
+	}
+	if p.AllowPeer != nil {
+		if err := p.AllowPeer(client); err != nil {
+			return notAllowed(err.Error(), wording.Advice(err))
+		}
+	}
+	return nil
+}
+
 // allowed reports whether a client may connect from where it does. Of a unix socket
 // its mode has decided that.
 func (p *Proxy) allowed(client net.Addr) bool {
@@ -74,13 +92,13 @@ const (
 	maxStrangers = 64
 )
 
-// turnStrangerAway tells a client that it may not connect from where it does.
-func (s *session) turnStrangerAway() {
+// turnStrangerAway tells a client that it may not connect.
+func (s *session) turnStrangerAway(why *fatalError) {
 	p := s.proxy
 	defer p.arriving.Done()
 	defer p.strangers.Add(-1)
 	if p.strangers.Add(1) > maxStrangers {
-		p.tally.failed(ResultRejected, s.failure(notAllowed(s.peer), "", 1))
+		p.tally.failed(ResultRejected, s.failure(why, "", 1))
 		return
 	}
 	switch packet, err := s.receiveStartup(strangerTime, nil); {
@@ -88,6 +106,6 @@ func (s *session) turnStrangerAway() {
 	case err == nil && packet.code == cancelRequestCode: // never gets an answer
 		p.cancels.count(&p.cancels.counts.Rejected)
 	default:
-		s.refuse(notAllowed(s.peer))
+		s.refuse(why)
 	}
 }

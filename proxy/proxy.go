@@ -67,6 +67,9 @@ type Proxy struct {
 	// AllowFrom is from where clients may connect. If nil, from anywhere; that is for
 	// listeners that only this host reaches.
 	AllowFrom []netip.Prefix
+	// AllowPeer is the error for which a client may not connect, for who it is. It may have
+	// a method Advice() string. If nil, all may.
+	AllowPeer func(client net.Conn) error
 	// Succeeded says that another process accepts clients of the same listening
 	// sockets: at Shutdown they are left to it, instead of being told to go away.
 	Succeeded bool

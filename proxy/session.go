@@ -28,7 +28,7 @@ const maxApplication = 63
 //
 //	enter                   accept, as soon as there is room for one more (proxy.go, arrivals.go)
 //	serve                   what to do with what the client wants
-//	  turnStrangerAway      or it may not connect from where it does (limit.go)
+//	  turnStrangerAway      or it may not connect (limit.go)
 //	  receiveStartup        TLS if the client wants it, then the startup packet (encryption.go)
 //	  admit                 whether there is room for it (proxy.go, limit.go)
 //	  cancel                or a CancelRequest instead (cancel.go)
@@ -76,9 +76,9 @@ type session struct {
 // serve is the whole of a client's connection. The session has a goroutine of its
 // own, since the stack that a login has grown would stay as long as that.
 func (p *Proxy) serve(s *session) {
-	if !p.allowed(s.client.RemoteAddr()) {
+	if why := s.stranger(); why != nil {
 		p.arrivals.leave(s)
-		s.turnStrangerAway()
+		s.turnStrangerAway(why)
 		s.end()
 		return
 	}

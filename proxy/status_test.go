@@ -204,7 +204,7 @@ func TestAllowed(t *testing.T) {
 // Proxies share a Limit; clients who are turned away or leave take no room.
 func TestLimit(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	limit := &Limit{Max: 2}
+	limit := &Limit{Max: 2, Hint: "raise it"}
 	share := func(p *Proxy) { p.Limit = limit }
 	first, at := start(t, ca, s, share)
 	_, elsewhere := start(t, ca, s, share)

@@ -71,6 +71,7 @@ type runCommand struct {
 	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`
 	Pool           int           `help:"Idle connections to keep, of each endpoint, for the next client with the same user, database and startup parameters; DISCARD ALL stands between two clients. 0 keeps none." default:"0" placeholder:"N"`
 	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Needed to listen beyond loopback: who connects needs no password." sep:"," placeholder:"CIDR"`
+	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all that reach the listener." sep:"," placeholder:"USER"`
 	MaxSessions    int           `help:"Most clients at once, of all endpoints together. 0 is no limit." default:"0" placeholder:"N"`
 	DrainMin       time.Duration `help:"After a signal to end: how long new clients are still let in." default:"0s"`
 	DrainMax       time.Duration `help:"After a signal to end: when sessions that are still open are ended." default:"25s"`

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -23,6 +24,7 @@ type settings struct {
 	endpoints  []endpoint
 	socketMode os.FileMode
 	allowFrom  []netip.Prefix // nil: anywhere, since only this host reaches the listeners
+	allowUser  users
 }
 
 func (c *runCommand) settings(ctx context.Context) (s settings, err error) {
@@ -35,8 +37,11 @@ func (c *runCommand) settings(ctx context.Context) (s settings, err error) {
 	if s.allowFrom, err = parseAllowFrom(c.AllowFrom); err != nil {
 		return s, err
 	}
+	if s.allowUser, err = parseAllowUser(c.AllowUser); err != nil {
+		return s, err
+	}
 	for _, e := range s.endpoints {
-		if err := e.listening.guarded(s.allowFrom); err != nil {
+		if err := cmp.Or(e.listening.guarded(s.allowFrom), s.allowUser.knowable(e.listening)); err != nil {
 			return s, err
 		}
 	}
@@ -124,6 +129,9 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		p.Limit = limit
 		p.MaxArriving = share.arriving
 		p.AllowFrom = s.allowFrom
+		if s.allowUser != nil {
+			p.AllowPeer = s.allowUser.check
+		}
 		p.Observe = watched.Observe(e.address())
 		p.Log = log
 		proxies = append(proxies, p)
