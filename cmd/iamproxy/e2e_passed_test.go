@@ -172,3 +172,21 @@ func TestNotify(t *testing.T) {
 	}
 	p.wait()
 }
+
+// A connected socket, as systemd passes with Accept=yes, is none to listen at.
+func TestConnectedSocketPassed(t *testing.T) {
+	t.Parallel()
+	listener := listenTCP(t)
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	cmd := exec.Command(binaryPath(t), standin.DefaultHost, "--listen="+listener.Addr().String(), "--admin=off")
+	cmd.Env = keyEnvironment(standin.DefaultKey)
+	shell := passSocket(cmd, passable(t, conn.(*net.TCPConn)))
+	out, _ := combinedOutput(t, shell)
+	if code := shell.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "it is a connected one") {
+		t.Errorf("ended with %d: %s", code, out)
+	}
+}

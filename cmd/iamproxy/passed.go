@@ -17,7 +17,11 @@ type passedSockets struct{ listeners []net.Listener }
 func receiveSockets() (*passedSockets, error) {
 	var passed passedSockets
 	for _, file := range activation.Files(true) {
-		listener, err := net.FileListener(file) // of a copy
+		err := listens(file)
+		var listener net.Listener
+		if err == nil {
+			listener, err = net.FileListener(file) // of a copy
+		}
 		file.Close()
 		if err != nil {
 			passed.close()

@@ -132,3 +132,22 @@ func removeDead(ctx context.Context, path string) error {
 		return err
 	}
 }
+
+// listens is the error of a socket that nobody can connect to.
+func listens(socket *os.File) error {
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var yes int
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		yes, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	}); err != nil {
+		return err
+	}
+	if failed == nil && yes == 0 {
+		failed = errors.New("it is a connected one; pass the socket that listens (Accept=no)")
+	}
+	return failed
+}
