@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"regexp"
 	"strings"
@@ -32,6 +33,9 @@ const (
 	// requestTimeout bounds one request. The SDK has no limit of its own for most
 	// of them, and waits for the first one when it is asked again.
 	requestTimeout = 10 * time.Second
+	// idleTime is how long a connection is kept for the next request, which comes within
+	// seconds or in ten minutes.
+	idleTime = 5 * time.Second
 	// longestBackOff is the most that the SDK waits before it repeats a request that has
 	// failed. Its own 20 s would go on when the other side has long recovered.
 	longestBackOff = time.Second
@@ -92,7 +96,7 @@ func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 }
 
 func (i *Identity) load(ctx context.Context) (*chain, error) {
-	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout)
+	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(closeSoon)
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = hedged{client} }),
@@ -120,6 +124,8 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 	}
 	return &chain{cfg, base}, nil
 }
+
+func closeSoon(t *http.Transport) { t.IdleConnTimeout = idleTime }
 
 func newRetryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestBackOff })
