@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -167,26 +169,31 @@ func (c *client) copyIn(ctx context.Context) error {
 	})
 }
 
-// What copyOut reads, and what it has to come out as.
-const bulkOut = "copy (select i, md5(i::text) || repeat(md5((i * 7)::text), 50) from generate_series(1, 5000) i) to stdout"
+// bulkOut is much to read, and bulkOutSum what it has to come out as.
+func bulkOut(rows int) string {
+	return fmt.Sprintf("copy (select i, md5(i::text) || repeat(md5((i * 7)::text), 50) from generate_series(1, %d) i) to stdout", rows)
+}
 
-var bulkOutSum = func() string {
-	var all bytes.Buffer
-	for i := 1; i <= 5000; i++ {
-		fmt.Fprintf(&all, "%d\t%s", i, checksum(fmt.Append(nil, i)))
-		all.Write(bytes.Repeat([]byte(checksum(fmt.Append(nil, i*7))), 50))
-		all.WriteByte('\n')
+func bulkOutSum(rows int) string {
+	sum := md5.New()
+	for i := 1; i <= rows; i++ {
+		fmt.Fprintf(sum, "%d\t%s%s\n", i, checksum(fmt.Append(nil, i)), strings.Repeat(checksum(fmt.Append(nil, i*7)), 50))
 	}
-	return checksum(all.Bytes())
-}()
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// copiedRows is how many copyOut reads.
+const copiedRows = 5000
+
+var copiedSum = sync.OnceValue(func() string { return bulkOutSum(copiedRows) })
 
 func (c *client) copyOut(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error {
 		sum := md5.New()
-		if _, err := conn.PgConn().CopyTo(ctx, sum, bulkOut); err != nil {
+		if _, err := conn.PgConn().CopyTo(ctx, sum, bulkOut(copiedRows)); err != nil {
 			return err
 		}
-		if hex.EncodeToString(sum.Sum(nil)) != bulkOutSum {
+		if hex.EncodeToString(sum.Sum(nil)) != copiedSum() {
 			return wrongData("a COPY that ended well is not what the server has sent")
 		}
 		return nil

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -26,7 +27,7 @@ func faults() []fault {
 		{name: "network cut towards the server for 5 s", hold: 5 * time.Second, begin: weather(link.Weather{CutUp: true}), end: clear, spares: true},
 		{name: "network cut from the server for 5 s", hold: 5 * time.Second, begin: weather(link.Weather{CutDown: true}), end: clear, spares: true},
 		{name: "300 ms and 5 % loss for 10 s", hold: 10 * time.Second, begin: weather(link.Weather{Delay: 150 * time.Millisecond, Loss: .05}), end: clear, spares: true},
-		{name: "one connection in the middle reset every 20 packets, for 5 s", hold: 5 * time.Second, begin: weather(link.Weather{Reset: 1. / 20}), end: clear},
+		{name: "connections reset on their way, one for every 20 packets, for 5 s", hold: 5 * time.Second, begin: weather(link.Weather{Reset: 1. / 20}), end: clear},
 		{name: "DNS without an answer for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeSuccess, time.Hour), end: dns(dnsmessage.RCodeSuccess, 0)},
 		{name: "DNS says SERVFAIL for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeServerFailure, 0), end: dns(dnsmessage.RCodeSuccess, 0)},
 		{name: "DNS does not know the name for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeNameError, 0), end: dns(dnsmessage.RCodeSuccess, 0)},
@@ -50,6 +51,8 @@ func faults() []fault {
 		fault{name: "credentials endpoint takes 2 s to answer", hold: keyLife + 3*time.Second, begin: credentials(fakeaws.Fault{Delay: 2 * time.Second}), end: credentials(fakeaws.Fault{}), spares: true},
 		fault{name: "disk of the log full for 3 s", hold: 3 * time.Second, begin: fillDisk, end: emptyDisk, spares: true},
 		fault{name: "file descriptors used up for 3 s", hold: 3 * time.Second, begin: fewDescriptors, end: manyDescriptors},
+		fault{name: fmt.Sprintf("%d clients connect and say nothing, for 10 s", silentClients), hold: 10 * time.Second, begin: sendSilent, end: callBackSilent, spares: true},
+		fault{name: fmt.Sprintf("%d clients ask for 100 MB and read nothing for 5 s", frozenClients), hold: 5 * time.Second, begin: freezeClients, end: thawClients, spares: true},
 		fault{name: "iamproxy itself frozen for 3 s", hold: 3 * time.Second, begin: freezeProxy, end: thawProxy, spares: true},
 	)
 }

@@ -38,6 +38,7 @@ type place struct {
 	aws     fakeaws.AWS
 	names   names
 	proxy   *process
+	crowd   crowd
 	dir     string
 }
 
