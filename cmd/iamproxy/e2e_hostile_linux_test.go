@@ -176,7 +176,7 @@ func TestHostileStart(t *testing.T) {
 				return attack(p.listens[0], random, hostileStart(random))
 			})
 			t.Logf("%d attacks", attacks)
-			b.leave(2*int(attacks) + 20)
+			b.leave(int(attacks)/2 + 100)
 		})
 	}
 }
@@ -200,5 +200,5 @@ func TestHostileConnects(t *testing.T) {
 		return conn.(*net.TCPConn).SetLinger(-random.IntN(2)) // a reset, or none
 	})
 	t.Logf("%d connections", attacks)
-	b.leave(int(attacks) + 20)
+	b.leave(int(attacks)/10 + 100)
 }
