@@ -59,6 +59,9 @@ func newServerError(raw message, tokenSent bool) error {
 	if err := e.said.Decode(raw.body()); err != nil {
 		return &fatalError{Code: protocolViolation, Message: "the server sent an error that cannot be read", Err: err}
 	}
+	if e.said.Code == "" {
+		return &fatalError{Code: protocolViolation, Message: "the server sent an error without a code"}
+	}
 	return e
 }
 
