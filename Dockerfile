@@ -18,6 +18,8 @@ RUN CGO_ENABLED=0 GOOS="${TARGETOS:-linux}" GOARCH="${TARGETARCH}" \
     go build -trimpath -buildvcs=false \
         -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
         -o /iamproxy ./cmd/iamproxy
+# The licenses of what is linked in, which have to go along with it.
+RUN CGO_ENABLED=0 go run ./internal/licenses -write /LICENSES
 
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION=dev
@@ -28,6 +30,7 @@ LABEL org.opencontainers.image.title="iamproxy" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${COMMIT}"
 COPY LICENSE /LICENSE
+COPY --from=build /LICENSES /LICENSES
 COPY --from=build /iamproxy /iamproxy
 
 # By number: Kubernetes' runAsNonRoot cannot tell who a name is.

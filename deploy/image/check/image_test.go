@@ -82,7 +82,7 @@ func checkConfig(t *testing.T, config trial.Config) {
 
 // checkFiles: of ours are the program and its licence, and anybody may read them.
 func checkFiles(t *testing.T, root string) {
-	for name, want := range map[string]fs.FileMode{"iamproxy": 0o755, "LICENSE": 0o644} {
+	for name, want := range map[string]fs.FileMode{"iamproxy": 0o755, "LICENSE": 0o644, "LICENSES": 0o644} {
 		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode() != want {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
@@ -92,7 +92,7 @@ func checkFiles(t *testing.T, root string) {
 		t.Fatal(err)
 	}
 	for _, entry := range entries {
-		if !slices.Contains([]string{"LICENSE", "iamproxy", "dev", "etc", "home", "proc", "tmp"}, entry.Name()) {
+		if !slices.Contains([]string{"LICENSE", "LICENSES", "iamproxy", "dev", "etc", "home", "proc", "tmp"}, entry.Name()) {
 			t.Errorf("the image has %s", entry.Name())
 		}
 	}
