@@ -3,6 +3,8 @@
 # Compiles on the machine's own platform, for the one that is asked for.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
+# The release of Go that go.mod names, unless this one is newer.
+ENV GOTOOLCHAIN=auto
 
 # A layer of its own: the modules are fetched anew only when these two files change.
 COPY go.mod go.sum ./

@@ -81,8 +81,12 @@ func together(texts map[string][]string) []byte {
 	return []byte("What is linked into iamproxy beside its own code, under these licenses.\n\n" + strings.Join(all, ""))
 }
 
-// module is one that is linked in. Go itself is one, too.
-type module struct{ name, dir string }
+// module is one that is linked in, with the folders of its packages that are. Go itself is
+// one, too.
+type module struct {
+	name, dir string
+	packages  []string
+}
 
 // linked are the modules of the binary on any system, in the order of their names.
 func linked(ctx context.Context) ([]module, error) {
@@ -90,19 +94,40 @@ func linked(ctx context.Context) ([]module, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := map[module]bool{{"go (standard library)", strings.TrimSpace(root)}: true}
+	all := map[string]*module{"go": {name: "go (standard library)", dir: strings.TrimSpace(root)}}
 	for _, system := range systems {
-		list, err := goCommand(ctx, system, "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}", "./cmd/iamproxy")
+		list, err := goCommand(ctx, system, "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}\t{{$.Dir}}{{end}}{{end}}", "./cmd/iamproxy")
 		if err != nil {
 			return nil, err
 		}
 		for line := range strings.Lines(list) {
-			if name, dir, ok := strings.Cut(strings.TrimSpace(line), "\t"); ok {
-				all[module{name, dir}] = true
+			fields := strings.Split(strings.TrimSpace(line), "\t")
+			if len(fields) != 3 {
+				continue
 			}
+			if all[fields[0]] == nil {
+				all[fields[0]] = &module{name: fields[0], dir: fields[1]}
+			}
+			all[fields[0]].packages = append(all[fields[0]].packages, fields[2])
 		}
 	}
-	return slices.SortedFunc(maps.Keys(all), func(a, b module) int { return strings.Compare(a.name, b.name) }), nil
+	var modules []module
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		modules = append(modules, *all[name])
+	}
+	return modules, nil
+}
+
+// folders are where its licenses may be: at its root, and between there and a package.
+func (m module) folders() []string {
+	folders := []string{m.dir}
+	for _, dir := range m.packages {
+		for ; len(dir) > len(m.dir); dir = filepath.Dir(dir) {
+			folders = append(folders, dir)
+		}
+	}
+	slices.Sort(folders)
+	return slices.Compact(folders)
 }
 
 func goCommand(ctx context.Context, system string, args ...string) (string, error) {
@@ -119,39 +144,59 @@ func goCommand(ctx context.Context, system string, args ...string) (string, erro
 	return string(out), nil
 }
 
-// licenseFile is what such files are called, with those that have to go along with them.
-var licenseFile = regexp.MustCompile(`(?i)^(un)?licen[sc]e|^copying|^notice|^patents$`)
+// licenseFile is what such files are called, and noticeFile what has to go along with them.
+var (
+	licenseFile = regexp.MustCompile(`(?i)^((un)?licen[sc]e|copying|patents$)`)
+	noticeFile  = regexp.MustCompile(`(?i)^notice`)
+)
 
 // found are a module's licenses, and their texts.
 type found struct{ ids, texts []string }
 
-// licenses are those of the module's own folder.
+// licenses are those of the module, and of parts of it that have others.
 func (m module) licenses() (f found, err error) {
-	entries, err := os.ReadDir(m.dir)
-	if err != nil {
-		return f, err
-	}
-	for _, entry := range entries {
-		if entry.IsDir() || !licenseFile.MatchString(entry.Name()) {
-			continue
-		}
-		content, err := os.ReadFile(filepath.Join(m.dir, entry.Name()))
+	for _, folder := range m.folders() {
+		entries, err := os.ReadDir(folder)
 		if err != nil {
 			return f, err
 		}
-		ids := identify(content)
-		for _, id := range ids {
-			if !slices.Contains(fine, id) {
-				return f, fmt.Errorf("%s: %s is under %s, which is not of %s", m.name, entry.Name(), id, strings.Join(fine, ", "))
+		for _, entry := range entries {
+			if err := f.look(m, filepath.Join(folder, entry.Name())); err != nil {
+				return f, err
 			}
 		}
-		f.ids = append(f.ids, ids...)
-		f.texts = append(f.texts, strings.TrimSpace(strings.ReplaceAll(string(content), "\r\n", "\n")))
 	}
 	if len(f.ids) == 0 {
 		return f, fmt.Errorf("%s: no license was found in it", m.name)
 	}
 	return f, nil
+}
+
+// look takes a file that is a license, or goes along with one.
+func (f *found) look(m module, file string) error {
+	name := filepath.Base(file)
+	isLicense := licenseFile.MatchString(name) && filepath.Ext(name) != ".go"
+	if info, err := os.Stat(file); err != nil || info.IsDir() || !isLicense && !noticeFile.MatchString(name) {
+		return err
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	ids := identify(content)
+	if isLicense && len(ids) == 0 {
+		return fmt.Errorf("%s: nobody knows the license in %s", m.name, name)
+	}
+	for _, id := range ids {
+		if !slices.Contains(fine, id) {
+			return fmt.Errorf("%s: %s is under %s, which is not of %s", m.name, name, id, strings.Join(fine, ", "))
+		}
+		if !slices.Contains(f.ids, id) {
+			f.ids = append(f.ids, id)
+		}
+	}
+	f.texts = append(f.texts, strings.TrimSpace(strings.ReplaceAll(string(content), "\r\n", "\n")))
+	return nil
 }
 
 // identify names the licenses that a text consists of, if it does.

@@ -41,20 +41,25 @@ func TestLicenses(t *testing.T) {
 		ids   []string
 		want  string // in the error
 	}{
-		"a fine one":           {map[string]string{"LICENSE.txt": isc, "README": "x"}, []string{"ISC"}, ""},
-		"none":                 {map[string]string{"main.go": "package main"}, nil, "no license was found"},
-		"one of one's own":     {map[string]string{"LICENSE": "Do as I say, not as I do, and send me a card."}, nil, "no license was found"},
-		"one that is not fine": {map[string]string{"COPYING": agpl}, nil, "is under AGPL-3.0"},
-		"one of each":          {map[string]string{"LICENSE": isc, "LICENSE.agpl": agpl}, nil, "is under AGPL-3.0"},
+		"a fine one":              {map[string]string{"LICENSE.txt": isc, "README": "x"}, []string{"ISC"}, ""},
+		"none":                    {map[string]string{"main.go": "package main"}, nil, "no license was found"},
+		"one of one's own":        {map[string]string{"LICENSE": "Do as I say, not as I do, and send me a card."}, nil, "nobody knows the license"},
+		"one of one's own beside": {map[string]string{"LICENSE": isc, "LICENSE.enterprise": "Pay me."}, nil, "nobody knows the license"},
+		"another below":           {map[string]string{"LICENSE": isc, "sub/LICENSE": agpl}, nil, "is under AGPL-3.0"},
+		"one that is not fine":    {map[string]string{"COPYING": agpl}, nil, "is under AGPL-3.0"},
+		"one of each":             {map[string]string{"LICENSE": isc, "LICENSE.agpl": agpl}, nil, "is under AGPL-3.0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			for file, text := range test.files {
+				if err := os.MkdirAll(filepath.Join(dir, "sub", "package"), 0o700); err != nil {
+					t.Fatal(err)
+				}
 				if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
-			found, err := module{"example.com/m v1", dir}.licenses()
+			found, err := module{"example.com/m v1", dir, []string{filepath.Join(dir, "sub", "package")}}.licenses()
 			if test.want == "" && (err != nil || !slices.Equal(found.ids, test.ids) || len(found.texts) != 1) {
 				t.Errorf("%+v, %v", found, err)
 			}

@@ -18,6 +18,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/mod/semver"
 )
 
 const module = "golang.org/x/vulndb@latest"
@@ -130,18 +132,26 @@ func convert(source, to string, at time.Time) (n int, err error) {
 	return len(files), writeIndex(to, at, modules, vulns)
 }
 
-// modules are those that it is about, with the version in which the last of it is mended;
-// empty if none is.
+// modules are those that it is about, each with the version in which the last of it is
+// mended; empty if any of it is not.
 func (e entry) modules() map[string]string {
 	fixed := make(map[string]string)
 	for _, affected := range e.Affected {
-		last := fixed[affected.Package.Name]
+		last := ""
 		for _, r := range affected.Ranges {
 			for _, event := range r.Events {
 				last = event.Fixed // of the last event: none if it was introduced again
 			}
 		}
-		fixed[affected.Package.Name] = last
+		before, known := fixed[affected.Package.Name]
+		switch {
+		case !known:
+			fixed[affected.Package.Name] = last
+		case before == "" || last == "":
+			fixed[affected.Package.Name] = ""
+		case semver.Compare("v"+last, "v"+before) > 0:
+			fixed[affected.Package.Name] = last
+		}
 	}
 	return fixed
 }
