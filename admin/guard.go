@@ -23,8 +23,8 @@ func guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", contentPolicy)
-		if !expected(r) {
-			text(w, http.StatusMisdirectedRequest, "call it by an address, or by localhost: a web page may have led a name of its own here")
+		if names, ok := expected(r); !ok {
+			text(w, http.StatusMisdirectedRequest, "a web page may have led a name of its own here; call it by "+names)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -34,16 +34,13 @@ func guard(next http.Handler) http.Handler {
 // expected reports whether the Host is one by which this server may be called. A page's own
 // name may be made to lead here (DNS rebinding): then it is of the same origin, and only the
 // Host gives it away. On loopback that has to be loopback; elsewhere it is enough that no
-// page can have it. Health and metrics are for programs, who call by any name.
-func expected(r *http.Request) bool {
-	switch {
-	case isLoopback(localAddr(r)):
-		return namesLoopback(r.Host)
-	case slices.Contains(forPrograms, r.URL.Path):
-		return true
-	default:
-		return !isPublic(hostname(r.Host))
+// page can have it. Health and metrics are for programs, who call by any name. With it comes
+// what to call it by.
+func expected(r *http.Request) (names string, ok bool) {
+	if isLoopback(localAddr(r)) {
+		return "localhost, or a loopback address", namesLoopback(r.Host)
 	}
+	return "its address", slices.Contains(forPrograms, r.URL.Path) || !isPublic(hostname(r.Host))
 }
 
 var forPrograms = []string{"/livez", "/startupz", "/readyz", "/metrics"}

@@ -47,6 +47,9 @@ func (h hedged) Do(r *http.Request) (*http.Response, error) {
 			return first.response, nil
 		case <-again.C:
 			go h.ask(ctx, r, answers)
+		case <-ctx.Done():
+			cancel()
+			return nil, ctx.Err()
 		}
 	}
 }

@@ -46,7 +46,7 @@ func TestHedged(t *testing.T) {
 		"hangs for long":           {agent{hangs: 5}, 6, 5*hedgeAfter + 100*time.Millisecond, false},
 		"fails":                    {agent{fails: errors.New("refused")}, 1, 0, true},
 		"hangs, then fails":        {agent{hangs: 1, fails: errors.New("refused")}, 2, hedgeAfter, true},
-		"hangs until nobody waits": {agent{hangs: 100}, 9, 10 * time.Second, true},
+		"hangs until nobody waits": {agent{hangs: 100}, 9, requestTimeout, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

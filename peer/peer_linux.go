@@ -40,14 +40,15 @@ const (
 	requestSize = headerSize + 8 + idSize
 	messageSize = headerSize + 4 + idSize + 20
 
-	stateEstablished = 1 // TCP_ESTABLISHED in linux/tcp_states.h
+	// TCP_ESTABLISHED and so on in linux/tcp_states.h
+	stateEstablished, stateFinWait1, stateFinWait2, stateCloseWait = 1, 4, 5, 8
 )
 
 var errGone = errors.New("it has closed its end")
 
 // tcpUser asks the kernel for the socket at the other end, which is on this host. Only one
-// that is connected and some process's counts: of others, as of one that its process has
-// closed, the kernel says that they are root's.
+// that is connected, if only in one direction, and that some process still has counts: of
+// others, as of one that its process has closed, the kernel says that they are root's.
 func tcpUser(conn *net.TCPConn) (uint32, error) {
 	theirs, ours := addressOf(conn.RemoteAddr()), addressOf(conn.LocalAddr())
 	message, err := diagnose(theirs, ours)
@@ -60,12 +61,34 @@ func tcpUser(conn *net.TCPConn) (uint32, error) {
 	state, id, rest := message[headerSize+1], message[headerSize+4:headerSize+4+idSize], message[headerSize+4+idSize:]
 	uid, inode := binary.NativeEndian.Uint32(rest[12:]), binary.NativeEndian.Uint32(rest[16:])
 	switch {
-	case state != stateEstablished || inode == 0:
+	case state != stateEstablished && state != stateFinWait1 && state != stateFinWait2 || inode == 0:
 		return 0, errGone
 	case !bytes.Equal(id[:4], identify(theirs, ours)[:4]): // the ports
 		return 0, errors.New("the kernel tells of another socket")
 	}
+	// Had our end been reset before, another process could have taken its port since.
+	if ourState, err := stateOf(conn); err != nil || ourState != stateEstablished && (ourState != stateCloseWait || state == stateEstablished) {
+		return 0, errGone
+	}
 	return uid, nil
+}
+
+// stateOf is that of our own end.
+func stateOf(conn *net.TCPConn) (state uint8, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	if err := raw.Control(func(fd uintptr) {
+		var info *unix.TCPInfo
+		if info, failed = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); failed == nil {
+			state = info.State
+		}
+	}); err != nil {
+		return 0, err
+	}
+	return state, os.NewSyscallError("getsockopt", failed)
 }
 
 func addressOf(a net.Addr) netip.AddrPort {

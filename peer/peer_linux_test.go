@@ -93,6 +93,17 @@ func TestUser(t *testing.T) {
 	}
 }
 
+// Who only says no more, as those that cancel do, is still there.
+func TestUserOfAHalfClosed(t *testing.T) {
+	theirs, ours := connectAs(t, 1234, "tcp", "127.0.0.1:0", "")
+	if err := theirs.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if uid, err := User(ours); err != nil || uid != 1234 {
+		t.Errorf("user %d, %v", uid, err)
+	}
+}
+
 // Of a socket that its process has closed the kernel says that it is root's.
 func TestUserOfNobody(t *testing.T) {
 	theirs, ours := connectAs(t, 1234, "tcp", "127.0.0.1:0", "")
@@ -111,6 +122,39 @@ func TestUserOfNobody(t *testing.T) {
 	defer other.Close()
 	if uid, err := User(one); err == nil {
 		t.Errorf("a pipe is taken for user %d", uid)
+	}
+}
+
+// Whose connection was reset before anybody asked is not who has taken its port since.
+func TestPortTakenOver(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	var first, second net.Conn
+	as(t, 1234, func() { first, err = net.Dial("tcp", listener.Addr().String()) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = first.Write([]byte("what a stranger wants"))
+	_ = first.(*net.TCPConn).SetLinger(0)
+	first.Close()
+	as(t, 4321, func() {
+		dialer := net.Dialer{LocalAddr: first.LocalAddr()}
+		second, err = dialer.Dial("tcp", listener.Addr().String())
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	ours, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ours.Close()
+	if uid, err := User(ours); err == nil {
+		t.Errorf("a connection of user 1234 is taken for one of %d", uid)
 	}
 }
 

@@ -41,7 +41,7 @@ func (a *arrivals) enter(ctx context.Context, s *session) {
 	defer a.mu.Unlock()
 	for a.clients.Len() >= a.most && ctx.Err() == nil {
 		first := a.clients.Front().Value.(*session)
-		left := a.grace - time.Since(first.began)
+		left := a.grace - time.Since(first.entered)
 		if left <= 0 {
 			a.remove(first)
 			first.client.socket.SetDeadline(longAgo)
@@ -51,7 +51,7 @@ func (a *arrivals) enter(ctx context.Context, s *session) {
 		a.wait(ctx, left)
 		a.mu.Lock()
 	}
-	s.arrival = a.clients.PushBack(s)
+	s.arrival, s.entered = a.clients.PushBack(s), time.Now()
 }
 
 // wait is over when there may be room, or after that long.

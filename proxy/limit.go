@@ -92,17 +92,23 @@ const (
 	maxStrangers = 64
 )
 
+// share is how many are told of something at once: fewer where few may arrive, since there
+// are few descriptors.
+func (p *Proxy) share(most int) int64 { return int64(max(1, min(most, p.arrivals.most/2))) }
+
 // turnStrangerAway tells a client that it may not connect.
 func (s *session) turnStrangerAway(why *fatalError) {
 	p := s.proxy
 	defer p.arriving.Done()
 	defer p.strangers.Add(-1)
-	if p.strangers.Add(1) > maxStrangers {
+	if p.strangers.Add(1) > p.share(maxStrangers) {
 		p.tally.failed(ResultRejected, s.failure(why, "", 1))
 		return
 	}
 	switch packet, err := s.receiveStartup(strangerTime, nil); {
 	case errors.Is(err, errNoStartup): // it wants nothing
+	case err == nil && packet.code == cancelRequestCode && p.allowed(s.client.RemoteAddr()):
+		s.cancel(packet) // it has the key, and may be gone before it can be told whose it is
 	case err == nil && packet.code == cancelRequestCode: // never gets an answer
 		p.cancels.count(&p.cancels.counts.Rejected)
 	default:

@@ -69,7 +69,7 @@ func (s *session) tell(response []byte) {
 		return
 	}
 	defer s.proxy.lingering.Add(-1)
-	if s.proxy.lingering.Add(1) <= maxLingering {
+	if s.proxy.lingering.Add(1) <= s.proxy.share(maxLingering) {
 		s.linger()
 	}
 }

@@ -52,6 +52,7 @@ type session struct {
 	peer     string // where the client comes from
 	client   *leg
 	arrival  *list.Element // among those who have not said yet what they want; nil if it is not
+	entered  time.Time     // when it came onto that list, which may be some time after it began
 	hurried  bool          // had to give way to the next
 	admitted bool          // counts as a session
 	began    time.Time
@@ -113,14 +114,15 @@ func (s *session) open() *upstream {
 func (s *session) arrive() (firstPacket, error) {
 	defer s.proxy.arriving.Done()
 	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.clientTLS)
-	if stayed := s.proxy.arrivals.leave(s); !stayed && err != nil {
+	var full error
+	if err == nil && packet.code != cancelRequestCode {
+		full = s.proxy.admit(s) // may wait, and has its place meanwhile
+	}
+	if stayed := s.proxy.arrivals.leave(s); !stayed && timedOut(err) {
 		s.hurried = true
 		return packet, s.proxy.gaveWay(err)
 	}
-	if err != nil || packet.code == cancelRequestCode {
-		return packet, err
-	}
-	return packet, s.proxy.admit(s)
+	return packet, cmp.Or(err, full)
 }
 
 func (s *session) run(server *upstream) {

@@ -16,6 +16,9 @@ type users map[uint32]bool
 // parseAllowUser reads names and numbers of users. A name has to be one now, since what is
 // known by it is the number.
 func parseAllowUser(texts []string) (allowed users, err error) {
+	if texts != nil && len(texts) == 0 {
+		return nil, usagef("--allow-user is empty: nobody could connect; leave it out, or say who may")
+	}
 	for _, text := range texts {
 		text = strings.TrimSpace(text)
 		id, err := strconv.ParseUint(text, 10, 32)

@@ -72,11 +72,11 @@ type runCommand struct {
 	Pool           int           `help:"Idle connections to keep, of each endpoint, for the next client with the same user, database and startup parameters; DISCARD ALL stands between two clients. 0 keeps none." default:"0" placeholder:"N"`
 	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Needed to listen beyond loopback: who connects needs no password." sep:"," placeholder:"CIDR"`
 	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all that reach the listener." sep:"," placeholder:"USER"`
-	MaxSessions    int           `help:"Most clients at once, of all endpoints together. 0 is no limit." default:"0" placeholder:"N"`
+	MaxSessions    int           `help:"Most clients at once, of all endpoints together. Default: as many as there are file descriptors for." default:"0" placeholder:"N"`
 	DrainMin       time.Duration `help:"After a signal to end: how long new clients are still let in." default:"0s"`
 	DrainMax       time.Duration `help:"After a signal to end: when sessions that are still open are ended." default:"25s"`
 	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics, the status page at / and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Pprof          bool          `help:"Profiles of the Go runtime at /debug/pprof/ of --admin."`
+	Pprof          bool          `help:"Profiles of the Go runtime at /debug/pprof/ of --admin, over loopback."`
 	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 }

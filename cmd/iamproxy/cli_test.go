@@ -124,6 +124,7 @@ func TestWrongConfiguration(t *testing.T) {
 		{"allow nobody", []string{host, "--allow-from=me"}, "", `--allow-from "me"`},
 		{"allow a host in a network", []string{host, "--allow-from=10.0.0.0/8,10.1.2.3/16"}, "", "10.1.0.0/16 is that network"},
 		{"allow a user who is not there", []string{host, "--allow-user=root,nobody-of-this-name"}, "", `--allow-user "nobody-of-this-name": there is no such user`},
+		{"allow no user", []string{host, "--allow-user="}, "", "--allow-user is empty"},
 		{"allow a user of no number", []string{host, "--allow-user=-1"}, "", `--allow-user "-1"`},
 		{"fewer than no sessions", []string{host, "--max-sessions=-1"}, "", "--max-sessions -1"},
 		{"drain backwards", []string{host, "--drain-min=30s"}, "", "--drain-min 30s and --drain-max 25s"},

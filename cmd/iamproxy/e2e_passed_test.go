@@ -186,7 +186,7 @@ func TestConnectedSocketPassed(t *testing.T) {
 	cmd.Env = keyEnvironment(standin.DefaultKey)
 	shell := passSocket(cmd, passable(t, conn.(*net.TCPConn)))
 	out, _ := combinedOutput(t, shell)
-	if code := shell.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "it is a connected one") {
+	if code := shell.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "nobody can connect to it") {
 		t.Errorf("ended with %d: %s", code, out)
 	}
 }

@@ -98,7 +98,7 @@ func (w *logWriter) wrote(size int, err error) {
 	missing := 0
 	if err != nil {
 		w.missing++
-	} else {
+	} else if w.size < logQueue/2 { // there is room for it, and it is not said all the time
 		missing, w.missing = w.missing, 0
 	}
 	w.mu.Unlock()

@@ -90,6 +90,9 @@ func TestLogThatNobodyReads(t *testing.T) {
 	untilWritten(t, "the loss", s, func(text string) bool { return strings.Contains(text, fmt.Sprintf("lost %d\n", more)) })
 	fmt.Fprintln(w, "and on")
 	w.close()
+	if n := strings.Count(s.read(), "lost"); n != 1 {
+		t.Errorf("it is said %d times", n)
+	}
 	whole := strings.Count(s.read(), line)
 	if whole != logQueue/len(line) || !strings.HasSuffix(s.read(), "and on\n") {
 		t.Errorf("%d whole lines are there, not %d", whole, logQueue/len(line))

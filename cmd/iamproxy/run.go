@@ -93,7 +93,7 @@ func heed(ctx context.Context, signals <-chan os.Signal, steps ...func()) {
 // watched is what the admin server shows of the program itself.
 func (c *runCommand) watched() *admin.Server {
 	version, commit := builtFrom()
-	return &admin.Server{MaxSessions: c.MaxSessions, Version: version, Commit: commit, Pprof: c.Pprof}
+	return &admin.Server{Version: version, Commit: commit, Pprof: c.Pprof}
 }
 
 // describe writes down what is served where.

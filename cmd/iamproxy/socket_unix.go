@@ -147,7 +147,7 @@ func listens(socket *os.File) error {
 		return err
 	}
 	if failed == nil && yes == 0 {
-		failed = errors.New("it is a connected one; pass the socket that listens (Accept=no)")
+		failed = errors.New("nobody can connect to it; pass a socket that listens (ListenStream=, Accept=no)")
 	}
 	return failed
 }

@@ -107,6 +107,12 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 	}
 	share := s.share()
 	limit := c.limit(share.sessions, log)
+	if limit != nil {
+		watched.MaxSessions = limit.Max
+	}
+	if wanted := s.pool(); share.pool < wanted {
+		log.Warn("there are not enough file descriptors for --pool", zap.Int("pool", wanted), zap.Int("possible", share.pool), zap.String("hint", raiseLimit()))
+	}
 	var proxies []*proxy.Proxy
 	for _, e := range s.endpoints {
 		identity, err := signers.of(ctx, e)
@@ -125,7 +131,9 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		p.Writer = e.wantsWriter()
 		p.ConnectTimeout = c.ConnectTimeout
 		p.ConnectRate = c.ConnectRate
-		p.Pool = e.poolSize()
+		if wanted := e.poolSize(); wanted > 0 {
+			p.Pool = max(1, wanted*share.pool/s.pool())
+		}
 		p.Limit = limit
 		p.MaxArriving = share.arriving
 		p.AllowFrom = s.allowFrom
@@ -153,11 +161,20 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 
 // share is what everybody gets of the file descriptors.
 func (s settings) share() shares {
-	pool := 0
+	return shareOut(maxDescriptors(), len(s.endpoints), s.pool())
+}
+
+// pool is how many idle connections are wanted, of all endpoints.
+func (s settings) pool() (all int) {
 	for _, e := range s.endpoints {
-		pool += e.poolSize()
+		all += e.poolSize()
 	}
-	return shareOut(maxDescriptors(), len(s.endpoints), pool)
+	return all
+}
+
+// raiseLimit is what to do for more.
+func raiseLimit() string {
+	return fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", maxDescriptors())
 }
 
 // limit is how many clients are let in: as many as --max-sessions says, or as there are
@@ -165,7 +182,7 @@ func (s settings) share() shares {
 func (c *runCommand) limit(possible int, log *zap.Logger) *proxy.Limit {
 	switch {
 	case possible > 0 && (c.MaxSessions == 0 || possible < c.MaxSessions):
-		raise := fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", maxDescriptors())
+		raise := raiseLimit()
 		if c.MaxSessions > 0 {
 			log.Warn("there are not enough file descriptors for --max-sessions",
 				zap.Int("max_sessions", c.MaxSessions), zap.Int("possible", possible), zap.String("hint", raise))
