@@ -118,7 +118,8 @@ func (s *session) arrive() (firstPacket, error) {
 	if err == nil && packet.code != cancelRequestCode {
 		full = s.proxy.admit(s) // may wait, and has its place meanwhile
 	}
-	if stayed := s.proxy.arrivals.leave(s); !stayed && timedOut(err) {
+	left := errors.Is(err, errNoStartup) && !timedOut(err)
+	if stayed := s.proxy.arrivals.leave(s); !stayed && err != nil && !left {
 		s.hurried = true
 		return packet, s.proxy.gaveWay(err)
 	}
