@@ -19,7 +19,7 @@ import (
 const (
 	// rotation is how long credentials are good in a soak.
 	rotation = time.Minute
-	// round is how long the clients work until what they have written is looked at.
+	// soakRound is how long the clients work until what they have written is looked at.
 	soakRound = 30 * time.Second
 	// sampleEvery is how often is looked at iamproxy.
 	sampleEvery = 2 * time.Second
@@ -172,9 +172,11 @@ func (w *watch) table(fetched int) string {
 			fmt.Sprint(median(part, goroutinesOf)), fmt.Sprint(median(part, socketsOf)),
 		})
 	}
-	return fmt.Sprintf("%v; %d pieces of work with a login each at least, of which %d failed; %d entries acknowledged and found as they were; credentials fetched %d times.\n\n%s",
-		time.Since(w.began).Round(time.Minute), w.total(), len(w.failed()), w.account.acknowledged, fetched, page.Table(lines))
+	return fmt.Sprintf("%v: %d pieces of work, of which %d failed; %d entries acknowledged and found as they were; credentials fetched %d times. What follows are medians.\n\n%s",
+		inMinutes(time.Since(w.began)), w.total(), len(w.failed()), w.account.acknowledged, fetched, page.Table(lines))
 }
+
+func inMinutes(d time.Duration) string { return fmt.Sprintf("%.0f minutes", d.Minutes()) }
 
 // verdict is an error if anything failed, or grew.
 func (w *watch) verdict() error {
