@@ -149,7 +149,7 @@ func parse(answer []byte) ([]byte, error) {
 	}
 	switch kind := binary.NativeEndian.Uint16(answer[4:]); {
 	case kind == unix.NLMSG_ERROR:
-		return nil, os.NewSyscallError("sock_diag", unix.Errno(-int32(binary.NativeEndian.Uint32(answer[headerSize:])))) //nolint:gosec // a negative number
+		return nil, os.NewSyscallError("sock_diag", unix.Errno(-int32(binary.NativeEndian.Uint32(answer[headerSize:])))) // a negative number
 	case kind != unix.SOCK_DIAG_BY_FAMILY || len(answer) < messageSize:
 		return nil, fmt.Errorf("the kernel's answer is of kind %d, and has %d bytes", kind, len(answer))
 	}

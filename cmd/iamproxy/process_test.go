@@ -211,10 +211,10 @@ func (p *process) follow(stderr io.Reader) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		p.reading.Lock()
-		p.reading.Unlock()
 		p.mu.Lock()
 		p.log = append(p.log, lines.Text())
 		p.mu.Unlock()
+		p.reading.Unlock()
 		var entry struct{ Msg, Listen string }
 		if json.Unmarshal(lines.Bytes(), &entry) == nil && entry.Msg == "listening" {
 			p.listening <- entry.Listen

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,13 +31,13 @@ const fewest = 1000
 func main() {
 	to := flag.String("to", "build/vulndb", "the `DIRECTORY` of the copy")
 	flag.Parse()
-	if err := run(context.Background(), *to); err != nil {
+	if err := run(context.Background(), *to, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "vulndb:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, to string) error {
+func run(ctx context.Context, to string, out io.Writer) error {
 	source, at, err := download(ctx)
 	if err != nil {
 		return err
@@ -48,7 +49,7 @@ func run(ctx context.Context, to string) error {
 	if n < fewest {
 		return fmt.Errorf("%s has only %d entries: it is not in the form that is known here", module, n)
 	}
-	fmt.Printf("%d entries, as of %s\n", n, at.Format(time.DateOnly))
+	fmt.Fprintf(out, "%d entries, as of %s\n", n, at.Format(time.DateOnly))
 	return nil
 }
 
