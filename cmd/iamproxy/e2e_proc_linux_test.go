@@ -82,7 +82,8 @@ func (s *spy) look(pid int) {
 	s.programs[name] = true
 	keep(s.t, "the arguments of "+name, string(args))
 	for _, variable := range bytes.Split(environment, []byte{0}) {
-		if !slices.Contains(s.own, string(variable)) {
+		// Of a program that is just being started there may be only the first part.
+		if !slices.ContainsFunc(s.own, func(own string) bool { return strings.HasPrefix(own, string(variable)) }) {
 			keep(s.t, "the environment of "+name, string(variable))
 		}
 	}
