@@ -46,12 +46,13 @@ func expected(r *http.Request) (names string, ok bool) {
 var forPrograms = []string{"/livez", "/startupz", "/readyz", "/metrics"}
 
 // onLoopback is for what only those on this host may ask. Both ends have to be loopback: a
-// proxy in front of a pod may call from there on behalf of anybody.
-func onLoopback(next http.HandlerFunc) http.HandlerFunc {
+// proxy in front of a pod may call from there on behalf of anybody. Others are told what to
+// do otherwise.
+func onLoopback(next http.HandlerFunc, otherwise string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil || !peer.Addr().Unmap().IsLoopback() || !isLoopback(localAddr(r)) {
-			text(w, http.StatusForbidden, "only over loopback, on the host itself")
+			text(w, http.StatusForbidden, "only over loopback; otherwise "+otherwise)
 			return
 		}
 		next(w, r)

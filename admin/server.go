@@ -87,7 +87,7 @@ func (s *Server) Handler() http.Handler {
 	mux.Handle("GET /metrics", s.metrics())
 	mux.HandleFunc("GET /{$}", s.status(time.Now()))
 	if s.Shutdown != nil {
-		mux.HandleFunc("POST /shutdown", onLoopback(s.shutdown))
+		mux.HandleFunc("POST /shutdown", onLoopback(s.shutdown, "send the process a SIGTERM"))
 	}
 	if s.Pprof {
 		profiles(mux)
