@@ -111,9 +111,9 @@ func (t *Tokens) whereItIsLogged() string {
 	return "The log export iam-db-auth-error of the database has the reason."
 }
 
-// NotAskedHint is what to do when the server asks user for another kind of
+// UnexpectedAuthHint is what to do when the server asks user for another kind of
 // password than a token.
-func (t *Tokens) NotAskedHint(user string) string {
+func (t *Tokens) UnexpectedAuthHint(user string) string {
 	return fmt.Sprintf(`connect as an administrator and run: GRANT rds_iam TO %s; if that was done, enable IAM authentication on the database`, quoteName(user))
 }
 

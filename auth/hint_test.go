@@ -52,8 +52,8 @@ func TestClockInTheHint(t *testing.T) {
 	}
 }
 
-func TestNotAskedHint(t *testing.T) {
-	if hint := newTokens(&fake{}).NotAskedHint(`we"ird`); !strings.Contains(hint, `GRANT rds_iam TO "we""ird"`) {
+func TestUnexpectedAuthHint(t *testing.T) {
+	if hint := newTokens(&fake{}).UnexpectedAuthHint(`we"ird`); !strings.Contains(hint, `GRANT rds_iam TO "we""ird"`) {
 		t.Errorf("hint %q", hint)
 	}
 }

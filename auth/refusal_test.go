@@ -14,7 +14,7 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 		tokens := newTokens(s)
 		first := mustToken(t, tokens, "u")
 		time.Sleep(2 * time.Minute)
-		if !tokens.Refuse("u", first) {
+		if !tokens.Invalidate("u", first) {
 			t.Error("there will be no other")
 		}
 		second := mustToken(t, tokens, "u")
@@ -24,18 +24,18 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 		if n := s.fetched.Load(); n != 2 {
 			t.Errorf("credentials fetched %d times, want anew after the refusal", n)
 		}
-		tokens.Refuse("u", first) // of a slower session
+		tokens.Invalidate("u", first) // of a slower session
 		if mustToken(t, tokens, "u") != second {
 			t.Error("a late refusal took the new token")
 		}
 		for range 10 { // a user without a policy, or throttling: another token would not do better
 			time.Sleep(time.Second)
-			if tokens.Refuse("u", second) || mustToken(t, tokens, "u") != second {
+			if tokens.Invalidate("u", second) || mustToken(t, tokens, "u") != second {
 				t.Fatal("another token within a minute")
 			}
 		}
 		time.Sleep(time.Minute)
-		tokens.Refuse("u", second)
+		tokens.Invalidate("u", second)
 		if mustToken(t, tokens, "u") == second {
 			t.Error("the refused token is used again after a minute")
 		}
@@ -58,7 +58,7 @@ func TestRefusalDuringRenewal(t *testing.T) {
 			s.broken.Store(broken)
 			go func() { _, _ = tokens.Token(t.Context(), "u") }()
 			time.Sleep(time.Second / 2) // the renewal waits for credentials
-			tokens.Refuse("u", first)
+			tokens.Invalidate("u", first)
 			time.Sleep(time.Second / 4)
 			s.broken.Store(false)
 			time.Sleep(time.Minute)
@@ -81,10 +81,10 @@ func TestRefusedWhileTheSourceIsDown(t *testing.T) {
 		first := mustToken(t, tokens, "u")
 		s.broken.Store(true)
 		time.Sleep(2 * time.Second)
-		tokens.Refuse("u", first)
+		tokens.Invalidate("u", first)
 		second := mustToken(t, tokens, "u")
 		for range 30 {
-			if tokens.Refuse("u", second) || mustToken(t, tokens, "u") != second {
+			if tokens.Invalidate("u", second) || mustToken(t, tokens, "u") != second {
 				t.Fatal("another token by the same credentials")
 			}
 			time.Sleep(time.Second)
@@ -97,7 +97,7 @@ func TestConfirmAfterRefusal(t *testing.T) {
 	tokens := newTokens(&fake{})
 	mustToken(t, tokens, "u")
 	old := tokens.lookUp("u")
-	tokens.Refuse("u", old.value)
+	tokens.Invalidate("u", old.value)
 	tokens.confirm("u", old)
 	if tokens.lookUp("u").value != "" {
 		t.Error("the refused token is back")
@@ -112,7 +112,7 @@ func TestSameTokenIsNotKept(t *testing.T) {
 			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
 		}))
 		first := mustToken(t, tokens, "u")
-		tokens.Refuse("u", first)
+		tokens.Invalidate("u", first)
 		if mustToken(t, tokens, "u") != first {
 			t.Fatal("signed twice within a second, and not the same")
 		}
@@ -131,7 +131,7 @@ func TestRefusalsOfOthers(t *testing.T) {
 		bad := mustToken(t, tokens, "bad")
 		good := mustToken(t, tokens, "good")
 		time.Sleep(time.Minute)
-		tokens.Refuse("bad", bad)
+		tokens.Invalidate("bad", bad)
 		s.broken.Store(true)
 		s.delay = 15 * time.Second
 		for range 60 {
@@ -160,7 +160,7 @@ func TestSameCredentialsAnew(t *testing.T) {
 		}))
 		good, bad := mustToken(t, tokens, "good"), mustToken(t, tokens, "bad")
 		time.Sleep(2 * time.Second)
-		tokens.Refuse("bad", bad)
+		tokens.Invalidate("bad", bad)
 		if mustToken(t, tokens, "bad") == bad {
 			t.Error("the refused token is used again")
 		}

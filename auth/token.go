@@ -132,11 +132,11 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 	}
 }
 
-// Refuse says that the server did not take this token of user's, and reports
+// Invalidate reports that the server did not accept this token of user's, and reports
 // whether there is or will be another: it is not used again, and the credentials
 // that signed it are fetched anew. If the one before was refused as well, less
 // than a minute ago, it is kept, since another one would fare no better.
-func (t *Tokens) Refuse(user, value string) (another bool) {
+func (t *Tokens) Invalidate(user, value string) (another bool) {
 	now := wallClock()
 	switch old := t.lookUp(user); {
 	case old.value != value:

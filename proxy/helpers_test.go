@@ -45,7 +45,7 @@ func (k *tokens) Token(_ context.Context, user string) (string, error) {
 	return fmt.Sprintf("token-%s-%d", user, k.serial[user]), nil
 }
 
-func (k *tokens) Refuse(user, token string) bool {
+func (k *tokens) Invalidate(user, token string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.serial == nil {
@@ -60,7 +60,7 @@ func (k *tokens) Refuse(user, token string) bool {
 func (k *tokens) RefusedHint(_ context.Context, user string) string {
 	return "refused hint for " + user
 }
-func (k *tokens) NotAskedHint(user string) string { return "not asked hint for " + user }
+func (k *tokens) UnexpectedAuthHint(user string) string { return "not asked hint for " + user }
 
 // server is a PostgreSQL server that follows a script.
 type server struct {

@@ -71,7 +71,7 @@ func (s *session) answer(server *upstream, m message, token string, tokenSent bo
 			Code:    invalidAuthorization,
 			Kind:    "another kind of password",
 			Message: fmt.Sprintf("the server asks %s for %s, not for a token", s.user, methodName(method)),
-			Hint:    s.proxy.Tokens.NotAskedHint(s.user),
+			Hint:    s.proxy.Tokens.UnexpectedAuthHint(s.user),
 		}
 	}
 }

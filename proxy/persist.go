@@ -47,7 +47,7 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 // outlook gives up a token that was refused.
 func (s *session) outlook(ctx context.Context, token string, err error) outlook {
 	var refusal *serverError
-	if !errors.As(err, &refusal) || !refusal.refusedToken() || !s.proxy.Tokens.Refuse(s.user, token) {
+	if !errors.As(err, &refusal) || !refusal.refusedToken() || !s.proxy.Tokens.Invalidate(s.user, token) {
 		return noOther
 	}
 	if other, err := s.fetchToken(ctx); err != nil || other == token {

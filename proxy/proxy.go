@@ -119,15 +119,15 @@ type Tokens interface {
 	// Token is user's password. An error that has a method Advice() string
 	// says with it what to do.
 	Token(ctx context.Context, user string) (string, error)
-	// Refuse says that the server did not take this token, and reports whether
+	// Invalidate reports that the server did not accept this token, and reports whether
 	// there is or will be another, and not the same again.
-	Refuse(user, token string) (another bool)
+	Invalidate(user, token string) (another bool)
 	// RefusedHint is what to do when the server refuses user's tokens. It may have
 	// to be asked for, until ctx is done.
 	RefusedHint(ctx context.Context, user string) string
-	// NotAskedHint is what to do when the server asks user for another kind of
+	// UnexpectedAuthHint is what to do when the server asks user for another kind of
 	// password.
-	NotAskedHint(user string) string
+	UnexpectedAuthHint(user string) string
 }
 
 // Serve accepts clients until Shutdown, and then returns nil. It closes the

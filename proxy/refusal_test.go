@@ -100,7 +100,7 @@ func TestRefusedToken(t *testing.T) {
 		t.Errorf("the server got %q and %q", first, second)
 	}
 
-	k.Refuse("alice", taken)
+	k.Invalidate("alice", taken)
 	client = dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(encode(&pgproto3.NoticeResponse{Message: "for each attempt"}))
