@@ -31,7 +31,7 @@ func Alias(ctx context.Context, host string, dial func(ctx context.Context, netw
 	}}
 	// The addresses are not wanted, and there may be none.
 	_, _ = resolver.LookupCNAME(ctx, host)
-	return answers.database(host)
+	return answers.firstDatabase(host)
 }
 
 // tap is a connection to a name server whose answers are read along.
@@ -66,18 +66,18 @@ func (a *aliases) note(answer []byte) {
 			return // the end, or nonsense
 		}
 		if alias, ok := resource.Body.(*dnsmessage.CNAMEResource); ok {
-			a.next[plain(resource.Header.Name.String())] = plain(alias.CNAME.String())
+			a.next[canonicalName(resource.Header.Name.String())] = canonicalName(alias.CNAME.String())
 		}
 	}
 }
 
 // database is the first name on the way from host that is a database's.
-func (a *aliases) database(host string) string {
+func (a *aliases) firstDatabase(host string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	// A resolver may have completed the name. No chain is longer than the map.
 	for name := range a.next {
-		if plain(host) == name || strings.HasPrefix(name, plain(host)+".") {
+		if canonicalName(host) == name || strings.HasPrefix(name, canonicalName(host)+".") {
 			for range len(a.next) {
 				name = a.next[name]
 				if ParseName(name).Kind != Unknown {
@@ -90,4 +90,4 @@ func (a *aliases) database(host string) string {
 }
 
 // plain is a name as it is compared: lower case, without the root's dot.
-func plain(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
+func canonicalName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

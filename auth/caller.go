@@ -27,16 +27,16 @@ type Caller struct {
 }
 
 // callers remembers the caller of the credentials that were asked about last.
-type callers struct {
-	mu      sync.Mutex // held while AWS is asked: the others want to know the same
-	keyID   string
-	caller  Caller
-	err     error
-	askedAt time.Time
+type callerCache struct {
+	mu        sync.Mutex // held while AWS is asked: the others want to know the same
+	keyID     string
+	caller    Caller
+	err       error
+	checkedAt time.Time
 }
 
 // known is what the last answer said.
-type known struct {
+type lastCaller struct {
 	keyID  string
 	caller Caller
 }
@@ -49,23 +49,23 @@ func (i *Identity) Caller(ctx context.Context) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	c := &i.callers
+	c := &i.callerCache
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.keyID == creds.AccessKeyID && (c.err == nil || wallClock().Sub(c.askedAt).Abs() < callerRetry) {
+	if c.keyID == creds.AccessKeyID && (c.err == nil || wallClock().Sub(c.checkedAt).Abs() < callerRetry) {
 		return c.caller, c.err
 	}
 	ctx, cancel := context.WithTimeout(ctx, callerTimeout)
 	defer cancel()
-	c.caller, c.err = i.askCaller(ctx, creds)
-	c.keyID, c.askedAt = creds.AccessKeyID, wallClock()
+	c.caller, c.err = i.requestCaller(ctx, creds)
+	c.keyID, c.checkedAt = creds.AccessKeyID, wallClock()
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.known = known{c.keyID, c.caller}
+	i.lastCaller = lastCaller{c.keyID, c.caller}
 	return c.caller, c.err
 }
 
-func (i *Identity) askCaller(ctx context.Context, creds aws.Credentials) (Caller, error) {
+func (i *Identity) requestCaller(ctx context.Context, creds aws.Credentials) (Caller, error) {
 	caller := Caller{Account: creds.AccountID}
 	source, ok := i.loaded().(*chain)
 	if !ok {

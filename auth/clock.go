@@ -16,14 +16,14 @@ import (
 const (
 	// tolerated is how far the clock may be off without a word. A token that is
 	// five minutes ahead, or fifteen behind, is refused.
-	tolerated = time.Minute
+	maxSkew = time.Minute
 	// remindEvery spaces the warnings of a clock that stays off.
-	remindEvery = time.Hour
+	warnInterval = time.Hour
 )
 
 // services are those whose clocks are AWS's. Metadata and container endpoints
 // are on this very host, and go by its clock.
-var services = []string{"STS", "SSO", "SSO OIDC", "Signin", "RDS", "IAM", "Secrets Manager"}
+var awsServices = []string{"STS", "SSO", "SSO OIDC", "Signin", "RDS", "IAM", "Secrets Manager"}
 
 // clock is what AWS's answers say of this machine's.
 type clock struct {
@@ -45,7 +45,7 @@ func (i *Identity) ClockAhead() (ahead time.Duration, known bool) {
 // long: one that runs away is on the way there.
 func (i *Identity) ClockIsOff() bool {
 	ahead, known := i.ClockAhead()
-	return known && ahead.Abs() > tolerated
+	return known && ahead.Abs() > maxSkew
 }
 
 // watchClock looks at the date of all answers, refusals included.
@@ -54,7 +54,7 @@ func (i *Identity) watchClock(stack *middleware.Stack) error {
 		ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
 	) (middleware.DeserializeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
-		if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && slices.Contains(services, awsmiddleware.GetServiceID(ctx)) {
+		if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && slices.Contains(awsServices, awsmiddleware.GetServiceID(ctx)) {
 			i.compareClock(answer.Header)
 		}
 		return out, metadata, err
@@ -74,9 +74,9 @@ func (i *Identity) compareClock(header http.Header) {
 	defer c.mu.Unlock()
 	c.seen, c.ahead = true, ahead
 	switch {
-	case ahead.Abs() <= tolerated:
+	case ahead.Abs() <= maxSkew:
 		c.warned = time.Time{}
-	case c.warned.IsZero() || now.Sub(c.warned).Abs() >= remindEvery:
+	case c.warned.IsZero() || now.Sub(c.warned).Abs() >= warnInterval:
 		c.warned = now
 		i.log().Warn("this machine's clock is off, and databases refuse tokens from the future and old ones; set it by NTP",
 			zap.Duration("ahead_of_aws", ahead))

@@ -24,21 +24,21 @@ import (
 const (
 	// roleSession is how CloudTrail and the ARN of the caller name a session of
 	// an assumed role that nobody has named.
-	roleSession = "iamproxy"
+	roleSessionName = "iamproxy"
 	// roleLife is what every role allows, and what a role that assumes another
 	// may ask for at the most. The SDK's default is 15 minutes, which is no more
 	// than one token's.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use.html
-	roleLife = time.Hour
+	roleDuration = time.Hour
 	// requestTimeout bounds one request. The SDK has no limit of its own for most
 	// of them, and waits for the first one when it is asked again.
 	requestTimeout = 10 * time.Second
 	// idleTime is how long a connection is kept for the next request, which comes within
 	// seconds or in ten minutes.
-	idleTime = 5 * time.Second
+	idleTimeout = 5 * time.Second
 	// longestBackOff is the most that the SDK waits before it repeats a request that has
 	// failed. Its own 20 s would go on when the other side has long recovered.
-	longestBackOff = time.Second
+	maxBackoff = time.Second
 )
 
 // roleARN is the form of a role's ARN, with or without a path in it. A comma at the
@@ -55,14 +55,14 @@ func (i *Identity) Load(ctx context.Context) error {
 			return fmt.Errorf("%q is not a role's ARN, as arn:aws:iam::111122223333:role/name", role)
 		}
 	}
-	files := lookAtFiles() // before they are read
+	files := statFiles() // before they are read
 	chain, err := i.load(ctx)
 	if err != nil {
 		return err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.source, i.files, i.looked = chain, files, wallClock()
+	i.source, i.files, i.filesCheckedAt = chain, files, wallClock()
 	return nil
 }
 
@@ -96,7 +96,7 @@ func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 }
 
 func (i *Identity) load(ctx context.Context) (*chain, error) {
-	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(closeSoon)
+	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(setIdleTimeout)
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = hedged{client} }),
@@ -125,10 +125,10 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 	return &chain{cfg, base}, nil
 }
 
-func closeSoon(t *http.Transport) { t.IdleConnTimeout = idleTime }
+func setIdleTimeout(t *http.Transport) { t.IdleConnTimeout = idleTimeout }
 
 func newRetryer() aws.Retryer {
-	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = longestBackOff })
+	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = maxBackoff })
 }
 
 // cacheOptions has credentials told to expire when they do: the SDK would take
@@ -137,7 +137,7 @@ func newRetryer() aws.Retryer {
 func (i *Identity) cacheOptions(o *aws.CredentialsCacheOptions) {
 	o.ExpiryWindow = 0
 	if len(i.Roles) > 0 {
-		o.ExpiryWindow = margin
+		o.ExpiryWindow = expiryMargin
 	}
 }
 
@@ -149,16 +149,16 @@ func (i *Identity) logSDK(_ logging.Classification, format string, v ...any) {
 
 func roleDefaults(o *stscreds.AssumeRoleOptions) {
 	if o.RoleSessionName == "" {
-		o.RoleSessionName = roleSession
+		o.RoleSessionName = roleSessionName
 	}
 	if o.Duration == 0 {
-		o.Duration = roleLife
+		o.Duration = roleDuration
 	}
 }
 
 func webIdentityDefaults(o *stscreds.WebIdentityRoleOptions) {
 	if o.RoleSessionName == "" {
-		o.RoleSessionName = roleSession
+		o.RoleSessionName = roleSessionName
 	}
 }
 
@@ -169,7 +169,7 @@ type files [2]struct {
 	modified time.Time
 }
 
-func lookAtFiles() (seen files) {
+func statFiles() (seen files) {
 	for n, name := range []string{
 		orDefault(os.Getenv("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename),
 		orDefault(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), config.DefaultSharedCredentialsFilename),

@@ -88,13 +88,13 @@ func TestFilesChange(t *testing.T) {
 	if id := signer(); id != "AKIAFIRST" {
 		t.Fatalf("signed by %s", id)
 	}
-	file(t, dir, "credentials", "[default\n") // torn
-	tokens.Identity.looked = time.Time{}      // a second later
+	file(t, dir, "credentials", "[default\n")    // torn
+	tokens.Identity.filesCheckedAt = time.Time{} // a second later
 	if id := signer(); id != "AKIAFIRST" {
 		t.Errorf("signed by %s while the file cannot be read", id)
 	}
 	file(t, dir, "credentials", keys("AKIATHESECOND"))
-	tokens.Identity.looked = time.Time{}
+	tokens.Identity.filesCheckedAt = time.Time{}
 	if id := signer(); id != "AKIATHESECOND" {
 		t.Errorf("signed by %s", id)
 	}
@@ -175,10 +175,10 @@ func TestWhatPasses(t *testing.T) {
 		"garbage":                   {errors.New("invalid character"), false, true},
 		"the limit of a fetch":      {context.DeadlineExceeded, true, true},
 	} {
-		if got := passes(test.err, false); got != test.passes {
+		if got := isTransient(test.err, false); got != test.passes {
 			t.Errorf("%s: passes at first: %v", name, got)
 		}
-		if got := passes(test.err, true); got != test.hasWorked {
+		if got := isTransient(test.err, true); got != test.hasWorked {
 			t.Errorf("%s: passes once it has worked: %v", name, got)
 		}
 	}

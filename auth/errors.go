@@ -49,18 +49,18 @@ func (i *Identity) explain(err error, hasWorked bool) *Error {
 		explained.temporary = hasWorked
 		return &explained
 	}
-	explained := &Error{Message: "no AWS credentials: " + reason(err), Err: err, temporary: passes(err, hasWorked)}
+	explained := &Error{Message: "no AWS credentials: " + redact(err), Err: err, temporary: isTransient(err, hasWorked)}
 	i.advise(explained)
 	return explained
 }
 
 // passes reports whether a source's failure is likely to pass. One that has worked
 // before is not misconfigured: of it, all but a clear no is.
-func passes(err error, hasWorked bool) bool {
+func isTransient(err error, hasWorked bool) bool {
 	var unreachable *smithyhttp.RequestSendError
 	var loggedOut *ssocreds.InvalidTokenError
 	switch s := status(err); {
-	case s >= http.StatusInternalServerError || saysLater(err):
+	case s >= http.StatusInternalServerError || isThrottled(err):
 		return true
 	case s >= http.StatusBadRequest:
 		return false
@@ -87,7 +87,7 @@ func status(err error) int {
 // saysLater is about the answers that services give with statuses that are not
 // for it: throttling, and an identity provider that STS does not reach.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-func saysLater(err error) bool {
+func isThrottled(err error) bool {
 	var answer interface{ ErrorCode() string }
 	return status(err) == http.StatusTooManyRequests || errors.As(err, &answer) &&
 		slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"}, answer.ErrorCode())
@@ -96,7 +96,7 @@ func saysLater(err error) bool {
 // reason is the text of an error of the chain without what a source of
 // credentials printed, which the SDK quotes where it cannot read it: there may
 // well be a key in it.
-func reason(err error) string {
+func redact(err error) string {
 	text := err.Error()
 	if before, _, found := strings.Cut(text, "process output: "); found {
 		return before + "process output, which is not shown"
@@ -123,7 +123,7 @@ func (i *Identity) advise(e *Error) {
 	var loggedOut *ssocreds.InvalidTokenError
 	var answer interface{ ErrorCode() string }
 	switch {
-	case passes(err, false):
+	case isTransient(err, false):
 		e.Hint = "whoever gives out the AWS credentials does not work or cannot be reached; check that this host gets there, and that NO_PROXY has 169.254.170.2, 169.254.170.23 and 169.254.169.254 if there is an HTTP proxy"
 	case errors.As(err, &loggedOut) || strings.Contains(text, "SSO"):
 		i.logIn(e, "aws", "sso", "login")
@@ -145,13 +145,13 @@ func (i *Identity) refuse(e *Error, code string) {
 	if strings.HasPrefix(code, "Expired") {
 		why = "expired"
 	}
-	e.Refused = i.assumer()
+	e.Refused = i.assumingCredentials()
 	e.Message = fmt.Sprintf("no AWS credentials: those that are to assume the role, from %s, are %s (%s)", e.Refused, why, code)
 	e.Hint = "renew them where they come from"
 }
 
 // assumer is where the credentials come from that assume the first of Roles.
-func (i *Identity) assumer() string {
+func (i *Identity) assumingCredentials() string {
 	if source, ok := i.loaded().(*chain); ok && source.base != nil {
 		if creds, err := source.base.Retrieve(context.Background()); err == nil { // from its cache
 			return i.sourceName(creds)

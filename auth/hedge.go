@@ -9,17 +9,17 @@ import (
 
 // hedgeAfter is how long a request may be without an answer until it is made once more.
 // An agent that assumes a role for its answer takes less.
-const hedgeAfter = 1200 * time.Millisecond
+const hedgeDelay = 1200 * time.Millisecond
 
 // doer is what the SDK calls an HTTP client.
-type doer interface {
+type httpDoer interface {
 	Do(r *http.Request) (*http.Response, error)
 }
 
 // hedged asks once more beside a request that has no answer yet, and takes the first one
 // that comes: an endpoint that hung, and no longer does, may never answer those who asked
 // before. It is for GET.
-type hedged struct{ next doer }
+type hedged struct{ next httpDoer }
 
 // answer is what came of one request.
 type answer struct {
@@ -33,7 +33,7 @@ func (h hedged) Do(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
 	answers := make(chan answer)
 	go h.ask(ctx, r, answers)
-	again := time.NewTicker(hedgeAfter)
+	again := time.NewTicker(hedgeDelay)
 	defer again.Stop()
 	for {
 		select {

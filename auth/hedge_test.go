@@ -42,10 +42,10 @@ func TestHedged(t *testing.T) {
 		fails bool
 	}{
 		"answers at once":          {agent{}, 1, 100 * time.Millisecond, false},
-		"hangs once":               {agent{hangs: 1}, 2, hedgeAfter + 100*time.Millisecond, false},
-		"hangs for long":           {agent{hangs: 5}, 6, 5*hedgeAfter + 100*time.Millisecond, false},
+		"hangs once":               {agent{hangs: 1}, 2, hedgeDelay + 100*time.Millisecond, false},
+		"hangs for long":           {agent{hangs: 5}, 6, 5*hedgeDelay + 100*time.Millisecond, false},
 		"fails":                    {agent{fails: errors.New("refused")}, 1, 0, true},
-		"hangs, then fails":        {agent{hangs: 1, fails: errors.New("refused")}, 2, hedgeAfter, true},
+		"hangs, then fails":        {agent{hangs: 1, fails: errors.New("refused")}, 2, hedgeDelay, true},
 		"hangs until nobody waits": {agent{hangs: 100}, 9, requestTimeout, true},
 	} {
 		t.Run(name, func(t *testing.T) {

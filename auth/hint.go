@@ -24,10 +24,10 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 
 // origin is where the credentials are from, and until when they hold.
 func (t *Tokens) origin() string {
-	held, _ := t.Identity.look()
-	text := "credentials from " + t.Identity.sourceName(held.creds)
-	if held.creds.CanExpire {
-		text += ", valid until " + held.creds.Expires.UTC().Format(time.RFC3339)
+	cached, _ := t.Identity.state()
+	text := "credentials from " + t.Identity.sourceName(cached.creds)
+	if cached.creds.CanExpire {
+		text += ", valid until " + cached.creds.Expires.UTC().Format(time.RFC3339)
 	}
 	return text
 }
@@ -55,7 +55,7 @@ func (t *Tokens) clockHint() string {
 func (t *Tokens) causes(caller Caller, user string) []string {
 	const clock = "this machine's clock is right"
 	ahead, known := t.Identity.ClockAhead()
-	isOff := ahead.Abs() > tolerated
+	isOff := ahead.Abs() > maxSkew
 	var causes []string
 	if isOff {
 		causes = append(causes, clock)

@@ -14,14 +14,14 @@ const (
 	// fetchTimeout bounds one attempt to get credentials.
 	fetchTimeout = 20 * time.Second
 	// enough time left for a whole token, and a minute to use its last second in.
-	enough = lifetime + margin
+	minRemaining = lifetime + expiryMargin
 	// onTheWay is how long it may take until what was signed is looked at.
-	onTheWay = 2 * time.Second
+	transitTime = 2 * time.Second
 	// The pauses between attempts to get credentials from a source that fails grow
 	// from the first to the second, while there are others. In need they do not.
-	minPause, maxPause = time.Second, 30 * time.Second
+	minRetryDelay, maxRetryDelay = time.Second, 30 * time.Second
 	// distrustEvery spaces the refusals that have the credentials fetched anew.
-	distrustEvery = time.Minute
+	invalidateInterval = time.Minute
 )
 
 // Identity is who signs: the source of the credentials, and those that it gave
@@ -46,25 +46,25 @@ type Identity struct {
 	// of a clock that is off. If nil, nobody is.
 	Log *zap.Logger
 
-	fetching singleflight.Group
-	callers  callers
-	clock    clock
+	fetching    singleflight.Group
+	callerCache callerCache
+	clock       clock
 
-	mu         sync.Mutex // never held while AWS is asked
-	source     source     // as loaded; replaced when the files change
-	files      files
-	looked     time.Time // at the files
-	epoch      epoch
-	distrusted time.Time
-	held       held
-	known      known
+	mu             sync.Mutex // never held while AWS is asked
+	source         source     // as loaded; replaced when the files change
+	files          files
+	filesCheckedAt time.Time // at the files
+	generation     generation
+	invalidated    time.Time
+	cached         cached
+	lastCaller     lastCaller
 }
 
 // epoch changes when credentials are to be fetched anew, whatever time they have
 // left.
-type epoch struct {
-	files    int // how often the files have changed: tokens signed before may be worth nothing
-	distrust int // how often a token was refused: the others are likely to be good
+type generation struct {
+	files         int // how often the files have changed: tokens signed before may be worth nothing
+	invalidations int // how often a token was refused: the others are likely to be good
 }
 
 // source is where credentials come from. Fetch asks it; nothing in it keeps
@@ -74,90 +74,90 @@ type source interface {
 }
 
 // held is what the source gave last, and how it has failed since.
-type held struct {
-	creds    aws.Credentials
-	epoch    epoch
-	renewAt  time.Time // zero: never
-	failures int       // in a row
-	last     failure
+type cached struct {
+	creds      aws.Credentials
+	generation generation
+	renewAt    time.Time // zero: never
+	failures   int       // in a row
+	last       failure
 }
 
 // failure is one of the source's.
 type failure struct {
-	err   error // nil: there was none
-	epoch epoch
-	at    time.Time
-	hung  bool // it may still be at it
+	err        error // nil: there was none
+	generation generation
+	at         time.Time
+	hung       bool // it may still be at it
 }
 
-func (h held) valid(now time.Time) bool { return h.creds.HasKeys() && lasts(h.creds, now) }
+func (h cached) valid(now time.Time) bool { return h.creds.HasKeys() && usable(h.creds, now) }
 
 // lasts reports whether credentials are good for one more token.
-func lasts(creds aws.Credentials, now time.Time) bool {
-	return !creds.CanExpire || now.Before(creds.Expires.Add(-onTheWay))
+func usable(creds aws.Credentials, now time.Time) bool {
+	return !creds.CanExpire || now.Before(creds.Expires.Add(-transitTime))
 }
 
 // due credentials are fetched anew, if their source can be had.
-func (h held) due(now time.Time, current epoch) bool {
-	return !h.valid(now) || h.epoch != current || !h.renewAt.IsZero() && !now.Before(h.renewAt)
+func (h cached) needsRefresh(now time.Time, current generation) bool {
+	return !h.valid(now) || h.generation != current || !h.renewAt.IsZero() && !now.Before(h.renewAt)
 }
 
 // rest is how long the source is still left alone, because it has failed just now.
 // If the clock was set since, that is long enough ago.
-func (h held) rest(now time.Time, current epoch) time.Duration {
-	if h.last.err == nil || h.last.epoch != current {
+func (h cached) retryDelay(now time.Time, current generation) time.Duration {
+	if h.last.err == nil || h.last.generation != current {
 		return 0
 	}
-	longest := minPause // as soon as it is mended, it is to work
+	longest := minRetryDelay // as soon as it is mended, it is to work
 	if h.valid(now) {
-		longest = maxPause
+		longest = maxRetryDelay
 	}
-	pause := min(minPause<<min(h.failures-1, 10), longest)
+	pause := min(minRetryDelay<<min(h.failures-1, 10), longest)
 	return max(0, pause-now.Sub(h.last.at).Abs())
 }
 
 // snapshot returns valid credentials and the epoch that they are of. The error
 // is an *Error, around that of ctx if it was the caller's time that ran out.
-func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, epoch, error) {
-	old, current := i.look()
+func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, generation, error) {
+	old, current := i.state()
 	now := wallClock()
-	if !old.due(now, current) || old.valid(now) && old.rest(now, current) > 0 {
-		return old.creds, old.epoch, nil
+	if !old.needsRefresh(now, current) || old.valid(now) && old.retryDelay(now, current) > 0 {
+		return old.creds, old.generation, nil
 	}
 	fetched := i.fetching.DoChan("", i.fetch)
-	giveUp, stop := patienceIf(old.valid(now))
+	waitOver, stop := refreshTimer(old.valid(now))
 	defer stop()
 	for {
 		select {
 		case result := <-fetched:
 			if result.Err == nil {
-				fetched := result.Val.(held)
-				return fetched.creds, fetched.epoch, nil
+				fetched := result.Val.(cached)
+				return fetched.creds, fetched.generation, nil
 			}
 			if old.valid(wallClock()) {
-				return old.creds, old.epoch, nil
+				return old.creds, old.generation, nil
 			}
-			return aws.Credentials{}, epoch{}, result.Err
-		case <-giveUp:
+			return aws.Credentials{}, generation{}, result.Err
+		case <-waitOver:
 			if old.valid(wallClock()) { // still
-				return old.creds, old.epoch, nil
+				return old.creds, old.generation, nil
 			}
 		case <-ctx.Done():
-			return aws.Credentials{}, epoch{}, tooSlow(ctx)
+			return aws.Credentials{}, generation{}, timeoutError(ctx)
 		}
 	}
 }
 
 // patienceIf runs out if there is something else to do than to wait.
-func patienceIf(limited bool) (over <-chan time.Time, stop func()) {
+func refreshTimer(limited bool) (over <-chan time.Time, stop func()) {
 	if !limited {
 		return nil, func() {}
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(refreshWait)
 	return timer.C, func() { timer.Stop() }
 }
 
-func tooSlow(ctx context.Context) *Error {
+func timeoutError(ctx context.Context) *Error {
 	cause := context.Cause(ctx)
 	return &Error{
 		Message: "waiting for AWS credentials: " + cause.Error(),
@@ -167,70 +167,70 @@ func tooSlow(ctx context.Context) *Error {
 }
 
 // look returns what is held, and the current epoch.
-func (i *Identity) look() (held, epoch) {
+func (i *Identity) state() (cached, generation) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.held, i.epoch
+	return i.cached, i.generation
 }
 
 // hasNewer reports whether there are, or may be, credentials of a later epoch: their
 // source has not just failed to give any.
-func (i *Identity) hasNewer(than epoch) bool {
-	h, current := i.look()
-	failed := h.last.err != nil && h.last.epoch == current
+func (i *Identity) hasNewer(than generation) bool {
+	h, current := i.state()
+	failed := h.last.err != nil && h.last.generation == current
 	return than != current && !failed
 }
 
 // Source is where the credentials come from, in words.
 func (i *Identity) Source() string {
-	held, _ := i.look()
-	return i.sourceName(held.creds)
+	cached, _ := i.state()
+	return i.sourceName(cached.creds)
 }
 
 // now is the current epoch, after a look at the files.
-func (i *Identity) now() epoch {
+func (i *Identity) currentGeneration() generation {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if now := wallClock(); now.Sub(i.looked).Abs() >= time.Second {
-		i.looked = now
-		if files := lookAtFiles(); files != i.files {
+	if now := wallClock(); now.Sub(i.filesCheckedAt).Abs() >= time.Second {
+		i.filesCheckedAt = now
+		if files := statFiles(); files != i.files {
 			i.files = files
-			i.epoch.files++
+			i.generation.files++
 		}
 	}
-	return i.epoch
+	return i.generation
 }
 
 // distrust says that a database refused what these credentials signed. They are
 // fetched anew for it, but only once a minute: it may well be for another reason.
-func (i *Identity) distrust() {
+func (i *Identity) invalidate() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if now := wallClock(); now.Sub(i.distrusted).Abs() >= distrustEvery {
-		i.distrusted = now
-		i.epoch.distrust++
+	if now := wallClock(); now.Sub(i.invalidated).Abs() >= invalidateInterval {
+		i.invalidated = now
+		i.generation.invalidations++
 	}
 }
 
 // fetch asks the source, and returns what is held then. It runs once at a time,
 // and not on behalf of one caller: those that wait for it may leave.
 func (i *Identity) fetch() (any, error) {
-	before, current := i.look()
-	if !before.due(wallClock(), current) {
+	before, current := i.state()
+	if !before.needsRefresh(wallClock(), current) {
 		return before, nil // fetched between the caller's look and now
 	}
-	if rest := before.rest(wallClock(), current); rest > 0 {
+	if rest := before.retryDelay(wallClock(), current); rest > 0 {
 		time.Sleep(rest)
-		before, current = i.look() // the files may have changed
+		before, current = i.state() // the files may have changed
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
 	defer cancel()
-	if before.epoch != current || before.last.hung {
+	if before.generation != current || before.last.hung {
 		i.reload(ctx)
 	}
 	creds, err := i.loaded().fetch(ctx)
 	if err == nil {
-		err = unusable(creds)
+		err = checkUsable(creds)
 	}
 	if err != nil {
 		err = i.explain(err, before.creds.HasKeys())
@@ -238,39 +238,39 @@ func (i *Identity) fetch() (any, error) {
 	after := before.next(creds, current, err)
 	after.last.hung = ctx.Err() != nil
 	i.mu.Lock()
-	i.held = after
+	i.cached = after
 	i.mu.Unlock()
-	i.tell(before, after)
+	i.logChange(before, after)
 	return after, err
 }
 
 // next is what is held after an attempt to fetch.
-func (h held) next(creds aws.Credentials, current epoch, err error) held {
+func (h cached) next(creds aws.Credentials, current generation, err error) cached {
 	now := wallClock()
 	if err != nil {
 		h.failures++
-		h.last = failure{err: err, epoch: current, at: now}
+		h.last = failure{err: err, generation: current, at: now}
 		return h
 	}
-	h = held{creds: creds, epoch: current}
+	h = cached{creds: creds, generation: current}
 	if creds.CanExpire {
 		// Early enough for a whole token. If they were short from the start, or
 		// the source has no others yet, it is not asked all the time.
 		left := creds.Expires.Sub(now)
-		h.renewAt = now.Add(max(left-enough, left/3))
+		h.renewAt = now.Add(max(left-minRemaining, left/3))
 	}
 	return h
 }
 
 // unusable reports why credentials cannot sign.
-func unusable(creds aws.Credentials) error {
+func checkUsable(creds aws.Credentials) error {
 	switch {
 	case !creds.HasKeys():
 		return &Error{
 			Message: "the source of the AWS credentials gave no access key with a secret",
 			Hint:    "check what it gives: " + creds.Source,
 		}
-	case !lasts(creds, wallClock()):
+	case !usable(creds, wallClock()):
 		return &Error{
 			Message: "the AWS credentials expired at " + creds.Expires.UTC().Format(time.RFC3339),
 			Hint:    "renew them where they come from; if they are new, check this machine's clock",
@@ -281,7 +281,7 @@ func unusable(creds aws.Credentials) error {
 
 // tell writes down what becomes of the source. That there are no credentials at
 // all is told to those who want them.
-func (i *Identity) tell(before, after held) {
+func (i *Identity) logChange(before, after cached) {
 	switch log := i.log(); {
 	case after.last.err == nil && before.last.err != nil:
 		log.Info("AWS credentials renewed again", i.fields(after)...)
@@ -293,7 +293,7 @@ func (i *Identity) tell(before, after held) {
 	}
 }
 
-func (i *Identity) fields(h held) []zap.Field {
+func (i *Identity) fields(h cached) []zap.Field {
 	fields := []zap.Field{zap.String("source", i.sourceName(h.creds))}
 	if h.creds.CanExpire {
 		fields = append(fields, zap.Time("valid_until", h.creds.Expires))

@@ -57,9 +57,9 @@ func IsRegion(name string) bool { return wholeRegion.MatchString(name) }
 
 // kinds are the beginnings of a name's label that tell it from an instance's:
 // the longer ones first.
-var kinds = []struct {
-	beginning string
-	kind      Kind
+var kindPrefixes = []struct {
+	prefix string
+	kind   Kind
 }{
 	{"cluster-ro-", Reader},
 	{"cluster-custom-", Custom},
@@ -80,8 +80,8 @@ func ParseName(host string) Name {
 		return Name{}
 	}
 	name := Name{Kind: Instance, Region: cmp.Or(m[2], m[3])}
-	for _, k := range kinds {
-		if strings.HasPrefix(m[1], k.beginning) {
+	for _, k := range kindPrefixes {
+		if strings.HasPrefix(m[1], k.prefix) {
 			name.Kind = k.kind
 			break
 		}

@@ -128,7 +128,7 @@ func TestClockSetAfterAFailure(t *testing.T) {
 		s.broken.Store(true)
 		tokens := newTokens(s)
 		_ = wait(t, tokens, time.Second)
-		tokens.Identity.held.last.at = time.Now().Add(2 * time.Hour) // by the clock of then
+		tokens.Identity.cached.last.at = time.Now().Add(2 * time.Hour) // by the clock of then
 		s.broken.Store(false)
 		mustToken(t, tokens, "u")
 	})
@@ -171,7 +171,7 @@ func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 		if mustToken(t, tokens, "u") != first {
 			t.Error("the token is not the old one")
 		}
-		if waited := time.Since(begun); waited != patience {
+		if waited := time.Since(begun); waited != refreshWait {
 			t.Errorf("waited %v", waited)
 		}
 		time.Sleep(20 * time.Second)
@@ -191,7 +191,7 @@ func TestNewUserWhileTheSourceIsSlow(t *testing.T) {
 		s.delay = 15 * time.Second
 		begun := time.Now()
 		mustToken(t, tokens, "another")
-		if waited := time.Since(begun); waited != patience {
+		if waited := time.Since(begun); waited != refreshWait {
 			t.Errorf("waited %v", waited)
 		}
 		time.Sleep(time.Minute)
@@ -206,14 +206,14 @@ func TestNoLongRestInNeed(t *testing.T) {
 		tokens := newTokens(s)
 		mustToken(t, tokens, "u")
 		s.broken.Store(true)
-		for time.Since(tokens.lookUp("u").signedAt) < 16*time.Minute && tokens.Identity.held.valid(time.Now()) {
+		for time.Since(tokens.lookUp("u").signedAt) < 16*time.Minute && tokens.Identity.cached.valid(time.Now()) {
 			_, _ = tokens.Token(t.Context(), "u")
 			time.Sleep(time.Second)
 		}
 		s.broken.Store(false)
 		begun := time.Now()
 		mustToken(t, tokens, "u")
-		if waited := time.Since(begun); waited > minPause {
+		if waited := time.Since(begun); waited > minRetryDelay {
 			t.Errorf("waited %v", waited)
 		}
 	})

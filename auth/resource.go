@@ -17,11 +17,11 @@ type Resource struct {
 
 // ARN is what user's login is asked for on. Aurora DSQL has one for all users.
 func (r Resource) ARN(user string) string {
-	beginning := "arn:" + partition(r.Region) + ":"
+	prefix := "arn:" + partition(r.Region) + ":"
 	if r.Kind == DSQL {
-		return beginning + "dsql:" + r.Region + ":" + r.Account + ":cluster/" + r.ID
+		return prefix + "dsql:" + r.Region + ":" + r.Account + ":cluster/" + r.ID
 	}
-	return beginning + "rds-db:" + r.Region + ":" + r.Account + ":dbuser:" + r.ID + "/" + user
+	return prefix + "rds-db:" + r.Region + ":" + r.Account + ":dbuser:" + r.ID + "/" + user
 }
 
 // Action is what user has to be allowed.

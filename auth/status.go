@@ -17,14 +17,14 @@ type IdentityStatus struct {
 func (i *Identity) Status() IdentityStatus {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	status := IdentityStatus{Err: i.held.last.err}
-	if creds := i.held.creds; creds.HasKeys() {
+	status := IdentityStatus{Err: i.cached.last.err}
+	if creds := i.cached.creds; creds.HasKeys() {
 		status.Source = i.sourceName(creds)
 		if creds.CanExpire {
 			status.Expires = creds.Expires
 		}
-		if i.known.keyID == creds.AccessKeyID {
-			status.Caller = i.known.caller
+		if i.lastCaller.keyID == creds.AccessKeyID {
+			status.Caller = i.lastCaller.caller
 		}
 	}
 	return status
@@ -54,8 +54,8 @@ func (t *Tokens) Counts() TokenCounts {
 func (t *Tokens) Expiries() map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	expiries := make(map[string]time.Time, len(t.kept))
-	for user, token := range t.kept {
+	expiries := make(map[string]time.Time, len(t.cache))
+	for user, token := range t.cache {
 		if token.value != "" && wallClock().Before(token.expiry) { // nor was it refused
 			expiries[user] = token.expiry
 		}

@@ -30,7 +30,7 @@ func TestStatus(t *testing.T) {
 		if s.Source != "somewhere" || !s.Expires.Equal(began.Add(time.Hour)) || s.Err != nil || s.Caller != (Caller{}) {
 			t.Errorf("status %+v", s)
 		}
-		tokens.Identity.known = known{keyID(1), Caller{ARN: "arn:aws:iam::111122223333:user/u"}}
+		tokens.Identity.lastCaller = lastCaller{keyID(1), Caller{ARN: "arn:aws:iam::111122223333:user/u"}}
 		if s := tokens.Identity.Status(); s.Caller.ARN == "" {
 			t.Error("it is known who signs, and not said")
 		}

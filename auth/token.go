@@ -17,13 +17,13 @@ const (
 	// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.html
 	lifetime = 15 * time.Minute
 	// margin is how long before its end a token is only used if there is no other.
-	margin = time.Minute
+	expiryMargin = time.Minute
 	// patience is how long a login waits for a new token, or credentials, while
 	// the old ones still hold: longer only delays what would work anyway.
-	patience = 2 * time.Second
+	refreshWait = 2 * time.Second
 	// askAgain is how often a login that has no token asks for one while the
 	// source of the credentials is at fault. The source itself is asked less.
-	askAgain = 250 * time.Millisecond
+	retryInterval = 250 * time.Millisecond
 	// maxUsers bounds the tokens kept: a client may claim any user name.
 	maxUsers = 1000
 )
@@ -46,7 +46,7 @@ type Tokens struct {
 	signing singleflight.Group // by user
 
 	mu     sync.Mutex // never held while AWS is asked
-	kept   map[string]token
+	cache  map[string]token
 	counts TokenCounts
 }
 
@@ -55,27 +55,27 @@ type Tokens struct {
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
-	epoch                     epoch // of the credentials
+	generation                generation // of the credentials
 	signedBy                  aws.Credentials
-	refused                   string    // never to be kept again
-	refusedAt                 time.Time // zero: nothing was refused before this one
+	rejected                  string    // never to be kept again
+	rejectedAt                time.Time // zero: nothing was refused before this one
 }
 
 // fresh tokens are used without a thought. A clock that was put back makes a
 // token stale, since RDS does not take one from the future.
-func (t token) fresh(now time.Time, current epoch) bool {
-	return t.epoch == current && !now.Before(t.signedAt) && now.Before(t.renewAt)
+func (t token) fresh(now time.Time, current generation) bool {
+	return t.generation == current && !now.Before(t.signedAt) && now.Before(t.renewAt)
 }
 
 // ripe tokens are as good as fresh ones, but due for renewal.
-func (t token) ripe(now time.Time, current epoch) bool {
-	left := max(onTheWay, min(margin, t.expiry.Sub(t.signedAt)/6))
-	return t.epoch.files == current.files && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
+func (t token) stale(now time.Time, current generation) bool {
+	left := max(transitTime, min(expiryMargin, t.expiry.Sub(t.signedAt)/6))
+	return t.generation.files == current.files && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
 }
 
 // valid tokens live until they have reached the server.
 func (t token) valid(now time.Time) bool {
-	return now.Before(t.expiry.Add(-onTheWay))
+	return now.Before(t.expiry.Add(-transitTime))
 }
 
 // Token returns the token with which user logs in. Of several concurrent calls
@@ -88,7 +88,7 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 	value, err := t.tryToken(ctx, user)
 	for isTemporary(err) {
 		select {
-		case <-time.After(askAgain):
+		case <-time.After(retryInterval):
 		case <-ctx.Done():
 			return "", err
 		}
@@ -101,16 +101,16 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 }
 
 func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
-	old, now, current := t.lookUp(user), wallClock(), t.Identity.now()
+	old, now, current := t.lookUp(user), wallClock(), t.Identity.currentGeneration()
 	if old.fresh(now, current) {
 		return old.value, nil
 	}
 	signed := t.signing.DoChan(user, func() (any, error) { return t.renew(user) })
-	if old.ripe(now, current) {
+	if old.stale(now, current) {
 		return old.value, nil
 	}
 
-	giveUp, stop := patienceIf(old.valid(now))
+	waitOver, stop := refreshTimer(old.valid(now))
 	defer stop()
 	for {
 		select {
@@ -122,12 +122,12 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 				return old.value, nil
 			}
 			return "", result.Err
-		case <-giveUp:
+		case <-waitOver:
 			if old.valid(wallClock()) { // still
 				return old.value, nil
 			}
 		case <-ctx.Done():
-			return "", tooSlow(ctx)
+			return "", timeoutError(ctx)
 		}
 	}
 }
@@ -141,14 +141,14 @@ func (t *Tokens) Invalidate(user, value string) (another bool) {
 	switch old := t.lookUp(user); {
 	case old.value != value:
 		return true // another session was faster
-	case now.Sub(old.refusedAt).Abs() < distrustEvery:
+	case now.Sub(old.rejectedAt).Abs() < invalidateInterval:
 		return false
 	}
-	t.Identity.distrust() // before the token goes: who signs the next one must not find these
+	t.Identity.invalidate() // before the token goes: who signs the next one must not find these
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.kept[user].value == value {
-		t.kept[user] = token{refused: value, refusedAt: now}
+	if t.cache[user].value == value {
+		t.cache[user] = token{rejected: value, rejectedAt: now}
 		t.signing.Forget(user)
 	}
 	return true
@@ -157,23 +157,23 @@ func (t *Tokens) Invalidate(user, value string) (another bool) {
 func (t *Tokens) lookUp(user string) token {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.kept[user]
+	return t.cache[user]
 }
 
 // renew runs once at a time for a user, and not on behalf of one client: the
 // clients that wait for it may leave. It signs with one snapshot of the
 // credentials, so that the token's life is known to be within theirs.
 func (t *Tokens) renew(user string) (token, error) {
-	creds, epoch, err := t.Identity.snapshot(context.Background()) // which has limits of its own
+	creds, generation, err := t.Identity.snapshot(context.Background()) // which has limits of its own
 	if err != nil {
 		t.count(err)
 		return token{}, err
 	}
 	old := t.lookUp(user)
-	if sameKeys(old.signedBy, creds) {
-		old.epoch = epoch // they were fetched anew, but are the same
+	if sameCredentials(old.signedBy, creds) {
+		old.generation = generation // they were fetched anew, but are the same
 	}
-	if old.fresh(wallClock(), epoch) {
+	if old.fresh(wallClock(), generation) {
 		t.confirm(user, old)
 		return old, nil
 	}
@@ -182,13 +182,13 @@ func (t *Tokens) renew(user string) (token, error) {
 	if err != nil {
 		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
 	}
-	renewed.epoch, renewed.signedBy = epoch, creds
+	renewed.generation, renewed.signedBy = generation, creds
 	t.keep(user, renewed)
 	return renewed, nil
 }
 
 // sameKeys reports whether two credentials sign alike, and as long.
-func sameKeys(a, b aws.Credentials) bool {
+func sameCredentials(a, b aws.Credentials) bool {
 	return a.AccessKeyID == b.AccessKeyID && a.SecretAccessKey == b.SecretAccessKey && a.SessionToken == b.SessionToken && a.Expires.Equal(b.Expires)
 }
 
@@ -216,8 +216,8 @@ func (t *Tokens) sign(user string, creds aws.Credentials) (token, error) {
 func (t *Tokens) confirm(user string, confirmed token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.kept[user].value == confirmed.value {
-		t.kept[user] = confirmed
+	if t.cache[user].value == confirmed.value {
+		t.cache[user] = confirmed
 	}
 }
 
@@ -225,22 +225,22 @@ func (t *Tokens) confirm(user string, confirmed token) {
 // second is the same), or is by the credentials of one that was while others can
 // be had.
 func (t *Tokens) keep(user string, renewed token) {
-	distrusted := t.Identity.hasNewer(renewed.epoch)
+	invalidated := t.Identity.hasNewer(renewed.generation)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	old, known := t.kept[user]
-	if old.refused != "" && (renewed.value == old.refused || distrusted) {
+	old, known := t.cache[user]
+	if old.rejected != "" && (renewed.value == old.rejected || invalidated) {
 		return
 	}
-	if t.kept == nil {
-		t.kept = make(map[string]token)
+	if t.cache == nil {
+		t.cache = make(map[string]token)
 	}
-	if !known && len(t.kept) >= maxUsers {
-		for other := range t.kept { // any one: a lost token costs a signature
-			delete(t.kept, other)
+	if !known && len(t.cache) >= maxUsers {
+		for other := range t.cache { // any one: a lost token costs a signature
+			delete(t.cache, other)
 			break
 		}
 	}
-	renewed.refusedAt = old.refusedAt
-	t.kept[user] = renewed
+	renewed.rejectedAt = old.rejectedAt
+	t.cache[user] = renewed
 }

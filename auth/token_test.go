@@ -137,7 +137,7 @@ func TestTokenDiesWithItsCredentials(t *testing.T) {
 		for range 60 { // 10 minutes
 			mustToken(t, tokens, "u")
 			synctest.Wait() // for what is renewed behind its back
-			if left := time.Until(tokens.lookUp("u").expiry); left > s.life || left < margin {
+			if left := time.Until(tokens.lookUp("u").expiry); left > s.life || left < expiryMargin {
 				t.Fatalf("token with %v left", left)
 			}
 			time.Sleep(10 * time.Second)
@@ -226,9 +226,9 @@ func TestClockPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(&fake{})
 		mustToken(t, tokens, "u")
-		fromTheFuture := tokens.kept["u"]
+		fromTheFuture := tokens.cache["u"]
 		fromTheFuture.signedAt = time.Now().Add(time.Second)
-		tokens.kept["u"] = fromTheFuture
+		tokens.cache["u"] = fromTheFuture
 		mustToken(t, tokens, "u")
 		if signedAt := tokens.lookUp("u").signedAt; !signedAt.Equal(time.Now()) {
 			t.Errorf("token is of %v, not signed anew", signedAt)
@@ -262,8 +262,8 @@ func TestUsersAreBounded(t *testing.T) {
 	for i := range maxUsers + 100 {
 		mustToken(t, tokens, fmt.Sprint("user", i))
 	}
-	if len(tokens.kept) > maxUsers {
-		t.Errorf("%d tokens kept", len(tokens.kept))
+	if len(tokens.cache) > maxUsers {
+		t.Errorf("%d tokens kept", len(tokens.cache))
 	}
 }
 
