@@ -172,7 +172,7 @@ chaos-build:
 .PHONY: browser
 browser: deps ## look at the status page with Chromium (on Debian)
 	@sh internal/setup/install.sh chromium
-	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./admin ./cmd/iamproxy
+	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./internal/admin ./cmd/iamproxy
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments

@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // The SQLSTATEs that the proxy itself answers with.
@@ -99,8 +99,8 @@ func (e *fatalError) response() []byte {
 		Severity:            "FATAL",
 		SeverityUnlocalized: "FATAL",
 		Code:                e.Code,
-		Message:             wording.OneLine("iamproxy: " + e.Error()),
-		Hint:                wording.OneLine(e.Hint),
+		Message:             text.OneLine("iamproxy: " + e.Error()),
+		Hint:                text.OneLine(e.Hint),
 	})
 }
 
@@ -142,7 +142,7 @@ func (p *Proxy) noAnswerBefore(end error) *fatalError {
 	return &fatalError{
 		Code:    connectionFailure,
 		Message: "no answer from " + p.target() + " in time",
-		Hint:    cmp.Or(wording.Advice(end), p.silentHint()),
+		Hint:    cmp.Or(text.Advice(end), p.silentHint()),
 		Err:     end,
 	}
 }
@@ -201,7 +201,7 @@ func (p *Proxy) dialError(err error) error {
 		return &fatalError{
 			Code:    cannotConnect,
 			Message: "cannot reach " + p.target(),
-			Hint:    cmp.Or(wording.Advice(err), "check that the database runs, and that security groups and routes let this host reach it"),
+			Hint:    cmp.Or(text.Advice(err), "check that the database runs, and that security groups and routes let this host reach it"),
 			Err:     err,
 			Passing: true,
 		}
@@ -259,7 +259,7 @@ func (p *Proxy) noDirectTLS(err error) error {
 
 // tokenError tells why there is no token for user.
 func tokenError(user string, err error) error {
-	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Hint: wording.Advice(err), Err: err}
+	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Hint: text.Advice(err), Err: err}
 	if timedOut(err) {
 		failed.Code = connectionFailure
 	}

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // Limit is how many clients one or more proxies let in at once, those that are being
@@ -62,7 +62,7 @@ func (s *session) stranger() *fatalError {
 	}
 	if p.AllowPeer != nil {
 		if err := p.AllowPeer(client); err != nil {
-			return notAllowed(err.Error(), wording.Advice(err))
+			return notAllowed(err.Error(), text.Advice(err))
 		}
 	}
 	return nil

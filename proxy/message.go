@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // maxLogin is the most bytes that the server may say in one message, or before
@@ -66,7 +66,7 @@ func newServerError(raw message, tokenSent bool) error {
 }
 
 func (e *serverError) Error() string {
-	return fmt.Sprintf("the server said: %s (SQLSTATE %s)", wording.OneLine(e.said.Message), e.said.Code)
+	return fmt.Sprintf("the server said: %s (SQLSTATE %s)", text.OneLine(e.said.Message), e.said.Code)
 }
 
 // refusedToken reports whether it was the token that was not taken: class 28
@@ -83,7 +83,7 @@ func (e *serverError) withHint() []byte {
 		return e.raw.raw
 	}
 	b := append(bytes.Clone(fields), 'H')
-	b = append(b, wording.OneLine(e.hint)...)
+	b = append(b, text.OneLine(e.hint)...)
 	b = append(b, 0, 0)
 	binary.BigEndian.PutUint32(b[1:], uint32(len(b)-1))
 	return b

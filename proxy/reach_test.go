@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // dialHungUp connects to somebody who hangs up.
@@ -72,7 +72,7 @@ func TestReachFailures(t *testing.T) {
 	listener.Close()
 	p, _ := start(t, ca, s, func(p *Proxy) { p.Via = closed })
 	_, err = p.Reach(t.Context())
-	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "cannot reach ") || wording.Advice(err) == "" {
+	if !errors.Is(err, syscall.ECONNREFUSED) || !strings.HasPrefix(err.Error(), "cannot reach ") || text.Advice(err) == "" {
 		t.Errorf("where nothing listens: %v", err)
 	}
 
@@ -86,7 +86,7 @@ func TestReachFailures(t *testing.T) {
 	_, err = reached.StartTLS(t.Context())
 	var unknown x509.UnknownAuthorityError
 	var shown *tls.CertificateVerificationError
-	if !errors.As(err, &unknown) || !errors.As(err, &shown) || !strings.Contains(err.Error(), "not trusted") || wording.Advice(err) == "" {
+	if !errors.As(err, &unknown) || !errors.As(err, &shown) || !strings.Contains(err.Error(), "not trusted") || text.Advice(err) == "" {
 		t.Errorf("a certificate of somebody else's: %v", err)
 	}
 
@@ -94,8 +94,8 @@ func TestReachFailures(t *testing.T) {
 		p.Via, p.Said = "exec:ssh", func() string { return "channel 2: open failed" }
 		p.Dial = dialHungUp
 	})
-	if _, err := barred.Connect(t.Context()); err == nil || !strings.HasSuffix(wording.Advice(err), "; it has said: channel 2: open failed") {
-		t.Errorf("by a port forward that leads nowhere: %v; %s", err, wording.Advice(err))
+	if _, err := barred.Connect(t.Context()); err == nil || !strings.HasSuffix(text.Advice(err), "; it has said: channel 2: open failed") {
+		t.Errorf("by a port forward that leads nowhere: %v; %s", err, text.Advice(err))
 	}
 
 	gone, cancel := context.WithCancel(t.Context())

@@ -10,7 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // soon is how long a client has to wait for the server for that to be a failure when it
@@ -182,8 +182,8 @@ func (s *session) failure(err error, hint string, times int) Failure {
 		Database: s.database,
 		SQLSTATE: sqlstateOf(err),
 		Own:      own != nil,
-		Message:  wording.OneLine(message),
-		Hint:     wording.OneLine(hint),
+		Message:  text.OneLine(message),
+		Hint:     text.OneLine(hint),
 		title:    title,
 	}
 }

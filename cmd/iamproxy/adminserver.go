@@ -15,7 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/net/netutil"
 
-	"github.com/iamproxy/iamproxy/admin"
+	"github.com/iamproxy/iamproxy/internal/admin"
 )
 
 // defaultAdmin is where the admin server listens if nobody says where.

@@ -7,7 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/iamproxy/iamproxy/admin"
+	"github.com/iamproxy/iamproxy/internal/admin"
 )
 
 // Without sessions the end comes at once. Whoever has asked for it is told all the same.

@@ -7,7 +7,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/iamproxy/iamproxy/peer"
+	"github.com/iamproxy/iamproxy/internal/peercred"
 )
 
 // users are those of this host whose processes may connect; nil: everybody's.
@@ -41,7 +41,7 @@ func parseAllowUser(texts []string) (allowed users, err error) {
 
 // knowable is the error of a listener of whose clients the system does not tell.
 func (u users) knowable(at listenAddress) error {
-	if u == nil || peer.Known(at.network()) {
+	if u == nil || peercred.Known(at.network()) {
 		return nil
 	}
 	return usagef("--allow-user: this system does not tell whose processes connect to %s; use a unix socket, if it has them, and its mode", at)
@@ -49,7 +49,7 @@ func (u users) knowable(at listenAddress) error {
 
 // check is why a client may not connect.
 func (u users) check(client net.Conn) error {
-	id, err := peer.User(client)
+	id, err := peercred.User(client)
 	if err == nil && u[id] {
 		return nil
 	}

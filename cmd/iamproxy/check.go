@@ -11,7 +11,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/iamproxy/iamproxy/check"
+	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/tls"
 )
 

@@ -6,7 +6,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/iamproxy/iamproxy/check"
+	"github.com/iamproxy/iamproxy/internal/check"
 )
 
 // checkScreen shows a check to people, step by step.

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/check"
+	"github.com/iamproxy/iamproxy/internal/check"
 )
 
 func TestCheckUsage(t *testing.T) {

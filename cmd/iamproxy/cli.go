@@ -13,7 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // Texts for people keep to these rules: one line on standard error, "iamproxy: "
@@ -118,7 +118,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 0
 	}
 	if !errors.Is(err, errCheckFailed) {
-		fmt.Fprintln(stderr, "iamproxy:", wording.OneLine(err.Error()))
+		fmt.Fprintln(stderr, "iamproxy:", text.OneLine(err.Error()))
 	}
 	var usage usageError
 	if errors.As(err, &usage) {

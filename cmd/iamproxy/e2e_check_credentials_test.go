@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/check"
+	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/standin"
 )

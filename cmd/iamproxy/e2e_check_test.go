@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/check"
+	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/sigv4"
 	"github.com/iamproxy/iamproxy/internal/standin"

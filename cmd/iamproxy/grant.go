@@ -13,7 +13,7 @@ import (
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -97,10 +97,10 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	for _, line := range g.done {
-		fmt.Fprintln(std.out, wording.OneLine(line))
+		fmt.Fprintln(std.out, text.OneLine(line))
 	}
 	for _, note := range g.notes {
-		fmt.Fprintln(std.err, "iamproxy: note:", wording.OneLine(note))
+		fmt.Fprintln(std.err, "iamproxy: note:", text.OneLine(note))
 	}
 	return nil
 }

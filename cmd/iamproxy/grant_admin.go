@@ -8,8 +8,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/iamproxy/iamproxy/controlplane"
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // masterUser is the name that AWS proposes for the master user.
@@ -80,7 +80,7 @@ func (c *grantCommand) iamAdministrator(ctx context.Context, e endpoint) (admini
 	a := administrator{user: cmp.Or(c.AdminUser, masterUser), hasToken: true}
 	a.renew = func(ctx context.Context) (string, error) { return tokens.Token(ctx, a.user) }
 	if a.password, err = a.renew(ctx); err != nil {
-		return administrator{}, wording.WithAdvice(err)
+		return administrator{}, text.WithAdvice(err)
 	}
 	a.refusal = func(ctx context.Context) string { return tokens.RefusedHint(ctx, a.user) }
 	return a, nil
@@ -94,9 +94,9 @@ func (c *grantCommand) secretAdministrator(ctx context.Context, e endpoint) (adm
 	}
 	config, err := identity.Config(ctx, e.region)
 	if err != nil {
-		return administrator{}, wording.WithAdvice(err)
+		return administrator{}, text.WithAdvice(err)
 	}
-	client := &controlplane.Client{Config: config}
+	client := &rdsapi.Client{Config: config}
 	secret := c.AdminSecret
 	if secret == managed {
 		if secret, err = managedSecret(ctx, client, e.host); err != nil {
@@ -126,10 +126,10 @@ func advise(text string) func(context.Context) string {
 }
 
 // managedSecret is the ARN of the one that RDS keeps for the database.
-func managedSecret(ctx context.Context, client *controlplane.Client, host string) (string, error) {
+func managedSecret(ctx context.Context, client *rdsapi.Client, host string) (string, error) {
 	database, err := client.Find(ctx, host)
 	switch {
-	case errors.Is(err, controlplane.ErrNotPermitted):
+	case errors.Is(err, rdsapi.ErrNotPermitted):
 		return "", fmt.Errorf("--admin-secret managed: %w; allow that, or give the secret's ARN instead of the word", err)
 	case err != nil:
 		return "", fmt.Errorf("--admin-secret managed: %w", err)

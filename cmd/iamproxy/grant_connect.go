@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
@@ -80,8 +80,8 @@ func (g *granting) explain(ctx context.Context, err error, e endpoint, timeout t
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
 		return errors.New("told to end before it was done; nothing is changed")
-	case !g.connected && wording.Advice(g.unreached) != "":
-		return wording.WithAdvice(g.unreached)
+	case !g.connected && text.Advice(g.unreached) != "":
+		return text.WithAdvice(g.unreached)
 	case !g.connected && ctx.Err() != nil:
 		return fmt.Errorf("%s: no login within %s; check security groups and routes; --timeout is how long to wait", e.address(), timeout)
 	case ctx.Err() != nil || pgconn.Timeout(err):

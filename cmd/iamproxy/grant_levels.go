@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // level is what a user gets, by PostgreSQL's names of privileges.
@@ -83,7 +83,7 @@ func (g *granting) print(out io.Writer, database, admin string) {
 		}
 	}
 	if g.init != nil {
-		fmt.Fprintf(out, "SET search_path = %s;\n-- then %s\n", quoteNames(g.schemas), wording.OneLine(g.init.name))
+		fmt.Fprintf(out, "SET search_path = %s;\n-- then %s\n", quoteNames(g.schemas), text.OneLine(g.init.name))
 	}
 }
 

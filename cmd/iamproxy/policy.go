@@ -10,7 +10,7 @@ import (
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/policy"
+	"github.com/iamproxy/iamproxy/internal/iampolicy"
 )
 
 type policyCommand struct {
@@ -35,7 +35,7 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	look := lookup{account: c.Account, id: c.ResourceID, aws: &awsDirectory{}}
-	var p policy.Policy
+	var p iampolicy.Policy
 	for _, d := range databases {
 		resource, err := look.resource(ctx, d.endpoint)
 		if err != nil {
@@ -43,7 +43,7 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 		}
 		for _, user := range d.users {
 			p.Allow(resource, user)
-			if written := policy.Literal(user); written != user && resource.Kind != auth.DSQL {
+			if written := iampolicy.Literal(user); written != user && resource.Kind != auth.DSQL {
 				look.note("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, written)
 			}
 		}
@@ -58,10 +58,10 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 }
 
 // policyFormats are the ways to write a policy. All end with a newline.
-var policyFormats = map[string]func(*policy.Policy) string{
-	"json":      (*policy.Policy).JSON,
-	"terraform": (*policy.Policy).Terraform,
-	"cdk":       (*policy.Policy).CDK,
+var policyFormats = map[string]func(*iampolicy.Policy) string{
+	"json":      (*iampolicy.Policy).JSON,
+	"terraform": (*iampolicy.Policy).Terraform,
+	"cdk":       (*iampolicy.Policy).CDK,
 }
 
 // loginsTo are the users of one endpoint.

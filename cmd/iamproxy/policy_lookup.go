@@ -9,8 +9,8 @@ import (
 	"strings"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/controlplane"
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // lookup finds out what a policy has to name, and asks AWS only what the command line
@@ -24,7 +24,7 @@ type lookup struct {
 // directory is AWS, as it is asked on behalf of who signs for an endpoint.
 type directory interface {
 	Caller(ctx context.Context, e endpoint) (auth.Caller, error)
-	Find(ctx context.Context, e endpoint) (controlplane.Database, error)
+	Find(ctx context.Context, e endpoint) (rdsapi.Database, error)
 }
 
 // resource is the database that e leads to.
@@ -81,10 +81,10 @@ func unknownResource(err error, e endpoint) error {
 	}
 	advice := fmt.Sprintf("give --account and --resource-id, which whoever may look sees with: %s", showID(e))
 	switch {
-	case errors.Is(err, controlplane.ErrNotFound):
+	case errors.Is(err, rdsapi.ErrNotFound):
 		advice = "look it up as one of the database's account (--profile, --assume-role), or " + advice
-	case !errors.Is(err, controlplane.ErrNotPermitted):
-		err = wording.WithAdvice(err)
+	case !errors.Is(err, rdsapi.ErrNotPermitted):
+		err = text.WithAdvice(err)
 	}
 	return fmt.Errorf("cannot look up the resource id of %s: %w; %s", e.host, err, advice)
 }
@@ -125,15 +125,15 @@ func (d *awsDirectory) Caller(ctx context.Context, e endpoint) (auth.Caller, err
 }
 
 // Find asks RDS.
-func (d *awsDirectory) Find(ctx context.Context, e endpoint) (controlplane.Database, error) {
+func (d *awsDirectory) Find(ctx context.Context, e endpoint) (rdsapi.Database, error) {
 	identity, err := d.identities.of(ctx, e)
 	if err != nil {
-		return controlplane.Database{}, err
+		return rdsapi.Database{}, err
 	}
 	config, err := identity.Config(ctx, e.region)
 	if err != nil {
-		return controlplane.Database{}, err
+		return rdsapi.Database{}, err
 	}
-	client := controlplane.Client{Config: config}
+	client := rdsapi.Client{Config: config}
 	return client.Find(ctx, e.host)
 }

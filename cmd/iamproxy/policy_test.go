@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/controlplane"
+	"github.com/iamproxy/iamproxy/internal/rdsapi"
 )
 
 const dsqlHost = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
@@ -119,18 +119,18 @@ func TestPolicyWrong(t *testing.T) {
 // aDirectory answers by itself.
 type aDirectory struct {
 	caller auth.Caller
-	found  controlplane.Database
+	found  rdsapi.Database
 	err    error
 }
 
 func (d aDirectory) Caller(context.Context, endpoint) (auth.Caller, error) { return d.caller, d.err }
 
-func (d aDirectory) Find(context.Context, endpoint) (controlplane.Database, error) {
+func (d aDirectory) Find(context.Context, endpoint) (rdsapi.Database, error) {
 	return d.found, d.err
 }
 
 func TestPolicyLookup(t *testing.T) {
-	database := controlplane.Database{Identifier: "mydb", IAM: true,
+	database := rdsapi.Database{Identifier: "mydb", IAM: true,
 		Resource: auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "444455556666", ID: "cluster-FOUND"}}
 	instance, disabled := database, database
 	instance.Instance, disabled.IAM = "mydb-1", false
@@ -153,8 +153,8 @@ func TestPolicyLookup(t *testing.T) {
 		{name: "account alone", look: lookup{id: "cluster-A"}, aws: aDirectory{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", note: "777788889999 is the account of who asks"},
 		{name: "account of the keys", look: lookup{id: "cluster-A"}, aws: aDirectory{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", note: "of who asks"},
 		{name: "DSQL", aws: aDirectory{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", note: "of who asks"},
-		{name: "not permitted", aws: aDirectory{err: fmt.Errorf("rds:X: %w", controlplane.ErrNotPermitted)}, host: host, fails: "rds:X: not permitted to look; give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters"},
-		{name: "not found", aws: aDirectory{err: controlplane.ErrNotFound}, host: host, fails: "look it up as one of the database's account (--profile, --assume-role), or give --account and --resource-id"},
+		{name: "not permitted", aws: aDirectory{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, fails: "rds:X: not permitted to look; give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters"},
+		{name: "not found", aws: aDirectory{err: rdsapi.ErrNotFound}, host: host, fails: "look it up as one of the database's account (--profile, --assume-role), or give --account and --resource-id"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.look.aws = test.aws

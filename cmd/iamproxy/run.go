@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"github.com/iamproxy/iamproxy/admin"
+	"github.com/iamproxy/iamproxy/internal/admin"
 	"github.com/iamproxy/iamproxy/proxy"
 )
 

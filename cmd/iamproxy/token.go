@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/wording"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // ofOthers are flags that a token has no use for: it is asked for in the words of a command
@@ -42,7 +42,7 @@ func (c *tokenCommand) Run(ctx context.Context, std streams) error {
 	defer cancel()
 	token, err := e.tokens(identity).Token(ctx, e.user)
 	if err != nil {
-		return wording.WithAdvice(err)
+		return text.WithAdvice(err)
 	}
 	_, err = fmt.Fprintln(std.out, token)
 	return err

@@ -21,7 +21,7 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/forward"
+	"github.com/iamproxy/iamproxy/internal/portforward"
 )
 
 // The schemes of a via that starts a program.
@@ -39,7 +39,7 @@ type tunnel struct {
 	// command are the program and its arguments, with the placeholders in them.
 	command []string
 	// forward is nil until it is started.
-	forward *forward.Forward
+	forward *portforward.Forward
 }
 
 // parseTunnel reads ssm://TARGET[?region=REGION&profile=PROFILE] and exec:COMMAND. It is nil
@@ -84,7 +84,7 @@ func parseSSM(text string) (*tunnel, error) {
 }
 
 // placeholders are what is filled in to a command.
-var placeholders = []string{forward.Port, "{host}", "{dbport}"}
+var placeholders = []string{portforward.Port, "{host}", "{dbport}"}
 
 // placeholder is one of them, or what somebody may have meant to be. Behind a $ it is a variable.
 var placeholder = regexp.MustCompile(`(?i)\$?\{(local|remote|db|database|rds|endpoint)?[_-]?(host|name|port)\}`)
@@ -105,7 +105,7 @@ func parseCommand(text string) (*tunnel, error) {
 	switch {
 	case err != nil:
 		return nil, usagef("via exec: the command is not the words of one program (quotes and $VARIABLES are fine; for more, sh -c '...')%s", whatIsWrong(err))
-	case !strings.Contains(strings.Join(command, " "), forward.Port):
+	case !strings.Contains(strings.Join(command, " "), portforward.Port):
 		return nil, usagef("via exec: there is no {port} in the command, where the local port goes, %s", likeThis)
 	case assignment.MatchString(command[0]):
 		return nil, usagef("via exec: the command has to begin with a program; to set a variable, begin with env, as in exec:env NAME=... ssh")
@@ -201,7 +201,7 @@ func (t *tunnel) ssmArgs(e endpoint) ([]string, error) {
 	if _, err := t.find("session-manager-plugin", ", which the AWS CLI needs for this; install it: "+installPlugin); err != nil {
 		return nil, err
 	}
-	parameters, err := json.Marshal(map[string][]string{"host": {e.host}, "portNumber": {e.port}, "localPortNumber": {forward.Port}})
+	parameters, err := json.Marshal(map[string][]string{"host": {e.host}, "portNumber": {e.port}, "localPortNumber": {portforward.Port}})
 	if err != nil {
 		return nil, err
 	}
@@ -242,7 +242,7 @@ type dialer = func(ctx context.Context, network, address string) (net.Conn, erro
 // logs nothing.
 type forwards struct {
 	log     *zap.Logger // may be nil
-	running []*forward.Forward
+	running []*portforward.Forward
 }
 
 // to starts the one that the endpoint wants, and returns what connects through it. It is
@@ -255,7 +255,7 @@ func (f *forwards) to(e endpoint) (dial dialer, err error) {
 	if err != nil {
 		return nil, err
 	}
-	started := &forward.Forward{Name: e.tunnel.String(), Args: args, Env: environment(), Hint: e.tunnel.hint(), Log: f.log}
+	started := &portforward.Forward{Name: e.tunnel.String(), Args: args, Env: environment(), Hint: e.tunnel.hint(), Log: f.log}
 	started.Start()
 	f.running, e.tunnel.forward = append(f.running, started), started
 	return started.Dial, nil

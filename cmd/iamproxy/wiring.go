@@ -13,8 +13,8 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/iamproxy/iamproxy/admin"
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/admin"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
 )

@@ -43,7 +43,7 @@ func TestDependencies(t *testing.T) {
 // nor a tool.
 func imported(t *testing.T, module string) (yes bool) {
 	t.Helper()
-	for _, dir := range []string{"admin", "auth", "check", "cmd", "controlplane", "forward", "internal/wording", "peer", "policy", "proxy", "tls"} {
+	for _, dir := range []string{"auth", "cmd", "internal/admin", "internal/check", "internal/iampolicy", "internal/peercred", "internal/portforward", "internal/rdsapi", "internal/text", "proxy", "tls"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry os.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 				return err

@@ -1,0 +1,218 @@
+package check
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"errors"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/proxy"
+)
+
+const host = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
+
+var resource = auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-ABC"}
+
+func newWalk(user string) *walk {
+	return &walk{Check: &Check{
+		Host: host, Port: "5432", Name: auth.ParseName(host), Region: "eu-west-1", User: user, Database: "postgres",
+		Proxy: &proxy.Proxy{Endpoint: host + ":5432"},
+	}}
+}
+
+// What a shell makes of a word is the word.
+func TestQuote(t *testing.T) {
+	for _, word := range []string{"app", "o'brien", `we"ird; rm -rf $HOME`, "a b", "`id`", "#x", "~", "!!", "{a,b}", "*", "ä"} {
+		out, err := exec.Command("sh", "-c", "printf %s "+quote(word)).Output()
+		if err != nil || string(out) != word {
+			t.Errorf("%q became %q: %v", word, out, err)
+		}
+	}
+}
+
+func TestLines(t *testing.T) {
+	plain := newWalk("app")
+	odd := newWalk("o'brien")
+	odd.Port, odd.Database, odd.Region = "6000", "my db", "eu-west-2"
+	odd.Options = Options{Profile: "dev", Sign: []string{"--profile", "dev"}, Reach: []string{"--via", "localhost:15432", "--ca-file", "my ca.pem"}}
+	odd.Proxy = &proxy.Proxy{Endpoint: host + ":6000", DirectTLS: true}
+	for got, want := range map[string]string{
+		plain.again():          "iamproxy check " + host + " --user app",
+		plain.grant():          "iamproxy grant " + host + " --user app",
+		odd.again():            "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.grant():            "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.without(2).again(): "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432",
+		plain.awsLine("rds", "x", "--query", "A[].B"): "aws rds x --query 'A[].B' --region eu-west-1",
+		odd.awsLine("rds", "x"):                       "aws rds x --region eu-west-2 --profile dev",
+		plain.atPort(6543):                            "iamproxy check " + host + ":6543 --user app",
+		plain.enableIAM(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb"}):                     "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1",
+		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.Instance, ID: "db-A"}, Identifier: "one"}): "aws rds modify-db-instance --db-instance-identifier one --enable-iam-database-authentication --apply-immediately --region eu-west-1",
+		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy p",
+		plain.start(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped"}):      "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1",
+		plain.start(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "starting"}):     "aws rds wait db-cluster-available --db-cluster-identifier mydb --region eu-west-1",
+	} {
+		if got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	plain.seen.database = &rdsapi.Database{MasterSecret: "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x"}
+	if got := plain.grant(); !strings.HasPrefix(got, "iamproxy grant ") || !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
+		t.Errorf("got %s", got)
+	}
+	plain.seen.database = &rdsapi.Database{MasterUser: "boss"}
+	if got := plain.grant(); !strings.HasSuffix(got, " --admin-user boss") {
+		t.Errorf("got %s", got)
+	}
+	reader := newWalk("app")
+	reader.Host, reader.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
+	reader.Name = auth.ParseName(reader.Host)
+	reader.seen.database = &rdsapi.Database{InCluster: true, Writer: host}
+	if got := reader.grant(); got != "iamproxy grant "+host+" --user app" {
+		t.Errorf("at a reader: %s", got)
+	}
+}
+
+// The policy is for whoever signs, and for nothing but this user of this database.
+func TestAllow(t *testing.T) {
+	for caller, want := range map[string]string{
+		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
+		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
+		"arn:aws:iam::111122223333:user/jane":                                                     "aws iam put-user-policy --user-name jane --policy-name ",
+		"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Dev_Ops_0123456789abcdef/jane@x":   "# in IAM Identity Center, add this to the inline policy of the permission set Dev_Ops: {",
+		"arn:aws:sts::111122223333:federated-user/jane":                                           "# give whoever signs this policy: {",
+		"arn:aws-us-gov:sts::111122223333:assumed-role/AWSReservedSSO_not_a_set/0123456789abcdef": "aws iam put-role-policy --role-name AWSReservedSSO_not_a_set ",
+	} {
+		w := newWalk("o'b")
+		w.seen.caller = auth.Caller{ARN: caller, Account: "111122223333"}
+		got := w.allow(resource)
+		if !strings.HasPrefix(got, want) {
+			t.Errorf("%s:\ngot  %s\nwant %s", caller, got, want)
+		}
+		if strings.HasPrefix(got, "#") {
+			continue
+		}
+		out, err := exec.Command("sh", "-c", `aws() { for last; do :; done; printf %s "$last"; }; `+got).Output()
+		var document struct {
+			Statement []struct {
+				Effect, Action string
+				Resource       []string
+			}
+		}
+		if err != nil || json.Unmarshal(out, &document) != nil || len(document.Statement) != 1 {
+			t.Fatalf("the shell has %q: %v", out, err)
+		}
+		if s := document.Statement[0]; s.Effect != "Allow" || s.Action != "rds-db:connect" || !slices.Equal(s.Resource, []string{"arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABC/o'b"}) {
+			t.Errorf("it allows %+v", s)
+		}
+	}
+	if policyName(resource, "a b") == policyName(resource, "a_b") || policyName(resource, "a b") == policyName(resource, "a=20b") {
+		t.Error("two users have one name")
+	}
+	if name := policyName(resource, strings.Repeat("x", 200)); len(name) != maxPolicyName {
+		t.Errorf("a name of %d characters", len(name))
+	}
+}
+
+func TestDescribeTLS(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	named := func(name string) *x509.Certificate { return &x509.Certificate{Subject: pkix.Name{CommonName: name}} }
+	leaf := named("mydb")
+	leaf.NotAfter = now.Add(312*24*time.Hour + time.Hour)
+	state := tls.ConnectionState{
+		Version:          tls.VersionTLS13,
+		PeerCertificates: []*x509.Certificate{leaf},
+		VerifiedChains:   [][]*x509.Certificate{{leaf, named("Sub CA"), named("Root CA")}},
+	}
+	if got, want := describeTLS(state, now), "TLS 1.3, certificate by Sub CA, Root CA, valid until 2026-11-09 (312 days)"; got != want {
+		t.Errorf("got %q", got)
+	}
+	if got := describeTLS(state, now.Add(300*24*time.Hour)); !strings.HasSuffix(got, " (only 12 days)") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestIsDown(t *testing.T) {
+	for status, want := range map[string]bool{
+		"available": false, "backing-up": false, "modifying": false, "storage-optimization": false, "incompatible-create": true, "": false,
+		"stopped": true, "stopping": true, "starting": true, "creating": true, "deleting": true, "inaccessible-encryption-credentials": true,
+	} {
+		if isDown(status) != want {
+			t.Errorf("%s: %v", status, !want)
+		}
+	}
+}
+
+func TestWhereIs(t *testing.T) {
+	for address, want := range map[string]string{
+		"10.0.3.4": "private", "::ffff:172.31.0.9": "private", "fd00::1": "private", "127.0.0.1": "this host", "52.1.2.3": "public", "2600:1f18::1": "public",
+	} {
+		if got := whereIs(netip.MustParseAddr(address)); got != want {
+			t.Errorf("%s: %s", address, got)
+		}
+	}
+}
+
+// Where one more Allow would be of no use, none is given.
+func TestNotAllowed(t *testing.T) {
+	for name, test := range map[string]struct {
+		decision rdsapi.Decision
+		state    State
+		found    string
+		next     string
+	}{
+		"none":                {rdsapi.Decision{}, Failed, "no policy", "aws iam put-role-policy "},
+		"denied":              {rdsapi.Decision{Denied: true, By: "policy nightly"}, Failed, "policy nightly", "# remove the Deny, which wins over every Allow: policy nightly"},
+		"organization":        {rdsapi.Decision{Denied: true, By: "a policy of the organization"}, Failed, "organization", "# remove the Deny"},
+		"boundary":            {rdsapi.Decision{By: "the permissions boundary"}, Failed, "boundary", "# this has to allow it, too: the permissions boundary"},
+		"condition":           {rdsapi.Decision{Missing: []string{"aws:x"}}, NoAnswer, "aws:x", ""},
+		"denied, condition":   {rdsapi.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# remove the Deny"},
+		"boundary, condition": {rdsapi.Decision{By: "the permissions boundary", Missing: []string{"aws:x"}}, Failed, "boundary", "# this has to allow it, too"},
+	} {
+		w := newWalk("app")
+		w.seen.caller = auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/app/x", Account: "111122223333"}
+		r := w.notAllowed(resource, test.decision)
+		if r.state != test.state || !strings.HasPrefix(r.next, test.next) || !strings.Contains(r.found, test.found) {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	w := newWalk("app")
+	w.seen.caller = auth.Caller{ARN: "arn:aws:sts::444455556666:assumed-role/app/x", Account: "444455556666"}
+	if r := w.notAllowed(resource, rdsapi.Decision{By: "another account"}); r.state != Failed || !strings.HasSuffix(r.next, "--profile PROFILE_OF_ITS_ACCOUNT") {
+		t.Errorf("another account: %+v", r)
+	}
+}
+
+// A port that is closed, or does not answer, has one next line.
+func TestOpen(t *testing.T) {
+	refused, silent := error(syscall.ECONNREFUSED), errors.New("i/o timeout")
+	found := &rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped", Port: 5432, SecurityGroups: []string{"sg-1", "sg-2"}}
+	for name, test := range map[string]struct {
+		err    error
+		change func(*walk)
+		want   string
+	}{
+		"refused":       {refused, func(w *walk) {}, "aws rds describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].[Status,Endpoint,Port]' --region eu-west-1"},
+		"silent":        {silent, func(w *walk) {}, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"known group":   {silent, func(w *walk) { w.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"stopped":       {silent, func(w *walk) { w.seen.database, w.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
+		"another port":  {refused, func(w *walk) { w.seen.database, w.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
+		"via":           {refused, func(w *walk) { w.Proxy.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
+		"by a resolver": {silent, func(w *walk) { w.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+	} {
+		w := newWalk("app")
+		test.change(w)
+		if got := w.open(t.Context(), test.err); got != test.want {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+}

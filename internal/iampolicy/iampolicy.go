@@ -1,0 +1,117 @@
+// Package iampolicy writes the IAM policies that let a role log in to databases, in the
+// languages in which people keep them.
+package iampolicy
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+// Policy is an identity-based policy of IAM. The zero value allows nothing.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements.html
+type Policy struct {
+	statements []statement
+}
+
+// statement allows one action. It has no Sid: that would have to be unique in the
+// document that somebody copies it to.
+type statement struct {
+	Effect   string
+	Action   string
+	Resource []string // ARNs
+}
+
+// Allow adds that user may log in to a database.
+func (p *Policy) Allow(database auth.Resource, user string) {
+	arn, action := database.ARN(Literal(user)), database.Action(user)
+	i := slices.IndexFunc(p.statements, func(s statement) bool { return s.Action == action })
+	if i < 0 {
+		i = len(p.statements)
+		p.statements = append(p.statements, statement{Effect: "Allow", Action: action})
+	}
+	if s := &p.statements[i]; !slices.Contains(s.Resource, arn) {
+		s.Resource = append(s.Resource, arn)
+	}
+}
+
+// Literal is a user's name as the resource of a policy has it, so that it stands for this
+// name alone.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-specialchars
+func Literal(user string) string { return literal.Replace(user) }
+
+var literal = strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}")
+
+// JSON is the document as IAM takes it, each part of it on a line of its own.
+func (p *Policy) JSON() string { return p.document("  ") }
+
+// Line is the document in one line, without a newline.
+func (p *Policy) Line() string { return strings.TrimSuffix(p.document(""), "\n") }
+
+func (p *Policy) document(indent string) string {
+	return encode(struct {
+		Version   string
+		Statement []statement
+	}{"2012-10-17", p.statements}, indent)
+}
+
+// Terraform is a data source of the AWS provider, whose json attribute is the document.
+// https://registry.terraform.io/providers/hashicorp/aws/latest/docs/data-sources/iam_policy_document
+func (p *Policy) Terraform() string {
+	var b strings.Builder
+	b.WriteString("data \"aws_iam_policy_document\" \"iamproxy\" {\n")
+	for i, s := range p.statements {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		fmt.Fprintf(&b, "  statement {\n    actions = [%s]\n    resources = [\n", hcl(s.Action))
+		for _, arn := range s.Resource {
+			fmt.Fprintf(&b, "      %s,\n", hcl(arn))
+		}
+		b.WriteString("    ]\n  }\n")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}
+
+// CDK is TypeScript: what goes between the brackets of statements: [], or one
+// statement between those of addToPrincipalPolicy().
+// https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.aws_iam.PolicyStatement.html
+func (p *Policy) CDK() string {
+	var statements []string
+	for _, s := range p.statements {
+		var b strings.Builder
+		fmt.Fprintf(&b, "new iam.PolicyStatement({\n  actions: [%s],\n  resources: [\n", javaScript(s.Action))
+		for _, arn := range s.Resource {
+			fmt.Fprintf(&b, "    %s,\n", javaScript(arn))
+		}
+		b.WriteString("  ],\n})")
+		statements = append(statements, b.String())
+	}
+	return strings.Join(statements, ",\n") + "\n"
+}
+
+// hcl is a quoted template without anything to fill in. Of what JSON escapes there is
+// only what HCL escapes alike, since users have no control characters.
+// https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#template-expressions
+func hcl(text string) string {
+	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(javaScript(text))
+}
+
+// javaScript is a string literal, which JSON's are.
+// https://tc39.es/ecma262/#sec-ecmascript-overview (JSON superset, ES2019)
+func javaScript(text string) string { return strings.TrimSuffix(encode(text, ""), "\n") }
+
+// encode writes &, < and > as they are, since policies are not for web pages.
+func encode(value any, indent string) string {
+	var b bytes.Buffer
+	encoder := json.NewEncoder(&b)
+	encoder.SetEscapeHTML(false)
+	encoder.SetIndent("", indent)
+	_ = encoder.Encode(value) // strings alone cannot fail
+	return b.String()
+}

@@ -1,0 +1,89 @@
+package rdsapi
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/service/rds"
+	"github.com/aws/aws-sdk-go-v2/service/rds/types"
+)
+
+// What follows asks RDS for one of a kind, by its identifier.
+
+func (r *region) cluster(ctx context.Context, id string) (types.DBCluster, error) {
+	out, err := r.rds.DescribeDBClusters(ctx, &rds.DescribeDBClustersInput{DBClusterIdentifier: &id})
+	if err != nil {
+		return types.DBCluster{}, r.explain("rds:DescribeDBClusters", "cluster "+id, err)
+	}
+	return one(r, "cluster "+id, out.DBClusters)
+}
+
+func (r *region) clusterEndpoint(ctx context.Context, id string) (types.DBClusterEndpoint, error) {
+	out, err := r.rds.DescribeDBClusterEndpoints(ctx, &rds.DescribeDBClusterEndpointsInput{DBClusterEndpointIdentifier: &id})
+	if err != nil {
+		return types.DBClusterEndpoint{}, r.explain("rds:DescribeDBClusterEndpoints", "custom endpoint "+id, err)
+	}
+	return one(r, "custom endpoint "+id, out.DBClusterEndpoints)
+}
+
+func (r *region) shardGroup(ctx context.Context, id string) (types.DBShardGroup, error) {
+	out, err := r.rds.DescribeDBShardGroups(ctx, &rds.DescribeDBShardGroupsInput{DBShardGroupIdentifier: &id})
+	if err != nil {
+		return types.DBShardGroup{}, r.explain("rds:DescribeDBShardGroups", "shard group "+id, err)
+	}
+	return one(r, "shard group "+id, out.DBShardGroups)
+}
+
+func (r *region) instance(ctx context.Context, id string) (types.DBInstance, error) {
+	out, err := r.rds.DescribeDBInstances(ctx, &rds.DescribeDBInstancesInput{DBInstanceIdentifier: &id})
+	if err != nil {
+		return types.DBInstance{}, r.explain("rds:DescribeDBInstances", "instance "+id, err)
+	}
+	return one(r, "instance "+id, out.DBInstances)
+}
+
+func (r *region) globalCluster(ctx context.Context, id string) (types.GlobalCluster, error) {
+	out, err := r.rds.DescribeGlobalClusters(ctx, &rds.DescribeGlobalClustersInput{GlobalClusterIdentifier: &id})
+	if err != nil {
+		return types.GlobalCluster{}, r.explain("rds:DescribeGlobalClusters", "global cluster "+id, err)
+	}
+	return one(r, "global cluster "+id, out.GlobalClusters)
+}
+
+func (r *region) proxy(ctx context.Context, name string) (types.DBProxy, error) {
+	out, err := r.rds.DescribeDBProxies(ctx, &rds.DescribeDBProxiesInput{DBProxyName: &name})
+	if err != nil {
+		return types.DBProxy{}, r.explain("rds:DescribeDBProxies", "RDS Proxy "+name, err)
+	}
+	return one(r, "RDS Proxy "+name, out.DBProxies)
+}
+
+func (r *region) proxyEndpoint(ctx context.Context, name string) (types.DBProxyEndpoint, error) {
+	out, err := r.rds.DescribeDBProxyEndpoints(ctx, &rds.DescribeDBProxyEndpointsInput{DBProxyEndpointName: &name})
+	if err != nil {
+		return types.DBProxyEndpoint{}, r.explain("rds:DescribeDBProxyEndpoints", "RDS Proxy endpoint "+name, err)
+	}
+	return one(r, "RDS Proxy endpoint "+name, out.DBProxyEndpoints)
+}
+
+// one is the first of what was found.
+func one[T any](r *region, what string, found []T) (T, error) {
+	if len(found) == 0 {
+		var none T
+		return none, r.notFound(what)
+	}
+	return found[0], nil
+}
+
+// explain is the error of action, with which what was looked for.
+func (r *region) explain(action, what string, err error) error {
+	if isNotFound(err) {
+		return r.notFound(what)
+	}
+	return explain(action, err)
+}
+
+func (r *region) notFound(what string) error {
+	return &failure{fmt.Sprintf("this account has no %s in %s; "+
+		"the database is of another account or region, or was deleted", what, r.name), ErrNotFound}
+}

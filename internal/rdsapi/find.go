@@ -1,0 +1,215 @@
+package rdsapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/service/rds"
+	"github.com/aws/aws-sdk-go-v2/service/rds/types"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+// port is PostgreSQL's, where AWS does not let it be another.
+const port = 5432
+
+// Find looks up the database that host, a name that AWS gave, belongs to. It asks for
+// that one alone, so that the permission may be for it alone.
+func (c *Client) Find(ctx context.Context, host string) (Database, error) {
+	host = plain(host)
+	name := auth.ParseName(host)
+	if name.Kind == auth.DSQL {
+		return c.dsql(ctx, host, name.Region), nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	db, err := c.in(cmp.Or(name.Region, c.Config.Region)).find(ctx, name.Kind, host)
+	if err != nil {
+		return Database{}, err
+	}
+	db.Kind = name.Kind
+	return db, nil
+}
+
+// plain is a name as RDS writes it.
+func plain(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
+
+// dsql is all that there is to say of a cluster of Aurora DSQL, which has no passwords.
+func (c *Client) dsql(ctx context.Context, host, region string) Database {
+	id, _, _ := strings.Cut(host, ".")
+	db := Database{
+		Resource:   auth.Resource{Kind: auth.DSQL, Region: region, ID: id},
+		Identifier: id, IAM: true, Engine: "aurora-dsql", Port: port,
+	}
+	if c.Config.Credentials != nil {
+		if creds, err := c.Config.Credentials.Retrieve(ctx); err == nil {
+			db.Account = creds.AccountID // if they say
+		}
+	}
+	return db
+}
+
+// region asks RDS in one region.
+type region struct {
+	client *Client
+	name   string
+	rds    *rds.Client
+}
+
+func (c *Client) in(name string) *region {
+	return &region{c, name, rds.NewFromConfig(c.config(name))}
+}
+
+func (r *region) find(ctx context.Context, kind auth.Kind, host string) (Database, error) {
+	id, rest, _ := strings.Cut(host, ".")
+	switch kind {
+	case auth.Cluster, auth.Reader:
+		return r.byCluster(ctx, id, host)
+	case auth.Custom:
+		return r.byCustom(ctx, id, host)
+	case auth.ShardGroup:
+		return r.byShardGroup(ctx, id, host)
+	case auth.Instance:
+		if strings.HasPrefix(rest, limitless) {
+			return r.byLimitless(ctx, id, host)
+		}
+		return r.byInstance(ctx, id, host)
+	case auth.Global:
+		return r.byGlobal(ctx, id, host)
+	case auth.RDSProxy:
+		if strings.HasPrefix(rest, "endpoint.") {
+			return r.byProxyEndpoint(ctx, id, host)
+		}
+		return r.byProxy(ctx, id, host)
+	default:
+		return Database{}, fmt.Errorf("%s is not a name that AWS gives a database, so RDS cannot be asked about it; use the name that AWS gave it", host)
+	}
+}
+
+func (r *region) byCluster(ctx context.Context, id, host string) (Database, error) {
+	cluster, err := r.cluster(ctx, id)
+	if err != nil {
+		return Database{}, err
+	}
+	if err := r.expect("cluster "+id, host, cluster.Endpoint, cluster.ReaderEndpoint); err != nil {
+		return Database{}, err
+	}
+	return ofCluster(cluster), nil
+}
+
+func (r *region) byCustom(ctx context.Context, id, host string) (Database, error) {
+	endpoint, err := r.clusterEndpoint(ctx, id)
+	if err != nil {
+		return Database{}, err
+	}
+	if err := r.expect("custom endpoint "+id, host, endpoint.Endpoint); err != nil {
+		return Database{}, err
+	}
+	cluster, err := r.cluster(ctx, aws.ToString(endpoint.DBClusterIdentifier))
+	return ofCluster(cluster), err
+}
+
+func (r *region) byShardGroup(ctx context.Context, id, host string) (Database, error) {
+	group, err := r.shardGroup(ctx, id)
+	if err != nil {
+		return Database{}, err
+	}
+	if err := r.expect("shard group "+id, host, group.Endpoint); err != nil {
+		return Database{}, err
+	}
+	cluster, err := r.cluster(ctx, aws.ToString(group.DBClusterIdentifier))
+	db := ofCluster(cluster)
+	db.Status = aws.ToString(group.Status)
+	return db, err
+}
+
+// limitless begins the second word of what RDS says is the endpoint of some shard groups:
+// otherwise that is the cluster's.
+// https://docs.aws.amazon.com/cli/latest/reference/rds/describe-db-shard-groups.html
+const limitless = "limitless-"
+
+func (r *region) byLimitless(ctx context.Context, id, host string) (Database, error) {
+	return r.byCluster(ctx, id, strings.Replace(host, "."+limitless, ".cluster-", 1))
+}
+
+func (r *region) byInstance(ctx context.Context, id, host string) (Database, error) {
+	instance, err := r.instance(ctx, id)
+	if err != nil {
+		return Database{}, err
+	}
+	var endpoint types.Endpoint // none while it is being created
+	if instance.Endpoint != nil {
+		endpoint = *instance.Endpoint
+	}
+	if err := r.expect("instance "+id, host, endpoint.Address); err != nil {
+		return Database{}, err
+	}
+	db := ofInstance(instance)
+	if instance.DBClusterIdentifier == nil {
+		return db, nil
+	}
+	cluster, err := r.cluster(ctx, *instance.DBClusterIdentifier)
+	return ofMember(ofCluster(cluster), db), err
+}
+
+// byGlobal asks the writer's region about the writer.
+func (r *region) byGlobal(ctx context.Context, id, host string) (Database, error) {
+	global, err := r.globalCluster(ctx, id)
+	if err != nil {
+		return Database{}, err
+	}
+	if err := r.expect("global cluster "+id, host, global.Endpoint); err != nil {
+		return Database{}, err
+	}
+	for _, member := range global.GlobalClusterMembers {
+		writer, err := arn.Parse(aws.ToString(member.DBClusterArn))
+		if err != nil || !aws.ToBool(member.IsWriter) {
+			continue
+		}
+		cluster, err := r.client.in(writer.Region).cluster(ctx, lastWord(writer.Resource))
+		return ofCluster(cluster), err
+	}
+	return Database{}, &failure{fmt.Sprintf("the global cluster %s has no writer now", id), ErrNotFound}
+}
+
+func (r *region) byProxy(ctx context.Context, name, host string) (Database, error) {
+	proxy, err := r.proxy(ctx, name)
+	if err != nil {
+		return Database{}, err
+	}
+	return ofProxy(proxy), r.expect("RDS Proxy "+name, host, proxy.Endpoint)
+}
+
+func (r *region) byProxyEndpoint(ctx context.Context, name, host string) (Database, error) {
+	endpoint, err := r.proxyEndpoint(ctx, name)
+	if err != nil {
+		return Database{}, err
+	}
+	if err := r.expect("RDS Proxy endpoint "+name, host, endpoint.Endpoint); err != nil {
+		return Database{}, err
+	}
+	proxy, err := r.proxy(ctx, aws.ToString(endpoint.DBProxyName))
+	db := ofProxy(proxy)
+	db.Status, db.SecurityGroups = string(endpoint.Status), endpoint.VpcSecurityGroupIds
+	return db, err
+}
+
+// expect is the error unless host is among the endpoints of what was found by its first
+// word. The word behind that is the account's and the region's.
+func (r *region) expect(what, host string, endpoints ...*string) error {
+	for _, endpoint := range endpoints {
+		if plain(aws.ToString(endpoint)) == host {
+			return nil
+		}
+	}
+	own := aws.ToString(endpoints[0])
+	if own == "" {
+		return &failure{fmt.Sprintf("the %s of this account in %s has no endpoint yet", what, r.name), ErrNotFound}
+	}
+	return &failure{fmt.Sprintf("the %s of this account in %s has the endpoint %s, not this one; "+
+		"the database is of another account, or was deleted", what, r.name, own), ErrNotFound}
+}

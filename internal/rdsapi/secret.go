@@ -1,0 +1,62 @@
+package rdsapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+)
+
+// getSecretValue is the action that Secret takes.
+const getSecretValue = "secretsmanager:GetSecretValue"
+
+// Login is what a secret has that RDS manages.
+type Login struct{ User, Password string }
+
+// Secret reads the administrator's login from Secrets Manager, in the region that the ARN
+// says. A secret's name instead is looked up in the region of Config. What the secret has
+// is never in an error.
+// https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
+func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
+	region := c.Config.Region
+	if arn.IsARN(id) {
+		parsed, err := arn.Parse(id)
+		if err != nil || parsed.Service != "secretsmanager" {
+			return Login{}, fmt.Errorf("%s is not the ARN of a secret of Secrets Manager", id)
+		}
+		region = parsed.Region
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	answer, err := secretsmanager.NewFromConfig(c.config(region)).
+		GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
+	switch {
+	case isNotFound(err):
+		return Login{}, &failure{fmt.Sprintf("there is no secret %s in %s, or it has no value", id, region), ErrNotFound}
+	case err != nil:
+		return Login{}, explain(getSecretValue, err)
+	case answer.SecretString == nil:
+		return Login{}, fmt.Errorf("the secret %s is binary; what is needed is JSON with a username and a password", id)
+	}
+	return readLogin(id, aws.ToString(answer.SecretString))
+}
+
+// readLogin keeps to itself what encoding/json says: that quotes the text.
+func readLogin(id, text string) (Login, error) {
+	var fields struct{ Username, Password *string }
+	if json.Unmarshal([]byte(text), &fields) != nil {
+		return Login{}, fmt.Errorf("the secret %s is not JSON with a username and a password as texts", id)
+	}
+	for _, field := range []struct {
+		key   string
+		value *string
+	}{{"username", fields.Username}, {"password", fields.Password}} {
+		if aws.ToString(field.value) == "" {
+			return Login{}, fmt.Errorf("the secret %s has no %s", id, field.key)
+		}
+	}
+	return Login{User: *fields.Username, Password: *fields.Password}, nil
+}
