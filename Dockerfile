@@ -21,7 +21,7 @@ RUN CGO_ENABLED=0 GOOS="${TARGETOS:-linux}" GOARCH="${TARGETARCH}" \
         -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
         -o /iamproxy ./cmd/iamproxy
 # The licenses of what is linked in, which have to go along with it.
-RUN CGO_ENABLED=0 go run ./internal/licenses -write /LICENSES
+RUN CGO_ENABLED=0 go run ./tools/licenses -write /LICENSES
 
 FROM gcr.io/distroless/static-debian12:nonroot
 ARG VERSION=dev

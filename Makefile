@@ -48,7 +48,7 @@ build: ## compile bin/iamproxy
 
 .PHONY: release
 release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/
-	$(GO) run ./internal/licenses -write dist/iamproxy.licenses.txt
+	$(GO) run ./tools/licenses -write dist/iamproxy.licenses.txt
 	$(CHECKSUMS)
 
 .PHONY: $(PLATFORMS:%=release-%)
@@ -77,7 +77,7 @@ sbom: release ## compile into dist/, with a bill of materials (CycloneDX) of eac
 
 .PHONY: notes
 notes: ## print what CHANGELOG.md says of VERSION
-	@$(GO) run ./internal/notes $(VERSION)
+	@$(GO) run ./tools/notes $(VERSION)
 
 .PHONY: image
 image: ## build the container image iamproxy:VERSION
@@ -87,17 +87,17 @@ image: ## build the container image iamproxy:VERSION
 
 .PHONY: demo
 demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
-	@sh internal/setup/install.sh postgres certs
+	@sh tools/setup/install.sh postgres certs
 	@$(MAKE) --no-print-directory build
 	@# Not go run, which makes a failure of Ctrl-C.
-	$(GO) build -o bin/demo ./internal/demo
+	$(GO) build -o bin/demo ./test/demo
 	bin/demo -binary bin/iamproxy
 
 .PHONY: standin
 standin: ## start only the cluster of the demo, for commands of your own
-	@sh internal/setup/install.sh postgres certs
+	@sh tools/setup/install.sh postgres certs
 	@$(MAKE) --no-print-directory build
-	$(GO) build -o bin/demo ./internal/demo
+	$(GO) build -o bin/demo ./test/demo
 	bin/demo -standin build/standin.env
 
 .PHONY: test
@@ -107,35 +107,35 @@ test: deps ## run every test, with the race detector
 # Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
 .PHONY: versions
 versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
-	@sh internal/setup/install.sh npm
-	$(NPM) ci --prefix internal/versions
-	POSTGRES_VERSIONS=$(CURDIR)/internal/versions/node_modules CGO_ENABLED=1 \
+	@sh tools/setup/install.sh npm
+	$(NPM) ci --prefix test/versions
+	POSTGRES_VERSIONS=$(CURDIR)/test/versions/node_modules CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./cmd/iamproxy
 
 # The commands of docs/migrations.md, with the tools that have to be fetched.
 .PHONY: migrations
 migrations: deps ## migrate through iamproxy with Prisma, and with JDBC as Flyway does (60 MB to download)
-	@sh internal/setup/install.sh npm drivers
-	$(NPM) ci --silent --prefix internal/migrations
-	MIGRATIONS=$(CURDIR)/internal/migrations CGO_ENABLED=1 \
+	@sh tools/setup/install.sh npm drivers
+	$(NPM) ci --silent --prefix test/migrations
+	MIGRATIONS=$(CURDIR)/test/migrations CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run 'Migration' ./cmd/iamproxy
 
 # The last line is what keeps docs/clients.md true; it changes nothing if one fails.
 .PHONY: drivers
 drivers: ## run every driver of docs/clients.md through iamproxy, and write its table
-	@sh internal/setup/install.sh postgres certs npm drivers
+	@sh tools/setup/install.sh postgres certs npm drivers
 	@$(MAKE) --no-print-directory build
-	$(NPM) ci --silent --prefix internal/drivers/node
-	cd internal/drivers/go && $(GO) mod download
-	$(GO) build -o bin/drivers ./internal/drivers
+	$(NPM) ci --silent --prefix test/drivers/node
+	cd test/drivers/go && $(GO) mod download
+	$(GO) build -o bin/drivers ./test/drivers
 	bin/drivers -binary bin/iamproxy -write docs/clients.md
 
 # PostgreSQL's tests are fetched into build/ and stay there.
 .PHONY: conformance
 conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)
-	@sh internal/setup/install.sh postgres cc certs dpkg-source
+	@sh tools/setup/install.sh postgres cc certs dpkg-source
 	@$(MAKE) --no-print-directory build
-	$(GO) build -o bin/conformance ./internal/conformance
+	$(GO) build -o bin/conformance ./test/conformance
 	bin/conformance -binary bin/iamproxy
 
 # With BENCH='-quick -only select' for a look, say; bin/bench -h has the flags.
@@ -143,9 +143,9 @@ BENCH ?= -write docs/performance.md
 
 .PHONY: bench
 bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on Debian)
-	@sh internal/setup/install.sh postgres certs pgbouncer
+	@sh tools/setup/install.sh postgres certs pgbouncer
 	@$(MAKE) --no-print-directory build
-	$(GO) build -o bin/bench ./bench
+	$(GO) build -o bin/bench ./test/bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
 # As root: another host is made of a network namespace and two TUN devices. With
@@ -164,34 +164,34 @@ soak: chaos-build ## have all kinds of clients work through iamproxy for SOAK (1
 
 .PHONY: chaos-build
 chaos-build:
-	@sh internal/setup/install.sh postgres certs netns
+	@sh tools/setup/install.sh postgres certs netns
 	@$(MAKE) --no-print-directory build
-	$(GO) build -o bin/chaos ./internal/chaos
+	$(GO) build -o bin/chaos ./test/chaos
 
 # With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
 .PHONY: browser
 browser: deps ## look at the status page with Chromium (on Debian)
-	@sh internal/setup/install.sh chromium
+	@sh tools/setup/install.sh chromium
 	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./internal/admin ./cmd/iamproxy
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments
 deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of what is in deploy/ (as root, on Debian)
 
-# Without an engine and a registry: see internal/trial.
+# Without an engine and a registry: see test/container.
 .PHONY: image-test
 image-test: ## build the image with buildah, and run it in a container
-	@sh internal/setup/install.sh buildah postgres certs netns
+	@sh tools/setup/install.sh buildah postgres certs netns
 	cd deploy/image/check && $(GO) test -count=1 ./...
 
 .PHONY: compose-test
 compose-test: ## build and run what deploy/compose has, without Docker
-	@sh internal/setup/install.sh buildah postgres certs netns
+	@sh tools/setup/install.sh buildah postgres certs netns
 	cd deploy/compose/check && $(GO) test -count=1 ./...
 
 .PHONY: ecs-test
 ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
-	@sh internal/setup/install.sh postgres netns
+	@sh tools/setup/install.sh postgres netns
 	cd deploy/ecs/check && $(GO) test -count=1 ./...
 
 .PHONY: k8s-test
@@ -200,17 +200,17 @@ k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
 
 .PHONY: systemd-test
 systemd-test: ## check the units, and that a restart refuses no client (on Linux)
-	@sh internal/setup/install.sh systemd
+	@sh tools/setup/install.sh systemd
 	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: alerts-test
 alerts-test: ## try the alerts and the dashboard's queries with promtool
-	@sh internal/setup/install.sh promtool
+	@sh tools/setup/install.sh promtool
 	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: cdk-test
 cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
-	@sh internal/setup/install.sh npm
+	@sh tools/setup/install.sh npm
 	@$(MAKE) --no-print-directory build
 	$(NPM) ci --silent --prefix deploy/cdk
 	BINARY=$(CURDIR)/bin/iamproxy $(NPM) test --silent --prefix deploy/cdk
@@ -238,7 +238,7 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 # Modules with a go.mod of their own are looked at, too. Only what is called counts.
 .PHONY: vulns
 vulns: ## look for known vulnerabilities in what is called, Go's own library included
-	$(GO) run ./internal/vulndb -to build/vulndb
+	$(GO) run ./tools/vulndb -to build/vulndb
 	for mod in $$(git ls-files '*go.mod' 2>/dev/null || echo go.mod); do \
 		echo "$$mod"; \
 		(cd "$$(dirname "$$mod")" && $(GO) run $(GOVULNCHECK) -db file://$(CURDIR)/build/vulndb ./...) || exit 1; \
@@ -246,7 +246,7 @@ vulns: ## look for known vulnerabilities in what is called, Go's own library inc
 
 .PHONY: licenses
 licenses: ## look at the licenses of all that is linked in
-	$(GO) run ./internal/licenses
+	$(GO) run ./tools/licenses
 
 # From folders with names of different lengths, and with empty caches, or it would only copy.
 .PHONY: reproducible
@@ -263,12 +263,12 @@ reproducible: ## build twice, from two folders, and compare
 
 .PHONY: deps
 deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip
-	@sh internal/setup/install.sh postgres cc certs netns
+	@sh tools/setup/install.sh postgres cc certs netns
 
 .PHONY: update-ca
 update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
-	$(GO) run ./internal/updateca
+	$(GO) run ./tools/updateca
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
-	rm -rf bin build dist coverage* internal/drivers/node/node_modules internal/versions/node_modules internal/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build
+	rm -rf bin build dist coverage* test/drivers/node/node_modules test/versions/node_modules test/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build

@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/iamproxy/iamproxy/internal/fakedns"
+	"github.com/iamproxy/iamproxy/test/fakedns"
 )
 
 const clusterName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"

@@ -13,7 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/iamproxy/iamproxy/internal/sigv4"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 const (

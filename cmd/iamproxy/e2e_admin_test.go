@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // metrics are what /metrics has, as `name{label="value",...}`.
@@ -66,8 +66,8 @@ func valueOf(metric *dto.Metric) float64 {
 
 // Every metric moves when it should.
 func TestMetrics(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--pool=3", "--max-sessions=3")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--pool=3", "--max-sessions=3")...)
 
 	expect := func(what string, want map[string]float64) {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestMetrics(t *testing.T) {
 		"iamproxy_ready": 1, "iamproxy_draining": 0, "iamproxy_max_sessions": 3}
 	expect("nothing to have happened", logins)
 
-	conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func TestMetrics(t *testing.T) {
 	}
 	expect("a session", session)
 	before := p.metrics()
-	if before[`iamproxy_token_expiry_timestamp_seconds{user="`+standin.IAMUser+`"}`] == 0 || before["iamproxy_server_certificate_expiry_timestamp_seconds"] == 0 {
+	if before[`iamproxy_token_expiry_timestamp_seconds{user="`+aurora.IAMUser+`"}`] == 0 || before["iamproxy_server_certificate_expiry_timestamp_seconds"] == 0 {
 		t.Errorf("no expiry in %v", before)
 	}
 
@@ -118,7 +118,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("bytes went down from %v to %v", during[down], after[down])
 	}
 
-	expectRefusal(t, p, standin.PlainUser, standin.Database, "not for a token")
+	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "not for a token")
 	expect("a failure", map[string]float64{`iamproxy_login_failures_total{sqlstate="28000"}`: 1, `iamproxy_sessions_total{result="failed"}`: 1})
 	testCancel(t, cluster, p)
 	expect("both cancel requests", map[string]float64{`iamproxy_cancel_requests_total{result="delivered"}`: 2})
@@ -126,20 +126,20 @@ func TestMetrics(t *testing.T) {
 
 // What clients can choose is shown, and is no more than text.
 func TestStatusPage(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	hostile := `<script>alert(1)</script>`
-	conn, err := pgx.Connect(t.Context(), p.conninfo(standin.IAMUser, standin.Database)+" sslmode=disable application_name='"+hostile+"'")
+	conn, err := pgx.Connect(t.Context(), p.conninfo(aurora.IAMUser, aurora.Database)+" sslmode=disable application_name='"+hostile+"'")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	expectRefusal(t, p, `<b>"nobody"</b>`, standin.Database, "FATAL")
+	expectRefusal(t, p, `<b>"nobody"</b>`, aurora.Database, "FATAL")
 	status, body := p.get("/")
 	if status != http.StatusOK {
 		t.Fatalf("the status page says %d: %s", status, body)
 	}
-	for _, want := range []string{standin.DefaultHost, standin.IAMUser, standin.Database, "TLS 1.3", "&lt;script&gt;", "&lt;b&gt;"} {
+	for _, want := range []string{aurora.DefaultHost, aurora.IAMUser, aurora.Database, "TLS 1.3", "&lt;script&gt;", "&lt;b&gt;"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in the status page:\n%s", want, body)
 		}
@@ -151,11 +151,11 @@ func TestStatusPage(t *testing.T) {
 
 // A thousand clients that fail for the same reason are a few lines, and a count.
 func TestLogOfManyFailures(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	const clients = 200
 	for range clients {
-		if _, err := p.connect(t.Context(), standin.PlainUser, standin.Database); codeOf(err) != "28000" {
+		if _, err := p.connect(t.Context(), aurora.PlainUser, aurora.Database); codeOf(err) != "28000" {
 			t.Fatalf("a client was told %v", err)
 		}
 	}
@@ -182,15 +182,15 @@ func TestLogOfManyFailures(t *testing.T) {
 
 // Those who only watch, and take their time, keep no client out.
 func TestSlowWatchers(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for range adminConns {
 		conn := dial(t, p.admin())
 		if _, err := conn.Write([]byte("GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	if status, body := p.get("/livez"); status != http.StatusOK { // as soon as they are cut
 		t.Errorf("/livez says %d: %s", status, body)
 	}
@@ -201,16 +201,16 @@ func TestSlowWatchers(t *testing.T) {
 // when all tests have run.
 func TestProfilesShowNoSecret(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	socks := startSOCKS(t, &socksServer{user: socksUser, password: socksPassword, target: cluster.Addr()})
 	via := "--via=socks5://" + socksUser + ":" + url.QueryEscape(socksPassword) + "@" + socks.address()
-	p := startProxy(t, keyEnvironment(standin.DefaultSessionKey), clusterArgs(cluster, via, "--pprof", "--drain-max=0s")...)
-	mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+	p := startProxy(t, keyEnvironment(aurora.DefaultSessionKey), clusterArgs(cluster, via, "--pprof", "--drain-max=0s")...)
+	mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	cluster.SetDelay(limit)
 	ctx, cancel := context.WithCancel(t.Context())
 	told := make(chan error, 1)
 	go func() {
-		_, err := p.connect(ctx, standin.OtherUser, standin.Database)
+		_, err := p.connect(ctx, aurora.OtherUser, aurora.Database)
 		told <- err
 	}()
 	until(t, "a token at the server", func() bool { return len(cluster.Verdicts()) == 2 })

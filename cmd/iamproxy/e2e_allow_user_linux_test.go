@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // psqlAs runs psql as a user of this host.
@@ -31,7 +31,7 @@ func TestAllowUser(t *testing.T) {
 		t.Skip("only root can be somebody else")
 	}
 	const daemon, nobody, stranger = 1, 65534, 4321 // of which the first two have names
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	dir, err := os.MkdirTemp("", "iamproxy-socket-")
 	if err != nil {
 		t.Fatal(err)
@@ -40,13 +40,13 @@ func TestAllowUser(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	socket := standin.DefaultHost + "?listen=unix:" + filepath.Join(dir, ".s.PGSQL.5432")
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), append([]string{socket}, clusterArgs(cluster, "--allow-user=daemon,65534", "--socket-mode=0666")...)...)
+	socket := aurora.DefaultHost + "?listen=unix:" + filepath.Join(dir, ".s.PGSQL.5432")
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append([]string{socket}, clusterArgs(cluster, "--allow-user=daemon,65534", "--socket-mode=0666")...)...)
 	p.listens[0], p.listens[1] = p.listens[1], p.listens[0]
 	before := p.descriptors()
 	for where, conninfo := range map[string]string{
-		"TCP":  p.conninfo(standin.IAMUser, standin.Database),
-		"unix": "host=" + dir + " user=" + standin.IAMUser + " dbname=" + standin.Database,
+		"TCP":  p.conninfo(aurora.IAMUser, aurora.Database),
+		"unix": "host=" + dir + " user=" + aurora.IAMUser + " dbname=" + aurora.Database,
 	} {
 		for _, uid := range []uint32{daemon, nobody} {
 			if out, err := psqlAs(t, uid, conninfo); err != nil || out != "42" {

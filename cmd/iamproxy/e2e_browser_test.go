@@ -12,9 +12,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/browser"
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/browser"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 // picture is where one of the status page goes, if somebody wants it for the docs.
@@ -37,20 +37,20 @@ var hostileNames = []string{
 // The status page of the real binary with 50 sessions, of which most have names that
 // are meant for something else than reading.
 func TestBrowserWithRealSessions(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{Certificate: standin.Certificate{NotAfter: time.Now().AddDate(0, 6, 0)}})
+	cluster := startCluster(t, &aurora.Cluster{Certificate: aurora.Certificate{NotAfter: time.Now().AddDate(0, 6, 0)}})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
 	p := s.start(s.janes(), []string{"--assume-role=" + appRole, "--pool=5"})
 	until(t, "who signs", func() bool { return strings.Contains(p.logs(), `"msg":"signing"`) })
 	for _, name := range []string{"orders-api", "orders-api", "billing", "migrations", "psql", "pgAdmin 4", "reports"} {
-		openAs(t, p, standin.IAMUser, name)
+		openAs(t, p, aurora.IAMUser, name)
 	}
-	openAs(t, p, standin.OtherUser, "metabase")
+	openAs(t, p, aurora.OtherUser, "metabase")
 	for range 20 {
-		p.mustPSQL(standin.IAMUser, standin.Database, "select repeat('x', 20000)")
+		p.mustPSQL(aurora.IAMUser, aurora.Database, "select repeat('x', 20000)")
 	}
-	expectRefusal(t, p, standin.PlainUser, standin.Database, "not for a token")
-	expectRefusal(t, p, standin.IAMUser, "no_such_database", "does not exist")
+	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "not for a token")
+	expectRefusal(t, p, aurora.IAMUser, "no_such_database", "does not exist")
 
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -64,7 +64,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 		takePicture(ctx, t, b, url)
 	}
 	for i := range 42 {
-		openAs(t, p, standin.IAMUser, hostileNames[i%len(hostileNames)])
+		openAs(t, p, aurora.IAMUser, hostileNames[i%len(hostileNames)])
 	}
 	expectRefusal(t, p, `<script>window.hacked=true</script>`, `<b>db</b>`, "FATAL")
 	for name, screen := range map[string]browser.Screen{
@@ -98,7 +98,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 		if is.Rows != 50 || is.Scroll != is.Width {
 			t.Errorf("%s: %d sessions in %d pixels of %d", name, is.Rows, is.Scroll, is.Width)
 		}
-		for _, want := range []string{hostileNames[0][:20], hostileNames[1][:20], "orders-api", standin.DefaultHost, "no_such_database"} {
+		for _, want := range []string{hostileNames[0][:20], hostileNames[1][:20], "orders-api", aurora.DefaultHost, "no_such_database"} {
 			if !strings.Contains(is.Text, want) {
 				t.Errorf("%s: the page does not show %q", name, want)
 			}
@@ -109,7 +109,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 // openAs has a session that stays, of an application.
 func openAs(t *testing.T, p *process, user, application string) {
 	t.Helper()
-	config, err := pgx.ParseConfig(p.conninfo(user, standin.Database) + " sslmode=disable")
+	config, err := pgx.ParseConfig(p.conninfo(user, aurora.Database) + " sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
 	}

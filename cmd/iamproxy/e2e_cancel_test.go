@@ -15,16 +15,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // Ctrl-C in one psql ends its query and no other session's.
-func testCancel(t *testing.T, cluster *standin.Cluster, p *process) {
-	testCancelAt(t, cluster, p.conninfo(standin.IAMUser, standin.Database))
+func testCancel(t *testing.T, cluster *aurora.Cluster, p *process) {
+	testCancelAt(t, cluster, p.conninfo(aurora.IAMUser, aurora.Database))
 }
 
-func testCancelAt(t *testing.T, cluster *standin.Cluster, conninfo string) {
-	admin, err := cluster.Admin(t.Context(), standin.Database)
+func testCancelAt(t *testing.T, cluster *aurora.Cluster, conninfo string) {
+	admin, err := cluster.Admin(t.Context(), aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,8 +68,8 @@ func testCancelAt(t *testing.T, cluster *standin.Cluster, conninfo string) {
 // a query cancelled that nobody cancelled.
 func TestCancelRace(t *testing.T) {
 	t.Parallel() // with the test that mostly waits
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--log-level=info", "--listen-tls=self-signed")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--log-level=info", "--listen-tls=self-signed")...)
 	const races, atOnce, strangers = 1000, 8, 4
 
 	done := make(chan struct{})
@@ -99,7 +99,7 @@ func beStranger(t *testing.T, p *process, done <-chan struct{}) {
 			return
 		default:
 		}
-		conn, err := pgx.Connect(t.Context(), p.conninfo(standin.OtherUser, standin.Database)+" sslmode=require")
+		conn, err := pgx.Connect(t.Context(), p.conninfo(aurora.OtherUser, aurora.Database)+" sslmode=require")
 		if err != nil {
 			t.Error(err)
 			return
@@ -118,7 +118,7 @@ func beStranger(t *testing.T, p *process, done <-chan struct{}) {
 func raceCancel(t *testing.T, p *process, i int) {
 	ctx, stop := context.WithTimeout(t.Context(), limit)
 	defer stop()
-	conn, err := pgx.Connect(ctx, p.conninfo(standin.IAMUser, standin.Database)+" sslmode=prefer")
+	conn, err := pgx.Connect(ctx, p.conninfo(aurora.IAMUser, aurora.Database)+" sslmode=prefer")
 	if err != nil {
 		t.Error(err)
 		return

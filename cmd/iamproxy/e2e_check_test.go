@@ -14,9 +14,9 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/internal/check"
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 // taskRole is who signs in these tests, by a session of it.
@@ -28,7 +28,7 @@ const (
 // checkTest is a set-up in which all is well, to be broken in one way.
 type checkTest struct {
 	t       *testing.T
-	cluster *standin.Cluster
+	cluster *aurora.Cluster
 	aws     *fakeaws.AWS
 	key     sigv4.Key
 	env     []string
@@ -37,7 +37,7 @@ type checkTest struct {
 
 // newCheckTest has a key of its own, which the database and all services know, and with
 // which only those may log in whom AWS's policies let.
-func newCheckTest(t *testing.T, cluster *standin.Cluster, policies *policies) *checkTest {
+func newCheckTest(t *testing.T, cluster *aurora.Cluster, policies *policies) *checkTest {
 	t.Helper()
 	c := &checkTest{t: t, cluster: cluster, aws: &fakeaws.AWS{Issued: noteKey}}
 	if err := c.aws.Start(); err != nil {
@@ -47,11 +47,11 @@ func newCheckTest(t *testing.T, cluster *standin.Cluster, policies *policies) *c
 	c.key = sigv4.Key{AccessKeyID: "ASIA" + rand.Text()[:16], SecretAccessKey: "the secret of " + t.Name(), SessionToken: "the session of " + t.Name()}
 	c.is(taskSession)
 	policies.ask(c.key.AccessKeyID, c.aws)
-	c.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, IAM: true})
+	c.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
 	c.aws.Allow(taskSession, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy")
-	c.mayConnect(standin.IAMUser)
+	c.mayConnect(aurora.IAMUser)
 	c.env = append(keyEnvironment(c.key), c.services()...)
-	c.args = []string{standin.DefaultHost, "--database=" + standin.Database, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}
+	c.args = []string{aurora.DefaultHost, "--database=" + aurora.Database, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}
 	return c
 }
 
@@ -62,7 +62,7 @@ type policies struct {
 }
 
 // policiesOf has the cluster go by them.
-func policiesOf(cluster *standin.Cluster) *policies {
+func policiesOf(cluster *aurora.Cluster) *policies {
 	p := &policies{byKey: make(map[string]*fakeaws.AWS)}
 	cluster.SetPolicy(p.allow)
 	return p
@@ -94,7 +94,7 @@ func (c *checkTest) is(caller string) {
 }
 
 func databaseARN(user string) string {
-	return "arn:aws:rds-db:eu-west-1:" + account + ":dbuser:" + fakeaws.ResourceIDOf(standin.DefaultHost) + "/" + user
+	return "arn:aws:rds-db:eu-west-1:" + account + ":dbuser:" + fakeaws.ResourceIDOf(aurora.DefaultHost) + "/" + user
 }
 
 func (c *checkTest) mayConnect(user string) {

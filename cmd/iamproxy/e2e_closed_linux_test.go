@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // asSomebody runs a command as a user that is not root, who may be this one.
@@ -36,11 +36,11 @@ func read(t *testing.T, pid int, name string) (string, error) {
 // environment.
 func TestSameUserCannotLook(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	p := startCommand(t, asSomebody(cmd), 1)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	open := asSomebody(exec.Command("sleep", "infinity"))
 	if err := open.Start(); err != nil {
 		t.Fatal(err)
@@ -59,11 +59,11 @@ func TestSameUserCannotLook(t *testing.T) {
 // It leaves no core file, whatever GOTRACEBACK and the limit say.
 func TestNoCoreFile(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	inDir := func(args ...string) *exec.Cmd {
 		cmd := exec.Command("sh", append([]string{"-c", `ulimit -c unlimited && exec "$0" "$@"`}, args...)...)
 		cmd.Dir = t.TempDir()
-		cmd.Env = append(keyEnvironment(standin.DefaultKey), "GOTRACEBACK=crash")
+		cmd.Env = append(keyEnvironment(aurora.DefaultKey), "GOTRACEBACK=crash")
 		return cmd
 	}
 	other := inDir("sh", "-c", "kill -ABRT $$")
@@ -73,7 +73,7 @@ func TestNoCoreFile(t *testing.T) {
 	}
 	p := launch(t, inDir(append([]string{binaryPath(t)}, clusterArgs(cluster)...)...))
 	p.awaitListening(1)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	p.signal(syscall.SIGABRT)
 	p.wait()
 	if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGABRT || status.CoreDump() {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // What a crash prints of sessions and of a login that has its token has neither that nor
@@ -38,16 +38,16 @@ func TestCrashShowsNoSecret(t *testing.T) {
 // printed.
 func crash(t *testing.T, signal syscall.Signal, env string) string {
 	t.Helper()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
-	cmd.Env = append(keyEnvironment(standin.DefaultSessionKey), env)
+	cmd.Env = append(keyEnvironment(aurora.DefaultSessionKey), env)
 	p := launch(t, cmd)
 	p.awaitListening(1)
-	open := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+	open := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	mustExec(t, open, "select 1")
 	cluster.SetDelay(limit)
 	told := make(chan error, 1)
-	go func() { told <- p.logIn(standin.OtherUser) }()
+	go func() { told <- p.logIn(aurora.OtherUser) }()
 	until(t, "a token at the server", func() bool { return len(cluster.Verdicts()) == 2 })
 	p.signal(signal)
 	if code := p.wait(); code != 2 {

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // These tests run what the pages in docs/ show, as it stands there but for where the
@@ -33,7 +33,7 @@ type desk struct {
 }
 
 // sitDown makes a desk with iamproxy on the PATH, which finds the stand-in by itself.
-func sitDown(t *testing.T, cluster *standin.Cluster, page string) *desk {
+func sitDown(t *testing.T, cluster *aurora.Cluster, page string) *desk {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 	if err != nil {
@@ -46,7 +46,7 @@ func sitDown(t *testing.T, cluster *standin.Cluster, page string) *desk {
 	}
 	listen := freeAddress(t)
 	_, d.port, _ = net.SplitHostPort(listen)
-	d.env = append(keyEnvironment(standin.DefaultSessionKey),
+	d.env = append(keyEnvironment(aurora.DefaultSessionKey),
 		"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+d.dir, "PGPORT="+d.port, "PGPASSFILE=/nonexistent", "LC_ALL=C",
 		"IAMPROXY_VIA="+cluster.Addr(), "IAMPROXY_CA_FILE="+cluster.CAFile(),
 		"IAMPROXY_LISTEN="+listen, "IAMPROXY_ADMIN="+freeAddress(t))
@@ -124,10 +124,10 @@ func (d *desk) put(name, text string) {
 
 // startMigratable starts a cluster with the users of the page. As in RDS, the database is
 // the administrator's.
-func startMigratable(t *testing.T) *standin.Cluster {
+func startMigratable(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantable(t)
-	asSuperuser(t, cluster, "ALTER DATABASE "+standin.Database+" OWNER TO postgres")
+	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres")
 	d := sitDown(t, cluster, "migrations.md")
 	d.env = append(d.env, "PGPASSWORD="+adminPassword)
 	d.run(d.block("iamproxy grant"))
@@ -137,9 +137,9 @@ func startMigratable(t *testing.T) *standin.Cluster {
 const itemsTable = "CREATE TABLE items (id serial PRIMARY KEY, name text NOT NULL);\n"
 
 // wantMigrated: the table is of who migrates, and the application may use it.
-func wantMigrated(t *testing.T, cluster *standin.Cluster, table string) {
+func wantMigrated(t *testing.T, cluster *aurora.Cluster, table string) {
 	t.Helper()
-	conn, err := cluster.Admin(t.Context(), standin.Database)
+	conn, err := cluster.Admin(t.Context(), aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,7 @@ func TestMigrations(t *testing.T) {
 	t.Run("JDBC", func(t *testing.T) { testFlywayURL(t, cluster, tools) })
 }
 
-func testPrisma(t *testing.T, cluster *standin.Cluster, tools string) {
+func testPrisma(t *testing.T, cluster *aurora.Cluster, tools string) {
 	d := sitDown(t, cluster, "migrations.md")
 	for _, name := range []string{"node_modules", "package.json", "prisma", "prisma.config.js"} {
 		if err := os.Symlink(filepath.Join(tools, name), filepath.Join(d.dir, name)); err != nil {
@@ -195,7 +195,7 @@ func testPrisma(t *testing.T, cluster *standin.Cluster, tools string) {
 var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
 
 // Flyway itself cannot be had where this is run. Its URL is tried with its driver.
-func testFlywayURL(t *testing.T, cluster *standin.Cluster, tools string) {
+func testFlywayURL(t *testing.T, cluster *aurora.Cluster, tools string) {
 	d := sitDown(t, cluster, "migrations.md")
 	url := jdbcURL.FindStringSubmatch(d.block("flyway"))
 	if url == nil {

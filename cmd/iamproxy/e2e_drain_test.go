@@ -17,13 +17,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // A transaction that is open when the signal comes commits, the process ends with 0,
 // and as soon as the session has.
 func TestDrain(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	for name, end := range map[string]func(p *process){
 		"SIGTERM": func(p *process) { p.signal(syscall.SIGTERM) },
 		"SIGINT":  func(p *process) { p.signal(syscall.SIGINT) },
@@ -44,11 +44,11 @@ func TestDrain(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--drain-max=1m")...)
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=1m")...)
 			if out, code := p.command("wait"); code != 0 {
 				t.Errorf("wait before: %d: %s", code, out)
 			}
-			conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+			conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func TestDrain(t *testing.T) {
 			if out, code := p.command("wait", "--timeout=300ms"); code != 1 || !strings.Contains(out, "draining") {
 				t.Errorf("wait while it drains: %d: %s", code, out)
 			}
-			expectRefusal(t, p, standin.IAMUser, standin.Database, "shutting down")
+			expectRefusal(t, p, aurora.IAMUser, aurora.Database, "shutting down")
 			mustExec(t, conn, "commit")
 			select {
 			case <-p.exited:
@@ -88,18 +88,18 @@ func TestDrain(t *testing.T) {
 // For --drain-min new clients are still let in, and the process stays for them,
 // though no session is open.
 func TestDrainMin(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--drain-min=3s", "--drain-max=1m")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-min=3s", "--drain-max=1m")...)
 	p.admin()
 	p.signal(syscall.SIGTERM)
 	until(t, "not to be ready", func() bool { status, _ := p.get("/readyz"); return status == http.StatusServiceUnavailable })
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-	late, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	late, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
 	until(t, "new clients to be turned away", func() bool {
-		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 		if err == nil {
 			_ = conn.Close(t.Context())
 		}
@@ -115,9 +115,9 @@ func TestDrainMin(t *testing.T) {
 
 // What is left at --drain-max is closed: the client reads the end, and no byte before it.
 func TestDrainMax(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--drain-max=200ms")...)
-	conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=200ms")...)
+	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,16 +138,16 @@ func TestDrainMax(t *testing.T) {
 	}
 	admin := connectAdmin(t, cluster)
 	until(t, "the server's process to end", func() bool {
-		return show(t, admin, "select count(*) from pg_stat_activity where usename = '"+standin.IAMUser+"'") == "0"
+		return show(t, admin, "select count(*) from pg_stat_activity where usename = '"+aurora.IAMUser+"'") == "0"
 	})
 }
 
 // Who asks for a shutdown and then sends the signal that platforms send anyway has not
 // asked twice.
 func TestShutdownAndSignal(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--drain-max=10m")...)
-	conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=10m")...)
+	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestShutdownAndSignal(t *testing.T) {
 	}
 	until(t, "draining", func() bool { return strings.Contains(p.logs(), `"msg":"draining`) })
 	p.signal(syscall.SIGTERM)
-	expectRefusal(t, p, standin.IAMUser, standin.Database, "shutting down")
+	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "shutting down")
 	mustExec(t, conn, "select 1")
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != 0 || !strings.Contains(p.logs(), `"sessions_cut":1`) {
@@ -185,8 +185,8 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	address := freeAddress(t)
-	cmd := exec.Command(binaryPath(t), standin.DefaultHost, "--listen="+address, "--admin=off")
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd := exec.Command(binaryPath(t), aurora.DefaultHost, "--listen="+address, "--admin=off")
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	cmd.Stderr = writer
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -216,8 +216,8 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 
 // A second signal ends it, in --drain-min too.
 func TestSecondSignalInDrainMin(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--drain-min=10m", "--drain-max=10m")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-min=10m", "--drain-max=10m")...)
 	p.admin()
 	p.signal(syscall.SIGTERM)
 	until(t, "draining", func() bool { return strings.Contains(p.logs(), `"msg":"draining`) })
@@ -229,7 +229,7 @@ func TestSecondSignalInDrainMin(t *testing.T) {
 
 // wait is a start-up gate: it says yes once there are credentials to sign with.
 func TestWait(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	address := freeAddress(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -239,7 +239,7 @@ func TestWait(t *testing.T) {
 	if err := early.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), append(clusterArgs(cluster), "--admin="+address)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append(clusterArgs(cluster), "--admin="+address)...)
 	if err := early.Wait(); err != nil {
 		t.Errorf("wait that began before: %v", err)
 	}
@@ -254,7 +254,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestWaitForCredentials(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, bareEnvironment(), clusterArgs(cluster)...)
 	out, code := p.command("wait", "--timeout=1s")
 	if code != 1 || !strings.Contains(out, "no AWS credentials") || strings.Contains(out, "\n") {
@@ -269,12 +269,12 @@ func TestWaitForCredentials(t *testing.T) {
 
 // The database is only looked at if somebody asks.
 func TestReadyWithoutDatabase(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
-	if status, body := p.get("/readyz?upstream"); status != 200 || !strings.Contains(body, standin.DefaultHost) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	if status, body := p.get("/readyz?upstream"); status != 200 || !strings.Contains(body, aurora.DefaultHost) {
 		t.Errorf("readyz?upstream says %d: %s", status, body)
 	}
-	nowhere := startProxy(t, keyEnvironment(standin.DefaultKey), append(clusterArgs(cluster), "--via="+freeAddress(t))...)
+	nowhere := startProxy(t, keyEnvironment(aurora.DefaultKey), append(clusterArgs(cluster), "--via="+freeAddress(t))...)
 	if status, body := nowhere.get("/readyz"); status != 200 {
 		t.Errorf("readyz says %d: %s", status, body)
 	}

@@ -19,18 +19,18 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // TestEnds has a session end in every way, once without the proxy and once
 // through it: what the other side sees, and what the server's log says, is the
 // same.
 func TestEnds(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table sink (line text)")
-	mustExec(t, admin, "grant all on sink to "+standin.IAMUser)
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	mustExec(t, admin, "grant all on sink to "+aurora.IAMUser)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	token := printToken(t)
 	idle := p.descriptors()
 
@@ -90,13 +90,13 @@ func printToken(t *testing.T) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	cmd := client(ctx, binaryPath(t), "token", standin.DefaultHost, "--user", standin.IAMUser)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd := client(ctx, binaryPath(t), "token", aurora.DefaultHost, "--user", aurora.IAMUser)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	return tokenOf(t, cmd)
 }
 
 // dialServer is how a client comes to the server without a proxy.
-func dialServer(t *testing.T, cluster *standin.Cluster) net.Conn {
+func dialServer(t *testing.T, cluster *aurora.Cluster) net.Conn {
 	t.Helper()
 	ca, err := os.ReadFile(cluster.CAFile())
 	if err != nil {
@@ -111,19 +111,19 @@ func dialServer(t *testing.T, cluster *standin.Cluster) net.Conn {
 	if _, err := io.ReadFull(conn, make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	return tls.Client(conn, &tls.Config{ServerName: standin.DefaultHost, RootCAs: roots})
+	return tls.Client(conn, &tls.Config{ServerName: aurora.DefaultHost, RootCAs: roots})
 }
 
 // endSession is a client's session that is about to end.
 type endSession struct {
 	*rawSession
-	cluster  *standin.Cluster
+	cluster  *aurora.Cluster
 	copiesIn bool
 	seen     []string // what the client saw since
 }
 
 // startEndSession logs in and has a query at work, if there is one.
-func startEndSession(t *testing.T, cluster *standin.Cluster, query string, dial func() net.Conn, token string) *endSession {
+func startEndSession(t *testing.T, cluster *aurora.Cluster, query string, dial func() net.Conn, token string) *endSession {
 	t.Helper()
 	s := &endSession{cluster: cluster, rawSession: logInRaw(t, dial(), protocol30, nil, token)}
 	if query == "" {
@@ -240,7 +240,7 @@ func (s *endSession) outcome() string {
 	var said []string
 	until(s.t, "the server's process to end", func() bool { return !alive(int(s.key.ProcessID)) })
 	until(s.t, "the server", func() bool {
-		conn, err := s.cluster.Admin(context.Background(), standin.Database)
+		conn, err := s.cluster.Admin(context.Background(), aurora.Database)
 		if err != nil { // it recovers from a crash
 			return false
 		}

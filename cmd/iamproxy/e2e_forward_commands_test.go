@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // The commands that connect start a port forward as run does, and end it with themselves.
@@ -25,10 +25,10 @@ func TestForwardOfCommands(t *testing.T) {
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 
-	if out, code := run("grant", standin.DefaultHost, "--user=app"); out != "created role app\ngranted rds_iam to app\n" || code != 0 {
+	if out, code := run("grant", aurora.DefaultHost, "--user=app"); out != "created role app\ngranted rds_iam to app\n" || code != 0 {
 		t.Errorf("grant ended with %d: %s", code, out)
 	}
-	out, code := run("check", standin.DefaultHost, "--user=app")
+	out, code := run("check", aurora.DefaultHost, "--user=app")
 	if code != 0 || !strings.Contains(out, "the port forward leads there") || !strings.HasSuffix(out, "\nok: app can log in to postgres\n") {
 		t.Errorf("check ended with %d: %s", code, out)
 	}
@@ -37,11 +37,11 @@ func TestForwardOfCommands(t *testing.T) {
 	}
 
 	f.behave(t, refuses)
-	out, code = run("grant", standin.DefaultHost, "--user=app")
+	out, code = run("grant", aurora.DefaultHost, "--user=app")
 	if code != 1 || !strings.Contains(out, "(via ssm://"+instance+"): the port forward ended: exit status 254: "+refusal) || strings.Count(out, "\n") != 1 {
 		t.Errorf("grant ended with %d: %s", code, out)
 	}
-	out, code = run("check", standin.DefaultHost, "--user=app")
+	out, code = run("check", aurora.DefaultHost, "--user=app")
 	if code != 1 || !strings.Contains(out, "tcp          failed") || !strings.Contains(out, refusal) || !strings.Contains(out, "aws ssm describe-instance-information") {
 		t.Errorf("check ended with %d: %s", code, out)
 	}
@@ -50,12 +50,12 @@ func TestForwardOfCommands(t *testing.T) {
 // There may be a password in a command.
 func TestCheckDoesNotShowTheCommand(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, "")
-	cmd := exec.CommandContext(t.Context(), binaryPath(t), "check", standin.DefaultHost, "--user=nobody", "--via=exec:bastion -L {port}:{host}:{dbport} 'a bastion'", "--ca-file="+cluster.CAFile())
+	cmd := exec.CommandContext(t.Context(), binaryPath(t), "check", aurora.DefaultHost, "--user=nobody", "--via=exec:bastion -L {port}:{host}:{dbport} 'a bastion'", "--ca-file="+cluster.CAFile())
 	cmd.Env = f.env
 	out, _ := combinedOutput(t, cmd)
-	if text := string(out); strings.Contains(text, "a bastion") || !strings.Contains(text, "iamproxy grant "+standin.DefaultHost+" --user nobody --via exec:COMMAND") {
+	if text := string(out); strings.Contains(text, "a bastion") || !strings.Contains(text, "iamproxy grant "+aurora.DefaultHost+" --user nobody --via exec:COMMAND") {
 		t.Errorf("printed %s", text)
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 const bossSecret = "arn:aws:secretsmanager:eu-west-1:" + account + ":secret:rds!cluster-1-AbCdEf"
@@ -20,7 +20,7 @@ const bossSecret = "arn:aws:secretsmanager:eu-west-1:" + account + ":secret:rds!
 // may read it.
 type secretTest struct {
 	aws     *fakeaws.AWS
-	cluster *standin.Cluster
+	cluster *aurora.Cluster
 	env     []string
 }
 
@@ -85,9 +85,9 @@ func TestGrantManagedSecret(t *testing.T) {
 	s := startSecretTest(t)
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "--admin-secret managed: ", "rds:DescribeDBClusters", "give the secret's ARN")
 	s.aws.Allow(janeUser, "rds:DescribeDBClusters")
-	s.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, Account: account})
+	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account})
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "RDS keeps no secret for mydb", "--manage-master-user-password")
-	s.aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, Account: account, MasterSecret: bossSecret})
+	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account, MasterSecret: bossSecret})
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").want(t, "created role app", "granted rds_iam to app")
 }
 
@@ -112,7 +112,7 @@ func TestGrantAdminIAM(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "CREATE ROLE boss LOGIN CREATEROLE IN ROLE rds_iam", "CREATE ROLE group_role LOGIN", "GRANT group_role TO boss")
-	env := append(keyEnvironment(standin.DefaultSessionKey), "PGPASSWORD=wrong")
+	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD=wrong")
 	args := []string{"--admin-iam", "--admin-user=boss"}
 	grant(t, cluster, env, append(args, "--user=app,boss")...).want(t, "created role app", "granted rds_iam to app", "boss already has rds_iam")
 	if g := grant(t, cluster, env, append(args, "--user=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to group_role\n" {
@@ -120,12 +120,12 @@ func TestGrantAdminIAM(t *testing.T) {
 	}
 	// The signing flags are those of run.
 	file := filepath.Join(t.TempDir(), "credentials")
-	if err := os.WriteFile(file, []byte("[p]\naws_access_key_id = "+standin.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+standin.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte("[p]\naws_access_key_id = "+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+aurora.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	grant(t, cluster, []string{"AWS_SHARED_CREDENTIALS_FILE=" + file}, append(args, "--user=app", "--profile=p")...).want(t, "app already has rds_iam")
 
-	wrong := keyEnvironment(sigv4.Key{AccessKeyID: standin.DefaultKey.AccessKeyID, SecretAccessKey: "wrong"})
+	wrong := keyEnvironment(sigv4.Key{AccessKeyID: aurora.DefaultKey.AccessKeyID, SecretAccessKey: "wrong"})
 	grant(t, cluster, wrong, append(args, "--user=app")...).wantFailure(t, "authentication failed", "rds-db:connect", "boss")
 	grant(t, cluster, nil, append(args, "--user=app", "--timeout=1s")...).wantFailure(t, "no AWS credentials")
 }
@@ -134,7 +134,7 @@ func TestGrantAdminIAM(t *testing.T) {
 func TestGrantAdminIAMWithoutRDSIAM(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
-	grant(t, cluster, keyEnvironment(standin.DefaultKey), "--admin-iam", "--user=app").wantFailure(t, "asks postgres for another password than a token, and got nothing")
+	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--admin-iam", "--user=app").wantFailure(t, "asks postgres for another password than a token, and got nothing")
 	// Without it, it is a wrong password.
 	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed")
 	if log, err := cluster.Log(); err != nil || strings.Count(log, "password authentication failed") != 1 {
@@ -157,7 +157,7 @@ func TestGrantGivesUpPassword(t *testing.T) {
 		t.Errorf("got %+v", g)
 	}
 	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a token takes the password's place: --admin-iam")
-	grant(t, cluster, keyEnvironment(standin.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
+	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
 	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // who then has the password that it had
 	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
 }

@@ -9,13 +9,13 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 const endSessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'"
 
 // startEndangered starts a cluster where a grant to app locks out the administrator.
-func startEndangered(t *testing.T, settings map[string]string) *standin.Cluster {
+func startEndangered(t *testing.T, settings map[string]string) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantableWith(t, settings)
 	asSuperuser(t, cluster, "CREATE ROLE app LOGIN", "GRANT app TO postgres")
@@ -23,7 +23,7 @@ func startEndangered(t *testing.T, settings map[string]string) *standin.Cluster 
 }
 
 // wantUndone: neither app nor its member has rds_iam.
-func wantUndone(t *testing.T, cluster *standin.Cluster) {
+func wantUndone(t *testing.T, cluster *aurora.Cluster) {
 	t.Helper()
 	var roles int
 	const sql = "SELECT count(*) FROM pg_roles WHERE pg_has_role(oid, 'rds_iam', 'member') AND rolname IN ('app', 'postgres')"
@@ -33,7 +33,7 @@ func wantUndone(t *testing.T, cluster *standin.Cluster) {
 }
 
 // untilWaiting waits until n sessions of the administrator wait for this event.
-func untilWaiting(t *testing.T, cluster *standin.Cluster, event string, n int) {
+func untilWaiting(t *testing.T, cluster *aurora.Cluster, event string, n int) {
 	t.Helper()
 	conn := superuser(t, cluster)
 	until(t, "sessions that wait: "+event, func() bool {
@@ -45,7 +45,7 @@ func untilWaiting(t *testing.T, cluster *standin.Cluster, event string, n int) {
 
 // startHeldCommits is startEndangered, but the administrator's commits wait for a standby
 // that there is not.
-func startHeldCommits(t *testing.T) *standin.Cluster {
+func startHeldCommits(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startEndangered(t, map[string]string{"synchronous_standby_names": "nobody"})
 	asSuperuser(t, cluster, "ALTER ROLE postgres SET synchronous_commit = on")
@@ -257,7 +257,7 @@ func TestGrantAtOnceInTwoDatabases(t *testing.T) {
 	var all []*runningGrant
 	for range 3 {
 		all = append(all, startGrant(t, cluster, nil, "--user=app,other", "--database=postgres"),
-			startGrant(t, cluster, nil, "--user=other,app", "--database="+standin.Database))
+			startGrant(t, cluster, nil, "--user=other,app", "--database="+aurora.Database))
 	}
 	untilWaiting(t, cluster, "transactionid", 2)
 	untilWaiting(t, cluster, "advisory", len(all)-2)

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // writeSQL returns the path of a file.
@@ -47,12 +47,12 @@ func TestGrantInit(t *testing.T) {
 		"app already has readonly on 1 sequence in schema public",
 		"app already has readonly on what postgres creates in schema public",
 		"ran "+file)
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	if out := p.mustPSQL("app", shop, "SELECT hello(), count(*), min(what) FROM orders"); out != "hello; world|2|;" {
 		t.Errorf("printed %q", out)
 	}
 
-	cmd := exec.CommandContext(t.Context(), binaryPath(t), "grant", standin.DefaultHost, "--via="+cluster.Addr(), "--ca-file="+cluster.CAFile(),
+	cmd := exec.CommandContext(t.Context(), binaryPath(t), "grant", aurora.DefaultHost, "--via="+cluster.Addr(), "--ca-file="+cluster.CAFile(),
 		"--user=app", "--database="+shop, "--init=-")
 	cmd.Env = bareEnvironment("PGPASSWORD=" + adminPassword)
 	cmd.Stdin = strings.NewReader("TRUNCATE orders")
@@ -143,7 +143,7 @@ func TestGrantInitHandsOver(t *testing.T) {
 	inShop(t, cluster, "postgres", "CREATE TABLE orders (id serial)")
 	file := writeSQL(t, `GRANT "app" TO CURRENT_USER; ALTER TABLE orders OWNER TO "app"; REVOKE "app" FROM CURRENT_USER;`)
 	grant(t, cluster, nil, initArgs(file, "--privileges=owner")...)
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	p.mustPSQL("app", shop, "ALTER TABLE orders ADD what text")
 }
 

@@ -10,13 +10,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // shop is a database of the administrator's, as RDS makes one.
 const shop = "shop"
 
-func startShop(t *testing.T) *standin.Cluster {
+func startShop(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "CREATE DATABASE "+shop+" OWNER postgres")
@@ -24,7 +24,7 @@ func startShop(t *testing.T) *standin.Cluster {
 }
 
 // inShop runs statements as a role, without its password.
-func inShop(t *testing.T, cluster *standin.Cluster, role string, statements ...string) {
+func inShop(t *testing.T, cluster *aurora.Cluster, role string, statements ...string) {
 	t.Helper()
 	conn := shopAs(t, cluster, role)
 	defer conn.Close(t.Context())
@@ -35,7 +35,7 @@ func inShop(t *testing.T, cluster *standin.Cluster, role string, statements ...s
 	}
 }
 
-func shopAs(t *testing.T, cluster *standin.Cluster, role string) *pgx.Conn {
+func shopAs(t *testing.T, cluster *aurora.Cluster, role string) *pgx.Conn {
 	t.Helper()
 	conn, err := cluster.Admin(t.Context(), shop)
 	if err != nil {
@@ -95,7 +95,7 @@ func TestGrantLevels(t *testing.T) {
 		t.Errorf("got %+v", g)
 	}
 
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	p.mustPSQL("migrator", shop, "CREATE TABLE migrated (id serial PRIMARY KEY)", "CREATE SCHEMA more")
 	inShop(t, cluster, "postgres", "CREATE TABLE later (id int GENERATED ALWAYS AS IDENTITY, x int)", "CREATE SEQUENCE numbers")
 	mayOnly(t, p, "migrator",

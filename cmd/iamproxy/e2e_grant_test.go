@@ -18,27 +18,27 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 const adminPassword = "Secret'of the administrator"
 
 // startGrantable starts a cluster that has an administrator as RDS has one: no
 // superuser, and with a password.
-func startGrantable(t *testing.T) *standin.Cluster {
+func startGrantable(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	return startGrantableWith(t, nil)
 }
 
-func startGrantableWith(t *testing.T, settings map[string]string) *standin.Cluster {
+func startGrantableWith(t *testing.T, settings map[string]string) *aurora.Cluster {
 	t.Helper()
-	cluster := startCluster(t, &standin.Cluster{Settings: settings})
+	cluster := startCluster(t, &aurora.Cluster{Settings: settings})
 	asSuperuser(t, cluster, "CREATE ROLE postgres LOGIN CREATEROLE PASSWORD "+quoteText(adminPassword))
 	return cluster
 }
 
 // asSuperuser runs statements over the unix socket.
-func asSuperuser(t *testing.T, cluster *standin.Cluster, statements ...string) {
+func asSuperuser(t *testing.T, cluster *aurora.Cluster, statements ...string) {
 	t.Helper()
 	conn := superuser(t, cluster)
 	for _, sql := range statements {
@@ -48,7 +48,7 @@ func asSuperuser(t *testing.T, cluster *standin.Cluster, statements ...string) {
 	}
 }
 
-func superuser(t *testing.T, cluster *standin.Cluster) *pgx.Conn {
+func superuser(t *testing.T, cluster *aurora.Cluster) *pgx.Conn {
 	t.Helper()
 	conn, err := cluster.Admin(t.Context(), "postgres")
 	if err != nil {
@@ -67,7 +67,7 @@ type granted struct {
 }
 
 // grant runs the binary.
-func grant(t *testing.T, cluster *standin.Cluster, env []string, args ...string) granted {
+func grant(t *testing.T, cluster *aurora.Cluster, env []string, args ...string) granted {
 	t.Helper()
 	return startGrant(t, cluster, env, args...).wait(t)
 }
@@ -78,11 +78,11 @@ type runningGrant struct {
 	stdout, stderr bytes.Buffer
 }
 
-func startGrant(t *testing.T, cluster *standin.Cluster, env []string, args ...string) *runningGrant {
+func startGrant(t *testing.T, cluster *aurora.Cluster, env []string, args ...string) *runningGrant {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	t.Cleanup(cancel)
-	all := append([]string{"grant", standin.DefaultHost, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}, args...)
+	all := append([]string{"grant", aurora.DefaultHost, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}, args...)
 	cmd := exec.CommandContext(ctx, binaryPath(t), all...)
 	cmd.Env = bareEnvironment(append([]string{"PGPASSWORD=" + adminPassword}, env...)...)
 	r := &runningGrant{cmd: cmd}
@@ -145,7 +145,7 @@ func TestGrant(t *testing.T) {
 		t.Errorf("got %+v, want %q and %q", g, want, told)
 	}
 
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for _, user := range []string{"app", "old", "new"} {
 		if out := p.mustPSQL(user, "postgres", "select session_user"); out != user {
 			t.Errorf("logged in as %q", out)
@@ -237,14 +237,14 @@ func TestGrantLocksNobodyOut(t *testing.T) {
 // Nothing is sent to a server that cannot show who it is.
 func TestGrantUntrusted(t *testing.T) {
 	t.Parallel()
-	for want, certificate := range map[string]standin.Certificate{
+	for want, certificate := range map[string]aurora.Certificate{
 		"is not trusted":          {OtherCA: true},
 		"has no certificate for ": {Host: "other.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"},
 		"is not valid now":        {NotAfter: time.Now().Add(-time.Hour)},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
-			cluster := startCluster(t, &standin.Cluster{Certificate: certificate})
+			cluster := startCluster(t, &aurora.Cluster{Certificate: certificate})
 			grant(t, cluster, nil, "--user=app").wantFailure(t, want)
 			if log, err := cluster.Log(); err != nil || strings.Contains(log, "user=postgres") {
 				t.Errorf("it went on: %v", log)
@@ -288,7 +288,7 @@ func TestGrantThroughSOCKS(t *testing.T) {
 	cluster := startGrantable(t)
 	socks := startSOCKS(t, &socksServer{user: socksUser, password: socksPassword, target: cluster.Addr()})
 	grant(t, cluster, nil, "--user=app", "--via=socks5://socks_user:socks-pass%3Aword%401@"+socks.address()).want(t, "created role app", "granted rds_iam to app")
-	if asked := socks.asked(); len(asked) != 1 || asked[0] != standin.DefaultHost+":5432" {
+	if asked := socks.asked(); len(asked) != 1 || asked[0] != aurora.DefaultHost+":5432" {
 		t.Errorf("it was asked for %q", asked)
 	}
 }
@@ -298,8 +298,8 @@ func TestGrantWithToken(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "CREATE ROLE boss LOGIN CREATEROLE IN ROLE rds_iam")
-	cmd := exec.CommandContext(t.Context(), binaryPath(t), "token", standin.DefaultHost, "--user=boss")
-	cmd.Env = keyEnvironment(standin.DefaultSessionKey)
+	cmd := exec.CommandContext(t.Context(), binaryPath(t), "token", aurora.DefaultHost, "--user=boss")
+	cmd.Env = keyEnvironment(aurora.DefaultSessionKey)
 	env := []string{"PGPASSWORD=" + tokenOf(t, cmd)}
 	grant(t, cluster, env, "--user=app", "--admin-user=boss").want(t, "created role app", "granted rds_iam to app")
 }

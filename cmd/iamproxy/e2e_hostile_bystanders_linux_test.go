@@ -16,7 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // loginPatience is how long a bystander's login may take in the worst attack.
@@ -96,7 +96,7 @@ func (b *bystanders) work(ctx context.Context, rounds *atomic.Int64, work func(c
 func (b *bystanders) connect() (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), loginPatience)
 	defer cancel()
-	return b.p.connect(ctx, standin.IAMUser, standin.Database)
+	return b.p.connect(ctx, aurora.IAMUser, aurora.Database)
 }
 
 func echo(ctx context.Context, conn *pgx.Conn) error {

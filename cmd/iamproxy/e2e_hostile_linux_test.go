@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // hostileWorkers is how many clients attack at once.
@@ -28,11 +28,11 @@ func packet(code uint32, rest string) []byte {
 
 // startPackets are what a client may begin with, most of it valid.
 var startPackets = [][]byte{
-	packet(196608, "user\x00"+standin.IAMUser+"\x00database\x00"+standin.Database+"\x00\x00"),
-	packet(196610, "user\x00"+standin.IAMUser+"\x00_pq_.new\x001\x00database\x00"+standin.Database+"\x00\x00"),
-	packet(196608+999, "user\x00"+standin.IAMUser+"\x00\x00"),
+	packet(196608, "user\x00"+aurora.IAMUser+"\x00database\x00"+aurora.Database+"\x00\x00"),
+	packet(196610, "user\x00"+aurora.IAMUser+"\x00_pq_.new\x001\x00database\x00"+aurora.Database+"\x00\x00"),
+	packet(196608+999, "user\x00"+aurora.IAMUser+"\x00\x00"),
 	packet(131072, "user\x00old\x00\x00"),
-	packet(196608, "user\x00"+standin.IAMUser),
+	packet(196608, "user\x00"+aurora.IAMUser),
 	packet(196608, strings.Repeat("a\x00b\x00", 2400)+"\x00"),
 	packet(196608, "\x00\x00\x00\x00"),
 	packet(80877103, ""),
@@ -167,10 +167,10 @@ func attackAll(t *testing.T, one func(random *rand.Rand) error) (attacks int64) 
 // Whatever a client begins with, it is answered in the protocol or closed, and those who
 // work beside it do not notice.
 func TestHostileStart(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	for name, more := range map[string][]string{"plain": nil, "TLS": {"--listen-tls=self-signed"}} {
 		t.Run(name, func(t *testing.T) {
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, append(more, "--connect-timeout=5s", "--log-level=info")...)...)
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, append(more, "--connect-timeout=5s", "--log-level=info")...)...)
 			b := standBy(t, p)
 			attacks := attackAll(t, func(random *rand.Rand) error {
 				return attack(p.listens[0], random, hostileStart(random))
@@ -183,8 +183,8 @@ func TestHostileStart(t *testing.T) {
 
 // Clients that come and are gone at once, or in the middle of a packet, leave nothing.
 func TestHostileConnects(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--log-level=info")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--log-level=info")...)
 	b := standBy(t, p)
 	attacks := attackAll(t, func(random *rand.Rand) error {
 		from := net.IPv4(127, byte(random.Uint32()), byte(random.Uint32()), byte(1+random.IntN(250))) // ports run out

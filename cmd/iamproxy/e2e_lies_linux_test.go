@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // loginLies are told by a server that has a good certificate, to the user of that name.
@@ -86,7 +86,7 @@ func TestLiesInLogins(t *testing.T) {
 		loginLies[user].say(c)
 		c.stays()
 	})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0",
 		"--via="+server.listener.Addr().String(), "--ca-file="+ca.file, "--connect-timeout=4s", "--connect-rate=0")
 	var all sync.WaitGroup
 	for name, lie := range loginLies {
@@ -186,10 +186,10 @@ func TestLiesBeforeLogins(t *testing.T) {
 		"wants a certificate": {good(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert; c.MaxVersion = tls.VersionTLS12 }), agrees, "no TLS with"},
 		"expired":             {shows(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }), agrees, "is not valid now"},
 		"not yet":             {shows(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-47 * time.Hour) }), agrees, "is not valid now"},
-		"another name":        {shows(func(c *x509.Certificate) { c.DNSNames = []string{"evil.example"} }), agrees, "no certificate for " + standin.DefaultHost},
-		"a name above":        {shows(func(c *x509.Certificate) { c.DNSNames = []string{"*.amazonaws.com"} }), agrees, "no certificate for " + standin.DefaultHost},
-		"an address":          {shows(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} }), agrees, "no certificate for " + standin.DefaultHost},
-		"a CN alone":          {shows(func(c *x509.Certificate) { c.DNSNames = nil }), agrees, "no certificate for " + standin.DefaultHost},
+		"another name":        {shows(func(c *x509.Certificate) { c.DNSNames = []string{"evil.example"} }), agrees, "no certificate for " + aurora.DefaultHost},
+		"a name above":        {shows(func(c *x509.Certificate) { c.DNSNames = []string{"*.amazonaws.com"} }), agrees, "no certificate for " + aurora.DefaultHost},
+		"an address":          {shows(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} }), agrees, "no certificate for " + aurora.DefaultHost},
+		"a CN alone":          {shows(func(c *x509.Certificate) { c.DNSNames = nil }), agrees, "no certificate for " + aurora.DefaultHost},
 		"for clients":         {shows(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), agrees, "is not accepted"},
 		"another CA":          {&tls.Config{Certificates: []tls.Certificate{other.issue(t, func(*x509.Certificate) {})}}, agrees, "is not trusted"},
 		"by itself":           {&tls.Config{Certificates: []tls.Certificate{liars{}.issue(t, func(*x509.Certificate) {})}}, agrees, "is not trusted"},
@@ -211,9 +211,9 @@ func TestLiesBeforeLogins(t *testing.T) {
 		server := startLiar(t, lie.config, lie.answer, func(_ string, c *confided) { c.asks() })
 		servers[name] = server
 		names = append(names, name)
-		args = append(args, fmt.Sprintf("%s?listen=127.0.0.1:0&via=%s", standin.DefaultHost, server.listener.Addr()))
+		args = append(args, fmt.Sprintf("%s?listen=127.0.0.1:0&via=%s", aurora.DefaultHost, server.listener.Addr()))
 	}
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), append(args, "--admin=127.0.0.1:0", "--ca-file="+ca.file, "--connect-timeout=4s", "--connect-rate=0")...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append(args, "--admin=127.0.0.1:0", "--ca-file="+ca.file, "--connect-timeout=4s", "--connect-rate=0")...)
 	var all sync.WaitGroup
 	for i, name := range names {
 		all.Go(func() {
@@ -221,7 +221,7 @@ func TestLiesBeforeLogins(t *testing.T) {
 			if lies[name].text == "no answer from" {
 				code = "08006"
 			}
-			if err := expectOnlyFatal(p.listens[i], standin.IAMUser, code, lies[name].text); err != nil {
+			if err := expectOnlyFatal(p.listens[i], aurora.IAMUser, code, lies[name].text); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
@@ -232,7 +232,7 @@ func TestLiesBeforeLogins(t *testing.T) {
 		if len(server.logins) > 0 {
 			t.Errorf("%s: it was told who logs in: %+v", name, server.logins)
 		}
-		if all := string(server.raw); strings.Contains(all, standin.IAMUser) || strings.Contains(all, "Amz") {
+		if all := string(server.raw); strings.Contains(all, aurora.IAMUser) || strings.Contains(all, "Amz") {
 			t.Errorf("%s: it got %q", name, all)
 		}
 		server.mu.Unlock()

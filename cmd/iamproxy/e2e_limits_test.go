@@ -15,7 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // codeOf is the SQLSTATE of an error.
@@ -39,12 +39,12 @@ func hintOf(err error) string {
 // One client more than --max-sessions is told so, over all endpoints, and gets in when
 // another has left. A cancel request needs no room.
 func TestMaxSessions(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	second := standin.DefaultHost + "?listen=127.0.0.1:0"
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), append([]string{second}, clusterArgs(cluster, "--max-sessions=2")...)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	second := aurora.DefaultHost + "?listen=127.0.0.1:0"
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append([]string{second}, clusterArgs(cluster, "--max-sessions=2")...)...)
 	testCancel(t, cluster, p) // two sessions, and a third connection for the request
 
-	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), standin.IAMUser, standin.Database) }
+	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), aurora.IAMUser, aurora.Database) }
 	var first *pgx.Conn
 	until(t, "room for one", func() (ok bool) {
 		var err error
@@ -80,7 +80,7 @@ func startLimited(t *testing.T, descriptors int, args ...string) *process {
 	t.Helper()
 	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, descriptors)
 	cmd := exec.Command("sh", append([]string{"-c", script, binaryPath(t)}, args...)...)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	return startCommand(t, cmd, 1)
 }
 
@@ -98,14 +98,14 @@ func (p *process) expectWatched() {
 // say nothing, and not those who have sessions, of whom one too many is told.
 func TestFewFileDescriptors(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startLimited(t, 256, clusterArgs(cluster)...)
 	for range 100 {
 		dial(t, p.listens[0])
 	}
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	p.expectWatched()
-	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), standin.IAMUser, standin.Database) }
+	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), aurora.IAMUser, aurora.Database) }
 	var sessions []*pgx.Conn
 	for {
 		conn, err := connect()
@@ -140,13 +140,13 @@ func TestFewFileDescriptors(t *testing.T) {
 // If there are none left all the same, clients wait until there are.
 func TestNoFileDescriptors(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	setDescriptors(t, p, 0)
 	waiting := make(chan error, 1)
 	go func() {
-		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 		if err == nil {
 			err = conn.Close(t.Context())
 		}
@@ -162,7 +162,7 @@ func TestNoFileDescriptors(t *testing.T) {
 // Of --max-sessions more than there are descriptors for, the log warns.
 func TestMoreSessionsThanDescriptors(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startLimited(t, 256, clusterArgs(cluster, "--max-sessions=1000")...)
 	if !strings.Contains(p.logs(), "there are not enough file descriptors for --max-sessions") {
 		t.Error("nobody is warned")
@@ -171,28 +171,28 @@ func TestMoreSessionsThanDescriptors(t *testing.T) {
 
 // Who may connect is for --allow-from to say, also beyond loopback.
 func TestAllowFrom(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	nobody := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
-	expectRefusal(t, nobody, standin.IAMUser, standin.Database, "iamproxy: clients from 127.0.0.1 may not connect", "--allow-from has the addresses that may")
+	cluster := startCluster(t, &aurora.Cluster{})
+	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
+	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, "iamproxy: clients from 127.0.0.1 may not connect", "--allow-from has the addresses that may")
 	if verdicts := cluster.Verdicts(); len(verdicts) > 0 {
 		t.Errorf("somebody who may not was logged in: %+v", verdicts)
 	}
 	args := append(clusterArgs(cluster, "--allow-from=192.0.2.0/24,127.0.0.0/8"), "--listen=0.0.0.0:0")
-	everywhere := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
-	everywhere.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	everywhere := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
+	everywhere.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
 // A log that nobody reads, as that of a runtime which hangs, keeps nobody out.
 func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
 	const sessions = 300 // which say more than fits into a pipe
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	p.expectWatched()
 	resume := p.stopReading()
 	defer resume()
 	for range sessions {
-		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -206,17 +206,17 @@ func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
 // Nor can those use them up for whom there is no room, and who do not go.
 func TestTooManyForFewFileDescriptors(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startLimited(t, 256, clusterArgs(cluster)...)
 	for {
-		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 		if err != nil {
 			break
 		}
 		t.Cleanup(func() { _ = conn.Close(context.Background()) })
 	}
 	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
-		Parameters: map[string]string{"user": standin.IAMUser, "database": standin.Database}}).Encode(nil)
+		Parameters: map[string]string{"user": aurora.IAMUser, "database": aurora.Database}}).Encode(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

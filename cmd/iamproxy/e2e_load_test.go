@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // arrival is what became of one of many clients.
@@ -37,7 +37,7 @@ func rush(t *testing.T, p *process, n int) []arrival {
 	for i := range n {
 		all.Go(func() {
 			var err error
-			if conns[i], err = p.connect(ctx, standin.IAMUser, standin.Database); err == nil {
+			if conns[i], err = p.connect(ctx, aurora.IAMUser, aurora.Database); err == nil {
 				_, err = conns[i].Exec(ctx, "select 1")
 			}
 			arrivals[i] = arrivalOf(err)
@@ -90,32 +90,32 @@ func expectAllIn(t *testing.T, arrivals []arrival) (last time.Time) {
 // as if their tokens were wrong, gets them all over time.
 func TestThrottledLogins(t *testing.T) {
 	const clients, perSecond = 400, 40
-	cluster := startCluster(t, &standin.Cluster{Settings: map[string]string{"max_connections": "450"}})
+	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "450"}})
 	cluster.SetLoginLimit(perSecond)
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	began := time.Now()
 	last := expectAllIn(t, rush(t, p, clients))
 
-	count := map[standin.Reason]int{}
+	count := map[aurora.Reason]int{}
 	for _, v := range cluster.Verdicts() {
 		count[v.Reason]++
 	}
 	t.Logf("the last of %d clients got in after %v, by verdicts %v", clients, last.Sub(began).Round(100*time.Millisecond), count)
-	if count[standin.OK] != clients || count[standin.Throttled] == 0 || len(count) != 2 {
+	if count[aurora.OK] != clients || count[aurora.Throttled] == 0 || len(count) != 2 {
 		t.Errorf("verdicts %v, want %d good ones and some that were throttled", count, clients)
 	}
 	// A second's logins at the full rate are lost before the first answer comes, and
 	// then some at each try for more.
-	if count[standin.Throttled] > clients {
-		t.Errorf("%d logins were wasted", count[standin.Throttled])
+	if count[aurora.Throttled] > clients {
+		t.Errorf("%d logins were wasted", count[aurora.Throttled])
 	}
 }
 
 // Logins are no more than --connect-rate a second, and a tenth of it at once.
 func TestConnectRate(t *testing.T) {
 	const clients, rate = 60, 20
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-rate=20")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=20")...)
 	expectAllIn(t, rush(t, p, clients))
 
 	verdicts := cluster.Verdicts()
@@ -132,8 +132,8 @@ func TestConnectRate(t *testing.T) {
 	}
 }
 
-func mostWithinASecond(verdicts []standin.Verdict) (most int) {
-	slices.SortFunc(verdicts, func(a, b standin.Verdict) int { return a.Time.Compare(b.Time) })
+func mostWithinASecond(verdicts []aurora.Verdict) (most int) {
+	slices.SortFunc(verdicts, func(a, b aurora.Verdict) int { return a.Time.Compare(b.Time) })
 	first := 0
 	for i, v := range verdicts {
 		for v.Time.Sub(verdicts[first].Time) >= time.Second {
@@ -148,8 +148,8 @@ func mostWithinASecond(verdicts []standin.Verdict) (most int) {
 func TestQueueTooLong(t *testing.T) {
 	t.Parallel()
 	const clients = 30
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-rate=2", "--connect-timeout=3s")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=2", "--connect-timeout=3s")...)
 	var lastIn time.Time
 	in := 0
 	arrivals := rush(t, p, clients)
@@ -187,10 +187,10 @@ func TestQueueTooLong(t *testing.T) {
 func TestClientsLeaveTheQueue(t *testing.T) {
 	t.Parallel()
 	const impatient = 20
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-rate=1")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=1")...)
 	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: protocol30,
-		Parameters: map[string]string{"user": standin.IAMUser, "database": standin.Database}}).Encode(nil)
+		Parameters: map[string]string{"user": aurora.IAMUser, "database": aurora.Database}}).Encode(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestClientsLeaveTheQueue(t *testing.T) {
 	}
 	patient := make(chan error, 1)
 	go func() {
-		conn, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 		if err == nil {
 			err = conn.Close(t.Context())
 		}

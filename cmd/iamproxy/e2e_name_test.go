@@ -14,26 +14,26 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
-	"github.com/iamproxy/iamproxy/internal/fakedns"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakedns"
 )
 
 // A CNAME is looked up for the line to use, and for nothing else.
 func TestNameOfOnesOwn(t *testing.T) {
 	m := newMovingName(t, "db.example.com")
-	m.leadTo(standin.DefaultHost)
+	m.leadTo(aurora.DefaultHost)
 	for _, test := range []struct {
 		args []string
 		want string
 	}{
-		{[]string{"db.example.com", "--listen=127.0.0.1:0"}, "'" + standin.DefaultHost + ":5432?via=db.example.com:5432'"},
-		{[]string{"DB.example.com:6000?via=10.0.0.1:7000"}, "'" + standin.DefaultHost + ":6000?via=10.0.0.1:7000'"},
-		{[]string{"db.example.com", "--via=exec:ssh {port}"}, "use that with the same --via: " + standin.DefaultHost + ":5432\n"},
-		{[]string{"token", "db.example.com", "--user=u"}, "'" + standin.DefaultHost + ":5432?via=db.example.com:5432'"},
+		{[]string{"db.example.com", "--listen=127.0.0.1:0"}, "'" + aurora.DefaultHost + ":5432?via=db.example.com:5432'"},
+		{[]string{"DB.example.com:6000?via=10.0.0.1:7000"}, "'" + aurora.DefaultHost + ":6000?via=10.0.0.1:7000'"},
+		{[]string{"db.example.com", "--via=exec:ssh {port}"}, "use that with the same --via: " + aurora.DefaultHost + ":5432\n"},
+		{[]string{"token", "db.example.com", "--user=u"}, "'" + aurora.DefaultHost + ":5432?via=db.example.com:5432'"},
 		{[]string{"other.example.com"}, "not a name that AWS gives a database; use that name"},
 	} {
 		cmd := m.command(binaryPath(t), test.args...)
-		cmd.Env = keyEnvironment(standin.DefaultKey)
+		cmd.Env = keyEnvironment(aurora.DefaultKey)
 		out, err := combinedOutput(t, cmd)
 		if cmd.ProcessState.ExitCode() != 2 || !strings.Contains(string(out), test.want) || bytes.Count(out, []byte("\n")) != 1 {
 			t.Errorf("%s: %v, %s, want %s", test.args, err, out, test.want)

@@ -16,7 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // passSocket has a command receive a listening socket as systemd passes it.
@@ -48,10 +48,10 @@ func passable(t *testing.T, listener interface{ File() (*os.File, error) }) *os.
 	return file
 }
 
-func startPassed(t *testing.T, cluster *standin.Cluster, address string, socket *os.File) *process {
+func startPassed(t *testing.T, cluster *aurora.Cluster, address string, socket *os.File) *process {
 	t.Helper()
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster, "--drain-max=1m", "--listen="+address)...)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	return startCommand(t, passSocket(cmd, socket), 1)
 }
 
@@ -68,7 +68,7 @@ func listenTCP(t *testing.T) *net.TCPListener {
 // Processes with the same listening socket take turns under a load of new clients: no
 // client is refused, and sessions of the old one go on until they end.
 func TestRestartWithoutRefusal(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	listener := listenTCP(t)
 	address, socket := listener.Addr().String(), passable(t, listener)
 	p := startPassed(t, cluster, address, socket)
@@ -76,7 +76,7 @@ func TestRestartWithoutRefusal(t *testing.T) {
 	var stop atomic.Bool
 	var served atomic.Int64
 	var clients sync.WaitGroup
-	conninfo := p.conninfo(standin.IAMUser, standin.Database) + " sslmode=disable connect_timeout=60"
+	conninfo := p.conninfo(aurora.IAMUser, aurora.Database) + " sslmode=disable connect_timeout=60"
 	for range 4 {
 		clients.Go(func() {
 			for !stop.Load() {
@@ -94,7 +94,7 @@ func TestRestartWithoutRefusal(t *testing.T) {
 		})
 	}
 	for range 4 {
-		long, err := p.connect(t.Context(), standin.IAMUser, standin.Database)
+		long, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestRestartWithoutRefusal(t *testing.T) {
 }
 
 func TestPassedUnixSocketStays(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	path := filepath.Join(dir, ".s.PGSQL.5432")
 	socket, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
@@ -127,9 +127,9 @@ func TestPassedUnixSocketStays(t *testing.T) {
 	}
 	defer socket.Close()
 	cmd := exec.Command(binaryPath(t), append(clusterArgs(cluster), "--listen=unix:"+dir)...)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	p := startCommand(t, passSocket(cmd, passable(t, socket)), 1)
-	if out, err := psqlAt(t, "host="+dir+" user="+standin.IAMUser+" dbname="+standin.Database, "select 1"); err != nil || out != "1" {
+	if out, err := psqlAt(t, "host="+dir+" user="+aurora.IAMUser+" dbname="+aurora.Database, "select 1"); err != nil || out != "1" {
 		t.Errorf("psql: %v: %s", err, out)
 	}
 	p.signal(syscall.SIGTERM)
@@ -141,9 +141,9 @@ func TestPassedUnixSocketStays(t *testing.T) {
 
 // A socket that no flag is about is a mistake in one of the two places.
 func TestUnclaimedSocket(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	socket := listenTCP(t)
 	out, err := combinedOutput(t, passSocket(cmd, passable(t, socket)))
 	var ended *exec.ExitError
@@ -154,14 +154,14 @@ func TestUnclaimedSocket(t *testing.T) {
 
 // systemd is told when it is ready and when it stops.
 func TestNotify(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	path := filepath.Join(t.TempDir(), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer socket.Close()
-	p := startProxy(t, append(keyEnvironment(standin.DefaultKey), "NOTIFY_SOCKET="+path), clusterArgs(cluster)...)
+	p := startProxy(t, append(keyEnvironment(aurora.DefaultKey), "NOTIFY_SOCKET="+path), clusterArgs(cluster)...)
 	for _, want := range []string{"READY=1", "STOPPING=1"} {
 		b := make([]byte, 1000)
 		n, err := socket.Read(b)
@@ -182,8 +182,8 @@ func TestConnectedSocketPassed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	cmd := exec.Command(binaryPath(t), standin.DefaultHost, "--listen="+listener.Addr().String(), "--admin=off")
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd := exec.Command(binaryPath(t), aurora.DefaultHost, "--listen="+listener.Addr().String(), "--admin=off")
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	shell := passSocket(cmd, passable(t, conn.(*net.TCPConn)))
 	out, _ := combinedOutput(t, shell)
 	if code := shell.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "nobody can connect to it") {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // As PID 1, to which the kernel delivers no signal that has no handler.
@@ -17,11 +17,11 @@ func TestPID1(t *testing.T) {
 	if err := inPIDNamespace(exec.Command("true")).Run(); errors.Is(err, fs.ErrPermission) {
 		t.Skip("this account, or root of this container, makes no PID namespaces")
 	}
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := inPIDNamespace(exec.Command(binaryPath(t), clusterArgs(cluster)...))
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	p := startCommand(t, cmd, 1)
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != 0 {
 		t.Errorf("ended with %d", code)
@@ -37,7 +37,7 @@ func TestPID1Forward(t *testing.T) {
 		t.Skip(err)
 	}
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, "")
 	cmd := inPIDNamespace(exec.Command(binaryPath(t), forwardArgs(cluster, `exec:sh -c 'sleep 0.1; exit 1 {port}'`)...))
 	cmd.Env = f.env

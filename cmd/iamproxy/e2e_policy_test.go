@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 // policyTest has the databases of an account, and Jane, who may look.
@@ -21,7 +21,7 @@ type policyTest struct {
 }
 
 func newPolicyTest(t *testing.T) *policyTest {
-	s := newSourceTest(t, &standin.Cluster{})
+	s := newSourceTest(t, &aurora.Cluster{})
 	p := &policyTest{s, append(bareEnvironment("AWS_ENDPOINT_URL_STS="+s.aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+s.aws.URL()+"/rds"), s.janes()...)}
 	mydb := s.aws.AddCluster(fakeaws.Cluster{Endpoint: host, ResourceID: "cluster-MYDB", IAM: true, Custom: []string{customHost}})
 	s.aws.AddGlobalCluster(fakeaws.GlobalCluster{Endpoint: globalHost, Writer: mydb})
@@ -105,10 +105,10 @@ func TestPolicyLetsIn(t *testing.T) {
 	p.cluster.SetPolicy(func(accessKeyID, user string) bool {
 		return p.aws.Permits(accessKeyID, "rds-db:connect", "arn:aws:rds-db:eu-west-1:"+account+":dbuser:cluster-MYDB/"+user)
 	})
-	if out, err := p.logInDirectly(standin.IAMUser); err == nil {
+	if out, err := p.logInDirectly(aurora.IAMUser); err == nil {
 		t.Errorf("without the policy it printed %q", out)
 	}
-	stdout, stderr, code := p.run(host, "--user="+standin.IAMUser)
+	stdout, stderr, code := p.run(host, "--user="+aurora.IAMUser)
 	var document struct {
 		Statement []struct {
 			Action   string
@@ -121,10 +121,10 @@ func TestPolicyLetsIn(t *testing.T) {
 	for _, s := range document.Statement {
 		p.aws.Attach(janeUser, fakeaws.Policy{Actions: []string{s.Action}, Resources: s.Resource})
 	}
-	if out, err := p.logInDirectly(standin.IAMUser); err != nil || out != "in" {
+	if out, err := p.logInDirectly(aurora.IAMUser); err != nil || out != "in" {
 		t.Errorf("with the policy: %v: %s", err, out)
 	}
-	if out, err := p.logInDirectly(standin.OtherUser); err == nil {
+	if out, err := p.logInDirectly(aurora.OtherUser); err == nil {
 		t.Errorf("another user printed %q", out)
 	}
 }
@@ -132,7 +132,7 @@ func TestPolicyLetsIn(t *testing.T) {
 // logInDirectly is token and psql.
 func (p *policyTest) logInDirectly(user string) (string, error) {
 	p.t.Helper()
-	token := client(p.t.Context(), binaryPath(p.t), "token", standin.DefaultHost, "--user="+user)
+	token := client(p.t.Context(), binaryPath(p.t), "token", aurora.DefaultHost, "--user="+user)
 	token.Env = p.env
 	psql := client(p.t.Context(), "psql", "-X", "-A", "-t", "-c", "select 'in'", directly(p.t, p.cluster, user))
 	psql.Env = append(psql.Env, "PGPASSWORD="+tokenOf(p.t, token))

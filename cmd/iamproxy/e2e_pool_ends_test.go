@@ -8,13 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // A client that does not leave in order takes its connection along, whatever it was
 // at; one that does leaves it for the next, who finds nothing of it.
 func TestPoolIsLeftInOrder(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table lines (line text)")
 	mustExec(t, admin, "grant all on lines to public")
@@ -152,12 +152,12 @@ func (s *rawSession) until(kind byte) {
 
 // Connections for replication are nobody else's.
 func TestPoolWithoutReplication(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{Settings: map[string]string{"wal_level": "logical"}})
-	mustExec(t, connectAdmin(t, cluster), "alter role "+standin.IAMUser+" replication")
+	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical"}})
+	mustExec(t, connectAdmin(t, cluster), "alter role "+aurora.IAMUser+" replication")
 	p := startPool(t, cluster)
 	for _, replication := range []string{"database", "true"} {
 		for range 2 {
-			if out, err := psqlAt(t, p.conninfo(standin.IAMUser, standin.Database)+" replication="+replication, "IDENTIFY_SYSTEM"); err != nil {
+			if out, err := psqlAt(t, p.conninfo(aurora.IAMUser, aurora.Database)+" replication="+replication, "IDENTIFY_SYSTEM"); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 		}

@@ -15,13 +15,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // startPool starts a proxy that keeps connections.
-func startPool(t testing.TB, cluster *standin.Cluster, more ...string) *process {
+func startPool(t testing.TB, cluster *aurora.Cluster, more ...string) *process {
 	t.Helper()
-	return startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, append([]string{"--pool=4"}, more...)...)...)
+	return startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, append([]string{"--pool=4"}, more...)...)...)
 }
 
 // keeps counts the sessions so far whose connection was kept.
@@ -31,7 +31,7 @@ func (p *process) keeps() int { return strings.Count(p.logs(), `"kept":true`) }
 // leave nothing behind by themselves.
 func (p *process) guest(t *testing.T, user string, more ...string) *pgx.Conn {
 	t.Helper()
-	return mustConnect(t, p.conninfo(user, standin.Database)+" default_query_exec_mode=simple_protocol "+strings.Join(more, " "))
+	return mustConnect(t, p.conninfo(user, aurora.Database)+" default_query_exec_mode=simple_protocol "+strings.Join(more, " "))
 }
 
 // leave ends a guest's session, and waits until its connection is kept.
@@ -93,10 +93,10 @@ func sqlState(err error) string {
 
 // Nothing that a client does to its session is there for the next.
 func TestPoolForgets(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{
-		"create role app", "grant app to " + standin.IAMUser,
+		"create role app", "grant app to " + aurora.IAMUser,
 		"create role login_as_app login in role rds_iam, app", "alter role login_as_app set role = app", "alter role login_as_app set work_mem = '9MB'",
 		"create role super superuser login in role rds_iam", "grant rds_iam to super",
 		"create sequence numbers", "grant all on sequence numbers to public",
@@ -125,7 +125,7 @@ func TestPoolForgets(t *testing.T) {
 		{"set_config", "", []string{"select set_config('search_path', 'elsewhere', false)"}, "show search_path", "elsewhere", `"$user", public`},
 		{"session characteristics", "", []string{"set session characteristics as transaction read only, isolation level serializable"},
 			"select current_setting('transaction_read_only') || current_setting('transaction_isolation')", "onserializable", "offread committed"},
-		{"SET ROLE", "", []string{"set role app"}, "select current_user", "app", standin.IAMUser},
+		{"SET ROLE", "", []string{"set role app"}, "select current_user", "app", aurora.IAMUser},
 		{"SET ROLE of who has one", "login_as_app", []string{"set role none"}, "select current_user", "login_as_app", "app"},
 		{"settings of the user", "login_as_app", []string{"set work_mem = '7MB'"}, "show work_mem", "7MB", "9MB"},
 		{"SET SESSION AUTHORIZATION", "super", []string{"set session authorization app"}, "select session_user || current_user", "appapp", "supersuper"},
@@ -140,7 +140,7 @@ func TestPoolForgets(t *testing.T) {
 			p.t = t
 			user := test.user
 			if user == "" {
-				user = standin.IAMUser
+				user = aurora.IAMUser
 			}
 			next := p.next(t, user, "guest", func(first *pgx.Conn) {
 				for _, sql := range test.does {
@@ -161,7 +161,7 @@ func TestPoolForgets(t *testing.T) {
 
 // What DISCARD ALL leaves is as docs/pool.md says.
 func TestPoolRemembers(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{
 		"create role super superuser login in role rds_iam", "grant rds_iam to super",
@@ -201,8 +201,8 @@ func TestPoolRemembers(t *testing.T) {
 	})
 	t.Run("settings as of the login", func(t *testing.T) {
 		p.t = t
-		next := p.next(t, standin.OtherUser, "settings", func(*pgx.Conn) {
-			mustExec(t, admin, "alter role "+standin.OtherUser+" set work_mem = '7MB'")
+		next := p.next(t, aurora.OtherUser, "settings", func(*pgx.Conn) {
+			mustExec(t, admin, "alter role "+aurora.OtherUser+" set work_mem = '7MB'")
 		})
 		if got := show(t, next, "show work_mem"); got != "4MB" {
 			t.Errorf("the next client sees %q", got)
@@ -213,16 +213,16 @@ func TestPoolRemembers(t *testing.T) {
 
 // Only the same user, database and startup parameters lead to a connection.
 func TestPoolParameters(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	mustExec(t, connectAdmin(t, cluster), "create database other")
 	p := startPool(t, cluster, "--pool=10")
 	processes := map[string]bool{}
 	for _, conninfo := range []string{
-		p.conninfo(standin.IAMUser, standin.Database),
-		p.conninfo(standin.OtherUser, standin.Database),
-		p.conninfo(standin.IAMUser, "other"),
-		p.conninfo(standin.IAMUser, standin.Database) + " application_name=a",
-		p.conninfo(standin.IAMUser, standin.Database) + " options='-c work_mem=7MB'",
+		p.conninfo(aurora.IAMUser, aurora.Database),
+		p.conninfo(aurora.OtherUser, aurora.Database),
+		p.conninfo(aurora.IAMUser, "other"),
+		p.conninfo(aurora.IAMUser, aurora.Database) + " application_name=a",
+		p.conninfo(aurora.IAMUser, aurora.Database) + " options='-c work_mem=7MB'",
 	} {
 		conn := mustConnect(t, conninfo+" default_query_exec_mode=simple_protocol")
 		process := pid(t, conn)
@@ -241,41 +241,41 @@ func TestPoolParameters(t *testing.T) {
 
 // A connection that has ended is noticed, and not by the client.
 func TestPoolNoticesTheDead(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	t.Run("terminated", func(t *testing.T) {
 		p.t = t
-		first := p.guest(t, standin.IAMUser)
+		first := p.guest(t, aurora.IAMUser)
 		process := pid(t, first)
 		p.leave(t, first)
 		admin := connectAdmin(t, cluster)
 		mustExec(t, admin, "select pg_terminate_backend("+process+", 10000)")
-		if next := p.mustPSQL(standin.IAMUser, standin.Database, "select pg_backend_pid()"); next == process {
+		if next := p.mustPSQL(aurora.IAMUser, aurora.Database, "select pg_backend_pid()"); next == process {
 			t.Error("the same process")
 		}
 	})
 	t.Run("restarted", func(t *testing.T) {
 		p.t = t
-		p.leave(t, p.guest(t, standin.IAMUser))
+		p.leave(t, p.guest(t, aurora.IAMUser))
 		if err := cluster.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+		p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	})
 	t.Run("crashed", func(t *testing.T) {
 		p.t = t
-		p.leave(t, p.guest(t, standin.IAMUser))
-		if err := cluster.Stop(t.Context(), standin.Immediate); err != nil {
+		p.leave(t, p.guest(t, aurora.IAMUser))
+		if err := cluster.Stop(t.Context(), aurora.Immediate); err != nil {
 			t.Fatal(err)
 		}
 		if err := cluster.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+		p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	})
 	t.Run("demoted", func(t *testing.T) { // in a failover
 		p.t = t
-		p.leave(t, p.guest(t, standin.IAMUser))
+		p.leave(t, p.guest(t, aurora.IAMUser))
 		if err := cluster.StartAsStandby(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -292,9 +292,9 @@ func TestPoolNoticesTheDead(t *testing.T) {
 
 // With idle connections there is nothing to wait for.
 func TestPoolStopsAtOnce(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
-	a, b := p.guest(t, standin.IAMUser), p.guest(t, standin.IAMUser)
+	a, b := p.guest(t, aurora.IAMUser), p.guest(t, aurora.IAMUser)
 	p.leave(t, a)
 	p.leave(t, b)
 	began := time.Now()
@@ -304,23 +304,23 @@ func TestPoolStopsAtOnce(t *testing.T) {
 	}
 	admin := connectAdmin(t, cluster)
 	until(t, "the server's processes to end", func() bool {
-		return show(t, admin, "select count(*) from pg_stat_activity where usename = '"+standin.IAMUser+"'") == "0"
+		return show(t, admin, "select count(*) from pg_stat_activity where usename = '"+aurora.IAMUser+"'") == "0"
 	})
 }
 
 // What sessions are used for without a pool works with one.
 func TestPoolServes(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, *standin.Cluster, *process)
+		run  func(*testing.T, *aurora.Cluster, *process)
 	}{
 		{"newest protocol, query in the same segment", testNewestProtocol},
 		{"cancel", testCancel},
 		{"pgbench", testPgbench},
 		{"pgbench, a connection each", testPgbenchReconnecting},
-		{"refusals", func(t *testing.T, cluster *standin.Cluster, p *process) {
+		{"refusals", func(t *testing.T, cluster *aurora.Cluster, p *process) {
 			cluster.ResetVerdicts()
 			testRefusals(t, cluster, p)
 		}},
@@ -339,11 +339,11 @@ func TestPoolServes(t *testing.T) {
 	p.t = t
 }
 
-func testPgbenchReconnecting(t *testing.T, _ *standin.Cluster, p *process) {
+func testPgbenchReconnecting(t *testing.T, _ *aurora.Cluster, p *process) {
 	before := p.keeps()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	cmd := client(ctx, "pgbench", "-n", "-S", "-C", "-c", "4", "-j", "2", "-t", "100", "-h", "127.0.0.1", "-p", p.port(), "-U", standin.IAMUser, standin.Database)
+	cmd := client(ctx, "pgbench", "-n", "-S", "-C", "-c", "4", "-j", "2", "-t", "100", "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, aurora.Database)
 	if out, err := combinedOutput(t, cmd); err != nil {
 		t.Fatalf("pgbench: %v: %s", err, out)
 	}
@@ -352,14 +352,14 @@ func testPgbenchReconnecting(t *testing.T, _ *standin.Cluster, p *process) {
 
 // Clients that set all kinds of state at the same time never see any.
 func TestPoolUnderLoad(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
-	for _, sql := range []string{"create role app", "grant app to " + standin.IAMUser, "create sequence numbers", "grant all on sequence numbers to public"} {
+	for _, sql := range []string{"create role app", "grant app to " + aurora.IAMUser, "create sequence numbers", "grant all on sequence numbers to public"} {
 		mustExec(t, admin, sql)
 	}
 	p := startPool(t, cluster, "--log-level=info")
 	const clients, sessions = 8, 40
-	const clean = "select to_regclass('leak') is null and current_user = '" + standin.IAMUser + "' and current_setting('work_mem') = '4MB'" +
+	const clean = "select to_regclass('leak') is null and current_user = '" + aurora.IAMUser + "' and current_setting('work_mem') = '4MB'" +
 		" and coalesce(current_setting('my.tenant', true), '') = '' and (select count(*) from pg_prepared_statements) = 0" +
 		" and (select count(*) from pg_cursors) = 0 and (select count(*) from pg_listening_channels()) = 0" +
 		" and not exists (select from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())"
@@ -370,7 +370,7 @@ func TestPoolUnderLoad(t *testing.T) {
 	for i := range clients {
 		all.Go(func() {
 			for j := range sessions {
-				conn, err := pgx.Connect(t.Context(), p.conninfo(standin.IAMUser, standin.Database)+" default_query_exec_mode=simple_protocol")
+				conn, err := pgx.Connect(t.Context(), p.conninfo(aurora.IAMUser, aurora.Database)+" default_query_exec_mode=simple_protocol")
 				if err != nil {
 					t.Error(err)
 					return

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // spy looks at all programs that a process starts, and those that they start, all the time.
@@ -110,7 +110,7 @@ func expectPrograms(t *testing.T, seen []string, want ...string) {
 // that the user has put into the environment for it.
 func TestProgramsOfRunGetNoSecret(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1")
 	s := newSourceTest(t, cluster)
 	s.rotateFile("process.json", processOutput)
@@ -122,7 +122,7 @@ func TestProgramsOfRunGetNoSecret(t *testing.T) {
 		env      []string
 		programs []string
 	}{
-		"keys":      {bastion, keyEnvironment(standin.DefaultSessionKey), []string{"bastion"}},
+		"keys":      {bastion, keyEnvironment(aurora.DefaultSessionKey), []string{"bastion"}},
 		"a program": {"ssm://" + instance, bareEnvironment("AWS_CONFIG_FILE="+s.path("config"), "AWS_PROFILE=p"), []string{"aws", "session-manager-plugin", "sleep"}},
 		"a container": {bastion, bareEnvironment("AWS_CONTAINER_CREDENTIALS_FULL_URI="+s.aws.URL()+"/container/x",
 			"AWS_CONTAINER_AUTHORIZATION_TOKEN="+authorization), []string{"bastion"}},
@@ -133,8 +133,8 @@ func TestProgramsOfRunGetNoSecret(t *testing.T) {
 			p := launch(t, cmd)
 			stop := spyOn(t, cmd.Process.Pid, cmd.Env)
 			p.awaitListening(1)
-			open := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
-			p.mustPSQL(standin.OtherUser, standin.Database, "select 1")
+			open := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
+			p.mustPSQL(aurora.OtherUser, aurora.Database, "select 1")
 			mustExec(t, open, "select 1")
 			args, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
 			if err != nil {
@@ -155,12 +155,12 @@ func TestProgramsOfCommandsGetNoSecret(t *testing.T) {
 		name      string
 		args, env []string
 	}{
-		{"grant", []string{"grant", "--user=app"}, append(keyEnvironment(standin.DefaultKey), "PGPASSWORD="+adminPassword)},
+		{"grant", []string{"grant", "--user=app"}, append(keyEnvironment(aurora.DefaultKey), "PGPASSWORD="+adminPassword)},
 		{"grant with a secret", []string{"grant", "--user=app", "--admin-secret=" + bossSecret}, append(bareEnvironment(), s.env...)},
-		{"check", []string{"check", "--user=app"}, append(keyEnvironment(standin.DefaultSessionKey), "PGPASSWORD="+adminPassword)},
+		{"check", []string{"check", "--user=app"}, append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD="+adminPassword)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := append(test.args, standin.DefaultHost, "--via=ssm://"+instance, "--ca-file="+s.cluster.CAFile())
+			args := append(test.args, aurora.DefaultHost, "--via=ssm://"+instance, "--ca-file="+s.cluster.CAFile())
 			cmd := exec.CommandContext(t.Context(), binaryPath(t), args...)
 			var out strings.Builder
 			cmd.Env, cmd.Stdout, cmd.Stderr = append(test.env, f.own...), &out, &out

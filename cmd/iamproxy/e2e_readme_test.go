@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 // From a cluster that has no IAM user to the first query, in the three commands of the
@@ -21,8 +21,8 @@ import (
 func TestFirstQueryOfTheReadme(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
-	asSuperuser(t, cluster, "ALTER DATABASE "+standin.Database+" OWNER TO postgres",
-		"DROP ROLE "+strings.Join([]string{standin.IAMUser, standin.OtherUser, standin.AdminUser, standin.PlainUser}, ", "))
+	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres",
+		"DROP ROLE "+strings.Join([]string{aurora.IAMUser, aurora.OtherUser, aurora.AdminUser, aurora.PlainUser}, ", "))
 	firstQuery(t, cluster, "export PGPASSWORD="+quoteShell(adminPassword))
 }
 
@@ -31,7 +31,7 @@ func TestFirstQueryAtTheStandin(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	demo, variables := filepath.Join(dir, "demo"), filepath.Join(dir, "build", "standin.env")
-	if out, err := exec.Command("go", "build", "-o", demo, "../../internal/demo").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", demo, "../../test/demo").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cmd := exec.CommandContext(t.Context(), demo, "-standin", variables)
@@ -46,7 +46,7 @@ func TestFirstQueryAtTheStandin(t *testing.T) {
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() && lines.Text() != "Ctrl-C ends it." {
 	}
-	firstQuery(t, &standin.Cluster{}, ". "+quoteShell(variables))
+	firstQuery(t, &aurora.Cluster{}, ". "+quoteShell(variables))
 
 	// And it is gone with its terminal.
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -61,7 +61,7 @@ func TestFirstQueryAtTheStandin(t *testing.T) {
 }
 
 // firstQuery runs the three commands, in a shell that prepares with a line.
-func firstQuery(t *testing.T, cluster *standin.Cluster, prepare string) {
+func firstQuery(t *testing.T, cluster *aurora.Cluster, prepare string) {
 	t.Helper()
 	d := sitDown(t, cluster, "../README.md")
 	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
@@ -90,9 +90,9 @@ func TestRefusedByTheReadme(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = aws.Close() })
 	const caller = "arn:aws:sts::111122223333:assumed-role/app/session"
-	aws.AddKey(standin.DefaultSessionKey, caller)
+	aws.AddKey(aurora.DefaultSessionKey, caller)
 	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
-	aws.AddCluster(fakeaws.Cluster{Endpoint: standin.DefaultHost, IAM: true})
+	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
 	d := sitDown(t, cluster, "../README.md")
 	d.env = append(d.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
 		"PGPASSWORD="+adminPassword)

@@ -12,18 +12,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // Replication is a protocol of its own inside PostgreSQL's, with neither request
 // nor response.
 func TestReplication(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{Settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10"}})
+	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10"}})
 	admin := connectAdmin(t, cluster)
-	mustExec(t, admin, "alter role "+standin.IAMUser+" replication")
+	mustExec(t, admin, "alter role "+aurora.IAMUser+" replication")
 	mustExec(t, admin, "create table numbers (n int primary key)")
-	mustExec(t, admin, "grant select on numbers to "+standin.IAMUser)
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	mustExec(t, admin, "grant select on numbers to "+aurora.IAMUser)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 
 	t.Run("pg_basebackup", func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "backup")
@@ -41,22 +41,22 @@ func TestReplication(t *testing.T) {
 	})
 	t.Run("pg_recvlogical", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "changes")
-		p.replicate(t, "pg_recvlogical", "-d", standin.Database, "-S", "logical", "--create-slot", "-P", "test_decoding")
+		p.replicate(t, "pg_recvlogical", "-d", aurora.Database, "-S", "logical", "--create-slot", "-P", "test_decoding")
 		mustExec(t, admin, "insert into numbers select generate_series(1, 1000)")
 		end := switchWAL(t, admin)
-		p.replicate(t, "pg_recvlogical", "-d", standin.Database, "-S", "logical", "--start", "--endpos="+end, "-n", "-f", file)
+		p.replicate(t, "pg_recvlogical", "-d", aurora.Database, "-S", "logical", "--start", "--endpos="+end, "-n", "-f", file)
 		changes, err := os.ReadFile(file)
 		if n := strings.Count(string(changes), "table public.numbers: INSERT"); err != nil || n != 1000 {
 			t.Errorf("%d changes of 1000, %v", n, err)
 		}
 	})
 	t.Run("subscription", func(t *testing.T) {
-		subscriber := startCluster(t, &standin.Cluster{Settings: map[string]string{"wal_level": "logical"}})
+		subscriber := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical"}})
 		there := connectAdmin(t, subscriber)
 		mustExec(t, there, "create table numbers (n int primary key)")
 		mustExec(t, admin, "create publication all_numbers for table numbers")
 		mustExec(t, there, fmt.Sprintf("create subscription all_numbers connection '%s' publication all_numbers",
-			p.conninfo(standin.IAMUser, standin.Database)))
+			p.conninfo(aurora.IAMUser, aurora.Database)))
 		count := func() (n int) {
 			if err := there.QueryRow(t.Context(), "select count(*) from numbers").Scan(&n); err != nil {
 				t.Fatal(err)
@@ -73,13 +73,13 @@ func TestReplication(t *testing.T) {
 // replicate runs one of PostgreSQL's clients of replication through the proxy.
 func (p *process) replicate(t *testing.T, program string, args ...string) {
 	t.Helper()
-	runTool(t, program, append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", standin.IAMUser, "-w")...)
+	runTool(t, program, append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, "-w")...)
 }
 
 // runTool runs one of PostgreSQL's programs, of the server's own version.
 func runTool(t *testing.T, program string, args ...string) {
 	t.Helper()
-	bin, err := standin.BinDir()
+	bin, err := aurora.BinDir()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,9 +90,9 @@ func runTool(t *testing.T, program string, args ...string) {
 	}
 }
 
-func connectAdmin(t *testing.T, cluster *standin.Cluster) *pgx.Conn {
+func connectAdmin(t *testing.T, cluster *aurora.Cluster) *pgx.Conn {
 	t.Helper()
-	admin, err := cluster.Admin(t.Context(), standin.Database)
+	admin, err := cluster.Admin(t.Context(), aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}

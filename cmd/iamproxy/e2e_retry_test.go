@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 // outcome is what a psql printed in the end.
@@ -26,7 +26,7 @@ type outcome struct {
 func (p *process) startPSQL(statement string) <-chan outcome {
 	ended := make(chan outcome, 1)
 	go func() {
-		printed, err := psqlAt(p.t, p.conninfo(standin.IAMUser, standin.Database), statement)
+		printed, err := psqlAt(p.t, p.conninfo(aurora.IAMUser, aurora.Database), statement)
 		ended <- outcome{printed, err}
 	}()
 	return ended
@@ -72,12 +72,12 @@ func TestInstanceRestarts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cluster := startCluster(t, &standin.Cluster{})
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+			cluster := startCluster(t, &aurora.Cluster{})
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 			if test.worked {
-				p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+				p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 			}
-			if err := cluster.Stop(t.Context(), standin.Fast); err != nil {
+			if err := cluster.Stop(t.Context(), aurora.Fast); err != nil {
 				t.Fatal(err)
 			}
 			ended := p.startPSQL("select 'in'")
@@ -97,10 +97,10 @@ func TestInstanceRecovers(t *testing.T) {
 	// It recovers from an archive that has nothing, which it finds out only when the
 	// file is gone. The command runs in the data directory.
 	const gate = "archive-hangs"
-	cluster := startCluster(t, &standin.Cluster{Settings: map[string]string{
+	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{
 		"restore_command": "while [ -e " + gate + " ]; do sleep 0.05; done; false",
 	}})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	var data string
 	if err := connectAdmin(t, cluster).QueryRow(t.Context(), "show data_directory").Scan(&data); err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestInstanceRecovers(t *testing.T) {
 	expectPrinted(t, ended, "in")
 }
 
-func serverLog(t *testing.T, cluster *standin.Cluster) string {
+func serverLog(t *testing.T, cluster *aurora.Cluster) string {
 	t.Helper()
 	log, err := cluster.Log()
 	if err != nil {
@@ -134,7 +134,7 @@ func serverLog(t *testing.T, cluster *standin.Cluster) string {
 }
 
 // connectionsReceived is how many came over TCP.
-func connectionsReceived(t *testing.T, cluster *standin.Cluster) int {
+func connectionsReceived(t *testing.T, cluster *aurora.Cluster) int {
 	t.Helper()
 	return strings.Count(serverLog(t, cluster), "connection received: host=127.0.0.1")
 }
@@ -143,17 +143,17 @@ func connectionsReceived(t *testing.T, cluster *standin.Cluster) int {
 func TestHopelessLogins(t *testing.T) {
 	t.Parallel()
 	// Two are left besides the superuser's.
-	cluster := startCluster(t, &standin.Cluster{Settings: map[string]string{"max_connections": "5", "superuser_reserved_connections": "3"}})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "5", "superuser_reserved_connections": "3"}})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for _, test := range []struct {
 		name, user, database string
 		fill                 int // sessions that are there already
 		code, message, hint  string
 	}{
-		{"no such database", standin.IAMUser, "nowhere", 0, "3D000", `database "nowhere" does not exist`, ""},
-		{"no rds_iam", standin.PlainUser, standin.Database, 0, "28000", "asks plain_user for a SCRAM password", `GRANT rds_iam TO "plain_user"`},
-		{"no such user", "nobody", standin.Database, 0, "28000", "nobody", "GRANT"},
-		{"too many connections", standin.IAMUser, standin.Database, 2, "53300", "remaining connection slots", ""},
+		{"no such database", aurora.IAMUser, "nowhere", 0, "3D000", `database "nowhere" does not exist`, ""},
+		{"no rds_iam", aurora.PlainUser, aurora.Database, 0, "28000", "asks plain_user for a SCRAM password", `GRANT rds_iam TO "plain_user"`},
+		{"no such user", "nobody", aurora.Database, 0, "28000", "nobody", "GRANT"},
+		{"too many connections", aurora.IAMUser, aurora.Database, 2, "53300", "remaining connection slots", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p.t = t
@@ -180,12 +180,12 @@ func TestHopelessLogins(t *testing.T) {
 // not log in must not look like an attack.
 func TestRefusedTwice(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
-	expect := func(t *testing.T, p *process, reason standin.Reason, most int) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	expect := func(t *testing.T, p *process, reason aurora.Reason, most int) {
 		t.Helper()
 		cluster.ResetVerdicts()
 		p.t = t
-		if refused := p.refused(standin.IAMUser, standin.Database); refused.Code != "28000" || refused.Hint == "" {
+		if refused := p.refused(aurora.IAMUser, aurora.Database); refused.Code != "28000" || refused.Hint == "" {
 			t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
 		}
 		verdicts := cluster.Verdicts()
@@ -199,16 +199,16 @@ func TestRefusedTwice(t *testing.T) {
 		}
 	}
 	t.Run("wrong key", func(t *testing.T) {
-		wrong := sigv4.Key{AccessKeyID: standin.DefaultKey.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
+		wrong := sigv4.Key{AccessKeyID: aurora.DefaultKey.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
 		p := startProxy(t, keyEnvironment(wrong), clusterArgs(cluster)...)
-		expect(t, p, standin.Signature, 2)
+		expect(t, p, aurora.Signature, 2)
 	})
 	t.Run("revoked key", func(t *testing.T) {
-		p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
-		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
-		cluster.ExpireKey(standin.DefaultKey.AccessKeyID)
-		expect(t, p, standin.KeyExpired, 2)
-		expect(t, p, standin.KeyExpired, 2) // and so it stays
+		p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+		p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+		cluster.ExpireKey(aurora.DefaultKey.AccessKeyID)
+		expect(t, p, aurora.KeyExpired, 2)
+		expect(t, p, aurora.KeyExpired, 2) // and so it stays
 	})
 }
 
@@ -216,17 +216,17 @@ func TestRefusedTwice(t *testing.T) {
 // --connect-timeout: it may be about to start, but more likely it is a mistake.
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
-	if err := cluster.Stop(t.Context(), standin.Fast); err != nil {
+	cluster := startCluster(t, &aurora.Cluster{})
+	if err := cluster.Stop(t.Context(), aurora.Fast); err != nil {
 		t.Fatal(err)
 	}
 	const timeout = 3 * time.Second
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-timeout="+timeout.String())...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout="+timeout.String())...)
 	began := time.Now()
-	refused := p.refused(standin.IAMUser, standin.Database)
+	refused := p.refused(aurora.IAMUser, aurora.Database)
 	took := time.Since(began)
 	t.Logf("told after %v", took.Round(10*time.Millisecond))
-	if refused.Code != "08001" || !strings.Contains(refused.Message, "cannot reach "+standin.DefaultHost) || !strings.Contains(refused.Message, "via "+cluster.Addr()) {
+	if refused.Code != "08001" || !strings.Contains(refused.Message, "cannot reach "+aurora.DefaultHost) || !strings.Contains(refused.Message, "via "+cluster.Addr()) {
 		t.Errorf("told %s: %s", refused.Code, refused.Message)
 	}
 	if took < timeout/3 || took >= timeout {

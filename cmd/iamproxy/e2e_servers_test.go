@@ -11,22 +11,22 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 func TestServerStopsAndComesBack(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-timeout=3s")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout=3s")...)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	session := client(ctx, "psql", "-X", "-w", p.conninfo(standin.IAMUser, standin.Database), "-c", "select pg_sleep(600)")
+	session := client(ctx, "psql", "-X", "-w", p.conninfo(aurora.IAMUser, aurora.Database), "-c", "select pg_sleep(600)")
 	var out bytes.Buffer
 	session.Stdout, session.Stderr = &out, &out
 	if err := session.Start(); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "the session", func() bool { return strings.Contains(p.logs(), `"msg":"session opened"`) })
-	if err := cluster.Stop(ctx, standin.Fast); err != nil {
+	if err := cluster.Stop(ctx, aurora.Fast); err != nil {
 		t.Fatal(err)
 	}
 	_ = session.Wait()
@@ -34,39 +34,39 @@ func TestServerStopsAndComesBack(t *testing.T) {
 	if !strings.Contains(out.String(), "terminating connection due to administrator command") {
 		t.Errorf("psql printed %q, want the server's own last words", out.String())
 	}
-	expectRefusal(t, p, standin.IAMUser, standin.Database, "cannot reach "+standin.DefaultHost, "connection refused", "HINT: ")
+	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "cannot reach "+aurora.DefaultHost, "connection refused", "HINT: ")
 	if err := cluster.Restart(ctx); err != nil {
 		t.Fatal(err)
 	}
-	p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
 func TestUntrustedServers(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for _, test := range []struct {
-		certificate standin.Certificate
+		certificate aurora.Certificate
 		want        string
 	}{
-		{standin.Certificate{OtherCA: true}, "is not trusted"},
-		{standin.Certificate{SelfSigned: true}, "is not trusted"},
-		{standin.Certificate{Host: "other.example"}, "no certificate for " + standin.DefaultHost},
-		{standin.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "is not valid now"},
+		{aurora.Certificate{OtherCA: true}, "is not trusted"},
+		{aurora.Certificate{SelfSigned: true}, "is not trusted"},
+		{aurora.Certificate{Host: "other.example"}, "no certificate for " + aurora.DefaultHost},
+		{aurora.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "is not valid now"},
 	} {
 		if err := cluster.SetCertificate(t.Context(), test.certificate); err != nil {
 			t.Fatal(err)
 		}
-		expectRefusal(t, p, standin.IAMUser, standin.Database, test.want)
+		expectRefusal(t, p, aurora.IAMUser, aurora.Database, test.want)
 	}
 	if v := cluster.Verdicts(); len(v) != 0 {
 		t.Errorf("a token went to a server that had not proved who it was: %+v", v)
 	}
 	// The roots of RDS, which are built in, do not vouch for a good one either.
-	if err := cluster.SetCertificate(t.Context(), standin.Certificate{}); err != nil {
+	if err := cluster.SetCertificate(t.Context(), aurora.Certificate{}); err != nil {
 		t.Fatal(err)
 	}
-	builtIn := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr())
-	expectRefusal(t, builtIn, standin.IAMUser, standin.Database, "is not trusted", "--ca-file")
+	builtIn := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr())
+	expectRefusal(t, builtIn, aurora.IAMUser, aurora.Database, "is not trusted", "--ca-file")
 }
 
 // Servers that want no TLS, or the password before it, see nothing but the
@@ -96,11 +96,11 @@ func TestServersWithoutTLS(t *testing.T) {
 					seen <- all
 				}
 			}()
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen=127.0.0.1:0", "--via="+listener.Addr().String())
-			expectRefusal(t, p, standin.IAMUser, standin.Database, test.want)
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+listener.Addr().String())
+			expectRefusal(t, p, aurora.IAMUser, aurora.Database, test.want)
 			sslRequest := []byte{0, 0, 0, 8, 4, 210, 22, 47}
 			got := <-seen
-			if !bytes.HasPrefix(got, sslRequest) || bytes.Contains(got, []byte(standin.IAMUser)) || bytes.Contains(got, []byte("Amz")) {
+			if !bytes.HasPrefix(got, sslRequest) || bytes.Contains(got, []byte(aurora.IAMUser)) || bytes.Contains(got, []byte("Amz")) {
 				t.Errorf("the server got %q", got)
 			}
 			if test.answer[0] != 'S' && !bytes.Equal(got, sslRequest) {

@@ -13,21 +13,21 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 func TestUnixSocketEndToEnd(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	args := func(more ...string) []string {
-		return append([]string{standin.DefaultHost, standin.DefaultHost + "?user=" + standin.OtherUser,
+		return append([]string{aurora.DefaultHost, aurora.DefaultHost + "?user=" + aurora.OtherUser,
 			"--listen=unix:" + dir, "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile()}, more...)
 	}
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), args()...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), args()...)
 	at := func(port string) string {
-		return "host=" + dir + " port=" + port + " user=" + standin.IAMUser + " dbname=" + standin.Database
+		return "host=" + dir + " port=" + port + " user=" + aurora.IAMUser + " dbname=" + aurora.Database
 	}
-	for port, want := range map[string]string{"5432": standin.IAMUser, "5433": standin.OtherUser} {
+	for port, want := range map[string]string{"5432": aurora.IAMUser, "5433": aurora.OtherUser} {
 		if out, err := psqlAt(t, at(port)+" sslmode=require", "select current_user"); err != nil || out != want { // which libpq takes as met
 			t.Errorf("port %s: %v: %s", port, err, out)
 		}
@@ -47,7 +47,7 @@ func TestUnixSocketEndToEnd(t *testing.T) {
 		t.Errorf("wait: %v: %s", err, out)
 	}
 	second := client(ctx, binaryPath(t), args()...)
-	second.Env = keyEnvironment(standin.DefaultKey)
+	second.Env = keyEnvironment(aurora.DefaultKey)
 	out, err := combinedOutput(t, second)
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "another process listens there") {
@@ -60,8 +60,8 @@ func TestUnixSocketEndToEnd(t *testing.T) {
 	// Killed, it leaves its sockets, which the next one replaces; ended, it does not.
 	p.signal(syscall.SIGKILL)
 	<-p.exited
-	next := startProxy(t, keyEnvironment(standin.DefaultKey), args("--socket-mode=0600")...)
-	if out, err := psqlAt(t, at("5433"), "select current_user"); err != nil || out != standin.OtherUser {
+	next := startProxy(t, keyEnvironment(aurora.DefaultKey), args("--socket-mode=0600")...)
+	if out, err := psqlAt(t, at("5433"), "select current_user"); err != nil || out != aurora.OtherUser {
 		t.Errorf("after a restart: %v: %s", err, out)
 	}
 	if info, err = os.Stat(filepath.Join(dir, ".s.PGSQL.5432")); err != nil || info.Mode().Perm() != 0o600 {

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 const (
@@ -35,10 +35,10 @@ func TestThroughSOCKS(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			cluster := startCluster(t, &standin.Cluster{})
+			cluster := startCluster(t, &aurora.Cluster{})
 			socks := startSOCKS(t, &socksServer{user: test.user, password: test.password, target: cluster.Addr()})
 			p := startThrough(t, cluster, test.login+socks.address())
-			if out := p.mustPSQL(standin.IAMUser, standin.Database, isTLS); out != "t" {
+			if out := p.mustPSQL(aurora.IAMUser, aurora.Database, isTLS); out != "t" {
 				t.Errorf("psql printed %q", out)
 			}
 			if n := len(socks.asked()); n != 1 {
@@ -50,7 +50,7 @@ func TestThroughSOCKS(t *testing.T) {
 				t.Errorf("%d connections, want 5", len(asked))
 			}
 			for _, name := range asked {
-				if name != standin.DefaultHost+":5432" {
+				if name != aurora.DefaultHost+":5432" {
 					t.Errorf("it was asked for %q", name)
 				}
 			}
@@ -63,10 +63,10 @@ func TestThroughSOCKS(t *testing.T) {
 
 // startThrough has the binary reach the database through a SOCKS5 proxy alone.
 // Nobody resolves the database's name here.
-func startThrough(t *testing.T, cluster *standin.Cluster, via string, more ...string) *process {
+func startThrough(t *testing.T, cluster *aurora.Cluster, via string, more ...string) *process {
 	t.Helper()
-	args := []string{standin.DefaultHost, "--listen=127.0.0.1:0", "--via=socks5://" + via, "--ca-file=" + cluster.CAFile(), "--log-level=debug"}
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), append(args, more...)...)
+	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=socks5://" + via, "--ca-file=" + cluster.CAFile(), "--log-level=debug"}
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append(args, more...)...)
 	t.Cleanup(func() { // before that of startProxy, but behind the logins
 		for _, secret := range []string{socksPassword, "socks-pass", "not-it"} {
 			if strings.Contains(p.logs(), secret) {
@@ -80,7 +80,7 @@ func startThrough(t *testing.T, cluster *standin.Cluster, via string, more ...st
 // Where the SOCKS5 proxy refuses, the client is told which one.
 func TestSOCKSRefuses(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	t.Cleanup(func() {
 		if v := cluster.Verdicts(); len(v) != 0 {
 			t.Errorf("verdicts %+v", v)
@@ -101,8 +101,8 @@ func TestSOCKSRefuses(t *testing.T) {
 			test.server.target = cluster.Addr()
 			socks := startSOCKS(t, test.server)
 			p := startThrough(t, cluster, test.login+socks.address(), "--connect-timeout=3s")
-			refused := p.refused(standin.IAMUser, standin.Database)
-			if refused.Code != "08001" || !strings.Contains(refused.Message, standin.DefaultHost+":5432 (via socks5://"+socks.address()+")") {
+			refused := p.refused(aurora.IAMUser, aurora.Database)
+			if refused.Code != "08001" || !strings.Contains(refused.Message, aurora.DefaultHost+":5432 (via socks5://"+socks.address()+")") {
 				t.Errorf("told %s: %s", refused.Code, refused.Message)
 			}
 			t.Logf("told: %s", refused.Message)
@@ -126,7 +126,7 @@ const (
 // socksServer is a SOCKS5 proxy (RFC 1928) that knows one host, by its name.
 type socksServer struct {
 	user, password string // empty: it asks for none; else RFC 1929
-	target         string // where standin.DefaultHost is
+	target         string // where aurora.DefaultHost is
 	refuse         byte   // the answer to who asks for it; 0: lets them through
 
 	listener net.Listener
@@ -273,7 +273,7 @@ func (s *socksServer) readRequest(client net.Conn) (string, error) {
 		return "", err
 	}
 	name := net.JoinHostPort(string(host), strconv.Itoa(int(binary.BigEndian.Uint16(port))))
-	if name != standin.DefaultHost+":5432" {
+	if name != aurora.DefaultHost+":5432" {
 		return name, errors.New("no such host")
 	}
 	return name, nil

@@ -15,9 +15,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 const (
@@ -133,14 +133,14 @@ var sources = []source{
 type sourceTest struct {
 	t       *testing.T
 	aws     *fakeaws.AWS
-	cluster *standin.Cluster
+	cluster *aurora.Cluster
 	dir     string
 
 	mu     sync.Mutex
 	issued []sigv4.Key
 }
 
-func newSourceTest(t *testing.T, cluster *standin.Cluster) *sourceTest {
+func newSourceTest(t *testing.T, cluster *aurora.Cluster) *sourceTest {
 	t.Helper()
 	s := &sourceTest{t: t, cluster: cluster, dir: t.TempDir()}
 	s.aws = &fakeaws.AWS{Issued: s.note}
@@ -248,7 +248,7 @@ func (s *sourceTest) writeLogin(cacheName string, until time.Time, more string) 
 func (p *process) logIn(user string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, p.conninfo(user, standin.Database)+" sslmode=disable")
+	conn, err := pgx.Connect(ctx, p.conninfo(user, aurora.Database)+" sslmode=disable")
 	keepError(p.t, err)
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (s *sourceTest) logInFor(p *process, d time.Duration, between func()) error
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for end := time.Now().Add(d); time.Now().Before(end); <-tick.C {
-		if err := p.logIn(standin.IAMUser); err != nil {
+		if err := p.logIn(aurora.IAMUser); err != nil {
 			return err
 		}
 		if between != nil {
@@ -275,7 +275,7 @@ func (s *sourceTest) logInFor(p *process, d time.Duration, between func()) error
 // fails when they are replaced. For containers that goes on for a minute.
 func TestSources(t *testing.T) {
 	t.Parallel() // it waits, most of the time
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	var all sync.WaitGroup
 	for _, source := range sources {
 		s := newSourceTest(t, cluster)

@@ -17,16 +17,16 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // What a stream carries: nothing of it is the proxy's business.
 func TestStream(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--connect-timeout=2s")...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout=2s")...)
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, *standin.Cluster, *process)
+		run  func(*testing.T, *aurora.Cluster, *process)
 	}{
 		{"startup parameters", testStartupParameters},
 		{"asynchronous messages", testAsynchronousMessages},
@@ -54,11 +54,11 @@ func mustConnect(t *testing.T, conninfo string) *pgx.Conn {
 }
 
 // They arrive as they were sent.
-func testStartupParameters(t *testing.T, cluster *standin.Cluster, p *process) {
+func testStartupParameters(t *testing.T, cluster *aurora.Cluster, p *process) {
 	const show = "select current_setting('application_name'), current_setting('client_encoding'), current_setting('work_mem'), " +
 		"current_setting('search_path'), current_setting('DateStyle')"
 	const more = ` application_name='it\'s mine' client_encoding=latin1 options='-c work_mem=7MB --search-path=a,b -c DateStyle=German,\\ YMD'`
-	through, err := psqlAt(t, p.conninfo(standin.IAMUser, standin.Database)+more, show)
+	through, err := psqlAt(t, p.conninfo(aurora.IAMUser, aurora.Database)+more, show)
 	if err != nil {
 		t.Fatalf("%v: %s", err, through)
 	}
@@ -67,7 +67,7 @@ func testStartupParameters(t *testing.T, cluster *standin.Cluster, p *process) {
 	}
 	// All that the server reports of itself is what it reports to anybody.
 	direct := connectAdmin(t, cluster)
-	proxied := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+	proxied := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	for _, name := range []string{"server_version", "server_encoding", "client_encoding", "integer_datetimes", "standard_conforming_strings", "TimeZone", "IntervalStyle"} {
 		if got, want := proxied.PgConn().ParameterStatus(name), direct.PgConn().ParameterStatus(name); got != want || want == "" {
 			t.Errorf("%s is %q through the proxy, %q without", name, got, want)
@@ -77,10 +77,10 @@ func testStartupParameters(t *testing.T, cluster *standin.Cluster, p *process) {
 
 // A session that listens gets what there is to hear, long after its login's time
 // is up.
-func testAsynchronousMessages(t *testing.T, _ *standin.Cluster, p *process) {
-	listener := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+func testAsynchronousMessages(t *testing.T, _ *aurora.Cluster, p *process) {
+	listener := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	mustExec(t, listener, "listen news")
-	speaker := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+	speaker := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	mustExec(t, speaker, "select pg_sleep(3)") // longer than --connect-timeout
 	mustExec(t, speaker, "notify news, 'of the day'")
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -102,8 +102,8 @@ func testAsynchronousMessages(t *testing.T, _ *standin.Cluster, p *process) {
 	}
 }
 
-func testPreparedStatements(t *testing.T, _ *standin.Cluster, p *process) {
-	conn := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+func testPreparedStatements(t *testing.T, _ *aurora.Cluster, p *process) {
+	conn := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	const statements = 3000
 	for i := range statements {
 		if _, err := conn.Prepare(t.Context(), fmt.Sprint("s", i), fmt.Sprintf("select $1::int + %d", i)); err != nil {
@@ -120,7 +120,7 @@ func testPreparedStatements(t *testing.T, _ *standin.Cluster, p *process) {
 
 // A client that sends ten thousand requests before it reads the first answer, with
 // an error among them.
-func testPipeline(t *testing.T, _ *standin.Cluster, p *process) {
+func testPipeline(t *testing.T, _ *aurora.Cluster, p *process) {
 	conn := startRaw(t, p, protocol30, nil)
 	const requests = 10_000
 	var sent []byte
@@ -149,8 +149,8 @@ func testPipeline(t *testing.T, _ *standin.Cluster, p *process) {
 	}
 }
 
-func testLargeParameter(t *testing.T, _ *standin.Cluster, p *process) {
-	conn := mustConnect(t, p.conninfo(standin.IAMUser, standin.Database))
+func testLargeParameter(t *testing.T, _ *aurora.Cluster, p *process) {
+	conn := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	data := bytes.Repeat([]byte("0123456789abcdef"), 100<<20/16)
 	var sum string
 	if err := conn.QueryRow(t.Context(), "select md5($1::bytea)", data).Scan(&sum); err != nil || sum != fmt.Sprintf("%x", md5.Sum(data)) {
@@ -159,7 +159,7 @@ func testLargeParameter(t *testing.T, _ *standin.Cluster, p *process) {
 }
 
 // The largest row there is, nearly: the server has 1 GB for the whole message.
-func testLargeRow(t *testing.T, _ *standin.Cluster, p *process) {
+func testLargeRow(t *testing.T, _ *aurora.Cluster, p *process) {
 	const size = 1_000_000_000
 	conn := startRaw(t, p, protocol30, nil)
 	conn.send(&pgproto3.Query{String: fmt.Sprintf("select repeat('0123456789', %d)", size/10)})

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 const isReadOnly = "show transaction_read_only"
@@ -28,23 +28,23 @@ func TestOnlyReaders(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
-		start func(*testing.T) *standin.Cluster
+		start func(*testing.T) *aurora.Cluster
 		why   string
 	}{
 		{"standby", startStandby, "is a standby"},
-		{"read-only by its configuration", func(t *testing.T) *standin.Cluster {
-			return startCluster(t, &standin.Cluster{Settings: map[string]string{"default_transaction_read_only": "on"}})
+		{"read-only by its configuration", func(t *testing.T) *aurora.Cluster {
+			return startCluster(t, &aurora.Cluster{Settings: map[string]string{"default_transaction_read_only": "on"}})
 		}, "is read-only"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			cluster := test.start(t)
 			const timeout = 3 * time.Second
-			args := slices.Insert(clusterArgs(cluster, "--connect-timeout="+timeout.String()), 1, standin.DefaultHost+"?target=any&listen=127.0.0.1:0")
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
+			args := slices.Insert(clusterArgs(cluster, "--connect-timeout="+timeout.String()), 1, aurora.DefaultHost+"?target=any&listen=127.0.0.1:0")
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
 			began := time.Now()
-			refused := p.refused(standin.IAMUser, standin.Database)
-			if refused.Code != "25006" || !strings.Contains(refused.Message, "no instance that takes writes: "+standin.DefaultHost) ||
+			refused := p.refused(aurora.IAMUser, aurora.Database)
+			if refused.Code != "25006" || !strings.Contains(refused.Message, "no instance that takes writes: "+aurora.DefaultHost) ||
 				!strings.Contains(refused.Message, test.why) || !strings.Contains(refused.Hint, "target=any") {
 				t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
 			}
@@ -53,7 +53,7 @@ func TestOnlyReaders(t *testing.T) {
 				t.Errorf("told after %v and %d more attempts, want it to be looked for until %v", took, p.retries(), timeout)
 			}
 			p.listens = p.listens[1:]
-			if out := p.mustPSQL(standin.IAMUser, standin.Database, isReadOnly); out != "on" {
+			if out := p.mustPSQL(aurora.IAMUser, aurora.Database, isReadOnly); out != "on" {
 				t.Errorf("target=any: psql printed %q", out)
 			}
 		})
@@ -61,9 +61,9 @@ func TestOnlyReaders(t *testing.T) {
 }
 
 // startStandby starts one that follows nobody.
-func startStandby(t *testing.T) *standin.Cluster {
+func startStandby(t *testing.T) *aurora.Cluster {
 	t.Helper()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	if err := cluster.StartAsStandby(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -73,18 +73,18 @@ func startStandby(t *testing.T) *standin.Cluster {
 // Who wishes for read-only transactions gets them on the writer.
 func TestReadOnlyByWish(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
-	mustExec(t, admin, "alter role "+standin.OtherUser+" set default_transaction_read_only = on")
+	mustExec(t, admin, "alter role "+aurora.OtherUser+" set default_transaction_read_only = on")
 	mustExec(t, admin, "create database reports")
 	mustExec(t, admin, "alter database reports set default_transaction_read_only = on")
-	mustExec(t, admin, "alter role "+standin.AdminUser+" in database "+standin.Database+" set default_transaction_read_only = on")
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	mustExec(t, admin, "alter role "+aurora.AdminUser+" in database "+aurora.Database+" set default_transaction_read_only = on")
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for _, test := range []struct{ name, user, database, options string }{
-		{"role", standin.OtherUser, standin.Database, ""},
-		{"database", standin.IAMUser, "reports", ""},
-		{"role in a database", standin.AdminUser, standin.Database, ""},
-		{"client", standin.IAMUser, standin.Database, "-c default_transaction_read_only=on"},
+		{"role", aurora.OtherUser, aurora.Database, ""},
+		{"database", aurora.IAMUser, "reports", ""},
+		{"role in a database", aurora.AdminUser, aurora.Database, ""},
+		{"client", aurora.IAMUser, aurora.Database, "-c default_transaction_read_only=on"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -105,7 +105,7 @@ func TestReadOnlyByWish(t *testing.T) {
 func TestPromotedMeanwhile(t *testing.T) {
 	t.Parallel()
 	cluster := startStandby(t)
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	ended := p.startPSQL(isReadOnly)
 	until(t, "the standby to be found one", func() bool { return p.retries() > 1 && strings.Contains(p.logs(), "is a standby") })
 	if err := cluster.Promote(t.Context()); err != nil {
@@ -120,10 +120,10 @@ func TestPromotedMeanwhile(t *testing.T) {
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	name := newMovingName(t, "writer.failover.test")
-	writer := startCluster(t, &standin.Cluster{})
+	writer := startCluster(t, &aurora.Cluster{})
 	mustExec(t, connectAdmin(t, writer), "create table written (client int, n int)")
-	mustExec(t, connectAdmin(t, writer), "grant all on written to "+standin.IAMUser)
-	reader := startCluster(t, &standin.Cluster{Primary: writer})
+	mustExec(t, connectAdmin(t, writer), "grant all on written to "+aurora.IAMUser)
+	reader := startCluster(t, &aurora.Cluster{Primary: writer})
 
 	// The instances have one port and several addresses, as in AWS.
 	const oldAddress, newAddress = "127.94.0.2", "127.94.0.3"
@@ -132,10 +132,10 @@ func TestFailover(t *testing.T) {
 	startForward(t, net.JoinHostPort(newAddress, port), reader.Addr())
 	name.moveTo(oldAddress)
 
-	args := []string{standin.DefaultHost, "--listen=127.0.0.1:0", "--via=" + net.JoinHostPort(name.name, port),
+	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=" + net.JoinHostPort(name.name, port),
 		"--ca-file=" + bothCAs(t, writer, reader), "--log-level=debug"}
 	cmd := name.command(binaryPath(t), args...)
-	cmd.Env = append(keyEnvironment(standin.DefaultKey), "GODEBUG=netdns=go") // as in a build without cgo
+	cmd.Env = append(keyEnvironment(aurora.DefaultKey), "GODEBUG=netdns=go") // as in a build without cgo
 	p := startCommand(t, cmd, 1)
 
 	const clients = 4
@@ -179,7 +179,7 @@ func TestFailover(t *testing.T) {
 }
 
 // bothCAs has the CAs of both instances, which at AWS are the same.
-func bothCAs(t *testing.T, clusters ...*standin.Cluster) (file string) {
+func bothCAs(t *testing.T, clusters ...*aurora.Cluster) (file string) {
 	t.Helper()
 	var all []byte
 	for _, c := range clusters {
@@ -237,7 +237,7 @@ func (w *writers) session(t *testing.T, client int) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	conn, err := w.proxy.connect(ctx, standin.IAMUser, standin.Database)
+	conn, err := w.proxy.connect(ctx, aurora.IAMUser, aurora.Database)
 	waited := time.Since(began)
 	if err != nil {
 		t.Errorf("after %v a client was told: %v", waited, err)
@@ -293,7 +293,7 @@ func (w *writers) awaitMore(t *testing.T, n int) {
 }
 
 // awaitLogin waits until a login has come to an instance from now on.
-func (w *writers) awaitLogin(t *testing.T, cluster *standin.Cluster) {
+func (w *writers) awaitLogin(t *testing.T, cluster *aurora.Cluster) {
 	t.Helper()
 	before := len(cluster.Verdicts())
 	until(t, "a login to the other instance", func() bool { return len(cluster.Verdicts()) > before })
@@ -309,7 +309,7 @@ func (w *writers) summary() (longest time.Duration, sessions int) {
 }
 
 // checkWritten: every row that a client knows of is there.
-func (w *writers) checkWritten(t *testing.T, cluster *standin.Cluster) {
+func (w *writers) checkWritten(t *testing.T, cluster *aurora.Cluster) {
 	t.Helper()
 	rows, err := connectAdmin(t, cluster).Query(t.Context(), "select distinct client, n from written")
 	if err != nil {

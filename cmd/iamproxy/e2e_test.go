@@ -17,16 +17,16 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 func TestEndToEnd(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 
 	for _, test := range []struct {
 		name string
-		run  func(*testing.T, *standin.Cluster, *process)
+		run  func(*testing.T, *aurora.Cluster, *process)
 	}{
 		{"first query", testFirstQuery},
 		{"tokens are shared", testTokensAreShared},
@@ -47,8 +47,8 @@ func TestEndToEnd(t *testing.T) {
 
 const isTLS = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
 
-func testFirstQuery(t *testing.T, cluster *standin.Cluster, p *process) {
-	if out := p.mustPSQL(standin.IAMUser, standin.Database, isTLS); out != "t" {
+func testFirstQuery(t *testing.T, cluster *aurora.Cluster, p *process) {
+	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, isTLS); out != "t" {
 		t.Errorf("psql printed %q", out)
 	}
 	verdicts := cluster.Verdicts()
@@ -57,11 +57,11 @@ func testFirstQuery(t *testing.T, cluster *standin.Cluster, p *process) {
 	}
 }
 
-func testTokensAreShared(t *testing.T, cluster *standin.Cluster, p *process) {
+func testTokensAreShared(t *testing.T, cluster *aurora.Cluster, p *process) {
 	for range 40 {
-		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+		p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	}
-	p.mustPSQL(standin.OtherUser, standin.Database, "select 1")
+	p.mustPSQL(aurora.OtherUser, aurora.Database, "select 1")
 	byUser := map[string]map[string]bool{}
 	for _, v := range cluster.Verdicts() {
 		if !v.OK || v.User != v.Claims.User {
@@ -72,17 +72,17 @@ func testTokensAreShared(t *testing.T, cluster *standin.Cluster, p *process) {
 		}
 		byUser[v.User][v.Fingerprint] = true
 	}
-	if n := len(byUser[standin.IAMUser]); n > 2 {
+	if n := len(byUser[aurora.IAMUser]); n > 2 {
 		t.Errorf("40 connections signed %d tokens", n)
 	}
-	if n := len(byUser[standin.OtherUser]); n != 1 {
+	if n := len(byUser[aurora.OtherUser]); n != 1 {
 		t.Errorf("the other user has %d tokens", n)
 	}
 }
 
-func testNewestProtocol(t *testing.T, _ *standin.Cluster, p *process) {
+func testNewestProtocol(t *testing.T, _ *aurora.Cluster, p *process) {
 	startup := pgproto3.StartupMessage{ProtocolVersion: 3<<16 | 9999, Parameters: map[string]string{
-		"user": standin.IAMUser, "database": standin.Database, "_pq_.test_protocol_negotiation": ""}}
+		"user": aurora.IAMUser, "database": aurora.Database, "_pq_.test_protocol_negotiation": ""}}
 	segment, err := startup.Encode(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func readMessage(t testing.TB, conn net.Conn) (kind byte, body string) {
 	return head[0], string(rest)
 }
 
-func testPgbench(t *testing.T, _ *standin.Cluster, p *process) {
+func testPgbench(t *testing.T, _ *aurora.Cluster, p *process) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*limit)
 	defer cancel()
 	for _, args := range [][]string{
@@ -149,7 +149,7 @@ func testPgbench(t *testing.T, _ *standin.Cluster, p *process) {
 		{"-n", "-c", "32", "-j", "2", "-t", "20"},
 		{"-n", "-S", "-M", "prepared", "-c", "32", "-j", "2", "-t", "100"},
 	} {
-		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", standin.IAMUser, standin.Database)...)
+		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, aurora.Database)...)
 		out, err := combinedOutput(t, cmd)
 		if err != nil || strings.Contains(string(out), "aborted") {
 			t.Fatalf("pgbench %s: %v: %s", args, err, out)
@@ -157,10 +157,10 @@ func testPgbench(t *testing.T, _ *standin.Cluster, p *process) {
 	}
 }
 
-func testRefusals(t *testing.T, cluster *standin.Cluster, p *process) {
-	expectRefusal(t, p, standin.PlainUser, standin.Database,
+func testRefusals(t *testing.T, cluster *aurora.Cluster, p *process) {
+	expectRefusal(t, p, aurora.PlainUser, aurora.Database,
 		"the server asks plain_user for a SCRAM password, not for a token", `GRANT rds_iam TO "plain_user"`)
-	expectRefusal(t, p, standin.IAMUser, "nowhere", `database "nowhere" does not exist`)
+	expectRefusal(t, p, aurora.IAMUser, "nowhere", `database "nowhere" does not exist`)
 	if verdicts := cluster.Verdicts(); len(verdicts) != 1 || !verdicts[0].OK {
 		t.Errorf("verdicts %+v, want one, of the login to the database that is not there", verdicts)
 	}
@@ -182,10 +182,10 @@ func expectRefusal(t *testing.T, p *process, user, database string, wants ...str
 
 // Clients that send garbage, half a packet or nothing cost no more than the
 // time they are given.
-func testHostileClients(t *testing.T, _ *standin.Cluster, p *process) {
+func testHostileClients(t *testing.T, _ *aurora.Cluster, p *process) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	bystander := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(standin.IAMUser, standin.Database))
+	bystander := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(aurora.IAMUser, aurora.Database))
 	in, err := bystander.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -231,44 +231,44 @@ func (p *process) descriptors() int {
 }
 
 func TestFixedUserAndDatabase(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	_, port, err := net.SplitHostPort(cluster.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
-	args := clusterArgs(cluster, "--database="+standin.Database)
-	args[0] += "?user=" + standin.IAMUser + "&via=localhost:" + port // in the endpoint, for once
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
+	args := clusterArgs(cluster, "--database="+aurora.Database)
+	args[0] += "?user=" + aurora.IAMUser + "&via=localhost:" + port // in the endpoint, for once
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
 	if out := p.mustPSQL("whoever", "whatever", "select current_user, current_database()"); out != "iam_user|mydb" {
 		t.Errorf("psql printed %q", out)
 	}
 }
 
 func TestSeveralEndpoints(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	first := standin.DefaultHost + "?via=" + cluster.Addr()
-	second := standin.DefaultHost + "?via=" + cluster.Addr() + "&user=" + standin.OtherUser + "&listen=localhost:0"
-	p := startProxy(t, append(keyEnvironment(standin.DefaultKey), "IAMPROXY_LISTEN=127.0.0.1:0", "IAMPROXY_CA_FILE="+cluster.CAFile()),
+	cluster := startCluster(t, &aurora.Cluster{})
+	first := aurora.DefaultHost + "?via=" + cluster.Addr()
+	second := aurora.DefaultHost + "?via=" + cluster.Addr() + "&user=" + aurora.OtherUser + "&listen=localhost:0"
+	p := startProxy(t, append(keyEnvironment(aurora.DefaultKey), "IAMPROXY_LISTEN=127.0.0.1:0", "IAMPROXY_CA_FILE="+cluster.CAFile()),
 		"run", first, second)
-	if out := p.mustPSQL(standin.IAMUser, standin.Database, "select current_user"); out != standin.IAMUser {
+	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, "select current_user"); out != aurora.IAMUser {
 		t.Errorf("the first endpoint printed %q", out)
 	}
 	testCancel(t, cluster, p)
 	p.listens = p.listens[1:]
-	if out := p.mustPSQL(standin.IAMUser, standin.Database, "select current_user"); out != standin.OtherUser {
+	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, "select current_user"); out != aurora.OtherUser {
 		t.Errorf("the second endpoint printed %q", out)
 	}
 	testCancel(t, cluster, p)
 }
 
 func TestSignals(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	for name, end := range map[string]func(p *process, in io.WriteCloser, out *bytes.Buffer){
 		"drained": func(p *process, in io.WriteCloser, out *bytes.Buffer) {
 			until(t, "draining", func() bool { return strings.Contains(p.logs(), `"msg":"draining`) })
-			expectRefusal(t, p, standin.IAMUser, standin.Database, "shutting down")
+			expectRefusal(t, p, aurora.IAMUser, aurora.Database, "shutting down")
 			fmt.Fprintln(in, "commit; select 'committed';")
 			in.Close()
 		},
@@ -278,8 +278,8 @@ func TestSignals(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
-			psql := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(standin.IAMUser, standin.Database))
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+			psql := client(ctx, "psql", "-X", "-w", "-A", "-t", p.conninfo(aurora.IAMUser, aurora.Database))
 			in, err := psql.StdinPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -308,11 +308,11 @@ func TestSignals(t *testing.T) {
 
 // Whoever read the log may go: the sessions stay.
 func TestNobodyReadsTheLog(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	p.stderr.Close()
 	for range 3 {
-		p.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+		p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	}
 }
 
@@ -330,7 +330,7 @@ func TestWaitForTheListener(t *testing.T) {
 	if err := early.Start(); err != nil {
 		t.Fatal(err)
 	}
-	startProxy(t, keyEnvironment(standin.DefaultKey), standin.DefaultHost, "--listen="+address, "--admin=off")
+	startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen="+address, "--admin=off")
 	if err := early.Wait(); err != nil {
 		t.Errorf("wait: %v", err)
 	}

@@ -14,20 +14,20 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
 // Every sslmode works with a certificate that the client can check, and a client
 // that starts TLS without asking gets in at the same port.
 func TestClientTLS(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	writePair(t, cert, key, "localhost")
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), clusterArgs(cluster, "--listen-tls="+cert+","+key)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--listen-tls="+cert+","+key)...)
 	at := func(host, more string) string {
-		return fmt.Sprintf("host=%s hostaddr=127.0.0.1 port=%s user=%s dbname=%s %s", host, p.port(), standin.IAMUser, standin.Database, more)
+		return fmt.Sprintf("host=%s hostaddr=127.0.0.1 port=%s user=%s dbname=%s %s", host, p.port(), aurora.IAMUser, aurora.Database, more)
 	}
 	for conninfo, want := range map[string]string{
 		at("localhost", "sslmode=disable"):                                 "in",
@@ -42,7 +42,7 @@ func TestClientTLS(t *testing.T) {
 			t.Errorf("%s: psql printed %q, want %q", conninfo, out, want)
 		}
 	}
-	direct, err := pgx.Connect(t.Context(), p.conninfo(standin.IAMUser, standin.Database)+" sslmode=require sslnegotiation=direct")
+	direct, err := pgx.Connect(t.Context(), p.conninfo(aurora.IAMUser, aurora.Database)+" sslmode=require sslnegotiation=direct")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,15 +69,15 @@ func TestClientTLS(t *testing.T) {
 }
 
 func TestSelfSignedTLS(t *testing.T) {
-	cluster := startCluster(t, &standin.Cluster{})
-	p := startProxy(t, append(keyEnvironment(standin.DefaultKey), "IAMPROXY_LISTEN_TLS=self-signed"), clusterArgs(cluster)...)
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, append(keyEnvironment(aurora.DefaultKey), "IAMPROXY_LISTEN_TLS=self-signed"), clusterArgs(cluster)...)
 	for _, mode := range []string{"disable", "prefer", "require"} {
-		if out, err := psqlAt(t, p.conninfo(standin.IAMUser, standin.Database)+" sslmode="+mode, "select 'in'"); err != nil || out != "in" {
+		if out, err := psqlAt(t, p.conninfo(aurora.IAMUser, aurora.Database)+" sslmode="+mode, "select 'in'"); err != nil || out != "in" {
 			t.Errorf("sslmode=%s: %v: %s", mode, err, out)
 		}
 	}
 	// The server's refusals and ours come through TLS as well.
-	if out, err := psqlAt(t, p.conninfo(standin.PlainUser, standin.Database)+" sslmode=require", "select 1"); err == nil || !strings.Contains(out, "not for a token") {
+	if out, err := psqlAt(t, p.conninfo(aurora.PlainUser, aurora.Database)+" sslmode=require", "select 1"); err == nil || !strings.Contains(out, "not for a token") {
 		t.Errorf("psql printed %q", out)
 	}
 	for range 3 { // what a health check does is no client that was given up

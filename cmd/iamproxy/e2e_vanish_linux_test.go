@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // A server whose machine is gone answers nothing any more, not even with a reset:
@@ -20,11 +20,11 @@ import (
 // their clients hear of it.
 func TestServerVanishes(t *testing.T) {
 	t.Parallel()
-	cluster := startCluster(t, &standin.Cluster{})
+	cluster := startCluster(t, &aurora.Cluster{})
 	network := newNetwork(t)
 	address := network.forward(t, cluster.Addr())
-	cmd := network.command(binaryPath(t), standin.DefaultHost, "--listen=unix:"+t.TempDir(), "--via="+address, "--ca-file="+cluster.CAFile())
-	cmd.Env = keyEnvironment(standin.DefaultKey)
+	cmd := network.command(binaryPath(t), aurora.DefaultHost, "--listen=unix:"+t.TempDir(), "--via="+address, "--ca-file="+cluster.CAFile())
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	p := startCommand(t, cmd, 1)
 
 	idle, busy := startRaw(t, p, protocol30, nil), startRaw(t, p, protocol30, nil)

@@ -22,8 +22,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 // versionsVariable names the directory with pg12 to pg18, which `make versions` fills.
@@ -32,7 +32,7 @@ const versionsVariable = "POSTGRES_VERSIONS"
 // versioned is one server, and iamproxy in front of it.
 type versioned struct {
 	version int
-	cluster *standin.Cluster
+	cluster *aurora.Cluster
 	proxy   *process
 }
 
@@ -56,10 +56,10 @@ func testVersion(t *testing.T, version int, native string) {
 	if version >= 17 {
 		settings["trace_connection_negotiation"] = "on"
 	}
-	cluster := startCluster(t, &standin.Cluster{Programs: installServer(t, native), NoLDAP: true, Settings: settings})
+	cluster := startCluster(t, &aurora.Cluster{Programs: installServer(t, native), NoLDAP: true, Settings: settings})
 	p := startProxy(t, keyEnvironment(keyFor(version)), clusterArgs(cluster)...)
 	s := &versioned{version, cluster, p}
-	s.learn(t, p, standin.IAMUser)
+	s.learn(t, p, aurora.IAMUser)
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T, *versioned)
@@ -89,9 +89,9 @@ func testVersion(t *testing.T, version int, native string) {
 // length that a session token gives; RDS's own servers do.
 func keyFor(version int) sigv4.Key {
 	if version < 14 {
-		return standin.DefaultKey
+		return aurora.DefaultKey
 	}
-	return standin.DefaultSessionKey
+	return aurora.DefaultSessionKey
 }
 
 // installServer copies a package's server to where its account gets to, unlike
@@ -132,7 +132,7 @@ func (s *versioned) learn(t *testing.T, p *process, user string) {
 	t.Helper()
 	s.cluster.ResetVerdicts()
 	err := s.cluster.LearnToken(t.Context(), func() {
-		if out, _ := p.psql(user, standin.Database, "select 1"); !strings.Contains(out, "learned the token") {
+		if out, _ := p.psql(user, aurora.Database, "select 1"); !strings.Contains(out, "learned the token") {
 			t.Errorf("psql printed %q", out)
 		}
 	})
@@ -144,7 +144,7 @@ func (s *versioned) learn(t *testing.T, p *process, user string) {
 // connect is a login of pgx's; more stands in its connection string.
 func (s *versioned) connect(t *testing.T, user, more string) (*pgx.Conn, error) {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), s.proxy.conninfo(user, standin.Database)+" sslmode=disable connect_timeout=60 "+more)
+	conn, err := pgx.Connect(t.Context(), s.proxy.conninfo(user, aurora.Database)+" sslmode=disable connect_timeout=60 "+more)
 	keepError(t, err)
 	if err == nil {
 		t.Cleanup(func() { conn.Close(context.Background()) })
@@ -154,7 +154,7 @@ func (s *versioned) connect(t *testing.T, user, more string) (*pgx.Conn, error) 
 
 func (s *versioned) mustConnect(t *testing.T, more string) *pgx.Conn {
 	t.Helper()
-	conn, err := s.connect(t, standin.IAMUser, more)
+	conn, err := s.connect(t, aurora.IAMUser, more)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +163,8 @@ func (s *versioned) mustConnect(t *testing.T, more string) *pgx.Conn {
 
 func testVersionSession(t *testing.T, s *versioned) {
 	const who = "select current_user, current_setting('server_version_num')::int / 10000, ssl from pg_stat_ssl where pid = pg_backend_pid()"
-	want := fmt.Sprintf("%s|%d|t", standin.IAMUser, s.version)
-	if out := s.proxy.mustPSQL(standin.IAMUser, standin.Database, who); out != want {
+	want := fmt.Sprintf("%s|%d|t", aurora.IAMUser, s.version)
+	if out := s.proxy.mustPSQL(aurora.IAMUser, aurora.Database, who); out != want {
 		t.Errorf("psql printed %q, want %q", out, want)
 	}
 	conn := s.mustConnect(t, "")
@@ -179,8 +179,8 @@ func testVersionSession(t *testing.T, s *versioned) {
 }
 
 func testVersionRefusal(t *testing.T, s *versioned) {
-	s.admin(t, "alter role "+standin.OtherUser+" password 'no token'")
-	_, err := s.connect(t, standin.OtherUser, "")
+	s.admin(t, "alter role "+aurora.OtherUser+" password 'no token'")
+	_, err := s.connect(t, aurora.OtherUser, "")
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
 		t.Fatalf("got %v, want the server's refusal", err)
@@ -188,7 +188,7 @@ func testVersionRefusal(t *testing.T, s *versioned) {
 	if refused.Code != "28P01" || refused.Message != `password authentication failed for user "iam_other"` {
 		t.Errorf("the client was told %s: %s", refused.Code, refused.Message)
 	}
-	for _, want := range []string{standin.DefaultHost + ":5432 in eu-west-1", "rds-db:connect", "rds_iam"} {
+	for _, want := range []string{aurora.DefaultHost + ":5432 in eu-west-1", "rds-db:connect", "rds_iam"} {
 		if !strings.Contains(refused.Hint, want) {
 			t.Errorf("hint %q does not name %q", refused.Hint, want)
 		}
@@ -198,7 +198,7 @@ func testVersionRefusal(t *testing.T, s *versioned) {
 // admin runs a statement past the proxy.
 func (s *versioned) admin(t *testing.T, sql string) {
 	t.Helper()
-	conn, err := s.cluster.Admin(t.Context(), standin.Database)
+	conn, err := s.cluster.Admin(t.Context(), aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func (s *versioned) admin(t *testing.T, sql string) {
 // untilActive waits until the session of this process is at work.
 func (s *versioned) untilActive(t *testing.T, pid uint32) {
 	t.Helper()
-	conn, err := s.cluster.Admin(t.Context(), standin.Database)
+	conn, err := s.cluster.Admin(t.Context(), aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,14 +276,14 @@ func testVersionCopy(t *testing.T, s *versioned) {
 }
 
 func testVersionUntrusted(t *testing.T, s *versioned) {
-	if err := s.cluster.SetCertificate(t.Context(), standin.Certificate{OtherCA: true}); err != nil {
+	if err := s.cluster.SetCertificate(t.Context(), aurora.Certificate{OtherCA: true}); err != nil {
 		t.Fatal(err)
 	}
-	expectRefusal(t, s.proxy, standin.IAMUser, standin.Database, "is not trusted", "HINT: ")
-	if err := s.cluster.SetCertificate(t.Context(), standin.Certificate{}); err != nil {
+	expectRefusal(t, s.proxy, aurora.IAMUser, aurora.Database, "is not trusted", "HINT: ")
+	if err := s.cluster.SetCertificate(t.Context(), aurora.Certificate{}); err != nil {
 		t.Fatal(err)
 	}
-	s.proxy.mustPSQL(standin.IAMUser, standin.Database, "select 1")
+	s.proxy.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
 const (
@@ -353,8 +353,8 @@ func keyLength(protocol uint32) int {
 func testVersionDirectTLS(t *testing.T, s *versioned) {
 	args := clusterArgs(s.cluster)
 	args[0] += "?sslnegotiation=direct"
-	p := startProxy(t, keyEnvironment(standin.DefaultKey), args...)
-	s.learn(t, p, standin.OtherUser)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
+	s.learn(t, p, aurora.OtherUser)
 	accepted := func() int {
 		log, err := s.cluster.Log()
 		if err != nil {
@@ -363,14 +363,14 @@ func testVersionDirectTLS(t *testing.T, s *versioned) {
 		return strings.Count(log, "direct SSL connection accepted")
 	}
 	before := accepted()
-	if out := p.mustPSQL(standin.OtherUser, standin.Database, isTLS); out != "t" {
+	if out := p.mustPSQL(aurora.OtherUser, aurora.Database, isTLS); out != "t" {
 		t.Errorf("psql printed %q", out)
 	}
 	if accepted() == before {
 		t.Error("the server saw no direct TLS")
 	}
-	if err := s.cluster.SetCertificate(t.Context(), standin.Certificate{OtherCA: true}); err != nil {
+	if err := s.cluster.SetCertificate(t.Context(), aurora.Certificate{OtherCA: true}); err != nil {
 		t.Fatal(err)
 	}
-	expectRefusal(t, p, standin.OtherUser, standin.Database, "is not trusted")
+	expectRefusal(t, p, aurora.OtherUser, aurora.Database, "is not trusted")
 }

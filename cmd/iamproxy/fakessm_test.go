@@ -20,7 +20,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // The test's binary is also the programs that forward a port, under their names: the AWS
@@ -96,7 +96,7 @@ func checkSSM(args []string) error {
 		return err
 	}
 	delete(parameters, "localPortNumber")
-	if !reflect.DeepEqual(parameters, map[string][]string{"host": {standin.DefaultHost}, "portNumber": {"5432"}}) {
+	if !reflect.DeepEqual(parameters, map[string][]string{"host": {aurora.DefaultHost}, "portNumber": {"5432"}}) {
 		return fmt.Errorf("aws: error: parameters %s", args[7])
 	}
 	return nil
@@ -127,7 +127,7 @@ func bePlugin(args []string) error {
 // beBastion takes -L PORT:HOST:PORT as ssh does, and a word with a space in it.
 func beBastion(args []string) error {
 	port, rest, _ := strings.Cut(args[1], ":")
-	if args[0] != "-L" || rest != standin.DefaultHost+":5432" || args[2] != "a bastion" || len(args) != 3 {
+	if args[0] != "-L" || rest != aurora.DefaultHost+":5432" || args[2] != "a bastion" || len(args) != 3 {
 		return fmt.Errorf("bastion: arguments %q", args)
 	}
 	return forwardPort("bastion", port)
@@ -189,7 +189,7 @@ type forwarders struct {
 }
 
 // startForwarders has programs that lead to the cluster, and are asked for such an SSM session.
-func startForwarders(t *testing.T, cluster *standin.Cluster, ssm string) *forwarders {
+func startForwarders(t *testing.T, cluster *aurora.Cluster, ssm string) *forwarders {
 	t.Helper()
 	f := &forwarders{dir: t.TempDir(), alive: make(map[string][]int)}
 	self, err := os.Executable()
@@ -209,7 +209,7 @@ func startForwarders(t *testing.T, cluster *standin.Cluster, ssm string) *forwar
 	go f.watch()
 	f.own = []string{"PATH=" + f.dir + ":" + os.Getenv("PATH"), forwardWitness + "=" + socket,
 		forwardTo + "=" + cluster.Addr(), forwardMode + "=" + f.mode(), forwardSSM + "=" + ssm}
-	f.env = append(keyEnvironment(standin.DefaultKey), f.own...)
+	f.env = append(keyEnvironment(aurora.DefaultKey), f.own...)
 	return f
 }
 

@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // liar is a server that does not do what it ought to.
@@ -159,7 +159,7 @@ func newLiars(t *testing.T) liars {
 // issue has a certificate that is good but for what change does to it.
 func (ca liars) issue(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
-	template := &x509.Certificate{DNSNames: []string{standin.DefaultHost}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
+	template := &x509.Certificate{DNSNames: []string{aurora.DefaultHost}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	change(template)
 	key, cert := ca.make(t, template)
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
@@ -172,7 +172,7 @@ func (ca liars) make(t *testing.T, template *x509.Certificate) (*ecdsa.PrivateKe
 		t.Fatal(err)
 	}
 	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	template.Subject = pkix.Name{CommonName: standin.DefaultHost}
+	template.Subject = pkix.Name{CommonName: aurora.DefaultHost}
 	template.NotBefore = time.Now().Add(-48 * time.Hour)
 	if template.NotAfter.IsZero() {
 		template.NotAfter = time.Now().Add(time.Hour)

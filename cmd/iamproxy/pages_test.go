@@ -18,7 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // Every command of iamproxy's that a page shows is one that it takes.
@@ -153,7 +153,7 @@ func shownCommands(page string) (commands []string) {
 func arguments(t *testing.T, command string) (args []string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-euc", "list() { for arg; do printf '%s\\0' \"$arg\"; done >&3; }; list "+command)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "ENDPOINT=" + standin.DefaultHost}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "ENDPOINT=" + aurora.DefaultHost}
 	cmd.Dir = t.TempDir() // some have their log in a file
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -173,7 +173,7 @@ func arguments(t *testing.T, command string) (args []string) {
 	for _, arg := range bytes.Split(bytes.TrimSuffix(list, []byte{0}), []byte{0}) {
 		text := string(arg)
 		if rest, ok := strings.CutPrefix(text, "ENDPOINT"); ok {
-			text = standin.DefaultHost + rest
+			text = aurora.DefaultHost + rest
 		}
 		args = append(args, text)
 	}
@@ -193,7 +193,7 @@ func accepts(ctx context.Context, args []string) error {
 	}
 	if run := &shown.Run; strings.HasPrefix(parsed.Command(), "run") {
 		if len(run.Endpoints) == 0 { // they are in the environment
-			run.Endpoints = []string{standin.DefaultHost}
+			run.Endpoints = []string{aurora.DefaultHost}
 		}
 		if _, err := run.settings(ctx); err != nil {
 			return err

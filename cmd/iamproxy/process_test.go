@@ -20,8 +20,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 // These tests run the real binary as a process, against a real PostgreSQL that
@@ -72,7 +72,7 @@ func binaryPath(t testing.TB) string {
 	return file
 }
 
-func startCluster(t testing.TB, cluster *standin.Cluster) *standin.Cluster {
+func startCluster(t testing.TB, cluster *aurora.Cluster) *aurora.Cluster {
 	t.Helper()
 	cluster.Given = noteToken
 	if err := cluster.Start(t.Context()); err != nil {
@@ -130,8 +130,8 @@ func bareEnvironment(more ...string) []string {
 }
 
 // clusterArgs point the binary at the stand-in, on any free port.
-func clusterArgs(cluster *standin.Cluster, more ...string) []string {
-	args := []string{standin.DefaultHost, "--listen=127.0.0.1:0", "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile(), "--admin=127.0.0.1:0", "--log-level=debug"}
+func clusterArgs(cluster *aurora.Cluster, more ...string) []string {
+	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile(), "--admin=127.0.0.1:0", "--log-level=debug"}
 	return append(args, more...)
 }
 

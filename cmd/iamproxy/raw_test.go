@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // rawSession is a session of a client that speaks any version of the protocol.
@@ -34,7 +34,7 @@ func logInRaw(t *testing.T, conn net.Conn, version uint32, options []string, pas
 	t.Helper()
 	s := &rawSession{t: t, conn: conn, frontend: pgproto3.NewFrontend(conn, conn)}
 	startup := &pgproto3.StartupMessage{ProtocolVersion: version,
-		Parameters: map[string]string{"user": standin.IAMUser, "database": standin.Database}}
+		Parameters: map[string]string{"user": aurora.IAMUser, "database": aurora.Database}}
 	for _, option := range options {
 		startup.Parameters[option] = ""
 	}

@@ -24,8 +24,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/iamproxy/iamproxy/internal/sigv4"
-	"github.com/iamproxy/iamproxy/internal/standin"
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 // ledger has all that the tests have seen of the binary and of its clients, and all that
@@ -43,12 +43,12 @@ type printed struct{ test, from, text string }
 var kept = ledger{
 	printed: make(map[printed]bool),
 	secrets: map[string]string{
-		standin.DefaultKey.SecretAccessKey:        "a secret access key",
-		standin.DefaultSessionKey.SecretAccessKey: "a secret access key",
-		standin.DefaultSessionKey.SessionToken:    "a session token",
-		jane.SecretAccessKey:                      "a secret access key",
-		adminPassword:                             "the administrator's password",
-		socksPassword:                             "a proxy's password",
+		aurora.DefaultKey.SecretAccessKey:        "a secret access key",
+		aurora.DefaultSessionKey.SecretAccessKey: "a secret access key",
+		aurora.DefaultSessionKey.SessionToken:    "a session token",
+		jane.SecretAccessKey:                     "a secret access key",
+		adminPassword:                            "the administrator's password",
+		socksPassword:                            "a proxy's password",
 	},
 }
 
@@ -250,7 +250,7 @@ func TestSecretIsFound(t *testing.T) {
 			}
 		}
 	}
-	for _, text := range []string{"", "no secret", standin.DefaultKey.AccessKeyID, secretMarks[0][:5]} {
+	for _, text := range []string{"", "no secret", aurora.DefaultKey.AccessKeyID, secretMarks[0][:5]} {
 		if got, _ := w.find(text); got != "" {
 			t.Errorf("in %q: %s", text, got)
 		}
@@ -261,14 +261,14 @@ func TestSecretIsFound(t *testing.T) {
 func TestUsageShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	via := "socks5://" + socksUser + ":" + url.QueryEscape(socksPassword) + "@127.0.0.1:1"
-	env := append(keyEnvironment(standin.DefaultSessionKey), "PGPASSWORD="+adminPassword, "IAMPROXY_VIA="+via,
+	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD="+adminPassword, "IAMPROXY_VIA="+via,
 		"AWS_CONTAINER_AUTHORIZATION_TOKEN="+newSecret("an authorization token"),
 		"AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1", "GORACE=atexit_sleep_ms=0") // which is a second
 	for _, args := range [][]string{
-		{}, {"version"}, {"--help"}, {"nosuch"}, {"--nosuch"}, {standin.DefaultHost, "--listen=nowhere"}, {standin.DefaultHost, "--via=http://" + via},
-		{"token"}, {"token", standin.DefaultHost}, {"token", standin.DefaultHost, "--via"}, {"wait", "--timeout=0s", "--admin=127.0.0.1:1"}, {"shutdown", "--admin=127.0.0.1:1"},
-		{"check", standin.DefaultHost}, {"check", standin.DefaultHost, "--user=app", "--connect-timeout=1s"}, {"policy", standin.DefaultHost, "--user=app"},
-		{"grant", standin.DefaultHost}, {"grant", standin.DefaultHost, "--user=app"}, {"grant", standin.DefaultHost, "--user=app", "--password-file=" + os.DevNull},
+		{}, {"version"}, {"--help"}, {"nosuch"}, {"--nosuch"}, {aurora.DefaultHost, "--listen=nowhere"}, {aurora.DefaultHost, "--via=http://" + via},
+		{"token"}, {"token", aurora.DefaultHost}, {"token", aurora.DefaultHost, "--via"}, {"wait", "--timeout=0s", "--admin=127.0.0.1:1"}, {"shutdown", "--admin=127.0.0.1:1"},
+		{"check", aurora.DefaultHost}, {"check", aurora.DefaultHost, "--user=app", "--connect-timeout=1s"}, {"policy", aurora.DefaultHost, "--user=app"},
+		{"grant", aurora.DefaultHost}, {"grant", aurora.DefaultHost, "--user=app"}, {"grant", aurora.DefaultHost, "--user=app", "--password-file=" + os.DevNull},
 		{"run", "--help"}, {"token", "--help"}, {"check", "--help"}, {"grant", "--help"}, {"policy", "--help"}, {"wait", "--help"}, {"shutdown", "--help"},
 	} {
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), args...)

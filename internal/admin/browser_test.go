@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/internal/browser"
+	"github.com/iamproxy/iamproxy/test/browser"
 )
 
 // pictures is where they go if somebody wants to see them.

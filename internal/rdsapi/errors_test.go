@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
-	"github.com/iamproxy/iamproxy/internal/sigv4"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 // questions are one of each method's.

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 const (

@@ -5,8 +5,8 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 var mydb = auth.Resource{Kind: auth.Cluster, Region: region, Account: account, ID: "cluster-MYDB"}

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/fakeaws"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 const getSecretValue = "secretsmanager:GetSecretValue"

@@ -14,18 +14,18 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/types"
 
-	"github.com/iamproxy/iamproxy/internal/trial"
+	"github.com/iamproxy/iamproxy/test/container"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(trial.Main(m)) //nolint:forbidigo // the way of a TestMain
+	os.Exit(container.Main(m)) //nolint:forbidigo // the way of a TestMain
 }
 
 // host runs the services of a project as Docker Compose does, as far as this one needs it.
 type host struct {
 	t       *testing.T
 	project *types.Project
-	images  *trial.Images
+	images  *container.Images
 	volumes map[string]string // directories
 	hosts   string            // file with the services' names
 }
@@ -33,9 +33,9 @@ type host struct {
 // Everything is built and run as the file says, and psql gets in without a password.
 func TestUp(t *testing.T) {
 	project := mustLoad(t)
-	h := &host{t: t, project: project, images: trial.NewImages(t), volumes: map[string]string{}}
-	there, here := trial.NewNetwork(t), trial.NewNetwork(t)
-	address := trial.Join(t, there, here)
+	h := &host{t: t, project: project, images: container.NewImages(t), volumes: map[string]string{}}
+	there, here := container.NewNetwork(t), container.NewNetwork(t)
+	address := container.Join(t, there, here)
 	h.hosts = filepath.Join(t.TempDir(), "hosts")
 	hosts := "127.0.0.1 localhost\n" + address + " standin\n"
 	if err := os.WriteFile(h.hosts, []byte(hosts), 0o644); err != nil {
@@ -43,27 +43,27 @@ func TestUp(t *testing.T) {
 	}
 
 	standin := h.container("standin")
-	for to, from := range trial.Tools() {
+	for to, from := range container.Tools() {
 		standin.Mounts[to] = from
 	}
-	server := trial.StartUntil(t, standin.Command(t, there), func(line string) bool { return strings.Contains(line, "takes logins at") })
+	server := container.StartUntil(t, standin.Command(t, there), func(line string) bool { return strings.Contains(line, "takes logins at") })
 	h.healthy("standin", standin, there)
 
 	iamproxy := h.container("iamproxy")
-	if _, err := trial.Run(h.check("iamproxy", iamproxy).Command(t, here)); err == nil {
+	if _, err := container.Run(h.check("iamproxy", iamproxy).Command(t, here)); err == nil {
 		t.Error("iamproxy is healthy before it runs")
 	}
-	proxy := trial.Start(t, iamproxy.Command(t, here))
+	proxy := container.Start(t, iamproxy.Command(t, here))
 	h.healthy("iamproxy", iamproxy, here)
 
 	app := h.container("app")
-	for to, from := range trial.Tools() {
+	for to, from := range container.Tools() {
 		app.Mounts[to] = from
 	}
 	if mode := project.Services["app"].NetworkMode; mode != "service:iamproxy" {
 		t.Errorf("the network of the application: %s", mode)
 	}
-	out, err := trial.Run(app.Command(t, here))
+	out, err := container.Run(app.Command(t, here))
 	for _, want := range []string{"current_user", "| iam_user", "| mydb", "| t", "| TLSv1.3"} {
 		if err != nil || !strings.Contains(out, want) {
 			t.Errorf("not %q, %v in what psql says:\n%s\niamproxy:\n%s", want, err, out, proxy.Log())
@@ -71,7 +71,7 @@ func TestUp(t *testing.T) {
 	}
 	// As in README.md: a user without rds_iam is told what is missing.
 	app.Args = append(app.Args[:1:1], "psql", "-U", "plain_user") // behind the entrypoint
-	if out, err := trial.Run(app.Command(t, here)); err == nil || !strings.Contains(out, `GRANT rds_iam TO "plain_user"`) {
+	if out, err := container.Run(app.Command(t, here)); err == nil || !strings.Contains(out, `GRANT rds_iam TO "plain_user"`) {
 		t.Errorf("psql as plain_user: %v: %s", err, out)
 	}
 	proxy.Stop()
@@ -79,10 +79,10 @@ func TestUp(t *testing.T) {
 }
 
 // container is what a service runs.
-func (h *host) container(name string) trial.Container {
+func (h *host) container(name string) container.Container {
 	h.t.Helper()
 	service := h.project.Services[name]
-	var image trial.Image
+	var image container.Image
 	if build := service.Build; build != nil {
 		image = h.images.Build(filepath.Join(build.Context, build.Dockerfile), build.Context)
 	} else {
@@ -129,7 +129,7 @@ func (h *host) volume(name, inImage string) string {
 }
 
 // check is the service's health check.
-func (h *host) check(name string, c trial.Container) trial.Container {
+func (h *host) check(name string, c container.Container) container.Container {
 	h.t.Helper()
 	test := h.project.Services[name].HealthCheck.Test
 	switch test[0] {
@@ -144,11 +144,11 @@ func (h *host) check(name string, c trial.Container) trial.Container {
 }
 
 // healthy waits until the service is, for as long as Docker would.
-func (h *host) healthy(name string, c trial.Container, n trial.Network) {
+func (h *host) healthy(name string, c container.Container, n container.Network) {
 	h.t.Helper()
 	check := h.project.Services[name].HealthCheck
 	for range *check.Retries {
-		out, err := trial.Run(h.check(name, c).Command(h.t, n))
+		out, err := container.Run(h.check(name, c).Command(h.t, n))
 		if err == nil {
 			return
 		}

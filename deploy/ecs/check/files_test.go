@@ -182,7 +182,7 @@ func TestAgree(t *testing.T) {
 	sidecar := mustParse(t, "task-definition.json")
 	grant := mustParse(t, "grant-task-definition.json").ContainerDefinitions[0]
 	var user, database string
-	for _, variable := range container(sidecar, "app").Environment {
+	for _, variable := range containerNamed(sidecar, "app").Environment {
 		switch *variable.Name {
 		case "PGUSER":
 			user = *variable.Value
@@ -190,12 +190,12 @@ func TestAgree(t *testing.T) {
 			database = *variable.Value
 		}
 	}
-	endpoint := *container(sidecar, "iamproxy").Environment[0].Value
+	endpoint := *containerNamed(sidecar, "iamproxy").Environment[0].Value
 	granting := strings.Join(grant.Command, " ")
 	if user == "" || !strings.HasPrefix(granting, "grant "+endpoint+" --user "+user+" --database "+database+" ") {
 		t.Errorf("%s logs in to %s of %s; %s", user, database, endpoint, granting)
 	}
-	if *grant.Image != *container(sidecar, "iamproxy").Image {
+	if *grant.Image != *containerNamed(sidecar, "iamproxy").Image {
 		t.Errorf("image %s", *grant.Image)
 	}
 	allowed, err := parsePolicy(read(t, "task-role-policy.json"))

@@ -130,7 +130,7 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput) error {
 			report(aws.ToString(c.Name), "no name, or no image")
 		}
 		for _, need := range c.DependsOn {
-			if other := container(task, aws.ToString(need.ContainerName)); other == nil {
+			if other := containerNamed(task, aws.ToString(need.ContainerName)); other == nil {
 				report(aws.ToString(c.Name), "depends on %s, which is not there", aws.ToString(need.ContainerName))
 			} else if need.Condition == types.ContainerConditionHealthy && other.HealthCheck == nil {
 				report(aws.ToString(c.Name), "waits for the health of %s, which has no check", aws.ToString(other.Name))
@@ -149,7 +149,7 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput) error {
 
 // checkSidecar is for iamproxy beside an application.
 func checkSidecar(task *ecs.RegisterTaskDefinitionInput) error {
-	c := container(task, "iamproxy")
+	c := containerNamed(task, "iamproxy")
 	if c == nil {
 		return errors.New("there is no iamproxy")
 	}
@@ -214,7 +214,7 @@ func checkConfined(c *types.ContainerDefinition) error {
 // secretARN is a secret's, with the six random characters at the end of its name.
 const secretARN = `arn:aws:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+-[A-Za-z0-9]{6}` //nolint:gosec // where a secret is
 
-func container(task *ecs.RegisterTaskDefinitionInput, name string) *types.ContainerDefinition {
+func containerNamed(task *ecs.RegisterTaskDefinitionInput, name string) *types.ContainerDefinition {
 	for i, c := range task.ContainerDefinitions {
 		if aws.ToString(c.Name) == name {
 			return &task.ContainerDefinitions[i]

@@ -14,11 +14,11 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/iamproxy/iamproxy/internal/trial"
+	"github.com/iamproxy/iamproxy/test/container"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(trial.Main(m)) //nolint:forbidigo // the way of a TestMain
+	os.Exit(container.Main(m)) //nolint:forbidigo // the way of a TestMain
 }
 
 const (
@@ -30,15 +30,15 @@ const (
 // The repository's Dockerfile, built as `make image` does, and what it makes run as
 // strictly as a deployment can have it.
 func TestImage(t *testing.T) {
-	images := trial.NewImages(t)
-	build := func(args ...string) trial.Image {
+	images := container.NewImages(t)
+	build := func(args ...string) container.Image {
 		return images.Build("../../../Dockerfile", "../../..", append(args, "VERSION="+version, "COMMIT="+commit)...)
 	}
 	image := build()
 	t.Run("config", func(t *testing.T) { checkConfig(t, image.Config) })
 	t.Run("files", func(t *testing.T) { checkFiles(t, image.Root) })
 	t.Run("version", func(t *testing.T) {
-		out, err := trial.Run(image.Container("version").Command(t, trial.NewNetwork(t)))
+		out, err := container.Run(image.Container("version").Command(t, container.NewNetwork(t)))
 		if err != nil || !strings.HasPrefix(out, "iamproxy "+version+" (commit "+commit+", go") {
 			t.Errorf("%v: %s", err, out)
 		}
@@ -52,7 +52,7 @@ func TestImage(t *testing.T) {
 	})
 }
 
-func checkConfig(t *testing.T, config trial.Config) {
+func checkConfig(t *testing.T, config container.Config) {
 	// A number: Kubernetes' runAsNonRoot cannot tell who a name is.
 	uid, _, _ := strings.Cut(config.User, ":")
 	if n, err := strconv.Atoi(uid); err != nil || n == 0 {
@@ -100,29 +100,29 @@ func checkFiles(t *testing.T, root string) {
 
 // checkRun: it serves as process 1 with nothing but what the image has, is healthy in the
 // words of the image, and ends well.
-func checkRun(t *testing.T, image trial.Image) {
-	network := trial.NewNetwork(t)
+func checkRun(t *testing.T, image container.Image) {
+	network := container.NewNetwork(t)
 	health := image.Container()
 	health.Args = image.Healthcheck.Test[1:]
-	if out, err := trial.Run(health.Command(t, network)); err == nil || !strings.Contains(out, "iamproxy: ") {
+	if out, err := container.Run(health.Command(t, network)); err == nil || !strings.Contains(out, "iamproxy: ") {
 		t.Errorf("healthy, although nothing runs: %v %s", err, out)
 	}
-	container := image.Container()
-	container.Env = append(container.Env, append(trial.Credentials(), "IAMPROXY_ENDPOINTS="+endpoint)...)
-	process := trial.Start(t, container.Command(t, network))
+	served := image.Container()
+	served.Env = append(served.Env, append(container.Credentials(), "IAMPROXY_ENDPOINTS="+endpoint)...)
+	process := container.Start(t, served.Command(t, network))
 	checkConfined(t, process.PID())
-	if out, err := trial.Run(health.Command(t, network)); err != nil {
+	if out, err := container.Run(health.Command(t, network)); err != nil {
 		t.Errorf("not healthy, although it serves: %v %s", err, out)
 	}
 	process.Stop()
-	if out, err := trial.Run(health.Command(t, network)); err == nil {
+	if out, err := container.Run(health.Command(t, network)); err == nil {
 		t.Errorf("healthy, although it has ended: %s", out)
 	}
 
 	// It listens, but has nothing to sign with.
-	container.Env = append(image.Container().Env, "AWS_EC2_METADATA_DISABLED=true", "IAMPROXY_ENDPOINTS="+endpoint)
-	process = trial.Start(t, container.Command(t, network))
-	if out, err := trial.Run(health.Command(t, network)); err == nil || !strings.Contains(out, "credentials") {
+	served.Env = append(image.Container().Env, "AWS_EC2_METADATA_DISABLED=true", "IAMPROXY_ENDPOINTS="+endpoint)
+	process = container.Start(t, served.Command(t, network))
+	if out, err := container.Run(health.Command(t, network)); err == nil || !strings.Contains(out, "credentials") {
 		t.Errorf("healthy, although it cannot sign: %v %s", err, out)
 	}
 	process.Stop()

@@ -1,0 +1,98 @@
+//go:build unix
+
+package aurora
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// hba is RDS's pg_hba.conf, with ldap in place of pam, and a first part of our
+// own for Admin.
+const hba = `
+local   all          all       trust
+local   replication  all       trust
+%s
+hostssl all          all       all  scram-sha-256
+hostssl replication  all       all  scram-sha-256
+`
+
+// iamHBA is what IAM authentication adds to it. Without the lines for replication a
+// member of rds_iam would come in by the last of them, with a password.
+const iamHBA = `
+hostssl all          +%[1]s  all  %[2]s
+host    all          +%[1]s  all  reject
+hostssl replication  +%[1]s  all  %[2]s
+host    replication  +%[1]s  all  reject
+`
+
+// writeHBA writes pg_hba.conf, with IAM authentication or without.
+func (c *Cluster) writeHBA(iam bool) error {
+	method := fmt.Sprintf(`ldap ldapserver=%s ldapport=%d ldapprefix="%s" ldapsuffix="%s"`, loopback, c.ldap.port(), dnPrefix, dnSuffix)
+	if c.NoLDAP {
+		method = "password" // in clear text, too, and compared with what LearnToken sets
+	}
+	lines := ""
+	if iam {
+		lines = fmt.Sprintf(iamHBA, RDSRole, method)
+	}
+	return c.owner.writeFile(filepath.Join(c.path(dataDir), "pg_hba.conf"), fmt.Appendf(nil, hba, lines))
+}
+
+// SetIAM turns IAM authentication off, or on again, for new connections, and returns when it
+// is. While it is off, members of RDSRole are asked for a password (SCRAM), as all are.
+func (c *Cluster) SetIAM(ctx context.Context, on bool) error {
+	if c.path(dataDir) == "" {
+		return errors.New("aurora: IAM authentication: not started")
+	}
+	if err := c.switchIAM(ctx, on); err != nil {
+		return fmt.Errorf("aurora: IAM authentication: %w", err)
+	}
+	return nil
+}
+
+func (c *Cluster) switchIAM(ctx context.Context, on bool) error {
+	if err := c.writeHBA(on); err != nil {
+		return err
+	}
+	before, err := c.configuredAt(ctx)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	server := c.server
+	c.mu.Unlock()
+	// SIGHUP is what pg_ctl reload sends.
+	if err := server.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for {
+		// Who is let in afterwards was forked by a server that has read both files.
+		if at, err := c.configuredAt(ctx); err == nil && at.After(before) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the server does not read its configuration again: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// configuredAt is when the server last read its configuration.
+func (c *Cluster) configuredAt(ctx context.Context) (time.Time, error) {
+	conn, err := c.Admin(ctx, "postgres")
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var at time.Time
+	err = conn.QueryRow(ctx, "SELECT pg_conf_load_time()").Scan(&at)
+	return at, err
+}

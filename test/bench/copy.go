@@ -1,0 +1,100 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// The rows of COPY have 1 to 1.9 KB, about the most that PostgreSQL keeps in the row
+// itself, and go in binary. With short rows, or as text, it is the server that cannot
+// go faster, and all targets look alike.
+const (
+	binaryFormat = "WITH (FORMAT binary)"
+	copyTable    = "CREATE UNLOGGED TABLE copy_rows AS" +
+		" SELECT i::bigint AS id, now() AS at, left(repeat(md5(i::text), 60), (1000 + i * 7919::bigint % 900)::int) AS body" +
+		" FROM generate_series(1, "
+)
+
+// copyFile has the rows as COPY sends them. It is made when it is first asked for.
+func (b *bench) copyFile(ctx context.Context) (file string, megabytes float64, err error) {
+	file = filepath.Join(b.dir, "rows")
+	info, err := os.Stat(file)
+	if os.IsNotExist(err) {
+		b.say("making %d rows", b.size.copyRows)
+		err = b.admin(ctx,
+			copyTable+strconv.Itoa(b.size.copyRows)+") AS i",
+			"VACUUM (FREEZE, ANALYZE) copy_rows",
+			"CREATE UNLOGGED TABLE copy_in (LIKE copy_rows)",
+			// Once for nothing: a virtual machine may not have had that much memory yet.
+			"INSERT INTO copy_in SELECT * FROM copy_rows",
+			"ALTER TABLE copy_rows OWNER TO "+aurora.IAMUser,
+			"ALTER TABLE copy_in OWNER TO "+aurora.IAMUser)
+		if err != nil {
+			return "", 0, err
+		}
+		if err = b.makeCopyFile(ctx, file); err != nil {
+			return "", 0, err
+		}
+		info, err = os.Stat(file)
+	}
+	if err != nil {
+		return "", 0, err
+	}
+	return file, float64(info.Size()) / 1e6, nil
+}
+
+func (b *bench) makeCopyFile(ctx context.Context, file string) error {
+	out, err := os.Create(file)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	conn, err := b.cluster.Admin(ctx, aurora.Database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.PgConn().CopyTo(ctx, out, "COPY copy_rows TO STDOUT "+binaryFormat)
+	return err
+}
+
+// copyOut measures COPY TO, with psql, which throws the rows away.
+func copyOut(ctx context.Context, b *bench, targets []target) error {
+	_, megabytes, err := b.copyFile(ctx)
+	if err != nil {
+		return err
+	}
+	return b.each(ctx, targets, func(p *path) error {
+		return b.timeCopy(ctx, p, "copy-out", megabytes, `\copy copy_rows to '/dev/null' `+binaryFormat)
+	})
+}
+
+// copyIn measures COPY FROM, with psql, into a table that is empty and not logged.
+func copyIn(ctx context.Context, b *bench, targets []target) error {
+	file, megabytes, err := b.copyFile(ctx)
+	if err != nil {
+		return err
+	}
+	return b.each(ctx, targets, func(p *path) error {
+		if err := b.admin(ctx, "TRUNCATE copy_in", "CHECKPOINT"); err != nil {
+			return err
+		}
+		return b.timeCopy(ctx, p, "copy-in", megabytes, `\copy copy_in from '`+file+`' `+binaryFormat)
+	})
+}
+
+func (b *bench) timeCopy(ctx context.Context, p *path, figure string, megabytes float64, command string) error {
+	began := time.Now()
+	if _, err := b.client(ctx, p, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", command); err != nil {
+		return err
+	}
+	b.note(figure, p.name, megabytes/time.Since(began).Seconds())
+	return nil
+}

@@ -1,0 +1,72 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+)
+
+// busyClients are those that work among a crowd of idle ones.
+const busyClients = 100
+
+// crowd measures whether busy clients suffer from idle ones. Direct, there is only the
+// server to suffer: it has a process for each.
+func crowd(ctx context.Context, b *bench, targets []target) error {
+	if err := roomFor(b.size.crowd); err != nil {
+		return err
+	}
+	return b.each(ctx, targets, func(p *path) (err error) {
+		alone, err := b.busy(ctx, p)
+		if err != nil {
+			return err
+		}
+		open, err := b.openSessions(ctx, p, nil, b.size.crowd, little)
+		defer func() { err = errors.Join(err, open.close(ctx)) }()
+		if err != nil {
+			return err
+		}
+		return b.amongIdle(ctx, p, alone)
+	})
+}
+
+// amongIdle notes what becomes of the throughput with a crowd.
+func (b *bench) amongIdle(ctx context.Context, p *path, alone float64) error {
+	among, err := b.busy(ctx, p)
+	if err != nil {
+		return err
+	}
+	b.say("%s: %.0f transactions/s alone, %.0f in the crowd", p.name, alone, among)
+	b.note("crowd", p.name, among/alone)
+	return nil
+}
+
+// busy is the throughput of the busy clients. What is made of it has only two runs, so
+// that they are longer than others.
+func (b *bench) busy(ctx context.Context, p *path) (float64, error) {
+	if err := b.warm(ctx, p, busyClients); err != nil {
+		return 0, err
+	}
+	report, err := b.pgbench(ctx, p, "-M", "prepared", "-c", strconv.Itoa(busyClients), "-j", "2", "-T", strconv.Itoa(2*b.size.seconds))
+	return report.tps, err
+}
+
+// sessionKiB is what a session takes of the machine: of the server's process, above
+// all.
+const sessionKiB = 2560
+
+// roomFor tells whether the machine has the memory for so many sessions.
+func roomFor(sessions int) error {
+	text := first(availableLine, "/proc/meminfo")
+	available, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("available memory: %w", err)
+	}
+	if available < sessions*sessionKiB {
+		return fmt.Errorf("%d sessions take %d GiB of memory, and %d GiB are available; leave this out with -only",
+			sessions, sessions*sessionKiB>>20, available>>20)
+	}
+	return nil
+}

@@ -1,0 +1,53 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// rest measures the memory of a proxy that has nothing to do, before and after the
+// first login.
+func rest(ctx context.Context, b *bench, targets []target) error {
+	return b.each(ctx, proxied(targets), func(p *path) error {
+		started, err := resident(p.pid)
+		if err != nil {
+			return err
+		}
+		b.note("rest", p.name, started/1024)
+		one, err := b.openSessions(ctx, p, nil, 1, little)
+		if err = errors.Join(err, one.close(ctx)); err != nil {
+			return err
+		}
+		after, err := resident(p.pid)
+		if err != nil {
+			return err
+		}
+		b.note("rest-login", p.name, after/1024)
+		return nil
+	})
+}
+
+// idle measures the memory of sessions that have nothing to do any more, but had.
+func idle(ctx context.Context, b *bench, targets []target) error {
+	return b.each(ctx, proxied(targets), func(p *path) (err error) {
+		before, err := resident(p.pid)
+		if err != nil {
+			return err
+		}
+		open, err := b.openSessions(ctx, p, nil, b.size.idle, much)
+		defer func() { err = errors.Join(err, open.close(ctx)) }()
+		if err != nil {
+			return err
+		}
+		stable, early, err := settled(ctx, p.pid, time.Duration(b.size.settle)*time.Second)
+		if err != nil {
+			return err
+		}
+		b.note("idle-5s", p.name, (early-before)/float64(len(open)))
+		b.note("idle", p.name, (stable-before)/float64(len(open)))
+		return nil
+	})
+}

@@ -1,0 +1,188 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sidecar"
+)
+
+// The targets: how clients reach the server.
+const (
+	directTarget    = "direct"
+	pgbouncerTarget = "PgBouncer"
+	iamproxyTarget  = "iamproxy"
+	baselineTarget  = "baseline" // another iamproxy
+)
+
+// target names one of them; binary is set where it is an iamproxy.
+type target struct{ name, binary string }
+
+func (t target) proxied() bool { return t.name != directTarget }
+
+// proxied are those that lead through a proxy.
+func proxied(targets []target) []target {
+	var some []target
+	for _, t := range targets {
+		if t.proxied() {
+			some = append(some, t)
+		}
+	}
+	return some
+}
+
+// path is an open target: where and how clients connect.
+type path struct {
+	name       string
+	host, port string
+	password   string // a token, if clients log in themselves
+	caFile     string // with which they verify the server; empty: in clear
+	pid        int    // of the proxy; 0: none
+	stop       func() error
+	quiet      func() error
+}
+
+// open opens a target for the given number of sessions. With a pool a proxy keeps the sessions that
+// clients have left, for others.
+func (b *bench) open(ctx context.Context, t target, sessions int) (*path, error) {
+	return b.openPool(ctx, t, sessions, 0)
+}
+
+func (b *bench) openPool(ctx context.Context, t target, sessions, pool int) (p *path, err error) {
+	switch t.name {
+	case directTarget:
+		p, err = b.direct(ctx)
+	case pgbouncerTarget:
+		p, err = b.pgbouncer(ctx, sessions, pool)
+	default:
+		p, err = b.sidecar(ctx, t.binary, pool)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.name, err)
+	}
+	p.name = t.name
+	p.quiet = func() error { return b.quiet(ctx) }
+	return p, nil
+}
+
+// close waits for all sessions to end.
+func (p *path) close() error {
+	if p.stop != nil {
+		if err := p.stop(); err != nil {
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+	return p.quiet()
+}
+
+// each opens one target after the other, does something there, and closes it.
+func (b *bench) each(ctx context.Context, targets []target, do func(*path) error) error {
+	for _, t := range targets {
+		p, err := b.open(ctx, t, sessionsMost)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(do(p), p.close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// direct is the path of a client that has a token at hand.
+func (b *bench) direct(ctx context.Context) (*path, error) {
+	token, err := b.token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(b.cluster.Addr())
+	return &path{host: host, port: port, password: token, caFile: b.cluster.CAFile()}, err
+}
+
+// sidecar is the path through an iamproxy. AWS would let in 200 logins a second, which
+// is why it has a limit; the server here has none.
+func (b *bench) sidecar(ctx context.Context, binary string, pool int) (*path, error) {
+	s := &sidecar.Sidecar{Binary: binary, Cluster: b.cluster, Flags: []string{"--listen", "127.0.0.1:0", "--connect-rate", "0"}}
+	if pool > 0 {
+		s.Flags = append(s.Flags, "--pool", strconv.Itoa(pool))
+	}
+	listen, err := s.Start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	return &path{host: host, port: port, pid: s.PID(), stop: s.Stop}, nil
+}
+
+// hasPool tells whether an iamproxy can keep sessions.
+func hasPool(binary string) bool {
+	help, err := exec.Command(binary, "run", "--help").Output()
+	return err == nil && bytes.Contains(help, []byte("--pool"))
+}
+
+// token is a fresh one, which holds for 15 minutes.
+func (b *bench) token(ctx context.Context) (string, error) {
+	cmd := exec.CommandContext(ctx, b.binary, "token", aurora.DefaultHost, "--user", aurora.IAMUser)
+	cmd.Env = append(sidecar.Environment(),
+		"AWS_ACCESS_KEY_ID="+aurora.DefaultSessionKey.AccessKeyID,
+		"AWS_SECRET_ACCESS_KEY="+aurora.DefaultSessionKey.SecretAccessKey,
+		"AWS_SESSION_TOKEN="+aurora.DefaultSessionKey.SessionToken)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s token: %w: %s", b.binary, err, oneLine(said.Bytes()))
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// env is for programs with libpq.
+func (p *path) env() []string {
+	env := append(sidecar.Environment(), "PGUSER="+aurora.IAMUser, "PGDATABASE="+aurora.Database,
+		"PGPORT="+p.port, "PGCONNECT_TIMEOUT=30", "PGGSSENCMODE=disable")
+	if p.caFile == "" {
+		return append(env, "PGHOST="+p.host, "PGSSLMODE=disable")
+	}
+	return append(env, "PGHOST="+aurora.DefaultHost, "PGHOSTADDR="+p.host, "PGPASSWORD="+p.password,
+		"PGSSLMODE=verify-full", "PGSSLROOTCERT="+p.caFile)
+}
+
+// config is for clients of our own.
+func (p *path) config() (*pgconn.Config, error) {
+	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%s user=%s database=%s sslmode=disable connect_timeout=60",
+		p.host, p.port, aurora.IAMUser, aurora.Database))
+	if err != nil || p.caFile == "" {
+		return config, err
+	}
+	ca, err := os.ReadFile(p.caFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	config.Password = p.password
+	config.TLSConfig = &tls.Config{ServerName: aurora.DefaultHost, RootCAs: roots}
+	return config, nil
+}
+
+// oneLine is what a program said, for an error.
+func oneLine(out []byte) string {
+	return strings.Join(strings.FieldsFunc(strings.TrimSpace(string(out)), func(r rune) bool { return r == '\n' }), " | ")
+}

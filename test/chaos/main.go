@@ -1,0 +1,179 @@
+//go:build linux
+
+// Chaos breaks what is around iamproxy while clients work through it: the server, the
+// network, the DNS, the source of the credentials, its own host. Of each fault it writes
+// down what clients saw, when service was back, and whether anything was lost, altered or
+// left behind. It ends with 1 where iamproxy did not keep what docs/reliability.md
+// promises. With -soak it breaks nothing, and has clients work for long.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/iamproxy/iamproxy/tools/mdtable"
+)
+
+// options are what the command line says.
+type options struct {
+	binary string
+	page   string
+	only   string
+	seed   uint64
+	soak   time.Duration
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.binary, "binary", "bin/iamproxy", "the iamproxy to try")
+	flag.StringVar(&o.page, "write", "", "the `PAGE` whose figures are to be replaced, if all went well")
+	flag.StringVar(&o.only, "only", "", "a `REGEXP` of the faults to try")
+	flag.Uint64Var(&o.seed, "seed", 1, "what chance goes by")
+	flag.DurationVar(&o.soak, "soak", 0, "have clients work for so long instead, without a fault")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, o, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "chaos:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, out io.Writer) error {
+	if o.soak > 0 {
+		return soak(ctx, o, out)
+	}
+	pattern, err := regexp.Compile(o.only)
+	if err != nil {
+		return fmt.Errorf("-only: %w", err)
+	}
+	if o.only != "" && o.page != "" {
+		return errors.New("a page has all faults: leave out -write or -only")
+	}
+	trials, err := tryAll(ctx, o, pattern, out)
+	if err != nil {
+		return err
+	}
+	table := mdtable.Table(rows(trials))
+	fmt.Fprintf(out, "\n%s\n", table)
+	if err := verdict(trials); err != nil || o.page == "" {
+		return err
+	}
+	return mdtable.Replace(o.page, "make chaos writes", table)
+}
+
+// tryAll tries the faults that are wanted: those of the clock at a place of their own.
+func tryAll(ctx context.Context, o options, pattern *regexp.Regexp, out io.Writer) (all []trial, err error) {
+	dir, err := os.MkdirTemp("", "iamproxy-chaos-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	for _, at := range []struct {
+		faults []fault
+		life   time.Duration // of credentials
+		make   func() (binary string, err error)
+	}{
+		{faults(), keyLife, func() (string, error) { return o.binary, nil }},
+		{clockFaults(), time.Hour, func() (string, error) { return buildWithClock(ctx, dir) }},
+	} {
+		wanted := slices.DeleteFunc(at.faults, func(f fault) bool { return !pattern.MatchString(f.name) })
+		if len(wanted) == 0 {
+			continue
+		}
+		binary, err := at.make()
+		if err != nil {
+			return nil, err
+		}
+		trials, err := tryAt(ctx, wanted, binary, at.life, o.seed, out)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, trials...)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("-only %s: there is no such fault", o.only)
+	}
+	return all, nil
+}
+
+func tryAt(ctx context.Context, faults []fault, binary string, life time.Duration, seed uint64, out io.Writer) (trials []trial, err error) {
+	var p place
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.open(ctx, binary, seed, life); err != nil {
+		return nil, err
+	}
+	l := &load{place: &p, kinds: kinds, seed: seed}
+	before, err := p.warmUp(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range faults {
+		t := p.try(ctx, f, before, l)
+		if ctx.Err() != nil {
+			return nil, errors.New("interrupted")
+		}
+		t.say(out)
+		trials = append(trials, t)
+	}
+	return trials, nil
+}
+
+// warmUp has clients work until what iamproxy has afterwards is what it has at rest.
+func (p *place) warmUp(ctx context.Context, l *load) (before holdings, err error) {
+	for range 2 {
+		l.start(ctx)
+		working, cancel := context.WithTimeout(ctx, giveUp)
+		err := l.allWork(working, time.Now())
+		cancel()
+		l.halt()
+		l.take()
+		if err != nil {
+			return before, err
+		}
+		if _, err := l.ledger.settle(ctx, &p.cluster); err != nil {
+			return before, err
+		}
+		if before, err = p.quiet(ctx); err != nil {
+			return before, err
+		}
+	}
+	return before, nil
+}
+
+// quiet is what there is once nothing changes any more.
+func (p *place) quiet(ctx context.Context) (holdings, error) {
+	ctx, cancel := context.WithTimeout(ctx, settleLimit)
+	defer cancel()
+	last, same := holdings{}, 0
+	for {
+		now, err := p.proxy.holdings(ctx)
+		if err != nil {
+			return now, err
+		}
+		memory := now.memory
+		now.memory = 0
+		if now == last {
+			same++
+		} else {
+			last, same = now, 0
+		}
+		if same == 8 {
+			now.memory = memory
+			return now, nil
+		}
+		if !sleep(ctx, 500*time.Millisecond) {
+			return now, errors.New("iamproxy does not get quiet")
+		}
+	}
+}

@@ -1,0 +1,232 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/tools/mdtable"
+)
+
+const (
+	// rotation is how long credentials are good in a soak.
+	rotation = time.Minute
+	// soakRound is how long the clients work until what they have written is looked at.
+	soakRound = 30 * time.Second
+	// sampleEvery is how often is looked at iamproxy.
+	sampleEvery = 2 * time.Second
+	// parts are those of a soak that are compared. In the first it gets warm.
+	parts = 6
+	// growth is what may be more in the last part than in the second, in percent.
+	growth = 10
+)
+
+// lasting are sessions that are there all the time.
+var lasting = []kind{
+	{name: "hours of queries", count: 2, work: (*client).lastingQueries, lasts: true},
+	{name: "hours of listening", count: 2, work: (*client).lastingListen, lasts: true},
+}
+
+// sample is how iamproxy was at a time.
+type sample struct {
+	at time.Time
+	holdings
+}
+
+// watch is what is noted of a soak.
+type watch struct {
+	began    time.Time
+	samples  []sample
+	works    map[string]int // pieces of work, by kind
+	failures []error
+	account  account
+}
+
+// soak has all kinds of clients work for long, hostile ones beside them, and looks
+// whether anything grows, fails or is lost.
+func soak(ctx context.Context, o options, out io.Writer) (err error) {
+	var p place
+	defer func() { err = errors.Join(err, p.close()) }()
+	if err := p.open(ctx, o.binary, o.seed, rotation); err != nil {
+		return err
+	}
+	w := &watch{works: make(map[string]int)}
+	l := &load{place: &p, kinds: slices.Concat(kinds, hostile), seed: o.seed}
+	before, err := p.warmUp(ctx, l)
+	if err != nil {
+		return err
+	}
+	long := &load{place: &p, kinds: lasting, seed: o.seed}
+	w.began = time.Now()
+	long.start(ctx)
+	for time.Since(w.began) < o.soak && ctx.Err() == nil {
+		if err := w.round(ctx, &p, l); err != nil {
+			w.failures = append(w.failures, err)
+		}
+		fmt.Fprintln(out, w.line())
+	}
+	long.halt()
+	w.note(long.take())
+	after, err := p.settled(ctx, before)
+	w.failures = append(w.failures, err)
+	table := w.table(p.aws.Requests(fakeaws.Container))
+	fmt.Fprintf(out, "\n%s\nat rest before: %+v\nat rest after: %+v\n", table, before, after)
+	if err := w.verdict(); err != nil || o.page == "" {
+		return err
+	}
+	return mdtable.Replace(o.page, "make soak writes", table)
+}
+
+// round is work for a while, and a look at what was written.
+func (w *watch) round(ctx context.Context, p *place, l *load) error {
+	l.start(ctx)
+	for began := time.Now(); time.Since(began) < soakRound; {
+		if !sleep(ctx, sampleEvery) {
+			break
+		}
+		now, err := p.proxy.holdings(ctx)
+		if err != nil {
+			return err
+		}
+		w.samples = append(w.samples, sample{time.Now(), now})
+	}
+	l.halt()
+	w.note(l.take())
+	p.cluster.ResetVerdicts()
+	a, err := l.ledger.settle(ctx, &p.cluster)
+	w.account.acknowledged += a.acknowledged
+	w.account.unknown += a.unknown + a.stored
+	return errors.Join(err, p.proxy.trouble())
+}
+
+func (w *watch) note(all []observation) {
+	for _, o := range all {
+		w.works[o.kind]++
+		if o.err != nil {
+			w.failures = append(w.failures, fmt.Errorf("%s: %w", o.kind, o.err))
+		}
+	}
+}
+
+func (w *watch) line() string {
+	last := sample{}
+	if len(w.samples) > 0 {
+		last = w.samples[len(w.samples)-1]
+	}
+	return fmt.Sprintf("%v: %d pieces of work, %d failures; %d sessions, %d goroutines, %d descriptors, %.1f MiB",
+		time.Since(w.began).Round(time.Second), w.total(), len(w.failed()), last.sessions, last.goroutines, last.sockets, float64(last.memory)/1024)
+}
+
+func (w *watch) total() (n int) {
+	for _, of := range w.works {
+		n += of
+	}
+	return n
+}
+
+func (w *watch) failed() (all []error) {
+	return slices.DeleteFunc(slices.Clone(w.failures), func(err error) bool { return err == nil })
+}
+
+// part is the samples of one of the parts, from 0.
+func (w *watch) part(n int) []sample {
+	size := len(w.samples) / parts
+	return w.samples[n*size : (n+1)*size]
+}
+
+func median(samples []sample, of func(sample) int) int {
+	values := make([]int, len(samples))
+	for i, s := range samples {
+		values[i] = of(s)
+	}
+	slices.Sort(values)
+	if len(values) == 0 {
+		return 0
+	}
+	return values[len(values)/2]
+}
+
+func memoryOf(s sample) int     { return s.memory }
+func goroutinesOf(s sample) int { return s.goroutines }
+func socketsOf(s sample) int    { return s.sockets }
+
+// table is how it was in each part.
+func (w *watch) table(fetched int) string {
+	lines := [][]string{{"from", "memory", "goroutines", "descriptors"}}
+	for n := range parts {
+		part := w.part(n)
+		if len(part) == 0 {
+			continue
+		}
+		lines = append(lines, []string{
+			part[0].at.Sub(w.began).Round(time.Second).String(),
+			fmt.Sprintf("%.1f MiB", float64(median(part, memoryOf))/1024),
+			fmt.Sprint(median(part, goroutinesOf)), fmt.Sprint(median(part, socketsOf)),
+		})
+	}
+	return fmt.Sprintf("%v: %d pieces of work, of which %d failed; %d entries acknowledged and found as they were; credentials fetched %d times. What follows are medians.\n\n%s",
+		inMinutes(time.Since(w.began)), w.total(), len(w.failed()), w.account.acknowledged, fetched, mdtable.Table(lines))
+}
+
+func inMinutes(d time.Duration) string { return fmt.Sprintf("%.0f minutes", d.Minutes()) }
+
+// verdict is an error if anything failed, or grew.
+func (w *watch) verdict() error {
+	if failed := w.failed(); len(failed) > 0 {
+		return fmt.Errorf("%d failures, such as %w", len(failed), failed[0])
+	}
+	for _, of := range []struct {
+		what  string
+		value func(sample) int
+		slack int // what it goes up and down by
+	}{{"memory", memoryOf, 2 << 10}, {"goroutines", goroutinesOf, 15}, {"descriptors", socketsOf, 15}} {
+		early, late := median(w.part(1), of.value), median(w.part(parts-1), of.value)
+		if late*100 > early*(100+growth)+of.slack*100 {
+			return fmt.Errorf("%s grew from %d to %d", of.what, early, late)
+		}
+	}
+	return nil
+}
+
+// lastingQueries asks now and then, in one session.
+func (c *client) lastingQueries(ctx context.Context) error {
+	return c.with(ctx, func(conn *pgx.Conn) error {
+		for sleep(ctx, time.Duration(c.random.IntN(2000))*time.Millisecond) {
+			var n int
+			if err := conn.QueryRow(context.WithoutCancel(ctx), "select 41 + 1").Scan(&n); err != nil || n != 42 {
+				return errors.Join(wrongData("a lasting session got a wrong answer"), err)
+			}
+		}
+		return nil
+	})
+}
+
+// lastingListen hears what it says itself, a while later.
+func (c *client) lastingListen(ctx context.Context) error {
+	return c.with(ctx, func(conn *pgx.Conn) error {
+		channel := fmt.Sprintf("lasting%d", c.random.Uint32())
+		if _, err := conn.Exec(ctx, "listen "+channel); err != nil {
+			return err
+		}
+		for sleep(ctx, 10*time.Second) {
+			asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), opLimit)
+			_, err := conn.Exec(asking, "notify "+channel)
+			if err == nil {
+				_, err = conn.WaitForNotification(asking)
+			}
+			cancel()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,114 @@
+//go:build unix
+
+// Conformance has PostgreSQL's own tests judge iamproxy: it runs them against a
+// server over its unix socket, then against ones just like it through iamproxy,
+// without a pool and with one, and compares. It ends with 1 where two differ in any
+// test.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+func main() {
+	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to judge")
+	cache := flag.String("cache", "build/conformance", "where PostgreSQL's tests are kept, and what they found is left")
+	flag.Parse()
+	syscall.Umask(0o022) // the server reads what is written here
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *binary, *cache, os.Stdout)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
+	kept, err := fetch(ctx, cache)
+	if err != nil {
+		return err
+	}
+	source, err := publish(kept)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(source)) }()
+	bins, err := filepath.Glob(filepath.Join(source, "server/usr/lib/postgresql/*/bin"))
+	if err != nil || len(bins) != 1 {
+		return fmt.Errorf("%s has no PostgreSQL: make clean, and try again", kept)
+	}
+	bin := bins[0]
+	if err := os.Setenv("PG_BINDIR", bin); err != nil { // for the stand-in
+		return err
+	}
+	same := true
+	for _, s := range suites(bin) {
+		fmt.Fprintf(out, "\nPostgreSQL's %s tests, of %s\n", s.name, filepath.Base(kept))
+		var direct []result
+		for i, r := range routes(binary) {
+			began := time.Now()
+			found, err := r.run(ctx, s, source)
+			if err != nil {
+				return fmt.Errorf("%s, %s: %w", s.name, r.name, err)
+			}
+			if err := found.keep(filepath.Join(cache, "results", s.name+"-"+r.name)); err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s: %s; %d logins with a token; %v\n",
+				r.name, tally(found.results), found.logins, time.Since(began).Round(time.Second))
+			if i == 0 {
+				direct = found.results
+				continue
+			}
+			same = compare(out, r, direct, found.results) && same
+		}
+	}
+	if !same {
+		return errors.New("PostgreSQL's tests find a difference; what they say is in " + filepath.Join(cache, "results"))
+	}
+	return nil
+}
+
+// fetch has the directory with a PostgreSQL and its own tests, which is made now
+// if it was not.
+func fetch(ctx context.Context, cache string) (string, error) {
+	installed, err := aurora.BinDir()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, "sh", "test/conformance/source.sh", installed, cache)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("no tests to run: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
+// publish copies the directory to where the server's user can get at it, which
+// in a checkout of root's own may not be.
+func publish(kept string) (string, error) {
+	dir, err := os.MkdirTemp("", "conformance-")
+	if err != nil {
+		return "", err
+	}
+	err = errors.Join(os.Chmod(dir, 0o755), os.CopyFS(dir, os.DirFS(kept)))
+	if err != nil {
+		_ = os.RemoveAll(dir) // the first error is the one that tells
+	}
+	return dir, err
+}

@@ -1,0 +1,62 @@
+//go:build linux
+
+package container
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+)
+
+// Network is a network namespace with nothing but a loopback interface, as the
+// containers of a task or a pod share one.
+type Network struct{ path string }
+
+// NewNetwork makes one that lasts as long as the test.
+func NewNetwork(t testing.TB) Network {
+	t.Helper()
+	keeper := exec.Command("unshare", "--net", "sh", "-c", "ip link set lo up && echo made && exec sleep infinity")
+	out, err := keeper.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := keeper.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = keeper.Process.Kill()
+		_ = keeper.Wait()
+	})
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("cannot make a network namespace: %v %s; it needs root", err, line)
+	}
+	return Network{"/proc/" + strconv.Itoa(keeper.Process.Pid) + "/ns/net"}
+}
+
+// Command is a program in the network, with env for its whole environment.
+func (n Network) Command(env []string, program string, args ...string) *exec.Cmd {
+	cmd := exec.Command("nsenter", append([]string{"--net=" + n.path, program}, args...)...)
+	cmd.Env = env
+	return cmd
+}
+
+// Join lays a cable between two networks, and returns the address of the first in the
+// second. It is one of those for benchmarks (RFC 2544).
+func Join(t testing.TB, a, b Network) string {
+	t.Helper()
+	const addressA, addressB = "198.18.0.1", "198.18.0.2"
+	for _, cmd := range []*exec.Cmd{
+		a.Command(os.Environ(), "ip", "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", b.path),
+		a.Command(os.Environ(), "ip", "address", "add", addressA+"/30", "dev", "cable"),
+		b.Command(os.Environ(), "ip", "address", "add", addressB+"/30", "dev", "cable"),
+		a.Command(os.Environ(), "ip", "link", "set", "cable", "up"),
+		b.Command(os.Environ(), "ip", "link", "set", "cable", "up"),
+	} {
+		if out, err := Run(cmd); err != nil {
+			t.Fatalf("%v: %v: %s", cmd.Args, err, out)
+		}
+	}
+	return addressA
+}

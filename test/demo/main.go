@@ -1,0 +1,205 @@
+//go:build unix
+
+// Demo shows iamproxy at work on one machine, without an AWS account: it starts
+// a PostgreSQL that verifies tokens as Aurora does, and goes from there to the
+// first query of a user that was not there before. On a terminal it then stays
+// up until Ctrl-C. With -standin it starts only that PostgreSQL, for commands of
+// one's own.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sidecar"
+)
+
+const (
+	user  = "app"
+	query = `select current_user, current_database(), ssl, version from pg_stat_ssl where pid = pg_backend_pid()`
+)
+
+func main() {
+	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to show")
+	variables := flag.String("standin", "", "start only the PostgreSQL, and leave the variables that lead there in this file")
+	flag.Parse()
+	// SIGHUP is a terminal that was closed.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	d := &demo{binary: *binary, out: os.Stdout}
+	var err error
+	if *variables != "" {
+		err = d.lend(ctx, *variables)
+	} else {
+		err = d.run(ctx, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
+	}
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+// demo is one run.
+type demo struct {
+	binary string
+	out    io.Writer
+	place  place
+}
+
+func (d *demo) run(ctx context.Context, stay bool) (err error) {
+	defer func() { err = errors.Join(err, d.place.close()) }()
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+
+	d.say("\n1. Create the user.\n")
+	if err := d.iamproxy(ctx, d.adminPassword(), "grant", aurora.DefaultHost, "--user", user, "--database", aurora.Database, "--privileges", "readwrite"); err != nil {
+		return err
+	}
+
+	d.say("\n2. Start iamproxy.\n")
+	admin := freeAddress(ctx, "127.0.0.1:9090")
+	proxy := &sidecar.Sidecar{
+		Binary:  d.binary,
+		Cluster: &d.place.cluster,
+		Flags:   []string{"--listen", freeAddress(ctx, "127.0.0.1:5432"), "--admin", admin},
+		Env:     d.place.endpoints(),
+	}
+	d.say("$ iamproxy " + strings.Join(proxy.Args(), " "))
+	listen, err := proxy.Start(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, proxy.Stop()) }()
+
+	d.say("\n3. Connect, without a password.\n")
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return err
+	}
+	conninfo := fmt.Sprintf("host=%s port=%s user=%s dbname=%s", host, port, user, aurora.Database)
+	d.say("$ psql \"" + conninfo + "\" -x -c \"" + query + "\"")
+	if err := d.psql(ctx, conninfo); err != nil {
+		return fmt.Errorf("psql: %w", err)
+	}
+	if err := d.showToken(); err != nil {
+		return err
+	}
+
+	d.say("\nAnd this is what to run when one is refused.\n")
+	if err := d.iamproxy(ctx, nil, "check", aurora.DefaultHost, "--user", user, "--database", aurora.Database); err != nil {
+		return err
+	}
+	if stay {
+		d.stay(ctx, conninfo, admin)
+	}
+	return nil
+}
+
+// lend starts only the place, until ctx is done. Whoever sources file is led there.
+func (d *demo) lend(ctx context.Context, file string) (err error) {
+	defer func() { err = errors.Join(err, d.place.close()) }()
+	if err := d.open(ctx); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(file, []byte(strings.Join(d.exports(), "\n")+"\n"), 0o600); err != nil { // it has the password
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(file)) }() // nothing is there any more
+	d.say("\nIn another terminal, in this directory:\n\n    . " + file + "\n\nThen the three commands of the README work as they stand.\n\nCtrl-C ends it.")
+	<-ctx.Done()
+	return nil
+}
+
+func (d *demo) open(ctx context.Context) error {
+	d.say("Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token, and\nhas none yet. Its administrator has a password.")
+	return d.place.open(ctx)
+}
+
+func (d *demo) say(text string) { fmt.Fprintln(d.out, text) }
+
+// adminPassword is in the environment of who creates users.
+func (d *demo) adminPassword() []string { return []string{"PGPASSWORD=" + d.place.password} }
+
+// exports are the lines of a shell that lead iamproxy's commands here.
+func (d *demo) exports() (lines []string) {
+	for _, variable := range append(d.place.lead(), d.adminPassword()...) {
+		lines = append(lines, "export "+variable)
+	}
+	return lines
+}
+
+// iamproxy runs one of its commands.
+func (d *demo) iamproxy(ctx context.Context, env []string, args ...string) error {
+	before := ""
+	if env != nil {
+		before = "PGPASSWORD=... "
+	}
+	d.say("$ " + before + "iamproxy " + strings.Join(args, " "))
+	cmd := exec.CommandContext(ctx, d.binary, args...)
+	cmd.Env = append(append(sidecar.Environment(), d.place.lead()...), env...)
+	cmd.Stdout, cmd.Stderr = d.out, d.out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("iamproxy %s: %w", args[0], err)
+	}
+	return nil
+}
+
+func (d *demo) psql(ctx context.Context, conninfo string) error {
+	cmd := exec.CommandContext(ctx, "psql", "--no-psqlrc", "--no-password", "--expanded", "--pset=pager=off", "--command="+query, conninfo)
+	cmd.Env = sidecar.Environment()
+	cmd.Stdout, cmd.Stderr = d.out, d.out
+	return cmd.Run()
+}
+
+// showToken tells what the server says of the token that psql never saw.
+func (d *demo) showToken() error {
+	verdicts := d.place.cluster.Verdicts()
+	if len(verdicts) == 0 || !verdicts[len(verdicts)-1].OK {
+		return fmt.Errorf("the server verified no token: %+v", verdicts)
+	}
+	last := verdicts[len(verdicts)-1]
+	expiry := last.Claims.SignedAt.Add(last.Claims.Expires)
+	d.say(fmt.Sprintf("The server got a token of %d bytes, verified it for %s at %s,\nand takes it until %s, %s from now.",
+		last.TokenLength, last.Claims.User, last.Claims.Host,
+		expiry.Local().Format(time.TimeOnly), time.Until(expiry).Round(time.Second)))
+	return nil
+}
+
+// stay tells what there is to try by oneself, and waits for the end.
+func (d *demo) stay(ctx context.Context, conninfo, admin string) {
+	d.say("\nStill up. In another terminal:\n\n    psql \"" + conninfo + "\"\n\nand in a browser how it is:\n\n    http://" + admin + "/")
+	d.say("\nWith these lines in a shell, iamproxy's commands lead here, as in the README:\n")
+	d.say("    " + strings.Join(d.exports(), "\n    "))
+	d.say("\nCtrl-C ends it.")
+	<-ctx.Done()
+}
+
+// freeAddress is the usual one, or another if something else listens there already.
+func freeAddress(ctx context.Context, usual string) string {
+	var config net.ListenConfig
+	for _, address := range []string{usual, "127.0.0.1:0"} {
+		if listener, err := config.Listen(ctx, "tcp", address); err == nil {
+			defer listener.Close()
+			return listener.Addr().String()
+		}
+	}
+	return usual // and iamproxy says what is wrong with it
+}

@@ -1,0 +1,79 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sidecar"
+)
+
+// Who does what at the place.
+const (
+	administrator = "postgres"
+	role          = "arn:aws:sts::111122223333:assumed-role/app/demo" // whose credentials sign
+)
+
+// place is a cluster that nobody has logged in to with a token so far, and AWS around it.
+type place struct {
+	cluster  aurora.Cluster
+	aws      fakeaws.AWS
+	password string // of the administrator
+}
+
+func (p *place) open(ctx context.Context) error {
+	p.password = rand.Text()
+	if err := p.aws.Start(); err != nil {
+		return err
+	}
+	p.aws.AddKey(aurora.DefaultSessionKey, role)
+	p.aws.Allow(role, "rds:Describe*", "iam:SimulatePrincipalPolicy", "rds-db:connect")
+	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // long enough for check
+	p.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
+	if err := p.cluster.Start(ctx); err != nil {
+		return err
+	}
+	return p.empty(ctx)
+}
+
+// empty leaves of all users the administrator, who has what RDS gives one.
+func (p *place) empty(ctx context.Context) error {
+	conn, err := p.cluster.Admin(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for _, sql := range []string{
+		fmt.Sprintf("CREATE ROLE %s LOGIN CREATEROLE CREATEDB PASSWORD '%s'", administrator, p.password), // letters and digits
+		"ALTER DATABASE " + aurora.Database + " OWNER TO " + administrator,
+		"DROP ROLE " + aurora.IAMUser + ", " + aurora.OtherUser + ", " + aurora.AdminUser + ", " + aurora.PlainUser,
+	} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lead is the environment that leads iamproxy here.
+func (p *place) lead() []string {
+	return slices.Concat(sidecar.Lead(&p.cluster), p.endpoints())
+}
+
+// endpoints are where the AWS SDK finds the services.
+func (p *place) endpoints() []string {
+	return []string{
+		"AWS_ENDPOINT_URL_STS=" + p.aws.URL() + "/sts",
+		"AWS_ENDPOINT_URL_RDS=" + p.aws.URL() + "/rds",
+		"AWS_ENDPOINT_URL_IAM=" + p.aws.URL() + "/iam",
+	}
+}
+
+func (p *place) close() error { return errors.Join(p.cluster.Close(), p.aws.Close()) }

@@ -1,0 +1,94 @@
+//go:build unix
+
+package main
+
+import (
+	"maps"
+	"strings"
+	"testing"
+)
+
+func TestOnlyWhatIsKnownToBeGoodPasses(t *testing.T) {
+	good := map[string]string{"query": done, "transaction": done, "copy": hasNot, "cancel": done}
+	for _, test := range []struct {
+		name, step, result string
+		fails              bool
+	}{
+		{"all as it should be", "query", done, false},
+		{"COPY one way", "copy", inOnly, false},
+		{"another step one way", "query", inOnly, true},
+		{"an error", "cancel", "canceled nothing", true},
+		{"an error that looks well", "cancel", "ok, but late", true},
+		{"nothing", "cancel", "", true},
+	} {
+		results := maps.Clone(good)
+		results[test.step] = test.result
+		r := judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: results})
+		if fails := len(r.failures) > 0; fails != test.fails {
+			t.Errorf("%s: %v", test.name, r.failures)
+		}
+		if failed := strings.Contains(table([]row{r}), "FAILED"); failed != test.fails {
+			t.Errorf("%s: the table has it wrong:\n%s", test.name, table([]row{r}))
+		}
+	}
+	if r := judge(report{Driver: "d", Runtime: "r", Steps: good}); len(r.failures) == 0 {
+		t.Error("no version, and no failure")
+	}
+}
+
+// A session that goes another way than it should is a failure, and so is none.
+func TestSessionsOnAnotherRoute(t *testing.T) {
+	clear, secure, socket := `{"msg":"session opened","client":"127.0.0.1:1","client_tls":""}`,
+		`{"msg":"session opened","client":"127.0.0.1:1","client_tls":"TLS 1.3"}`, `{"msg":"session opened","client":"unix:/x","client_tls":""}`
+	for i, right := range []string{clear, secure, socket} {
+		r := routes("", nil)[i]
+		if r.sessions.other(r.right) == "" {
+			t.Errorf("%s: no session passes", r.name)
+		}
+		r.sessions.note([]byte(`{"msg":"session ended"}`))
+		r.sessions.note([]byte(right))
+		if other := r.sessions.other(r.right); other != "" {
+			t.Errorf("%s: %s", r.name, other)
+		}
+		for _, wrong := range []string{clear, secure, socket} {
+			r.sessions.note([]byte(wrong))
+		}
+		if r.sessions.other(r.right) == "" {
+			t.Errorf("%s: other sessions pass", r.name)
+		}
+	}
+}
+
+// What becomes of a driver another way has a column, and its failures a line.
+func TestOtherRoutes(t *testing.T) {
+	steps := map[string]string{"query": done, "transaction": done, "copy": done, "cancel": done}
+	none := map[string]string{"query": hasNot, "transaction": hasNot, "copy": hasNot, "cancel": hasNot}
+	broken := maps.Clone(steps)
+	broken["cancel"] = "canceled nothing"
+	r := judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: steps})
+	for route, results := range map[string]map[string]string{"a": steps, "b": none} {
+		r.add(route, judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: results}))
+	}
+	if len(r.failures) != 0 {
+		t.Errorf("failures %v", r.failures)
+	}
+	r.add("c", judge(report{Driver: "d", Version: "1", Runtime: "r", Steps: broken}))
+	if r.failures["c cancel"] != "canceled nothing" || countFailed([]row{r}) != 1 || r.routes[2] != failed {
+		t.Errorf("failures %v, routes %v", r.failures, r.routes)
+	}
+}
+
+// What cannot run at all is a failure, with the reason.
+func TestProgramThatFails(t *testing.T) {
+	t.Chdir("../..")
+	for name, command := range map[string][]string{
+		"exit status 3: no driver": {"sh", "-c", "echo no driver >&2; exit 3"},
+		"printed no report":        {"echo", "hello"},
+		"not found":                {"no-such-program"},
+	} {
+		_, err := runProgram(t.Context(), driver{"d", ".", command}, nil)
+		if err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%v: %v, want %q", command, err, name)
+		}
+	}
+}

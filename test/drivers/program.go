@@ -1,0 +1,170 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// limit is how long a program may take. A cancel that does not arrive costs it
+// the minute that the query takes.
+const limit = 3 * time.Minute
+
+// driver is one driver and the program that tries it.
+type driver struct {
+	name    string
+	dir     string // where the program is, below test/drivers
+	command []string
+}
+
+// What Debian packages is seen by Debian's own interpreters only, whatever else
+// is on the PATH.
+var drivers = []driver{
+	{"psql", "shell", []string{"sh", "psql.sh"}},
+	{"pgbench", "shell", []string{"sh", "pgbench.sh"}},
+	{"psycopg2", "python", []string{"/usr/bin/python3", "with_psycopg2.py"}},
+	{"psycopg", "python", []string{"/usr/bin/python3", "with_psycopg.py"}},
+	{"asyncpg", "python", []string{"/usr/bin/python3", "with_asyncpg.py"}},
+	{"pyodbc", "python", []string{"/usr/bin/python3", "with_pyodbc.py"}},
+	{"pdo", "php", []string{"/usr/bin/php", "pdo.php"}},
+	{"pgsql", "php", []string{"/usr/bin/php", "pgsql.php"}},
+	{"ruby-pg", "ruby", []string{"/usr/bin/ruby", "pg.rb"}},
+	{"dbd-pg", "perl", []string{"/usr/bin/perl", "dbd_pg.pl"}},
+	{"pgjdbc", "java", []string{"java", "-cp", "/usr/share/java/postgresql.jar:/usr/share/java/junixsocket-common.jar", "Pgjdbc.java"}},
+	{"node-postgres", "node", []string{"node", "pg.mjs"}},
+	{"postgres.js", "node", []string{"node", "postgres.mjs"}},
+	{"pgx", "go", []string{"go", "run", "-buildvcs=false", "./pgx"}},
+	{"pq", "go", []string{"go", "run", "-buildvcs=false", "./pq"}},
+}
+
+func choose(names []string) ([]driver, error) {
+	if len(names) == 0 {
+		return drivers, nil
+	}
+	var chosen []driver
+	for _, name := range names {
+		i := slices.IndexFunc(drivers, func(d driver) bool { return d.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no driver %q: see test/drivers/program.go", name)
+		}
+		chosen = append(chosen, drivers[i])
+	}
+	return chosen, nil
+}
+
+// steps are what every program does, in the order of the table.
+var steps = []string{"query", "transaction", "copy", "cancel"}
+
+// What a program says of a step, if not what went wrong.
+const (
+	done   = "ok"
+	inOnly = "in only" // COPY, by a driver that has none to the client
+	hasNot = "–"       // the driver has no such thing
+)
+
+// report is what a program prints, in one line of JSON.
+type report struct {
+	Driver  string            `json:"driver"`
+	Version string            `json:"version"`
+	Runtime string            `json:"runtime"`
+	Steps   map[string]string `json:"steps"`
+}
+
+// row is what became of one driver.
+type row struct {
+	report
+	failures map[string]string // by step; "" is for all of it
+	routes   []string          // what became of it on the other routes, as in the table
+}
+
+// nothing reports whether the driver has no such way to connect.
+func (r row) nothing() bool {
+	return len(r.failures) == 0 && !slices.ContainsFunc(steps, func(step string) bool { return r.Steps[step] != hasNot })
+}
+
+// attempt runs the program of one driver. What the program says is held against
+// what the server and iamproxy saw.
+func attempt(ctx context.Context, d driver, via *route) row {
+	via.proxy.Cluster.ResetVerdicts()
+	via.sessions.reset()
+	before, err := countCancels(via.proxy.Cluster)
+	var said report
+	if err == nil {
+		said, err = runProgram(ctx, d, via.environment())
+	}
+	if err != nil {
+		return row{report: report{Driver: d.name}, failures: map[string]string{"": err.Error()}}
+	}
+	r := judge(said)
+	if r.nothing() {
+		return r
+	}
+	if after, err := countCancels(via.proxy.Cluster); err != nil {
+		r.failures[""] = err.Error()
+	} else if after == before && said.Steps["cancel"] == done {
+		r.failures["cancel"] = "the program says ok, but the server canceled nothing"
+	}
+	if !slices.ContainsFunc(via.proxy.Cluster.Verdicts(), func(v aurora.Verdict) bool { return v.OK }) {
+		r.failures[""] = "the server let nobody in with a token"
+	} else if other := via.sessions.other(via.right); other != "" {
+		r.failures[""] = "a session went another way than " + via.name + ": " + other
+	}
+	return r
+}
+
+// judge tells what of a report is a failure: whatever is not known to be good.
+func judge(said report) row {
+	failures := make(map[string]string)
+	for _, step := range steps {
+		result := said.Steps[step]
+		if result != done && result != hasNot && (result != inOnly || step != "copy") {
+			failures[step] = cmp.Or(result, "no result")
+		}
+	}
+	if said.Driver == "" || said.Version == "" || said.Runtime == "" {
+		failures[""] = "the report has no driver or no version"
+	}
+	return row{report: said, failures: failures}
+}
+
+func countCancels(cluster *aurora.Cluster) (int, error) {
+	log, err := cluster.Log()
+	return strings.Count(log, "canceling statement due to user request"), err
+}
+
+func runProgram(ctx context.Context, d driver, environment []string) (report, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, d.command[0], d.command[1:]...)
+	cmd.Dir = filepath.Join("test", "drivers", d.dir)
+	cmd.Env = environment
+	// Some have children, which have to go with them.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.Output()
+	if ctx.Err() != nil {
+		err = fmt.Errorf("not done after %v", limit)
+	}
+	if err != nil {
+		return report{}, fmt.Errorf("%s: %w: %s", strings.Join(d.command, " "), err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	var said report
+	if err := json.Unmarshal(stdout, &said); err != nil {
+		return report{}, fmt.Errorf("%s printed no report: %w: %s", strings.Join(d.command, " "), err, stdout)
+	}
+	return said, nil
+}
