@@ -6,6 +6,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // defaultArriving is how many clients may arrive at once if nobody says.
@@ -44,7 +46,7 @@ func (a *arrivals) enter(ctx context.Context, s *session) {
 		left := a.grace - time.Since(first.entered)
 		if left <= 0 {
 			a.remove(first)
-			first.client.socket.SetDeadline(longAgo)
+			first.client.Socket().SetDeadline(netconn.LongAgo)
 			break
 		}
 		a.mu.Unlock()

@@ -141,7 +141,7 @@ func untilIdle(t *testing.T, p *Proxy, n int) {
 func untilArrived(t *testing.T, p *Proxy) {
 	t.Helper()
 	p.pool.mu.Lock()
-	tcp := p.pool.idle[0].socket.Conn.(*net.TCPConn)
+	tcp := p.pool.idle[0].Socket().Conn.(*net.TCPConn)
 	p.pool.mu.Unlock()
 	until(t, "it to arrive", func() bool { return hasArrived(tcp) })
 }

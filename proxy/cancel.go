@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // cancelWait is how long a client waits at the most for the server to be reached,
@@ -239,7 +241,7 @@ func (s *session) sendCancel(server *upstream, target *cancelTarget) bool {
 	}
 	p.cancels.count(&p.cancels.counts.Delivered)
 	// The server's way of saying that it is done is to close.
-	if _, err := io.Copy(io.Discard, server); timedOut(err) {
+	if _, err := io.Copy(io.Discard, server); netconn.IsTimeout(err) {
 		s.log().Warn("cancel request sent, but the server has not closed since", zap.String("server", target.address), zap.Duration("waited", cancelWait))
 		return false
 	}

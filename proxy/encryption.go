@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // alpn is the protocol's name in TLS. Clients and servers that start TLS without
@@ -33,7 +35,7 @@ var errNoTLS = errors.New("no TLS with the client")
 // (SSLRequest), or start at once; GSSAPI encryption there is none, nor TLS if offer is
 // nil.
 func (s *session) receiveStartup(within time.Duration, offer *tls.Config) (firstPacket, error) {
-	socket := s.client.socket
+	socket := s.client.Socket()
 	defer context.AfterFunc(s.proxy.ctx, func() { socket.Close() })()
 	socket.SetDeadline(time.Now().Add(within))
 	asked := make(map[uint32]bool)
@@ -43,10 +45,11 @@ func (s *session) receiveStartup(within time.Duration, offer *tls.Config) (first
 			return firstPacket{}, s.startupError(err)
 		}
 		if first && isClientHello(head) && offer != nil {
-			if err := s.acceptTLS(&unread{Conn: socket, head: head[:]}); err != nil {
+			s.client.Unread(head[:])
+			if err := s.acceptTLS(); err != nil {
 				return firstPacket{}, err
 			}
-			if s.client.Conn.(*tls.Conn).ConnectionState().NegotiatedProtocol != alpn {
+			if state, _ := s.client.ConnectionState(); state.NegotiatedProtocol != alpn {
 				return firstPacket{}, &fatalError{
 					Code:    protocolViolation,
 					Message: "the client started TLS without naming the protocol (ALPN) postgresql",
@@ -61,7 +64,7 @@ func (s *session) receiveStartup(within time.Duration, offer *tls.Config) (first
 			return packet, s.startupError(err)
 		case packet.code != sslRequestCode && packet.code != gssRequestCode:
 			return packet, nil
-		case s.encrypted():
+		case s.client.Encrypted():
 			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for encryption inside TLS"}
 		case asked[packet.code]:
 			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
@@ -85,19 +88,18 @@ func (s *session) answerRequest(yes bool) error {
 	if !yes {
 		return nil
 	}
-	return s.acceptTLS(s.client.socket)
+	return s.acceptTLS()
 }
 
 // acceptTLS shakes hands. Not a byte was read ahead, so nothing that came in
 // clear is ever taken for something that came inside TLS: a client behind whose
 // SSLRequest there is anything but a handshake is refused (CVE-2021-23214).
-func (s *session) acceptTLS(conn net.Conn) error {
-	secure := tls.Server(conn, s.proxy.clientTLS)
-	err := secure.Handshake()
+func (s *session) acceptTLS() error {
+	secure := tls.Server(s.client.Socket(), s.proxy.clientTLS)
+	err := s.client.StartTLS(context.Background(), secure) // a shutdown closes the socket
 	var noHandshake tls.RecordHeaderError
 	switch {
 	case err == nil:
-		s.client.secure(secure)
 		return nil
 	case errors.As(err, &noHandshake) && noHandshake.Conn != nil:
 		return &fatalError{
@@ -105,7 +107,7 @@ func (s *session) acceptTLS(conn net.Conn) error {
 			Message: "received unencrypted data behind the request for TLS",
 			Hint:    "this is a client that does not wait for the answer, or somebody between it and iamproxy",
 		}
-	case left(err): // as a health check does
+	case netconn.IsDisconnect(err): // as a health check does
 		return fmt.Errorf("%w: %w", errNoStartup, err)
 	default:
 		return fmt.Errorf("%w: %w", errNoTLS, err)
@@ -118,20 +120,17 @@ func (s *session) startupError(err error) error {
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error": // an alert, as crypto/tls reports it
 		return fmt.Errorf("%w: %w", errNoTLS, alert)
-	case timedOut(err) && !errors.Is(err, errNoStartup):
+	case netconn.IsTimeout(err) && !errors.Is(err, errNoStartup):
 		return s.proxy.noStartupInTime()
 	default:
 		return err
 	}
 }
 
-// encrypted reports whether the client speaks TLS.
-func (s *session) encrypted() bool { return s.client.Conn != net.Conn(s.client.socket) }
-
 // tlsVersion is that of the client's TLS; empty without.
 func (s *session) tlsVersion() string {
-	if secure, ok := s.client.Conn.(*tls.Conn); ok {
-		return tls.VersionName(secure.ConnectionState().Version)
+	if state, ok := s.client.ConnectionState(); ok {
+		return tls.VersionName(state.Version)
 	}
 	return ""
 }
@@ -139,18 +138,3 @@ func (s *session) tlsVersion() string {
 // isClientHello reports whether a connection's first bytes begin a TLS handshake.
 // Nothing else begins so: it would be a packet of 369 MB.
 func isClientHello(head [4]byte) bool { return head[0] == 0x16 && head[1] == 3 }
-
-// unread is a connection with the first bytes put back.
-type unread struct {
-	net.Conn
-	head []byte
-}
-
-func (u *unread) Read(b []byte) (int, error) {
-	if len(u.head) == 0 {
-		return u.Conn.Read(b)
-	}
-	n := copy(b, u.head)
-	u.head = u.head[n:]
-	return n, nil
-}

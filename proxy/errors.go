@@ -2,19 +2,18 @@ package proxy
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // The SQLSTATEs that the proxy itself answers with.
@@ -125,7 +124,7 @@ func (p *Proxy) failure(err error) *fatalError {
 		return errShuttingDown
 	case errors.As(err, &known):
 		return known
-	case timedOut(err):
+	case netconn.IsTimeout(err):
 		failed := p.noAnswerBefore(err)
 		failed.Hint += "; --connect-timeout is how long to wait"
 		return failed
@@ -187,7 +186,7 @@ func (p *Proxy) dialError(err error) error {
 			Err:     err,
 			Passing: !dns.IsNotFound,
 		}
-	case timedOut(err):
+	case netconn.IsTimeout(err):
 		return err
 	case errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE):
 		return &fatalError{
@@ -211,7 +210,7 @@ func (p *Proxy) dialError(err error) error {
 // handshakeError tells why the server's end of the TLS connection was not
 // accepted, or why there is none.
 func (p *Proxy) handshakeError(err error) error {
-	if timedOut(err) {
+	if netconn.IsTimeout(err) {
 		return err
 	}
 	failed := &fatalError{
@@ -242,7 +241,7 @@ func (p *Proxy) handshakeError(err error) error {
 	case p.DirectTLS:
 		return p.noDirectTLS(err)
 	default:
-		failed.Passing = brokeOff(err)
+		failed.Passing = netconn.IsHangup(err)
 	}
 	return failed
 }
@@ -253,14 +252,14 @@ func (p *Proxy) noDirectTLS(err error) error {
 		Message: "no direct TLS with " + p.target(),
 		Hint:    "only PostgreSQL 17 and later take sslnegotiation=direct; leave it out",
 		Err:     err,
-		Passing: brokeOff(err) && p.history.hasWorked(), // else it is an older one, which hangs up
+		Passing: netconn.IsHangup(err) && p.history.hasWorked(), // else it is an older one, which hangs up
 	}
 }
 
 // tokenError tells why there is no token for user.
 func tokenError(user string, err error) error {
 	failed := &fatalError{Code: invalidAuthorization, Kind: "no token", Message: "no token for " + user, Hint: text.Advice(err), Err: err}
-	if timedOut(err) {
+	if netconn.IsTimeout(err) {
 		failed.Code = connectionFailure
 	}
 	return failed
@@ -290,23 +289,10 @@ func (p *Proxy) target() string {
 	return p.Endpoint
 }
 
-// brokeOff is about connections that ended without a word.
-func brokeOff(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
-}
-
 // isNotFound is about names that DNS has not.
 func isNotFound(err error) bool {
 	var dns *net.DNSError
 	return errors.As(err, &dns) && dns.IsNotFound
-}
-
-func timedOut(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) {
-		return true
-	}
-	var slow net.Error
-	return errors.As(err, &slow) && slow.Timeout()
 }
 
 // encode is for messages that pgproto3 cannot fail to encode: it only refuses

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // Each parser of what comes from the network has a target here. The corpus in
@@ -33,10 +35,10 @@ func (s *script) SetDeadline(time.Time) error      { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
-// scripted is a leg with such a connection.
-func scripted(said []byte) (*leg, *script) {
+// scripted is a Conn of such a connection.
+func scripted(said []byte) (*netconn.Conn, *script) {
 	s := &script{in: bytes.NewReader(said)}
-	return newLeg(newSocket(s)), s
+	return netconn.New(s), s
 }
 
 // fuzzProxy is one that serves nobody.
@@ -71,7 +73,7 @@ func FuzzOpening(f *testing.F) {
 		s := &session{proxy: p, client: client}
 		_, err := s.receiveStartup(p.connectTimeout(), p.clientTLS)
 		answers := conn.out.Bytes()
-		if s.encrypted() {
+		if s.client.Encrypted() {
 			t.Fatal("a handshake with nobody")
 		}
 		if err != nil {
@@ -107,7 +109,7 @@ func FuzzCancelRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, key, asked []byte) {
 		server, _ := scripted(nil)
 		s := &session{proxy: p}
-		s.remember(key, key, &upstream{leg: server})
+		s.remember(key, key, &upstream{Conn: server})
 		defer s.forget()
 		var request pgproto3.CancelRequest
 		if len(asked) < 4 {
@@ -136,12 +138,12 @@ func FuzzServerLogin(f *testing.F) {
 	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
 	f.Fuzz(func(t *testing.T, said []byte) {
 		client, heard := scripted(nil)
-		leg, server := scripted(said)
+		conn, server := scripted(said)
 		s := &session{proxy: p, client: client, user: "alice"}
 		defer s.forget()
-		err := s.enter(&upstream{leg: leg}, wish, "the token")
+		err := s.enter(&upstream{Conn: conn}, wish, "the token")
 		if err == nil {
-			err = s.handOver(&upstream{leg: leg})
+			err = s.handOver(&upstream{Conn: conn})
 		}
 
 		passwords := bytes.Count(server.out.Bytes(), encode(&pgproto3.PasswordMessage{Password: "the token"}))
@@ -179,9 +181,9 @@ func FuzzTarget(f *testing.F) {
 	p := fuzzProxy(f, func(p *Proxy) { p.Writer = true })
 	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
 	f.Fuzz(func(t *testing.T, said []byte) {
-		leg, server := scripted(slices.Concat(encode(okay), said))
+		conn, server := scripted(slices.Concat(encode(okay), said))
 		s := &session{proxy: p, user: "alice"}
-		err := s.enter(&upstream{leg: leg}, wish, "the token")
+		err := s.enter(&upstream{Conn: conn}, wish, "the token")
 		asked := bytes.Contains(server.out.Bytes(), []byte("pg_is_in_recovery"))
 		switch {
 		case err != nil:

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // What is not fit for another client is closed, and what its own has said goes up as
@@ -270,7 +272,7 @@ func TestClientGoneAtHandOver(t *testing.T) {
 	p.start()
 	ours, theirs := net.Pipe()
 	theirs.Close()
-	session := &session{proxy: p, client: newLeg(newSocket(ours))}
+	session := &session{proxy: p, client: netconn.New(ours)}
 	packet := firstPacket{code: 3 << 16, payload: ordinaryStartup[8:]}
 	if _, err := session.logIn(packet); !errors.Is(err, errClientLeft) {
 		t.Errorf("got %v", err)

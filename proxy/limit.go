@@ -55,7 +55,7 @@ func (l *Limit) giveBack() {
 // stranger is why the client may not connect, from where it does or for who it is; nil if
 // it may.
 func (s *session) stranger() *fatalError {
-	p, client := s.proxy, s.client.socket.Conn
+	p, client := s.proxy, s.client.Socket().Conn
 	if !p.allowed(client.RemoteAddr()) {
 		host, _, _ := net.SplitHostPort(s.peer)
 		return notAllowed("clients from "+host+" may not connect", "--allow-from has the addresses that may")

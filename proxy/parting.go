@@ -5,10 +5,9 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
-)
 
-// longAgo is a deadline that stops a read at once.
-var longAgo = time.Unix(1, 0)
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+)
 
 // parting is where the two directions of a session meet when the client says
 // Terminate: the server need not hear that if it is at rest, and can be another
@@ -43,7 +42,7 @@ func (p *parting) leaves(b []byte, server *upstream) bool {
 	// A client that has read all that was said to it has asked for no more than that.
 	if p.up.asked == p.down.ready.Load() {
 		p.stopping.Store(true)
-		server.SetReadDeadline(longAgo)
+		server.SetReadDeadline(netconn.LongAgo)
 		if <-p.atRest {
 			return true
 		}
@@ -67,10 +66,10 @@ func (p *parting) stopped(err error, server *upstream) (stopped, rest bool) {
 }
 
 // pumpDown is pump from a server that may be another client's next.
-func (p *parting) pumpDown(f *flow, client *leg, server *upstream) {
+func (p *parting) pumpDown(f *flow, client *netconn.Conn, server *upstream) {
 	defer close(p.atRest) // the other direction goes on alone
 	for {
-		f.pump(client, server.leg, func(b []byte) bool { p.down.scan(b); return false }) // before the client can go by it
+		f.pump(client, server.Conn, func(b []byte) bool { p.down.scan(b); return false }) // before the client can go by it
 		stopped, rest := p.stopped(f.readErr, server)
 		if !stopped {
 			return

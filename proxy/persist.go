@@ -7,6 +7,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // persist attempts to log in until it succeeds, or there is no use or no time for
@@ -125,7 +127,7 @@ func tellsMore(earlier, later error) error {
 		return earlier
 	case earlier == nil, errors.Is(later, errClientLeft):
 		return later
-	case timedOut(later), errors.Is(later, errQueueTooLong), errors.As(earlier, &said) && !errors.As(later, &says):
+	case netconn.IsTimeout(later), errors.Is(later, errQueueTooLong), errors.As(earlier, &said) && !errors.As(later, &says):
 		return earlier
 	default:
 		return later

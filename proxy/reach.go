@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // Reached is a connection to the server, made as for a session, on which nobody logs
@@ -56,7 +58,7 @@ func (p *Proxy) Connect(ctx context.Context) (net.Conn, error) {
 
 // unreached is err for whoever is no client, and has given a time of their own.
 func (p *Proxy) unreached(err error) error {
-	if failed := p.failure(err); !timedOut(failed) {
+	if failed := p.failure(err); !netconn.IsTimeout(failed) {
 		return failed
 	}
 	return p.noAnswerBefore(err)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // turnAway is about a client from which no startup packet was to be had.
@@ -13,7 +15,7 @@ func (s *session) turnAway(err error) {
 	switch {
 	case errors.Is(err, errNoStartup):
 		s.log().Debug("connection that asked for nothing", zap.Error(err))
-		if timedOut(err) {
+		if netconn.IsTimeout(err) {
 			s.tell(s.proxy.noStartupInTime().response())
 		}
 	case errors.Is(err, errNoTLS):

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 const (
@@ -255,7 +257,7 @@ func passes(err error) bool {
 // is what their servers leave to do.
 func noAnswer(err error) bool {
 	var known *fatalError
-	return !errors.As(err, &known) && timedOut(err)
+	return !errors.As(err, &known) && netconn.IsTimeout(err)
 }
 
 // notNow are the words of a server that starts, stops or recovers.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 const (
@@ -71,7 +73,7 @@ func (s *session) reuse(wish startup) *upstream {
 		}
 		s.log().Debug("pooled connection thrown away", zap.Error(err), zap.Duration("idle", time.Since(server.spare.idleSince)))
 		s.abandon(server)
-		if timedOut(err) { // and so would the others
+		if netconn.IsTimeout(err) { // and so would the others
 			retire(p.pool.drop(server.address))
 		}
 	}
@@ -181,8 +183,8 @@ func (u *upstream) exchange(request []byte, answers int64, within time.Duration)
 	if _, err := u.Write(request); err != nil {
 		return err
 	}
-	buffer := buffers.Get().(*[copyBuffer]byte)
-	defer buffers.Put(buffer)
+	buffer := netconn.GetBuffer()
+	defer netconn.PutBuffer(buffer)
 	for framing.ready.Load() < answers {
 		n, err := u.Read(buffer[:])
 		framing.scan(buffer[:n])

@@ -14,6 +14,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // hintTimeout bounds the wait for what is only advice.
@@ -50,7 +52,7 @@ type session struct {
 	proxy    *Proxy
 	id       uint64 // as in the log
 	peer     string // where the client comes from
-	client   *leg
+	client   *netconn.Conn
 	arrival  *list.Element // among those who have not said yet what they want; nil if it is not
 	entered  time.Time     // when it came onto that list, which may be some time after it began
 	hurried  bool          // had to give way to the next
@@ -118,7 +120,7 @@ func (s *session) arrive() (firstPacket, error) {
 	if err == nil && packet.code != cancelRequestCode {
 		full = s.proxy.admit(s) // may wait, and has its place meanwhile
 	}
-	left := errors.Is(err, errNoStartup) && !timedOut(err)
+	left := errors.Is(err, errNoStartup) && !netconn.IsTimeout(err)
 	if stayed := s.proxy.arrivals.leave(s); !stayed && err != nil && !left {
 		s.hurried = true
 		return packet, s.proxy.gaveWay(err)
@@ -146,7 +148,7 @@ func (p *Proxy) newSession(client net.Conn) *session {
 		proxy:  p,
 		id:     p.serial.Add(1),
 		peer:   peerName(client),
-		client: newLeg(newSocket(client)),
+		client: netconn.New(client),
 		began:  time.Now(),
 	}
 }
@@ -166,7 +168,7 @@ func (s *session) log() *zap.Logger {
 // close ends the client's connection, with a word in TLS if it speaks that.
 func (s *session) close() {
 	s.client.Close()
-	s.client.socket.Close()
+	s.client.Socket().Close()
 }
 
 // peerName is where a client comes from. Those of a unix socket have no address.
@@ -278,7 +280,7 @@ func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string,
 	if err != nil {
 		return nil, "", s.unlessLeft(ctx, err)
 	}
-	goOn := context.AfterFunc(ctx, func() { server.SetDeadline(longAgo) })
+	goOn := context.AfterFunc(ctx, func() { server.SetDeadline(netconn.LongAgo) })
 	err = s.enter(server, wish, token)
 	if !goOn() { // nobody waits for it any more
 		err = s.unlessLeft(ctx, cmp.Or(err, ctx.Err()))

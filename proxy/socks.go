@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/proxy"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // SOCKS is a SOCKS5 proxy (RFC 1928), as `ssh -D` makes one.
@@ -36,7 +38,7 @@ func (s *SOCKS) dial(ctx context.Context, dialer *net.Dialer, address string) (n
 	switch {
 	case err == nil:
 		return forward.conn, nil
-	case forward.conn == nil || timedOut(err) || brokeOff(err):
+	case forward.conn == nil || netconn.IsTimeout(err) || netconn.IsHangup(err):
 		return nil, err
 	default:
 		return nil, &socksRefusal{err}

@@ -4,23 +4,18 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
-const (
-	// copyBuffer is what a TLS record carries at the most.
-	copyBuffer = 16 << 10
-	// lingerTime is how long a client gets to read the last words sent to it.
-	lingerTime = time.Second
-)
-
-var buffers = sync.Pool{New: func() any { return new([copyBuffer]byte) }}
+// lingerTime is how long a client gets to read the last words sent to it.
+const lingerTime = time.Second
 
 // tookLeave reports whether the session ended with the client's Terminate, after
 // the server had said that it was ready and nothing else. A server that is told
@@ -123,18 +118,18 @@ type upward struct {
 func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 	defer close(up.done)
 	if up.parting == nil {
-		up.pump(server.leg, s.client, nil)
-	} else if up.pump(server.leg, s.client, func(b []byte) bool { return up.parting.leaves(b, server) }); up.kept {
+		up.pump(server.Conn, s.client, nil)
+	} else if up.pump(server.Conn, s.client, func(b []byte) bool { return up.parting.leaves(b, server) }); up.kept {
 		return
 	}
 	first.note(up.flow, "client", "server")
 	switch {
 	case up.writeErr != nil:
 		// The other direction finds out why: the server's last words come there.
-	case ended(up.readErr):
-		server.closeWrite()
+	case netconn.IsClosed(up.readErr):
+		_ = server.CloseWrite()
 	default:
-		server.breakOff(up.readErr)
+		server.Abort(up.readErr)
 	}
 }
 
@@ -143,7 +138,7 @@ func (s *session) copyUp(server *upstream, first *firstEnd, up *upward) {
 func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 	f := flow{count: &s.down}
 	if up.parting == nil {
-		f.pump(s.client, server.leg, nil)
+		f.pump(s.client, server.Conn, nil)
 	} else if up.parting.pumpDown(&f, s.client, server); f.kept {
 		s.letGo()
 		return f
@@ -157,11 +152,11 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 		case <-up.done:
 		case <-time.After(lingerTime):
 		}
-		server.breakOff(f.writeErr)
-	case ended(f.readErr):
+		server.Abort(f.writeErr)
+	case netconn.IsClosed(f.readErr):
 		s.lingerWith(up)
 	default:
-		s.client.breakOff(f.readErr)
+		s.client.Abort(f.readErr)
 	}
 	server.Close()
 	s.client.Close()
@@ -172,11 +167,11 @@ func (s *session) copyDown(server *upstream, first *firstEnd, up *upward) flow {
 // becomes of the server. It may have all that was said to it still to read, so that
 // the connection is not closed with bytes of its unread.
 func (s *session) letGo() {
-	if s.client.quiet() {
+	if s.client.NoUnreadData() {
 		s.client.Close()
 		return
 	}
-	s.client.closeWrite()
+	_ = s.client.CloseWrite()
 }
 
 // linger ends what goes to the client, and waits for it to close its end:
@@ -184,7 +179,7 @@ func (s *session) letGo() {
 // error message.
 func (s *session) linger() {
 	s.client.SetDeadline(time.Now().Add(lingerTime))
-	s.client.closeWrite()
+	_ = s.client.CloseWrite()
 	_, _ = io.Copy(io.Discard, s.client)
 }
 
@@ -192,7 +187,7 @@ func (s *session) linger() {
 // nobody else's then.
 func (s *session) lingerWith(up *upward) {
 	s.client.SetDeadline(time.Now().Add(lingerTime))
-	s.client.closeWrite()
+	_ = s.client.CloseWrite()
 	select {
 	case <-up.done:
 		s.linger()
@@ -204,24 +199,21 @@ func (s *session) lingerWith(up *upward) {
 // which last, if there is one, returns true: that is not copied. It is no io.Copy
 // since that leaves open whose failure it was, and has a buffer while there is nothing
 // to copy.
-func (f *flow) pump(dst, src *leg, last func(b []byte) bool) {
-	src.socket.setAwaited(true)
-	defer src.socket.setAwaited(false)
+func (f *flow) pump(dst, src *netconn.Conn, last func(b []byte) bool) {
+	src.Socket().SetPolling(true)
+	defer src.Socket().SetPolling(false)
 	for f.move(dst, src, last) {
-		if err := src.socket.await(); err != nil {
-			f.readErr = src.readError(err)
+		if err := src.Socket().WaitReadable(); err != nil {
+			f.readErr = src.ReadError(err)
 			return
 		}
 	}
 }
 
 // move carries over what has arrived, and reports whether there may be more.
-func (f *flow) move(dst, src *leg, last func(b []byte) bool) (more bool) {
-	buffer := buffers.Get().(*[copyBuffer]byte)
-	defer buffers.Put(buffer)
-	if src.socket.canPoll() { // otherwise it is wanted as long as the session is
-		src.input.lend()
-	}
+func (f *flow) move(dst, src *netconn.Conn, last func(b []byte) bool) (more bool) {
+	buffer := netconn.GetBuffer()
+	defer netconn.PutBuffer(buffer)
 	for {
 		n, err := src.Read(buffer[:])
 		if f.kept = last != nil && last(buffer[:n]); f.kept {
@@ -234,12 +226,10 @@ func (f *flow) move(dst, src *leg, last func(b []byte) bool) (more bool) {
 			f.passed(buffer[:n])
 		}
 		switch {
-		case errors.Is(err, errNotYet):
-			src.input.reclaim()
+		case errors.Is(err, netconn.ErrWouldBlock):
 			return true
 		case err != nil:
-			src.input.reclaim()
-			f.readErr = src.readError(err)
+			f.readErr = src.ReadError(err)
 			return false
 		}
 	}
@@ -273,24 +263,13 @@ func (e *firstEnd) unusual(how string) error {
 // manner is how a side ends whose connection has failed with err.
 func manner(err error) string {
 	switch {
-	case ended(err):
+	case netconn.IsClosed(err):
 		return "closed"
-	case left(err):
+	case netconn.IsDisconnect(err):
 		return "reset"
-	case timedOut(err) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):
+	case netconn.IsTimeout(err) || errors.Is(err, syscall.EHOSTUNREACH) || errors.Is(err, syscall.ENETUNREACH):
 		return "vanished" // its system has left keep-alives or bytes without an answer
 	default:
 		return "broke"
 	}
-}
-
-// ended reports whether a side has closed its end, with or without TLS's
-// close_notify.
-func ended(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
-}
-
-// left reports whether a side is gone, in whatever way.
-func left(err error) bool {
-	return ended(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }

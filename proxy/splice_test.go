@@ -137,6 +137,11 @@ func (p *peer) reset() {
 	p.raw.Close()
 }
 
+// halfClose closes the writing side of a connection.
+func halfClose(conn net.Conn) {
+	_ = conn.(interface{ CloseWrite() error }).CloseWrite()
+}
+
 // expectReset reads until the connection breaks, and takes nothing else for an
 // end where it can be had exactly.
 func (p *peer) expectReset() {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // A connection's first packets have no type byte: a length (which counts
@@ -100,7 +102,7 @@ func cutShort(err error) error {
 	switch {
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		return &fatalError{Code: protocolViolation, Message: "incomplete startup packet"}
-	case timedOut(err):
+	case netconn.IsTimeout(err):
 		return err
 	default:
 		return fmt.Errorf("%w: %w", errNoStartup, err)

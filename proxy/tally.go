@@ -191,8 +191,7 @@ func (s *session) failure(err error, hint string, times int) Failure {
 // noteServer remembers whom the session has logged in to.
 func (s *session) noteServer(server *upstream) {
 	info := ServerInfo{At: time.Now(), Address: server.address, Version: s.reported[serverVersion]}
-	if conn, ok := server.Conn.(*tls.Conn); ok {
-		state := conn.ConnectionState()
+	if state, ok := server.ConnectionState(); ok {
 		info.TLS = tls.VersionName(state.Version)
 		if len(state.PeerCertificates) > 0 {
 			info.CertificateExpiry = state.PeerCertificates[0].NotAfter

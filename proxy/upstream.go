@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 const (
@@ -23,7 +25,7 @@ const (
 
 // upstream is a connection to the server, inside TLS that was verified.
 type upstream struct {
-	*leg
+	*netconn.Conn
 	address string      // where this very server is dialled again
 	detach  func() bool // takes back what happens to it at a shutdown
 	spare   *spare      // nil if it cannot be another client's
@@ -45,17 +47,19 @@ func (p *Proxy) connect(ctx context.Context, address string, took *Login) (*upst
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	adjustUserTimeout(tcp) // not before: it would cut the dial short
-	socket, began := newSocket(tcp), time.Now()
-	conn, err := p.startTLS(ctx, socket)
+	conn, began := netconn.New(tcp), time.Now()
+	conn.Socket().SetUserTimeout()
+	secure, err := p.startTLS(ctx, conn.Socket())
+	if err == nil {
+		err = conn.StartTLS(ctx, secure)
+	}
 	if err != nil {
 		tcp.Close()
 		return nil, err
 	}
 	took.TLS = time.Since(began)
 	tcp.SetDeadline(deadline) // of the login
-	server := &upstream{leg: newLeg(socket), address: tcp.RemoteAddr().String()}
-	server.secure(conn)
+	server := &upstream{Conn: conn, address: tcp.RemoteAddr().String()}
 	if p.SOCKS != nil {
 		server.address = address // as the proxy resolves it
 	}
@@ -71,7 +75,7 @@ func (p *Proxy) dial(ctx context.Context, address string, took *Login) (conn net
 	if p.Dial != nil {
 		return p.Dial(ctx, "tcp", address)
 	}
-	dialer := &net.Dialer{KeepAliveConfig: keepAlive, Timeout: dialTimeout}
+	dialer := &net.Dialer{KeepAliveConfig: netconn.KeepAlive, Timeout: dialTimeout}
 	if p.SOCKS != nil {
 		return p.SOCKS.dial(ctx, dialer, address)
 	}
@@ -111,7 +115,7 @@ func (p *Proxy) startTLS(ctx context.Context, tcp net.Conn) (*tls.Conn, error) {
 // (CVE-2021-23222). For the same reason the text of an error that comes instead
 // is not shown (CVE-2024-10977).
 func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
-	defer context.AfterFunc(ctx, func() { tcp.SetDeadline(time.Unix(1, 0)) })()
+	defer context.AfterFunc(ctx, func() { tcp.SetDeadline(netconn.LongAgo) })()
 
 	if _, err := tcp.Write(encode(&pgproto3.SSLRequest{})); err != nil {
 		return err

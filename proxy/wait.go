@@ -2,7 +2,8 @@ package proxy
 
 import (
 	"context"
-	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // whileClientWaits returns a context that is done when the client leaves, with
@@ -15,7 +16,7 @@ func (s *session) whileClientWaits(ctx context.Context) (waiting context.Context
 	watched := make(chan struct{})
 	go s.watchClient(cancel, watched)
 	return ctx, func() {
-		s.client.SetReadDeadline(time.Unix(1, 0))
+		s.client.SetReadDeadline(netconn.LongAgo)
 		<-watched
 		s.client.SetReadDeadline(deadline)
 		cancel(nil)
@@ -26,13 +27,7 @@ func (s *session) whileClientWaits(ctx context.Context) (waiting context.Context
 // may send it all the same: then it is still there.
 func (s *session) watchClient(left context.CancelCauseFunc, done chan<- struct{}) {
 	defer close(done)
-	if len(s.client.ahead) > 0 {
-		return
-	}
-	var b [1]byte
-	n, err := s.client.Conn.Read(b[:])
-	s.client.ahead = b[:n]
-	if err != nil && !timedOut(err) {
+	if err := s.client.ReadAhead(); err != nil && !netconn.IsTimeout(err) {
 		left(errClientLeft)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // The user timeout is off exactly while a server that is alive does not read.
@@ -20,7 +22,7 @@ func TestUserTimeoutSparesAStalledServer(t *testing.T) {
 	})
 	p, address := start(t, ca, s, nil)
 	client := connected(t, address)
-	until(t, "the timeout of a new session", func() bool { return userTimeoutOf(t, p) == int(userTimeout.Milliseconds()) })
+	until(t, "the timeout of a new session", func() bool { return userTimeoutOf(t, p) == int(netconn.UserTimeout.Milliseconds()) })
 
 	const size = 64 << 20 // more than all buffers on the way
 	go func() {
@@ -35,7 +37,7 @@ func TestUserTimeoutSparesAStalledServer(t *testing.T) {
 	restored := false
 	until(t, "the timeout to be back", func() bool {
 		p.checkWindows()
-		restored = restored || userTimeoutOf(t, p) == int(userTimeout.Milliseconds())
+		restored = restored || userTimeoutOf(t, p) == int(netconn.UserTimeout.Milliseconds())
 		return restored || len(received) > 0
 	})
 	if n := <-received; n != size {
@@ -54,7 +56,7 @@ func userTimeoutOf(t *testing.T, p *Proxy) (milliseconds int) {
 		if server == nil {
 			continue
 		}
-		raw, err := server.socket.Conn.(syscall.Conn).SyscallConn()
+		raw, err := server.Socket().Conn.(syscall.Conn).SyscallConn()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,0 +1,24 @@
+// Package netconn holds the connections of a proxy: sockets, TLS on top of them,
+// half-close and abort, keep-alive and user timeout.
+//
+// A connection that waits for its peer needs no memory for what may come: neither a
+// buffer to read into nor one of crypto/tls. Two techniques make that possible, and
+// plain Go has neither: system calls past package net (rawio_linux.go), and access to
+// the record buffer of a tls.Conn (tlsbuffer.go). Each lives in one file, and
+// connections work without it: see SetPlainIO.
+package netconn
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+var plainIO atomic.Bool
+
+// SetPlainIO makes connections that New returns from now on read and write through
+// package net and crypto/tls alone. They behave alike, but need more memory while they
+// are idle, and more time for each message.
+func SetPlainIO(on bool) { plainIO.Store(on) }
+
+// LongAgo is a deadline that fails pending reads and writes at once.
+var LongAgo = time.Unix(1, 0)
