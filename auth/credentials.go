@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
-	"strings"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -52,7 +52,7 @@ var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9
 func (i *Identity) Load(ctx context.Context) error {
 	for _, role := range i.Roles {
 		if !roleARN.MatchString(role) {
-			return fmt.Errorf("%q is not a role's ARN, as arn:aws:iam::111122223333:role/name", role)
+			return newError(ReasonInvalidRole, nil, "{role}", strconv.Quote(role))
 		}
 	}
 	files := statFiles() // before they are read
@@ -186,39 +186,4 @@ func orDefault(text string, otherwise func() string) string {
 		return text
 	}
 	return otherwise()
-}
-
-// sourceNames are what a person calls the SDK's providers.
-var sourceNames = []struct{ provider, name string }{
-	{"EnvConfigCredentials", "the environment"},
-	{"SharedConfigCredentials", "the profile's keys"},
-	{"AssumeRoleProvider", "an assumed role"},
-	{"WebIdentityCredentials", "web identity"},
-	{"SSOProvider", "SSO"},
-	{"LoginProvider", "aws login"},
-	{"ProcessProvider", "credential_process"},
-	{"CredentialsEndpointProvider", "the container credentials endpoint"},
-	{"EC2RoleProvider", "the instance's role"},
-}
-
-// sourceName is where credentials come from, in words.
-func (i *Identity) sourceName(creds aws.Credentials) string {
-	name := creds.Source
-	for _, s := range sourceNames {
-		if strings.HasPrefix(creds.Source, s.provider) {
-			name = s.name
-		}
-	}
-	if profile := i.profile(); profile != "" {
-		name += " (profile " + profile + ")"
-	}
-	return name
-}
-
-// profile is the one that was named, if any.
-func (i *Identity) profile() string {
-	if i.Profile != "" {
-		return i.Profile
-	}
-	return os.Getenv("AWS_PROFILE")
 }

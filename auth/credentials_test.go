@@ -21,7 +21,7 @@ import (
 func TestNoCredentials(t *testing.T) {
 	emptyEnvironment(t)
 	failed := expectNone(t, "")
-	if !strings.HasPrefix(failed.Error(), "no AWS credentials: ") || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
+	if failed.Code != ReasonNoCredentials || !strings.HasPrefix(failed.Error(), "no AWS credentials: ") || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
 		t.Errorf("got %q, %q", failed, failed.Advice())
 	}
 }
@@ -130,46 +130,135 @@ func TestNothingOfASourceIsShown(t *testing.T) {
 	}
 }
 
-func TestHintsToLogIn(t *testing.T) {
+func TestLoginHints(t *testing.T) {
 	emptyEnvironment(t)
+	expired := &ssocreds.InvalidTokenError{Err: errors.New("expired")}
 	for _, test := range []struct {
 		profile, variable string
 		err               error
+		reason            Reason
 		want              string
 	}{
-		{"dev", "", &ssocreds.InvalidTokenError{Err: errors.New("expired")}, "`aws sso login --profile dev`"},
-		{"", "", &ssocreds.InvalidTokenError{Err: errors.New("expired")}, "`aws sso login`"},
-		{"", "other", errors.New("refresh cached SSO token failed"), "`aws sso login --profile other`"},
-		{"dev", "other", errors.New("login session has expired, please reauthenticate"), "`aws login --profile dev`"},
+		{"dev", "", expired, ReasonSSOExpired, "`aws sso login --profile dev`"},
+		{"", "", expired, ReasonSSOExpired, "`aws sso login`"},
+		{"", "other", operation("SSO OIDC", "CreateToken", apiError(400, "InvalidGrantException")), ReasonSSOExpired, "`aws sso login --profile other`"},
+		{"dev", "other", errors.New("login session has expired, please reauthenticate"), ReasonLoginExpired, "`aws login --profile dev`"},
 	} {
 		t.Setenv("AWS_PROFILE", test.variable)
 		failed := (&Identity{Profile: test.profile}).explain(test.err, false)
-		if !errors.Is(failed, test.err) || !strings.Contains(failed.Advice(), test.want) || failed.temporary {
-			t.Errorf("%v: got %v, %s, want advice with %s", test.err, failed, failed.Advice(), test.want)
+		if !errors.Is(failed, test.err) || failed.Code != test.reason || !strings.Contains(failed.Advice(), test.want) || failed.temporary {
+			t.Errorf("%v: got %v, %s, %s, want %s with %s", test.err, failed, failed.Code, failed.Advice(), test.reason, test.want)
 		}
-		if words := "`" + strings.Join(failed.Command, " ") + "`"; words != test.want || failed.None {
+		if words := "`" + strings.Join(failed.Command, " ") + "`"; words != test.want {
 			t.Errorf("%v: command %q", test.err, failed.Command)
 		}
+	}
+}
+
+// The SDK has no types for these errors. The test fails if a release of it words
+// them differently.
+func TestLoginErrorsOfTheSDK(t *testing.T) {
+	for name, test := range map[string]struct {
+		profile, token string // the token of the SSO session; empty: no file
+		reason         Reason
+	}{
+		"SSO, not logged in":     {ssoSession, "", ReasonSSOExpired},
+		"SSO, expired":           {ssoSession, `{"accessToken": "t", "expiresAt": "2020-01-01T00:00:00Z"}`, ReasonSSOExpired},
+		"SSO, not a token":       {ssoSession, `[]`, ReasonSSOExpired},
+		"SSO, empty token":       {ssoSession, `{}`, ReasonSSOExpired},
+		"legacy SSO":             {legacySSO, "", ReasonSSOExpired},
+		"aws login, not run yet": {"login_session = arn:aws:iam::111122223333:user/u", "", ReasonLoginExpired},
+	} {
+		t.Run(name, func(t *testing.T) {
+			emptyEnvironment(t)
+			home := t.TempDir()
+			t.Setenv("HOME", home)
+			t.Setenv("AWS_CONFIG_FILE", file(t, home, "config", "[profile p]\n"+test.profile+"\n"))
+			if test.token != "" {
+				path, err := ssocreds.StandardCachedTokenFilepath("s")
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				file(t, filepath.Dir(path), filepath.Base(path), test.token)
+			}
+			if failed := expectNone(t, "p"); failed.Code != test.reason {
+				t.Errorf("got %s: %v", failed.Code, failed)
+			}
+		})
+	}
+}
+
+const ssoSession = `sso_session = s
+sso_account_id = 111122223333
+sso_role_name = r
+[sso-session s]
+sso_region = eu-west-1
+sso_start_url = https://example.com/start`
+
+const legacySSO = `sso_region = eu-west-1
+sso_start_url = https://example.com/start
+sso_account_id = 111122223333
+sso_role_name = r`
+
+func TestReasonsOfRoles(t *testing.T) {
+	emptyEnvironment(t)
+	denied := operation("STS", "AssumeRole", apiError(403, "AccessDenied"))
+	noIdentity := func(err error) error { return operation("STS", "AssumeRole", fmt.Errorf("get identity: %w", err)) }
+	for name, test := range map[string]struct {
+		err  error
+		want Reason
+	}{
+		"denied":                    {denied, ReasonRoleDenied},
+		"denied to web identity":    {operation("STS", "AssumeRoleWithWebIdentity", apiError(403, "AccessDenied")), ReasonRoleDenied},
+		"denied to an SSO user":     {operation("STS", "AssumeRole", apiError(403, "AccessDenied: AWSReservedSSO_Admin")), ReasonRoleDenied},
+		"first of two denied":       {noIdentity(denied), ReasonRoleDenied},
+		"expired":                   {operation("STS", "AssumeRole", apiError(403, "ExpiredToken")), ReasonSourceCredentialsExpired},
+		"rejected":                  {operation("STS", "AssumeRole", apiError(403, "InvalidClientTokenId")), ReasonSourceCredentialsRejected},
+		"not logged in":             {noIdentity(&ssocreds.InvalidTokenError{}), ReasonSSOExpired},
+		"no credentials":            {noIdentity(operation("ec2imds", "GetMetadata", apiError(404, "NotFound"))), ReasonNoCredentials},
+		"container endpoint failed": {noIdentity(status403{}), ReasonNoCredentials},
+	} {
+		if failed := (&Identity{}).explain(test.err, false); failed.Code != test.want || strings.Contains(failed.Message+failed.Hint, "{") {
+			t.Errorf("%s: got %s (%v), want %s", name, failed.Code, failed, test.want)
+		}
+	}
+}
+
+// status403 is an error with a status that is not an AWS API's response.
+type status403 struct{}
+
+func (status403) Error() string       { return "forbidden" }
+func (status403) HTTPStatusCode() int { return http.StatusForbidden }
+
+func operation(service, name string, err error) error {
+	return &smithy.OperationError{ServiceID: service, OperationName: name, Err: err}
+}
+
+// apiError returns the error of an API's response.
+func apiError(status int, code string) error {
+	return &smithyhttp.ResponseError{
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
+		Err:      &smithy.GenericAPIError{Code: code},
 	}
 }
 
 // What may pass is waited for; what somebody has to mend is not.
 func TestWhatPasses(t *testing.T) {
 	refused := &smithyhttp.RequestSendError{Err: errors.New("connection refused")}
-	answer := func(status int) error {
-		return &smithyhttp.ResponseError{Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}}, Err: errors.New("x")}
-	}
 	for name, test := range map[string]struct {
 		err               error
 		passes, hasWorked bool // what it does at first, and of a source that has worked
 	}{
-		"a broken service":          {answer(503), true, true},
-		"throttling":                {answer(429), true, true},
+		"a broken service":          {apiError(503, "x"), true, true},
+		"throttling":                {apiError(429, "x"), true, true},
 		"throttling, as STS has it": {&smithy.GenericAPIError{Code: "Throttling"}, true, true},
 		"no identity provider":      {&smithy.GenericAPIError{Code: "IDPCommunicationError"}, true, true},
-		"a clear no":                {answer(403), false, false},
+		"a clear no":                {apiError(403, "x"), false, false},
 		"nobody there":              {refused, true, true},
-		"no instance metadata":      {fmt.Errorf("no EC2 IMDS role found, %w", refused), false, true},
+		"no instance metadata":      {operation("ec2imds", "GetMetadata", refused), false, true},
 		"logged out":                {&ssocreds.InvalidTokenError{Err: errors.New("expired")}, false, false},
 		"SSO not reached":           {&ssocreds.InvalidTokenError{Err: refused}, true, true},
 		"garbage":                   {errors.New("invalid character"), false, true},

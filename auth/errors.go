@@ -3,37 +3,44 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
 
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// Error is a failure to get a token.
+// Error reports why there is no token.
 type Error struct {
-	Message string // what failed and why, fit to be shown
-	Hint    string // what to do about it; may be empty
-	// Command is what to run, word by word, where one command is all that it takes.
+	Code    Reason
+	Message string // may be shown to users
+	Hint    string // how to fix it; may be empty
+	// Command is the argument list of the one command that fixes it. It is set for
+	// ReasonSSOExpired and ReasonLoginExpired.
 	Command []string
-	// None reports whether nobody gives out any credentials here.
-	None bool
-	// Refused is where the credentials are from, in words, that AWS does not take to assume
-	// a role with; empty if it is not that.
-	Refused string
-	Err     error // the cause, which may hold what is not to be shown; may be nil
+	// Source is where the credentials that assume the role come from. It is set for
+	// ReasonSourceCredentialsExpired and ReasonSourceCredentialsRejected.
+	Source Source
+	Err    error // the cause; may be nil, and may contain secrets
 
-	temporary bool // it may work a little later without anybody doing anything
+	temporary bool // a later attempt may succeed without intervention
 }
 
 func (e *Error) Error() string { return e.Message }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Advice is what a person can do about the failure, in one line.
+// Reason returns the code as a string. Packages that do not import auth get it
+// with errors.As and an interface.
+func (e *Error) Reason() string { return string(e.Code) }
+
+// Advice returns the hint.
 func (e *Error) Advice() string { return e.Hint }
 
 func isTemporary(err error) bool {
@@ -41,7 +48,8 @@ func isTemporary(err error) bool {
 	return errors.As(err, &known) && known.temporary
 }
 
-// explain is a source's failure as it is told.
+// explain returns the error for a failed fetch. hasWorked reports whether the
+// source has returned credentials before.
 func (i *Identity) explain(err error, hasWorked bool) *Error {
 	var known *Error
 	if errors.As(err, &known) {
@@ -49,13 +57,66 @@ func (i *Identity) explain(err error, hasWorked bool) *Error {
 		explained.temporary = hasWorked
 		return &explained
 	}
-	explained := &Error{Message: "no AWS credentials: " + redact(err), Err: err, temporary: isTransient(err, hasWorked)}
-	i.advise(explained)
+	explained := i.classify(err)
+	explained.temporary = isTransient(err, hasWorked)
 	return explained
 }
 
-// passes reports whether a source's failure is likely to pass. One that has worked
-// before is not misconfigured: of it, all but a clear no is.
+// classify returns the error for a failure of the SDK's chain of sources.
+func (i *Identity) classify(err error) *Error {
+	switch {
+	case isTransient(err, false):
+		return newError(ReasonCredentialsUnavailable, err, "{cause}", redact(err))
+	case isSSOError(err):
+		return i.loginError(ReasonSSOExpired, err, "aws", "sso", "login")
+	case isLoginError(err):
+		return i.loginError(ReasonLoginExpired, err, "aws", "login")
+	case hasOperation(err, sts.ServiceID, "AssumeRole") && slices.Contains(Rejections, errorCode(err)):
+		return i.rejectedError(err)
+	case isRoleDenied(err):
+		return newError(ReasonRoleDenied, err, "{cause}", redact(err))
+	default:
+		return newError(ReasonNoCredentials, err, "{cause}", redact(err))
+	}
+}
+
+// loginError returns the error of a session that the user has to renew with
+// command.
+func (i *Identity) loginError(reason Reason, err error, command ...string) *Error {
+	if profile := i.profile(); profile != "" {
+		command = append(command, "--profile", profile)
+	}
+	explained := newError(reason, err, "{cause}", redact(err), "{command}", strings.Join(command, " "))
+	explained.Command = command
+	return explained
+}
+
+// rejectedError returns the error of credentials with which STS lets no role be
+// assumed.
+func (i *Identity) rejectedError(err error) *Error {
+	reason, code := ReasonSourceCredentialsRejected, errorCode(err)
+	if strings.HasPrefix(code, "Expired") {
+		reason = ReasonSourceCredentialsExpired
+	}
+	source := i.assumingSource()
+	explained := newError(reason, err, "{source}", source.String(), "{code}", code)
+	explained.Source = source
+	return explained
+}
+
+// assumingSource returns where the credentials come from that assume the first
+// of Roles.
+func (i *Identity) assumingSource() Source {
+	if source, ok := i.loaded().(*chain); ok && source.base != nil {
+		if creds, err := source.base.Retrieve(context.Background()); err == nil { // from its cache
+			return i.sourceOf(creds)
+		}
+	}
+	return Source{Kind: SourceProfile}
+}
+
+// isTransient reports whether a source's failure is likely to pass. A source that
+// has worked before is not misconfigured, so that all but a definite rejection is.
 func isTransient(err error, hasWorked bool) bool {
 	var unreachable *smithyhttp.RequestSendError
 	var loggedOut *ssocreds.InvalidTokenError
@@ -65,51 +126,110 @@ func isTransient(err error, hasWorked bool) bool {
 	case s >= http.StatusBadRequest:
 		return false
 	case errors.As(err, &unreachable) || errors.Is(err, context.DeadlineExceeded):
-		// The instance's metadata are asked where there is nothing else, be it on
-		// a laptop.
-		return hasWorked || !strings.Contains(err.Error(), "EC2 IMDS")
+		// The instance metadata service is the last resort of the chain, even on a
+		// laptop that has none.
+		return hasWorked || !hasOperation(err, "ec2imds", "")
 	case errors.As(err, &loggedOut):
-		return false // told apart from what is above: that is wrapped in it, too
+		return false // after the case above, whose errors it may wrap
 	default:
 		return hasWorked
 	}
 }
 
-// status is that of the HTTP answer that an error comes from; 0 if from none.
+// status returns the status of the HTTP response that caused err, or 0.
 func status(err error) int {
-	var answer interface{ HTTPStatusCode() int }
-	if errors.As(err, &answer) {
-		return answer.HTTPStatusCode()
+	var response interface{ HTTPStatusCode() int }
+	if errors.As(err, &response) {
+		return response.HTTPStatusCode()
 	}
 	return 0
 }
 
-// saysLater is about the answers that services give with statuses that are not
-// for it: throttling, and an identity provider that STS does not reach.
-// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-func isThrottled(err error) bool {
-	var answer interface{ ErrorCode() string }
-	return status(err) == http.StatusTooManyRequests || errors.As(err, &answer) &&
-		slices.Contains([]string{"Throttling", "ThrottlingException", "RequestLimitExceeded", "IDPCommunicationError"}, answer.ErrorCode())
+// errorCode returns the code of the AWS API's error response in err, or "".
+func errorCode(err error) string {
+	var response smithy.APIError
+	if errors.As(err, &response) {
+		return response.ErrorCode()
+	}
+	return ""
 }
 
-// reason is the text of an error of the chain without what a source of
-// credentials printed, which the SDK quotes where it cannot read it: there may
-// well be a key in it.
+// isThrottled reports whether AWS requests a later attempt. STS uses
+// IDPCommunicationError if it cannot reach an identity provider.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+func isThrottled(err error) bool {
+	code := errorCode(err)
+	_, throttled := retry.DefaultThrottleErrorCodes[code]
+	return throttled || code == "IDPCommunicationError" || status(err) == http.StatusTooManyRequests
+}
+
+// isSSOError reports whether the SSO session cannot be used.
+func isSSOError(err error) bool {
+	var loggedOut *ssocreds.InvalidTokenError
+	return errors.As(err, &loggedOut) ||
+		hasOperation(err, "SSO", "") || hasOperation(err, "SSO OIDC", "") ||
+		// The SDK has no type for a cached token that is missing, unreadable or
+		// expired: credentials/ssocreds/sso_cached_token.go, sso_token_provider.go.
+		strings.Contains(err.Error(), "cached SSO token")
+}
+
+// isLoginError reports whether the session of `aws login` has ended. The SDK has
+// no type for it: credentials/logincreds/provider.go.
+func isLoginError(err error) bool {
+	return strings.Contains(err.Error(), "please reauthenticate")
+}
+
+// isRoleDenied reports whether STS rejected the request to assume a role. If the
+// credentials for that request could not be fetched, it did not.
+func isRoleDenied(err error) bool {
+	var last *smithy.OperationError
+	for operation := range operations(err) {
+		last = operation
+	}
+	var response *smithyhttp.ResponseError
+	return last != nil && last.ServiceID == sts.ServiceID &&
+		(last.OperationName == "AssumeRole" || last.OperationName == "AssumeRoleWithWebIdentity") &&
+		errors.As(last.Err, &response)
+}
+
+// hasOperation reports whether an operation of the service failed. An empty name
+// matches all of them.
+func hasOperation(err error, service, name string) bool {
+	for operation := range operations(err) {
+		if operation.ServiceID == service && (name == "" || operation.OperationName == name) {
+			return true
+		}
+	}
+	return false
+}
+
+// operations yields the failed operations in err, outermost first: a source may
+// need another one for its request.
+func operations(err error) iter.Seq[*smithy.OperationError] {
+	return func(yield func(*smithy.OperationError) bool) {
+		var operation *smithy.OperationError
+		for errors.As(err, &operation) && yield(operation) {
+			err = operation.Err
+		}
+	}
+}
+
+// redact returns the text of err without what a source of credentials printed.
+// The SDK quotes such output if it cannot parse it, and it may contain a key.
 func redact(err error) string {
 	text := err.Error()
+	// The SDK has no type for it: credentials/processcreds/provider.go.
 	if before, _, found := strings.Cut(text, "process output: "); found {
 		return before + "process output, which is not shown"
 	}
-	var answer interface{ ErrorCode() string }
-	var quoted interface{ ErrorMessage() string }
-	if errors.As(err, &answer) && answer.ErrorCode() == "" && errors.As(err, &quoted) && quoted.ErrorMessage() != "" {
-		return strings.ReplaceAll(text, quoted.ErrorMessage(), "an answer that is not shown")
+	var response smithy.APIError
+	if errors.As(err, &response) && response.ErrorCode() == "" && response.ErrorMessage() != "" {
+		return strings.ReplaceAll(text, response.ErrorMessage(), "an answer that is not shown")
 	}
 	return text
 }
 
-// Rejections are AWS's codes for credentials that it does not take.
+// Rejections lists AWS's error codes for credentials that are expired or invalid.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
 var Rejections = []string{
@@ -117,64 +237,10 @@ var Rejections = []string{
 	"SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken",
 }
 
-// advise says what to do about a failure of the chain.
-func (i *Identity) advise(e *Error) {
-	err, text := e.Err, e.Err.Error()
-	var loggedOut *ssocreds.InvalidTokenError
-	var answer interface{ ErrorCode() string }
-	switch {
-	case isTransient(err, false):
-		e.Hint = "whoever gives out the AWS credentials does not work or cannot be reached; check that this host gets there, and that NO_PROXY has 169.254.170.2, 169.254.170.23 and 169.254.169.254 if there is an HTTP proxy"
-	case errors.As(err, &loggedOut) || strings.Contains(text, "SSO"):
-		i.logIn(e, "aws", "sso", "login")
-	case strings.Contains(text, "please reauthenticate"):
-		i.logIn(e, "aws", "login")
-	case strings.Contains(text, "operation error STS: AssumeRole,") && errors.As(err, &answer) && slices.Contains(Rejections, answer.ErrorCode()):
-		i.refuse(e, answer.ErrorCode())
-	case strings.Contains(text, "operation error STS: AssumeRole") && status(err) != 0 && !strings.Contains(text, "get identity"):
-		e.Hint = "the role's trust policy has to allow whoever assumes it (sts:AssumeRole, or sts:AssumeRoleWithWebIdentity), with the external id if it asks for one; `aws sts get-caller-identity` shows who that is"
-	default:
-		e.None = true
-		e.Hint = "give iamproxy a task role, a pod identity, a profile (--profile) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found"
-	}
-}
-
-// refuse is about credentials that AWS does not take to assume a role with.
-func (i *Identity) refuse(e *Error, code string) {
-	why := "not valid"
-	if strings.HasPrefix(code, "Expired") {
-		why = "expired"
-	}
-	e.Refused = i.assumingCredentials()
-	e.Message = fmt.Sprintf("no AWS credentials: those that are to assume the role, from %s, are %s (%s)", e.Refused, why, code)
-	e.Hint = "renew them where they come from"
-}
-
-// assumer is where the credentials come from that assume the first of Roles.
-func (i *Identity) assumingCredentials() string {
-	if source, ok := i.loaded().(*chain); ok && source.base != nil {
-		if creds, err := source.base.Retrieve(context.Background()); err == nil { // from its cache
-			return i.sourceName(creds)
-		}
-	}
-	return "the profile's own source"
-}
-
-func (i *Identity) logIn(e *Error, command ...string) {
-	if profile := i.profile(); profile != "" {
-		command = append(command, "--profile", profile)
-	}
-	e.Command = command
-	e.Hint = "run `" + strings.Join(command, " ") + "`, then connect again; iamproxy need not be restarted"
-}
-
-// mfaHint goes with the one failure of Load that names no way out.
-const mfaHint = "the profile wants a code (mfa_serial), and nobody can be asked for it here; use a profile that gets its keys from `aws configure export-credentials` by credential_process, or SSO"
-
-// loadError adds to a failure to read the configuration what to do about it.
+// loadError returns the error of Load for err.
 func loadError(err error) error {
 	if errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)) {
-		return errors.New(mfaHint)
+		return newError(ReasonMFARequired, err)
 	}
 	return err
 }

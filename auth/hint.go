@@ -25,7 +25,7 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 // origin is where the credentials are from, and until when they hold.
 func (t *Tokens) origin() string {
 	cached, _ := t.Identity.state()
-	text := "credentials from " + t.Identity.sourceName(cached.creds)
+	text := "credentials from " + t.Identity.sourceOf(cached.creds).String()
 	if cached.creds.CanExpire {
 		text += ", valid until " + cached.creds.Expires.UTC().Format(time.RFC3339)
 	}

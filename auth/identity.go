@@ -159,11 +159,7 @@ func refreshTimer(limited bool) (over <-chan time.Time, stop func()) {
 
 func timeoutError(ctx context.Context) *Error {
 	cause := context.Cause(ctx)
-	return &Error{
-		Message: "waiting for AWS credentials: " + cause.Error(),
-		Hint:    "whoever gives out the AWS credentials does not answer; check that this host reaches them",
-		Err:     cause,
-	}
+	return newError(ReasonCredentialsTimeout, cause, "{cause}", cause.Error())
 }
 
 // look returns what is held, and the current epoch.
@@ -179,12 +175,6 @@ func (i *Identity) hasNewer(than generation) bool {
 	h, current := i.state()
 	failed := h.last.err != nil && h.last.generation == current
 	return than != current && !failed
-}
-
-// Source is where the credentials come from, in words.
-func (i *Identity) Source() string {
-	cached, _ := i.state()
-	return i.sourceName(cached.creds)
 }
 
 // now is the current epoch, after a look at the files.
@@ -266,15 +256,9 @@ func (h cached) next(creds aws.Credentials, current generation, err error) cache
 func checkUsable(creds aws.Credentials) error {
 	switch {
 	case !creds.HasKeys():
-		return &Error{
-			Message: "the source of the AWS credentials gave no access key with a secret",
-			Hint:    "check what it gives: " + creds.Source,
-		}
+		return newError(ReasonCredentialsIncomplete, nil, "{source}", creds.Source)
 	case !usable(creds, wallClock()):
-		return &Error{
-			Message: "the AWS credentials expired at " + creds.Expires.UTC().Format(time.RFC3339),
-			Hint:    "renew them where they come from; if they are new, check this machine's clock",
-		}
+		return newError(ReasonCredentialsExpired, nil, "{time}", creds.Expires.UTC().Format(time.RFC3339))
 	}
 	return nil
 }
@@ -294,7 +278,7 @@ func (i *Identity) logChange(before, after cached) {
 }
 
 func (i *Identity) fields(h cached) []zap.Field {
-	fields := []zap.Field{zap.String("source", i.sourceName(h.creds))}
+	fields := []zap.Field{zap.String("source", i.sourceOf(h.creds).String())}
 	if h.creds.CanExpire {
 		fields = append(fields, zap.Time("valid_until", h.creds.Expires))
 	}

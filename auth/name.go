@@ -2,7 +2,6 @@ package auth
 
 import (
 	"cmp"
-	"fmt"
 	"regexp"
 	"strings"
 )
@@ -95,12 +94,12 @@ func ParseName(host string) Name {
 	return name
 }
 
-// NeedsRegion says why the region of host must be given.
+// NeedsRegion returns the error of a host whose region must be configured.
 func (n Name) NeedsRegion(host string) error {
 	if n.Kind == Global {
-		return fmt.Errorf("the global writer endpoint %s has no region in its name; add ?region= with the region of the primary cluster", host)
+		return newError(ReasonGlobalRegionRequired, nil, "{host}", host)
 	}
-	return fmt.Errorf("%s is not a name that AWS gives a database; use that name with your own in ?via=, or add ?region= to sign for this one as it stands", host)
+	return newError(ReasonRegionRequired, nil, "{host}", host)
 }
 
 // partition is the second word of the region's ARNs.

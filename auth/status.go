@@ -19,7 +19,7 @@ func (i *Identity) Status() IdentityStatus {
 	defer i.mu.Unlock()
 	status := IdentityStatus{Err: i.cached.last.err}
 	if creds := i.cached.creds; creds.HasKeys() {
-		status.Source = i.sourceName(creds)
+		status.Source = i.sourceOf(creds).String()
 		if creds.CanExpire {
 			status.Expires = creds.Expires
 		}

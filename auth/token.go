@@ -180,7 +180,7 @@ func (t *Tokens) renew(user string) (token, error) {
 	renewed, err := t.sign(user, creds)
 	t.count(err)
 	if err != nil {
-		return token{}, &Error{Message: "cannot sign a token: " + err.Error(), Err: err}
+		return token{}, newError(ReasonSigningFailed, err, "{cause}", err.Error())
 	}
 	renewed.generation, renewed.signedBy = generation, creds
 	t.keep(user, renewed)

@@ -71,7 +71,7 @@ func (i *identities) announce(ctx context.Context) {
 		case err != nil:
 			log.Debug("AWS does not say who signs", zap.Error(err))
 		default:
-			log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source()))
+			log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()))
 		}
 	}
 }

@@ -98,10 +98,10 @@ func TestState(t *testing.T) {
 // The command that a failure names is quoted, and the endpoint's target is kept.
 func TestCommandsOfOthers(t *testing.T) {
 	w := newWalk("app")
-	if r := w.noCredentials(&auth.Error{Message: "logged out", Command: []string{"aws", "sso", "login", "--profile", "my sso"}}); r.next != "aws sso login --profile 'my sso'" {
+	if r := w.noCredentials(&auth.Error{Code: auth.ReasonSSOExpired, Message: "logged out", Command: []string{"aws", "sso", "login", "--profile", "my sso"}}); r.next != "aws sso login --profile 'my sso'" {
 		t.Errorf("next: %s", r.next)
 	}
-	if r := w.noCredentials(&auth.Error{Message: "expired", Refused: "the environment"}); !strings.HasPrefix(r.next, `eval "$(aws configure export-credentials `) {
+	if r := w.noCredentials(&auth.Error{Code: auth.ReasonSourceCredentialsExpired, Source: auth.Source{Kind: auth.SourceEnvironment}}); !strings.HasPrefix(r.next, `eval "$(aws configure export-credentials `) {
 		t.Errorf("next: %s", r.next)
 	}
 	w.Target = "any"

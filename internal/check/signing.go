@@ -47,12 +47,12 @@ func (w *walk) credentials(ctx context.Context) result {
 
 func (w *walk) noCredentials(missing *auth.Error) result {
 	found := missing.Message
-	switch {
-	case missing.Refused != "":
-		return failed(found, w.renew(missing.Refused))
-	case len(missing.Command) > 0:
+	switch missing.Code {
+	case auth.ReasonSourceCredentialsExpired, auth.ReasonSourceCredentialsRejected:
+		return failed(found, w.renew(missing.Source))
+	case auth.ReasonSSOExpired, auth.ReasonLoginExpired:
 		return failed(found, commandLine(missing.Command...))
-	case missing.None:
+	case auth.ReasonNoCredentials:
 		return failed(found+"; "+missing.Hint, "aws configure sso"+w.profileFlag())
 	default:
 		return failed(found, inWords(missing.Hint))
@@ -100,18 +100,18 @@ type awsError interface {
 
 // renew is how to get other credentials in the place of those from source that AWS does
 // not take.
-func (w *walk) renew(source string) string {
-	switch {
-	case strings.HasPrefix(source, "SSO"):
+func (w *walk) renew(source auth.Source) string {
+	switch source.Kind {
+	case auth.SourceSSO:
 		return "aws sso login" + w.profileFlag()
-	case strings.HasPrefix(source, "aws login"):
+	case auth.SourceLogin:
 		return "aws login" + w.profileFlag()
-	case strings.HasPrefix(source, "the environment"):
+	case auth.SourceEnvironment:
 		return `eval "$(aws configure export-credentials --format env --profile ` + cmp.Or(quote(w.Options.Profile), "PROFILE") + `)"`
-	case strings.HasPrefix(source, "the profile's keys"):
+	case auth.SourceProfileKeys:
 		return "aws configure" + w.profileFlag()
 	default:
-		return inWords("renew the credentials where they come from: " + source)
+		return inWords("renew the credentials where they come from: " + source.String())
 	}
 }
 
