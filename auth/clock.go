@@ -2,83 +2,78 @@ package auth
 
 import (
 	"context"
-	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/smithy-go/middleware"
-	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"go.uber.org/zap"
 )
 
 const (
-	// tolerated is how far the clock may be off without a word. A token that is
-	// five minutes ahead, or fifteen behind, is refused.
+	// maxSkew is the clock skew that is not reported. A token that is signed five
+	// minutes in the future, or fifteen in the past, is rejected.
 	maxSkew = time.Minute
-	// remindEvery spaces the warnings of a clock that stays off.
+	// warnInterval limits the warnings about a clock that stays off.
 	warnInterval = time.Hour
 )
 
-// services are those whose clocks are AWS's. Metadata and container endpoints
-// are on this very host, and go by its clock.
+// awsServices lists the services whose responses carry AWS's time. The endpoints
+// for instance metadata and container credentials are on this host and carry the
+// host's own.
 var awsServices = []string{"STS", "SSO", "SSO OIDC", "Signin", "RDS", "IAM", "Secrets Manager"}
 
-// clock is what AWS's answers say of this machine's.
+// clock holds the skew of this machine's clock.
 type clock struct {
-	mu     sync.Mutex
-	seen   bool
-	ahead  time.Duration // of AWS's
-	warned time.Time
+	mu       sync.Mutex
+	known    bool
+	ahead    time.Duration // of AWS's
+	warnedAt time.Time     // zero while the clock is right
 }
 
-// ClockAhead is how far this machine's clock is ahead of AWS's, to the second,
-// and whether any answer of AWS's has told.
+// ClockAhead returns how far this machine's clock is ahead of AWS's, to the
+// second. It is known after the first response from AWS, unless
+// AWS_DISABLE_CLOCK_SKEW_CORRECTION is set.
 func (i *Identity) ClockAhead() (ahead time.Duration, known bool) {
 	i.clock.mu.Lock()
 	defer i.clock.mu.Unlock()
-	return i.clock.ahead, i.clock.seen
+	return i.clock.ahead, i.clock.known
 }
 
-// ClockIsOff reports whether this machine's clock is further off than a token stands for
-// long: one that runs away is on the way there.
+// ClockIsOff reports whether this machine's clock is known to be off by more than
+// a minute.
 func (i *Identity) ClockIsOff() bool {
 	ahead, known := i.ClockAhead()
 	return known && ahead.Abs() > maxSkew
 }
 
-// watchClock looks at the date of all answers, refusals included.
+// watchClock adds the recording of the clock skew to an operation. The SDK
+// measures it in each response, including error responses.
 func (i *Identity) watchClock(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("WatchClock", func(
 		ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
 	) (middleware.DeserializeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
-		if answer, ok := out.RawResponse.(*smithyhttp.Response); ok && slices.Contains(awsServices, awsmiddleware.GetServiceID(ctx)) {
-			i.compareClock(answer.Header)
+		if skew, ok := awsmiddleware.GetAttemptSkew(metadata); ok && slices.Contains(awsServices, awsmiddleware.GetServiceID(ctx)) {
+			i.recordSkew(-skew.Round(time.Second))
 		}
 		return out, metadata, err
 	}), middleware.Before)
 }
 
-func (i *Identity) compareClock(header http.Header) {
-	date, err := http.ParseTime(header.Get("Date"))
-	if err != nil || header.Get("Age") != "" { // from a cache
-		return
-	}
+func (i *Identity) recordSkew(ahead time.Duration) {
 	now := wallClock()
-	ahead := now.Sub(date).Round(time.Second)
-
 	c := &i.clock
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen, c.ahead = true, ahead
+	c.known, c.ahead = true, ahead
 	switch {
 	case ahead.Abs() <= maxSkew:
-		c.warned = time.Time{}
-	case c.warned.IsZero() || now.Sub(c.warned).Abs() >= warnInterval:
-		c.warned = now
-		i.log().Warn("this machine's clock is off, and databases refuse tokens from the future and old ones; set it by NTP",
+		c.warnedAt = time.Time{}
+	case c.warnedAt.IsZero() || now.Sub(c.warnedAt).Abs() >= warnInterval:
+		c.warnedAt = now
+		i.log().Warn("this machine's clock is off; databases reject tokens from the future and expired ones; synchronize it with NTP",
 			zap.Duration("ahead_of_aws", ahead))
 	}
 }

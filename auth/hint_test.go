@@ -45,7 +45,7 @@ func TestClockInTheHint(t *testing.T) {
 		-7 * time.Minute: "clock is 7m0s behind AWS's. Check, in this order: this machine's clock is right; the caller",
 	} {
 		tokens := newTokens(&fake{})
-		tokens.Identity.clock.seen, tokens.Identity.clock.ahead = true, ahead
+		tokens.Identity.clock.known, tokens.Identity.clock.ahead = true, ahead
 		if hint := tokens.RefusedHint(t.Context(), "u"); !strings.Contains(hint, want) || strings.Count(hint, "clock is right") != strings.Count(want, "clock is right") {
 			t.Errorf("hint %q, want %q", hint, want)
 		}
