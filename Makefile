@@ -110,7 +110,7 @@ versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
 	@sh tools/setup/install.sh npm
 	$(NPM) ci --prefix test/versions
 	POSTGRES_VERSIONS=$(CURDIR)/test/versions/node_modules CGO_ENABLED=1 \
-		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./cmd/iamproxy
+		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./test/e2e
 
 # The commands of docs/migrations.md, with the tools that have to be fetched.
 .PHONY: migrations
@@ -118,7 +118,7 @@ migrations: deps ## migrate through iamproxy with Prisma, and with JDBC as Flywa
 	@sh tools/setup/install.sh npm drivers
 	$(NPM) ci --silent --prefix test/migrations
 	MIGRATIONS=$(CURDIR)/test/migrations CGO_ENABLED=1 \
-		$(GO) test -race -v -count=1 -timeout 10m -run 'Migration' ./cmd/iamproxy
+		$(GO) test -race -v -count=1 -timeout 10m -run 'Migration' ./test/e2e
 
 # The last line is what keeps docs/clients.md true; it changes nothing if one fails.
 .PHONY: drivers
@@ -172,7 +172,7 @@ chaos-build:
 .PHONY: browser
 browser: deps ## look at the status page with Chromium (on Debian)
 	@sh tools/setup/install.sh chromium
-	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./internal/admin ./cmd/iamproxy
+	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./internal/admin ./test/e2e
 
 # What is deployed, tried as far as it goes without AWS.
 .PHONY: deployments

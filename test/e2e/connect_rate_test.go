@@ -1,0 +1,230 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// arrival is what became of one of many clients.
+type arrival struct {
+	code, message string // of the error; empty: it got in
+	at            time.Time
+}
+
+// rush has n clients log in at once, each for one query, and returns what became
+// of them when the last one knows. They keep their sessions until then, as pools do.
+func rush(t *testing.T, p *process, n int) []arrival {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	arrivals := make([]arrival, n)
+	conns := make([]*pgx.Conn, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			var err error
+			if conns[i], err = p.connect(ctx, aurora.IAMUser, aurora.Database); err == nil {
+				_, err = conns[i].Exec(ctx, "select 1")
+			}
+			arrivals[i] = arrivalOf(err)
+		})
+	}
+	all.Wait()
+	for _, conn := range conns {
+		if conn != nil {
+			all.Go(func() { _ = conn.Close(ctx) })
+		}
+	}
+	all.Wait()
+	return arrivals
+}
+
+func arrivalOf(err error) arrival {
+	a := arrival{at: time.Now()}
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &refused):
+		a.code, a.message = refused.Code, refused.Message
+	case err != nil:
+		a.code, a.message = "no answer", err.Error()
+	}
+	return a
+}
+
+// connect is a login of pgx's.
+func (p *process) connect(ctx context.Context, user, database string) (*pgx.Conn, error) {
+	conn, err := pgx.Connect(ctx, p.conninfo(user, database)+" sslmode=disable connect_timeout=60")
+	keepError(p.t, err)
+	return conn, err
+}
+
+// expectAllIn fails for each client that was told anything.
+func expectAllIn(t *testing.T, arrivals []arrival) (last time.Time) {
+	t.Helper()
+	for _, a := range arrivals {
+		if a.code != "" {
+			t.Errorf("a client was told %s: %s", a.code, a.message)
+		}
+		if a.at.After(last) {
+			last = a.at
+		}
+	}
+	return last
+}
+
+// A server that takes far fewer logins a second than come, and refuses the others
+// as if their tokens were wrong, gets them all over time.
+func TestThrottledLogins(t *testing.T) {
+	const clients, perSecond = 400, 40
+	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "450"}})
+	cluster.SetLoginLimit(perSecond)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	began := time.Now()
+	last := expectAllIn(t, rush(t, p, clients))
+
+	count := map[aurora.Reason]int{}
+	for _, v := range cluster.Verdicts() {
+		count[v.Reason]++
+	}
+	t.Logf("the last of %d clients got in after %v, by verdicts %v", clients, last.Sub(began).Round(100*time.Millisecond), count)
+	if count[aurora.OK] != clients || count[aurora.Throttled] == 0 || len(count) != 2 {
+		t.Errorf("verdicts %v, want %d good ones and some that were throttled", count, clients)
+	}
+	// A second's logins at the full rate are lost before the first answer comes, and
+	// then some at each try for more.
+	if count[aurora.Throttled] > clients {
+		t.Errorf("%d logins were wasted", count[aurora.Throttled])
+	}
+}
+
+// Logins are no more than --connect-rate a second, and a tenth of it at once.
+func TestConnectRate(t *testing.T) {
+	const clients, rate = 60, 20
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=20")...)
+	expectAllIn(t, rush(t, p, clients))
+
+	verdicts := cluster.Verdicts()
+	if len(verdicts) != clients {
+		t.Errorf("%d verdicts for %d clients", len(verdicts), clients)
+	}
+	// The verdicts come some time after the logins have begun, and not all of them
+	// the same: half a second is given for that, on a machine that is busy.
+	const most = rate + rate/10 + rate/2
+	n := mostWithinASecond(verdicts)
+	t.Logf("at most %d logins within a second", n)
+	if n > most {
+		t.Errorf("%d logins within a second, want at most about %d", n, rate+rate/10)
+	}
+}
+
+func mostWithinASecond(verdicts []aurora.Verdict) (most int) {
+	slices.SortFunc(verdicts, func(a, b aurora.Verdict) int { return a.Time.Compare(b.Time) })
+	first := 0
+	for i, v := range verdicts {
+		for v.Time.Sub(verdicts[first].Time) >= time.Second {
+			first++
+		}
+		most = max(most, i-first+1)
+	}
+	return most
+}
+
+// Clients whose turn would not come in time are told so at once.
+func TestQueueTooLong(t *testing.T) {
+	t.Parallel()
+	const clients = 30
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=2", "--connect-timeout=3s")...)
+	var lastIn time.Time
+	in := 0
+	arrivals := rush(t, p, clients)
+	for _, a := range arrivals {
+		switch a.code {
+		case "":
+			in++
+			if a.at.After(lastIn) {
+				lastIn = a.at
+			}
+		case "08006":
+			if !strings.Contains(a.message, "wait for their turn") {
+				t.Errorf("a client was told %s", a.message)
+			}
+		default:
+			t.Errorf("a client was told %s: %s", a.code, a.message)
+		}
+	}
+	atOnce := 0
+	for _, a := range arrivals {
+		if strings.Contains(a.message, "wait for their turn") && a.at.Before(lastIn) {
+			atOnce++
+		}
+	}
+	late := clients - in - atOnce
+	t.Logf("of %d clients %d got in, %d were told at once that they would not, %d late", clients, in, atOnce, late)
+	// Six fit into the time, the last of them hardly. Whose place in the queue is just
+	// behind the last one in may hear of it late.
+	if in < 3 || atOnce < clients/2 || late > 6 {
+		t.Errorf("of %d clients %d got in, %d were told at once, %d late", clients, in, atOnce, late)
+	}
+}
+
+// Clients that leave while they wait for their turn do not use it up.
+func TestClientsLeaveTheQueue(t *testing.T) {
+	t.Parallel()
+	const impatient = 20
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=1")...)
+	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: protocol30,
+		Parameters: map[string]string{"user": aurora.IAMUser, "database": aurora.Database}}).Encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := p.descriptors()
+	var waiting []net.Conn
+	for range impatient {
+		conn := dial(t, p.listens[0])
+		if _, err := conn.Write(startup); err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, conn)
+	}
+	patient := make(chan error, 1)
+	go func() {
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+		if err == nil {
+			err = conn.Close(t.Context())
+		}
+		patient <- err
+	}()
+	until(t, "the first session, and all the others to wait", func() bool {
+		return strings.Contains(p.logs(), `"msg":"session opened"`) && p.descriptors() >= idle+impatient+2
+	})
+	for _, conn := range waiting {
+		conn.Close()
+	}
+	if err := <-patient; err != nil {
+		t.Errorf("the one who stayed was told %v", err)
+	}
+	until(t, "the others to be given up", func() bool {
+		return p.metrics()[`iamproxy_sessions_total{result="abandoned"}`] >= impatient-3
+	})
+	// One got in before all had come, and perhaps another.
+	if n := len(cluster.Verdicts()); n > 4 {
+		t.Errorf("%d logins, of which one was wanted", n)
+	}
+}

@@ -1,0 +1,60 @@
+//go:build unix
+
+package e2e
+
+import (
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// What a crash prints of sessions and of a login that has its token has neither that nor
+// a key in it: the contents of strings are not printed, but where they are. The end of all
+// tests looks for them.
+func TestCrashShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	for _, level := range []string{"", "all", "system"} {
+		for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGABRT, syscall.SIGSEGV} {
+			t.Run(level+" "+signal.String(), func(t *testing.T) {
+				t.Parallel()
+				dump := crash(t, signal, "GOTRACEBACK="+level)
+				for _, part := range []string{"goroutine ", "proxy.(*session).", "proxy.(*session).authenticate(", "(0x"} {
+					if !strings.Contains(dump, part) {
+						t.Errorf("no %q in the dump", part)
+					}
+				}
+				if what, before := lookFor(dump); what != "" {
+					t.Errorf("%s in the dump, behind %q", what, before)
+				}
+			})
+		}
+	}
+}
+
+// crash ends the binary with a session open and a login on its way, and returns what it
+// printed.
+func crash(t *testing.T, signal syscall.Signal, env string) string {
+	t.Helper()
+	cluster := startCluster(t, &aurora.Cluster{})
+	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
+	cmd.Env = append(keyEnvironment(aurora.DefaultSessionKey), env)
+	p := launch(t, cmd)
+	p.awaitListening(1)
+	open := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
+	mustExec(t, open, "select 1")
+	cluster.SetDelay(limit)
+	told := make(chan error, 1)
+	go func() { told <- p.logIn(aurora.OtherUser) }()
+	until(t, "a token at the server", func() bool { return len(cluster.Verdicts()) == 2 })
+	p.signal(signal)
+	if code := p.wait(); code != 2 {
+		t.Errorf("ended with %d", code)
+	}
+	if err := <-told; err == nil {
+		t.Error("a client is in that has lost iamproxy")
+	}
+	return p.logs()
+}

@@ -1,0 +1,272 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// The test's binary is also the programs that forward a port, under their names: the AWS
+// CLI and its plugin, which has the port, and a plain one.
+func init() {
+	program := map[string]func([]string) error{"aws": beAWS, "session-manager-plugin": bePlugin, "bastion": beBastion}[filepath.Base(os.Args[0])]
+	if program == nil {
+		return
+	}
+	if err := program(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(254) //nolint:forbidigo // it is the program
+	}
+	os.Exit(0) //nolint:forbidigo // it is the program
+}
+
+// How these programs behave.
+const (
+	forwardTo      = "TEST_FORWARD_TO"      // the database
+	forwardWitness = "TEST_FORWARD_WITNESS" // whom they appear before
+	forwardMode    = "TEST_FORWARD_MODE"    // a file with one of the words below; if empty, they work
+	forwardSSM     = "TEST_FORWARD_SSM"     // what ssm is to be asked for: TARGET REGION PROFILE
+)
+
+const (
+	refuses = "refuses" // ends at once
+	hangs   = "hangs"   // never comes up
+	barred  = "barred"  // does not reach the database
+)
+
+const notReached = "Connection to destination port failed, check SSM Agent logs."
+
+const refusal = "An error occurred (TargetNotConnected) when calling the StartSession operation: i-0123456789abcdef0 is not connected."
+
+// beAWS takes what iamproxy is to say and nothing else, and starts the plugin as the AWS
+// CLI does.
+func beAWS(args []string) error {
+	if err := checkSSM(args); err != nil {
+		return err
+	}
+	if err := appear("aws"); err != nil {
+		return err
+	}
+	switch mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) {
+	case refuses:
+		return fmt.Errorf("\n%s", refusal)
+	case hangs:
+		fmt.Println("\nStarting session with SessionId: dev-0123456789abcdef0")
+		select {}
+	}
+	signal.Ignore(os.Interrupt)
+	input := `{"Target":"` + args[3] + `","DocumentName":"` + args[5] + `","Parameters":` + args[7] + `}`
+	plugin := exec.Command("session-manager-plugin", "AWS_SSM_START_SESSION_RESPONSE", args[9], "StartSession", "", input, "https://ssm."+args[9]+".amazonaws.com")
+	plugin.Stdout, plugin.Stderr = os.Stdout, os.Stderr
+	return plugin.Run()
+}
+
+func checkSSM(args []string) error {
+	want := strings.Fields(os.Getenv(forwardSSM))
+	expected := []string{"ssm", "start-session", "--target", want[0], "--document-name", "AWS-StartPortForwardingSessionToRemoteHost", "--parameters", "", "--region", want[1]}
+	if len(want) > 2 {
+		expected = append(expected, "--profile", want[2])
+	}
+	if len(args) != len(expected) {
+		return fmt.Errorf("aws: error: arguments %q", args)
+	}
+	expected[7] = args[7]
+	if !slices.Equal(args, expected) {
+		return fmt.Errorf("aws: error: arguments %q, not %q", args, expected)
+	}
+	parameters, err := readParameters([]byte(args[7]))
+	if err != nil {
+		return err
+	}
+	delete(parameters, "localPortNumber")
+	if !reflect.DeepEqual(parameters, map[string][]string{"host": {aurora.DefaultHost}, "portNumber": {"5432"}}) {
+		return fmt.Errorf("aws: error: parameters %s", args[7])
+	}
+	return nil
+}
+
+func readParameters(text []byte) (parameters map[string][]string, err error) {
+	err = json.Unmarshal(text, &parameters)
+	if err == nil && len(parameters["localPortNumber"]) != 1 {
+		err = errors.New("aws: error: no localPortNumber")
+	}
+	return parameters, err
+}
+
+// bePlugin has the arguments of the real one.
+func bePlugin(args []string) error {
+	var input struct{ Parameters json.RawMessage }
+	if err := json.Unmarshal([]byte(args[4]), &input); err != nil {
+		return err
+	}
+	parameters, err := readParameters(input.Parameters)
+	if err != nil {
+		return err
+	}
+	fmt.Println("\nStarting session with SessionId: dev-0123456789abcdef0")
+	return forwardPort("session-manager-plugin", parameters["localPortNumber"][0])
+}
+
+// beBastion takes -L PORT:HOST:PORT as ssh does, and a word with a space in it.
+func beBastion(args []string) error {
+	port, rest, _ := strings.Cut(args[1], ":")
+	if args[0] != "-L" || rest != aurora.DefaultHost+":5432" || args[2] != "a bastion" || len(args) != 3 {
+		return fmt.Errorf("bastion: arguments %q", args)
+	}
+	return forwardPort("bastion", port)
+}
+
+func forwardPort(name, port string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		return err
+	}
+	if err := appear(name); err != nil {
+		return err
+	}
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		if mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) == barred {
+			fmt.Println(notReached) // and no more: how soon that is read is left to chance
+			client.Close()
+			continue
+		}
+		fmt.Println("Connection accepted for session [dev-0123456789abcdef0]")
+		server, err := net.Dial("tcp", os.Getenv(forwardTo))
+		if err != nil {
+			return err
+		}
+		go pipe(client, server)
+	}
+}
+
+// appear says to the witness who this is, and stays connected until the process is gone.
+func appear(name string) error {
+	if _, err := os.Open("/dev/tty"); err == nil {
+		return errors.New("there is a terminal to ask at")
+	}
+	conn, err := net.Dial("unix", os.Getenv(forwardWitness))
+	if err != nil {
+		return err
+	}
+	appearance = conn
+	_, err = fmt.Fprintln(conn, name, os.Getpid())
+	return err
+}
+
+var appearance net.Conn // so that it is not closed for want of use
+
+// forwarders are those programs, in a directory that goes into PATH.
+type forwarders struct {
+	dir     string
+	own     []string // what these programs need of the environment
+	env     []string // that, and a key
+	witness net.Listener
+
+	mu    sync.Mutex
+	alive map[string][]int // process ids by name
+	seen  int
+}
+
+// startForwarders has programs that lead to the cluster, and are asked for such an SSM session.
+func startForwarders(t *testing.T, cluster *aurora.Cluster, ssm string) *forwarders {
+	t.Helper()
+	f := &forwarders{dir: t.TempDir(), alive: make(map[string][]int)}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"aws", "session-manager-plugin", "bastion"} {
+		if err := os.Symlink(self, filepath.Join(f.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	socket := filepath.Join(f.dir, "witness")
+	if f.witness, err = net.Listen("unix", socket); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.witness.Close() })
+	go f.watch()
+	f.own = []string{"PATH=" + f.dir + ":" + os.Getenv("PATH"), forwardWitness + "=" + socket,
+		forwardTo + "=" + cluster.Addr(), forwardMode + "=" + f.mode(), forwardSSM + "=" + ssm}
+	f.env = append(keyEnvironment(aurora.DefaultKey), f.own...)
+	return f
+}
+
+func (f *forwarders) mode() string { return filepath.Join(f.dir, "mode") }
+
+// behave has the programs that are started from now on do as the word says.
+func (f *forwarders) behave(t *testing.T, word string) {
+	t.Helper()
+	if err := os.WriteFile(f.mode(), []byte(word), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (f *forwarders) watch() {
+	for {
+		conn, err := f.witness.Accept()
+		if err != nil {
+			return
+		}
+		go f.see(conn)
+	}
+}
+
+// see notes a process, until it is gone.
+func (f *forwarders) see(conn net.Conn) {
+	defer conn.Close()
+	var name string
+	var pid int
+	lines := bufio.NewReader(conn)
+	if _, err := fmt.Fscanln(lines, &name, &pid); err != nil {
+		return
+	}
+	f.mu.Lock()
+	f.alive[name] = append(f.alive[name], pid)
+	f.seen++
+	f.mu.Unlock()
+	_, _ = io.Copy(io.Discard, lines)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.alive[name] = slices.DeleteFunc(f.alive[name], func(other int) bool { return other == pid })
+}
+
+// living are the processes of a name; of all, if it is empty.
+func (f *forwarders) living(name string) (pids []int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for of, some := range f.alive {
+		if name == "" || name == of {
+			pids = append(pids, some...)
+		}
+	}
+	return pids
+}
+
+// kill ends the processes of a name.
+func (f *forwarders) kill(name string) {
+	for _, pid := range f.living(name) {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}

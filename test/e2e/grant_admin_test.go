@@ -1,0 +1,163 @@
+//go:build unix
+
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
+)
+
+const bossSecret = "arn:aws:secretsmanager:eu-west-1:" + account + ":secret:rds!cluster-1-AbCdEf"
+
+// secretTest is a cluster whose administrator's password is in Secrets Manager, where jane
+// may read it.
+type secretTest struct {
+	aws     *fakeaws.AWS
+	cluster *aurora.Cluster
+	env     []string
+}
+
+func startSecretTest(t *testing.T) *secretTest {
+	t.Helper()
+	s := &secretTest{aws: &fakeaws.AWS{Issued: noteKey}, cluster: startGrantable(t)}
+	s.aws.AddKey(jane, janeUser)
+	if err := s.aws.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.aws.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s.aws.Allow(janeUser, "secretsmanager:GetSecretValue")
+	s.setSecret(t, adminPassword)
+	s.env = append(environmentOf(s.aws), "PGPASSWORD=", "AWS_ACCESS_KEY_ID="+jane.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+jane.SecretAccessKey)
+	return s
+}
+
+// environmentOf leads the SDK to the fake.
+func environmentOf(aws *fakeaws.AWS) []string {
+	return []string{"AWS_ENDPOINT_URL_STS=" + aws.URL() + "/sts", "AWS_ENDPOINT_URL_RDS=" + aws.URL() + "/rds",
+		"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + aws.URL() + "/secretsmanager"}
+}
+
+func (s *secretTest) setSecret(t *testing.T, password string) {
+	t.Helper()
+	value, err := json.Marshal(map[string]string{"username": "postgres", "password": password})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.aws.SetSecret(fakeaws.Secret{ARN: bossSecret, Value: string(value)})
+}
+
+func TestGrantSecret(t *testing.T) {
+	t.Parallel()
+	s := startSecretTest(t)
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).want(t, "created role app", "granted rds_iam to app")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret, "--admin-user=postgres").want(t, "app already has rds_iam")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret+"x").wantFailure(t, "--admin-secret: there is no secret")
+	for want, args := range map[string][]string{
+		"--admin-user boss: the secret is of postgres":       {"--admin-user=boss"},
+		"postgres is who grants, and with rds_iam could not": {"--user=postgres"},
+		"--give-up-password boss: it is postgres who grants": {"--give-up-password=boss"},
+	} {
+		g := grant(t, s.cluster, s.env, append(args, "--user=app", "--admin-secret="+bossSecret)...)
+		if g.code != 2 || g.stdout != "" || !strings.Contains(g.stderr, want) {
+			t.Errorf("got %+v, want %q", g, want)
+		}
+	}
+	s.setSecret(t, "wrong")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).wantFailure(t, "password authentication failed", "the database does not take what the secret has")
+	s.aws.Detach(janeUser)
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).wantFailure(t, "secretsmanager:GetSecretValue")
+}
+
+// RDS knows which secret it is.
+func TestGrantManagedSecret(t *testing.T) {
+	t.Parallel()
+	s := startSecretTest(t)
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "--admin-secret managed: ", "rds:DescribeDBClusters", "give the secret's ARN")
+	s.aws.Allow(janeUser, "rds:DescribeDBClusters")
+	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account})
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "RDS keeps no secret for mydb", "--manage-master-user-password")
+	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account, MasterSecret: bossSecret})
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").want(t, "created role app", "granted rds_iam to app")
+}
+
+// What is replaced between the question for it and the login is asked for once more.
+func TestGrantSecretRotates(t *testing.T) {
+	t.Parallel()
+	s := startSecretTest(t)
+	s.setSecret(t, "as it was")
+	held := holdNth(t, 1, s.cluster.Addr(), s.cluster.Addr())
+	g := startGrant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret, "--via="+held.address)
+	<-held.arrived
+	s.setSecret(t, adminPassword)
+	close(held.release)
+	g.wait(t).want(t, "created role app", "granted rds_iam to app")
+	if n := s.aws.Requests(fakeaws.SecretsManager); n != 2 {
+		t.Errorf("the secret was asked for %d times", n)
+	}
+}
+
+// An administrator that has rds_iam logs in as everybody does, and cannot lock itself out.
+func TestGrantAdminIAM(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	asSuperuser(t, cluster, "CREATE ROLE boss LOGIN CREATEROLE IN ROLE rds_iam", "CREATE ROLE group_role LOGIN", "GRANT group_role TO boss")
+	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD=wrong")
+	args := []string{"--admin-iam", "--admin-user=boss"}
+	grant(t, cluster, env, append(args, "--user=app,boss")...).want(t, "created role app", "granted rds_iam to app", "boss already has rds_iam")
+	if g := grant(t, cluster, env, append(args, "--user=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to group_role\n" {
+		t.Errorf("got %+v", g)
+	}
+	// The signing flags are those of run.
+	file := filepath.Join(t.TempDir(), "credentials")
+	if err := os.WriteFile(file, []byte("[p]\naws_access_key_id = "+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+aurora.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	grant(t, cluster, []string{"AWS_SHARED_CREDENTIALS_FILE=" + file}, append(args, "--user=app", "--profile=p")...).want(t, "app already has rds_iam")
+
+	wrong := keyEnvironment(sigv4.Key{AccessKeyID: aurora.DefaultKey.AccessKeyID, SecretAccessKey: "wrong"})
+	grant(t, cluster, wrong, append(args, "--user=app")...).wantFailure(t, "authentication failed", "rds-db:connect", "boss")
+	grant(t, cluster, nil, append(args, "--user=app", "--timeout=1s")...).wantFailure(t, "no AWS credentials")
+}
+
+// A token is for who asks for it in clear text, and for nobody else.
+func TestGrantAdminIAMWithoutRDSIAM(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--admin-iam", "--user=app").wantFailure(t, "asks postgres for another password than a token, and got nothing")
+	// Without it, it is a wrong password.
+	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed")
+	if log, err := cluster.Log(); err != nil || strings.Count(log, "password authentication failed") != 1 {
+		t.Errorf("%v; the server got an answer: %s", err, log)
+	}
+}
+
+// Told twice, the administrator goes over to tokens.
+func TestGrantGivesUpPassword(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	g := grant(t, cluster, nil, "--user=app,postgres")
+	if g.code != 2 || !strings.Contains(g.stderr, "--give-up-password postgres") {
+		t.Errorf("got %+v", g)
+	}
+	args := []string{"--user=app,postgres", "--give-up-password=postgres"}
+	g = grant(t, cluster, nil, args...)
+	const note = "iamproxy: note: postgres was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
+	if g.code != 0 || g.stdout != "created role app\ngranted rds_iam to app\ngranted rds_iam to postgres\n" || g.stderr != note {
+		t.Errorf("got %+v", g)
+	}
+	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a token takes the password's place: --admin-iam")
+	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
+	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // who then has the password that it had
+	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
+}

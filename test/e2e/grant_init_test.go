@@ -1,0 +1,212 @@
+//go:build unix
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// writeSQL returns the path of a file.
+func writeSQL(t *testing.T, sql string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "init.sql")
+	if err := os.WriteFile(file, []byte(sql), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func initArgs(file string, more ...string) []string {
+	return append([]string{"--user=app", "--database=" + shop, "--init=" + file}, more...)
+}
+
+// The file runs each time, after the privileges, which cover what it makes.
+func TestGrantInit(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	file := writeSQL(t, "\ufeff-- what; is 'needed'\nCREATE TABLE IF NOT EXISTS orders (id serial PRIMARY KEY, what text DEFAULT $$;$$);\n"+
+		"CREATE OR REPLACE FUNCTION hello() RETURNS text LANGUAGE plpgsql AS $$ BEGIN RETURN 'hello; world'; END $$;\n"+
+		"INSERT INTO orders DEFAULT VALUES;\nSELECT count(*) FROM orders;\n")
+	args := initArgs(file, "--privileges=readonly")
+	first := grant(t, cluster, nil, args...)
+	if lines := strings.Split(strings.TrimSpace(first.stdout), "\n"); first.code != 0 || first.stderr != "" || lines[len(lines)-1] != "ran "+file {
+		t.Errorf("got %+v", first)
+	}
+	grant(t, cluster, nil, args...).want(t,
+		"app already has rds_iam",
+		"app already has readonly on database shop",
+		"app already has readonly on schema public",
+		"app already has readonly on 1 table in schema public",
+		"app already has readonly on 1 sequence in schema public",
+		"app already has readonly on what postgres creates in schema public",
+		"ran "+file)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	if out := p.mustPSQL("app", shop, "SELECT hello(), count(*), min(what) FROM orders"); out != "hello; world|2|;" {
+		t.Errorf("printed %q", out)
+	}
+
+	cmd := exec.CommandContext(t.Context(), binaryPath(t), "grant", aurora.DefaultHost, "--via="+cluster.Addr(), "--ca-file="+cluster.CAFile(),
+		"--user=app", "--database="+shop, "--init=-")
+	cmd.Env = bareEnvironment("PGPASSWORD=" + adminPassword)
+	cmd.Stdin = strings.NewReader("TRUNCATE orders")
+	if out, err := combinedOutput(t, cmd); err != nil || string(out) != "app already has rds_iam\nran standard input\n" {
+		t.Errorf("printed %q: %v", out, err)
+	}
+}
+
+// All or nothing, whatever is in the file; and its text is in no error.
+func TestGrantInitFailures(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	inShop(t, cluster, "postgres", "CREATE TABLE there (x int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED)")
+	for _, test := range []struct {
+		sql  string
+		want []string
+	}{
+		{"SELECT 1;\nSELECT 'é';\nSELEC 'TOPSECRET'", []string{`line 3: syntax error at or near "..." (42601); nothing is changed`}},
+		{"SELECT 1;\n SELECT 1 'TOPSECRET'", []string{`line 2: syntax error at or near "..."`}},
+		{"SELECT 'TOPSECRET\"'::int", []string{`line 1: invalid input syntax for type integer: "..." (22P02)`}},
+		{`SELECT "TOPSECRET"`, []string{`line 1: column "..." does not exist`}},
+		{"\n\nSELECT * FROM nowhere", []string{`line 3: relation "nowhere" does not exist (42P01)`}},
+		{"INSERT INTO there VALUES (7), (7)", []string{"duplicate key value violates unique constraint", "(23505); nothing is changed"}},
+		{"BEGIN; CREATE TABLE t (); COMMIT;", []string{"leave out BEGIN, COMMIT and the like"}},
+		{"CREATE TABLE t (); COMMIT; CREATE TABLE u (); BEGIN", []string{"leave out BEGIN, COMMIT and the like"}},
+		{"ROLLBACK", []string{"leave out BEGIN, COMMIT and the like"}},
+		{"CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$; CALL p()", []string{"invalid transaction termination (2D000)"}},
+		{"CREATE TABLE t (x int);\nCOPY t FROM STDIN;\n1\n\\.\n", []string{"syntax error"}},
+		{"CREATE TABLE t (x int); COPY t FROM STDIN", []string{"there is no client to COPY from or to: use INSERT"}},
+		{"SELECT 1;\n\\connect other\n", []string{"line 2: ", "that is for psql"}},
+		{"VACUUM there", []string{"cannot", "(25001); do that by itself"}},
+		{"CREATE INDEX CONCURRENTLY ON there (x)", []string{"cannot", "(25001); do that by itself"}},
+		{"CREATE ROLE boss SUPERUSER", []string{"must be superuser", "nothing is changed"}},
+		{"DO $$ BEGIN RAISE 'no % more', 'room'; END $$", []string{"no room more (P0001)"}},
+		{"SET search_path = 'x", []string{"unterminated quoted string"}},
+	} {
+		g := grant(t, cluster, nil, initArgs(writeSQL(t, test.sql), "--privileges=owner")...)
+		g.wantFailure(t, append(test.want, "init.sql")...)
+		if strings.Contains(g.stderr, "TOPSECRET") {
+			t.Errorf("the file is in what it printed: %+v", g)
+		}
+	}
+	grant(t, cluster, nil, initArgs(writeSQL(t, "SELECT pg_sleep(600)"), "--timeout=2s")...).wantFailure(t, "--timeout")
+	var left int
+	err := shopAs(t, cluster, "postgres").QueryRow(t.Context(),
+		"SELECT (SELECT count(*) FROM pg_roles WHERE rolname = 'app') + (SELECT count(*) FROM pg_class WHERE relname IN ('t', 'u'))").Scan(&left)
+	if err != nil || left != 0 {
+		t.Errorf("%d things are left: %v", left, err)
+	}
+}
+
+// What the file sets is not for what iamproxy does after it, and what the database's
+// owner has set is not for the file.
+func TestGrantInitSettings(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	asSuperuser(t, cluster, "CREATE ROLE team", "GRANT team TO postgres",
+		`ALTER DATABASE `+shop+` SET search_path = evil`)
+	inShop(t, cluster, "rdsadmin", "CREATE SCHEMA evil", "GRANT USAGE ON SCHEMA evil TO PUBLIC", "CREATE TABLE evil.t (who int)",
+		"CREATE FUNCTION evil.eq(name, name) RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN RAISE 'called'; END $$",
+		"CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = name, RIGHTARG = name)")
+	inShop(t, cluster, "postgres", `CREATE SCHEMA "My ""own"`, "CREATE TABLE public.t ()")
+	file := writeSQL(t, `CREATE TABLE t (x int); INSERT INTO t VALUES (1); INSERT INTO t SELECT count(*) FROM public.t;
+		SET ROLE team; SET search_path = evil, pg_catalog; SET statement_timeout = '1h'`)
+	grant(t, cluster, nil, initArgs(file, `--schema=My "own,public`)...).want(t, "created role app", "granted rds_iam to app", "ran "+file)
+	inShop(t, cluster, "postgres", `TABLE "My ""own".t`)
+}
+
+// A deployment may have given the administrator a role that gets rds_iam in the file.
+func TestGrantInitLocksNobodyOut(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	file := writeSQL(t, "CREATE TABLE IF NOT EXISTS kept (); GRANT app TO postgres")
+	grant(t, cluster, nil, initArgs(file, "--privileges=readonly")...).wantFailure(t, "the grants of rds_iam are undone, the rest is not", "could not log in any more", "--give-up-password postgres")
+	wantUndone(t, cluster)
+	inShop(t, cluster, "postgres", "TABLE public.kept")
+
+	again := writeSQL(t, "GRANT rds_iam TO CURRENT_USER")
+	asSuperuser(t, cluster, "GRANT rds_iam TO app", "REVOKE app FROM postgres")
+	grant(t, cluster, nil, initArgs(again)...).wantFailure(t, "are undone", "could not log in any more")
+	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // by whom it was
+}
+
+// The recipe of docs/grant.md: what is there becomes the user's own.
+func TestGrantInitHandsOver(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	inShop(t, cluster, "postgres", "CREATE TABLE orders (id serial)")
+	file := writeSQL(t, `GRANT "app" TO CURRENT_USER; ALTER TABLE orders OWNER TO "app"; REVOKE "app" FROM CURRENT_USER;`)
+	grant(t, cluster, nil, initArgs(file, "--privileges=owner")...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	p.mustPSQL("app", shop, "ALTER TABLE orders ADD what text")
+}
+
+// Nobody waits any more, and so the server leaves off as well.
+func TestGrantLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	running := startGrant(t, cluster, nil, initArgs(writeSQL(t, "SELECT pg_sleep(600)"))...)
+	conn := superuser(t, cluster)
+	working := func() (n int) {
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'iamproxy grant' AND wait_event = 'PgSleep'").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	until(t, "the file to be run", func() bool { return working() == 1 })
+	running.terminate(t)
+	running.wait(t).wantFailure(t, "told to end before it was done; nothing is changed")
+	if n := working(); n != 0 {
+		t.Error("it still works")
+	}
+}
+
+// The file means what it says, whatever the database's owner has set.
+func TestGrantReadsTheFileAsItStands(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	file := writeSQL(t, `CREATE TABLE said AS SELECT 'C:\new' AS path, extract(epoch FROM timestamptz '2026-01-02 00:00')::int AS at`)
+	asSuperuser(t, cluster,
+		"ALTER DATABASE "+shop+" SET standard_conforming_strings = off",
+		"ALTER DATABASE "+shop+" SET TimeZone = 'Asia/Tokyo'",
+		"ALTER DATABASE "+shop+" SET role = 'nobody at all'")
+	grant(t, cluster, nil, initArgs(file)...).want(t, "created role app", "granted rds_iam to app", "ran "+file)
+	conn, err := cluster.Admin(t.Context(), shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var path string
+	var at int
+	if err := conn.QueryRow(t.Context(), "SELECT path, at FROM public.said").Scan(&path, &at); err != nil || path != `C:\new` || at != 1767312000 {
+		t.Errorf("stored %q and %d: %v", path, at, err)
+	}
+}
+
+// A file that nobody writes does not hold it for ever.
+func TestGrantWaitingForAFile(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	for _, flag := range []string{"--init=", "--password-file="} {
+		fifo := filepath.Join(t.TempDir(), "fifo")
+		if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		running := startGrant(t, cluster, nil, "--user=app", "--database="+shop, flag+fifo)
+		writer, err := os.OpenFile(fifo, os.O_WRONLY, 0) // it has opened it, too, then
+		if err != nil {
+			t.Fatal(err)
+		}
+		running.terminate(t)
+		if err := running.cmd.Wait(); err == nil || running.cmd.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGTERM {
+			t.Errorf("%s: ended with %v: %s", flag, err, running.stderr.String())
+		}
+		writer.Close()
+	}
+}

@@ -1,0 +1,299 @@
+//go:build unix
+
+package e2e
+
+import (
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+const endSessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'"
+
+// startEndangered starts a cluster where a grant to app locks out the administrator.
+func startEndangered(t *testing.T, settings map[string]string) *aurora.Cluster {
+	t.Helper()
+	cluster := startGrantableWith(t, settings)
+	asSuperuser(t, cluster, "CREATE ROLE app LOGIN", "GRANT app TO postgres")
+	return cluster
+}
+
+// wantUndone: neither app nor its member has rds_iam.
+func wantUndone(t *testing.T, cluster *aurora.Cluster) {
+	t.Helper()
+	var roles int
+	const sql = "SELECT count(*) FROM pg_roles WHERE pg_has_role(oid, 'rds_iam', 'member') AND rolname IN ('app', 'postgres')"
+	if err := superuser(t, cluster).QueryRow(t.Context(), sql).Scan(&roles); err != nil || roles != 0 {
+		t.Errorf("%d roles have rds_iam: %v", roles, err)
+	}
+}
+
+// untilWaiting waits until n sessions of the administrator wait for this event.
+func untilWaiting(t *testing.T, cluster *aurora.Cluster, event string, n int) {
+	t.Helper()
+	conn := superuser(t, cluster)
+	until(t, "sessions that wait: "+event, func() bool {
+		var waiting int
+		err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postgres' AND wait_event = $1", event).Scan(&waiting)
+		return err == nil && waiting == n
+	})
+}
+
+// startHeldCommits is startEndangered, but the administrator's commits wait for a standby
+// that there is not.
+func startHeldCommits(t *testing.T) *aurora.Cluster {
+	t.Helper()
+	cluster := startEndangered(t, map[string]string{"synchronous_standby_names": "nobody"})
+	asSuperuser(t, cluster, "ALTER ROLE postgres SET synchronous_commit = on")
+	return cluster
+}
+
+// A signal while nothing is done yet ends it at once.
+func TestGrantSignalBefore(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	if _, err := superuser(t, cluster).Exec(t.Context(), "SELECT pg_advisory_lock($1)", grantLock); err != nil {
+		t.Fatal(err)
+	}
+	g := startGrant(t, cluster, nil, "--user=app", "--timeout=10m")
+	untilWaiting(t, cluster, "advisory", 1)
+	g.terminate(t)
+	g.wait(t).wantFailure(t, "told to end before it was done; nothing is changed")
+}
+
+// A signal during the commit does not leave the administrator locked out.
+func TestGrantSignalDuringCommit(t *testing.T) {
+	t.Parallel()
+	cluster := startHeldCommits(t)
+	g := startGrant(t, cluster, nil, "--user=app")
+	untilWaiting(t, cluster, "SyncRep", 1)
+	g.terminate(t)
+	asSuperuser(t, cluster, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
+	g.wait(t).wantFailure(t, "undone", "member of a role")
+	wantUndone(t, cluster)
+}
+
+// Where nobody knows whether it is committed, it is told how to help oneself.
+func TestGrantBreaksDuringCommit(t *testing.T) {
+	t.Parallel()
+	cluster := startHeldCommits(t)
+	g := startGrant(t, cluster, nil, "--user=app")
+	untilWaiting(t, cluster, "SyncRep", 1)
+	asSuperuser(t, cluster, endSessions)
+	g.wait(t).wantFailure(t, "whether it is done is not known: run it again", `if postgres is locked out then, as another one: REVOKE rds_iam FROM "app"`)
+}
+
+// Nor does a signal between commit and undo.
+func TestGrantSignalDuringLogin(t *testing.T) {
+	t.Parallel()
+	cluster := startEndangered(t, nil)
+	held := holdSecond(t, cluster.Addr(), cluster.Addr())
+	g := startGrant(t, cluster, nil, "--user=app", "--via="+held.address)
+	<-held.arrived
+	g.terminate(t)
+	close(held.release)
+	g.wait(t).wantFailure(t, "undone", "could not log in any more", "member of a role")
+	wantUndone(t, cluster)
+}
+
+// Nor does a limit on idle sessions: the one that can undo it lives on for longer.
+func TestGrantIdlesDuringLogin(t *testing.T) {
+	t.Parallel()
+	cluster := startEndangered(t, nil)
+	asSuperuser(t, cluster, "ALTER ROLE postgres SET idle_session_timeout = '3s'")
+	held := holdSecond(t, cluster.Addr(), cluster.Addr())
+	g := startGrant(t, cluster, nil, "--user=app", "--via="+held.address)
+	<-held.arrived
+	witness := superuser(t, cluster)
+	if _, err := witness.Exec(t.Context(), "SET idle_session_timeout = '3s'"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := witness.PgConn().Conn().Read(make([]byte, 1)); err != nil { // until it is told that it has to go
+		t.Fatal(err)
+	}
+	close(held.release)
+	g.wait(t).wantFailure(t, "undone", "could not log in any more")
+	wantUndone(t, cluster)
+}
+
+// Who cannot be asked whether the administrator is let in is taken for a no.
+func TestGrantBreaksDuringLogin(t *testing.T) {
+	t.Parallel()
+	cluster := startEndangered(t, nil)
+	held := holdSecond(t, cluster.Addr(), "127.0.0.1:1")
+	close(held.release)
+	grant(t, cluster, nil, "--user=app", "--via="+held.address).wantFailure(t, "undone", "it is not certain that", "run it again")
+	wantUndone(t, cluster)
+}
+
+// What cannot be undone is told with the SQL for somebody else.
+func TestGrantCannotUndo(t *testing.T) {
+	t.Parallel()
+	cluster := startEndangered(t, nil)
+	held := holdSecond(t, cluster.Addr(), cluster.Addr())
+	g := startGrant(t, cluster, nil, "--user=app", "--via="+held.address)
+	<-held.arrived
+	asSuperuser(t, cluster, endSessions)
+	close(held.release)
+	g.wait(t).wantFailure(t, "may have locked out the administrator", `as another one: REVOKE rds_iam FROM "app"`)
+}
+
+// heldConnections are let through, one of them when it is released.
+type heldConnections struct {
+	address          string
+	arrived, release chan struct{}
+}
+
+func holdSecond(t *testing.T, first, second string) *heldConnections {
+	t.Helper()
+	return holdNth(t, 2, first, second)
+}
+
+// holdNth has the nth connection lead to another address than the others.
+func holdNth(t *testing.T, nth int, others, address string) *heldConnections {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &heldConnections{address: listener.Addr().String(), arrived: make(chan struct{}), release: make(chan struct{})}
+	var connections sync.WaitGroup
+	t.Cleanup(connections.Wait)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for n := 1; ; n++ {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			to := others
+			if n == nth {
+				close(h.arrived)
+				<-h.release
+				to = address
+			}
+			connections.Go(func() { join(client, to) })
+		}
+	}()
+	return h
+}
+
+// join ends when one of the two does.
+func join(client net.Conn, to string) {
+	defer client.Close()
+	server, err := net.Dial("tcp", to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	go func() {
+		_, _ = io.Copy(server, client)
+		server.Close()
+	}()
+	_, _ = io.Copy(client, server)
+}
+
+// What the database's owner has set is not what the administrator runs.
+func TestGrantHostileDatabase(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	asSuperuser(t, cluster, "CREATE SCHEMA evil", "GRANT USAGE ON SCHEMA evil TO PUBLIC",
+		"CREATE TABLE evil.seen (who name)", "GRANT INSERT ON evil.seen TO PUBLIC",
+		`CREATE FUNCTION evil.eq(name, name) RETURNS boolean LANGUAGE plpgsql AS
+			$$ BEGIN INSERT INTO evil.seen VALUES (session_user); RETURN $1 OPERATOR(pg_catalog.=) $2; END $$`,
+		"CREATE OPERATOR evil.= (FUNCTION = evil.eq, LEFTARG = name, RIGHTARG = name)",
+		"ALTER DATABASE postgres SET search_path = evil, pg_catalog",
+		"ALTER DATABASE postgres SET default_transaction_read_only = on",
+		"ALTER DATABASE postgres SET default_transaction_isolation = serializable",
+		"ALTER ROLE postgres SET client_encoding = LATIN1")
+	grant(t, cluster, nil, "--user=app,wé5").want(t, "created role app", "granted rds_iam to app", "created role wé5", "granted rds_iam to wé5")
+	var seen int
+	var there bool
+	err := superuser(t, cluster).QueryRow(t.Context(),
+		"SELECT count(*), EXISTS (SELECT FROM pg_roles WHERE rolname OPERATOR(pg_catalog.=) 'wé5') FROM evil.seen").Scan(&seen, &there)
+	if err != nil || seen != 0 || !there {
+		t.Errorf("the owner's function ran %d times; wé5 is there: %v; %v", seen, there, err)
+	}
+}
+
+// What others create in the meantime, from whatever database, is there then.
+func TestGrantCollides(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	tx, err := superuser(t, cluster).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "CREATE ROLE app LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	g := startGrant(t, cluster, nil, "--user=first,app")
+	untilWaiting(t, cluster, "transactionid", 1)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ended := g.wait(t)
+	if want := "created role first\ngranted rds_iam to first\ngranted rds_iam to app\n"; ended.code != 0 || ended.stdout != want {
+		t.Errorf("got %+v, want %q", ended, want)
+	}
+}
+
+// Where they do not see each other's locks, and in the one order of users and the other.
+// Those that come first in each database are held up until both create the same.
+func TestGrantAtOnceInTwoDatabases(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	tx, err := superuser(t, cluster).Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "CREATE ROLE app"); err != nil {
+		t.Fatal(err)
+	}
+	var all []*runningGrant
+	for range 3 {
+		all = append(all, startGrant(t, cluster, nil, "--user=app,other", "--database=postgres"),
+			startGrant(t, cluster, nil, "--user=other,app", "--database="+aurora.Database))
+	}
+	untilWaiting(t, cluster, "transactionid", 2)
+	untilWaiting(t, cluster, "advisory", len(all)-2)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	created := 0
+	for _, running := range all {
+		g := running.wait(t)
+		if g.code != 0 || g.stderr != "" {
+			t.Errorf("got %+v", g)
+		}
+		created += strings.Count(g.stdout, "created role")
+	}
+	if created != 2 {
+		t.Errorf("%d roles created", created)
+	}
+}
+
+// Who cannot use a password any more by a grant to another role is named.
+func TestGrantNotesMembers(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
+	asSuperuser(t, cluster, "CREATE ROLE app LOGIN", "CREATE ROLE team NOLOGIN IN ROLE app",
+		"CREATE ROLE a LOGIN IN ROLE app", "CREATE ROLE b LOGIN IN ROLE team", "CREATE ROLE c LOGIN IN ROLE app, rds_iam",
+		"CREATE ROLE many LOGIN", "CREATE ROLE alone LOGIN")
+	for member := range strings.SplitSeq("abcdefghijkl", "") {
+		asSuperuser(t, cluster, "CREATE ROLE many_"+member+" LOGIN IN ROLE many")
+	}
+	g := grant(t, cluster, nil, "--user=app,many,alone")
+	const there = " was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
+	const want = "iamproxy: note: app" + there + "iamproxy: note: members of app log in with tokens only from now on: a, b\n" +
+		"iamproxy: note: many" + there + "iamproxy: note: members of many log in with tokens only from now on: many_a, many_b, many_c, many_d, many_e, many_f, many_g, many_h, many_i, many_j, and 2 more\n" +
+		"iamproxy: note: alone" + there
+	if g.code != 0 || g.stderr != want {
+		t.Errorf("got %+v, want the note %q", g, want)
+	}
+	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
+}

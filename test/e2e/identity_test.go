@@ -1,0 +1,199 @@
+//go:build unix
+
+package e2e
+
+import (
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+)
+
+// A source that is down for longer than its credentials live costs time, and no
+// login.
+func TestSourceDown(t *testing.T) {
+	t.Parallel() // it waits, most of the time
+	cluster := startCluster(t, &aurora.Cluster{})
+	var all sync.WaitGroup
+	for name, fault := range map[string]fakeaws.Fault{
+		"errors":   {Status: 500, Body: "internal error"},
+		"too many": {Status: 429},
+		"garbage":  {Status: 200, Body: "<html>hello</html>"},
+		"empty":    {Status: 200},
+		"cut off":  {Cut: true},
+		"hung":     {Delay: 10 * time.Minute}, // what was asked then is never answered
+	} {
+		s := newSourceTest(t, cluster)
+		s.aws.SetLife(shortLife)
+		p := s.start([]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + s.aws.URL() + "/container/x"}, nil)
+		all.Go(func() {
+			began, broken := time.Now(), false
+			err := s.logInFor(p, 45*time.Second, func() {
+				switch since := time.Since(began); {
+				case since > 8*time.Second && !broken: // before they are fetched anew
+					broken = true
+					s.aws.SetFault(fault)
+					time.AfterFunc(25*time.Second, func() { s.aws.SetFault(fakeaws.Fault{}) })
+				}
+			})
+			if err != nil {
+				t.Errorf("%s: a login failed: %v", name, err)
+			}
+			if name != "hung" && !strings.Contains(p.logs(), "credentials not renewed; those at hand are used") {
+				t.Errorf("%s: nothing of it in the log", name)
+			}
+			if n := s.aws.Requests(fakeaws.Container); n > 80 {
+				t.Errorf("%s: it was asked %d times", name, n)
+			}
+		})
+	}
+	all.Wait()
+	late := 0
+	for _, v := range cluster.Verdicts() {
+		switch {
+		case v.OK:
+		case v.Reason == aurora.KeyExpired: // on its way, on a machine that is busy; it was tried again
+			late++
+		default:
+			t.Errorf("verdict %+v", v)
+		}
+	}
+	if late > 3 {
+		t.Errorf("%d tokens came too late", late)
+	}
+}
+
+// Whoever is not logged in is told what to run, and need not restart anything
+// after that.
+func TestSSOLogin(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	for name, form := range map[string]struct{ profile, more, cache string }{
+		"session": {"sso_session = corp\n", "[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", "corp"},
+		"legacy":  {"sso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", "", "https://corp.example/start"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSourceTest(t, cluster)
+			env, args := s.sso(form.profile, form.more, form.cache)
+			s.loggedIn(form.cache, time.Now().Add(-time.Hour))
+			p := s.start(env, args)
+			expectRefusal(t, p, aurora.IAMUser, aurora.Database, "no AWS credentials", "HINT: ", "run `aws sso login --profile dev`")
+			s.loggedIn(form.cache, time.Now().Add(time.Hour))
+			p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+
+			// The same when the portal does not want it any more.
+			s.aws.AllowSSO("another", account, "Developer")
+			q := s.start(env, args)
+			expectRefusal(t, q, aurora.IAMUser, aurora.Database, "HINT: ", "run `aws sso login --profile dev`")
+		})
+	}
+}
+
+// A role that does not let itself be assumed is told at once, with what it wants,
+// and is tried anew when it does.
+func TestRoleDenied(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "another"})
+	p := s.start(s.janes(), []string{"--assume-role=" + appRole, "--external-id=x-1"})
+	if refused := p.refused(aurora.IAMUser, aurora.Database); refused.Code != "28000" ||
+		!strings.Contains(refused.Message, "no AWS credentials") || !strings.Contains(refused.Message, "AccessDenied") ||
+		!strings.Contains(refused.Hint, "trust policy") || !strings.Contains(refused.Hint, "external id") {
+		t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
+	}
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "x-1"})
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	for _, v := range cluster.Verdicts() {
+		if !v.OK {
+			t.Errorf("verdict %+v", v)
+		}
+	}
+}
+
+// All that is known goes with the one sentence that AWS says.
+func TestRefusalSaysWhoAndWhat(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
+	s.aws.Issued = nil // so that the database refuses it
+	s.aws.SetClockOffset(-150 * time.Second)
+	p := s.start(s.janes(), []string{"--assume-role=" + appRole})
+	expectRefusal(t, p, aurora.IAMUser, aurora.Database,
+		`authentication failed for user "iam_user"`, "HINT: ",
+		"arn:aws:sts::"+account+":assumed-role/app/iamproxy", "an assumed role, valid until 20",
+		aurora.DefaultHost+":5432 in eu-west-1 as database user iam_user",
+		"clock is 2m3", "s ahead of AWS's", "this machine's clock is right; ",
+		"rds-db:connect on arn:aws:rds-db:eu-west-1:"+account+":dbuser:RESOURCE_ID/iam_user", "DbClusterResourceId")
+	if log := p.logs(); strings.Count(log, "this machine's clock is off") != 1 {
+		t.Error("not one warning of the clock in the log")
+	}
+	for _, v := range cluster.Verdicts() {
+		if v.Reason != aurora.UnknownKey {
+			t.Errorf("verdict %+v", v)
+		}
+	}
+}
+
+// One process serves the databases of two accounts, and signs for each as someone
+// else.
+func TestIdentityPerEndpoint(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
+	s.aws.AllowRole(fakeaws.Role{ARN: hubRole, Trusts: []string{janeUser}, ExternalID: "x"})
+	s.write("config", "[profile other]\n"+keys(aurora.DefaultKey))
+	s.janes()
+	host := aurora.DefaultHost
+	p := startProxy(t, bareEnvironment("AWS_ENDPOINT_URL_STS="+s.aws.URL()+"/sts", "AWS_CONFIG_FILE="+s.path("config"),
+		"AWS_ACCESS_KEY_ID="+jane.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+jane.SecretAccessKey),
+		host+"?assume-role="+appRole, host+"?external-id=x&assume-role="+hubRole, host+"?profile=other", host+"?listen=127.0.0.1:0&assume-role="+appRole,
+		"--listen=127.0.0.1:0", "--via="+cluster.Addr(), "--ca-file="+cluster.CAFile(), "--log-level=debug")
+	var signers []string
+	for n, address := range p.listens {
+		conninfo := "host=127.0.0.1 user=iam_user dbname=mydb port=" + address[strings.LastIndex(address, ":")+1:]
+		if out, err := psqlAt(t, conninfo, "select 1"); err != nil {
+			t.Fatalf("endpoint %d: %s", n, out)
+		}
+		verdicts := cluster.Verdicts()
+		signers = append(signers, verdicts[len(verdicts)-1].Claims.AccessKeyID)
+	}
+	if signers[0] == signers[1] || signers[2] != aurora.DefaultKey.AccessKeyID || signers[3] != signers[0] {
+		t.Errorf("signed by %q", signers)
+	}
+	until(t, "who signs", func() bool {
+		return strings.Contains(p.logs(), "assumed-role/hub/iamproxy") && strings.Contains(p.logs(), "assumed-role/app/iamproxy")
+	})
+}
+
+// Aurora DSQL has tokens of its own, chosen by its name.
+func TestDSQL(t *testing.T) {
+	const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
+	cluster := startCluster(t, &aurora.Cluster{Host: host, Region: "us-east-1", Service: aurora.ServiceDSQL})
+	p := startProxy(t, keyEnvironment(aurora.DefaultSessionKey), host, "--listen=127.0.0.1:0", "--via="+cluster.Addr(), "--ca-file="+cluster.CAFile())
+	for user, action := range map[string]string{aurora.AdminUser: "DbConnectAdmin", aurora.IAMUser: "DbConnect"} {
+		p.mustPSQL(user, "postgres", "select 1")
+		verdicts := cluster.Verdicts()
+		if v := verdicts[len(verdicts)-1]; !v.OK || v.Claims.Action != action || v.Claims.Host != host {
+			t.Errorf("verdict %+v", v)
+		}
+	}
+	cluster.ExpireKey(aurora.DefaultSessionKey.AccessKeyID)
+	expectRefusal(t, p, aurora.IAMUser, "postgres", "HINT: ", "dsql:DbConnect on arn:aws:dsql:us-east-1:ACCOUNT:cluster/abcdefghijklmnopqrstuvwxyz", "AWS IAM GRANT")
+
+	token, err := client(t.Context(), binaryPath(t), "token", host, "--user", "admin").CombinedOutput()
+	if err == nil {
+		t.Errorf("a token without credentials: %.20s", token)
+	}
+}
+
+// An explicit region wins, and is said to be another than the name's.
+func TestExplicitRegion(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{Region: "ap-south-1"})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=ap-south-1")...)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	if !strings.Contains(p.logs(), "another region than the endpoint's name has") {
+		t.Error("no warning")
+	}
+}

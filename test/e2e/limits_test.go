@@ -1,0 +1,232 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// codeOf is the SQLSTATE of an error.
+func codeOf(err error) string {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return said.Code
+	}
+	return ""
+}
+
+// hintOf is the advice in an error.
+func hintOf(err error) string {
+	var said *pgconn.PgError
+	if errors.As(err, &said) {
+		return said.Hint
+	}
+	return ""
+}
+
+// One client more than --max-sessions is told so, over all endpoints, and gets in when
+// another has left. A cancel request needs no room.
+func TestMaxSessions(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	second := aurora.DefaultHost + "?listen=127.0.0.1:0"
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append([]string{second}, clusterArgs(cluster, "--max-sessions=2")...)...)
+	testCancel(t, cluster, p) // two sessions, and a third connection for the request
+
+	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), aurora.IAMUser, aurora.Database) }
+	var first *pgx.Conn
+	until(t, "room for one", func() (ok bool) {
+		var err error
+		first, err = connect()
+		return err == nil
+	})
+	p.listens[0], p.listens[1] = p.listens[1], p.listens[0]
+	until(t, "room for another", func() bool {
+		conn, err := connect()
+		if err == nil {
+			t.Cleanup(func() { _ = conn.Close(t.Context()) })
+		}
+		return err == nil
+	})
+	for range 2 {
+		if _, err := connect(); codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients: there are 2 already") {
+			t.Errorf("a third client: %v", err)
+		}
+		p.listens[0], p.listens[1] = p.listens[1], p.listens[0]
+	}
+	_ = first.Close(t.Context())
+	until(t, "room again", func() bool {
+		conn, err := connect()
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
+		return err == nil
+	})
+}
+
+// startLimited is startProxy for one that may have so many file descriptors.
+func startLimited(t *testing.T, descriptors int, args ...string) *process {
+	t.Helper()
+	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, descriptors)
+	cmd := exec.Command("sh", append([]string{"-c", script, binaryPath(t)}, args...)...)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
+	return startCommand(t, cmd, 1)
+}
+
+// expectWatched fails if those who watch get no answer.
+func (p *process) expectWatched() {
+	p.t.Helper()
+	for _, path := range []string{"/livez", "/metrics"} {
+		if status, body := p.get(path); status != http.StatusOK {
+			p.t.Errorf("%s: %d %s", path, status, body)
+		}
+	}
+}
+
+// Clients cannot use up the file descriptors that others need: not those who connect and
+// say nothing, and not those who have sessions, of whom one too many is told.
+func TestFewFileDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startLimited(t, 256, clusterArgs(cluster)...)
+	for range 100 {
+		dial(t, p.listens[0])
+	}
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	p.expectWatched()
+	connect := func() (*pgx.Conn, error) { return p.connect(t.Context(), aurora.IAMUser, aurora.Database) }
+	var sessions []*pgx.Conn
+	for {
+		conn, err := connect()
+		if err != nil {
+			if codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients: there are") || !strings.Contains(hintOf(err), "ulimit -n") {
+				t.Errorf("one client too many: %v", err)
+			}
+			break
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		if sessions = append(sessions, conn); len(sessions) > 128 {
+			t.Fatal("there are more sessions than descriptors for them")
+		}
+	}
+	if len(sessions) < 32 {
+		t.Errorf("only %d sessions fit into 256 descriptors", len(sessions))
+	}
+	p.expectWatched()
+	if strings.Contains(p.logs(), "cannot accept clients for now") {
+		t.Error("descriptors were used up")
+	}
+	_ = sessions[0].Close(t.Context())
+	until(t, "room again", func() bool {
+		conn, err := connect()
+		if err == nil {
+			_ = conn.Close(t.Context())
+		}
+		return err == nil
+	})
+}
+
+// If there are none left all the same, clients wait until there are.
+func TestNoFileDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	setDescriptors(t, p, 0)
+	waiting := make(chan error, 1)
+	go func() {
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+		if err == nil {
+			err = conn.Close(t.Context())
+		}
+		waiting <- err
+	}()
+	until(t, "accepting to fail", func() bool { return strings.Contains(p.logs(), "cannot accept clients for now") })
+	setDescriptors(t, p, 1024)
+	if err := <-waiting; err != nil {
+		t.Errorf("a client that waited was told %v", err)
+	}
+}
+
+// Of --max-sessions more than there are descriptors for, the log warns.
+func TestMoreSessionsThanDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startLimited(t, 256, clusterArgs(cluster, "--max-sessions=1000")...)
+	if !strings.Contains(p.logs(), "there are not enough file descriptors for --max-sessions") {
+		t.Error("nobody is warned")
+	}
+}
+
+// Who may connect is for --allow-from to say, also beyond loopback.
+func TestAllowFrom(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
+	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, "iamproxy: clients from 127.0.0.1 may not connect", "--allow-from has the addresses that may")
+	if verdicts := cluster.Verdicts(); len(verdicts) > 0 {
+		t.Errorf("somebody who may not was logged in: %+v", verdicts)
+	}
+	args := append(clusterArgs(cluster, "--allow-from=192.0.2.0/24,127.0.0.0/8"), "--listen=0.0.0.0:0")
+	everywhere := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
+	everywhere.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+}
+
+// A log that nobody reads, as that of a runtime which hangs, keeps nobody out.
+func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
+	const sessions = 300 // which say more than fits into a pipe
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	p.expectWatched()
+	resume := p.stopReading()
+	defer resume()
+	for range sessions {
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close(t.Context())
+	}
+	p.expectWatched()
+	resume()
+	until(t, "all that was said to be read", func() bool { return strings.Count(p.logs(), `"msg":"session ended"`) == sessions })
+}
+
+// Nor can those use them up for whom there is no room, and who do not go.
+func TestTooManyForFewFileDescriptors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startLimited(t, 256, clusterArgs(cluster)...)
+	for {
+		conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+		if err != nil {
+			break
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	}
+	startup, err := (&pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersionNumber,
+		Parameters: map[string]string{"user": aurora.IAMUser, "database": aurora.Database}}).Encode(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 400 {
+		if _, err := dial(t, p.listens[0]).Write(startup); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.expectWatched()
+	if strings.Contains(p.logs(), "cannot accept clients for now") {
+		t.Error("descriptors were used up")
+	}
+}

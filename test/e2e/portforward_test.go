@@ -1,0 +1,221 @@
+//go:build unix
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+const (
+	instance = "i-0123456789abcdef0"
+	bastion  = "exec:bastion -L {port}:{host}:{dbport} 'a bastion'"
+)
+
+// forwardArgs have iamproxy reach the cluster by a port forward alone.
+func forwardArgs(cluster *aurora.Cluster, via string, more ...string) []string {
+	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=" + via, "--ca-file=" + cluster.CAFile(), "--admin=127.0.0.1:0", "--log-level=debug"}
+	return append(args, more...)
+}
+
+// From the start-up to the end: sessions and cancel requests, a forward that dies under
+// them, and a drain with a session open.
+func TestForwardSSM(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	f := startForwarders(t, cluster, instance+" eu-west-1")
+	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance, "--drain-max=1m")...)
+	until(t, "the plugin, which no client has asked for", func() bool { return len(f.living("session-manager-plugin")) == 1 })
+	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, isTLS); out != "t" {
+		t.Errorf("psql printed %q", out)
+	}
+	testCancel(t, cluster, p)
+	if status, body := p.get("/readyz?upstream"); status != 200 {
+		t.Errorf("readyz says %d: %s", status, body)
+	}
+	if _, body := p.get("/"); !strings.Contains(body, "ssm://"+instance) {
+		t.Error("the status page does not say via what")
+	}
+
+	before, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.kill("aws")
+	until(t, "what it has left behind to go", func() bool { return before.Ping(t.Context()) != nil })
+	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1"); out != "1" {
+		t.Errorf("psql printed %q", out)
+	}
+
+	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.signal(syscall.SIGTERM)
+	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "shutting down")
+	mustExec(t, conn, "select 1")
+	if n := len(f.living("")); n != 2 {
+		t.Errorf("%d processes while a session is open", n)
+	}
+	_ = conn.Close(t.Context())
+	if code := p.wait(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
+	if strings.Count(p.logs(), `"text":"Connection accepted`) > 2 { // of two runs
+		t.Error("lines are repeated in the log")
+	}
+}
+
+// Ctrl-C on a terminal is a SIGINT for the whole foreground group.
+func TestForwardCtrlC(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	f := startForwarders(t, cluster, "")
+	cmd := exec.Command(binaryPath(t), forwardArgs(cluster, bastion, "--drain-max=1m")...)
+	cmd.Env, cmd.SysProcAttr = f.env, &syscall.SysProcAttr{Setpgid: true}
+	p := startCommand(t, cmd, 1)
+	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "not to be ready", func() bool { status, _ := p.get("/readyz"); return status == 503 })
+	mustExec(t, conn, "select 1")
+	_ = conn.Close(t.Context())
+	if code := p.wait(); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+	until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
+}
+
+// Nobody is left to end the forward, and it ends: also the plugin, which the AWS CLI has started.
+func TestForwardOfOneThatIsKilled(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	f := startForwarders(t, cluster, instance+" eu-west-1")
+	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance)...)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	if n := len(f.living("")); n != 2 {
+		t.Fatalf("%d processes", n)
+	}
+	p.signal(syscall.SIGKILL)
+	p.wait()
+	until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
+}
+
+// The client is told what the program has said, and gets in when that is mended.
+func TestForwardFails(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	f := startForwarders(t, cluster, instance+" eu-west-2 other")
+	f.behave(t, refuses)
+	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance+"/?region=eu-west-2&profile=other", "--connect-timeout=2s")...)
+	refused := p.refused(aurora.IAMUser, aurora.Database)
+	if refused.Code != "08001" || !strings.Contains(refused.Message, "(via ssm://"+instance+"?profile=other&region=eu-west-2): the port forward ended: exit status 254: "+refusal) ||
+		!strings.Contains(refused.Hint, "aws ssm describe-instance-information") {
+		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
+	}
+	if status, body := p.get("/readyz?upstream"); status != 503 || !strings.Contains(body, "TargetNotConnected") {
+		t.Errorf("readyz says %d: %s", status, body)
+	}
+	f.behave(t, hangs)
+	until(t, "it to be started again", func() bool { return len(f.living("aws")) == 1 })
+	refused = p.refused(aurora.IAMUser, aurora.Database)
+	if refused.Code != "08006" || !strings.Contains(refused.Message, "the port forward does not answer after") ||
+		!strings.Contains(refused.Message, "Starting session with SessionId") || !strings.Contains(refused.Hint, "--connect-timeout") {
+		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
+	}
+	f.behave(t, barred)
+	f.kill("aws")
+	until(t, "the plugin", func() bool { return len(f.living("session-manager-plugin")) == 1 })
+	refused = p.refused(aurora.IAMUser, aurora.Database)
+	if refused.Code != "08006" || !strings.Contains(refused.Hint, "it has said: "+notReached) {
+		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
+	}
+	f.behave(t, "")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+}
+
+// Each endpoint has its own; the profile of its endpoint is passed on, and a command in an ENDPOINT is
+// percent-encoded where it has to be.
+func TestForwardsOfTwo(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
+	profiles := filepath.Join(f.dir, "config")
+	if err := os.WriteFile(profiles, []byte("[profile dev]\naws_access_key_id="+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key="+aurora.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, append(f.env, "AWS_CONFIG_FILE="+profiles, "IAMPROXY_VIA="+bastion),
+		aurora.DefaultHost+"?via=ssm://"+instance+"&profile=dev", aurora.DefaultHost+"?listen=127.0.0.1:0",
+		"--listen=127.0.0.1:0", "--ca-file="+cluster.CAFile(), "--admin=127.0.0.1:0")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	p.listens = p.listens[1:]
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	if len(f.living("session-manager-plugin")) != 1 || len(f.living("bastion")) != 1 {
+		t.Errorf("there are %v", f.alive)
+	}
+	if log := p.logs(); !strings.Contains(log, `"exec:bastion"`) || strings.Contains(log, "a bastion") {
+		t.Error("the log has not the program's name, or has its arguments")
+	}
+}
+
+// A forward that comes up slowly costs a client no more than the wait.
+func TestForwardIsLate(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	f := startForwarders(t, cluster, "")
+	p := startProxy(t, f.env, forwardArgs(cluster, `exec:sh -c 'sleep 11; exec bastion -L {port}:{host}:{dbport} "a bastion"'`)...)
+	began := time.Now()
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	if took := time.Since(began); took < 5*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// The token of one command needs no way to the database.
+func TestTokenStartsNoForward(t *testing.T) {
+	t.Parallel()
+	f := startForwarders(t, startCluster(t, &aurora.Cluster{}), "")
+	for _, via := range []string{"ssm://" + instance, "exec:bastion {port}"} {
+		cmd := exec.CommandContext(t.Context(), binaryPath(t), "token", aurora.DefaultHost+"?via="+via, "--user=u")
+		cmd.Env = f.env
+		if token := tokenOf(t, cmd); !strings.HasPrefix(token, aurora.DefaultHost) {
+			t.Errorf("%.40s", token)
+		}
+	}
+	if f.seen != 0 {
+		t.Errorf("%d processes were started", f.seen)
+	}
+}
+
+// What is missing is said at the start, in one line.
+func TestForwardPrograms(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	missing := func(via, want string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), binaryPath(t), aurora.DefaultHost, "--via="+via, "--listen=127.0.0.1:0", "--admin=off")
+		cmd.Env = append(keyEnvironment(aurora.DefaultKey), "PATH="+dir)
+		out, _ := combinedOutput(t, cmd)
+		if code := cmd.ProcessState.ExitCode(); code != 2 || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), want) || strings.Contains(string(out), "PASSWORD") {
+			t.Errorf("%s: ended with %d, printed %s", via, code, out)
+		}
+	}
+	missing("ssm://"+instance, "no program aws in PATH; install the AWS CLI: https://docs.aws.amazon.com/cli/")
+	missing("exec:ssh -p PASSWORD {port}", "via exec:ssh: there is no program ssh in PATH")
+	if err := os.WriteFile(filepath.Join(dir, "aws"), []byte("#!/bin/sh\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	missing("ssm://"+instance, "no program session-manager-plugin in PATH, which the AWS CLI needs for this; install it: https://docs.aws.amazon.com/systems-manager/")
+}

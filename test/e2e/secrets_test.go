@@ -1,0 +1,280 @@
+//go:build unix
+
+package e2e
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/sigv4"
+)
+
+// ledger has all that the tests have seen of the binary and of its clients, and all that
+// must not be in it. The two are compared when all tests have run: what is secret may be
+// known only after it was printed.
+type ledger struct {
+	mu      sync.Mutex
+	printed map[printed]bool
+	secrets map[string]string // what each is
+}
+
+// printed is what a test got from somewhere.
+type printed struct{ test, from, text string }
+
+var kept = ledger{
+	printed: make(map[printed]bool),
+	secrets: map[string]string{
+		aurora.DefaultKey.SecretAccessKey:        "a secret access key",
+		aurora.DefaultSessionKey.SecretAccessKey: "a secret access key",
+		aurora.DefaultSessionKey.SessionToken:    "a session token",
+		jane.SecretAccessKey:                     "a secret access key",
+		adminPassword:                            "the administrator's password",
+		socksPassword:                            "a proxy's password",
+	},
+}
+
+// secretMarks are around secrets only, of whomever.
+var secretMarks = []string{"X-Amz-", "X-Amz%2D", "Action=connect", "AWS4-HMAC", "aws4_request", "PRIVATE KEY-----"}
+
+// keep is for all output but the tokens that the command token prints on standard output,
+// where somebody asked for them.
+func keep(t testing.TB, from, text string) {
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	kept.printed[printed{t.Name(), from, text}] = true
+}
+
+// keepError is keep for what a client was told.
+func keepError(t testing.TB, err error) {
+	if err != nil {
+		keep(t, "an error of a client", err.Error())
+	}
+	var told *pgconn.PgError
+	if errors.As(err, &told) {
+		keep(t, "an error of a client", fmt.Sprintf("%+v", *told))
+	}
+}
+
+// noteSecret is told of what must not be seen.
+func noteSecret(what, secret string) {
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	kept.secrets[secret] = what
+}
+
+// newSecret makes one.
+func newSecret(what string) string {
+	secret := rand.Text() + rand.Text()
+	noteSecret(what, secret)
+	return secret
+}
+
+func noteKey(key sigv4.Key) {
+	noteSecret("a secret access key", key.SecretAccessKey)
+	noteSecret("a session token", key.SessionToken)
+}
+
+var signature = regexp.MustCompile(`X-Amz-Signature=([0-9a-f]{64})`)
+
+// noteToken is told of what a server got for a token. Of a token only the signature is
+// secret, and the session token, which is also the key's.
+func noteToken(token string) {
+	if found := signature.FindStringSubmatch(token); found != nil {
+		noteSecret("the signature of a token", found[1])
+	}
+}
+
+// combinedOutput is cmd.CombinedOutput, and keeps it.
+func combinedOutput(t testing.TB, cmd *exec.Cmd) ([]byte, error) {
+	t.Helper()
+	out, err := cmd.CombinedOutput()
+	keep(t, filepath.Base(cmd.Path)+" "+firstOf(cmd.Args[1:]), string(out))
+	return out, err
+}
+
+// tokenOf runs the command token, and keeps what it prints beside the token.
+func tokenOf(t testing.TB, cmd *exec.Cmd) string {
+	t.Helper()
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	keep(t, "token's standard error", stderr.String())
+	if err != nil {
+		t.Fatalf("token: %v: %s", err, stderr.String())
+	}
+	noteToken(string(out))
+	return strings.TrimSpace(string(out))
+}
+
+func firstOf(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return args[0]
+}
+
+// piece is how much of a long secret is found when it is anywhere alone.
+const piece = 16
+
+// wanted is how secrets may look in a text.
+type wanted struct {
+	pieces map[string]string // of piece bytes; what each is a part of
+	whole  map[string]string
+}
+
+func (l *ledger) wanted() wanted {
+	w := wanted{make(map[string]string), make(map[string]string)}
+	for _, mark := range secretMarks {
+		w.whole[mark] = "the mark " + mark
+	}
+	for secret, what := range l.secrets {
+		for _, form := range formsOf(secret) {
+			switch {
+			case len(secret) < 8: // too short to be told from anything else
+			case len(secret) < 2*piece || strings.Contains(secret, " "): // in words that others use too
+				w.whole[form] = what
+			default:
+				for part := range slices.Chunk([]byte(form), piece) {
+					if len(part) == piece {
+						w.pieces[string(part)] = what
+					}
+				}
+			}
+		}
+	}
+	return w
+}
+
+// formsOf are the ways to write a secret: as it is, in an URL, in JSON, quoted, in
+// hexadecimal digits, and in base64 behind anything else.
+func formsOf(secret string) []string {
+	quoted, _ := json.Marshal(secret) // never fails
+	all := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), strings.Trim(string(quoted), `"`),
+		strings.Trim(strconv.Quote(secret), `"`), hex.EncodeToString([]byte(secret))}
+	for skipped := range min(3, len(secret)) {
+		whole := len(secret) - (len(secret)-skipped)%3
+		all = append(all, base64.StdEncoding.EncodeToString([]byte(secret[skipped:whole])),
+			base64.URLEncoding.EncodeToString([]byte(secret[skipped:whole])))
+	}
+	return all
+}
+
+// find is the first secret in a text, and what stands before it.
+func (w wanted) find(text string) (what, before string) {
+	at := len(text)
+	for form, name := range w.whole {
+		if i := strings.Index(text[:min(len(text), at+len(form))], form); i >= 0 && i <= at {
+			at, what = i, name
+		}
+	}
+	for i := 0; i+piece <= len(text) && i < at; i++ {
+		if name, ok := w.pieces[text[i:i+piece]]; ok {
+			at, what = i, name
+		}
+	}
+	return what, text[max(0, at-80):at]
+}
+
+// lookFor is find of what is known now.
+func lookFor(text string) (what, before string) {
+	kept.mu.Lock()
+	defer kept.mu.Unlock()
+	return kept.wanted().find(text)
+}
+
+// report is every secret that was seen, but for the secret itself.
+func (l *ledger) report() (found []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := l.wanted()
+	for p := range l.printed {
+		if what, before := w.find(p.text); what != "" {
+			found = append(found, fmt.Sprintf("%s: %s in %s, behind %q", p.test, what, p.from, before))
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
+
+// keepFiles keeps the files that are below dir, and their names.
+func (l *ledger) keepFiles(dir string) error {
+	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		if err == nil {
+			l.printed[printed{"all tests", path, path + "\n" + string(content)}] = true
+		}
+		return err
+	})
+}
+
+// Whatever a secret looks like, it is found, and so is a part of it.
+func TestSecretIsFound(t *testing.T) {
+	t.Parallel()
+	kept.mu.Lock()
+	secrets := maps.Clone(kept.secrets)
+	kept.mu.Unlock()
+	w := (&ledger{secrets: secrets}).wanted()
+	for secret, what := range secrets {
+		for _, form := range formsOf(secret) {
+			for _, text := range []string{form, "x" + form, "xx" + form + " y"} {
+				if got, before := w.find(text); got != what || strings.Trim(before, "x") != "" {
+					t.Errorf("in %q: %q behind %q, want %s", text, got, before, what)
+				}
+			}
+			if part := form[len(form)/4:]; len(secret) >= 4*piece {
+				if got, _ := w.find(part[:2*piece]); got != what {
+					t.Errorf("in the part %q: %q, want %s", part[:2*piece], got, what)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"", "no secret", aurora.DefaultKey.AccessKeyID, secretMarks[0][:5]} {
+		if got, _ := w.find(text); got != "" {
+			t.Errorf("in %q: %s", text, got)
+		}
+	}
+}
+
+// Neither help nor what is said about mistakes repeats a variable that has a secret.
+func TestUsageShowsNoSecret(t *testing.T) {
+	t.Parallel()
+	via := "socks5://" + socksUser + ":" + url.QueryEscape(socksPassword) + "@127.0.0.1:1"
+	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD="+adminPassword, "IAMPROXY_VIA="+via,
+		"AWS_CONTAINER_AUTHORIZATION_TOKEN="+newSecret("an authorization token"),
+		"AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1", "GORACE=atexit_sleep_ms=0") // which is a second
+	for _, args := range [][]string{
+		{}, {"version"}, {"--help"}, {"nosuch"}, {"--nosuch"}, {aurora.DefaultHost, "--listen=nowhere"}, {aurora.DefaultHost, "--via=http://" + via},
+		{"token"}, {"token", aurora.DefaultHost}, {"token", aurora.DefaultHost, "--via"}, {"wait", "--timeout=0s", "--admin=127.0.0.1:1"}, {"shutdown", "--admin=127.0.0.1:1"},
+		{"check", aurora.DefaultHost}, {"check", aurora.DefaultHost, "--user=app", "--connect-timeout=1s"}, {"policy", aurora.DefaultHost, "--user=app"},
+		{"grant", aurora.DefaultHost}, {"grant", aurora.DefaultHost, "--user=app"}, {"grant", aurora.DefaultHost, "--user=app", "--password-file=" + os.DevNull},
+		{"run", "--help"}, {"token", "--help"}, {"check", "--help"}, {"grant", "--help"}, {"policy", "--help"}, {"wait", "--help"}, {"shutdown", "--help"},
+	} {
+		cmd := exec.CommandContext(t.Context(), binaryPath(t), args...)
+		cmd.Env = env
+		if out, _ := combinedOutput(t, cmd); len(out) == 0 {
+			t.Errorf("%q says nothing", args)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+func TestServerStopsAndComesBack(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout=3s")...)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	session := client(ctx, "psql", "-X", "-w", p.conninfo(aurora.IAMUser, aurora.Database), "-c", "select pg_sleep(600)")
+	var out bytes.Buffer
+	session.Stdout, session.Stderr = &out, &out
+	if err := session.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the session", func() bool { return strings.Contains(p.logs(), `"msg":"session opened"`) })
+	if err := cluster.Stop(ctx, aurora.Fast); err != nil {
+		t.Fatal(err)
+	}
+	_ = session.Wait()
+	keep(t, "psql", out.String())
+	if !strings.Contains(out.String(), "terminating connection due to administrator command") {
+		t.Errorf("psql printed %q, want the server's own last words", out.String())
+	}
+	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "cannot reach "+aurora.DefaultHost, "connection refused", "HINT: ")
+	if err := cluster.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+}
+
+func TestUntrustedServers(t *testing.T) {
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	for _, test := range []struct {
+		certificate aurora.Certificate
+		want        string
+	}{
+		{aurora.Certificate{OtherCA: true}, "is not trusted"},
+		{aurora.Certificate{SelfSigned: true}, "is not trusted"},
+		{aurora.Certificate{Host: "other.example"}, "no certificate for " + aurora.DefaultHost},
+		{aurora.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "is not valid now"},
+	} {
+		if err := cluster.SetCertificate(t.Context(), test.certificate); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, p, aurora.IAMUser, aurora.Database, test.want)
+	}
+	if v := cluster.Verdicts(); len(v) != 0 {
+		t.Errorf("a token went to a server that had not proved who it was: %+v", v)
+	}
+	// The roots of RDS, which are built in, do not vouch for a good one either.
+	if err := cluster.SetCertificate(t.Context(), aurora.Certificate{}); err != nil {
+		t.Fatal(err)
+	}
+	builtIn := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr())
+	expectRefusal(t, builtIn, aurora.IAMUser, aurora.Database, "is not trusted", "--ca-file")
+}
+
+// Servers that want no TLS, or the password before it, see nothing but the
+// request for TLS.
+func TestServersWithoutTLS(t *testing.T) {
+	for name, test := range map[string]struct{ answer, want string }{
+		"declines TLS":             {"N", "does not offer TLS"},
+		"asks for the password":    {"R\x00\x00\x00\x08\x00\x00\x00\x03", "answered the request for TLS with 'R'"},
+		"accepts, then clear text": {"SR\x00\x00\x00\x08\x00\x00\x00\x03", "no TLS with"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			seen := make(chan []byte, 100)
+			go func() {
+				for {
+					conn, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(conn, test.answer)
+					all, _ := io.ReadAll(conn)
+					conn.Close()
+					seen <- all
+				}
+			}()
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+listener.Addr().String())
+			expectRefusal(t, p, aurora.IAMUser, aurora.Database, test.want)
+			sslRequest := []byte{0, 0, 0, 8, 4, 210, 22, 47}
+			got := <-seen
+			if !bytes.HasPrefix(got, sslRequest) || bytes.Contains(got, []byte(aurora.IAMUser)) || bytes.Contains(got, []byte("Amz")) {
+				t.Errorf("the server got %q", got)
+			}
+			if test.answer[0] != 'S' && !bytes.Equal(got, sslRequest) {
+				t.Errorf("the server got %q, want the request for TLS alone", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,103 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+)
+
+// A token that was printed is good for psql itself, in a shell as people write it and
+// with all that the other commands take.
+func TestTokenCommand(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "x-1"})
+	config := s.write("config", "[profile dev]\n"+keys(aurora.DefaultKey))
+	jane := append(s.janes(), "AWS_ENDPOINT_URL_STS="+s.aws.URL()+"/sts")
+	const user = "--user=" + aurora.IAMUser
+	for name, test := range map[string]struct {
+		env, args []string
+	}{
+		"flags":              {keyEnvironment(aurora.DefaultSessionKey), []string{aurora.DefaultHost, user}},
+		"keys":               {keyEnvironment(aurora.DefaultKey), []string{aurora.DefaultHost + "?user=iam_user&via=127.0.0.1:1&listen=127.0.0.1:2&target=any&pool=3", "--user=other"}},
+		"region":             {keyEnvironment(aurora.DefaultKey), []string{aurora.DefaultHost + ":5432?region=eu-west-1", user, "--region=ap-south-1"}},
+		"profile":            {[]string{"AWS_CONFIG_FILE=" + config}, []string{aurora.DefaultHost, user, "--profile=dev"}},
+		"role":               {jane, []string{aurora.DefaultHost, user, "--assume-role=" + appRole, "--external-id=x-1"}},
+		"role of the key":    {jane, []string{aurora.DefaultHost + "?external-id=x-1&assume-role=" + appRole, user}},
+		"flags of others":    {keyEnvironment(aurora.DefaultKey), []string{aurora.DefaultHost, user, "--database=d", "--via=exec:x {port}", "--ca-file=/nonexistent"}},
+		"variables of all":   {append(keyEnvironment(aurora.DefaultKey), "IAMPROXY_USER=iam_user", "IAMPROXY_VIA=127.0.0.1:1", "IAMPROXY_CA_FILE=/nonexistent", "IAMPROXY_ENDPOINTS=other"), []string{aurora.DefaultHost}},
+		"profile's variable": {[]string{"AWS_CONFIG_FILE=" + config, "IAMPROXY_PROFILE=dev"}, []string{aurora.DefaultHost, user}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			args := append([]string{"-c", `PGPASSWORD=$("$PROGRAM" token "$@") psql -X -A -t -c "select 'in'" "$CONNINFO"`, "sh"}, test.args...)
+			shell := client(ctx, "sh", args...)
+			shell.Env = append(append(shell.Env, test.env...), "PROGRAM="+binaryPath(t), "CONNINFO="+directly(t, cluster, aurora.IAMUser))
+			if out, err := combinedOutput(t, shell); err != nil || string(out) != "in\n" {
+				t.Errorf("psql: %v: %s", err, out)
+			}
+		})
+	}
+}
+
+// directly leads to the stand-in without iamproxy.
+func directly(t *testing.T, cluster *aurora.Cluster, user string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(cluster.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return "host=" + aurora.DefaultHost + " hostaddr=" + host + " port=" + port + " user=" + user +
+		" dbname=" + aurora.Database + " sslmode=verify-full sslrootcert=" + cluster.CAFile()
+}
+
+// There is a token on standard output, or an error on the other and an exit code that
+// is not 0.
+func TestTokenFails(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	var silent bytes.Buffer
+	for name, test := range map[string]struct {
+		env    []string
+		args   []string
+		stdout io.Writer
+		code   int
+		want   string
+	}{
+		"no credentials":  {bareEnvironment(), nil, &silent, 1, "no AWS credentials"},
+		"no room":         {keyEnvironment(aurora.DefaultKey), nil, full, 1, "no space left"},
+		"flag of another": {keyEnvironment(aurora.DefaultKey), []string{"--target=any"}, &silent, 2, "unknown flag --target"},
+		"no profile":      {keyEnvironment(aurora.DefaultKey), []string{"--profile=nobody"}, &silent, 2, "nobody"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			cmd := client(ctx, binaryPath(t), append([]string{"token", aurora.DefaultHost, "--user=iam_user"}, test.args...)...)
+			var stderr bytes.Buffer
+			cmd.Env, cmd.Stderr = test.env, &stderr
+			cmd.Stdout = test.stdout
+			_ = cmd.Run()
+			keep(t, "token's standard error", stderr.String())
+			if code := cmd.ProcessState.ExitCode(); code != test.code || silent.Len() > 0 ||
+				!strings.Contains(stderr.String(), test.want) || strings.Count(stderr.String(), "\n") != 1 || strings.Contains(stderr.String(), "X-Amz-") {
+				t.Errorf("ended with %d, printed %q and %q, want %d and %q", code, silent.String(), stderr.String(), test.code, test.want)
+			}
+		})
+	}
+}
