@@ -23,10 +23,6 @@ const defaultAdmin = "127.0.0.1:9090"
 
 const adminOff = "off"
 
-// adminConns is how many connections the admin server has at once at the most, so that those
-// who only watch leave descriptors and memory to the sessions.
-const adminConns = 128
-
 // adminAddress reads --admin. It is empty for off.
 func adminAddress(text string) (string, error) {
 	switch text {

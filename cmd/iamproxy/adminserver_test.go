@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/limits"
 )
 
 // Without sessions the end comes at once. Whoever has asked for it is told all the same.
@@ -31,7 +32,7 @@ func TestShutdownIsAnswered(t *testing.T) {
 			conn.Close()
 		}
 	}}
-	end = serveAdmin(watched, listener, adminConns, zap.NewNop())
+	end = serveAdmin(watched, listener, limits.MaxAdminConns, zap.NewNop())
 	status, body, err := askAdmin(t.Context(), http.MethodPost, listener.Addr().String(), "/shutdown")
 	if status != http.StatusAccepted || err != nil {
 		t.Errorf("told %d, %q, %v", status, body, err)

@@ -328,20 +328,6 @@ func TestKeyNames(t *testing.T) {
 	}
 }
 
-func TestLogFormats(t *testing.T) {
-	for format, want := range map[string]string{"": "{", "json": "{", "console": "20"} {
-		var out bytes.Buffer
-		c := runCommand{LogFormat: format, LogLevel: "warn"}
-		log, flush := c.logger(streams{err: &out})
-		log.Info("unheard")
-		log.Warn("heard")
-		flush()
-		if !strings.HasPrefix(out.String(), want) || !strings.Contains(out.String(), "heard") || strings.Contains(out.String(), "unheard") {
-			t.Errorf("format %q: %s", format, out.String())
-		}
-	}
-}
-
 func TestFlagWinsOverEnvironment(t *testing.T) {
 	t.Setenv("IAMPROXY_USER", "variable")
 	t.Setenv("IAMPROXY_ENDPOINTS", "first.example?region=eu-west-1, second.example?region=eu-west-1")

@@ -12,12 +12,15 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/hardening"
+	"github.com/iamproxy/iamproxy/internal/limits"
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
 // Run serves until it is told to end, and then drains.
 func (c *runCommand) Run(ctx context.Context, std streams) error {
-	closeMemory()
+	hardening.DisableDumps()
 	stopping, shutdown := context.WithCancel(ctx)
 	defer shutdown()
 	ending, end := context.WithCancel(ctx)
@@ -37,7 +40,8 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	log, flush := c.logger(std)
+	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has checked it
+	log, flush := logging.New(std.err, level, c.LogFormat == "console" || c.LogFormat == "" && isTerminal(std.err))
 	defer flush()
 	signers := &identities{log: log}
 	watched := c.watched()
@@ -63,10 +67,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		settings.endpoints[i].describe(log, p, listener)
 		go serve(p, listener, failed)
 	}
-	defer serveAdmin(watched, listeners.admin, settings.share().admin, log)()
+	defer serveAdmin(watched, listeners.admin, settings.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)
 	go signers.announce(stopping)
-	go tidy(stopping)
+	go limits.ReleaseIdleMemory(stopping)
 	select {
 	case err = <-failed:
 		log.Error("cannot accept clients any more", zap.Error(err))
@@ -113,22 +117,4 @@ func serve(p *proxy.Proxy, listener net.Listener, failed chan<- error) {
 	if err := p.Serve(listener); err != nil {
 		failed <- err
 	}
-}
-
-// logger writes JSON, or lines for people on a terminal. The log has all its lines once
-// flush has returned.
-func (c *runCommand) logger(std streams) (log *zap.Logger, flush func()) {
-	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has checked it
-	config := zap.NewProductionEncoderConfig()
-	config.EncodeTime = zapcore.ISO8601TimeEncoder
-	config.EncodeDuration = zapcore.StringDurationEncoder
-	encoder := zapcore.NewJSONEncoder(config)
-	if c.LogFormat == "console" || c.LogFormat == "" && isTerminal(std.err) {
-		encoder = zapcore.NewConsoleEncoder(config)
-	}
-	writer := newLogWriter(std.err, func(lines int) {
-		log.Warn("lines of the log were lost: nobody read them, or there was no room on the disk", zap.Int("lines", lines))
-	})
-	log = zap.New(zapcore.NewCore(encoder, writer, level))
-	return log, writer.close
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/limits"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
 )
@@ -105,13 +106,13 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 	if err != nil {
 		return nil, err
 	}
-	share := s.share()
-	limit := c.limit(share.sessions, log)
+	budget := s.budget()
+	limit := c.limit(budget.Sessions, log)
 	if limit != nil {
 		watched.MaxSessions = limit.Max
 	}
-	if wanted := s.pool(); share.pool < wanted {
-		log.Warn("there are not enough file descriptors for --pool", zap.Int("pool", wanted), zap.Int("possible", share.pool), zap.String("hint", raiseLimit()))
+	if wanted := s.pool(); budget.Pool < wanted {
+		log.Warn("there are not enough file descriptors for --pool", zap.Int("pool", wanted), zap.Int("possible", budget.Pool), zap.String("hint", raiseLimit()))
 	}
 	var proxies []*proxy.Proxy
 	for _, e := range s.endpoints {
@@ -132,10 +133,10 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 		p.ConnectTimeout = c.ConnectTimeout
 		p.ConnectRate = c.ConnectRate
 		if wanted := e.poolSize(); wanted > 0 {
-			p.Pool = max(1, wanted*share.pool/s.pool())
+			p.Pool = max(1, wanted*budget.Pool/s.pool())
 		}
 		p.Limit = limit
-		p.MaxArriving = share.arriving
+		p.MaxArriving = budget.Pending
 		p.AllowFrom = s.allowFrom
 		if s.allowUser != nil {
 			p.AllowPeer = s.allowUser.check
@@ -159,9 +160,9 @@ func (c *runCommand) proxies(ctx context.Context, s settings, signers *identitie
 	return proxies, nil
 }
 
-// share is what everybody gets of the file descriptors.
-func (s settings) share() shares {
-	return shareOut(maxDescriptors(), len(s.endpoints), s.pool())
+// budget returns the assignment of file descriptors.
+func (s settings) budget() limits.Budget {
+	return limits.Allocate(limits.OpenFiles(), len(s.endpoints), s.pool())
 }
 
 // pool is how many idle connections are wanted, of all endpoints.
@@ -174,7 +175,7 @@ func (s settings) pool() (all int) {
 
 // raiseLimit is what to do for more.
 func raiseLimit() string {
-	return fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", maxDescriptors())
+	return fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", limits.OpenFiles())
 }
 
 // limit is how many clients are let in: as many as --max-sessions says, or as there are

@@ -1,4 +1,4 @@
-package main
+package limits
 
 import (
 	"context"
@@ -10,11 +10,10 @@ import (
 
 var sink []byte
 
-// As soon as it is quiet, what was left behind goes back to the system; then there is
-// nothing to do any more.
-func TestTidy(t *testing.T) {
+// An idle process releases the memory of earlier allocations.
+func TestReleaseIdleMemory(t *testing.T) {
 	t.Cleanup(func() { debug.SetGCPercent(100) })
-	for range 2 * worthIt / (64 << 10) {
+	for range 2 * minAllocated / (64 << 10) {
 		sink = make([]byte, 64<<10)
 	}
 	sink = nil
@@ -24,11 +23,11 @@ func TestTidy(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		tidy(ctx)
+		ReleaseIdleMemory(ctx)
 	}()
 	for now, deadline := before, time.Now().Add(time.Minute); now.NumForcedGC == before.NumForcedGC; runtime.ReadMemStats(&now) {
 		if time.Now().After(deadline) {
-			t.Fatal("nothing was given back")
+			t.Fatal("no memory was released")
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

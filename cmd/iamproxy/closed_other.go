@@ -1,6 +1,0 @@
-//go:build !linux
-
-package main
-
-// closeMemory needs Linux.
-func closeMemory() {}
