@@ -9,14 +9,13 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Alias follows the CNAMEs of host to the first name that AWS gives a database,
-// or returns "". It is for telling people which name to use, and for nothing
-// else: who can change a CNAME must not decide what is signed and trusted.
+// Alias follows the CNAMEs of host and returns the first name that AWS assigned to
+// a database, or "". The result is only for hints to the user: a CNAME must not
+// decide which host is signed for and trusted.
 //
-// The names behind that one are of no use (a cluster's leads on to an instance's,
-// and that to an EC2 host's), which is why it looks at the answers themselves:
-// net.Resolver only tells the last one. If dial is nil, the system's name servers
-// are asked.
+// Alias reads the DNS responses itself, since net.Resolver returns only the last
+// name: a cluster's name leads on to an instance's, and that to an EC2 host's. If
+// dial is nil, the system's name servers are used.
 func Alias(ctx context.Context, host string, dial func(ctx context.Context, network, address string) (net.Conn, error)) string {
 	if dial == nil {
 		dial = (&net.Dialer{}).DialContext
@@ -29,12 +28,12 @@ func Alias(ctx context.Context, host string, dial func(ctx context.Context, netw
 		}
 		return conn, err
 	}}
-	// The addresses are not wanted, and there may be none.
+	// Only the recorded CNAMEs matter; the name may have no address.
 	_, _ = resolver.LookupCNAME(ctx, host)
 	return answers.firstDatabase(host)
 }
 
-// tap is a connection to a name server whose answers are read along.
+// tap is a connection to a name server that records the CNAMEs in responses.
 type tap struct {
 	*net.UDPConn
 	answers *aliases
@@ -42,18 +41,18 @@ type tap struct {
 
 func (t tap) Read(b []byte) (int, error) {
 	n, err := t.UDPConn.Read(b)
-	t.answers.note(b[:n])
+	t.answers.record(b[:n])
 	return n, err
 }
 
-// aliases are CNAMEs, from a name to the next.
+// aliases holds CNAME records: the canonical name of each alias.
 type aliases struct {
 	mu   sync.Mutex
 	next map[string]string
 }
 
-// note takes the CNAMEs from a name server's answer, if it is one.
-func (a *aliases) note(answer []byte) {
+// record adds the CNAMEs of a DNS response.
+func (a *aliases) record(answer []byte) {
 	var parser dnsmessage.Parser
 	if _, err := parser.Start(answer); err != nil || parser.SkipAllQuestions() != nil {
 		return
@@ -63,7 +62,7 @@ func (a *aliases) note(answer []byte) {
 	for {
 		resource, err := parser.Answer()
 		if err != nil {
-			return // the end, or nonsense
+			return // at the end, or malformed
 		}
 		if alias, ok := resource.Body.(*dnsmessage.CNAMEResource); ok {
 			a.next[canonicalName(resource.Header.Name.String())] = canonicalName(alias.CNAME.String())
@@ -71,11 +70,12 @@ func (a *aliases) note(answer []byte) {
 	}
 }
 
-// database is the first name on the way from host that is a database's.
+// firstDatabase returns the first name in host's chain of CNAMEs that belongs to a
+// database, or "".
 func (a *aliases) firstDatabase(host string) string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	// A resolver may have completed the name. No chain is longer than the map.
+	// The resolver may have appended a search domain. No chain is longer than the map.
 	for name := range a.next {
 		if canonicalName(host) == name || strings.HasPrefix(name, canonicalName(host)+".") {
 			for range len(a.next) {
@@ -89,5 +89,5 @@ func (a *aliases) firstDatabase(host string) string {
 	return ""
 }
 
-// plain is a name as it is compared: lower case, without the root's dot.
+// canonicalName returns name in lower case and without a trailing dot.
 func canonicalName(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }

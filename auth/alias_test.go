@@ -59,7 +59,7 @@ func FuzzAliases(f *testing.F) {
 	f.Add(answer)
 	f.Fuzz(func(t *testing.T, packet []byte) {
 		a := aliases{next: make(map[string]string)}
-		a.note(packet)
+		a.record(packet)
 		for name := range a.next {
 			if found := a.firstDatabase(name); found != "" && ParseName(found).Kind == Unknown {
 				t.Errorf("found %q", found)

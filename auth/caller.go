@@ -13,36 +13,39 @@ import (
 )
 
 const (
-	// callerTimeout bounds the question who somebody is, which many networks do
-	// not let through.
+	// callerTimeout limits the request to STS, which many networks block.
 	callerTimeout = 3 * time.Second
-	// callerRetry is how long it is not asked again after it failed.
+	// callerRetry is the time for which a failed request is not repeated.
 	callerRetry = time.Minute
 )
 
-// Caller is who the credentials belong to.
+// Caller identifies the owner of the credentials.
 type Caller struct {
-	ARN     string // of the user or of the role's session
-	Account string // 12 digits; may be known where the ARN is not
+	ARN     string // of the user or the assumed role's session
+	Account string // 12 digits; may be known without the ARN
 }
 
-// callers remembers the caller of the credentials that were asked about last.
+// errNotLoaded is returned if the credentials do not come from Load.
+var errNotLoaded = errors.New("no AWS configuration is loaded")
+
+// callerCache holds the response to the last GetCallerIdentity.
 type callerCache struct {
-	mu        sync.Mutex // held while AWS is asked: the others want to know the same
+	mu        sync.Mutex // held during the request, whose response other callers share
 	keyID     string
 	caller    Caller
 	err       error
 	checkedAt time.Time
 }
 
-// known is what the last answer said.
+// lastCaller is the part of callerCache that can be read during a request.
 type lastCaller struct {
 	keyID  string
 	caller Caller
 }
 
-// Caller asks STS whose the credentials are; anybody may ask that about
-// themselves. What it knows without that comes with the error.
+// Caller returns the owner of the credentials. It requests it from STS, which
+// needs no permission, and caches the response. With an error, the result has what
+// is known without STS.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
 func (i *Identity) Caller(ctx context.Context) (Caller, error) {
 	creds, _, err := i.snapshot(ctx)
@@ -69,7 +72,7 @@ func (i *Identity) requestCaller(ctx context.Context, creds aws.Credentials) (Ca
 	caller := Caller{Account: creds.AccountID}
 	source, ok := i.loaded().(*chain)
 	if !ok {
-		return caller, errors.New("there is no configuration to ask with")
+		return caller, errNotLoaded
 	}
 	client := sts.NewFromConfig(source.cfg, func(o *sts.Options) {
 		o.Credentials = credentials.StaticCredentialsProvider{Value: creds}
@@ -85,8 +88,8 @@ func (i *Identity) requestCaller(ctx context.Context, creds aws.Credentials) (Ca
 	return caller, nil
 }
 
-// Config is for asking other services of AWS as whoever signs, in region. The error is
-// an *Error where there are no credentials.
+// Config returns a configuration for requests to other AWS services in region with
+// the current credentials. The error is an *Error if there are none.
 func (i *Identity) Config(ctx context.Context, region string) (aws.Config, error) {
 	creds, _, err := i.snapshot(ctx)
 	if err != nil {
@@ -94,7 +97,7 @@ func (i *Identity) Config(ctx context.Context, region string) (aws.Config, error
 	}
 	source, ok := i.loaded().(*chain)
 	if !ok {
-		return aws.Config{}, errors.New("there is no configuration to ask with")
+		return aws.Config{}, errNotLoaded
 	}
 	cfg := source.cfg.Copy()
 	cfg.Region = region

@@ -22,40 +22,40 @@ import (
 )
 
 const (
-	// roleSession is how CloudTrail and the ARN of the caller name a session of
-	// an assumed role that nobody has named.
+	// roleSessionName is the default name of an assumed role's session. CloudTrail
+	// and the caller's ARN show it.
 	roleSessionName = "iamproxy"
-	// roleLife is what every role allows, and what a role that assumes another
-	// may ask for at the most. The SDK's default is 15 minutes, which is no more
-	// than one token's.
+	// roleDuration is the default duration of an assumed role's session. Every role
+	// allows it, and role chaining allows no more. The SDK's default of 15 minutes is
+	// only the life of one token.
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles_use.html
 	roleDuration = time.Hour
-	// requestTimeout bounds one request. The SDK has no limit of its own for most
-	// of them, and waits for the first one when it is asked again.
+	// requestTimeout limits one request to AWS. The SDK does not limit most of them,
+	// and has later calls wait for the first.
 	requestTimeout = 10 * time.Second
-	// idleTime is how long a connection is kept for the next request, which comes within
-	// seconds or in ten minutes.
+	// idleTimeout is how long an idle connection to AWS is kept. The next request
+	// follows within seconds or after ten minutes.
 	idleTimeout = 5 * time.Second
-	// longestBackOff is the most that the SDK waits before it repeats a request that has
-	// failed. Its own 20 s would go on when the other side has long recovered.
+	// maxBackoff limits the delay before the SDK repeats a failed request. Its
+	// default of 20 s would delay logins after the service has recovered.
 	maxBackoff = time.Second
 )
 
-// roleARN is the form of a role's ARN, with or without a path in it. A comma at the
-// end is taken for one between two.
+// roleARN matches the ARN of a role, with or without a path. It does not match a
+// comma at the end, which separates two ARNs.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
 var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=.@-]$`)
 
-// Load finds the source. The error tells of a configuration that cannot be read,
-// a profile that is not in it, or a role that has no ARN. A source that gives no
-// credentials is an *Error later.
+// Load reads the AWS configuration. It fails if the configuration cannot be read,
+// does not have the profile, or has a role that is not an ARN. It does not fetch
+// credentials.
 func (i *Identity) Load(ctx context.Context) error {
 	for _, role := range i.Roles {
 		if !roleARN.MatchString(role) {
 			return newError(ReasonInvalidRole, nil, "{role}", strconv.Quote(role))
 		}
 	}
-	files := statFiles() // before they are read
+	files := statFiles() // before reading them, so that no change is missed
 	chain, err := i.load(ctx)
 	if err != nil {
 		return err
@@ -66,15 +66,15 @@ func (i *Identity) Load(ctx context.Context) error {
 	return nil
 }
 
-// reload takes note of files that have changed. If they cannot be read now, as
-// when they are being written, the old source stays.
+// reload reads the AWS configuration again. If it cannot be read, for example while
+// it is being written, the old source stays in use.
 func (i *Identity) reload(ctx context.Context) {
 	if _, ok := i.loaded().(*chain); !ok {
 		return
 	}
 	chain, err := i.load(ctx)
 	if err != nil {
-		i.log().Warn("AWS configuration not read again; the old one stays", zap.Error(err))
+		i.log().Warn("could not reload the AWS configuration; keeping the previous one", zap.Error(err))
 		return
 	}
 	i.mu.Lock()
@@ -82,10 +82,10 @@ func (i *Identity) reload(ctx context.Context) {
 	i.source = chain
 }
 
-// chain is the SDK's chain of sources, with the roles on top.
+// chain is the SDK's credential chain, followed by Identity.Roles.
 type chain struct {
 	cfg  aws.Config
-	base aws.CredentialsProvider // below Identity.Roles; nil if there are none
+	base aws.CredentialsProvider // assumes the first of Identity.Roles; nil without roles
 }
 
 func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
@@ -131,9 +131,9 @@ func newRetryer() aws.Retryer {
 	return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxBackoff = maxBackoff })
 }
 
-// cacheOptions has credentials told to expire when they do: the SDK would take
-// off five minutes from those of containers, and we would reckon with too little.
-// Where they only serve to assume one of Roles, they have to last for the request.
+// cacheOptions makes the SDK report the real expiry of credentials: for those of
+// containers it would subtract five minutes. Credentials that only assume one of
+// Roles must outlive that request.
 func (i *Identity) cacheOptions(o *aws.CredentialsCacheOptions) {
 	o.ExpiryWindow = 0
 	if len(i.Roles) > 0 {
@@ -141,8 +141,7 @@ func (i *Identity) cacheOptions(o *aws.CredentialsCacheOptions) {
 	}
 }
 
-// logSDK has what the SDK wants to say, such as that a host has IMDSv1 only, in
-// the log's own form.
+// logSDK logs messages of the SDK.
 func (i *Identity) logSDK(_ logging.Classification, format string, v ...any) {
 	i.log().Debug("AWS SDK: " + fmt.Sprintf(format, v...))
 }
@@ -162,8 +161,8 @@ func webIdentityDefaults(o *stscreds.WebIdentityRoleOptions) {
 	}
 }
 
-// files is what is known without reading of the files that the SDK reads once.
-// Those with tokens (SSO, web identity, containers) it reads each time.
+// files holds the sizes and modification times of the files that the SDK reads only
+// once. It reads the files with tokens (SSO, web identity, containers) each time.
 type files [2]struct {
 	size     int64
 	modified time.Time
@@ -174,7 +173,7 @@ func statFiles() (seen files) {
 		orDefault(os.Getenv("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename),
 		orDefault(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), config.DefaultSharedCredentialsFilename),
 	} {
-		if info, err := os.Stat(name); err == nil { //nolint:gosec // whoever starts us names them, as for the SDK
+		if info, err := os.Stat(name); err == nil { //nolint:gosec // named by the user's environment
 			seen[n].size, seen[n].modified = info.Size(), info.ModTime()
 		}
 	}

@@ -7,46 +7,44 @@ import (
 	"time"
 )
 
-// hedgeAfter is how long a request may be without an answer until it is made once more.
-// An agent that assumes a role for its answer takes less.
+// hedgeDelay is the time without a response after which a request is sent again. An
+// agent that assumes a role for its response takes less.
 const hedgeDelay = 1200 * time.Millisecond
 
-// doer is what the SDK calls an HTTP client.
+// httpDoer is the HTTP client interface of the SDK.
 type httpDoer interface {
 	Do(r *http.Request) (*http.Response, error)
 }
 
-// hedged asks once more beside a request that has no answer yet, and takes the first one
-// that comes: an endpoint that hung, and no longer does, may never answer those who asked
-// before. It is for GET.
+// hedged sends a request again while there is no response, and returns the first
+// response. An endpoint that hung and recovered may never respond to earlier
+// requests. It is for GET requests.
 type hedged struct{ next httpDoer }
 
-// answer is what came of one request.
-type answer struct {
+// result is the result of one request.
+type result struct {
 	response *http.Response
 	err      error
 }
 
-// Do ends with the first answer, or with the first error: whoever is told of one asks
-// again by other rules.
+// Do returns the first response or error. The SDK retries errors.
 func (h hedged) Do(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(r.Context())
-	answers := make(chan answer)
-	go h.ask(ctx, r, answers)
+	results := make(chan result)
+	go h.send(ctx, r, results)
 	again := time.NewTicker(hedgeDelay)
 	defer again.Stop()
 	for {
 		select {
-		case first := <-answers:
+		case first := <-results:
 			if first.err != nil {
 				cancel()
 				return nil, first.err
 			}
-			// The others end with it, of which one may have its answer just now.
-			first.response.Body = &lastBody{first.response.Body, cancel}
+			first.response.Body = &cancelingBody{first.response.Body, cancel}
 			return first.response, nil
 		case <-again.C:
-			go h.ask(ctx, r, answers)
+			go h.send(ctx, r, results)
 		case <-ctx.Done():
 			cancel()
 			return nil, ctx.Err()
@@ -54,11 +52,11 @@ func (h hedged) Do(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// ask makes the request once. An answer that nobody wants any more is thrown away.
-func (h hedged) ask(ctx context.Context, r *http.Request, answers chan<- answer) {
+// send sends the request once. A response after the first is discarded.
+func (h hedged) send(ctx context.Context, r *http.Request, results chan<- result) {
 	response, err := h.next.Do(r.Clone(ctx))
 	select {
-	case answers <- answer{response, err}:
+	case results <- result{response, err}:
 	case <-ctx.Done():
 		if err == nil {
 			response.Body.Close()
@@ -66,13 +64,13 @@ func (h hedged) ask(ctx context.Context, r *http.Request, answers chan<- answer)
 	}
 }
 
-// lastBody ends the other requests once it has been read.
-type lastBody struct {
+// cancelingBody cancels the other requests when it is closed.
+type cancelingBody struct {
 	io.ReadCloser
-	end context.CancelFunc
+	cancel context.CancelFunc
 }
 
-func (b *lastBody) Close() error {
-	defer b.end()
+func (b *cancelingBody) Close() error {
+	defer b.cancel()
 	return b.ReadCloser.Close()
 }

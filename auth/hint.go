@@ -8,10 +8,9 @@ import (
 	"time"
 )
 
-// RefusedHint is what to do when the server refuses user's tokens. All that the
-// server says in this case is "PAM authentication failed". Who the credentials
-// belong to may have to be asked for first, which takes a few seconds at the
-// most.
+// RefusedHint returns the hint for a login that failed because the server rejected
+// the token of user. The server's own message is only "PAM authentication failed".
+// It may take callerTimeout to request the caller's ARN.
 func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 	caller, err := t.Identity.Caller(ctx)
 	who := caller.ARN
@@ -22,7 +21,7 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 		who, t.origin(), t.signedFor(), t.Region, user, t.clockHint(), strings.Join(t.causes(caller, user), "; "), t.whereItIsLogged())
 }
 
-// origin is where the credentials are from, and until when they hold.
+// origin describes the source of the credentials and their expiry.
 func (t *Tokens) origin() string {
 	cached, _ := t.Identity.state()
 	text := "credentials from " + t.Identity.sourceOf(cached.creds).String()
@@ -32,7 +31,7 @@ func (t *Tokens) origin() string {
 	return text
 }
 
-// signedFor is the host as it stands in the token.
+// signedFor returns the host as the token contains it.
 func (t *Tokens) signedFor() string {
 	if host, _, err := net.SplitHostPort(t.Endpoint); err == nil && t.Kind == DSQL {
 		return host
@@ -51,7 +50,7 @@ func (t *Tokens) clockHint() string {
 	}
 }
 
-// causes are what to check, the likeliest first.
+// causes lists what to check, the most likely cause first.
 func (t *Tokens) causes(caller Caller, user string) []string {
 	const clock = "this machine's clock is right"
 	ahead, known := t.Identity.ClockAhead()
@@ -76,7 +75,7 @@ func (t *Tokens) causes(caller Caller, user string) []string {
 	return causes
 }
 
-// policy is the line that lets the caller in.
+// policy describes the permission that the caller needs.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
 func (t *Tokens) policy(caller Caller, user string) string {
 	account := caller.Account
@@ -91,8 +90,8 @@ func (t *Tokens) policy(caller Caller, user string) string {
 	return fmt.Sprintf("the caller is allowed %s on %s (RESOURCE_ID is %s)", resource.Action(user), resource.ARN(user), t.resourceID())
 }
 
-// resourceID is what stands for the database in a policy, which its name does
-// not tell.
+// resourceID describes where to find the database's resource ID, which is not part
+// of its name.
 func (t *Tokens) resourceID() string {
 	switch t.Kind {
 	case RDSProxy:
@@ -111,13 +110,13 @@ func (t *Tokens) whereItIsLogged() string {
 	return "The log export iam-db-auth-error of the database has the reason."
 }
 
-// UnexpectedAuthHint is what to do when the server asks user for another kind of
-// password than a token.
+// UnexpectedAuthHint returns the hint for a login that failed because the server
+// requested another kind of authentication than a token.
 func (t *Tokens) UnexpectedAuthHint(user string) string {
 	return fmt.Sprintf(`connect as an administrator and run: GRANT rds_iam TO %s; if that was done, enable IAM authentication on the database`, quoteName(user))
 }
 
-// quoteName is a name as SQL has it.
+// quoteName returns name as a quoted SQL identifier.
 func quoteName(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }

@@ -11,104 +11,110 @@ import (
 )
 
 const (
-	// fetchTimeout bounds one attempt to get credentials.
+	// fetchTimeout limits one attempt to get credentials.
 	fetchTimeout = 20 * time.Second
-	// enough time left for a whole token, and a minute to use its last second in.
+	// minRemaining is the remaining life at which credentials are refreshed: a
+	// token's whole life, and a margin to use the last token in.
 	minRemaining = lifetime + expiryMargin
-	// onTheWay is how long it may take until what was signed is looked at.
+	// transitTime is the time that a token may take to reach the server.
 	transitTime = 2 * time.Second
-	// The pauses between attempts to get credentials from a source that fails grow
-	// from the first to the second, while there are others. In need they do not.
+	// While the credentials at hand are valid, the delay between attempts to
+	// refresh them grows from minRetryDelay to maxRetryDelay. Without valid
+	// credentials it is minRetryDelay.
 	minRetryDelay, maxRetryDelay = time.Second, 30 * time.Second
-	// distrustEvery spaces the refusals that have the credentials fetched anew.
+	// invalidateInterval is the least time between two refreshes of credentials
+	// because of rejected tokens.
 	invalidateInterval = time.Minute
 )
 
-// Identity is who signs: the source of the credentials, and those that it gave
-// last. They are fetched anew before they are too short-lived for a token, and
-// when the files that they come from change. While the source fails they are
-// used as long as they are valid. All methods may be called concurrently, after
-// Load; the fields must not change after that.
+// Identity provides the credentials that sign tokens. It caches the credentials
+// and refreshes them before their remaining life is too short for a token, and
+// when the AWS configuration files change. While the source fails, the cached
+// credentials are used as long as they are valid.
+//
+// Load must be called first. After it, all other methods are safe for concurrent
+// use, and the fields must not be changed.
 type Identity struct {
-	// Profile is of the files of the AWS CLI. If empty, AWS_PROFILE or, without
-	// that, whatever the SDK's chain finds (environment, default profile, web
-	// identity, container, instance).
+	// Profile names a profile of the AWS configuration files. If it is empty,
+	// AWS_PROFILE or else the SDK's default chain applies: environment, default
+	// profile, web identity, container, instance.
 	Profile string
-	// Roles are ARNs of roles that are assumed on top of that, each by the one
-	// before.
+	// Roles lists the ARNs of roles to assume in turn, the first one with the
+	// credentials of the profile or chain.
 	Roles []string
-	// ExternalID is what the owner of the last of Roles wants to be told. May be
+	// ExternalID is sent with the request to assume the last of Roles. It may be
 	// empty.
 	ExternalID string
-	// Region is where AWS is asked if neither environment nor profile names one.
+	// Region is used for requests to AWS if neither the environment nor the profile
+	// sets one.
 	Region string
-	// Log is told of a source that fails while its credentials still hold, and
-	// of a clock that is off. If nil, nobody is.
+	// Log receives failures to refresh credentials, and warnings about the clock.
+	// It may be nil.
 	Log *zap.Logger
 
 	fetching    singleflight.Group
 	callerCache callerCache
 	clock       clock
 
-	mu             sync.Mutex // never held while AWS is asked
+	mu             sync.Mutex // not held during requests to AWS
 	source         source     // as loaded; replaced when the files change
 	files          files
-	filesCheckedAt time.Time // at the files
+	filesCheckedAt time.Time
 	generation     generation
 	invalidated    time.Time
 	cached         cached
 	lastCaller     lastCaller
 }
 
-// epoch changes when credentials are to be fetched anew, whatever time they have
-// left.
+// generation identifies the state of the world that credentials were fetched in.
+// When it changes, they are refreshed whatever their remaining life.
 type generation struct {
-	files         int // how often the files have changed: tokens signed before may be worth nothing
-	invalidations int // how often a token was refused: the others are likely to be good
+	files         int // changes of the files; they may make earlier tokens invalid
+	invalidations int // rejected tokens; other tokens are likely to be valid
 }
 
-// source is where credentials come from. Fetch asks it; nothing in it keeps
-// what it gave.
+// source fetches credentials. It does not cache them.
 type source interface {
 	fetch(ctx context.Context) (aws.Credentials, error)
 }
 
-// held is what the source gave last, and how it has failed since.
+// cached holds the credentials of the last successful fetch, and the failures
+// since.
 type cached struct {
 	creds      aws.Credentials
 	generation generation
-	renewAt    time.Time // zero: never
-	failures   int       // in a row
+	renewAt    time.Time // zero if never
+	failures   int       // since the last success
 	last       failure
 }
 
-// failure is one of the source's.
+// failure is a failed fetch.
 type failure struct {
-	err        error // nil: there was none
+	err        error // nil if there was none
 	generation generation
 	at         time.Time
-	hung       bool // it may still be at it
+	hung       bool // it ended by fetchTimeout, and the SDK may still be waiting
 }
 
 func (h cached) valid(now time.Time) bool { return h.creds.HasKeys() && usable(h.creds, now) }
 
-// lasts reports whether credentials are good for one more token.
+// usable reports whether the credentials can sign one more token.
 func usable(creds aws.Credentials, now time.Time) bool {
 	return !creds.CanExpire || now.Before(creds.Expires.Add(-transitTime))
 }
 
-// due credentials are fetched anew, if their source can be had.
+// needsRefresh reports whether the credentials should be fetched again.
 func (h cached) needsRefresh(now time.Time, current generation) bool {
 	return !h.valid(now) || h.generation != current || !h.renewAt.IsZero() && !now.Before(h.renewAt)
 }
 
-// rest is how long the source is still left alone, because it has failed just now.
-// If the clock was set since, that is long enough ago.
+// retryDelay returns how long to wait before the next fetch after a failure, or 0.
+// It is also 0 if the clock has been set since.
 func (h cached) retryDelay(now time.Time, current generation) time.Duration {
 	if h.last.err == nil || h.last.generation != current {
 		return 0
 	}
-	longest := minRetryDelay // as soon as it is mended, it is to work
+	longest := minRetryDelay // logins are waiting
 	if h.valid(now) {
 		longest = maxRetryDelay
 	}
@@ -116,8 +122,8 @@ func (h cached) retryDelay(now time.Time, current generation) time.Duration {
 	return max(0, pause-now.Sub(h.last.at).Abs())
 }
 
-// snapshot returns valid credentials and the epoch that they are of. The error
-// is an *Error, around that of ctx if it was the caller's time that ran out.
+// snapshot returns valid credentials and their generation. The error is an *Error.
+// It wraps the cause of ctx if the time ran out.
 func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, generation, error) {
 	old, current := i.state()
 	now := wallClock()
@@ -139,7 +145,7 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, generation, e
 			}
 			return aws.Credentials{}, generation{}, result.Err
 		case <-waitOver:
-			if old.valid(wallClock()) { // still
+			if old.valid(wallClock()) {
 				return old.creds, old.generation, nil
 			}
 		case <-ctx.Done():
@@ -148,7 +154,8 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, generation, e
 	}
 }
 
-// patienceIf runs out if there is something else to do than to wait.
+// refreshTimer returns a channel that fires after refreshWait. If the wait is not
+// limited, it returns a nil channel.
 func refreshTimer(limited bool) (over <-chan time.Time, stop func()) {
 	if !limited {
 		return nil, func() {}
@@ -162,22 +169,23 @@ func timeoutError(ctx context.Context) *Error {
 	return newError(ReasonCredentialsTimeout, cause, "{cause}", cause.Error())
 }
 
-// look returns what is held, and the current epoch.
+// state returns the cached credentials and the current generation.
 func (i *Identity) state() (cached, generation) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.cached, i.generation
 }
 
-// hasNewer reports whether there are, or may be, credentials of a later epoch: their
-// source has not just failed to give any.
+// hasNewer reports whether credentials of a later generation exist or may be
+// fetched: the last attempt to fetch them has not failed.
 func (i *Identity) hasNewer(than generation) bool {
 	h, current := i.state()
 	failed := h.last.err != nil && h.last.generation == current
 	return than != current && !failed
 }
 
-// now is the current epoch, after a look at the files.
+// currentGeneration returns the current generation. It checks the files for
+// changes once a second.
 func (i *Identity) currentGeneration() generation {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -191,8 +199,9 @@ func (i *Identity) currentGeneration() generation {
 	return i.generation
 }
 
-// distrust says that a database refused what these credentials signed. They are
-// fetched anew for it, but only once a minute: it may well be for another reason.
+// invalidate has the credentials fetched again after a database rejected a token
+// that they signed. It does so once a minute at most, since rejections often have
+// other causes.
 func (i *Identity) invalidate() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -202,12 +211,12 @@ func (i *Identity) invalidate() {
 	}
 }
 
-// fetch asks the source, and returns what is held then. It runs once at a time,
-// and not on behalf of one caller: those that wait for it may leave.
+// fetch fetches credentials and returns the new cached state. It runs once at a
+// time and does not end with the caller that started it.
 func (i *Identity) fetch() (any, error) {
 	before, current := i.state()
 	if !before.needsRefresh(wallClock(), current) {
-		return before, nil // fetched between the caller's look and now
+		return before, nil // fetched by an earlier call meanwhile
 	}
 	if rest := before.retryDelay(wallClock(), current); rest > 0 {
 		time.Sleep(rest)
@@ -234,7 +243,7 @@ func (i *Identity) fetch() (any, error) {
 	return after, err
 }
 
-// next is what is held after an attempt to fetch.
+// next returns the state after a fetch.
 func (h cached) next(creds aws.Credentials, current generation, err error) cached {
 	now := wallClock()
 	if err != nil {
@@ -244,15 +253,15 @@ func (h cached) next(creds aws.Credentials, current generation, err error) cache
 	}
 	h = cached{creds: creds, generation: current}
 	if creds.CanExpire {
-		// Early enough for a whole token. If they were short from the start, or
-		// the source has no others yet, it is not asked all the time.
+		// If the credentials are short-lived, or the source returns the same ones
+		// again, left/3 limits the number of requests.
 		left := creds.Expires.Sub(now)
 		h.renewAt = now.Add(max(left-minRemaining, left/3))
 	}
 	return h
 }
 
-// unusable reports why credentials cannot sign.
+// checkUsable returns an error if the credentials cannot sign.
 func checkUsable(creds aws.Credentials) error {
 	switch {
 	case !creds.HasKeys():
@@ -263,14 +272,14 @@ func checkUsable(creds aws.Credentials) error {
 	return nil
 }
 
-// tell writes down what becomes of the source. That there are no credentials at
-// all is told to those who want them.
+// logChange logs the result of a fetch. It does not log that there are no valid
+// credentials at all, which is the error of each login.
 func (i *Identity) logChange(before, after cached) {
 	switch log := i.log(); {
 	case after.last.err == nil && before.last.err != nil:
-		log.Info("AWS credentials renewed again", i.fields(after)...)
+		log.Info("AWS credentials refreshed after failures", i.fields(after)...)
 	case after.last.err != nil && after.valid(wallClock()):
-		log.Warn("AWS credentials not renewed; those at hand are used as long as they are valid",
+		log.Warn("could not refresh AWS credentials; using the current ones until they expire",
 			append(i.fields(after), zap.Error(after.last.err))...)
 	case after.last.err == nil:
 		log.Debug("AWS credentials fetched", i.fields(after)...)
@@ -298,6 +307,6 @@ func (i *Identity) loaded() source {
 	return i.source
 }
 
-// wallClock is the time in which credentials and tokens expire; the monotonic one
-// stands still while a laptop sleeps.
+// wallClock returns the time without its monotonic reading, which stops while a
+// computer sleeps. Credentials and tokens expire by the wall clock.
 func wallClock() time.Time { return time.Now().Round(0) }

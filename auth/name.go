@@ -6,31 +6,31 @@ import (
 	"strings"
 )
 
-// Kind is what a database's name says that it leads to.
+// Kind is the kind of endpoint that a database's host name denotes.
 type Kind string
 
-// The kinds. The words are for people.
+// The kinds. Their values are shown to users.
 const (
-	Unknown    Kind = ""               // AWS gives no such name
-	Cluster    Kind = "cluster"        // the cluster's writer, whichever instance that is
+	Unknown    Kind = ""               // not a name that AWS assigns
+	Cluster    Kind = "cluster"        // the cluster's current writer
 	Reader     Kind = "reader"         // any of the cluster's readers
-	Custom     Kind = "custom"         // any of some instances
-	ShardGroup Kind = "shard group"    // of Aurora Limitless
-	Instance   Kind = "instance"       // always the same one
-	RDSProxy   Kind = "RDS Proxy"      // also its further endpoints
-	Global     Kind = "global cluster" // the writer of its primary cluster
-	DSQL       Kind = "Aurora DSQL"    // a cluster of it, or its private endpoint
+	Custom     Kind = "custom"         // any instance of a custom endpoint
+	ShardGroup Kind = "shard group"    // Aurora Limitless
+	Instance   Kind = "instance"       // a single instance
+	RDSProxy   Kind = "RDS Proxy"      // also its additional endpoints
+	Global     Kind = "global cluster" // the writer of the primary cluster
+	DSQL       Kind = "Aurora DSQL"    // a cluster or its private endpoint
 )
 
-// Name is what can be read from the name that AWS gave a database.
+// Name holds the parts of a database's host name.
 type Name struct {
 	Kind   Kind
 	Region string // empty if the name has none
 }
 
-// rdsName matches the names of RDS and Aurora. The region stands before "rds",
-// in China's newer names and in some isolated partitions behind it, and not at
-// all in that of a global writer endpoint. What stands before tells the kind:
+// rdsName matches the host names of RDS and Aurora. The region is before "rds", or
+// after it in newer names in China and in some isolated partitions. A global writer
+// endpoint has none. The label before it determines the kind:
 //
 //	mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com
 //	mydb.cabcdefghijk.rds.cn-north-1.amazonaws.com.cn
@@ -42,8 +42,8 @@ var rdsName = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+([a-z0-9-]+)\.(?:` +
 	`rds(?:-fips)?\.(` + region + `)` +
 	`)\.(?:amazonaws\.(?:com|com\.cn|eu|au|uk)|c2s\.ic\.gov|sc2s\.sgov\.gov)$`)
 
-// dsqlName matches the names of Aurora DSQL: a cluster's own, and that of its
-// endpoint in a private network.
+// dsqlName matches the host names of Aurora DSQL: those of clusters and of their
+// PrivateLink endpoints.
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/privatelink-managing-clusters.html
 var dsqlName = regexp.MustCompile(`^[a-z0-9]{26}\.dsql(?:-[a-z0-9]+)?\.(` + region + `)\.on\.(?:aws|amazonwebservices\.com\.cn)$`)
 
@@ -51,11 +51,11 @@ const region = `[a-z]+(?:-[a-z]+)+-[0-9]+`
 
 var wholeRegion = regexp.MustCompile(`^` + region + `$`)
 
-// IsRegion reports whether a name has the form of a region's.
+// IsRegion reports whether name has the form of an AWS region.
 func IsRegion(name string) bool { return wholeRegion.MatchString(name) }
 
-// kinds are the beginnings of a name's label that tell it from an instance's:
-// the longer ones first.
+// kindPrefixes maps the prefixes of the label that determines the kind. The longer
+// ones come first. Other labels are those of instances.
 var kindPrefixes = []struct {
 	prefix string
 	kind   Kind
@@ -68,8 +68,8 @@ var kindPrefixes = []struct {
 	{"global-", Global},
 }
 
-// ParseName reads a database's lower-case name. A name that AWS does not give
-// is of the kind Unknown.
+// ParseName parses the lower-case host name of a database. A name that AWS does not
+// assign has the kind Unknown.
 func ParseName(host string) Name {
 	if m := dsqlName.FindStringSubmatch(host); m != nil {
 		return Name{Kind: DSQL, Region: m[1]}
@@ -102,7 +102,7 @@ func (n Name) NeedsRegion(host string) error {
 	return newError(ReasonRegionRequired, nil, "{host}", host)
 }
 
-// partition is the second word of the region's ARNs.
+// partition returns the partition of a region, the second part of its ARNs.
 func partition(region string) string {
 	for prefix, partition := range partitions {
 		if strings.HasPrefix(region, prefix) {
@@ -112,7 +112,7 @@ func partition(region string) string {
 	return "aws"
 }
 
-// partitions are those with regions of their own, by the beginnings of these.
+// partitions maps prefixes of regions to partitions other than "aws".
 var partitions = map[string]string{
 	"cn-":      "aws-cn",
 	"us-gov-":  "aws-us-gov",

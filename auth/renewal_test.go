@@ -56,7 +56,7 @@ func TestSourceDownForMinutes(t *testing.T) {
 			}
 			time.Sleep(time.Second)
 		}
-		if n := logs.FilterMessageSnippet("not renewed").Len(); n < 2 || n > 20 {
+		if n := logs.FilterMessageSnippet("could not refresh").Len(); n < 2 || n > 20 {
 			t.Errorf("%d warnings", n)
 		}
 		s.broken.Store(false)
@@ -64,7 +64,7 @@ func TestSourceDownForMinutes(t *testing.T) {
 			mustToken(t, tokens, "u")
 			time.Sleep(time.Second)
 		}
-		if logs.FilterMessageSnippet("renewed again").Len() != 1 {
+		if logs.FilterMessageSnippet("refreshed after failures").Len() != 1 {
 			t.Error("nobody is told that it works again")
 		}
 	})

@@ -2,20 +2,21 @@ package auth
 
 import "strings"
 
-// Resource is a database as a policy names it.
+// Resource identifies a database in an IAM policy.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/authentication-authorization.html
 type Resource struct {
 	Kind    Kind
 	Region  string
-	Account string // 12 digits: the database's
-	// ID is the DbClusterResourceId (cluster-...), of an instance that is in no cluster
-	// the DbiResourceId (db-...), of an RDS Proxy the end of its ARN (prx-...), and of
-	// Aurora DSQL the first word of its name. Of the others their names do not tell it.
+	Account string // of the database, 12 digits
+	// ID is the DbClusterResourceId (cluster-...), the DbiResourceId (db-...) of an
+	// instance outside a cluster, the last part of an RDS Proxy's ARN (prx-...), or
+	// the first label of an Aurora DSQL host name.
 	ID string
 }
 
-// ARN is what user's login is asked for on. Aurora DSQL has one for all users.
+// ARN returns the resource that a policy must allow for user. Aurora DSQL has one
+// for all users.
 func (r Resource) ARN(user string) string {
 	prefix := "arn:" + partition(r.Region) + ":"
 	if r.Kind == DSQL {
@@ -24,7 +25,7 @@ func (r Resource) ARN(user string) string {
 	return prefix + "rds-db:" + r.Region + ":" + r.Account + ":dbuser:" + r.ID + "/" + user
 }
 
-// Action is what user has to be allowed.
+// Action returns the action that a policy must allow for user.
 func (r Resource) Action(user string) string {
 	if r.Kind == DSQL {
 		return "dsql:" + dsqlAction(user)
@@ -32,7 +33,8 @@ func (r Resource) Action(user string) string {
 	return "rds-db:connect"
 }
 
-// dsqlID is the first word of the name of an Aurora DSQL cluster.
+// dsqlID returns the identifier of an Aurora DSQL cluster, the first label of its
+// host name.
 func dsqlID(host string) string {
 	id, _, _ := strings.Cut(host, ".")
 	return id

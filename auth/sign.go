@@ -14,22 +14,22 @@ import (
 	rdsauth "github.com/aws/aws-sdk-go-v2/feature/rds/auth"
 )
 
-// dsqlAdmin is the one user of Aurora DSQL who needs an action of its own.
+// dsqlAdmin is the user of Aurora DSQL that needs the action DbConnectAdmin.
 const dsqlAdmin = "admin"
 
-// emptyPayload is the SHA-256 of nothing, which is what a GET request carries.
+// emptyPayload is the SHA-256 of an empty request body.
 const emptyPayload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
-// signRDS makes a token of RDS and Aurora.
+// signRDS returns a token for RDS and Aurora.
 func signRDS(ctx context.Context, endpoint, region, user string, creds aws.Credentials) (string, error) {
 	token, err := rdsauth.BuildAuthToken(ctx, endpoint, region, user, credentials.StaticCredentialsProvider{Value: creds})
 	return withSlash(token), err
 }
 
-// withSlash puts the token in the form host:port/?Action=..., as the AWS CLI
-// prints it. Some releases of the SDK leave the slash out, and some gateways of
-// AWS refuse that form (aws-sdk-go-v2 #3365). The signature is the same: SigV4
-// takes an empty path for "/".
+// withSlash returns the token in the form host:port/?Action=..., as the AWS CLI
+// prints it. Some releases of the SDK omit the slash, and some AWS gateways reject
+// that form (aws-sdk-go-v2 #3365). The signature stays valid, since SigV4 treats
+// an empty path as "/".
 func withSlash(token string) string {
 	before, query, found := strings.Cut(token, "?")
 	if !found || strings.HasSuffix(before, "/") {
@@ -38,7 +38,7 @@ func withSlash(token string) string {
 	return before + "/?" + query
 }
 
-// signDSQL makes a token of Aurora DSQL, which has neither port nor user in it.
+// signDSQL returns a token for Aurora DSQL, which contains neither port nor user.
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/SECTION_authentication-token.html
 func signDSQL(ctx context.Context, endpoint, region, user string, creds aws.Credentials) (string, error) {
 	host, _, err := net.SplitHostPort(endpoint)

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// IdentityStatus is what is known of who signs without asking anybody.
+// IdentityStatus is the state of an Identity.
 type IdentityStatus struct {
-	Source  string    // of the credentials, in words; empty if there are none so far
-	Caller  Caller    // empty if AWS has not said
-	Expires time.Time // of the credentials; zero if they do not, or are not there
-	Err     error     // of the last attempt to fetch them, if it failed
+	Source  string    // description of the credentials' source; empty before the first fetch
+	Caller  Caller    // empty if unknown
+	Expires time.Time // of the credentials; zero if they do not expire, or before the first fetch
+	Err     error     // of the last fetch; nil if it succeeded
 }
 
-// Status is what is known of who signs. It asks nobody.
+// Status returns the current state. It sends no request.
 func (i *Identity) Status() IdentityStatus {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -30,40 +30,41 @@ func (i *Identity) Status() IdentityStatus {
 	return status
 }
 
-// Ready reports why nothing can be signed now, as an *Error, or nil. It may have to
-// ask the source of the credentials, until ctx is done.
+// Ready returns an *Error if there are no valid credentials. It fetches them if
+// necessary.
 func (i *Identity) Ready(ctx context.Context) error {
 	_, _, err := i.snapshot(ctx)
 	return err
 }
 
-// TokenCounts are how many tokens were signed so far.
+// TokenCounts holds the numbers of tokens signed since the start.
 type TokenCounts struct {
 	Signed int64
-	Failed int64 // attempts that came to nothing: there were no credentials, mostly
+	Failed int64 // mostly for lack of credentials
 }
 
-// Counts are how many tokens were signed so far.
+// Counts returns the numbers of tokens signed since the start.
 func (t *Tokens) Counts() TokenCounts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.counts
 }
 
-// Expiries are when the tokens at hand end that have not yet, by user.
+// Expiries returns when the cached tokens expire, by user. It omits those that
+// have expired.
 func (t *Tokens) Expiries() map[string]time.Time {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	expiries := make(map[string]time.Time, len(t.cache))
 	for user, token := range t.cache {
-		if token.value != "" && wallClock().Before(token.expiry) { // nor was it refused
+		if token.value != "" && wallClock().Before(token.expiry) { // not invalidated
 			expiries[user] = token.expiry
 		}
 	}
 	return expiries
 }
 
-// count adds to what was signed so far.
+// count counts an attempt to sign.
 func (t *Tokens) count(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

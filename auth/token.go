@@ -1,6 +1,6 @@
-// Package auth makes the tokens with which RDS and Aurora users log in. It
-// knows AWS (names, credentials, signing) and nothing of PostgreSQL's wire
-// protocol.
+// Package auth creates the authentication tokens with which users log in to RDS,
+// Aurora and Aurora DSQL. It implements what is AWS's: host names, credentials
+// and signing. It does not implement PostgreSQL's protocol.
 package auth
 
 import (
@@ -13,77 +13,83 @@ import (
 )
 
 const (
-	// lifetime is how long RDS takes a token; it cannot be made longer.
+	// lifetime is how long RDS accepts a token. It cannot be extended.
 	// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.html
 	lifetime = 15 * time.Minute
-	// margin is how long before its end a token is only used if there is no other.
+	// expiryMargin is the last part of a token's life, in which the token is used
+	// only if no new one can be signed.
 	expiryMargin = time.Minute
-	// patience is how long a login waits for a new token, or credentials, while
-	// the old ones still hold: longer only delays what would work anyway.
+	// refreshWait limits how long a login waits for a new token or new credentials
+	// while the old ones are still valid.
 	refreshWait = 2 * time.Second
-	// askAgain is how often a login that has no token asks for one while the
-	// source of the credentials is at fault. The source itself is asked less.
+	// retryInterval is the interval at which a login without a token tries again
+	// while the source of the credentials fails. Requests to the source itself are
+	// spaced by minRetryDelay.
 	retryInterval = 250 * time.Millisecond
-	// maxUsers bounds the tokens kept: a client may claim any user name.
+	// maxUsers limits the cached tokens, since clients may send any user name.
 	maxUsers = 1000
 )
 
-// Tokens signs the tokens for one database and keeps them, one for each user,
-// until two thirds of their life are over. A token lives 15 minutes, but no
-// longer than the credentials that signed it. All methods may be called
-// concurrently. The fields must be set, and not change after the first call.
+// Tokens signs the tokens for one database and caches one for each user. A token
+// is valid for 15 minutes, but no longer than the credentials that signed it, and
+// is replaced after two thirds of that time.
+//
+// All methods are safe for concurrent use. The fields must be set before the
+// first call and not be changed after it.
 type Tokens struct {
-	// Endpoint is the database's host:port, for which tokens are signed.
+	// Endpoint is the host:port that tokens are signed for.
 	Endpoint string
 	// Region is the AWS region of the database.
 	Region string
-	// Kind is that of the endpoint's name. Aurora DSQL has tokens of its own;
-	// for everything else they are those of RDS.
+	// Kind selects the form of the token: Aurora DSQL's or, for all other kinds,
+	// RDS's.
 	Kind Kind
-	// Identity signs. Several databases may share one.
+	// Identity provides the credentials. Several Tokens may share one.
 	Identity *Identity
 
 	signing singleflight.Group // by user
 
-	mu     sync.Mutex // never held while AWS is asked
+	mu     sync.Mutex // not held during requests to AWS
 	cache  map[string]token
 	counts TokenCounts
 }
 
-// token is a user's, or what is left of one that was refused: then it is
-// neither fresh nor valid.
+// token is a cached token. After Invalidate only the fields rejected and
+// rejectedAt are set, and the token is neither fresh nor valid.
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
-	generation                generation // of the credentials
+	generation                generation // of the credentials that signed it
 	signedBy                  aws.Credentials
-	rejected                  string    // never to be kept again
-	rejectedAt                time.Time // zero: nothing was refused before this one
+	rejected                  string    // value that must not be cached again
+	rejectedAt                time.Time // zero if no token has been rejected
 }
 
-// fresh tokens are used without a thought. A clock that was put back makes a
-// token stale, since RDS does not take one from the future.
+// fresh reports whether the token can be used as it is. If the clock has been set
+// back, it cannot: RDS rejects tokens from the future.
 func (t token) fresh(now time.Time, current generation) bool {
 	return t.generation == current && !now.Before(t.signedAt) && now.Before(t.renewAt)
 }
 
-// ripe tokens are as good as fresh ones, but due for renewal.
+// stale reports whether the token can be used while a new one is signed in the
+// background.
 func (t token) stale(now time.Time, current generation) bool {
 	left := max(transitTime, min(expiryMargin, t.expiry.Sub(t.signedAt)/6))
 	return t.generation.files == current.files && !now.Before(t.signedAt) && now.Before(t.expiry.Add(-left))
 }
 
-// valid tokens live until they have reached the server.
+// valid reports whether the token will be valid when it reaches the server.
 func (t token) valid(now time.Time) bool {
 	return now.Before(t.expiry.Add(-transitTime))
 }
 
-// Token returns the token with which user logs in. Of several concurrent calls
-// one signs, behind the backs of the others as long as the old token is good.
-// When credentials cannot be had, or not at once, the old one is used for as
-// long as it is valid; without one, a source that is at fault is asked again
-// until ctx is done. The error is an *Error, around that of ctx if it was only
-// the time that ran out.
+// Token returns a token for user. Concurrent calls share one signature. A stale
+// token is returned at once and replaced in the background.
+//
+// If new credentials are not available, or not in time, Token returns the old
+// token as long as it is valid. Without one, it tries again until ctx is done if
+// the failure is temporary. The error is an *Error. It wraps the cause of ctx if
+// the time ran out.
 func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 	value, err := t.tryToken(ctx, user)
 	for isTemporary(err) {
@@ -94,7 +100,7 @@ func (t *Tokens) Token(ctx context.Context, user string) (string, error) {
 		}
 		failed := err
 		if value, err = t.tryToken(ctx, user); err != nil && ctx.Err() != nil {
-			return "", failed // says more than that the time is up
+			return "", failed // more specific than the timeout
 		}
 	}
 	return value, err
@@ -123,7 +129,7 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 			}
 			return "", result.Err
 		case <-waitOver:
-			if old.valid(wallClock()) { // still
+			if old.valid(wallClock()) {
 				return old.value, nil
 			}
 		case <-ctx.Done():
@@ -132,19 +138,19 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 	}
 }
 
-// Invalidate reports that the server did not accept this token of user's, and reports
-// whether there is or will be another: it is not used again, and the credentials
-// that signed it are fetched anew. If the one before was refused as well, less
-// than a minute ago, it is kept, since another one would fare no better.
+// Invalidate drops a token of user that the server rejected, has the credentials
+// that signed it fetched again, and reports whether Token will return another
+// one. If the token before it was rejected less than a minute ago, the token stays
+// in use, since a new one would be rejected as well.
 func (t *Tokens) Invalidate(user, value string) (another bool) {
 	now := wallClock()
 	switch old := t.lookUp(user); {
 	case old.value != value:
-		return true // another session was faster
+		return true // another session invalidated it
 	case now.Sub(old.rejectedAt).Abs() < invalidateInterval:
 		return false
 	}
-	t.Identity.invalidate() // before the token goes: who signs the next one must not find these
+	t.Identity.invalidate() // first, so that these credentials do not sign the next token
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.cache[user].value == value {
@@ -160,18 +166,18 @@ func (t *Tokens) lookUp(user string) token {
 	return t.cache[user]
 }
 
-// renew runs once at a time for a user, and not on behalf of one client: the
-// clients that wait for it may leave. It signs with one snapshot of the
-// credentials, so that the token's life is known to be within theirs.
+// renew signs and caches a token for user. It runs once at a time for each user
+// and does not end with the client that started it. It uses one snapshot of the
+// credentials, so that the token does not outlive them.
 func (t *Tokens) renew(user string) (token, error) {
-	creds, generation, err := t.Identity.snapshot(context.Background()) // which has limits of its own
+	creds, generation, err := t.Identity.snapshot(context.Background()) // limited by fetchTimeout
 	if err != nil {
 		t.count(err)
 		return token{}, err
 	}
 	old := t.lookUp(user)
 	if sameCredentials(old.signedBy, creds) {
-		old.generation = generation // they were fetched anew, but are the same
+		old.generation = generation // the new credentials are the old ones
 	}
 	if old.fresh(wallClock(), generation) {
 		t.confirm(user, old)
@@ -187,7 +193,7 @@ func (t *Tokens) renew(user string) (token, error) {
 	return renewed, nil
 }
 
-// sameKeys reports whether two credentials sign alike, and as long.
+// sameCredentials reports whether two credentials have the same keys and expiry.
 func sameCredentials(a, b aws.Credentials) bool {
 	return a.AccessKeyID == b.AccessKeyID && a.SecretAccessKey == b.SecretAccessKey && a.SessionToken == b.SessionToken && a.Expires.Equal(b.Expires)
 }
@@ -211,8 +217,8 @@ func (t *Tokens) sign(user string, creds aws.Credentials) (token, error) {
 	}, err
 }
 
-// confirm notes that a token is good for the credentials' new epoch, unless it
-// was refused meanwhile.
+// confirm caches a token for the new generation of the same credentials, unless
+// the token has been invalidated meanwhile.
 func (t *Tokens) confirm(user string, confirmed token) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -221,9 +227,9 @@ func (t *Tokens) confirm(user string, confirmed token) {
 	}
 }
 
-// keep keeps a token, unless it was refused (one that is signed again within a
-// second is the same), or is by the credentials of one that was while others can
-// be had.
+// keep caches a token. It does not if the token is the rejected one, since signing
+// twice within a second yields the same token. After a rejection, it does not if
+// newer credentials may be available.
 func (t *Tokens) keep(user string, renewed token) {
 	invalidated := t.Identity.hasNewer(renewed.generation)
 	t.mu.Lock()
@@ -236,7 +242,7 @@ func (t *Tokens) keep(user string, renewed token) {
 		t.cache = make(map[string]token)
 	}
 	if !known && len(t.cache) >= maxUsers {
-		for other := range t.cache { // any one: a lost token costs a signature
+		for other := range t.cache { // evict any: it only has to be signed again
 			delete(t.cache, other)
 			break
 		}

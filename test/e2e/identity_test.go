@@ -42,7 +42,7 @@ func TestSourceDown(t *testing.T) {
 			if err != nil {
 				t.Errorf("%s: a login failed: %v", name, err)
 			}
-			if name != "hung" && !strings.Contains(p.logs(), "credentials not renewed; those at hand are used") {
+			if name != "hung" && !strings.Contains(p.logs(), "could not refresh AWS credentials; using the current ones") {
 				t.Errorf("%s: nothing of it in the log", name)
 			}
 			if n := s.aws.Requests(fakeaws.Container); n > 80 {
