@@ -68,7 +68,7 @@ func beAWS(args []string) error {
 	case refuses:
 		return fmt.Errorf("\n%s", refusal)
 	case hangs:
-		fmt.Println("\nStarting session with SessionId: dev-0123456789abcdef0")
+		fmt.Fprintln(os.Stdout, "\nStarting session with SessionId: dev-0123456789abcdef0")
 		select {}
 	}
 	signal.Ignore(os.Interrupt)
@@ -120,7 +120,7 @@ func bePlugin(args []string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("\nStarting session with SessionId: dev-0123456789abcdef0")
+	fmt.Fprintln(os.Stdout, "\nStarting session with SessionId: dev-0123456789abcdef0")
 	return forwardPort("session-manager-plugin", parameters["localPortNumber"][0])
 }
 
@@ -147,11 +147,11 @@ func forwardPort(name, port string) error {
 			return err
 		}
 		if mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) == barred {
-			fmt.Println(notReached) // and no more: how soon that is read is left to chance
+			fmt.Fprintln(os.Stdout, notReached) // and no more: how soon that is read is left to chance
 			client.Close()
 			continue
 		}
-		fmt.Println("Connection accepted for session [dev-0123456789abcdef0]")
+		fmt.Fprintln(os.Stdout, "Connection accepted for session [dev-0123456789abcdef0]")
 		server, err := net.Dial("tcp", os.Getenv(forwardTo))
 		if err != nil {
 			return err
