@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // few lets only a few arrive at once, and does not wait for them for long.
@@ -60,7 +62,7 @@ func TestSilentClientsGiveWay(t *testing.T) {
 		dial(t, address) // takes the place
 		until(t, "it to arrive", func() bool { return p.arrived() == 3 })
 	}
-	if rejected := p.Counts().Results[ResultRejected]; rejected != 3 {
+	if rejected := p.Counts().Results[stats.Rejected]; rejected != 3 {
 		t.Errorf("%d were rejected", rejected)
 	}
 }
@@ -76,8 +78,8 @@ func TestStormOfClients(t *testing.T) {
 		all.Go(func() { client.send(ordinaryStartup) })
 	}
 	all.Wait()
-	until(t, "all of them to be in", func() bool { return p.Counts().Results[ResultOK] == clients })
-	if rejected := p.Counts().Results[ResultRejected]; rejected > 0 {
+	until(t, "all of them to be in", func() bool { return p.Counts().Results[stats.OK] == clients })
+	if rejected := p.Counts().Results[stats.Rejected]; rejected > 0 {
 		t.Errorf("%d were rejected", rejected)
 	}
 }
@@ -134,5 +136,5 @@ func TestClientsBehindSilentOnes(t *testing.T) {
 			dial(t, address)
 		}
 	}
-	until(t, "all of them to be in", func() bool { return p.Counts().Results[ResultOK] == clients })
+	until(t, "all of them to be in", func() bool { return p.Counts().Results[stats.OK] == clients })
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // backend is a server that answers what it is asked, so that its connections can be
@@ -66,19 +68,19 @@ func (b *backend) next(p *peer, n int) bool {
 		return false
 	}
 	said := string(m[0])
-	if m[0] == query {
-		said = string(bytes.TrimSuffix(m[headerSize:], []byte{0}))
+	if m[0] == pgwire.Query {
+		said = string(bytes.TrimSuffix(m[pgwire.HeaderSize:], []byte{0}))
 	}
 	b.mu.Lock()
 	b.said[n] = append(b.said[n], said)
 	b.mu.Unlock()
 	switch {
 	case b.answer != nil && b.answer(p, said):
-	case m[0] == terminate:
+	case m[0] == pgwire.Terminate:
 		return false
-	case m[0] == query:
+	case m[0] == pgwire.Query:
 		p.send(&pgproto3.CommandComplete{CommandTag: []byte(said)}, ready)
-	case m[0] == syncMessage:
+	case m[0] == pgwire.Sync:
 		p.send(ready)
 	}
 	return true
@@ -120,7 +122,7 @@ func (b *backend) pooled(t *testing.T, change func(*Proxy)) (p *Proxy, address s
 func (p *peer) query(text string) {
 	p.t.Helper()
 	p.send(&pgproto3.Query{String: text})
-	p.expect(slices.Concat(encode(&pgproto3.CommandComplete{CommandTag: []byte(text)}), encode(ready)))
+	p.expect(slices.Concat(pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte(text)}), pgwire.Encode(ready)))
 }
 
 // takeLeave ends a client's session in order.

@@ -12,21 +12,23 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // What is said in these sessions. It is encoded once, and read into buffers that are
 // there, so that the peers allocate nothing while they talk: what is counted is the
 // proxy's.
 var (
-	question = encode(&pgproto3.Query{String: string(make([]byte, 100-headerSize-1))})
+	question = pgwire.Encode(&pgproto3.Query{String: string(make([]byte, 100-pgwire.HeaderSize-1))})
 	answer   = slices.Concat(
-		encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 70)}}),
-		encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}),
-		encode(ready))
+		pgwire.Encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 70)}}),
+		pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}),
+		pgwire.Encode(ready))
 
 	// 64 KiB in short messages, as COPY has them: a pool's framing looks at each.
-	chunkUp   = bytes.Repeat(encode(&pgproto3.CopyData{Data: make([]byte, 128-headerSize)}), 512)
-	chunkDown = bytes.Repeat(encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 128-headerSize-6)}}), 512)
+	chunkUp   = bytes.Repeat(pgwire.Encode(&pgproto3.CopyData{Data: make([]byte, 128-pgwire.HeaderSize)}), 512)
+	chunkDown = bytes.Repeat(pgwire.Encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 128-pgwire.HeaderSize-6)}}), 512)
 )
 
 // recordOverhead is how much longer a record of TLS 1.3 is than what is in it.
@@ -60,7 +62,7 @@ func BenchmarkSession(b *testing.B) {
 		address := startQuietly(b, pool, func(p *peer) {
 			p.raw.SetDeadline(time.Time{})
 			p.logIn()
-			for m := p.message(); m != nil && m[0] == query; m = p.message() {
+			for m := p.message(); m != nil && m[0] == pgwire.Query; m = p.message() {
 				p.send(answer)
 			}
 		})

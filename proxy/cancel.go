@@ -13,22 +13,20 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // cancelWait is how long a client waits at the most for the server to be reached,
 // and then for it to have seen the cancel request.
 const cancelWait = 10 * time.Second
 
-// maxCancelKey is the most bytes that a secret has (protocol 3.2).
-// https://www.postgresql.org/docs/current/protocol-message-formats.html
-const maxCancelKey = 256
-
 // cancelTarget is a session as a cancel request names it, and where its server
 // is. Behind a reader endpoint's name there are several servers, and only one
 // of them has the session.
 type cancelTarget struct {
 	pid     uint32
-	secret  []byte // 4 bytes, and up to maxCancelKey since protocol 3.2
+	secret  []byte // 4 bytes, and up to pgwire.MaxCancelKey since protocol 3.2
 	own     []byte // the server's own key, number and all: another if the client's was made for it
 	address string
 
@@ -155,12 +153,9 @@ func (p *Proxy) Cancels() CancelCounts {
 	return p.cancels.counts
 }
 
-// isKey reports whether a client can hand it back (the body of a BackendKeyData).
-func isKey(key []byte) bool { return len(key) > 4 && len(key) <= 4+maxCancelKey }
-
 // remember notes the key that the client is given, and that which its server goes by.
 func (s *session) remember(key, own []byte, server *upstream) {
-	if !isKey(key) || s.key != nil {
+	if !pgwire.IsCancelKey(key) || s.key != nil {
 		return
 	}
 	s.key = &cancelTarget{
@@ -186,14 +181,14 @@ func (s *session) forget() (acts bool) {
 // and returns when that server has closed its end: what the client sends next
 // is not hit by it. A request never gets an answer.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
-func (s *session) cancel(packet firstPacket) {
+func (s *session) cancel(packet pgwire.StartupPacket) {
 	p := s.proxy
-	if len(packet.payload) < 4 {
+	if len(packet.Payload) < 4 {
 		p.cancels.count(&p.cancels.counts.Rejected)
 		s.log().Debug("cancel request without a key")
 		return
 	}
-	target, waiting := p.cancels.claim(binary.BigEndian.Uint32(packet.payload), packet.payload[4:])
+	target, waiting := p.cancels.claim(binary.BigEndian.Uint32(packet.Payload), packet.Payload[4:])
 	switch {
 	case waiting != nil:
 		<-waiting
@@ -211,7 +206,7 @@ func (s *session) deliver(target *cancelTarget) {
 	defer close(target.waiting)
 	ctx, stop := context.WithTimeout(p.ctx, min(p.connectTimeout(), cancelWait))
 	defer stop()
-	server, err := p.connect(ctx, target.address, &Login{})
+	server, err := p.connect(ctx, target.address, &stats.LoginTimings{})
 	alive := p.cancels.release(target, err == nil)
 	if err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
@@ -234,7 +229,7 @@ func (s *session) sendCancel(server *upstream, target *cancelTarget) bool {
 	p := s.proxy
 	server.SetDeadline(time.Now().Add(cancelWait))
 	request := &pgproto3.CancelRequest{ProcessID: binary.BigEndian.Uint32(target.own), SecretKey: target.own[4:]}
-	if _, err := server.Write(encode(request)); err != nil {
+	if _, err := server.Write(pgwire.Encode(request)); err != nil {
 		p.cancels.count(&p.cancels.counts.Failed)
 		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(err))
 		return false

@@ -18,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // A cancel request goes to the address that its session is connected to, inside
@@ -60,7 +62,7 @@ func TestCancel(t *testing.T) {
 	cancel := func(secret byte, size int) {
 		client := dial(t, address)
 		if secret == 2 { // also behind an SSLRequest
-			client.send(encode(&pgproto3.SSLRequest{}))
+			client.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 			client.expect([]byte{'N'})
 		}
 		client.send(&pgproto3.CancelRequest{ProcessID: 7, SecretKey: bytes.Repeat([]byte{secret}, size)})
@@ -71,7 +73,7 @@ func TestCancel(t *testing.T) {
 		// The client's end comes when the server has had its request, not before.
 		select {
 		case got := <-requests:
-			want := encode(&pgproto3.CancelRequest{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)})
+			want := pgwire.Encode(&pgproto3.CancelRequest{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)})
 			if got.at != at || !bytes.Equal(got.raw, want) {
 				t.Errorf("cancel for instance %d: instance %d got %x", at, got.at, got.raw)
 			}
@@ -111,10 +113,10 @@ func TestCancelInsideTLS(t *testing.T) {
 		}
 		heard := &recorder{Conn: client.raw}
 		// Records of TLS 1.2 say in clear what they are.
-		client.Conn = tls.Client(heard, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{alpn}, MaxVersion: tls.VersionTLS12})
+		client.Conn = tls.Client(heard, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{pgwire.ALPN}, MaxVersion: tls.VersionTLS12})
 		client.send(cancelKey)
 		client.expectEnd()
-		if got := <-requests; !bytes.Equal(got, encode(cancelKey)) {
+		if got := <-requests; !bytes.Equal(got, pgwire.Encode(cancelKey)) {
 			t.Errorf("the server got %x", got)
 		}
 		if last := lastRecord(heard.first()); last != 0x15 {
@@ -289,7 +291,7 @@ func TestKeysThatAreNotKept(t *testing.T) {
 		p, address := start(t, ca, s, nil)
 		client := dial(t, address)
 		client.send(ordinaryStartup)
-		client.expect(slices.Concat(encode(okay), k, encode(ready)))
+		client.expect(slices.Concat(pgwire.Encode(okay), k, pgwire.Encode(ready)))
 		p.cancels.mu.Lock()
 		if kept := len(p.cancels.byPID) == 1; kept != (size > 4 && size <= 260) {
 			t.Errorf("a key of %d bytes was kept: %v", size, kept)
@@ -360,8 +362,8 @@ func TestCancelRace(t *testing.T) {
 			session := dial(t, address)
 			session.send(ordinaryStartup)
 			var k pgproto3.BackendKeyData
-			for m := session.message(); m != nil && m[0] != readyForQuery; m = session.message() {
-				if m[0] == backendKeyData {
+			for m := session.message(); m != nil && m[0] != pgwire.ReadyForQuery; m = session.message() {
+				if m[0] == pgwire.BackendKeyData {
 					_ = k.Decode(m[5:])
 				}
 			}

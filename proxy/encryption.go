@@ -9,12 +9,8 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
-
-// alpn is the protocol's name in TLS. Clients and servers that start TLS without
-// asking for it first must name it.
-// https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
-const alpn = "postgresql"
 
 // withALPN is config, with the protocol's name.
 func withALPN(config *tls.Config) *tls.Config {
@@ -22,7 +18,7 @@ func withALPN(config *tls.Config) *tls.Config {
 		return nil
 	}
 	config = config.Clone()
-	config.NextProtos = []string{alpn}
+	config.NextProtos = []string{pgwire.ALPN}
 	return config
 }
 
@@ -34,43 +30,39 @@ var errNoTLS = errors.New("no TLS with the client")
 // had, and returns the first packet that is something else. TLS it may ask for
 // (SSLRequest), or start at once; GSSAPI encryption there is none, nor TLS if offer is
 // nil.
-func (s *session) receiveStartup(within time.Duration, offer *tls.Config) (firstPacket, error) {
+func (s *session) receiveStartup(within time.Duration, offer *tls.Config) (pgwire.StartupPacket, error) {
 	socket := s.client.Socket()
 	defer context.AfterFunc(s.proxy.ctx, func() { socket.Close() })()
 	socket.SetDeadline(time.Now().Add(within))
 	asked := make(map[uint32]bool)
 	for first := true; ; first = false {
-		head, err := readHead(s.client)
+		head, err := pgwire.ReadStartupHead(s.client)
 		if err != nil {
-			return firstPacket{}, s.startupError(err)
+			return pgwire.StartupPacket{}, s.startupError(err)
 		}
-		if first && isClientHello(head) && offer != nil {
+		if first && pgwire.IsClientHello(head) && offer != nil {
 			s.client.Unread(head[:])
 			if err := s.acceptTLS(); err != nil {
-				return firstPacket{}, err
+				return pgwire.StartupPacket{}, err
 			}
-			if state, _ := s.client.ConnectionState(); state.NegotiatedProtocol != alpn {
-				return firstPacket{}, &fatalError{
-					Code:    protocolViolation,
-					Message: "the client started TLS without naming the protocol (ALPN) postgresql",
-					Hint:    "use sslnegotiation=postgres, or a client that speaks PostgreSQL 17's direct TLS",
-				}
+			if state, _ := s.client.ConnectionState(); state.NegotiatedProtocol != pgwire.ALPN {
+				return pgwire.StartupPacket{}, pgwire.NewError(pgwire.ClientALPNMissing, nil)
 			}
 			continue
 		}
-		packet, err := readBehind(s.client, head)
+		packet, err := pgwire.ReadStartupBody(s.client, head)
 		switch {
 		case err != nil:
 			return packet, s.startupError(err)
-		case packet.code != sslRequestCode && packet.code != gssRequestCode:
+		case packet.Code != pgwire.SSLRequest && packet.Code != pgwire.GSSENCRequest:
 			return packet, nil
 		case s.client.Encrypted():
-			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for encryption inside TLS"}
-		case asked[packet.code]:
-			return packet, &fatalError{Code: protocolViolation, Message: "the client asks for the same encryption twice"}
+			return packet, pgwire.NewError(pgwire.ClientTLSNested, nil)
+		case asked[packet.Code]:
+			return packet, pgwire.NewError(pgwire.ClientTLSRepeated, nil)
 		}
-		asked[packet.code] = true
-		if err := s.answerRequest(packet.code == sslRequestCode && offer != nil); err != nil {
+		asked[packet.Code] = true
+		if err := s.answerRequest(packet.Code == pgwire.SSLRequest && offer != nil); err != nil {
 			return packet, err
 		}
 	}
@@ -83,7 +75,7 @@ func (s *session) answerRequest(yes bool) error {
 		answer = 'S'
 	}
 	if _, err := s.client.Write([]byte{answer}); err != nil {
-		return fmt.Errorf("%w: %w", errNoStartup, err)
+		return fmt.Errorf("%w: %w", pgwire.ErrNoStartup, err)
 	}
 	if !yes {
 		return nil
@@ -102,13 +94,9 @@ func (s *session) acceptTLS() error {
 	case err == nil:
 		return nil
 	case errors.As(err, &noHandshake) && noHandshake.Conn != nil:
-		return &fatalError{
-			Code:    protocolViolation,
-			Message: "received unencrypted data behind the request for TLS",
-			Hint:    "this is a client that does not wait for the answer, or somebody between it and iamproxy",
-		}
+		return pgwire.NewError(pgwire.ClientDataBeforeTLS, nil)
 	case netconn.IsDisconnect(err): // as a health check does
-		return fmt.Errorf("%w: %w", errNoStartup, err)
+		return fmt.Errorf("%w: %w", pgwire.ErrNoStartup, err)
 	default:
 		return fmt.Errorf("%w: %w", errNoTLS, err)
 	}
@@ -120,7 +108,7 @@ func (s *session) startupError(err error) error {
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error": // an alert, as crypto/tls reports it
 		return fmt.Errorf("%w: %w", errNoTLS, alert)
-	case netconn.IsTimeout(err) && !errors.Is(err, errNoStartup):
+	case netconn.IsTimeout(err) && !errors.Is(err, pgwire.ErrNoStartup):
 		return s.proxy.noStartupInTime()
 	default:
 		return err
@@ -134,7 +122,3 @@ func (s *session) tlsVersion() string {
 	}
 	return ""
 }
-
-// isClientHello reports whether a connection's first bytes begin a TLS handshake.
-// Nothing else begins so: it would be a packet of 369 MB.
-func isClientHello(head [4]byte) bool { return head[0] == 0x16 && head[1] == 3 }

@@ -12,11 +12,13 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 var (
-	sslRequest = encode(&pgproto3.SSLRequest{})
-	gssRequest = encode(&pgproto3.GSSEncRequest{})
+	sslRequest = pgwire.Encode(&pgproto3.SSLRequest{})
+	gssRequest = pgwire.Encode(&pgproto3.GSSEncRequest{})
 )
 
 func TestEncryptionIsDeclinedOnce(t *testing.T) {
@@ -29,14 +31,14 @@ func TestEncryptionIsDeclinedOnce(t *testing.T) {
 			client.expect([]byte{'N'})
 		}
 		client.send(ordinaryStartup)
-		client.expect(encode(okay))
+		client.expect(pgwire.Encode(okay))
 	}
 	for _, twice := range [][]byte{sslRequest, gssRequest} {
 		client := dial(t, address)
 		client.send(twice)
 		client.expect([]byte{'N'})
 		client.send(twice)
-		if e := client.fatal(); e.Code != protocolViolation {
+		if e := client.fatal(); e.Code != pgwire.ProtocolViolation {
 			t.Errorf("SQLSTATE %s", e.Code)
 		}
 	}
@@ -49,8 +51,8 @@ func TestClientTLS(t *testing.T) {
 	for name, connect := range map[string]func() *peer{
 		"none":             func() *peer { return dial(t, address) },
 		"asked for":        func() *peer { return dialTLS(t, address, ca, false) },
-		"asked, with ALPN": func() *peer { return dialTLS(t, address, ca, false, alpn) },
-		"direct":           func() *peer { return dialTLS(t, address, ca, true, "other", alpn) },
+		"asked, with ALPN": func() *peer { return dialTLS(t, address, ca, false, pgwire.ALPN) },
+		"direct":           func() *peer { return dialTLS(t, address, ca, true, "other", pgwire.ALPN) },
 		"GSSAPI declined": func() *peer {
 			client := dial(t, address)
 			client.send(gssRequest)
@@ -102,19 +104,19 @@ func TestClientTLSRefusals(t *testing.T) {
 			return client
 		}, "inside TLS"},
 		"GSSENCRequest inside direct TLS": {func() *peer {
-			client := dialTLS(t, address, ca, true, alpn)
+			client := dialTLS(t, address, ca, true, pgwire.ALPN)
 			client.send(gssRequest)
 			return client
 		}, "inside TLS"},
 		"TLS inside TLS": {func() *peer {
-			client := dialTLS(t, address, ca, true, alpn)
+			client := dialTLS(t, address, ca, true, pgwire.ALPN)
 			client.send([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
 			return client
 		}, "started TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := test.connect().fatal()
-			if e.Code != protocolViolation || !strings.Contains(e.Message, test.want) {
+			if e.Code != pgwire.ProtocolViolation || !strings.Contains(e.Message, test.want) {
 				t.Errorf("got %+v, want %q", e, test.want)
 			}
 		})
@@ -165,12 +167,12 @@ func TestClientTLSFails(t *testing.T) {
 		}, "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := logs.FilterMessage("client given up").Len()
+			before := logs.FilterMessage("TLS handshake failed").Len()
 			if err := test.connect(); err == nil {
 				t.Error("no error")
 			}
-			until(t, "the log", func() bool { return logs.FilterMessage("client given up").Len() == before+1 })
-			if said := logs.FilterMessage("client given up").All()[before].ContextMap()["error"].(string); !strings.Contains(said, test.want) {
+			until(t, "the log", func() bool { return logs.FilterMessage("TLS handshake failed").Len() == before+1 })
+			if said := logs.FilterMessage("TLS handshake failed").All()[before].ContextMap()["error"].(string); !strings.Contains(said, test.want) {
 				t.Errorf("log says %q, want %q", said, test.want)
 			}
 		})
@@ -179,7 +181,7 @@ func TestClientTLSFails(t *testing.T) {
 	probe.send(sslRequest)
 	probe.expect([]byte{'S'})
 	probe.Close()
-	until(t, "the probe", func() bool { return logs.FilterMessage("connection that asked for nothing").Len() == 1 })
+	until(t, "the probe", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 1 })
 	if loud := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); loud.Len() > 0 {
 		t.Errorf("warned: %v", loud.All())
 	}
@@ -217,7 +219,7 @@ func TestDirectTLS(t *testing.T) {
 		via  string
 		want string // in the error; none if empty
 	}{
-		"taken":        {directServer(t, ca, []string{alpn}, func(p *peer) { p.logIn() }), ""},
+		"taken":        {directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.logIn() }), ""},
 		"without ALPN": {directServer(t, ca, nil, func(p *peer) { p.expectEnd() }), "ALPN"},
 		"not taken":    {asking.addr(), "no direct TLS"},
 	} {
@@ -226,10 +228,10 @@ func TestDirectTLS(t *testing.T) {
 			client := dial(t, address)
 			client.send(ordinaryStartup)
 			if test.want == "" {
-				client.expect(encode(okay))
+				client.expect(pgwire.Encode(okay))
 				return
 			}
-			if e := client.fatal(); e.Code != cannotConnect || !strings.Contains(e.Message, test.want) || !strings.Contains(e.Hint, "sslnegotiation") {
+			if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, test.want) || !strings.Contains(e.Hint, "sslnegotiation") {
 				t.Errorf("got %+v", e)
 			}
 		})
@@ -239,11 +241,11 @@ func TestDirectTLS(t *testing.T) {
 // Without a request for TLS the login's time is bounded all the same.
 func TestDirectTLSWithASilentServer(t *testing.T) {
 	ca, other := good(t, func(*peer) {})
-	via := directServer(t, ca, []string{alpn}, func(p *peer) { p.startup(); p.message() })
+	via := directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.startup(); p.message() })
 	_, address := start(t, ca, other, func(p *Proxy) { p.Via, p.DirectTLS, p.ConnectTimeout = via, true, 300*time.Millisecond })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != connectionFailure || !strings.Contains(e.Message, "no answer from") {
+	if e := client.fatal(); e.Code != pgwire.ConnectionFailure || !strings.Contains(e.Message, "no answer from") {
 		t.Errorf("got %+v", e)
 	}
 }
@@ -267,7 +269,7 @@ func TestDirectTLSWithAnOldServer(t *testing.T) {
 	_, address := start(t, ca, s, func(p *Proxy) { p.Via, p.DirectTLS = listener.Addr().String(), true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != cannotConnect || !strings.Contains(e.Message, "no direct TLS") {
+	if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, "no direct TLS") {
 		t.Errorf("got %+v", e)
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // fleet is many sidecars before one database, all started at once, with the
@@ -56,7 +54,7 @@ func (s *service) logIn() error {
 		s.recent = append(s.recent, now)
 	}
 	if full {
-		return &serverError{said: pgproto3.ErrorResponse{Code: "28000"}, tokenSent: true}
+		return said("28000", true)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // Each parser of what comes from the network has a target here. The corpus in
@@ -57,7 +58,7 @@ func fuzzProxy(f *testing.F, change func(*Proxy)) *Proxy {
 func FuzzOpening(f *testing.F) {
 	for _, packets := range [][][]byte{
 		{ordinaryStartup}, {sslRequest, ordinaryStartup}, {gssRequest, sslRequest, ordinaryStartup},
-		{sslRequest, sslRequest}, {sslRequest, encode(cancelKey)}, {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")},
+		{sslRequest, sslRequest}, {sslRequest, pgwire.Encode(cancelKey)}, {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")},
 	} {
 		f.Add(slices.Concat(packets...), false)
 		f.Add(slices.Concat(packets...), true)
@@ -77,8 +78,8 @@ func FuzzOpening(f *testing.F) {
 			t.Fatal("a handshake with nobody")
 		}
 		if err != nil {
-			var failed *fatalError
-			if !errors.As(err, &failed) && !errors.Is(err, errNoStartup) && !errors.Is(err, errNoTLS) {
+			var failed *pgwire.Error
+			if !errors.As(err, &failed) && !errors.Is(err, pgwire.ErrNoStartup) && !errors.Is(err, errNoTLS) {
 				t.Fatalf("unclear error %v", err)
 			}
 			return
@@ -127,15 +128,15 @@ func FuzzCancelRequest(f *testing.F) {
 // where it asks for a password in clear text, once, and the client gets all but
 // that, in order and to the byte, up to the first ReadyForQuery.
 func FuzzServerLogin(f *testing.F) {
-	ask := encode(&pgproto3.AuthenticationCleartextPassword{})
-	f.Add(slices.Concat(ask, encode(okay), encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), encode(key), encode(ready), []byte("behind")))
-	f.Add(slices.Concat([]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), ask, encode(okay), encode(ready)))
+	ask := pgwire.Encode(&pgproto3.AuthenticationCleartextPassword{})
+	f.Add(slices.Concat(ask, pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), pgwire.Encode(key), pgwire.Encode(ready), []byte("behind")))
+	f.Add(slices.Concat([]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), ask, pgwire.Encode(okay), pgwire.Encode(ready)))
 	f.Add(slices.Concat(ask, ask))
-	f.Add(slices.Concat(ask, encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})))
-	f.Add(encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}))
-	f.Add(encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}}))
+	f.Add(slices.Concat(ask, pgwire.Encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})))
+	f.Add(pgwire.Encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}))
+	f.Add(pgwire.Encode(&pgproto3.AuthenticationMD5Password{Salt: [4]byte{1, 2, 3, 4}}))
 	p := fuzzProxy(f, nil)
-	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
+	wish := pgwire.StartupMessage{Version: 3 << 16, Parameters: []pgwire.Parameter{{Name: "user", Value: "alice"}}}
 	f.Fuzz(func(t *testing.T, said []byte) {
 		client, heard := scripted(nil)
 		conn, server := scripted(said)
@@ -146,8 +147,8 @@ func FuzzServerLogin(f *testing.F) {
 			err = s.handOver(&upstream{Conn: conn})
 		}
 
-		passwords := bytes.Count(server.out.Bytes(), encode(&pgproto3.PasswordMessage{Password: "the token"}))
-		if want := server.out.Len() - len(wish.encode()); passwords > 1 || passwords*len("p....the token.") != want {
+		passwords := bytes.Count(server.out.Bytes(), pgwire.Encode(&pgproto3.PasswordMessage{Password: "the token"}))
+		if want := server.out.Len() - len(wish.Encode()); passwords > 1 || passwords*len("p....the token.") != want {
 			t.Fatalf("the server got %q", server.out.Bytes())
 		}
 		want, asked := relayed(said, err == nil)
@@ -167,21 +168,21 @@ func FuzzServerLogin(f *testing.F) {
 // only one that does is handed over, and the client gets nothing of the question.
 func FuzzTarget(f *testing.F) {
 	reports := func(standby, readOnly string) []byte {
-		return slices.Concat(encode(&pgproto3.ParameterStatus{Name: inHotStandby, Value: standby}), encode(&pgproto3.ParameterStatus{Name: readOnlyDefault, Value: readOnly}))
+		return slices.Concat(pgwire.Encode(&pgproto3.ParameterStatus{Name: inHotStandby, Value: standby}), pgwire.Encode(&pgproto3.ParameterStatus{Name: readOnlyDefault, Value: readOnly}))
 	}
 	says := func(value string) []byte {
-		return slices.Concat(encode(&pgproto3.RowDescription{}), encode(&pgproto3.DataRow{Values: [][]byte{[]byte(value)}}), encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}), encode(ready))
+		return slices.Concat(pgwire.Encode(&pgproto3.RowDescription{}), pgwire.Encode(&pgproto3.DataRow{Values: [][]byte{[]byte(value)}}), pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}), pgwire.Encode(ready))
 	}
-	f.Add(slices.Concat(reports("off", "off"), encode(ready)))
-	f.Add(slices.Concat(reports("on", "off"), encode(ready)))
-	f.Add(slices.Concat(reports("off", "on"), encode(ready), says("f")))
-	f.Add(slices.Concat(encode(ready), says("t")))
-	f.Add(slices.Concat(encode(ready), encode(&pgproto3.NoticeResponse{Message: "n"}), says("f")))
-	f.Add(slices.Concat(encode(ready), encode(&pgproto3.ErrorResponse{Code: "57014"}), encode(ready)))
+	f.Add(slices.Concat(reports("off", "off"), pgwire.Encode(ready)))
+	f.Add(slices.Concat(reports("on", "off"), pgwire.Encode(ready)))
+	f.Add(slices.Concat(reports("off", "on"), pgwire.Encode(ready), says("f")))
+	f.Add(slices.Concat(pgwire.Encode(ready), says("t")))
+	f.Add(slices.Concat(pgwire.Encode(ready), pgwire.Encode(&pgproto3.NoticeResponse{Message: "n"}), says("f")))
+	f.Add(slices.Concat(pgwire.Encode(ready), pgwire.Encode(&pgproto3.ErrorResponse{Code: "57014"}), pgwire.Encode(ready)))
 	p := fuzzProxy(f, func(p *Proxy) { p.Writer = true })
-	wish := startup{version: 3 << 16, parameters: []parameter{{"user", "alice"}}}
+	wish := pgwire.StartupMessage{Version: 3 << 16, Parameters: []pgwire.Parameter{{Name: "user", Value: "alice"}}}
 	f.Fuzz(func(t *testing.T, said []byte) {
-		conn, server := scripted(slices.Concat(encode(okay), said))
+		conn, server := scripted(slices.Concat(pgwire.Encode(okay), said))
 		s := &session{proxy: p, user: "alice"}
 		err := s.enter(&upstream{Conn: conn}, wish, "the token")
 		asked := bytes.Contains(server.out.Bytes(), []byte("pg_is_in_recovery"))
@@ -193,7 +194,7 @@ func FuzzTarget(f *testing.F) {
 		case !asked && (s.reported[inHotStandby] != "off" || s.reported[readOnlyDefault] != "off"):
 			t.Fatalf("handed over with %v reported", s.reported)
 		}
-		if want := withoutAnswer(slices.Concat(encode(okay), said), asked); !bytes.Equal(s.held, want) {
+		if want := withoutAnswer(slices.Concat(pgwire.Encode(okay), said), asked); !bytes.Equal(s.held, want) {
 			t.Fatalf("the client gets %q, want %q", s.held, want)
 		}
 	})
@@ -205,17 +206,17 @@ func withoutAnswer(said []byte, asked bool) []byte {
 	r := bytes.NewReader(said)
 	var before, ready []byte
 	for {
-		m, err := readMessage(r)
+		m, err := pgwire.ReadMessage(r)
 		switch {
-		case err != nil, m.kind() == readyForQuery && (!asked || ready != nil):
+		case err != nil, m.Type() == pgwire.ReadyForQuery && (!asked || ready != nil):
 			if ready == nil {
-				ready = m.raw
+				ready = m
 			}
 			return append(before, ready...)
-		case m.kind() == readyForQuery:
-			ready = m.raw
-		case ready == nil || m.kind() == parameterStatus || m.kind() == noticeResponse:
-			before = append(before, m.raw...)
+		case m.Type() == pgwire.ReadyForQuery:
+			ready = m
+		case ready == nil || m.Type() == pgwire.ParameterStatus || m.Type() == pgwire.NoticeResponse:
+			before = append(before, m...)
 		}
 	}
 }
@@ -225,19 +226,19 @@ func withoutAnswer(said []byte, asked bool) []byte {
 func relayed(said []byte, succeeds bool) (relayed []byte, asked bool) {
 	r := bytes.NewReader(said)
 	for authenticated := false; ; {
-		m, err := readMessage(r)
+		m, err := pgwire.ReadMessage(r)
 		if err != nil {
 			return relayed, asked
 		}
 		is := func(method uint32) bool {
-			return !authenticated && m.kind() == authentication && len(m.body()) >= 4 && binary.BigEndian.Uint32(m.body()) == method
+			return !authenticated && m.Type() == pgwire.Authentication && len(m.Body()) >= 4 && binary.BigEndian.Uint32(m.Body()) == method
 		}
 		if is(pgproto3.AuthTypeCleartextPassword) {
 			asked = true
 		} else {
-			relayed = append(relayed, m.raw...)
+			relayed = append(relayed, m...)
 		}
-		if m.kind() == readyForQuery && authenticated && succeeds {
+		if m.Type() == pgwire.ReadyForQuery && authenticated && succeeds {
 			return relayed, asked
 		}
 		authenticated = authenticated || is(pgproto3.AuthTypeOk)
@@ -259,83 +260,6 @@ func FuzzTLSAnswer(f *testing.F) {
 		}
 		if !bytes.Equal(server.out.Bytes(), sslRequest) || len(said) > 0 && server.in.Len() != len(said)-1 {
 			t.Fatalf("asked %q, %d bytes of %d are left", server.out.Bytes(), server.in.Len(), len(said))
-		}
-	})
-}
-
-// FuzzFirstPacket: whatever a client sends is taken apart without a panic, by
-// its length only, and a startup packet goes up as it came.
-func FuzzFirstPacket(f *testing.F) {
-	f.Add(ordinaryStartup)
-	f.Add(startupPacket(3<<16|9999, "user", "u", "_pq_.test_protocol_negotiation", ""))
-	f.Add(startupPacket(3<<16|2, "user", "u", "replication", "database", "options", "-c geqo=off"))
-	f.Add(encode(&pgproto3.SSLRequest{}))
-	f.Add(encode(&pgproto3.GSSEncRequest{}))
-	f.Add(encode(&pgproto3.CancelRequest{ProcessID: 1, SecretKey: []byte{1, 2, 3, 4}}))
-	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
-	f.Add([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc"))
-	f.Add([]byte{0x80, 0, 0, 8, 0, 3, 0, 0})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		packet, err := readFirstPacket(bytes.NewReader(data))
-		if err != nil {
-			var failed *fatalError
-			if !errors.As(err, &failed) && !errors.Is(err, errNoStartup) {
-				t.Fatalf("unclear error %v", err)
-			}
-			return
-		}
-		length := binary.BigEndian.Uint32(data)
-		if length > maxStartupPacket || int(length) != len(packet.payload)+8 {
-			t.Fatalf("packet of %d bytes has a payload of %d", length, len(packet.payload))
-		}
-		s, err := parseStartup(packet)
-		if err != nil {
-			return
-		}
-		if got := s.encode(); !bytes.Equal(got, data[:length]) {
-			t.Fatalf("%q went up as %q", data[:length], got)
-		}
-		s.set("user", "other")
-		again, err := parseStartup(firstPacket{s.version, s.encode()[8:]})
-		if err != nil || again.get("user") != "other" {
-			t.Fatalf("user cannot be set in %q: %v", data[:length], err)
-		}
-	})
-}
-
-// FuzzServerMessage: whatever a server sends during a login is taken apart
-// without a panic, and a hint that is added to an error leaves it readable.
-func FuzzServerMessage(f *testing.F) {
-	f.Add(encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"}))
-	f.Add(encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "3D000", Hint: "a hint of its own"}))
-	f.Add(encode(&pgproto3.AuthenticationCleartextPassword{}))
-	f.Add(encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}))
-	f.Add(encode(key))
-	f.Add([]byte{'E', 0, 0, 0, 5, 0})
-	f.Add([]byte{'E', 0xff, 0xff, 0xff, 0xff})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := readMessage(bytes.NewReader(data))
-		if err != nil {
-			return
-		}
-		if !bytes.HasPrefix(data, m.raw) {
-			t.Fatal("message is not what came")
-		}
-		var refusal *serverError
-		if !errors.As(newServerError(m, true), &refusal) {
-			return
-		}
-		refusal.hint = "do\nthis"
-		var again pgproto3.ErrorResponse
-		b := refusal.withHint()
-		if binary.BigEndian.Uint32(b[1:]) != uint32(len(b)-1) {
-			t.Fatalf("wrong length in %q", b)
-		}
-		if err := again.Decode(b[5:]); err != nil {
-			t.Fatal(err)
-		}
-		if again.Code != refusal.said.Code || again.Message != refusal.said.Message {
-			t.Fatalf("error changed: %+v", again)
 		}
 	})
 }

@@ -3,9 +3,9 @@ package proxy
 import (
 	"bytes"
 	"crypto/rand"
-	"encoding/binary"
-	"iter"
 	"slices"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // maxGreeting is the most bytes that a server may say at a login whose connection
@@ -26,39 +26,26 @@ type greeting struct {
 // is too much of it, or a key that no request can name.
 func newGreeting(held []byte) (g greeting, ok bool) {
 	keys := 0
-	for _, m := range messages(held) {
-		if m.kind() == backendKeyData {
-			g.key = bytes.Clone(m.body())
+	for _, m := range pgwire.Messages(held) {
+		if m.Type() == pgwire.BackendKeyData {
+			g.key = bytes.Clone(m.Body())
 			keys++
 		}
 	}
 	g.said = bytes.Clone(held)
 	g.locate()
-	keyed := keys == 0 || keys == 1 && isKey(g.key)
+	keyed := keys == 0 || keys == 1 && pgwire.IsCancelKey(g.key)
 	return g, keyed && len(held) <= maxGreeting && bytes.HasSuffix(held, idleAndReady)
 }
 
 // idleAndReady is a server's ReadyForQuery outside a transaction.
 var idleAndReady = []byte("Z\x00\x00\x00\x05I")
 
-// messages are those in b, which are whole, and where they begin.
-func messages(b []byte) iter.Seq2[int, message] {
-	return func(yield func(int, message) bool) {
-		for at := 0; at < len(b); {
-			end := at + 1 + int(binary.BigEndian.Uint32(b[at+1:]))
-			if !yield(at, message{b[at:end]}) {
-				return
-			}
-			at = end
-		}
-	}
-}
-
 // locate finds the secret.
 func (g *greeting) locate() {
-	for at, m := range messages(g.said) {
-		if m.kind() == backendKeyData {
-			g.secretAt = at + headerSize + 4
+	for at, m := range pgwire.Messages(g.said) {
+		if m.Type() == pgwire.BackendKeyData {
+			g.secretAt = at + pgwire.HeaderSize + 4
 		}
 	}
 }
@@ -76,9 +63,9 @@ func (g *greeting) renew() (key []byte) {
 // withoutNotices drops what only the first client is to hear.
 func (g *greeting) withoutNotices() {
 	kept := g.said[:0]
-	for _, m := range messages(g.said) {
-		if m.kind() != noticeResponse {
-			kept = append(kept, m.raw...)
+	for _, m := range pgwire.Messages(g.said) {
+		if m.Type() != pgwire.NoticeResponse {
+			kept = append(kept, m...)
 		}
 	}
 	g.said = kept
@@ -87,27 +74,27 @@ func (g *greeting) withoutNotices() {
 
 // note puts a ParameterStatus in the place of the one with the same name. It reports
 // whether there was room for it.
-func (g *greeting) note(status message) bool {
-	name, _, _ := bytes.Cut(status.body(), []byte{0})
+func (g *greeting) note(status pgwire.Message) bool {
+	name, _, _ := bytes.Cut(status.Body(), []byte{0})
 	begin, end := len(g.said)-len(idleAndReady), len(g.said)-len(idleAndReady)
-	for at, m := range messages(g.said) {
-		if m.kind() != parameterStatus {
+	for at, m := range pgwire.Messages(g.said) {
+		if m.Type() != pgwire.ParameterStatus {
 			continue
 		}
-		if of, _, _ := bytes.Cut(m.body(), []byte{0}); bytes.Equal(of, name) {
-			begin, end = at, at+len(m.raw) // of several the last one counts
+		if of, _, _ := bytes.Cut(m.Body(), []byte{0}); bytes.Equal(of, name) {
+			begin, end = at, at+len(m) // of several the last one counts
 		}
 	}
-	g.said = slices.Replace(g.said, begin, end, status.raw...)
+	g.said = slices.Replace(g.said, begin, end, status...)
 	g.locate()
 	return len(g.said) <= maxGreeting
 }
 
 // value is a setting's, as the server has reported it.
 func (g *greeting) value(name string) (last string) {
-	for _, m := range messages(g.said) {
-		if m.kind() == parameterStatus {
-			if of, value, _ := bytes.Cut(m.body(), []byte{0}); string(of) == name {
+	for _, m := range pgwire.Messages(g.said) {
+		if m.Type() == pgwire.ParameterStatus {
+			if of, value, _ := bytes.Cut(m.Body(), []byte{0}); string(of) == name {
 				last = string(bytes.TrimSuffix(value, []byte{0}))
 			}
 		}

@@ -18,7 +18,11 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
+
+var goodbye = pgwire.Encode(&pgproto3.Terminate{})
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -167,7 +171,7 @@ func (p *peer) send(messages ...any) {
 		case interface {
 			Encode([]byte) ([]byte, error)
 		}:
-			b = append(b, encode(m)...)
+			b = append(b, pgwire.Encode(m)...)
 		default:
 			p.t.Errorf("cannot send %T", m)
 		}
@@ -192,16 +196,16 @@ func (p *peer) startup() []byte {
 
 // isCancel tells a cancel request from a startup packet.
 func isCancel(packet []byte) bool {
-	return len(packet) >= 12 && binary.BigEndian.Uint32(packet[4:]) == cancelRequestCode
+	return len(packet) >= 12 && binary.BigEndian.Uint32(packet[4:]) == pgwire.CancelRequest
 }
 
 // message reads a message, whole; nil at the end.
 func (p *peer) message() []byte {
-	m, err := readMessage(p)
+	m, err := pgwire.ReadMessage(p)
 	if err != nil {
 		return nil
 	}
-	return m.raw
+	return m
 }
 
 func (p *peer) expect(want []byte) {
@@ -304,11 +308,11 @@ func dial(t testing.TB, address string) *peer {
 }
 
 func startupPacket(version uint32, parameters ...string) []byte {
-	s := startup{version: version}
+	m := pgwire.StartupMessage{Version: version}
 	for pair := range slices.Chunk(parameters, 2) {
-		s.parameters = append(s.parameters, parameter{pair[0], pair[1]})
+		m.Parameters = append(m.Parameters, pgwire.Parameter{Name: pair[0], Value: pair[1]})
 	}
-	return s.encode()
+	return m.Encode()
 }
 
 var ordinaryStartup = startupPacket(3<<16, "user", "alice", "database", "mydb")
@@ -325,10 +329,10 @@ func (p *peer) connected() *peer {
 	for {
 		switch m := p.message(); {
 		case m == nil:
-			p.t.Fatal("no session")
-		case m[0] == errorResponse:
+			p.t.Fatal("connection rejected")
+		case m[0] == pgwire.ErrorResponse:
 			p.t.Fatalf("no session: %q", m)
-		case m[0] == readyForQuery:
+		case m[0] == pgwire.ReadyForQuery:
 			return p
 		}
 	}
@@ -339,7 +343,7 @@ func dialTLS(t testing.TB, address string, ca authority, direct bool, protocols 
 	t.Helper()
 	client := dial(t, address)
 	if !direct {
-		client.send(encode(&pgproto3.SSLRequest{}))
+		client.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 		client.expect([]byte{'S'})
 	}
 	secure := tls.Client(client.raw, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: protocols})
@@ -355,7 +359,7 @@ func (p *peer) fatal() pgproto3.ErrorResponse {
 	p.t.Helper()
 	var e pgproto3.ErrorResponse
 	raw := p.message()
-	if len(raw) < 5 || raw[0] != errorResponse {
+	if len(raw) < 5 || raw[0] != pgwire.ErrorResponse {
 		p.t.Fatalf("got %q, want an error", raw)
 	}
 	if err := e.Decode(raw[5:]); err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // What is not fit for another client is closed, and what its own has said goes up as
@@ -23,7 +24,7 @@ import (
 func TestConnectionsThatAreNotKept(t *testing.T) {
 	failing := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "55P03", Message: "no"}
 	inTransaction := &pgproto3.ReadyForQuery{TxStatus: 'T'}
-	parse := encode(&pgproto3.Parse{Query: "select 1"})
+	parse := pgwire.Encode(&pgproto3.Parse{Query: "select 1"})
 	for name, test := range map[string]struct {
 		client func(p *peer)
 		answer func(p *peer, said string) bool
@@ -33,13 +34,13 @@ func TestConnectionsThatAreNotKept(t *testing.T) {
 		"client closes":                  {client: func(p *peer) { p.Close() }, reason: "did not terminate"},
 		"client resets":                  {client: func(p *peer) { p.reset() }, reason: "did not terminate"},
 		"client closes within Terminate": {client: func(p *peer) { p.send(goodbye[:4]); p.Close() }, reason: "did not terminate"},
-		"request in flight": {client: func(p *peer) { p.send(encode(&pgproto3.Query{String: "slow"})); p.send(goodbye); p.expectEnd() },
+		"request in flight": {client: func(p *peer) { p.send(pgwire.Encode(&pgproto3.Query{String: "slow"})); p.send(goodbye); p.expectEnd() },
 			answer: func(_ *peer, said string) bool { return said == "slow" }, reason: "in flight", heard: "slow, X"},
-		"request in the same segment": {client: func(p *peer) { p.send(slices.Concat(encode(&pgproto3.Query{String: "q"}), goodbye)) },
+		"request in the same segment": {client: func(p *peer) { p.send(slices.Concat(pgwire.Encode(&pgproto3.Query{String: "q"}), goodbye)) },
 			reason: "in flight", heard: "q, X"},
 		"answer half read": {client: func(p *peer) {
 			p.send(&pgproto3.Query{String: "much"})
-			p.expect([]byte{dataRow})
+			p.expect([]byte{pgwire.DataRow})
 			p.send(goodbye)
 			p.expectRest()
 		},
@@ -52,7 +53,7 @@ func TestConnectionsThatAreNotKept(t *testing.T) {
 			}, reason: "in flight", heard: "much, X"},
 		"in a transaction": {client: func(p *peer) {
 			p.send(&pgproto3.Query{String: "begin"})
-			p.expect(encode(inTransaction))
+			p.expect(pgwire.Encode(inTransaction))
 			p.send(goodbye)
 			p.expectEnd()
 		},
@@ -64,8 +65,8 @@ func TestConnectionsThatAreNotKept(t *testing.T) {
 			}, reason: "a transaction was open", heard: "begin, X"},
 		"unsynced":     {client: func(p *peer) { p.send(parse); p.send(goodbye); p.expectEnd() }, reason: "requests", heard: "P, X"},
 		"bytes behind": {client: func(p *peer) { p.send(append(bytes.Clone(goodbye), parse...)) }, reason: "in flight", heard: "X"},
-		"a Sync more":  {client: func(p *peer) { p.send(encode(&pgproto3.Sync{})); p.send(goodbye); p.expectEnd() }, answer: func(_ *peer, said string) bool { return said == "S" }, reason: "in flight", heard: "S, X"},
-		"an answer to nothing": {client: func(p *peer) { p.query("q"); p.expect(encode(ready)); p.takeLeave() }, answer: func(p *peer, said string) bool {
+		"a Sync more":  {client: func(p *peer) { p.send(pgwire.Encode(&pgproto3.Sync{})); p.send(goodbye); p.expectEnd() }, answer: func(_ *peer, said string) bool { return said == "S" }, reason: "in flight", heard: "S, X"},
+		"an answer to nothing": {client: func(p *peer) { p.query("q"); p.expect(pgwire.Encode(ready)); p.takeLeave() }, answer: func(p *peer, said string) bool {
 			if said == "q" {
 				p.send(&pgproto3.CommandComplete{CommandTag: []byte(said)}, ready, ready)
 			}
@@ -134,7 +135,7 @@ func TestLeaveBeforeTheAnswerIsRead(t *testing.T) {
 	client.send(goodbye)
 	until(t, "the reset", func() bool { return b.all() == "q, "+afterwards })
 	client.send([]byte("and another thing"))
-	client.expect(slices.Concat(encode(&pgproto3.CommandComplete{CommandTag: []byte("q")}), encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte("q")}), pgwire.Encode(ready)))
 	client.expectEnd()
 	client.Close()
 	untilIdle(t, p, 1)
@@ -145,7 +146,7 @@ func answered(p *Proxy) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, server := range p.sessions {
-		return server != nil && server.spare.framing.ready.Load() == 1
+		return server != nil && server.spare.framing.Ready() == 1
 	}
 	return false
 }
@@ -155,11 +156,11 @@ func TestMessagesInPieces(t *testing.T) {
 	b := &backend{}
 	p, address, _ := b.pooled(t, nil)
 	client := connected(t, address)
-	said := encode(&pgproto3.Query{String: "XXXXX"})
+	said := pgwire.Encode(&pgproto3.Query{String: "XXXXX"})
 	for i := range said {
 		client.send(said[i : i+1])
 	}
-	client.expect(slices.Concat(encode(&pgproto3.CommandComplete{CommandTag: []byte("XXXXX")}), encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte("XXXXX")}), pgwire.Encode(ready)))
 	client.takeLeave()
 	untilIdle(t, p, 1)
 	b.expect(t, "XXXXX, "+afterwards)
@@ -273,7 +274,7 @@ func TestClientGoneAtHandOver(t *testing.T) {
 	ours, theirs := net.Pipe()
 	theirs.Close()
 	session := &session{proxy: p, client: netconn.New(ours)}
-	packet := firstPacket{code: 3 << 16, payload: ordinaryStartup[8:]}
+	packet := pgwire.StartupPacket{Code: 3 << 16, Payload: ordinaryStartup[8:]}
 	if _, err := session.logIn(packet); !errors.Is(err, errClientLeft) {
 		t.Errorf("got %v", err)
 	}
@@ -312,7 +313,7 @@ func TestTerminateWithCloseNotify(t *testing.T) {
 			b := &backend{}
 			p, address, _ := b.pooled(t, withClientTLS(t, ca))
 			client := dial(t, address)
-			client.send(encode(&pgproto3.SSLRequest{}))
+			client.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 			client.expect([]byte{'S'})
 			socket := &corked{Conn: client.raw}
 			client.Conn = tls.Client(socket, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), MaxVersion: version})

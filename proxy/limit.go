@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // Limit is how many clients one or more proxies let in at once, those that are being
@@ -54,15 +56,17 @@ func (l *Limit) giveBack() {
 
 // stranger is why the client may not connect, from where it does or for who it is; nil if
 // it may.
-func (s *session) stranger() *fatalError {
+func (s *session) stranger() *pgwire.Error {
 	p, client := s.proxy, s.client.Socket().Conn
 	if !p.allowed(client.RemoteAddr()) {
 		host, _, _ := net.SplitHostPort(s.peer)
-		return notAllowed("clients from "+host+" may not connect", "--allow-from has the addresses that may")
+		return pgwire.NewError(pgwire.ClientAddressNotAllowed, nil, host)
 	}
 	if p.AllowPeer != nil {
 		if err := p.AllowPeer(client); err != nil {
-			return notAllowed(err.Error(), text.Advice(err))
+			failed := pgwire.NewError(pgwire.ClientUserNotAllowed, nil, err)
+			failed.Hint = text.Advice(err)
+			return failed
 		}
 	}
 	return nil
@@ -97,19 +101,19 @@ const (
 func (p *Proxy) share(most int) int64 { return int64(max(1, min(most, p.arrivals.most/2))) }
 
 // turnStrangerAway tells a client that it may not connect.
-func (s *session) turnStrangerAway(why *fatalError) {
+func (s *session) turnStrangerAway(why *pgwire.Error) {
 	p := s.proxy
 	defer p.arriving.Done()
 	defer p.strangers.Add(-1)
 	if p.strangers.Add(1) > p.share(maxStrangers) {
-		p.tally.failed(ResultRejected, s.failure(why, "", 1))
+		p.recorder.ClientFailed(stats.Rejected, s.failure(why, "", 1))
 		return
 	}
 	switch packet, err := s.receiveStartup(strangerTime, nil); {
-	case errors.Is(err, errNoStartup): // it wants nothing
-	case err == nil && packet.code == cancelRequestCode && p.allowed(s.client.RemoteAddr()):
+	case errors.Is(err, pgwire.ErrNoStartup): // it wants nothing
+	case err == nil && packet.Code == pgwire.CancelRequest && p.allowed(s.client.RemoteAddr()):
 		s.cancel(packet) // it has the key, and may be gone before it can be told whose it is
-	case err == nil && packet.code == cancelRequestCode: // never gets an answer
+	case err == nil && packet.Code == pgwire.CancelRequest: // never gets an answer
 		p.cancels.count(&p.cancels.counts.Rejected)
 	default:
 		s.refuse(why)

@@ -6,38 +6,28 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-)
 
-// The types of the server's messages that matter during a login.
-// https://www.postgresql.org/docs/current/protocol-message-formats.html
-const (
-	authentication  = 'R'
-	backendKeyData  = 'K'
-	dataRow         = 'D'
-	errorResponse   = 'E'
-	noticeResponse  = 'N'
-	parameterStatus = 'S'
-	readyForQuery   = 'Z'
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // authenticate sends the startup packet and gives the token to a server that
 // asks for a cleartext password, once. It returns when the server has taken it
 // (AuthenticationOk is the last message in held), or with the *serverError that
 // came instead.
-func (s *session) authenticate(server *upstream, wish startup, token string) error {
+func (s *session) authenticate(server *upstream, wish pgwire.StartupMessage, token string) error {
 	s.held, s.keyData, s.reported = nil, nil, nil
-	if _, err := server.Write(wish.encode()); err != nil {
+	if _, err := server.Write(wish.Encode()); err != nil {
 		return err
 	}
 	for tokenSent := false; ; {
-		m, err := readMessage(server)
+		m, err := pgwire.ReadMessage(server)
 		if err != nil {
 			return err
 		}
-		switch m.kind() {
-		case errorResponse:
-			return newServerError(m, tokenSent)
-		case authentication:
+		switch m.Type() {
+		case pgwire.ErrorResponse:
+			return pgwire.NewServerError(m, tokenSent)
+		case pgwire.Authentication:
 			done, err := s.answer(server, m, token, tokenSent)
 			if done || err != nil {
 				return err
@@ -54,25 +44,22 @@ func (s *session) authenticate(server *upstream, wish startup, token string) err
 // answer gives the server what it asks for, if that is a token, and reports
 // whether it has asked enough. MD5 and SCRAM would be answered with a hash of
 // the token, which is of use to nobody but an eavesdropper.
-func (s *session) answer(server *upstream, m message, token string, tokenSent bool) (done bool, err error) {
-	if len(m.body()) < 4 {
-		return false, &fatalError{Code: protocolViolation, Message: "the server sent an authentication request that cannot be read"}
+func (s *session) answer(server *upstream, m pgwire.Message, token string, tokenSent bool) (done bool, err error) {
+	if len(m.Body()) < 4 {
+		return false, pgwire.NewError(pgwire.AuthRequestInvalid, nil)
 	}
-	switch method := binary.BigEndian.Uint32(m.body()); {
+	switch method := binary.BigEndian.Uint32(m.Body()); {
 	case method == pgproto3.AuthTypeOk:
 		return true, s.hold(m)
 	case method == pgproto3.AuthTypeCleartextPassword && !tokenSent:
-		_, err := server.Write(encode(&pgproto3.PasswordMessage{Password: token}))
+		_, err := server.Write(pgwire.Encode(&pgproto3.PasswordMessage{Password: token}))
 		return false, err
 	case method == pgproto3.AuthTypeCleartextPassword:
-		return false, &fatalError{Code: protocolViolation, Message: "the server asked for the password twice"}
+		return false, pgwire.NewError(pgwire.PasswordRepeated, nil)
 	default:
-		return false, &fatalError{
-			Code:    invalidAuthorization,
-			Kind:    "another kind of password",
-			Message: fmt.Sprintf("the server asks %s for %s, not for a token", s.user, methodName(method)),
-			Hint:    s.proxy.Tokens.UnexpectedAuthHint(s.user),
-		}
+		failed := pgwire.NewError(pgwire.PasswordRequested, nil, s.user, methodName(method))
+		failed.Hint = s.proxy.Tokens.UnexpectedAuthHint(s.user)
+		return false, failed
 	}
 }
 
@@ -90,37 +77,37 @@ func methodName(method uint32) string {
 }
 
 // hold keeps a message until it is known that the client is to have it.
-func (s *session) hold(m message) error {
-	if len(s.held)+len(m.raw) > maxLogin {
-		return &fatalError{Code: protocolViolation, Message: "the server sends too much before the session begins"}
+func (s *session) hold(m pgwire.Message) error {
+	if len(s.held)+len(m) > pgwire.MaxLogin {
+		return pgwire.NewError(pgwire.MessagesTooLong, nil)
 	}
-	s.held = append(s.held, m.raw...)
+	s.held = append(s.held, m...)
 	return nil
 }
 
 // awaitReady holds all that the server says from AuthenticationOk to its first
 // ReadyForQuery, which it returns. A refusal (no such database, too many
 // connections) is the error.
-func (s *session) awaitReady(server *upstream) (ready message, err error) {
+func (s *session) awaitReady(server *upstream) (ready pgwire.Message, err error) {
 	for {
-		m, err := readMessage(server)
+		m, err := pgwire.ReadMessage(server)
 		if err != nil {
-			return message{}, err
+			return nil, err
 		}
-		switch m.kind() {
-		case errorResponse:
-			return message{}, newServerError(m, false)
-		case readyForQuery:
+		switch m.Type() {
+		case pgwire.ErrorResponse:
+			return nil, pgwire.NewServerError(m, false)
+		case pgwire.ReadyForQuery:
 			return m, nil
-		case backendKeyData:
+		case pgwire.BackendKeyData:
 			if s.keyData == nil {
-				s.keyData = m.body()
+				s.keyData = m.Body()
 			}
-		case parameterStatus:
-			s.noteParameter(m.body())
+		case pgwire.ParameterStatus:
+			s.noteParameter(m.Body())
 		}
 		if err := s.hold(m); err != nil {
-			return message{}, err
+			return nil, err
 		}
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // The newest protocol there is, and options nobody knows, go up as they came;
@@ -22,21 +24,21 @@ func TestLoginIsTransparent(t *testing.T) {
 		"_pq_.test_protocol_negotiation", "", "application_name", "ünï", "replication", "database")
 	downstream := slices.Concat(
 		[]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), // NegotiateProtocolVersion, and something unknown in it
-		encode(&pgproto3.NoticeResponse{Severity: "WARNING", Message: "before"}),
-		encode(okay),
-		encode(&pgproto3.ParameterStatus{Name: "search_path", Value: strings.Repeat("a, ", 30000)}),
+		pgwire.Encode(&pgproto3.NoticeResponse{Severity: "WARNING", Message: "before"}),
+		pgwire.Encode(okay),
+		pgwire.Encode(&pgproto3.ParameterStatus{Name: "search_path", Value: strings.Repeat("a, ", 30000)}),
 		[]byte("~\x00\x00\x00\x08what"), // a message of a later protocol
-		encode(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: bytes.Repeat([]byte{9}, 256)}),
-		encode(&pgproto3.NoticeResponse{Severity: "NOTICE", Message: "after"}),
-		encode(ready),
-		encode(&pgproto3.NotificationResponse{PID: 1, Channel: "c", Payload: "in the same segment"}))
-	query := encode(&pgproto3.Query{String: "select 1"})
+		pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: bytes.Repeat([]byte{9}, 256)}),
+		pgwire.Encode(&pgproto3.NoticeResponse{Severity: "NOTICE", Message: "after"}),
+		pgwire.Encode(ready),
+		pgwire.Encode(&pgproto3.NotificationResponse{PID: 1, Channel: "c", Payload: "in the same segment"}))
+	query := pgwire.Encode(&pgproto3.Query{String: "select 1"})
 
 	seen := make(chan []byte, 3)
 	ca, s := good(t, func(p *peer) {
 		seen <- p.startup()
-		ask := encode(&pgproto3.AuthenticationCleartextPassword{})
-		early := bytes.Index(downstream, encode(okay))
+		ask := pgwire.Encode(&pgproto3.AuthenticationCleartextPassword{})
+		early := bytes.Index(downstream, pgwire.Encode(okay))
 		p.send(slices.Concat(downstream[:early], ask))
 		seen <- p.message()
 		p.send(downstream[early:])
@@ -51,7 +53,7 @@ func TestLoginIsTransparent(t *testing.T) {
 	if got := <-seen; !bytes.Equal(got, packet) {
 		t.Errorf("startup packet went up as %q", got)
 	}
-	if got := <-seen; !bytes.Equal(got, encode(&pgproto3.PasswordMessage{Password: "token-alice-0"})) {
+	if got := <-seen; !bytes.Equal(got, pgwire.Encode(&pgproto3.PasswordMessage{Password: "token-alice-0"})) {
 		t.Errorf("the server got %q for a password", got)
 	}
 	if got := <-seen; !bytes.Equal(got, query) {
@@ -145,7 +147,7 @@ func TestBadServers(t *testing.T) {
 		untrusted, renamed, old bool
 	}{
 		{name: "declines TLS", raw: plain("N"), code: "08001", text: "does not offer TLS", hint: "token is never sent"},
-		{name: "error instead of TLS", raw: plain(string(encode(&pgproto3.ErrorResponse{Message: "forged"}))), code: "08001", text: "with an error"},
+		{name: "error instead of TLS", raw: plain(string(pgwire.Encode(&pgproto3.ErrorResponse{Message: "forged"}))), code: "08001", text: "with an error"},
 		{name: "password asked before TLS", raw: plain("R\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", text: `with 'R'`},
 		{name: "clear text behind S", raw: plain("SR\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", text: "no TLS"},
 		{name: "not PostgreSQL", raw: plain("HTTP/1.1 400 Bad Request\r\n\r\n"), code: "08001", text: `with 'H'`},
@@ -199,7 +201,7 @@ func TestBadServers(t *testing.T) {
 			client.send(ordinaryStartup)
 			// What was sent before the login failed is the server's own.
 			raw := client.message()
-			for raw != nil && raw[0] != errorResponse {
+			for raw != nil && raw[0] != pgwire.ErrorResponse {
 				raw = client.message()
 			}
 			var e pgproto3.ErrorResponse
@@ -217,7 +219,7 @@ func TestBadServers(t *testing.T) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			for _, clear := range s.clear {
-				if !bytes.HasPrefix(clear, encode(&pgproto3.SSLRequest{})) ||
+				if !bytes.HasPrefix(clear, pgwire.Encode(&pgproto3.SSLRequest{})) ||
 					bytes.Contains(clear, []byte("alice")) || bytes.Contains(clear, []byte("token")) {
 					t.Errorf("went out unencrypted: %q", clear)
 				}
@@ -243,7 +245,7 @@ func TestClientLeavesDuringLogin(t *testing.T) {
 	client.raw.(*net.TCPConn).SetLinger(0)
 	client.Close()
 	close(left)
-	until(t, "the log", func() bool { return logs.FilterMessage("login given up").Len() == 1 })
+	until(t, "the log", func() bool { return logs.FilterMessage("client disconnected during login").Len() == 1 })
 	if warnings := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); warnings.Len() > 0 {
 		t.Errorf("warned: %v", warnings.All())
 	}
@@ -289,7 +291,7 @@ func TestNoBackendKey(t *testing.T) {
 	_, address := start(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(encode(okay), encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
 	client.send([]byte("hello"))
 	client.expect([]byte("hello"))
 }
@@ -300,5 +302,5 @@ func TestNoPasswordAsked(t *testing.T) {
 	_, address := start(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(encode(okay), encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
 }

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
@@ -15,8 +17,8 @@ import (
 //
 // Where the server is not at rest they go on as if there had been no meeting.
 type parting struct {
-	up   clientFraming
-	down *serverFraming
+	up   pgwire.FrontendTracker
+	down *pgwire.BackendTracker
 
 	stopping atomic.Bool
 	atRest   chan bool // what the direction from the server finds, once; closed when that has ended
@@ -28,26 +30,26 @@ func part(server *upstream) *parting {
 	if server.spare == nil {
 		return nil
 	}
-	framing := &server.spare.framing
-	framing.ready.Store(0)
+	framing := server.spare.framing
+	framing.Reset()
 	return &parting{down: framing, atRest: make(chan bool, 1), why: "the client did not terminate, or with requests in flight"}
 }
 
 // leaves has a look at what is to go up, and reports whether that is the Terminate of
 // a client that leaves a server at rest. Then it need not go up.
 func (p *parting) leaves(b []byte, server *upstream) bool {
-	if !p.up.scan(b) {
+	if !p.up.Scan(b) {
 		return false
 	}
 	// A client that has read all that was said to it has asked for no more than that.
-	if p.up.asked == p.down.ready.Load() {
+	if p.up.Requests() == p.down.Ready() {
 		p.stopping.Store(true)
 		server.SetReadDeadline(netconn.LongAgo)
 		if <-p.atRest {
 			return true
 		}
 	}
-	p.up.lost = true
+	p.up.Stop()
 	return false
 }
 
@@ -59,7 +61,7 @@ func (p *parting) stopped(err error, server *upstream) (stopped, rest bool) {
 	}
 	server.SetReadDeadline(time.Time{})
 	p.stopping.Store(false)
-	p.why = unrest(&p.up, p.down)
+	p.why = pgwire.BusyReason(&p.up, p.down)
 	rest = p.why == ""
 	p.atRest <- rest
 	return true, rest
@@ -69,7 +71,7 @@ func (p *parting) stopped(err error, server *upstream) (stopped, rest bool) {
 func (p *parting) pumpDown(f *flow, client *netconn.Conn, server *upstream) {
 	defer close(p.atRest) // the other direction goes on alone
 	for {
-		f.pump(client, server.Conn, func(b []byte) bool { p.down.scan(b); return false }) // before the client can go by it
+		f.pump(client, server.Conn, func(b []byte) bool { p.down.Scan(b); return false }) // before the client can go by it
 		stopped, rest := p.stopped(f.readErr, server)
 		if !stopped {
 			return

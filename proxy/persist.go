@@ -9,11 +9,12 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // persist attempts to log in until it succeeds, or there is no use or no time for
 // another attempt. The error is that of the attempt that tells most.
-func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) {
+func (s *session) persist(ctx context.Context, wish pgwire.StartupMessage) (*upstream, error) {
 	p := s.proxy
 	defer p.history.begin(s.user)()
 	again := persistence{history: &p.history, pacer: &p.pacer, user: s.user, timeout: p.connectTimeout(), began: time.Now()}
@@ -38,8 +39,8 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 		if !yes || ctx.Err() != nil {
 			return nil, s.failed
 		}
-		s.retried(err)
-		s.logSampled(again.level(pause), "login failed; it is tried again", sqlstateOf(err), zap.Duration("in", pause), zap.Error(err))
+		s.recordRetry(err)
+		s.logSampled(again.level(pause), "login failed; it is tried again", pgwire.SQLSTATE(err), zap.Duration("in", pause), zap.Error(err))
 		if err := s.pause(ctx, pause); err != nil {
 			return nil, tellsMore(s.failed, err)
 		}
@@ -48,8 +49,8 @@ func (s *session) persist(ctx context.Context, wish startup) (*upstream, error) 
 
 // outlook gives up a token that was refused.
 func (s *session) outlook(ctx context.Context, token string, err error) outlook {
-	var refusal *serverError
-	if !errors.As(err, &refusal) || !refusal.refusedToken() || !s.proxy.Tokens.Invalidate(s.user, token) {
+	var refusal *pgwire.ServerError
+	if !errors.As(err, &refusal) || !refusal.IsAuthFailure() || !s.proxy.Tokens.Invalidate(s.user, token) {
 		return noOther
 	}
 	if other, err := s.fetchToken(ctx); err != nil || other == token {
@@ -68,12 +69,7 @@ func (s *session) queue(ctx context.Context, pacer *pacer, began time.Time) erro
 	err := pacer.wait(ctx, began)
 	switch {
 	case errors.Is(err, errQueueTooLong), errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return &fatalError{
-			Code:    connectionFailure,
-			Message: "the login cannot begin within " + s.proxy.connectTimeout().String(),
-			Hint:    "--connect-rate is how many begin in a second; AWS takes 200",
-			Err:     errQueueTooLong,
-		}
+		return pgwire.NewError(pgwire.QueueFull, errQueueTooLong, s.proxy.connectTimeout())
 	case err != nil:
 		return context.Cause(ctx)
 	}
@@ -121,9 +117,9 @@ func (p *persistence) level(pause time.Duration) zapcore.Level {
 // before and now it is something else. That there was no writer says more than
 // what else happens in a failover.
 func tellsMore(earlier, later error) error {
-	var said, says *serverError
+	var said, says *pgwire.ServerError
 	switch {
-	case isNotWriter(earlier) && !errors.Is(later, errClientLeft) && (!errors.As(later, &says) || says.notNow()):
+	case isNotWriter(earlier) && !errors.Is(later, errClientLeft) && (!errors.As(later, &says) || says.IsShutdown()):
 		return earlier
 	case earlier == nil, errors.Is(later, errClientLeft):
 		return later

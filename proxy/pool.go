@@ -4,6 +4,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 const (
@@ -206,7 +208,7 @@ func (p *Proxy) PoolCounts() PoolCounts { return p.pool.counts() }
 type spare struct {
 	kind      string // what a client has to ask for to get it
 	greeting  greeting
-	framing   serverFraming // from its login to its end
+	framing   *pgwire.BackendTracker // from its login to its end
 	loggedIn  time.Time
 	idleSince time.Time
 }

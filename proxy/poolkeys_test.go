@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // keyOf is what a client was given.
@@ -15,9 +17,9 @@ func keyOf(t *testing.T, address string) (client *peer, given pgproto3.BackendKe
 	t.Helper()
 	client = dial(t, address)
 	client.send(ordinaryStartup)
-	for m := client.message(); m != nil && m[0] != readyForQuery; m = client.message() {
-		if m[0] == backendKeyData {
-			_ = given.Decode(m[headerSize:])
+	for m := client.message(); m != nil && m[0] != pgwire.ReadyForQuery; m = client.message() {
+		if m[0] == pgwire.BackendKeyData {
+			_ = given.Decode(m[pgwire.HeaderSize:])
 		}
 	}
 	return client, given

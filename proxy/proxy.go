@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // startupGrace is how long clients may take for their startup packet whose proxy is
@@ -74,7 +76,7 @@ type Proxy struct {
 	// sockets: at Shutdown they are left to it, instead of being told to go away.
 	Succeeded bool
 	// Observe is told of each login that led to a session. May be nil.
-	Observe func(Login)
+	Observe func(stats.LoginTimings)
 	// Dial connects to the server. If nil, a net.Dialer that tries every
 	// address of a name and notices a server that vanished. An error that has a method
 	// Advice() string says with it what to do.
@@ -89,7 +91,7 @@ type Proxy struct {
 	pool      pool
 	history   history
 	pacer     pacer
-	tally     tally
+	recorder  stats.Recorder
 	sampler   sampler
 	serial    atomic.Uint64
 	handlers  sync.WaitGroup // every connection, and who makes them
@@ -297,7 +299,7 @@ func (p *Proxy) opened(s *session, server *upstream) {
 	p.mu.Lock()
 	p.sessions[s] = server
 	p.mu.Unlock()
-	p.tally.opened(s.took)
+	p.recorder.SessionOpened(s.took)
 	if p.Observe != nil {
 		p.Observe(s.took)
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // Reached is a connection to the server, made as for a session, on which nobody logs
@@ -22,7 +23,7 @@ type Reached struct {
 // method Advice() string that says what to do.
 func (p *Proxy) Reach(ctx context.Context) (*Reached, error) {
 	p.start()
-	conn, err := p.dial(ctx, p.address(), &Login{})
+	conn, err := p.dial(ctx, p.address(), &stats.LoginTimings{})
 	if err != nil {
 		return nil, p.unreached(p.dialError(err))
 	}

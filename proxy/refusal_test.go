@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 func TestUnreachableServer(t *testing.T) {
@@ -30,7 +32,7 @@ func TestUnreachableServer(t *testing.T) {
 		_, address := start(t, ca, s, func(p *Proxy) { p.Via, p.ConnectTimeout = via, 2*time.Second })
 		client := dial(t, address)
 		client.send(ordinaryStartup)
-		if e := client.fatal(); e.Code != cannotConnect || !strings.Contains(e.Message, want) || e.Hint == "" {
+		if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, want) || e.Hint == "" {
 			t.Errorf("via %s: %+v", via, e)
 		}
 	}
@@ -95,7 +97,7 @@ func TestRefusedToken(t *testing.T) {
 
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(encode(&pgproto3.NoticeResponse{Message: "for each attempt"}), encode(okay), encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(&pgproto3.NoticeResponse{Message: "for each attempt"}), pgwire.Encode(okay), pgwire.Encode(ready)))
 	if first, second := <-asked, <-asked; first != "token-alice-0" || second != taken {
 		t.Errorf("the server got %q and %q", first, second)
 	}
@@ -103,13 +105,13 @@ func TestRefusedToken(t *testing.T) {
 	k.Invalidate("alice", taken)
 	client = dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(encode(&pgproto3.NoticeResponse{Message: "for each attempt"}))
+	client.expect(pgwire.Encode(&pgproto3.NoticeResponse{Message: "for each attempt"}))
 	e := client.fatal()
 	if want := "refused hint for alice"; e.Hint != want {
 		t.Errorf("hint %q, want %q", e.Hint, want)
 	}
 	e.Hint = ""
-	if !bytes.Equal(encode(&e), encode(refusal)) {
+	if !bytes.Equal(pgwire.Encode(&e), pgwire.Encode(refusal)) {
 		t.Errorf("the server's error came down as %+v", e)
 	}
 	if first, second := <-asked, <-asked; first == second {
@@ -165,7 +167,7 @@ func TestOtherRefusals(t *testing.T) {
 		before []byte
 	}{
 		{"before the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.send(e) }, nil},
-		{"after the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.ask(); p.send(okay, e) }, encode(okay)},
+		{"after the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.ask(); p.send(okay, e) }, pgwire.Encode(okay)},
 	} {
 		for _, code := range []string{"53300", "3D000", "0A000", "28000"} {
 			t.Run(test.name+" "+code, func(t *testing.T) {
@@ -175,7 +177,7 @@ func TestOtherRefusals(t *testing.T) {
 				_, address := start(t, ca, s, nil)
 				client := dial(t, address)
 				client.send(ordinaryStartup)
-				client.expect(slices.Concat(test.before, encode(said)))
+				client.expect(slices.Concat(test.before, pgwire.Encode(said)))
 				client.expectEnd()
 				if len(logins) != 1 {
 					t.Errorf("%d attempts", len(logins))

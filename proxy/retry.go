@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 const (
@@ -46,9 +46,9 @@ type record struct {
 	underWay                  int       // logins
 	loaded                    time.Time // when there were many of them last
 	letIn                     bool
-	refusedSince, lastRefusal time.Time    // since the user was let in last
-	said                      *serverError // with the last refusal
-	pacer                     pacer        // slows this one down
+	refusedSince, lastRefusal time.Time           // since the user was let in last
+	said                      *pgwire.ServerError // with the last refusal
+	pacer                     pacer               // slows this one down
 }
 
 // of is the user's record. h.mu is held.
@@ -128,21 +128,21 @@ func (h *history) hasWorked() bool {
 
 // refusal is what the server has said to a token of the user's just now, if it has
 // not taken one since; nil otherwise.
-func (h *history) refusal(user string) *serverError {
+func (h *history) refusal(user string) *pgwire.ServerError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	r := h.of(user)
 	if r.said == nil || time.Since(r.lastRefusal) > forgetRefusals {
 		return nil
 	}
-	return &serverError{raw: r.said.raw, said: r.said.said, tokenSent: true}
+	return r.said.Copy()
 }
 
 // refused notes that user's token was refused, and reports whether that is
 // likely to be for the number of logins: there are many of them, and it has not
 // been going on for so long that it must be for another reason. Then the user's
 // next ones come slower.
-func (h *history) refused(user string, said *serverError, timeout time.Duration) bool {
+func (h *history) refused(user string, said *pgwire.ServerError, timeout time.Duration) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
@@ -199,26 +199,26 @@ const (
 // with err, and how long to wait for it. other is about refused tokens.
 func (p *persistence) again(err error, other outlook) (pause time.Duration, yes bool) {
 	p.failures++
-	var refusal *serverError
+	var refusal *pgwire.ServerError
 	switch {
-	case errors.As(err, &refusal) && refusal.refusedToken():
+	case errors.As(err, &refusal) && refusal.IsAuthFailure():
 		return p.afterRefusal(refusal, other)
-	case errors.As(err, &refusal) && refusal.tooFast():
+	case errors.As(err, &refusal) && refusal.IsRateLimit():
 		p.history.pacer(p.user).slowDown()
 		return p.backOff(), true
 	case errors.As(err, &refusal):
-		return p.backOff(), refusal.notNow()
+		return p.backOff(), refusal.IsShutdown()
 	case isNotWriter(err):
 		return p.backOff(), true
 	case p.history.hasWorked():
-		return p.backOff(), passes(err) || isNotFound(err)
+		return p.backOff(), isTransient(err, true)
 	default:
-		return p.backOff(), passes(err) && (noAnswer(err) || time.Since(p.began) < p.timeout/strangersShare)
+		return p.backOff(), isTransient(err, false) && (noAnswer(err) || time.Since(p.began) < p.timeout/strangersShare)
 	}
 }
 
 // afterRefusal: once with a fresh token, and then only if that was throttling.
-func (p *persistence) afterRefusal(refusal *serverError, other outlook) (pause time.Duration, yes bool) {
+func (p *persistence) afterRefusal(refusal *pgwire.ServerError, other outlook) (pause time.Duration, yes bool) {
 	p.refusals++
 	throttled := p.history.refused(p.user, refusal, p.timeout)
 	switch {
@@ -242,13 +242,13 @@ func jitter(d time.Duration) time.Duration {
 	return d/2 + rand.N(d) //nolint:gosec // nobody has to be kept from guessing it
 }
 
-// passes reports whether what failed an attempt may be over in a moment. Errors
-// of the steps say so themselves; a connection that broke or got no answer during
-// login is that of a server that restarts, or has moved.
-func passes(err error) bool {
-	var known *fatalError
-	if errors.As(err, &known) {
-		return known.Passing
+// isTransient reports whether what failed an attempt may be over in a moment. Errors of the
+// steps say so themselves; a connection that broke or got no answer during login is that of
+// a server that restarts, or has moved.
+func isTransient(err error, seenBefore bool) bool {
+	var own *pgwire.Error
+	if errors.As(err, &own) {
+		return own.Transient == pgwire.Transient || own.Transient == pgwire.IfSeenBefore && seenBefore
 	}
 	return !errors.Is(err, errClientLeft)
 }
@@ -256,23 +256,9 @@ func passes(err error) bool {
 // noAnswer is about attempts to connect that ran out of their own time: waiting
 // is what their servers leave to do.
 func noAnswer(err error) bool {
-	var known *fatalError
+	var known *pgwire.Error
 	return !errors.As(err, &known) && netconn.IsTimeout(err)
 }
-
-// notNow are the words of a server that starts, stops or recovers.
-// https://www.postgresql.org/docs/current/errcodes-appendix.html
-func (e *serverError) notNow() bool {
-	return slices.Contains([]string{
-		"57P01", // admin_shutdown
-		"57P02", // crash_shutdown
-		"57P03", // cannot_connect_now
-	}, e.said.Code)
-}
-
-// tooFast are the words of Aurora DSQL for too many logins a second
-// (configuration_limit_exceeded).
-func (e *serverError) tooFast() bool { return e.said.Code == "53400" }
 
 // sleep reports whether d is over. If ctx would be done before, it is not even
 // begun.

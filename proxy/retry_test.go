@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -16,14 +17,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-func said(code string, tokenSent bool) *serverError {
-	return &serverError{said: pgproto3.ErrorResponse{Code: code}, tokenSent: tokenSent}
+func said(code string, tokenSent bool) *pgwire.ServerError {
+	var server *pgwire.ServerError
+	errors.As(pgwire.NewServerError(pgwire.Encode(&pgproto3.ErrorResponse{Code: code}), tokenSent), &server)
+	return server
 }
 
 func TestWhatIsTriedAgain(t *testing.T) {
-	refused := &fatalError{Code: cannotConnect, Err: syscall.ECONNREFUSED, Passing: true}
+	refused := (&Proxy{}).dialError(syscall.ECONNREFUSED)
 	for name, test := range map[string]struct {
 		err error
 		// again: of a database that has never answered, at first and after a third
@@ -39,10 +44,10 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		"connection refused":       {refused, true, false, true},
 		"connection broken":        {io.ErrUnexpectedEOF, true, false, true},
 		"no answer":                {os.ErrDeadlineExceeded, true, true, true},
-		"a reader":                 {&fatalError{Code: readOnlyTransaction}, true, true, true},
-		"no such name":             {&fatalError{Code: cannotConnect, Err: &net.DNSError{IsNotFound: true}}, false, false, true},
-		"certificate not trusted":  {&fatalError{Code: cannotConnect}, false, false, false},
-		"another kind of password": {&fatalError{Code: invalidAuthorization}, false, false, false},
+		"a reader":                 {pgwire.NewError(pgwire.NotWritable, nil), true, true, true},
+		"no such name":             {(&Proxy{}).dialError(&net.DNSError{IsNotFound: true}), false, false, true},
+		"certificate not trusted":  {(&Proxy{}).handshakeError(x509.UnknownAuthorityError{}), false, false, false},
+		"another kind of password": {pgwire.NewError(pgwire.PasswordRequested, nil), false, false, false},
 		"no credentials":           {tokenError("u", errors.New("none")), false, false, false},
 		"no credentials in time":   {tokenError("u", context.DeadlineExceeded), false, false, false},
 		"client gone":              {fmt.Errorf("%w: %w", errClientLeft, io.EOF), false, false, false},
@@ -192,7 +197,7 @@ func TestServerBreaksOffOnce(t *testing.T) {
 	_, address := start(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(append(encode(okay), encode(ready)...)) // and nothing of the first
+	client.expect(append(pgwire.Encode(okay), pgwire.Encode(ready)...)) // and nothing of the first
 }
 
 // A client that leaves while its login waits for its turn costs no login, and one
@@ -220,9 +225,9 @@ func TestClientWhileItWaits(t *testing.T) {
 	for {
 		m := early.message()
 		if m == nil {
-			t.Fatal("no session")
+			t.Fatal("connection rejected")
 		}
-		if m[0] == readyForQuery {
+		if m[0] == pgwire.ReadyForQuery {
 			break
 		}
 	}
@@ -253,9 +258,9 @@ func TestQueueBehindRefusals(t *testing.T) {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		all.Go(func() {
-			m, err := readMessage(client)
+			m, err := pgwire.ReadMessage(client)
 			var e pgproto3.ErrorResponse
-			if err != nil || m.kind() != errorResponse || e.Decode(m.body()) != nil || e.Code != "28000" || e.Hint != "refused hint for alice" {
+			if err != nil || m.Type() != pgwire.ErrorResponse || e.Decode(m.Body()) != nil || e.Code != "28000" || e.Hint != "refused hint for alice" {
 				t.Errorf("got %v, %+v", err, e)
 			}
 		})
@@ -272,9 +277,9 @@ func TestQueueTooLong(t *testing.T) {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		go func() {
-			m, err := readMessage(client)
+			m, err := pgwire.ReadMessage(client)
 			var e pgproto3.ErrorResponse
-			if err == nil && m.kind() == errorResponse && e.Decode(m.body()) == nil {
+			if err == nil && m.Type() == pgwire.ErrorResponse && e.Decode(m.Body()) == nil {
 				told <- e
 			}
 		}()

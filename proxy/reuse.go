@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 const (
@@ -26,42 +26,23 @@ const (
 // SET role gives at a login, the manual says that RESET ROLE brings it back, and
 // nothing of DISCARD ALL, which does so in 15.18. In one go with it, it costs nothing.
 // https://www.postgresql.org/docs/current/sql-set-role.html
-var resetRequest = slices.Concat(encode(&pgproto3.Query{String: "DISCARD ALL"}), encode(&pgproto3.Query{String: "RESET ROLE"}))
+var resetRequest = slices.Concat(pgwire.Encode(&pgproto3.Query{String: "DISCARD ALL"}), pgwire.Encode(&pgproto3.Query{String: "RESET ROLE"}))
 
 // resetAnswers are the ReadyForQuery in answer to that.
 const resetAnswers = 2
 
 // lifeRequest changes nothing.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY
-var lifeRequest = encode(&pgproto3.Sync{})
-
-// kindOf is what two clients have to have in common for a connection: all of their
-// startup packets but for the order of the parameters, which some drivers keep in a
-// hash table.
-func kindOf(wish startup) string {
-	wish.parameters = slices.Clone(wish.parameters)
-	slices.SortStableFunc(wish.parameters, func(a, b parameter) int { return strings.Compare(a.name, b.name) })
-	return string(wish.encode())
-}
-
-// wantsReplication is about connections that are never another client's.
-func wantsReplication(wish startup) bool {
-	for _, p := range wish.parameters {
-		if p.name == "replication" && (isPhysicalReplication(p.value) || strings.EqualFold(p.value, "database")) {
-			return true
-		}
-	}
-	return false
-}
+var lifeRequest = pgwire.Encode(&pgproto3.Sync{})
 
 // reuse returns a connection that another client has left, and that is alive, or
 // nil: then a new one is needed. What was found dead nobody has to know.
-func (s *session) reuse(wish startup) *upstream {
+func (s *session) reuse(wish pgwire.StartupMessage) *upstream {
 	p := s.proxy
-	if !p.pool.on() || wantsReplication(wish) {
+	if !p.pool.on() || wish.IsReplication() {
 		return nil
 	}
-	for kind := kindOf(wish); ; {
+	for kind := wish.PoolKey(); ; {
 		server := p.pool.take(kind)
 		if server == nil {
 			return nil
@@ -81,7 +62,7 @@ func (s *session) reuse(wish startup) *upstream {
 
 // check is the error of a connection that is of no use any more: it has ended, or
 // leads to a server that takes no writes where one has to.
-func (s *session) check(server *upstream, wish startup) error {
+func (s *session) check(server *upstream, wish pgwire.StartupMessage) error {
 	if err := server.arrived(); err != nil {
 		return err
 	}
@@ -105,16 +86,16 @@ func (s *session) check(server *upstream, wish startup) error {
 	if err := s.checkTarget(server, wish); err != nil {
 		return err
 	}
-	server.spare.framing.scan(s.held) // what came beside the answer
+	server.spare.framing.Scan(s.held) // what came beside the answer
 	s.held = nil
 	return nil
 }
 
 // mayKeep notes of a new connection what the next client has to know, if it can be
 // another client's.
-func (s *session) mayKeep(server *upstream, wish startup) {
+func (s *session) mayKeep(server *upstream, wish pgwire.StartupMessage) {
 	p := s.proxy
-	if !p.pool.on() || wantsReplication(wish) {
+	if !p.pool.on() || wish.IsReplication() {
 		return
 	}
 	greeting, ok := newGreeting(s.held)
@@ -122,8 +103,8 @@ func (s *session) mayKeep(server *upstream, wish startup) {
 		s.log().Debug("connection will not be kept", zap.String("reason", "the server has said too much, or has a cancel key of a kind that is not known"))
 		return
 	}
-	spare := &spare{kind: kindOf(wish), greeting: greeting, loggedIn: time.Now()}
-	spare.framing = serverFraming{last: readyForQuery, status: 'I', noteStatus: spare.greeting.note}
+	spare := &spare{kind: wish.PoolKey(), greeting: greeting, loggedIn: time.Now()}
+	spare.framing = pgwire.NewBackendTracker(spare.greeting.note)
 	server.spare = spare
 	p.pool.enter()
 }
@@ -176,28 +157,27 @@ var errNotReady = errors.New("the server is not as it should be")
 // exchange has the server do something that ReadyForQuery is the answer to, that
 // many times, and takes note of all it says. Anything but success is an error.
 func (u *upstream) exchange(request []byte, answers int64, within time.Duration) error {
-	framing := &u.spare.framing
-	framing.ready.Store(0)
-	framing.failed = false
+	framing := u.spare.framing
+	framing.Reset()
 	u.SetDeadline(time.Now().Add(within))
 	if _, err := u.Write(request); err != nil {
 		return err
 	}
 	buffer := netconn.GetBuffer()
 	defer netconn.PutBuffer(buffer)
-	for framing.ready.Load() < answers {
+	for framing.Ready() < answers {
 		n, err := u.Read(buffer[:])
-		framing.scan(buffer[:n])
+		framing.Scan(buffer[:n])
 		switch {
-		case framing.failed:
+		case framing.Failed():
 			return fmt.Errorf("%w: it says no", errNotReady)
 		case err != nil:
 			return err
-		case framing.lost:
+		case framing.Lost():
 			return errNotReady
 		}
 	}
-	if !framing.idle() || framing.ready.Load() != answers {
+	if !framing.Idle() || framing.Ready() != answers {
 		return errNotReady
 	}
 	u.SetDeadline(time.Time{})
@@ -208,7 +188,7 @@ func (u *upstream) exchange(request []byte, answers int64, within time.Duration)
 func retire(servers []*upstream) {
 	for _, server := range servers {
 		server.SetWriteDeadline(time.Now().Add(lingerTime))
-		_, _ = server.Write(encode(&pgproto3.Terminate{}))
+		_, _ = server.Write(pgwire.Encode(&pgproto3.Terminate{}))
 		server.Close()
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // The next client has the connection of one that took leave, in order.
@@ -56,7 +58,7 @@ func TestPooledByParameters(t *testing.T) {
 		for i, packet := range packets {
 			client := dial(t, address)
 			client.send(packet)
-			client.expect(slices.Concat(encode(okay), encode(ready)))
+			client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
 			client.query(fmt.Sprint(i))
 			client.takeLeave()
 			until(t, "the reset", func() bool { c := p.PoolCounts(); return c.InUse == 0 && c.Resetting == 0 })
@@ -96,15 +98,15 @@ func TestStatusesOfPooledConnections(t *testing.T) {
 	p, address, _ := b.pooled(t, nil)
 	client := connected(t, address)
 	client.send(&pgproto3.Query{String: "question"})
-	client.expect(slices.Concat(encode(status("a", "2")), encode(status("b", "2")), encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(status("a", "2")), pgwire.Encode(status("b", "2")), pgwire.Encode(ready)))
 	client.takeLeave()
 	untilIdle(t, p, 1)
 	b.peers[0].send(status("d", "2"), &pgproto3.NotificationResponse{Channel: "nobody's"})
 	untilArrived(t, p)
 	next := dial(t, address)
 	next.send(ordinaryStartup)
-	next.expect(slices.Concat(encode(okay), encode(status("a", "2")), encode(status("b", "1")), encode(status("c", "2")),
-		encode(status("d", "2")), encode(status("new", "1")), encode(ready)))
+	next.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(status("a", "2")), pgwire.Encode(status("b", "1")), pgwire.Encode(status("c", "2")),
+		pgwire.Encode(status("d", "2")), pgwire.Encode(status("new", "1")), pgwire.Encode(ready)))
 	next.takeLeave()
 }
 
@@ -115,7 +117,7 @@ func TestReplicationIsNotPooled(t *testing.T) {
 		p, address, logs := b.pooled(t, nil)
 		client := dial(t, address)
 		client.send(startupPacket(3<<16, "user", "alice", "replication", value))
-		client.expect(slices.Concat(encode(okay), encode(ready)))
+		client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
 		client.send(goodbye)
 		client.Close()
 		reasonOfEnd(t, logs, 1)
@@ -159,7 +161,7 @@ func TestPooledConnectionsOfOldWriters(t *testing.T) {
 	for range 2 {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
-		client.expect(slices.Concat(encode(okay), encode(&pgproto3.ParameterStatus{Name: "a", Value: "f"}), encode(ready)))
+		client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: "a", Value: "f"}), pgwire.Encode(ready)))
 		client.takeLeave()
 		untilIdle(t, p, 1)
 	}
@@ -227,31 +229,6 @@ func TestManyPooledSessions(t *testing.T) {
 	t.Logf("%d connections for 200 sessions", len(b.said))
 }
 
-// Some drivers send their parameters in any order. Of two with one name the last counts.
-func TestKindsOfConnections(t *testing.T) {
-	kind := func(version uint32, parameters ...string) string {
-		wish := startup{version: version}
-		for pair := range slices.Chunk(parameters, 2) {
-			wish.parameters = append(wish.parameters, parameter{pair[0], pair[1]})
-		}
-		return kindOf(wish)
-	}
-	ours := kind(3<<16, "user", "u", "database", "d", "options", "-c a=1", "options", "-c a=2")
-	if kind(3<<16, "options", "-c a=1", "database", "d", "options", "-c a=2", "user", "u") != ours {
-		t.Error("another order is another kind")
-	}
-	for _, other := range []string{
-		kind(3<<16, "user", "u", "database", "d", "options", "-c a=2", "options", "-c a=1"),
-		kind(3<<16|2, "user", "u", "database", "d", "options", "-c a=1", "options", "-c a=2"),
-		kind(3<<16, "user", "u", "database", "d", "options", "-c a=1", "options", "-c a=2", "application_name", ""),
-		kind(3<<16, "user", "u", "database", "D", "options", "-c a=1", "options", "-c a=2"),
-	} {
-		if other == ours {
-			t.Errorf("%q is of the kind, too", other)
-		}
-	}
-}
-
 // What a server says that is thrown away is not told to a client of another one.
 func TestWordsOfAnotherServer(t *testing.T) {
 	var standby atomic.Pointer[peer]
@@ -277,7 +254,7 @@ func TestWordsOfAnotherServer(t *testing.T) {
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	var told []byte
-	for m := client.message(); m[0] != readyForQuery; m = client.message() {
+	for m := client.message(); m[0] != pgwire.ReadyForQuery; m = client.message() {
 		told = append(told, m...)
 	}
 	if strings.Contains(string(told), "STALE") || !strings.Contains(string(told), "UTC") {

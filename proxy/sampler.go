@@ -87,7 +87,7 @@ func (p *Proxy) logUntold(by time.Time) {
 	for what, seen := range p.sampler.untold(by) {
 		if seen.untold > 0 {
 			p.log().Log(what.level, what.message, zap.String("endpoint", p.Endpoint), zap.String("reason", what.reason),
-				zap.Int("more_of_the_same", seen.untold), zap.Duration("within", sampleTime))
+				zap.Int("suppressed", seen.untold), zap.Duration("within", sampleTime))
 		}
 	}
 }

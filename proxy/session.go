@@ -5,7 +5,6 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -16,6 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // hintTimeout bounds the wait for what is only advice.
@@ -58,10 +59,10 @@ type session struct {
 	hurried  bool          // had to give way to the next
 	admitted bool          // counts as a session
 	began    time.Time
-	asked    time.Time    // for a session
-	took     Login        // until it had one
-	failed   error        // the attempt to log in that tells most of those that failed
-	up, down atomic.Int64 // bytes so far, to the server and from it
+	asked    time.Time          // for a session
+	took     stats.LoginTimings // until it had one
+	failed   error              // the attempt to log in that tells most of those that failed
+	up, down atomic.Int64       // bytes so far, to the server and from it
 
 	user, database string // as logged in to upstream
 	application    string // as the client calls itself
@@ -100,7 +101,7 @@ func (s *session) open() *upstream {
 	case err != nil:
 		s.turnAway(err)
 		return nil
-	case packet.code == cancelRequestCode:
+	case packet.Code == pgwire.CancelRequest:
 		s.cancel(packet)
 		return nil
 	}
@@ -113,17 +114,17 @@ func (s *session) open() *upstream {
 }
 
 // arrive finds out what the client wants, and whether it may have that.
-func (s *session) arrive() (firstPacket, error) {
+func (s *session) arrive() (pgwire.StartupPacket, error) {
 	defer s.proxy.arriving.Done()
 	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.clientTLS)
 	var full error
-	if err == nil && packet.code != cancelRequestCode {
+	if err == nil && packet.Code != pgwire.CancelRequest {
 		full = s.proxy.admit(s) // may wait, and has its place meanwhile
 	}
-	left := errors.Is(err, errNoStartup) && !netconn.IsTimeout(err)
+	left := errors.Is(err, pgwire.ErrNoStartup) && !netconn.IsTimeout(err)
 	if stayed := s.proxy.arrivals.leave(s); !stayed && err != nil && !left {
 		s.hurried = true
-		return packet, s.proxy.gaveWay(err)
+		return packet, s.proxy.evictedError(err)
 	}
 	return packet, cmp.Or(err, full)
 }
@@ -192,7 +193,7 @@ func shorten(text string, most int) string {
 
 // logIn returns a server that has said that it is ready, and has the client
 // know it.
-func (s *session) logIn(packet firstPacket) (*upstream, error) {
+func (s *session) logIn(packet pgwire.StartupPacket) (*upstream, error) {
 	wish, err := s.wish(packet)
 	if err != nil {
 		return nil, err
@@ -219,7 +220,7 @@ func (s *session) logIn(packet firstPacket) (*upstream, error) {
 }
 
 // connection is one that is logged in, whether it was before or is now.
-func (s *session) connection(ctx context.Context, wish startup) (*upstream, error) {
+func (s *session) connection(ctx context.Context, wish pgwire.StartupMessage) (*upstream, error) {
 	if server := s.reuse(wish); server != nil {
 		return server, nil
 	}
@@ -234,45 +235,33 @@ func (s *session) connection(ctx context.Context, wish startup) (*upstream, erro
 // wish is what the client asks for, with what the proxy is set to ask for
 // instead. Everything else goes up as it came, protocol versions and options
 // that we do not know included: the server decides about them.
-func (s *session) wish(packet firstPacket) (startup, error) {
-	if packet.majorVersion() != 3 {
-		return startup{}, &fatalError{
-			Code:    featureNotSupported,
-			Kind:    "unsupported protocol",
-			Message: fmt.Sprintf("unsupported frontend protocol %d.%d: version 3 is supported", packet.majorVersion(), packet.minorVersion()),
-		}
+func (s *session) wish(packet pgwire.StartupPacket) (pgwire.StartupMessage, error) {
+	if packet.Major() != 3 {
+		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.ProtocolUnsupported, nil, packet.Major(), packet.Minor())
 	}
-	wish, err := parseStartup(packet)
+	wish, err := pgwire.ParseStartupMessage(packet)
 	if err != nil {
-		return startup{}, err
+		return pgwire.StartupMessage{}, err
 	}
 	if s.proxy.User != "" {
-		wish.set("user", s.proxy.User)
+		wish.Set("user", s.proxy.User)
 	}
 	if s.proxy.Database != "" {
-		wish.set("database", s.proxy.Database)
+		wish.Set("database", s.proxy.Database)
 	}
-	s.user, s.database = wish.get("user"), wish.get("database")
+	s.user, s.database = wish.Get("user"), wish.Get("database")
 	switch {
 	case s.user == "":
-		return startup{}, &fatalError{
-			Code:    invalidAuthorization,
-			Message: "no PostgreSQL user name specified in startup packet",
-			Hint:    "name the user in the client's connection string, or with --user",
-		}
-	case len(wish.encode()) > maxStartupPacket:
-		return startup{}, &fatalError{
-			Code:    protocolViolation,
-			Message: "the startup packet is too long with --user and --database",
-			Hint:    "shorten what the client sends in options",
-		}
+		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.UserMissing, nil)
+	case len(wish.Encode()) > pgwire.MaxStartupPacket:
+		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.StartupTooLong, nil)
 	}
-	s.application = shorten(wish.get("application_name"), maxApplication)
+	s.application = shorten(wish.Get("application_name"), maxApplication)
 	return wish, nil
 }
 
 // attempt connects and logs in once, with the token that it returns.
-func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string, error) {
+func (s *session) attempt(ctx context.Context, wish pgwire.StartupMessage) (*upstream, string, error) {
 	s.took.Queue = time.Since(s.asked)
 	ctx, stop := s.whileClientWaits(ctx)
 	defer stop()
@@ -287,9 +276,9 @@ func (s *session) attempt(ctx context.Context, wish startup) (*upstream, string,
 	}
 	if err != nil {
 		server.Close()
-		var refusal *serverError
+		var refusal *pgwire.ServerError
 		if errors.As(err, &refusal) {
-			refusal.before = s.held
+			refusal.Before = s.held
 		}
 		return nil, token, err
 	}
@@ -306,7 +295,7 @@ func (s *session) unlessLeft(ctx context.Context, err error) error {
 }
 
 // enter is the way from a connection to a session.
-func (s *session) enter(server *upstream, wish startup, token string) error {
+func (s *session) enter(server *upstream, wish pgwire.StartupMessage, token string) error {
 	if err := s.authenticate(server, wish, token); err != nil {
 		return err
 	}
@@ -315,7 +304,7 @@ func (s *session) enter(server *upstream, wish startup, token string) error {
 	if err != nil {
 		return err
 	}
-	s.noteServer(server)
+	s.recordServer(server)
 	if err := s.checkTarget(server, wish); err != nil {
 		return err
 	}

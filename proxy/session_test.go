@@ -14,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // observed has the proxy log to where a test can read.
@@ -42,10 +44,10 @@ func TestProbesAreNoErrors(t *testing.T) {
 	reset.raw.(*net.TCPConn).SetLinger(0)
 	reset.Close()
 	asked := dial(t, address)
-	asked.send(encode(&pgproto3.SSLRequest{}))
+	asked.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 	asked.expect([]byte{'N'})
 	asked.Close()
-	until(t, "three probes", func() bool { return logs.FilterMessage("connection that asked for nothing").Len() == 3 })
+	until(t, "three probes", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 3 })
 	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
 		t.Errorf("logged above debug: %v", others.All())
 	}

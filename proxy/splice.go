@@ -73,7 +73,7 @@ func (s *session) opened(server *upstream) {
 		zap.Stringer("server", server.RemoteAddr()),
 		zap.String("client_tls", s.tlsVersion()),
 		zap.Duration("after", s.took.Total),
-		zap.Object("took", phases(s.took)),
+		zap.Object("took_s", s.took),
 		onlyIf(s.pooled, "pooled"))
 }
 

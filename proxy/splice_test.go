@@ -14,6 +14,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 func TestSpliceBothWays(t *testing.T) {
@@ -41,10 +43,10 @@ func ways(ca authority) map[string]func(testing.TB, string) *peer {
 	return map[string]func(testing.TB, string) *peer{
 		"in clear": connected,
 		"TLS": func(t testing.TB, address string) *peer {
-			return dialTLS(t, address, ca, false, alpn).connected()
+			return dialTLS(t, address, ca, false, pgwire.ALPN).connected()
 		},
 		"direct TLS": func(t testing.TB, address string) *peer {
-			return dialTLS(t, address, ca, true, alpn).connected()
+			return dialTLS(t, address, ca, true, pgwire.ALPN).connected()
 		},
 	}
 }
@@ -53,8 +55,8 @@ func ways(ca authority) map[string]func(testing.TB, string) *peer {
 // its way is delivered first, and the log says once who it was, and how.
 func TestSessionEnds(t *testing.T) {
 	last := bytes.Repeat([]byte("last words "), 100_000)
-	goodbye := encode(&pgproto3.Terminate{})
-	fatal := encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01", Message: "terminating connection due to administrator command"})
+	goodbye := pgwire.Encode(&pgproto3.Terminate{})
+	fatal := pgwire.Encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01", Message: "terminating connection due to administrator command"})
 	for _, test := range []struct {
 		name   string
 		server func(*peer)
@@ -68,10 +70,10 @@ func TestSessionEnds(t *testing.T) {
 			func(p *peer) { p.send(goodbye); p.expectEnd() }, "client", "terminated"},
 		{"client terminates upon a FATAL", func(p *peer) { p.send(fatal); p.expect(goodbye) },
 			func(p *peer) { p.expect(fatal); p.send(goodbye); p.expectEnd() }, "server", "closed"},
-		{"client terminates behind an answer, in pieces", func(p *peer) { p.send(last, encode(ready)); p.expect(goodbye) },
+		{"client terminates behind an answer, in pieces", func(p *peer) { p.send(last, pgwire.Encode(ready)); p.expect(goodbye) },
 			func(p *peer) {
 				p.expect(last)
-				p.expect(encode(ready))
+				p.expect(pgwire.Encode(ready))
 				p.send(goodbye[:2])
 				p.send(goodbye[2:])
 				p.expectEnd()

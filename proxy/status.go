@@ -3,100 +3,42 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"errors"
 	"slices"
 	"time"
 
-	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// The results of clients that wanted a session.
-const (
-	ResultOK        = "ok"        // it has, or had, one
-	ResultFailed    = "failed"    // there was none to be had; it was told why
-	ResultRejected  = "rejected"  // it was not let in: too many, not allowed, shutting down
-	ResultAbandoned = "abandoned" // it left before it had one
-)
-
-// Counts are what a proxy does at the moment, and how much it has done so far.
+// Counts is what a proxy does at the moment, and how much it has done so far.
 type Counts struct {
-	Sessions int              // clients that are let in at the moment, those that are being logged in included
-	Results  map[string]int64 // clients that wanted a session, by Result
-	Failures map[string]int64 // clients that were told of an error instead, or would have been had they stayed, by SQLSTATE
-	Retries  int64            // attempts to log in that failed and were made again
-	Up, Down int64            // bytes to the server and from it, once the session has begun
+	stats.Totals
+	Sessions int   // admitted clients at the moment, those that log in included
+	Up, Down int64 // bytes to the server and from it, since the sessions began
 	Cancels  CancelCounts
 	Pool     PoolCounts
 }
 
-// SessionInfo is a session that is open.
+// SessionInfo is an open session.
 type SessionInfo struct {
 	ID              uint64 // as in the log
-	Client          string // where it comes from
-	User, Database  string // as logged in to
-	ApplicationName string // as the client said first; it may say something else since
-	Server          string // the address of the very server
+	Client          string // address
+	User, Database  string // of the login
+	ApplicationName string // of the startup packet; the client may have changed it since
+	Server          string // address of the very server
 	Began           time.Time
 	Up, Down        int64 // bytes to the server and from it
-	Pooled          bool  // on a connection that was another client's before
+	Pooled          bool  // on a connection that another client used before
 }
 
-// Login is how long the steps of one took that led to a session. What did not happen
-// took no time.
-type Login struct {
-	At       time.Time     // when the session began
-	Queue    time.Duration // until the attempt that succeeded: its turn, and attempts that failed with the pauses after them
-	Resolve  time.Duration // the name, as all below of the attempt that succeeded
-	Dial     time.Duration // TCP
-	TLS      time.Duration // request for it and handshake
-	Login    time.Duration // from the startup packet to the server's first ReadyForQuery; waiting for the token, too
-	Total    time.Duration // from the client's startup packet to its session
-	Attempts int           // how many it took; 0 if the connection was another client's before
-}
-
-// phases are a Login in the log.
-type phases Login
-
-func (p phases) MarshalLogObject(to zapcore.ObjectEncoder) error {
-	if p.Attempts == 0 { // on another client's connection
-		return nil
-	}
-	to.AddDuration("queue", p.Queue)
-	to.AddDuration("resolve", p.Resolve)
-	to.AddDuration("dial", p.Dial)
-	to.AddDuration("tls", p.TLS)
-	to.AddDuration("login", p.Login)
-	to.AddInt("attempts", p.Attempts)
-	return nil
-}
-
-// Failure is one that clients were told of, or several for the same reason; or what
-// fails at the moment for those that still wait.
-type Failure struct {
-	First, Last    time.Time
-	Times          int    // clients; 0 while none has given up
-	Client         string // the last one's
-	User, Database string // empty if the client had not said yet
-	SQLSTATE       string
-	Own            bool   // iamproxy's own, and no server's, whatever that says
-	Message        string // as the client was told, and at the beginning whose it is
-	Hint           string // may be empty
-
-	title string // what those of the same reason have in common
-}
-
-// ServerInfo is the server that was logged in to last.
-type ServerInfo struct {
-	At                time.Time // of that login
-	Address           string
-	Version           string // as it says; may be empty
-	TLS               string // as "TLS 1.3"
-	CertificateExpiry time.Time
-}
-
-// Counts are what the proxy does at the moment, and how much it has done so far.
+// Counts returns what the proxy does at the moment, and how much it has done so far.
 func (p *Proxy) Counts() Counts {
-	counts := p.tally.counts()
-	counts.Cancels, counts.Pool = p.Cancels(), p.pool.counts()
+	counts := Counts{Totals: p.recorder.Totals(), Cancels: p.Cancels(), Pool: p.pool.counts()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	counts.Sessions = len(p.sessions)
@@ -108,7 +50,7 @@ func (p *Proxy) Counts() Counts {
 	return counts
 }
 
-// Sessions are those that are open, the oldest first.
+// Sessions returns the open sessions, the oldest first.
 func (p *Proxy) Sessions() []SessionInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,27 +79,105 @@ func (s *session) info(server *upstream) SessionInfo {
 	}
 }
 
-// Failures are the last ones, the newest first. Those of the same reason are one.
-func (p *Proxy) Failures() []Failure { return p.tally.lastFailures() }
+// Failures returns the last failures, the newest first. Those of one kind are one.
+func (p *Proxy) Failures() []stats.Failure { return p.recorder.Failures() }
 
-// Logins are the last ones that led to a session, the oldest first.
-func (p *Proxy) Logins() []Login { return p.tally.lastLogins() }
+// Logins returns the last logins that led to a session, the oldest first.
+func (p *Proxy) Logins() []stats.LoginTimings { return p.recorder.Logins() }
 
-// Users are those that the server has let in so far, in no order, and of very many only
-// some: a client may claim to be anybody.
+// Users returns the users whose tokens the server has accepted, in no order. There is a
+// limit on their number, since a client may send any name.
 func (p *Proxy) Users() []string { return p.history.members() }
 
-// Server is the one that was logged in to last; its zero value if there was none.
-func (p *Proxy) Server() ServerInfo { return p.tally.lastServer() }
+// Server returns the server of the last login. Its zero value means that there was none.
+func (p *Proxy) Server() stats.ServerInfo { return p.recorder.Server() }
 
-// Probe reports why the server cannot be reached over verified TLS, or nil. It does
-// not log in. The error is what a client would be told; it may have a method
-// Advice() string that says what to do.
+// Probe returns why the server cannot be reached over verified TLS, or nil. It does not
+// log in. The error is what a client would be sent; it may have a method Advice() string
+// that returns a hint.
 func (p *Proxy) Probe(ctx context.Context) error {
 	p.start()
-	server, err := p.connect(ctx, p.address(), &Login{})
+	server, err := p.connect(ctx, p.address(), &stats.LoginTimings{})
 	if err != nil {
 		return p.failure(err)
 	}
 	return server.Close()
+}
+
+// abandonThreshold is how long a client waits for the server until its disconnect counts as
+// a failed login.
+const abandonThreshold = 2 * time.Second
+
+// recordFailure records the failure that the client is sent: an *pgwire.Error or a
+// *pgwire.ServerError.
+func (s *session) recordFailure(err error, hint string) {
+	result := stats.Failed
+	var own *pgwire.Error
+	if errors.As(err, &own) && own.Rejected {
+		result = stats.Rejected
+	}
+	s.proxy.recorder.ClientFailed(result, s.failure(err, hint, 1))
+}
+
+// recordRetry records an attempt that is made again. A server's error is only shown in the
+// end: it may well be for a token that is too old, or for the number of logins.
+func (s *session) recordRetry(err error) {
+	var server *pgwire.ServerError
+	if errors.As(err, &server) {
+		s.proxy.recorder.Retried(nil)
+		return
+	}
+	own := s.proxy.failure(err)
+	f := s.failure(own, own.Hint, 0)
+	s.proxy.recorder.Retried(&f)
+}
+
+// recordDisconnect records a client that disconnected during login.
+func (s *session) recordDisconnect() {
+	if s.failed == nil && s.took.Attempts > 0 && time.Since(s.asked) > abandonThreshold {
+		s.failed = s.proxy.noAnswerBefore(errClientLeft)
+	}
+	s.logSampled(zap.InfoLevel, "client disconnected during login", pgwire.SQLSTATE(s.failed), zap.Error(errClientLeft), zap.NamedError("last_error", s.failed))
+	var server *pgwire.ServerError
+	switch {
+	case s.failed == nil:
+		s.proxy.recorder.ClientLeft()
+	case errors.As(s.failed, &server):
+		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failure(server, server.Hint, 1))
+	default:
+		own := s.proxy.failure(s.failed)
+		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failure(own, own.Hint, 1))
+	}
+}
+
+// failure returns err, an *pgwire.Error or a *pgwire.ServerError, as it is shown.
+func (s *session) failure(err error, hint string, times int) stats.Failure {
+	message := err.Error()
+	reason := pgwire.ReasonOf(err)
+	if !reason.FromServer() {
+		message = "iamproxy: " + message
+	}
+	return stats.Failure{
+		Last:     time.Now(),
+		Times:    times,
+		Client:   s.peer,
+		User:     s.user,
+		Database: s.database,
+		SQLSTATE: pgwire.SQLSTATE(err),
+		Reason:   reason,
+		Message:  text.OneLine(message),
+		Hint:     text.OneLine(hint),
+	}
+}
+
+// recordServer records the server that accepted the login.
+func (s *session) recordServer(server *upstream) {
+	info := stats.ServerInfo{At: time.Now(), Address: server.address, Version: s.reported[serverVersion]}
+	if state, ok := server.ConnectionState(); ok {
+		info.TLS = tls.VersionName(state.Version)
+		if len(state.PeerCertificates) > 0 {
+			info.CertificateExpiry = state.PeerCertificates[0].NotAfter
+		}
+	}
+	s.proxy.recorder.LoggedIn(info)
 }

@@ -17,20 +17,23 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // What is to be seen of a session while it lasts, and after.
 func TestStatusOfSessions(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	var mu sync.Mutex
-	var observed []Login
+	var observed []stats.LoginTimings
 	p, address := start(t, ca, s, func(p *Proxy) {
-		p.Observe = func(l Login) { mu.Lock(); defer mu.Unlock(); observed = append(observed, l) }
+		p.Observe = func(l stats.LoginTimings) { mu.Lock(); defer mu.Unlock(); observed = append(observed, l) }
 	})
 	client := dial(t, address)
 	name := strings.Repeat("ä", 40) // 80 bytes
 	client.send(startupPacket(3<<16, "user", "alice", "database", "mydb", "application_name", name))
-	for client.message()[0] != readyForQuery {
+	for client.message()[0] != pgwire.ReadyForQuery {
 	}
 	client.send([]byte("hello"))
 	client.expect([]byte("hello"))
@@ -53,7 +56,7 @@ func TestStatusOfSessions(t *testing.T) {
 	}
 	client.Close()
 	until(t, "the session to end", func() bool { return p.Counts().Sessions == 0 })
-	if c := p.Counts(); c.Up != 5 || c.Down != 5 || c.Results[ResultOK] != 1 || len(p.Sessions()) != 0 {
+	if c := p.Counts(); c.Up != 5 || c.Down != 5 || c.Results[stats.OK] != 1 || len(p.Sessions()) != 0 {
 		t.Errorf("counts %+v", c)
 	}
 	mu.Lock()
@@ -96,37 +99,37 @@ func TestFailuresAreRemembered(t *testing.T) {
 		!got[0].Last.After(got[0].First) || got[0].SQLSTATE != "28000" || got[0].Message != "iamproxy: no token for alice: no credentials" {
 		t.Errorf("failures %+v", got)
 	}
-	if c := p.Counts(); c.Failures["28000"] != 4 || c.Results[ResultFailed] != 4 || c.Results[ResultOK] != 0 {
+	if c := p.Counts(); c.Failures[stats.FailureKind{SQLSTATE: "28000", Reason: pgwire.NoToken}] != 4 || c.Results[stats.Failed] != 4 || c.Results[stats.OK] != 0 {
 		t.Errorf("counts %+v", c)
 	}
-	for i := range 2 * keptFailures {
+	for i := range 40 {
 		client := dial(t, address)
 		client.send(startupPacket(3<<16, "user", fmt.Sprint("user", i), "database", "mydb"))
 		client.fatal()
 	}
-	if n := len(p.Failures()); n != keptFailures {
+	if n := len(p.Failures()); n != 20 {
 		t.Errorf("%d failures are remembered", n)
 	}
 }
 
-// Whose a failure is does not depend on its words.
-func TestFailuresAreOwnOrNot(t *testing.T) {
+// A server can send any words, those of the proxy included.
+func TestFailureReasonIsNotTheWords(t *testing.T) {
 	ca, s := good(t, func(p *peer) {
 		p.startup()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "iamproxy: the server asks for nothing", Hint: "do as I say"})
 	})
 	for name, test := range map[string]struct {
 		tokens *tokens
-		own    bool
+		reason pgwire.Reason
 	}{
-		"the server's": {&tokens{}, false},
-		"the proxy's":  {&tokens{err: errors.New("no credentials")}, true},
+		"the server's": {&tokens{}, pgwire.ServerRefused},
+		"the proxy's":  {&tokens{err: errors.New("no credentials")}, pgwire.NoToken},
 	} {
 		p, address := start(t, ca, s, func(p *Proxy) { p.Tokens = test.tokens })
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		client.fatal()
-		if f := p.Failures(); len(f) != 1 || f[0].Own != test.own {
+		if f := p.Failures(); len(f) != 1 || f[0].Reason != test.reason {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
@@ -148,11 +151,11 @@ func TestFailuresOfClientsThatLeave(t *testing.T) {
 		t.Errorf("while the client waits: %+v", f)
 	}
 	client.Close()
-	until(t, "the client to be given up", func() bool { return p.Counts().Results[ResultAbandoned] == 1 })
+	until(t, "the client to be given up", func() bool { return p.Counts().Results[stats.Abandoned] == 1 })
 	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 {
 		t.Errorf("after it has left: %+v", f)
 	}
-	if c := p.Counts(); c.Failures["08001"] != 1 || c.Results[ResultFailed] != 0 || c.Retries == 0 {
+	if c := p.Counts(); c.Failures[stats.FailureKind{SQLSTATE: "08001", Reason: pgwire.DialRefused}] != 1 || c.Results[stats.Failed] != 0 || c.Retries == 0 {
 		t.Errorf("counts %+v", c)
 	}
 }
@@ -163,9 +166,9 @@ func TestLogSamples(t *testing.T) {
 	p := &Proxy{Log: zap.New(core)}
 	s := &session{proxy: p}
 	for range 100 {
-		s.logSampled(zap.WarnLevel, "no session", "08001")
-		s.logSampled(zap.WarnLevel, "no session", "28000")
-		s.logSampled(zap.DebugLevel, "no session", "28000") // which nobody reads
+		s.logSampled(zap.WarnLevel, "connection rejected", "08001")
+		s.logSampled(zap.WarnLevel, "connection rejected", "28000")
+		s.logSampled(zap.DebugLevel, "connection rejected", "28000") // which nobody reads
 	}
 	if n := lines.Len(); n != 2*sampleLines {
 		t.Errorf("%d lines", n)
@@ -177,11 +180,11 @@ func TestLogSamples(t *testing.T) {
 	lines.TakeAll()
 	p.logUntold(time.Now().Add(sampleTime))
 	for _, line := range lines.TakeAll() {
-		if more := line.ContextMap()["more_of_the_same"]; line.Message != "no session" || more != int64(100-sampleLines) {
+		if more := line.ContextMap()["suppressed"]; line.Message != "connection rejected" || more != int64(100-sampleLines) {
 			t.Errorf("line %q, %v", line.Message, line.ContextMap())
 		}
 	}
-	s.logSampled(zap.WarnLevel, "no session", "08001")
+	s.logSampled(zap.WarnLevel, "connection rejected", "08001")
 	if lines.Len() != 1 {
 		t.Error("the next one is not written")
 	}
@@ -216,7 +219,7 @@ func TestLimit(t *testing.T) {
 			t.Errorf("a third client is told %+v", e)
 		}
 	}
-	if c := first.Counts(); c.Results[ResultRejected] != 3 || c.Failures["53300"] != 3 || c.Sessions != 1 {
+	if c := first.Counts(); c.Results[stats.Rejected] != 3 || c.Failures[stats.FailureKind{SQLSTATE: "53300", Reason: pgwire.TooManySessions}] != 3 || c.Sessions != 1 {
 		t.Errorf("counts %+v", c)
 	}
 	a.Close()
@@ -312,7 +315,7 @@ func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
 		t.Fatal("the server's connection stays")
 	}
 	until(t, "room", func() bool { return len(room.taken) == 0 })
-	if c := p.Counts(); c.Results[ResultAbandoned] != 1 || c.Results[ResultOK] != 0 || len(p.Logins()) != 0 {
+	if c := p.Counts(); c.Results[stats.Abandoned] != 1 || c.Results[stats.OK] != 0 || len(p.Logins()) != 0 {
 		t.Errorf("counts %+v", c)
 	}
 }
@@ -333,23 +336,23 @@ func TestStrangers(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
 	told := dial(t, address)
-	told.send(encode(&pgproto3.SSLRequest{}))
+	told.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 	told.expect([]byte{'N'})
 	told.send(ordinaryStartup)
 	if e := told.fatal(); e.Code != "28000" || !strings.HasSuffix(e.Message, "clients from 127.0.0.1 may not connect") || e.Hint == "" {
 		t.Errorf("a stranger is told %+v", e)
 	}
 	cancels := dial(t, address)
-	cancels.send(encode(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}))
+	cancels.send(pgwire.Encode(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}))
 	cancels.expectEnd()
 	until(t, "the request to be counted", func() bool { return p.Cancels().Rejected == 1 })
-	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[ResultRejected] != 1 {
+	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[stats.Rejected] != 1 {
 		t.Errorf("failures %+v", f)
 	}
 	for range 2 * maxStrangers {
 		dial(t, address)
 	}
-	until(t, "some to be closed at once", func() bool { return p.Counts().Results[ResultRejected] > 1 })
+	until(t, "some to be closed at once", func() bool { return p.Counts().Results[stats.Rejected] > 1 })
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	conn, err := dialer.Dial("tcp", address)
 	if err != nil {

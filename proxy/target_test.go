@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // instance is a server that reports what it is, and answers if it is asked.
@@ -72,15 +74,15 @@ func TestTarget(t *testing.T) {
 				}
 				return
 			}
-			want := encode(okay)
+			want := pgwire.Encode(okay)
 			for _, report := range test.reports {
-				want = append(want, encode(report)...)
+				want = append(want, pgwire.Encode(report)...)
 			}
-			want = append(want, encode(key)...)
+			want = append(want, pgwire.Encode(key)...)
 			if test.answer != "" {
-				want = append(want, encode(&pgproto3.NoticeResponse{Message: "by the way"})...)
+				want = append(want, pgwire.Encode(&pgproto3.NoticeResponse{Message: "by the way"})...)
 			}
-			client.expect(append(want, encode(ready)...))
+			client.expect(append(want, pgwire.Encode(ready)...))
 			client.send([]byte("hello"))
 			client.expect([]byte("hello"))
 		})
@@ -118,7 +120,7 @@ func TestTargetFound(t *testing.T) {
 	p, address := start(t, ca, s, func(p *Proxy) { p.Writer = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(encode(okay), encode(&pgproto3.ParameterStatus{Name: inHotStandby, Value: "off"})))
+	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: inHotStandby, Value: "off"})))
 	if n := logins.Load(); n != 3 {
 		t.Errorf("%d logins", n)
 	}

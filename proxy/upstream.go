@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http/httptrace"
@@ -13,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 const (
@@ -34,7 +35,7 @@ type upstream struct {
 // connect dials the address and starts TLS. Everything it does is bounded by
 // ctx, whose deadline what it returns still has; that is closed when the proxy
 // stops. How long the steps took is noted in took.
-func (p *Proxy) connect(ctx context.Context, address string, took *Login) (*upstream, error) {
+func (p *Proxy) connect(ctx context.Context, address string, took *stats.LoginTimings) (*upstream, error) {
 	deadline, _ := ctx.Deadline()
 	if p.Dial == nil {
 		within, cancel := context.WithTimeout(ctx, reachTimeout)
@@ -67,7 +68,7 @@ func (p *Proxy) connect(ctx context.Context, address string, took *Login) (*upst
 	return server, nil
 }
 
-func (p *Proxy) dial(ctx context.Context, address string, took *Login) (conn net.Conn, err error) {
+func (p *Proxy) dial(ctx context.Context, address string, took *stats.LoginTimings) (conn net.Conn, err error) {
 	began := time.Now()
 	took.Resolve = 0
 	ctx = noteResolve(ctx, &took.Resolve)
@@ -104,7 +105,7 @@ func (p *Proxy) startTLS(ctx context.Context, tcp net.Conn) (*tls.Conn, error) {
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, p.handshakeError(err)
 	}
-	if p.DirectTLS && conn.ConnectionState().NegotiatedProtocol != alpn {
+	if p.DirectTLS && conn.ConnectionState().NegotiatedProtocol != pgwire.ALPN {
 		return nil, p.noDirectTLS(errors.New("the server does not name the protocol (ALPN)"))
 	}
 	return conn, nil
@@ -117,7 +118,7 @@ func (p *Proxy) startTLS(ctx context.Context, tcp net.Conn) (*tls.Conn, error) {
 func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
 	defer context.AfterFunc(ctx, func() { tcp.SetDeadline(netconn.LongAgo) })()
 
-	if _, err := tcp.Write(encode(&pgproto3.SSLRequest{})); err != nil {
+	if _, err := tcp.Write(pgwire.Encode(&pgproto3.SSLRequest{})); err != nil {
 		return err
 	}
 	var answer [1]byte
@@ -128,23 +129,11 @@ func (p *Proxy) requestTLS(ctx context.Context, tcp net.Conn) error {
 	case 'S':
 		return nil
 	case 'N':
-		return &fatalError{
-			Code:    cannotConnect,
-			Message: p.target() + " does not offer TLS",
-			Hint:    "a token is never sent without it; check that this is the database's port, and that nothing in between speaks for it",
-		}
+		return pgwire.NewError(pgwire.TLSNotOffered, nil, p.target())
 	case 'E':
-		return &fatalError{
-			Code:    cannotConnect,
-			Message: p.target() + " answered the request for TLS with an error",
-			Hint:    "the database's log has its text; it is not shown since nobody vouches for it",
-		}
+		return pgwire.NewError(pgwire.TLSRequestRejected, nil, p.target())
 	default:
-		return &fatalError{
-			Code:    cannotConnect,
-			Message: fmt.Sprintf("%s answered the request for TLS with %q", p.target(), answer[0]),
-			Hint:    "check that this is a PostgreSQL server's port",
-		}
+		return pgwire.NewError(pgwire.TLSRequestUnknown, nil, p.target(), answer[0])
 	}
 }
 

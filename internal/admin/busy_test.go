@@ -8,6 +8,8 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // hostile are names that clients may choose, and that a page must show as they are.
@@ -23,10 +25,10 @@ var hostile = []string{
 	"Zürich 東京 مرحبا 🐘",
 }
 
-func busyLogins(now time.Time) (all []proxy.Login) {
+func busyLogins(now time.Time) (all []stats.LoginTimings) {
 	for i := range 52 {
 		ms := func(n int) time.Duration { return time.Duration(n*(80+(i*37)%50)) * time.Millisecond / 100 }
-		l := proxy.Login{
+		l := stats.LoginTimings{
 			At: now.Add(time.Duration(i-52) * 9 * time.Second), Resolve: ms(1), Dial: ms(2 + i%2), TLS: ms(5 + i%3),
 			Login: ms(14 + (i*7)%5), Attempts: 1,
 		}
@@ -36,7 +38,7 @@ func busyLogins(now time.Time) (all []proxy.Login) {
 		case i == 20:
 			l.Login, l.Attempts, l.Queue = ms(400), 2, ms(250)
 		case i%4 == 3:
-			l = proxy.Login{At: l.At, Total: ms(1)}
+			l = stats.LoginTimings{At: l.At, Total: ms(1)}
 		}
 		l.Total += l.Queue + l.Resolve + l.Dial + l.TLS + l.Login + ms(1)
 		all = append(all, l)
@@ -71,30 +73,34 @@ func busy(now time.Time) Endpoint {
 	e.AssumeRole = "arn:aws:iam::111122223333:role/orders-database"
 	e.Database = &fakeDatabase{
 		counts: proxy.Counts{
-			Sessions: 50,
-			Results:  map[string]int64{proxy.ResultOK: 5120, proxy.ResultFailed: 14, proxy.ResultRejected: 2, proxy.ResultAbandoned: 1},
-			Failures: map[string]int64{"28000": 11, "08001": 3},
-			Retries:  6, Up: 48_220_118, Down: 3_920_114_003,
+			Totals: stats.Totals{
+				Results: map[stats.Result]int64{stats.OK: 5120, stats.Failed: 14, stats.Rejected: 2, stats.Abandoned: 1},
+				Failures: map[stats.FailureKind]int64{
+					{SQLSTATE: "28000", Reason: pgwire.TokenRefused}: 11, {SQLSTATE: "08001", Reason: pgwire.DialRefused}: 3,
+				},
+				Retries: 6,
+			},
+			Sessions: 50, Up: 48_220_118, Down: 3_920_114_003,
 			Cancels: proxy.CancelCounts{Delivered: 12, Rejected: 1},
 			Pool:    proxy.PoolCounts{Idle: 4, InUse: 50, Resetting: 1},
 		},
 		sessions: busySessions(now),
-		failures: []proxy.Failure{
+		failures: []stats.Failure{
 			{
 				First: now.Add(-40 * time.Second), Last: now.Add(-30 * time.Second), Times: 11, Client: "127.0.0.1:40960", User: "reporting_ro", Database: "orders",
-				SQLSTATE: "28000", Message: `PAM authentication failed for user "reporting_ro"`,
+				SQLSTATE: "28000", Reason: pgwire.TokenRefused, Message: `PAM authentication failed for user "reporting_ro"`,
 				Hint: "AWS has one answer for all mistakes. arn:aws:sts::111122223333:assumed-role/orders-database/iamproxy signed for reporting_ro at " + clusterName +
 					"; check that the caller is allowed rds-db:connect on arn:aws:rds-db:eu-west-1:111122223333:dbuser:RESOURCE_ID/reporting_ro (RESOURCE_ID is the DbClusterResourceId, cluster-...)",
 			},
 			{
 				First: now.Add(-3 * time.Hour), Last: now.Add(-3*time.Hour + 2*time.Second), Times: 3, Client: "127.0.0.1:38122", User: hostile[1], Database: hostile[0],
-				SQLSTATE: "08001", Message: "iamproxy: cannot reach " + clusterName + " (via localhost:15432): dial tcp 127.0.0.1:15432: connect: connection refused",
+				SQLSTATE: "08001", Reason: pgwire.DialRefused, Message: "iamproxy: cannot reach " + clusterName + " (via localhost:15432): dial tcp 127.0.0.1:15432: connect: connection refused",
 				Hint: "check that the database runs, and that security groups and routes let this host reach it",
 			},
 		},
 		logins: busyLogins(now),
 		users:  []string{"app", "reporting", hostile[1]},
-		server: proxy.ServerInfo{
+		server: stats.ServerInfo{
 			At: now.Add(-9 * time.Second), Address: "127.0.0.1:15432", Version: "17.5", TLS: "TLS 1.3", CertificateExpiry: now.Add(211 * 24 * time.Hour),
 		},
 	}
@@ -117,8 +123,8 @@ func troubled(now time.Time) []Endpoint {
 		Err: &auth.Error{Message: "no AWS credentials: the SSO session has expired", Hint: "run: aws sso login --profile dev", Err: errors.New("expired")},
 	}}
 	second.Name, second.Listen, second.Kind = "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432", "127.0.0.1:5433", "instance"
-	second.Database = &fakeDatabase{failures: []proxy.Failure{{
-		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001",
+	second.Database = &fakeDatabase{failures: []stats.Failure{{
+		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001", Reason: pgwire.ResolveFailed,
 		Message: "iamproxy: cannot resolve audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432: no such host",
 		Hint:    "check the name, and that this host uses the DNS of the database's network",
 	}}}

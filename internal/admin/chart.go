@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 const (
@@ -47,7 +47,7 @@ type phase struct{ Name, Median string }
 
 // phasesOf are a login's, from the bottom up. What it took beside them was spent on
 // attempts that failed, or on the client.
-func phasesOf(l proxy.Login) []time.Duration {
+func phasesOf(l stats.LoginTimings) []time.Duration {
 	all := []time.Duration{l.Queue, l.Resolve, l.Dial, l.TLS, l.Login}
 	rest := l.Total
 	for _, d := range all {
@@ -59,7 +59,7 @@ func phasesOf(l proxy.Login) []time.Duration {
 var phaseNames = []string{"queue", "resolve", "dial", "tls", "login", "other"}
 
 // draw is nil if there was no login so far.
-func draw(logins []proxy.Login, now time.Time) *chart {
+func draw(logins []stats.LoginTimings, now time.Time) *chart {
 	if len(logins) == 0 {
 		return nil
 	}
@@ -98,7 +98,7 @@ func draw(logins []proxy.Login, now time.Time) *chart {
 	return c
 }
 
-func barOf(l proxy.Login, x float64, top time.Duration, now time.Time) bar {
+func barOf(l stats.LoginTimings, x float64, top time.Duration, now time.Time) bar {
 	b := bar{X: x + .1, Cut: l.Total > top}
 	names, steps := phaseNames, phasesOf(l)
 	if l.Attempts == 0 {

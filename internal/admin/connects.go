@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // connects is the histogram of how long logins take. It is there before the
@@ -30,7 +30,7 @@ func (c *connects) get() *prometheus.HistogramVec {
 
 // Observe returns what has to be told of each login to an endpoint, as a hook of its
 // proxy. It may be called before the proxy, or anything else of the Server, is there.
-func (s *Server) Observe(endpoint string) func(proxy.Login) {
+func (s *Server) Observe(endpoint string) func(stats.LoginTimings) {
 	histogram := s.connects.get().MustCurryWith(prometheus.Labels{"endpoint": valid(endpoint)})
 	phase := func(name string) func(time.Duration) {
 		observer := histogram.WithLabelValues(name)
@@ -38,7 +38,7 @@ func (s *Server) Observe(endpoint string) func(proxy.Login) {
 	}
 	queue, resolve, dial, tls := phase("queue"), phase("resolve"), phase("dial"), phase("tls")
 	login, total := phase("login"), phase("total")
-	return func(l proxy.Login) {
+	return func(l stats.LoginTimings) {
 		queue(l.Queue)
 		total(l.Total)
 		if l.Attempts == 0 {

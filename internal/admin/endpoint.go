@@ -7,6 +7,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // So many of each are shown; how many more there are is said.
@@ -25,7 +26,7 @@ type endpointView struct {
 	Up       string
 	Down     string
 
-	Server      proxy.ServerInfo
+	Server      stats.ServerInfo
 	LastLogin   *moment
 	Certificate *moment
 	CertEnds    level // how that is

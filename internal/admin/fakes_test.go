@@ -10,6 +10,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // What stands behind them when iamproxy runs.
@@ -22,19 +23,19 @@ var (
 type fakeDatabase struct {
 	counts   proxy.Counts
 	sessions []proxy.SessionInfo
-	failures []proxy.Failure
-	logins   []proxy.Login
+	failures []stats.Failure
+	logins   []stats.LoginTimings
 	users    []string
-	server   proxy.ServerInfo
+	server   stats.ServerInfo
 	probe    func(context.Context) error
 }
 
 func (d *fakeDatabase) Counts() proxy.Counts          { return d.counts }
 func (d *fakeDatabase) Sessions() []proxy.SessionInfo { return d.sessions }
-func (d *fakeDatabase) Failures() []proxy.Failure     { return d.failures }
-func (d *fakeDatabase) Logins() []proxy.Login         { return d.logins }
+func (d *fakeDatabase) Failures() []stats.Failure     { return d.failures }
+func (d *fakeDatabase) Logins() []stats.LoginTimings  { return d.logins }
 func (d *fakeDatabase) Users() []string               { return d.users }
-func (d *fakeDatabase) Server() proxy.ServerInfo      { return d.server }
+func (d *fakeDatabase) Server() stats.ServerInfo      { return d.server }
 
 func (d *fakeDatabase) Probe(ctx context.Context) error {
 	if d.probe == nil {

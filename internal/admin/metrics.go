@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // maxUserSeries bounds the series of one metric and endpoint: a client may claim any
@@ -26,7 +28,7 @@ var (
 	sessionsNow = describe("sessions", "Clients that are let in at the moment, those that are being logged in included.", "endpoint")
 	maxSessions = describe("max_sessions", "Most clients that are let in at once; 0 is no limit.")
 	sessions    = describe("sessions_total", "Clients that wanted a session, by what came of it: ok, failed (it was told why), rejected (not let in), abandoned (it left before).", "endpoint", "result")
-	failures    = describe("login_failures_total", "Clients that were told of an error instead of getting a session, by its SQLSTATE.", "endpoint", "sqlstate")
+	failures    = describe("login_failures_total", "Clients that were sent an error instead of getting a session, by its SQLSTATE and reason.", "endpoint", "sqlstate", "reason")
 	retries     = describe("login_retries_total", "Attempts to log in that failed and were made again.", "endpoint")
 	cancels     = describe("cancel_requests_total", "Cancel requests, by what became of them: delivered, rejected (of no session), repeated (the same was on its way), failed.", "endpoint", "result")
 	transferred = describe("bytes_total", "Bytes of sessions, up (to the server) and down (from it).", "endpoint", "direction")
@@ -101,17 +103,17 @@ func (c collector) tallies() map[string]*tally {
 // newTally has what is known to come (of the SQLSTATEs, those of iamproxy itself), so
 // that the first of each shows as an increase.
 func newTally() *tally {
-	return &tally{
-		counts: proxy.Counts{
-			Results: map[string]int64{
-				proxy.ResultOK: 0, proxy.ResultFailed: 0, proxy.ResultRejected: 0, proxy.ResultAbandoned: 0,
-			},
-			Failures: map[string]int64{
-				"08001": 0, "08006": 0, "08P01": 0, "0A000": 0, "25006": 0, "28000": 0, "53300": 0, "57P03": 0,
-			},
-		},
+	t := &tally{
+		counts: proxy.Counts{Totals: stats.Totals{
+			Results:  map[stats.Result]int64{stats.OK: 0, stats.Failed: 0, stats.Rejected: 0, stats.Abandoned: 0},
+			Failures: map[stats.FailureKind]int64{{SQLSTATE: pgwire.InvalidAuthorization, Reason: pgwire.TokenRefused}: 0},
+		}},
 		expiries: make(map[string]time.Time),
 	}
+	for reason, sqlstate := range pgwire.Reasons() {
+		t.counts.Failures[stats.FailureKind{SQLSTATE: sqlstate, Reason: reason}] = 0
+	}
+	return t
 }
 
 func (t *tally) add(e Endpoint) {
@@ -119,10 +121,11 @@ func (t *tally) add(e Endpoint) {
 	sum := &t.counts
 	sum.Sessions += more.Sessions
 	for result, n := range more.Results {
-		sum.Results[valid(result)] += n
+		sum.Results[result] += n
 	}
-	for sqlstate, n := range more.Failures {
-		sum.Failures[knownForm(sqlstate)] += n
+	for kind, n := range more.Failures {
+		kind.SQLSTATE = knownForm(kind.SQLSTATE)
+		sum.Failures[kind] += n
 	}
 	sum.Retries += more.Retries
 	sum.Up += more.Up
@@ -159,10 +162,10 @@ func (t *tally) collect(to chan<- prometheus.Metric, endpoint string) {
 	}
 	gauge(sessionsNow, float64(t.counts.Sessions))
 	for result, n := range t.counts.Results {
-		counter(sessions, n, result)
+		counter(sessions, n, string(result))
 	}
-	for sqlstate, n := range t.counts.Failures {
-		counter(failures, n, sqlstate)
+	for kind, n := range t.counts.Failures {
+		counter(failures, n, kind.SQLSTATE, string(kind.Reason))
 	}
 	counter(retries, t.counts.Retries)
 	counter(cancels, t.counts.Cancels.Delivered, "delivered")

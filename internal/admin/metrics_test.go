@@ -14,6 +14,8 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // scrape is the answer without comments and without what the Go runtime says of itself.
@@ -37,14 +39,19 @@ func TestMetrics(t *testing.T) {
 		Name: "db:5432",
 		Database: &fakeDatabase{
 			counts: proxy.Counts{
-				Sessions: 3,
-				Results:  map[string]int64{proxy.ResultOK: 10, proxy.ResultFailed: 2},
-				Failures: map[string]int64{"28000": 2, "3D000": 1, "x\xff": 1, "": 1},
-				Retries:  4, Up: 5, Down: 6,
+				Totals: stats.Totals{
+					Results: map[stats.Result]int64{stats.OK: 10, stats.Failed: 2},
+					Failures: map[stats.FailureKind]int64{
+						{SQLSTATE: "28000", Reason: pgwire.TokenRefused}: 2, {SQLSTATE: "3D000", Reason: pgwire.ServerRefused}: 1,
+						{SQLSTATE: "x\xff", Reason: pgwire.ServerRefused}: 1, {Reason: pgwire.ServerRefused}: 1,
+					},
+					Retries: 4,
+				},
+				Sessions: 3, Up: 5, Down: 6,
 				Cancels: proxy.CancelCounts{Delivered: 7, Rejected: 8, Repeated: 9, Failed: 10},
 				Pool:    proxy.PoolCounts{Idle: 11, InUse: 12, Resetting: 13},
 			},
-			server: proxy.ServerInfo{CertificateExpiry: time.Unix(2_000_000_000, 0)},
+			server: stats.ServerInfo{CertificateExpiry: time.Unix(2_000_000_000, 0)},
 			users:  []string{"app", "not UTF-8 \xff", "not UTF-8 \xfe", "idle"},
 		},
 		Signer: &fakeSigner{},
@@ -54,8 +61,8 @@ func TestMetrics(t *testing.T) {
 		}},
 	}}}
 	observe := s.Observe("db:5432")
-	observe(proxy.Login{Queue: time.Second, Resolve: 2 * time.Second, Dial: 3 * time.Second, TLS: 4 * time.Second, Login: 5 * time.Second, Total: 16 * time.Second, Attempts: 2})
-	observe(proxy.Login{Total: time.Millisecond})
+	observe(stats.LoginTimings{Queue: time.Second, Resolve: 2 * time.Second, Dial: 3 * time.Second, TLS: 4 * time.Second, Login: 5 * time.Second, Total: 16 * time.Second, Attempts: 2})
+	observe(stats.LoginTimings{Total: time.Millisecond})
 
 	got := scrape(t, s)
 	want := map[string]string{
@@ -63,32 +70,32 @@ func TestMetrics(t *testing.T) {
 
 		`iamproxy_ready`: "1", `iamproxy_draining`: "0", `iamproxy_max_sessions`: "100",
 
-		`iamproxy_sessions{endpoint="db:5432"}`:                                        "3",
-		`iamproxy_sessions_total{endpoint="db:5432",result="ok"}`:                      "10",
-		`iamproxy_sessions_total{endpoint="db:5432",result="failed"}`:                  "2",
-		`iamproxy_sessions_total{endpoint="db:5432",result="rejected"}`:                "0",
-		`iamproxy_sessions_total{endpoint="db:5432",result="abandoned"}`:               "0",
-		`iamproxy_login_failures_total{endpoint="db:5432",sqlstate="28000"}`:           "2",
-		`iamproxy_login_failures_total{endpoint="db:5432",sqlstate="3D000"}`:           "1",
-		`iamproxy_login_failures_total{endpoint="db:5432",sqlstate="other"}`:           "2",
-		`iamproxy_login_failures_total{endpoint="db:5432",sqlstate="08001"}`:           "0",
-		`iamproxy_login_retries_total{endpoint="db:5432"}`:                             "4",
-		`iamproxy_bytes_total{direction="up",endpoint="db:5432"}`:                      "5",
-		`iamproxy_bytes_total{direction="down",endpoint="db:5432"}`:                    "6",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="delivered"}`:        "7",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="rejected"}`:         "8",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="repeated"}`:         "9",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="failed"}`:           "10",
-		`iamproxy_pool_connections{endpoint="db:5432",state="idle"}`:                   "11",
-		`iamproxy_pool_connections{endpoint="db:5432",state="in_use"}`:                 "12",
-		`iamproxy_pool_connections{endpoint="db:5432",state="resetting"}`:              "13",
-		`iamproxy_tokens_signed_total{endpoint="db:5432",result="ok"}`:                 "14",
-		`iamproxy_tokens_signed_total{endpoint="db:5432",result="failed"}`:             "15",
-		`iamproxy_token_expiry_timestamp_seconds{endpoint="db:5432",user="app"}`:       "1.8000000005e+09",
-		`iamproxy_server_certificate_expiry_timestamp_seconds{endpoint="db:5432"}`:     "2e+09",
-		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="0.001"}`: "1",
-		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="10"}`:    "1",
-		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="30"}`:    "2",
+		`iamproxy_sessions{endpoint="db:5432"}`:                                                      "3",
+		`iamproxy_sessions_total{endpoint="db:5432",result="ok"}`:                                    "10",
+		`iamproxy_sessions_total{endpoint="db:5432",result="failed"}`:                                "2",
+		`iamproxy_sessions_total{endpoint="db:5432",result="rejected"}`:                              "0",
+		`iamproxy_sessions_total{endpoint="db:5432",result="abandoned"}`:                             "0",
+		`iamproxy_login_failures_total{endpoint="db:5432",reason="token_refused",sqlstate="28000"}`:  "2",
+		`iamproxy_login_failures_total{endpoint="db:5432",reason="server_refused",sqlstate="3D000"}`: "1",
+		`iamproxy_login_failures_total{endpoint="db:5432",reason="server_refused",sqlstate="other"}`: "2",
+		`iamproxy_login_failures_total{endpoint="db:5432",reason="dial_refused",sqlstate="08001"}`:   "0",
+		`iamproxy_login_retries_total{endpoint="db:5432"}`:                                           "4",
+		`iamproxy_bytes_total{direction="up",endpoint="db:5432"}`:                                    "5",
+		`iamproxy_bytes_total{direction="down",endpoint="db:5432"}`:                                  "6",
+		`iamproxy_cancel_requests_total{endpoint="db:5432",result="delivered"}`:                      "7",
+		`iamproxy_cancel_requests_total{endpoint="db:5432",result="rejected"}`:                       "8",
+		`iamproxy_cancel_requests_total{endpoint="db:5432",result="repeated"}`:                       "9",
+		`iamproxy_cancel_requests_total{endpoint="db:5432",result="failed"}`:                         "10",
+		`iamproxy_pool_connections{endpoint="db:5432",state="idle"}`:                                 "11",
+		`iamproxy_pool_connections{endpoint="db:5432",state="in_use"}`:                               "12",
+		`iamproxy_pool_connections{endpoint="db:5432",state="resetting"}`:                            "13",
+		`iamproxy_tokens_signed_total{endpoint="db:5432",result="ok"}`:                               "14",
+		`iamproxy_tokens_signed_total{endpoint="db:5432",result="failed"}`:                           "15",
+		`iamproxy_token_expiry_timestamp_seconds{endpoint="db:5432",user="app"}`:                     "1.8000000005e+09",
+		`iamproxy_server_certificate_expiry_timestamp_seconds{endpoint="db:5432"}`:                   "2e+09",
+		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="0.001"}`:               "1",
+		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="10"}`:                  "1",
+		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="30"}`:                  "2",
 
 		// Of what became one name the token that ends first.
 		`iamproxy_token_expiry_timestamp_seconds{endpoint="db:5432",user="not UTF-8 ` + "\uFFFD" + `"}`: "1.800000001e+09",
@@ -166,7 +173,7 @@ func TestMetricsAreBounded(t *testing.T) {
 
 func TestMetricsAreWellFormed(t *testing.T) {
 	s := &Server{Version: "not UTF-8 \xff", Endpoints: []Endpoint{busy(time.Now())}}
-	s.Observe(clusterName)(proxy.Login{Attempts: 1, Total: time.Second})
+	s.Observe(clusterName)(stats.LoginTimings{Attempts: 1, Total: time.Second})
 	problems, err := testutil.CollectAndLint(collector{s})
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +201,7 @@ func TestObserveBeforeEndpoints(t *testing.T) {
 	go func() {
 		defer close(done)
 		for range 1000 {
-			observe(proxy.Login{Attempts: 1, Total: time.Second})
+			observe(stats.LoginTimings{Attempts: 1, Total: time.Second})
 		}
 	}()
 	s.Endpoints = []Endpoint{endpoint()}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // page asks for it, and fails if it is none.
@@ -27,8 +29,8 @@ func pageOf(t *testing.T, s *Server) string {
 func TestVerdict(t *testing.T) {
 	now := time.Now()
 	at := func(ago time.Duration) time.Time { return now.Add(-ago) }
-	failure := func(sqlstate, message string, ago time.Duration) proxy.Failure {
-		return proxy.Failure{First: at(ago), Last: at(ago), Times: 3, SQLSTATE: sqlstate, Message: message, Hint: "do something about " + sqlstate}
+	failure := func(sqlstate string, reason pgwire.Reason, message string, ago time.Duration) stats.Failure {
+		return stats.Failure{First: at(ago), Last: at(ago), Times: 3, SQLSTATE: sqlstate, Reason: reason, Message: message, Hint: "do something about " + sqlstate}
 	}
 	signs := auth.IdentityStatus{Source: "environment variables", Expires: now.Add(time.Hour)}
 	cannot := errors.New("no AWS credentials")
@@ -36,7 +38,7 @@ func TestVerdict(t *testing.T) {
 		server   *Server
 		signer   auth.IdentityStatus
 		login    time.Duration // ago; 0 is never
-		failures []proxy.Failure
+		failures []stats.Failure
 		open     int
 
 		title, cause string
@@ -73,47 +75,47 @@ func TestVerdict(t *testing.T) {
 			title: "Idle", cause: "renewed for the next login", levels: [4]level{ok, idle, ok, ok},
 		},
 		"not reached": {
-			signer: signs, failures: []proxy.Failure{failure("08001", "iamproxy: cannot reach it", time.Second)},
+			signer: signs, failures: []stats.Failure{failure("08001", pgwire.DialRefused, "iamproxy: cannot reach it", time.Second)},
 			title: "Cannot reach the database", cause: "iamproxy: cannot reach it", levels: [4]level{ok, ok, bad, idle},
 		},
 		"not reached any more": {
-			signer: signs, login: time.Minute, failures: []proxy.Failure{failure("08006", "iamproxy: no answer", time.Second)},
+			signer: signs, login: time.Minute, failures: []stats.Failure{failure("08006", pgwire.NoAnswer, "iamproxy: no answer", time.Second)},
 			title: "Cannot reach the database", levels: [4]level{ok, ok, bad, ok},
 		},
 		"reached again": {
-			signer: signs, login: time.Second, failures: []proxy.Failure{failure("08006", "iamproxy: no answer", time.Minute)},
+			signer: signs, login: time.Second, failures: []stats.Failure{failure("08006", pgwire.NoAnswer, "iamproxy: no answer", time.Minute)},
 			title: "Ready, but the database could not always be reached", levels: [4]level{ok, ok, warn, ok},
 		},
-		"long ago": {signer: signs, login: time.Second, failures: []proxy.Failure{failure("08006", "iamproxy: no answer", time.Hour)}, title: "Ready"},
+		"long ago": {signer: signs, login: time.Second, failures: []stats.Failure{failure("08006", pgwire.NoAnswer, "iamproxy: no answer", time.Hour)}, title: "Ready"},
 		"refused": {
-			signer: signs, failures: []proxy.Failure{failure("28000", "PAM authentication failed for user", time.Second)},
+			signer: signs, failures: []stats.Failure{failure("28000", pgwire.TokenRefused, "PAM authentication failed for user", time.Second)},
 			title: "The database refuses logins", cause: "PAM authentication", levels: [4]level{ok, ok, ok, bad},
 		},
 		"no rds_iam": {
-			signer: signs, failures: []proxy.Failure{failure("28000", "iamproxy: the server asks app for a SCRAM password, not for a token", time.Second)},
+			signer: signs, failures: []stats.Failure{failure("28000", pgwire.PasswordRequested, "iamproxy: the server asks app for a SCRAM password, not for a token", time.Second)},
 			title: "The database refuses logins", levels: [4]level{ok, ok, ok, bad},
 		},
 		"reached, and refused since": {
-			signer: signs, failures: []proxy.Failure{failure("3D000", "no such database", time.Second), failure("08001", "iamproxy: cannot reach it", time.Minute)},
+			signer: signs, failures: []stats.Failure{failure("3D000", pgwire.ServerRefused, "no such database", time.Second), failure("08001", pgwire.DialRefused, "iamproxy: cannot reach it", time.Minute)},
 			title: "The database refuses logins", levels: [4]level{ok, ok, warn, bad},
 		},
 		"one user among others": {
-			signer: signs, login: time.Second, failures: []proxy.Failure{failure("28000", "PAM authentication failed for user", time.Minute)},
+			signer: signs, login: time.Second, failures: []stats.Failure{failure("28000", pgwire.TokenRefused, "PAM authentication failed for user", time.Minute)},
 			title: "Ready, but some logins are refused", levels: [4]level{ok, ok, ok, warn},
 		},
 		"no token at the time, though there is one now": {
-			signer: signs, login: time.Minute, failures: []proxy.Failure{failure("28000", "iamproxy: no token for app", time.Second), failure("08006", "iamproxy: no token for app: too slow", time.Second)},
+			signer: signs, login: time.Minute, failures: []stats.Failure{failure("28000", pgwire.NoToken, "iamproxy: no token for app", time.Second), failure("08006", pgwire.TokenTimeout, "iamproxy: no token for app: too slow", time.Second)},
 			title: "Ready",
 		},
 		"clients that are none": {
-			signer: signs, login: time.Hour, failures: []proxy.Failure{
-				failure("08P01", "iamproxy: this is HTTP", time.Second), failure("0A000", "iamproxy: protocol 2", time.Second),
-				failure("28000", "iamproxy: 10.0.0.7 is not allowed", time.Second), failure("57P03", "iamproxy: shutting down", time.Second),
+			signer: signs, login: time.Hour, failures: []stats.Failure{
+				failure("08P01", pgwire.HTTPRequest, "iamproxy: this is HTTP", time.Second), failure("0A000", pgwire.ProtocolUnsupported, "iamproxy: protocol 2", time.Second),
+				failure("28000", pgwire.ClientAddressNotAllowed, "iamproxy: 10.0.0.7 is not allowed", time.Second), failure("57P03", pgwire.ShuttingDown, "iamproxy: shutting down", time.Second),
 			},
 			title: "Ready",
 		},
 		"one too many": {
-			signer: signs, login: time.Hour, failures: []proxy.Failure{failure("53300", "iamproxy: too many clients", time.Second)},
+			signer: signs, login: time.Hour, failures: []stats.Failure{failure("53300", pgwire.TooManySessions, "iamproxy: too many clients", time.Second)},
 			title: "Ready, but clients were turned away", cause: "too many clients", levels: [4]level{warn, ok, ok, ok},
 		},
 	} {
@@ -222,8 +224,8 @@ func TestPageOfHostileNames(t *testing.T) {
 		e := endpoint()
 		e.Database = &fakeDatabase{
 			sessions: []proxy.SessionInfo{{User: name, Database: name, ApplicationName: name, Client: name, Server: name}},
-			failures: []proxy.Failure{{SQLSTATE: name, Message: name, Hint: name, User: name, Database: name, Client: name, Last: now, First: now, Times: 1}},
-			server:   proxy.ServerInfo{At: now, Address: name, Version: name, TLS: name},
+			failures: []stats.Failure{{SQLSTATE: name, Message: name, Hint: name, User: name, Database: name, Client: name, Last: now, First: now, Times: 1}},
+			server:   stats.ServerInfo{At: now, Address: name, Version: name, TLS: name},
 		}
 		e.Tokens = &fakeTokens{expiries: map[string]time.Time{name: now}}
 		return pageOf(t, &Server{Endpoints: []Endpoint{e}})
@@ -292,7 +294,7 @@ func TestWhomTheDatabaseRefuses(t *testing.T) {
 		"everybody":                 {"57P03", before, true, bad},
 		"another was let in since":  {"3D000", after, false, warn},
 	} {
-		refused := proxy.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: test.code}
+		refused := stats.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: test.code, Reason: pgwire.ServerRefused}
 		if got := database(test.letIn, test.served, refused, now); got.Level != test.want {
 			t.Errorf("%s: %v", name, got.Level)
 		}
@@ -303,7 +305,7 @@ func TestWhomTheDatabaseRefuses(t *testing.T) {
 // has.
 func TestCredentialsThatDoNotCome(t *testing.T) {
 	now := time.Now()
-	waited := proxy.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: "08006", Message: "iamproxy: no token for u: waiting for AWS credentials", Hint: "check that this host reaches them"}
+	waited := stats.Failure{Last: now.Add(-time.Second), Times: 1, SQLSTATE: "08006", Message: "iamproxy: no token for u: waiting for AWS credentials", Hint: "check that this host reaches them"}
 	expired := auth.IdentityStatus{Source: "somewhere", Expires: now.Add(-time.Minute)}
 	for name, test := range map[string]struct {
 		status auth.IdentityStatus
@@ -321,15 +323,15 @@ func TestCredentialsThatDoNotCome(t *testing.T) {
 	}
 }
 
-// What iamproxy itself turns clients away for has the SQLSTATEs of the network's faults.
+// Limits of the proxy's own share their SQLSTATEs with failures of the network.
 func TestOwnLimitsAreNotTheNetworks(t *testing.T) {
-	for message, want := range map[string]blame{
-		"iamproxy: the login cannot begin within 30s: too many logins wait for their turn":                  iamproxyItself,
-		"iamproxy: cannot reach db:5432: no file descriptor is left: dial tcp: socket: too many open files": iamproxyItself,
-		"iamproxy: cannot reach db:5432: connection refused":                                                theNetwork,
+	for reason, want := range map[pgwire.Reason]blame{
+		pgwire.QueueFull:             iamproxyItself,
+		pgwire.FileDescriptorsUsedUp: iamproxyItself,
+		pgwire.DialRefused:           theNetwork,
 	} {
-		if got := blameFor(proxy.Failure{SQLSTATE: "08001", Message: message}); got != want {
-			t.Errorf("%s: %v", message, got)
+		if got := blameFor(stats.Failure{SQLSTATE: pgwire.CannotConnect, Reason: reason}); got != want {
+			t.Errorf("%s: %v", reason, got)
 		}
 	}
 }

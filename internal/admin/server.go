@@ -14,6 +14,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // Server answers those who watch iamproxy. All fields may be left out, and must not
@@ -59,10 +60,10 @@ type Endpoint struct {
 type Database interface {
 	Counts() proxy.Counts
 	Sessions() []proxy.SessionInfo
-	Failures() []proxy.Failure
-	Logins() []proxy.Login
+	Failures() []stats.Failure
+	Logins() []stats.LoginTimings
 	Users() []string
-	Server() proxy.ServerInfo
+	Server() stats.ServerInfo
 	Probe(ctx context.Context) error
 }
 

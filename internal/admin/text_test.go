@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 func TestVisible(t *testing.T) {
@@ -70,7 +70,7 @@ func TestChart(t *testing.T) {
 		t.Error("a chart of nothing")
 	}
 	ms := time.Millisecond
-	c := draw([]proxy.Login{
+	c := draw([]stats.LoginTimings{
 		{At: now.Add(-time.Minute), Resolve: 1 * ms, Dial: 2 * ms, TLS: 3 * ms, Login: 4 * ms, Total: 12 * ms, Attempts: 1},
 		{At: now, Total: 1 * ms},
 		{At: now, Queue: 900 * ms, Login: 10 * ms, Total: 910 * ms, Attempts: 3},

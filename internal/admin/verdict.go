@@ -3,12 +3,12 @@ package admin
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/text"
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // recently is how long a failure is worth a word after logins have succeeded again.
@@ -48,44 +48,29 @@ const (
 	theClient
 )
 
-// blameFor goes by what the client was told. What iamproxy says itself begins with
-// its name; the rest are the server's own words.
-func blameFor(f proxy.Failure) blame {
-	own := strings.HasPrefix(f.Message, "iamproxy: ")
-	switch {
-	case strings.HasPrefix(f.Message, "iamproxy: no token"):
-		return theCredentials // whatever the SQLSTATE: they may be missing, or late
-	case own && ownLimits(f):
+// blameFor returns what a failure points to: its reason, and for all others its SQLSTATE.
+func blameFor(f stats.Failure) blame {
+	switch f.Reason {
+	case pgwire.NoToken, pgwire.TokenTimeout:
+		return theCredentials
+	case pgwire.TooManySessions, pgwire.TooManyPending, pgwire.QueueFull, pgwire.FileDescriptorsUsedUp:
 		return iamproxyItself
+	case pgwire.PasswordRequested, pgwire.NotWritable, pgwire.WritableUnknown, pgwire.TokenRefused:
+		return theDatabase
+	case pgwire.ShuttingDown, pgwire.StartupTimeout, pgwire.ClientAddressNotAllowed, pgwire.ClientUserNotAllowed, pgwire.UserMissing:
+		return theClient // a shutdown is shown anyway
 	}
 	switch f.SQLSTATE {
-	case "08001", "08006":
+	case pgwire.CannotConnect, pgwire.ConnectionFailure:
 		return theNetwork
-	case "08P01", "0A000":
+	case pgwire.ProtocolViolation, pgwire.FeatureNotSupported:
 		return theClient
-	case "28000":
-		if own && !strings.Contains(f.Message, "the server asks") {
-			return theClient // whose address is not allowed
-		}
-	case "53300":
-		if own {
-			return iamproxyItself
-		}
-	case "57P03":
-		if own {
-			return theClient // that it drains is said anyway
-		}
 	}
 	return theDatabase
 }
 
-// ownLimits is about failures that have the SQLSTATEs of the network's.
-func ownLimits(f proxy.Failure) bool {
-	return strings.Contains(f.Message, "the login cannot begin within ") || strings.Contains(f.Message, "no file descriptor is left")
-}
-
 // latest is the last failure that points to somebody; its zero value if none does.
-func latest(all []proxy.Failure, who blame) (last proxy.Failure) {
+func latest(all []stats.Failure, who blame) (last stats.Failure) {
 	for _, f := range all {
 		if blameFor(f) == who && f.Last.After(last.Last) {
 			last = f
@@ -112,7 +97,7 @@ func (e Endpoint) stations(now time.Time) []station {
 
 // credentials are judged by what is known without asking for them: unsigned is a login
 // that got no token, as from a source that does not answer.
-func credentials(status auth.IdentityStatus, unsigned proxy.Failure, letIn, now time.Time) station {
+func credentials(status auth.IdentityStatus, unsigned stats.Failure, letIn, now time.Time) station {
 	s := station{Name: "AWS credentials"}
 	lasts := status.Expires.IsZero() || now.Before(status.Expires)
 	if status.Err != nil {
@@ -142,7 +127,7 @@ func credentials(status auth.IdentityStatus, unsigned proxy.Failure, letIn, now 
 }
 
 // network is fine if anything came back from the database, be it a refusal.
-func network(server proxy.ServerInfo, unreached, refused proxy.Failure, now time.Time) station {
+func network(server stats.ServerInfo, unreached, refused stats.Failure, now time.Time) station {
 	s := station{Name: "Network and TLS"}
 	reached := later(server.At, refused.Last)
 	switch {
@@ -161,7 +146,7 @@ func network(server proxy.ServerInfo, unreached, refused proxy.Failure, now time
 
 // database is at fault if it lets nobody in. That it refuses one client while others are
 // served may well be that client's doing.
-func database(letIn time.Time, served bool, refused proxy.Failure, now time.Time) station {
+func database(letIn time.Time, served bool, refused stats.Failure, now time.Time) station {
 	s := station{Name: "Database"}
 	switch {
 	case s.failed(refused, letIn, now):
@@ -181,12 +166,12 @@ func database(letIn time.Time, served bool, refused proxy.Failure, now time.Time
 }
 
 // refusesAll is about what a server says to everybody: it starts, stops, or is full.
-func refusesAll(f proxy.Failure) bool {
+func refusesAll(f stats.Failure) bool {
 	return slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, f.SQLSTATE)
 }
 
 // failed takes up the last failure, if it is the last word or was a short time ago.
-func (s *station) failed(f proxy.Failure, success, now time.Time) bool {
+func (s *station) failed(f stats.Failure, success, now time.Time) bool {
 	switch {
 	case f.Last.IsZero():
 		return false
@@ -212,7 +197,7 @@ func (s *Server) itself(now time.Time) station {
 	if s.MaxSessions > 0 {
 		says = fmt.Sprintf("%d of at most %s", open, count(s.MaxSessions, "session"))
 	}
-	var turnedAway proxy.Failure
+	var turnedAway stats.Failure
 	for _, e := range s.Endpoints {
 		if f := latest(e.Database.Failures(), iamproxyItself); f.Last.After(turnedAway.Last) {
 			turnedAway = f

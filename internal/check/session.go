@@ -12,7 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // login is one through the proxy itself, as a client's, so that what it is told is what a
@@ -68,17 +69,17 @@ func (w *walk) explain(said *pgconn.PgError) result {
 
 // ownRefusal is the proxy's word, if it was the proxy that refused. What came over the wire
 // does not tell: a server may say anything.
-func (w *walk) ownRefusal() (refusal proxy.Failure, isOwn bool) {
+func (w *walk) ownRefusal() (refusal stats.Failure, isOwn bool) {
 	failures := w.Proxy.Failures()
 	if len(failures) == 0 {
-		return proxy.Failure{}, false
+		return stats.Failure{}, false
 	}
-	return failures[0], failures[0].Own
+	return failures[0], !failures[0].Reason.FromServer()
 }
 
-func (w *walk) explainOwn(refusal proxy.Failure) result {
+func (w *walk) explainOwn(refusal stats.Failure) result {
 	found := strings.TrimPrefix(refusal.Message, "iamproxy: ")
-	if strings.HasPrefix(found, "the server asks ") {
+	if refusal.Reason == pgwire.PasswordRequested {
 		w.seen.answer = notAsked
 		return w.explainNotAsked(found)
 	}

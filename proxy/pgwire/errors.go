@@ -1,0 +1,181 @@
+package pgwire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/internal/text"
+)
+
+// The SQLSTATEs of the proxy's own errors.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	CannotConnect        = "08001" // sqlclient_unable_to_establish_sqlconnection
+	ConnectionFailure    = "08006" // connection_failure
+	ProtocolViolation    = "08P01" // protocol_violation
+	FeatureNotSupported  = "0A000" // feature_not_supported
+	InvalidAuthorization = "28000" // invalid_authorization_specification
+	CannotConnectNow     = "57P03" // cannot_connect_now
+	ReadOnlyTransaction  = "25006" // read_only_sql_transaction
+	TooManyConnections   = "53300" // too_many_connections
+)
+
+// Transience is whether an attempt that failed may succeed a moment later.
+type Transience int
+
+const (
+	Permanent    Transience = iota
+	IfSeenBefore            // transient where an earlier login has succeeded
+	Transient
+)
+
+// Error is a failure of the proxy's own that ends a connection before its session.
+// NewError makes one.
+type Error struct {
+	Reason    Reason
+	Code      string // SQLSTATE
+	Message   string // the client reads it behind "iamproxy: "
+	Hint      string // may be empty
+	Err       error  // the cause, or nil
+	Transient Transience
+	Rejected  bool // the client was turned away before any attempt to log in
+}
+
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Message
+	}
+	return e.Message + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Advice returns the hint.
+func (e *Error) Advice() string { return e.Hint }
+
+// ErrorResponse returns the message for the client: a FATAL error.
+func (e *Error) ErrorResponse() []byte {
+	return Encode(&pgproto3.ErrorResponse{
+		Severity:            "FATAL",
+		SeverityUnlocalized: "FATAL",
+		Code:                e.Code,
+		Message:             text.OneLine("iamproxy: " + e.Error()),
+		Hint:                text.OneLine(e.Hint),
+	})
+}
+
+// ServerError is an ErrorResponse with which the server ended a login. The client gets it
+// as it came, but for an added hint.
+type ServerError struct {
+	Fields pgproto3.ErrorResponse
+	Before []byte // messages of the server before it, as they came
+	Hint   string // to be added; may be empty
+
+	message   Message
+	tokenSent bool
+}
+
+// NewServerError reads an ErrorResponse. tokenSent says that it is the answer to a token.
+// The error is an *Error if the message has no SQLSTATE or cannot be read.
+func NewServerError(m Message, tokenSent bool) error {
+	e := &ServerError{message: m, tokenSent: tokenSent}
+	if err := e.Fields.Decode(m.Body()); err != nil {
+		return NewError(ErrorInvalid, err)
+	}
+	if e.Fields.Code == "" {
+		return NewError(ErrorWithoutCode, nil)
+	}
+	return e
+}
+
+func (e *ServerError) Error() string {
+	return fmt.Sprintf("the server said: %s (SQLSTATE %s)", text.OneLine(e.Fields.Message), e.Fields.Code)
+}
+
+// Copy returns the same message without what is added to it for one client.
+func (e *ServerError) Copy() *ServerError {
+	return &ServerError{Fields: e.Fields, message: e.message, tokenSent: e.tokenSent}
+}
+
+// Reason returns TokenRefused or ServerRefused.
+func (e *ServerError) Reason() Reason {
+	if e.IsAuthFailure() {
+		return TokenRefused
+	}
+	return ServerRefused
+}
+
+// IsAuthFailure reports whether the server refused the token: class 28 (invalid
+// authorization specification) in answer to it.
+func (e *ServerError) IsAuthFailure() bool {
+	return e.tokenSent && strings.HasPrefix(e.Fields.Code, "28")
+}
+
+// IsShutdown reports whether the server starts, stops or recovers.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func (e *ServerError) IsShutdown() bool {
+	return slices.Contains([]string{
+		"57P01", // admin_shutdown
+		"57P02", // crash_shutdown
+		"57P03", // cannot_connect_now
+	}, e.Fields.Code)
+}
+
+// IsRateLimit reports whether Aurora DSQL refused the login for the number of logins a
+// second (configuration_limit_exceeded).
+func (e *ServerError) IsRateLimit() bool { return e.Fields.Code == "53400" }
+
+// ErrorResponse returns the server's messages up to and with the error, and with the
+// hint added if the server's error has none.
+// https://www.postgresql.org/docs/current/protocol-error-fields.html
+func (e *ServerError) ErrorResponse() []byte {
+	b := bytes.Clone(e.Before)
+	fields, terminated := bytes.CutSuffix(e.message, []byte{0})
+	if e.Hint == "" || e.Fields.Hint != "" || !terminated {
+		return append(b, e.message...)
+	}
+	begin := len(b)
+	b = append(append(b, fields...), 'H')
+	b = append(b, text.OneLine(e.Hint)...)
+	b = append(b, 0, 0)
+	binary.BigEndian.PutUint32(b[begin+1:], uint32(len(b)-begin-1))
+	return b
+}
+
+// ReasonOf returns the reason of an *Error or a *ServerError; of any other error it is
+// empty.
+func ReasonOf(err error) Reason {
+	var own *Error
+	var server *ServerError
+	switch {
+	case errors.As(err, &own):
+		return own.Reason
+	case errors.As(err, &server):
+		return server.Reason()
+	default:
+		return ""
+	}
+}
+
+// SQLSTATE returns the code that a client would get for err: that of an *Error or a
+// *ServerError, and ConnectionFailure for any other error. Of nil it is empty.
+func SQLSTATE(err error) string {
+	var own *Error
+	var server *ServerError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &own):
+		return own.Code
+	case errors.As(err, &server):
+		return server.Fields.Code
+	default:
+		return ConnectionFailure
+	}
+}
