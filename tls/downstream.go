@@ -18,9 +18,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// Downstream is the configuration for clients that want TLS. They see the
-// certificate that is current when they connect. Sessions are not resumed, as
-// PostgreSQL does not either.
+// Downstream returns the configuration for connections from clients. It calls
+// current for the certificate of each connection. As in PostgreSQL, sessions are
+// not resumed.
 func Downstream(current func() *tls.Certificate) *tls.Config {
 	return &tls.Config{
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -31,12 +31,12 @@ func Downstream(current func() *tls.Certificate) *tls.Config {
 	}
 }
 
-// selfSignedLife is how long a certificate made by SelfSigned is valid. It lives
-// as long as the process, which nothing else ends.
+// selfSignedLife is the validity of a self-signed certificate. The certificate is
+// not renewed while the process runs.
 const selfSignedLife = 10 * 365 * 24 * time.Hour
 
-// SelfSigned makes a certificate for the given DNS names and IP addresses. It is
-// for encryption alone: nobody vouches for it.
+// SelfSigned returns a new self-signed certificate for the given DNS names and IP
+// addresses. It provides encryption, but no authentication.
 func SelfSigned(names ...string) (*tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -49,11 +49,11 @@ func SelfSigned(names ...string) (*tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: serial,
 		Subject:      pkix.Name{CommonName: "iamproxy"},
-		NotBefore:    time.Now().Add(-time.Hour), // for clocks that are behind
+		NotBefore:    time.Now().Add(-time.Hour), // for clients whose clocks are behind
 		NotAfter:     time.Now().Add(selfSignedLife),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		// As a root of its own, for clients that are given it (sslrootcert).
+		// Clients may use it as their root (sslrootcert).
 		IsCA: true, BasicConstraintsValid: true,
 	}
 	for _, name := range names {
@@ -70,48 +70,48 @@ func SelfSigned(names ...string) (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, nil
 }
 
-// Files is a certificate, with those that it leads to behind it, and its key in
-// PEM files that may change while it is in use. Load must be called first.
+// Files provides a certificate from PEM files that may change at any time: a
+// certificate chain, leaf first, and its key. Load must be called first.
 type Files struct {
 	Cert, Key string
-	// Log hears of each change. It may be nil.
+	// Log receives each change, and failures to read one. It may be nil.
 	Log *zap.Logger
 
 	mu        sync.Mutex
-	cert, key []byte // as last read, good or bad
+	cert, key []byte // as last read, valid or not
 	pair      *tls.Certificate
-	failing   string // what Log has heard last of files that are no good
+	failing   string // last error that was logged
 }
 
-// Load reads the files. The error names the file that cannot be read, or says
-// what is wrong with the two.
+// Load reads the files. It fails if one cannot be read, or if they do not contain a
+// certificate and its key.
 func (f *Files) Load() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.load()
 }
 
-// Current is the certificate, read again if the files have changed. If what
-// stands there now is no certificate with its key, as in the middle of a change,
-// it is the last that was.
+// Current returns the certificate. If the files have changed, it reads them again.
+// If they are not valid now, for example in the middle of a change, it returns the
+// last valid certificate.
 //
-// Contents are compared rather than times of change: those are coarse, and the
-// way in which volumes of Kubernetes are swapped does not always move them.
+// Current compares contents and not modification times, which are coarse and may
+// not change when Kubernetes updates a volume.
 func (f *Files) Current() *tls.Certificate {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch err := f.load(); {
 	case err == nil:
 		f.failing = ""
-	case err.Error() != f.failing: // once, and not for each client
+	case err.Error() != f.failing: // log it once, not for each client
 		f.failing = err.Error()
-		f.log().Warn("certificate for clients not read again; the one before stays in use", zap.Error(err))
+		f.log().Warn("could not reload the certificate for clients; keeping the previous one", zap.Error(err))
 	}
 	return f.pair
 }
 
-// load takes what is in the files if it is not what was there before. f.mu is
-// held.
+// load reads the files and replaces the certificate if they have changed. f.mu must
+// be held.
 func (f *Files) load() error {
 	cert, err := os.ReadFile(f.Cert)
 	if err != nil {
@@ -130,7 +130,7 @@ func (f *Files) load() error {
 		return fmt.Errorf("%s, %s: %w", f.Cert, f.Key, err)
 	}
 	f.pair = &pair
-	f.log().Info("certificate for clients read", zap.String("file", f.Cert), zap.Time("not_after", pair.Leaf.NotAfter))
+	f.log().Info("certificate for clients loaded", zap.String("file", f.Cert), zap.Time("not_after", pair.Leaf.NotAfter))
 	return nil
 }
 

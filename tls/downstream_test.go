@@ -16,8 +16,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// A client that is given the self-signed certificate as a root verifies it, by
-// each of its names.
+// TestSelfSigned verifies that a client with the certificate as its root accepts it
+// for each of its names and for no other.
 func TestSelfSigned(t *testing.T) {
 	certificate, err := SelfSigned("localhost", "127.0.0.1", "::1", "localhost", "")
 	if err != nil {
@@ -30,21 +30,21 @@ func TestSelfSigned(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(root)
 	for _, name := range []string{"localhost", "127.0.0.1", "::1"} {
-		if shown, err := shake(t, certificate, &tls.Config{ServerName: name, RootCAs: pool}); err != nil || !shown.Equal(root) {
+		if shown, err := handshake(t, certificate, &tls.Config{ServerName: name, RootCAs: pool}); err != nil || !shown.Equal(root) {
 			t.Errorf("as %s: %v", name, err)
 		}
 	}
-	if _, err := shake(t, certificate, &tls.Config{ServerName: "other", RootCAs: pool}); err == nil {
-		t.Error("good for any name")
+	if _, err := handshake(t, certificate, &tls.Config{ServerName: "other", RootCAs: pool}); err == nil {
+		t.Error("valid for another name")
 	}
 	again, err := SelfSigned("localhost")
 	if err != nil || bytes.Equal(again.Certificate[0], certificate.Certificate[0]) {
-		t.Error("always the same certificate")
+		t.Error("the same certificate twice")
 	}
 }
 
-// shake has a client connect, and returns what it was shown.
-func shake(t *testing.T, certificate *tls.Certificate, config *tls.Config) (*x509.Certificate, error) {
+// handshake connects a client and returns the server's certificate.
+func handshake(t *testing.T, certificate *tls.Certificate, config *tls.Config) (*x509.Certificate, error) {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", Downstream(func() *tls.Certificate { return certificate }))
 	if err != nil {
@@ -65,6 +65,8 @@ func shake(t *testing.T, certificate *tls.Certificate, config *tls.Config) (*x50
 	return client.ConnectionState().PeerCertificates[0], nil
 }
 
+// TestFiles verifies that a change takes effect at once when it is complete and not
+// before, and that incomplete changes are logged once.
 func TestFiles(t *testing.T) {
 	dir := t.TempDir()
 	core, logs := observer.New(zap.WarnLevel)
@@ -72,13 +74,13 @@ func TestFiles(t *testing.T) {
 	if err := f.Load(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), f.Cert) {
 		t.Errorf("without files: %v", err)
 	}
-	cert, key := pair(t)
-	put(t, f.Cert, cert)
-	put(t, f.Key, []byte("no key"))
+	cert, key := newPair(t)
+	write(t, f.Cert, cert)
+	write(t, f.Key, []byte("no key"))
 	if err := f.Load(); err == nil || !strings.Contains(err.Error(), f.Key) {
 		t.Errorf("without a key: %v", err)
 	}
-	put(t, f.Key, key)
+	write(t, f.Key, key)
 	if err := f.Load(); err != nil {
 		t.Fatal(err)
 	}
@@ -87,42 +89,42 @@ func TestFiles(t *testing.T) {
 		return bytes.Equal(f.Current().Certificate[0], block.Bytes)
 	}
 	if !is(cert) {
-		t.Error("another certificate")
+		t.Error("not the certificate in the file")
 	}
 
-	// Half a change is none, however often it is looked at, and the log says so once.
-	nextCert, nextKey := pair(t)
-	put(t, f.Cert, nextCert)
+	// The certificate has changed and the key has not.
+	nextCert, nextKey := newPair(t)
+	write(t, f.Cert, nextCert)
 	for range 3 {
 		if !is(cert) {
 			t.Error("a certificate without its key is in use")
 		}
 	}
 	if n := logs.Len(); n != 1 {
-		t.Errorf("%d lines in the log", n)
+		t.Errorf("%d log lines", n)
 	}
-	put(t, f.Key, nextKey)
+	write(t, f.Key, nextKey)
 	if !is(nextCert) {
 		t.Error("the files were not read again")
 	}
 	os.Remove(f.Key)
 	for range 3 {
 		if !is(nextCert) {
-			t.Error("nothing left in use")
+			t.Error("the certificate is not in use without its files")
 		}
 	}
 	if n := logs.Len(); n != 2 {
-		t.Errorf("%d lines in the log", n)
+		t.Errorf("%d log lines", n)
 	}
-	put(t, f.Cert, cert)
-	put(t, f.Key, key)
+	write(t, f.Cert, cert)
+	write(t, f.Key, key)
 	if !is(cert) {
 		t.Error("the files were not read again after they had been missing")
 	}
 }
 
-// pair is a certificate with its key, in PEM.
-func pair(t *testing.T) (cert, key []byte) {
+// newPair returns a certificate and its key in PEM.
+func newPair(t *testing.T) (cert, key []byte) {
 	t.Helper()
 	made, err := SelfSigned("localhost")
 	if err != nil {
@@ -136,7 +138,7 @@ func pair(t *testing.T) (cert, key []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-func put(t *testing.T, file string, content []byte) {
+func write(t *testing.T, file string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(file, content, 0o600); err != nil {
 		t.Fatal(err)

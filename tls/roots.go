@@ -10,8 +10,8 @@ import (
 	"os"
 )
 
-// rdsRoots are the roots that sign the certificates of RDS and Aurora
-// instances; `make update-ca` renews the file. No operating system ships them.
+// rdsRoots holds the root certificates of RDS and Aurora in PEM. Operating systems
+// do not include them. `make update-ca` updates the file.
 //
 // Source: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem, see
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
@@ -19,28 +19,26 @@ import (
 //go:embed global-bundle.pem
 var rdsRoots []byte
 
-// Roots are the certificates that a database's certificate may lead to: those
-// in caFile and no others or, when caFile is empty, the RDS roots built in
-// together with the system's (RDS Proxy's certificates lead to Amazon's public
-// roots).
+// Roots returns the roots for verifying a database's certificate: the certificates
+// in caFile only or, if caFile is empty, the embedded RDS roots and the system's.
+// The certificates of RDS Proxy chain to Amazon's public roots.
 //
-// The error names caFile and says whether it could not be read, holds no
-// certificate, or holds a broken one.
+// Roots fails if caFile cannot be read, has no certificate, or has an invalid one.
 func Roots(caFile string) (*x509.CertPool, error) {
 	if caFile != "" {
 		return rootsFrom(caFile)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
-		// A machine without roots of its own still reaches RDS instances.
+		// Without system roots, RDS instances can still be verified.
 		pool = x509.NewCertPool()
 	}
 	pool.AppendCertsFromPEM(rdsRoots)
 	return pool, nil
 }
 
-// rootsFrom is stricter than AppendCertsFromPEM, which passes over what it
-// cannot parse: a bundle that is broken in the middle would be trusted in part.
+// rootsFrom returns the certificates of a PEM file. AppendCertsFromPEM would skip
+// invalid ones, so that part of a damaged bundle would be trusted.
 func rootsFrom(file string) (*x509.CertPool, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -57,6 +55,7 @@ func rootsFrom(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// parse returns all certificates of a PEM bundle. It fails if any is invalid.
 func parse(data []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for rest := data; ; {

@@ -1,5 +1,5 @@
-// Package tls makes the TLS configurations that iamproxy uses, and holds the
-// root certificates of Amazon RDS.
+// Package tls creates the TLS configurations for connections to the database and
+// from clients. It embeds the root certificates of Amazon RDS.
 package tls
 
 import (
@@ -7,10 +7,9 @@ import (
 	"crypto/x509"
 )
 
-// Upstream is the configuration for connections to the database called
-// serverName, which is both sent (SNI) and verified. The address that is
-// dialled has no say in it. There is deliberately no way to switch
-// verification off: the token is sent in clear inside this connection.
+// Upstream returns the configuration for connections to a database. serverName is
+// sent (SNI) and verified, whatever address is dialed. Verification cannot be
+// disabled, since the token is sent as plain text inside the connection.
 func Upstream(serverName string, roots *x509.CertPool) *tls.Config {
 	return &tls.Config{
 		ServerName: serverName,

@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// systemRoot stands for the roots of the system, which are read once.
+// systemRoot is the only system root of the test process. The system roots are read once.
 var systemRoot []byte
 
 func TestMain(m *testing.M) {
-	os.Exit(runWithSystemRoot(m)) //nolint:forbidigo // the way of a TestMain
+	os.Exit(runWithSystemRoot(m)) //nolint:forbidigo // a TestMain exits
 }
 
 func runWithSystemRoot(m *testing.M) int {
@@ -39,9 +39,9 @@ func runWithSystemRoot(m *testing.M) int {
 	return m.Run()
 }
 
-func TestSystemRootsAreTrustedToo(t *testing.T) {
+func TestSystemRoots(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("the roots of this system cannot be chosen by a test")
+		t.Skip("the system roots cannot be set on this system")
 	}
 	pool, err := Roots("")
 	if err != nil {
@@ -49,11 +49,11 @@ func TestSystemRootsAreTrustedToo(t *testing.T) {
 	}
 	cert, _ := parse(systemRoot)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
-		t.Errorf("a root of the system is not trusted: %v", err)
+		t.Errorf("a system root is not trusted: %v", err)
 	}
 }
 
-func TestBuiltInRoots(t *testing.T) {
+func TestEmbeddedRoots(t *testing.T) {
 	certs, err := parse(rdsRoots)
 	if err != nil {
 		t.Fatal(err)
@@ -80,36 +80,36 @@ func TestBuiltInRoots(t *testing.T) {
 		}
 	}
 	if len(regions) < 30 {
-		t.Errorf("roots of %d regions built in, want at least 30", len(regions))
+		t.Errorf("roots of %d regions, want at least 30", len(regions))
 	}
 }
 
-func TestCAFileReplacesTheBuiltInRoots(t *testing.T) {
-	mine := selfSigned("mine")
-	pool, err := Roots(write(t, mine))
+func TestCAFile(t *testing.T) {
+	own := selfSigned("own")
+	pool, err := Roots(writeCA(t, own))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := parse(mine)
+	cert, _ := parse(own)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("the root in the file is not trusted: %v", err)
 	}
 	rds, _ := parse(rdsRoots)
 	if _, err := rds[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: rds[0].NotBefore.Add(time.Hour)}); err == nil {
-		t.Error("an RDS root is trusted beside the file")
+		t.Error("an RDS root is trusted in addition to the file")
 	}
 }
 
-func TestBadCAFile(t *testing.T) {
+func TestInvalidCAFile(t *testing.T) {
 	good := string(selfSigned("good"))
 	for _, test := range []struct{ name, content, want string }{
 		{"empty", "", "no PEM certificate"},
 		{"not PEM", "hello", "no PEM certificate"},
-		{"cut short", good + good[:len(good)/2], "1 of 2 certificates are not valid PEM"},
+		{"truncated", good + good[:len(good)/2], "1 of 2 certificates are not valid PEM"},
 		{"not a certificate", good + "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "certificate 2: "},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			file := write(t, []byte(test.content))
+			file := writeCA(t, []byte(test.content))
 			_, err := Roots(file)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), file) {
 				t.Errorf("got error %v, want one with %q and the file's name", err, test.want)
@@ -121,7 +121,7 @@ func TestBadCAFile(t *testing.T) {
 	}
 }
 
-func TestUpstreamVerifies(t *testing.T) {
+func TestUpstream(t *testing.T) {
 	pool := x509.NewCertPool()
 	config := Upstream("db.example", pool)
 	if config.InsecureSkipVerify || config.ServerName != "db.example" || config.RootCAs != pool || config.MinVersion != tls.VersionTLS12 {
@@ -146,7 +146,7 @@ func selfSigned(name string) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func write(t *testing.T, data []byte) string {
+func writeCA(t *testing.T, data []byte) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(file, data, 0o600); err != nil {
