@@ -27,7 +27,7 @@ func TestAlias(t *testing.T) {
 		"DB.internal.example.com": clusterName,
 		"web.example.com":         "",
 		"a.example.com":           "",
-		"nobody.example.com":      "",
+		"unknown.example.com":     "",
 		"192.0.2.1":               "",
 	} {
 		if got := Alias(t.Context(), host, server); got != want {
@@ -68,10 +68,10 @@ func FuzzAliases(f *testing.F) {
 	})
 }
 
-// cnames are from a name to the next.
+// cnames maps each alias to its canonical name.
 type cnames map[string]string
 
-// answer is the whole chain in one message, as recursive servers have it.
+// answer returns the whole chain in one response, as recursive servers do.
 func (c cnames) answer(question dnsmessage.Question) (chain []dnsmessage.Resource, code dnsmessage.RCode) {
 	name := canonicalName(question.Name.String()) + "."
 	for range c {
@@ -91,7 +91,7 @@ func (c cnames) answer(question dnsmessage.Question) (chain []dnsmessage.Resourc
 	return chain, code
 }
 
-// nameServer returns how to reach one that knows the names.
+// nameServer starts a name server for the names and returns a function that dials it.
 func nameServer(t *testing.T, names cnames) func(ctx context.Context, network, address string) (net.Conn, error) {
 	t.Helper()
 	server, err := fakedns.Start("127.0.0.1:0", names.answer)

@@ -2,7 +2,7 @@ package auth
 
 import "testing"
 
-// BenchmarkToken is what the token of a login costs while there is a fresh one.
+// BenchmarkToken measures the cost of a cached token.
 func BenchmarkToken(b *testing.B) {
 	tokens := freshToken(b)
 	for b.Loop() {
@@ -24,7 +24,7 @@ func BenchmarkTokenParallel(b *testing.B) {
 	})
 }
 
-// freshToken returns tokens among which there is u's.
+// freshToken returns Tokens with a fresh token of user u.
 func freshToken(b *testing.B) *Tokens {
 	b.Helper()
 	tokens := newTokens(&fake{})
@@ -35,7 +35,7 @@ func freshToken(b *testing.B) *Tokens {
 	return tokens
 }
 
-// BenchmarkSign is what it would cost if none were kept.
+// BenchmarkSign measures the cost of a token that is not cached.
 func BenchmarkSign(b *testing.B) {
 	for _, kind := range []Kind{Cluster, DSQL} {
 		b.Run(string(kind), func(b *testing.B) {

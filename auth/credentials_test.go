@@ -20,7 +20,7 @@ import (
 
 func TestNoCredentials(t *testing.T) {
 	emptyEnvironment(t)
-	failed := expectNone(t, "")
+	failed := mustFail(t, "")
 	if failed.Code != ReasonNoCredentials || !strings.HasPrefix(failed.Error(), "no AWS credentials: ") || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
 		t.Errorf("got %q, %q", failed, failed.Advice())
 	}
@@ -33,28 +33,31 @@ func TestEnvironmentCredentials(t *testing.T) {
 	identity := load(t, "")
 	token := mustToken(t, &Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}, "u")
 	if !regexp.MustCompile(`X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F\d{8}%2Feu-west-1%2Frds-db%2Faws4_request`).MatchString(token) {
-		t.Error("token is not of these credentials")
+		t.Error("the token is not signed by these credentials")
+	}
+	if source := identity.Source(); source != (Source{Kind: SourceEnvironment}) {
+		t.Errorf("source %+v", source)
 	}
 }
 
 func TestUnknownProfile(t *testing.T) {
 	emptyEnvironment(t)
-	if err := (&Identity{Profile: "nobody"}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "nobody") {
+	if err := (&Identity{Profile: "unknown"}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "unknown") {
 		t.Errorf("got error %v", err)
 	}
 }
 
-func TestNotARole(t *testing.T) {
+func TestInvalidRole(t *testing.T) {
 	emptyEnvironment(t)
 	for _, role := range []string{"app", "arn:aws:iam::111122223333:user/app", "arn:aws:sts::111122223333:assumed-role/app/x",
 		"arn:aws:iam::111122223333:role/", "arn:aws:iam::111122223333:role/a b", "arn:aws:iam::111122223333:role/a, arn:aws:iam::111122223333:role/b", "arn:aws:iam::1:role/a"} {
-		if err := (&Identity{Roles: []string{role}}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), role) {
+		if err := (&Identity{Roles: []string{role}}).Load(t.Context()); reasonOf(err) != ReasonInvalidRole || !strings.Contains(err.Error(), role) {
 			t.Errorf("%s: got error %v", role, err)
 		}
 	}
 }
 
-func TestProfileThatWantsACode(t *testing.T) {
+func TestMFARequired(t *testing.T) {
 	emptyEnvironment(t)
 	t.Setenv("AWS_CONFIG_FILE", file(t, t.TempDir(), "config", `[profile p]
 role_arn = arn:aws:iam::111122223333:role/r
@@ -64,12 +67,13 @@ mfa_serial = arn:aws:iam::111122223333:mfa/me
 aws_access_key_id = AKIA
 aws_secret_access_key = s
 `))
-	if err := (&Identity{Profile: "p", Region: testRegion}).Load(t.Context()); err == nil || !strings.Contains(err.Error(), "mfa_serial") {
+	if err := (&Identity{Profile: "p", Region: testRegion}).Load(t.Context()); reasonOf(err) != ReasonMFARequired {
 		t.Errorf("got error %v", err)
 	}
 }
 
-// Keys that someone writes into the files sign from the next login on.
+// TestFilesChange verifies that new keys in the files are used from the next login
+// on, and that files that cannot be read change nothing.
 func TestFilesChange(t *testing.T) {
 	emptyEnvironment(t)
 	dir := t.TempDir()
@@ -88,7 +92,7 @@ func TestFilesChange(t *testing.T) {
 	if id := signer(); id != "AKIAFIRST" {
 		t.Fatalf("signed by %s", id)
 	}
-	file(t, dir, "credentials", "[default\n")    // torn
+	file(t, dir, "credentials", "[default\n")    // partially written
 	tokens.Identity.filesCheckedAt = time.Time{} // a second later
 	if id := signer(); id != "AKIAFIRST" {
 		t.Errorf("signed by %s while the file cannot be read", id)
@@ -98,10 +102,14 @@ func TestFilesChange(t *testing.T) {
 	if id := signer(); id != "AKIATHESECOND" {
 		t.Errorf("signed by %s", id)
 	}
+	if source := tokens.Identity.Source(); source.Kind != SourceProfileKeys {
+		t.Errorf("source %+v", source)
+	}
 }
 
-// What a source prints that cannot be read may have a key in it.
-func TestNothingOfASourceIsShown(t *testing.T) {
+// TestSourceOutputIsRedacted verifies that errors do not quote the output of a
+// source, which may contain a key.
+func TestSourceOutputIsRedacted(t *testing.T) {
 	const secret = `{"Version":1,"AccessKeyId":"AKIAX","SecretAccessKey":"TOPSECRET"}`
 	dir := t.TempDir()
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -122,7 +130,7 @@ func TestNothingOfASourceIsShown(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			emptyEnvironment(t)
-			failed := expectNone(t, set())
+			failed := mustFail(t, set())
 			if shown := failed.Error() + failed.Advice(); strings.Contains(shown, "TOPSECRET") || strings.Contains(shown, "AKIAX") || !strings.Contains(shown, "not shown") {
 				t.Errorf("got %q", shown)
 			}
@@ -155,11 +163,11 @@ func TestLoginHints(t *testing.T) {
 	}
 }
 
-// The SDK has no types for these errors. The test fails if a release of it words
-// them differently.
+// TestLoginErrorsOfTheSDK verifies the matches on the text of SDK errors. It fails
+// if a release of the SDK changes the text.
 func TestLoginErrorsOfTheSDK(t *testing.T) {
 	for name, test := range map[string]struct {
-		profile, token string // the token of the SSO session; empty: no file
+		profile, token string // of the SSO session; empty if there is no file
 		reason         Reason
 	}{
 		"SSO, not logged in":     {ssoSession, "", ReasonSSOExpired},
@@ -184,7 +192,7 @@ func TestLoginErrorsOfTheSDK(t *testing.T) {
 				}
 				file(t, filepath.Dir(path), filepath.Base(path), test.token)
 			}
-			if failed := expectNone(t, "p"); failed.Code != test.reason {
+			if failed := mustFail(t, "p"); failed.Code != test.reason {
 				t.Errorf("got %s: %v", failed.Code, failed)
 			}
 		})
@@ -245,30 +253,30 @@ func apiError(status int, code string) error {
 	}
 }
 
-// What may pass is waited for; what somebody has to mend is not.
-func TestWhatPasses(t *testing.T) {
+// TestIsTransient verifies which failures a login waits for.
+func TestIsTransient(t *testing.T) {
 	refused := &smithyhttp.RequestSendError{Err: errors.New("connection refused")}
 	for name, test := range map[string]struct {
-		err               error
-		passes, hasWorked bool // what it does at first, and of a source that has worked
+		err              error
+		first, hasWorked bool // transient for a new source, and for one that has worked
 	}{
-		"a broken service":          {apiError(503, "x"), true, true},
+		"server error":              {apiError(503, "x"), true, true},
 		"throttling":                {apiError(429, "x"), true, true},
-		"throttling, as STS has it": {&smithy.GenericAPIError{Code: "Throttling"}, true, true},
-		"no identity provider":      {&smithy.GenericAPIError{Code: "IDPCommunicationError"}, true, true},
-		"a clear no":                {apiError(403, "x"), false, false},
-		"nobody there":              {refused, true, true},
+		"throttling, by STS's code": {&smithy.GenericAPIError{Code: "Throttling"}, true, true},
+		"identity provider down":    {&smithy.GenericAPIError{Code: "IDPCommunicationError"}, true, true},
+		"rejected":                  {apiError(403, "x"), false, false},
+		"refused":                   {refused, true, true},
 		"no instance metadata":      {operation("ec2imds", "GetMetadata", refused), false, true},
 		"logged out":                {&ssocreds.InvalidTokenError{Err: errors.New("expired")}, false, false},
 		"SSO not reached":           {&ssocreds.InvalidTokenError{Err: refused}, true, true},
 		"garbage":                   {errors.New("invalid character"), false, true},
-		"the limit of a fetch":      {context.DeadlineExceeded, true, true},
+		"fetch timed out":           {context.DeadlineExceeded, true, true},
 	} {
-		if got := isTransient(test.err, false); got != test.passes {
-			t.Errorf("%s: passes at first: %v", name, got)
+		if got := isTransient(test.err, false); got != test.first {
+			t.Errorf("%s: transient at first: %v", name, got)
 		}
 		if got := isTransient(test.err, true); got != test.hasWorked {
-			t.Errorf("%s: passes once it has worked: %v", name, got)
+			t.Errorf("%s: transient after it has worked: %v", name, got)
 		}
 	}
 }
@@ -282,8 +290,8 @@ func load(t *testing.T, profile string) *Identity {
 	return identity
 }
 
-// expectNone has a token fail for want of credentials.
-func expectNone(t *testing.T, profile string) *Error {
+// mustFail requests a token without credentials and returns the error.
+func mustFail(t *testing.T, profile string) *Error {
 	t.Helper()
 	identity := load(t, profile)
 	_, err := (&Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}).Token(t.Context(), "u")
@@ -294,6 +302,16 @@ func expectNone(t *testing.T, profile string) *Error {
 	return failed
 }
 
+// reasonOf returns the reason of err, or "".
+func reasonOf(err error) Reason {
+	var known *Error
+	if errors.As(err, &known) {
+		return known.Code
+	}
+	return ""
+}
+
+// file writes a file and returns its path.
 func file(t *testing.T, dir, name, content string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
@@ -303,7 +321,7 @@ func file(t *testing.T, dir, name, content string) string {
 	return path
 }
 
-// emptyEnvironment leaves nothing of AWS's to be found.
+// emptyEnvironment removes all AWS configuration from the environment.
 func emptyEnvironment(t *testing.T) {
 	t.Helper()
 	for _, variable := range os.Environ() {

@@ -12,16 +12,17 @@ import (
 	"time"
 )
 
-// agent hangs for the first so many requests, and counts them and those that are over.
+// agent is a container credentials endpoint that does not respond to the first
+// requests.
 type agent struct {
-	hangs      int64
-	asked, out atomic.Int64
-	fails      error
+	hangs          int64 // requests without a response
+	received, done atomic.Int64
+	fails          error
 }
 
 func (a *agent) Do(r *http.Request) (*http.Response, error) {
-	n := a.asked.Add(1)
-	defer a.out.Add(1)
+	n := a.received.Add(1)
+	defer a.done.Add(1)
 	if n <= a.hangs {
 		<-r.Context().Done()
 		return nil, r.Context().Err()
@@ -33,20 +34,21 @@ func (a *agent) Do(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader("keys"))}, nil
 }
 
-// An endpoint that no longer hangs answers those who ask now, and it is they who count.
+// TestHedged verifies that an endpoint that has hung and recovered is found by the
+// next request, and that no request outlives Do and the response's body.
 func TestHedged(t *testing.T) {
 	for name, test := range map[string]*struct {
-		agent agent
-		asked int64
-		took  time.Duration
-		fails bool
+		agent    agent
+		requests int64
+		took     time.Duration
+		fails    bool
 	}{
-		"answers at once":          {agent{}, 1, 100 * time.Millisecond, false},
-		"hangs once":               {agent{hangs: 1}, 2, hedgeDelay + 100*time.Millisecond, false},
-		"hangs for long":           {agent{hangs: 5}, 6, 5*hedgeDelay + 100*time.Millisecond, false},
-		"fails":                    {agent{fails: errors.New("refused")}, 1, 0, true},
-		"hangs, then fails":        {agent{hangs: 1, fails: errors.New("refused")}, 2, hedgeDelay, true},
-		"hangs until nobody waits": {agent{hangs: 100}, 9, requestTimeout, true},
+		"responds at once":        {agent{}, 1, 100 * time.Millisecond, false},
+		"hangs once":              {agent{hangs: 1}, 2, hedgeDelay + 100*time.Millisecond, false},
+		"hangs for longer":        {agent{hangs: 5}, 6, 5*hedgeDelay + 100*time.Millisecond, false},
+		"fails":                   {agent{fails: errors.New("refused")}, 1, 0, true},
+		"hangs, then fails":       {agent{hangs: 1, fails: errors.New("refused")}, 2, hedgeDelay, true},
+		"hangs until the timeout": {agent{hangs: 100}, 9, requestTimeout, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -71,8 +73,8 @@ func TestHedged(t *testing.T) {
 					t.Errorf("took %v, want %v", took, test.took)
 				}
 				synctest.Wait()
-				if asked, out := test.agent.asked.Load(), test.agent.out.Load(); asked != test.asked || out != asked {
-					t.Errorf("asked %d times, want %d; %d are over", asked, test.asked, out)
+				if received, done := test.agent.received.Load(), test.agent.done.Load(); received != test.requests || done != received {
+					t.Errorf("%d requests, want %d; %d have ended", received, test.requests, done)
 				}
 			})
 		})

@@ -37,9 +37,9 @@ func TestRefusedHint(t *testing.T) {
 	}
 }
 
-// A clock that is known to be off comes first, and one known to be right is not
-// worth a word.
-func TestClockInTheHint(t *testing.T) {
+// TestRefusedHintWithClock verifies that a clock that is off is the first cause, and
+// that a clock that is right is not listed.
+func TestRefusedHintWithClock(t *testing.T) {
 	for ahead, want := range map[time.Duration]string{
 		0:                "clock is 0s ahead of AWS's. Check, in this order: the caller",
 		-7 * time.Minute: "clock is 7m0s behind AWS's. Check, in this order: this machine's clock is right; the caller",

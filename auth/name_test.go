@@ -36,7 +36,7 @@ func TestParseName(t *testing.T) {
 	}
 }
 
-func TestNamesOfOnesOwn(t *testing.T) {
+func TestNeedsRegion(t *testing.T) {
 	for host, want := range map[string]string{
 		"gdb.global-cabcdefghijk.global.rds.amazonaws.com": "global writer endpoint",
 		"db.example.com": "not a name that AWS gives",
@@ -68,12 +68,12 @@ func TestPartition(t *testing.T) {
 			t.Errorf("partition(%s) = %s, want %s", region, got, want)
 		}
 		if !IsRegion(region) {
-			t.Errorf("%s is not taken for a region", region)
+			t.Errorf("%s is not a region", region)
 		}
 	}
 	for _, name := range []string{"", "eu west 1", "EU-WEST-1", "nonsense", "eu-west-1x", "eu-west"} {
 		if IsRegion(name) {
-			t.Errorf("%q is taken for a region", name)
+			t.Errorf("%q is a region", name)
 		}
 	}
 }

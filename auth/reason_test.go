@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// TestTexts holds the table against the constants, and each use of a reason
-// against the values that its texts need.
+// TestTexts verifies that each reason has a message.
 func TestTexts(t *testing.T) {
 	source, err := os.ReadFile("reason.go")
 	if err != nil {
@@ -32,7 +31,8 @@ func TestTexts(t *testing.T) {
 	}
 }
 
-func TestReasonIsReachableWithoutThisPackage(t *testing.T) {
+// TestReason verifies that packages that do not import auth can get the reason.
+func TestReason(t *testing.T) {
 	err := fmt.Errorf("login: %w", newError(ReasonCredentialsExpired, nil, "{time}", "noon"))
 	var reasoned interface{ Reason() string }
 	if !errors.As(err, &reasoned) || reasoned.Reason() != "credentials_expired" {

@@ -12,8 +12,9 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// A source that is down is ridden out with the token at hand, to its end.
-func TestOldTokenServesWhileTheSourceIsDown(t *testing.T) {
+// TestSourceFails verifies that while the source fails, the old token is used until
+// it expires and then replaced by one that the old credentials sign.
+func TestSourceFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 16 * time.Minute}
 		tokens := newTokens(s)
@@ -25,13 +26,13 @@ func TestOldTokenServesWhileTheSourceIsDown(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if mustToken(t, tokens, "u") == first {
-			t.Error("no other token, signed with the credentials that were left")
+			t.Error("the old credentials did not sign a new token")
 		}
 		time.Sleep(2 * time.Minute)
 		err := wait(t, tokens, 30*time.Second)
 		var failed *Error
-		if !errors.As(err, &failed) || failed.Advice() != "mend it" {
-			t.Errorf("got error %v once the token has expired", err)
+		if !errors.As(err, &failed) || failed.Advice() != "repair it" {
+			t.Errorf("got error %v after the token has expired", err)
 		}
 		s.broken.Store(false)
 		if err := wait(t, tokens, 30*time.Second); err != nil {
@@ -40,8 +41,9 @@ func TestOldTokenServesWhileTheSourceIsDown(t *testing.T) {
 	})
 }
 
-// Credentials with hours left sign all the while.
-func TestSourceDownForMinutes(t *testing.T) {
+// TestSourceFailsForMinutes verifies that valid credentials keep signing, and what is
+// logged.
+func TestSourceFailsForMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: time.Hour}
 		core, logs := observer.New(zap.InfoLevel)
@@ -65,14 +67,14 @@ func TestSourceDownForMinutes(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if logs.FilterMessageSnippet("refreshed after failures").Len() != 1 {
-			t.Error("nobody is told that it works again")
+			t.Error("the recovery is not logged")
 		}
 	})
 }
 
-// A login that finds no credentials waits for them, as a person would, if they
-// are likely to come.
-func TestLoginWaitsForASourceThatIsDown(t *testing.T) {
+// TestLoginWaitsForSource verifies that a login without valid credentials waits for
+// a source that has worked before.
+func TestLoginWaitsForSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: time.Minute}
 		tokens := newTokens(s)
@@ -88,15 +90,15 @@ func TestLoginWaitsForASourceThatIsDown(t *testing.T) {
 			t.Errorf("waited %v", waited)
 		}
 		if n := s.fetched.Load(); n > 23 { // once a second
-			t.Errorf("asked %d times", n)
+			t.Errorf("%d requests", n)
 		}
 	})
 }
 
-// What a person has to mend is told at once; who comes within a second hears the
-// next answer, so that it works as soon as it is mended and nobody asks all the
-// time.
-func TestNoWaitForWhatMustBeMended(t *testing.T) {
+// TestNoWaitForPermanentFailure verifies that a failure that needs intervention is
+// returned at once, that the source gets one request a second, and that the first
+// login after the repair succeeds.
+func TestNoWaitForPermanentFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
 		s.broken.Store(true)
@@ -111,7 +113,7 @@ func TestNoWaitForWhatMustBeMended(t *testing.T) {
 			}
 		}
 		if waited := time.Since(begun); waited != 10*time.Second || s.fetched.Load() != 11 {
-			t.Errorf("asked %d times in %v", s.fetched.Load(), waited)
+			t.Errorf("%d requests in %v", s.fetched.Load(), waited)
 		}
 		s.broken.Store(false)
 		mustToken(t, tokens, "u")
@@ -121,21 +123,21 @@ func TestNoWaitForWhatMustBeMended(t *testing.T) {
 	})
 }
 
-// A source that is left alone after a failure is asked again when the clock is set.
-func TestClockSetAfterAFailure(t *testing.T) {
+// TestClockSetAfterFailure verifies that a change of the clock ends the delay after a
+// failure.
+func TestClockSetAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
 		s.broken.Store(true)
 		tokens := newTokens(s)
 		_ = wait(t, tokens, time.Second)
-		tokens.Identity.cached.last.at = time.Now().Add(2 * time.Hour) // by the clock of then
+		tokens.Identity.cached.last.at = time.Now().Add(2 * time.Hour) // by the clock before the change
 		s.broken.Store(false)
 		mustToken(t, tokens, "u")
 	})
 }
 
-// A source that does not answer is given up, and asked once more while there is
-// time.
+// TestSourceHangsOnce verifies that a login survives one fetch that times out.
 func TestSourceHangsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fetched := 0
@@ -160,7 +162,9 @@ type sourceContextFunc func(ctx context.Context) (aws.Credentials, error)
 
 func (f sourceContextFunc) fetch(ctx context.Context) (aws.Credentials, error) { return f(ctx) }
 
-func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
+// TestSlowSource verifies that a login with a valid token waits for a new one for
+// refreshWait only.
+func TestSlowSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 15 * time.Minute}
 		tokens := newTokens(s)
@@ -169,7 +173,7 @@ func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 		s.delay = 15 * time.Second
 		begun := time.Now()
 		if mustToken(t, tokens, "u") != first {
-			t.Error("the token is not the old one")
+			t.Error("not the old token")
 		}
 		if waited := time.Since(begun); waited != refreshWait {
 			t.Errorf("waited %v", waited)
@@ -181,8 +185,9 @@ func TestOldTokenServesWhileTheSourceIsSlow(t *testing.T) {
 	})
 }
 
-// Credentials that would do are not waited for by a user who has no token yet.
-func TestNewUserWhileTheSourceIsSlow(t *testing.T) {
+// TestNewUserWithSlowSource verifies that a new user's login waits for new
+// credentials for refreshWait only while the old ones are valid.
+func TestNewUserWithSlowSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 20 * time.Minute}
 		tokens := newTokens(s)
@@ -198,9 +203,9 @@ func TestNewUserWhileTheSourceIsSlow(t *testing.T) {
 	})
 }
 
-// When credentials end while their source rests, it does not rest any longer than
-// it does with nothing left.
-func TestNoLongRestInNeed(t *testing.T) {
+// TestRetryDelayWithoutCredentials verifies that a delay that began with valid
+// credentials is cut short when they expire.
+func TestRetryDelayWithoutCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 20 * time.Minute}
 		tokens := newTokens(s)
@@ -219,21 +224,22 @@ func TestNoLongRestInNeed(t *testing.T) {
 	})
 }
 
-// Credentials with little time left serve if their source gives no others.
-func TestOldCredentialsServeToTheirEnd(t *testing.T) {
+// TestSameShortLivedCredentials verifies that credentials are used until they expire
+// if the source has no others, without a request for each login.
+func TestSameShortLivedCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
+		requests := 0
 		end := time.Now().Add(5 * time.Minute)
 		tokens := newTokens(sourceFunc(func() (aws.Credentials, error) {
-			asked++
+			requests++
 			return aws.Credentials{AccessKeyID: "ASIA", SecretAccessKey: "secret", SessionToken: "session", CanExpire: true, Expires: end}, nil
 		}))
 		for range 299 {
 			mustToken(t, tokens, "u")
 			time.Sleep(time.Second)
 		}
-		if asked > 12 {
-			t.Errorf("asked %d times", asked)
+		if requests > 12 {
+			t.Errorf("%d requests", requests)
 		}
 	})
 }

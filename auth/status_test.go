@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// What is known of tokens and of who signs, as it changes.
+// TestStatus verifies what Status, Counts and Expiries return as credentials come
+// and go.
 func TestStatus(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source := &fake{life: time.Hour}
 		tokens := newTokens(source)
 		if s := tokens.Identity.Status(); s != (IdentityStatus{}) || len(tokens.Expiries()) != 0 {
-			t.Errorf("before anything: %+v, %v", s, tokens.Expiries())
+			t.Errorf("before the first token: %+v, %v", s, tokens.Expiries())
 		}
 		began := wallClock()
 		mustToken(t, tokens, "u")
@@ -32,12 +33,12 @@ func TestStatus(t *testing.T) {
 		}
 		tokens.Identity.lastCaller = lastCaller{keyID(1), Caller{ARN: "arn:aws:iam::111122223333:user/u"}}
 		if s := tokens.Identity.Status(); s.Caller.ARN == "" {
-			t.Error("it is known who signs, and not said")
+			t.Error("no caller in the status")
 		}
 
 		time.Sleep(lifetime)
 		if left := tokens.Expiries(); len(left) != 0 {
-			t.Errorf("tokens that have ended: %v", left)
+			t.Errorf("expired tokens: %v", left)
 		}
 
 		source.broken.Store(true)
@@ -50,7 +51,7 @@ func TestStatus(t *testing.T) {
 			t.Error("a token without credentials")
 		}
 		if s := tokens.Identity.Status(); s.Err == nil {
-			t.Error("the source's failure is not said")
+			t.Error("no error in the status")
 		}
 		if got := tokens.Counts(); got.Signed != 2 || got.Failed == 0 {
 			t.Errorf("counts %+v", got)
@@ -59,7 +60,7 @@ func TestStatus(t *testing.T) {
 		time.Sleep(time.Minute)
 		mustToken(t, tokens, "u")
 		if s := tokens.Identity.Status(); s.Err != nil || s.Caller != (Caller{}) {
-			t.Errorf("with other credentials: %+v", s)
+			t.Errorf("with new credentials: %+v", s)
 		}
 	})
 }

@@ -21,9 +21,9 @@ const (
 	testRegion   = "eu-west-1"
 )
 
-// fake is a source of credentials: each fetch makes new ones.
+// fake is a source whose every fetch returns new credentials.
 type fake struct {
-	life    time.Duration // of the credentials it makes; zero: unlimited
+	life    time.Duration // of its credentials; zero if unlimited
 	delay   time.Duration
 	broken  atomic.Bool
 	fetched atomic.Int32
@@ -33,7 +33,7 @@ func (s *fake) fetch(context.Context) (aws.Credentials, error) {
 	n := s.fetched.Add(1)
 	time.Sleep(s.delay)
 	if s.broken.Load() {
-		return aws.Credentials{}, &Error{Message: "source is down", Hint: "mend it"}
+		return aws.Credentials{}, &Error{Message: "source is down", Hint: "repair it"}
 	}
 	return aws.Credentials{
 		AccessKeyID:     keyID(n),
@@ -51,7 +51,7 @@ func newTokens(s source) *Tokens {
 	return &Tokens{Endpoint: testEndpoint, Region: testRegion, Kind: Cluster, Identity: &Identity{source: s}}
 }
 
-// wait is a login of u's that gives up after a while, and why it has no token.
+// wait requests a token for user u within limit and returns the error.
 func wait(t *testing.T, tokens *Tokens, limit time.Duration) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -80,15 +80,15 @@ func claims(t *testing.T, token string) sigv4.Claims {
 	return c
 }
 
-// The slash before the question mark is what some gateways insist on; which
-// releases of the SDK write it is nothing to rely on.
+// TestTokenShape verifies that a token has the form that the AWS CLI prints. Some
+// gateways require the slash before the question mark.
 func TestTokenShape(t *testing.T) {
 	token := mustToken(t, newTokens(&fake{}), "iam_user")
 	if !strings.HasPrefix(token, testEndpoint+"/?Action=connect&DBUser=iam_user&X-Amz-Algorithm=AWS4-HMAC-SHA256&") {
-		t.Error("token does not begin as the AWS CLI's does")
+		t.Error("the token does not begin like the AWS CLI's")
 	}
 	if strings.Contains(token, "://") || strings.Count(token, "/?") != 1 {
-		t.Error("token has a scheme, or not one path")
+		t.Error("the token has a scheme, or more than one path")
 	}
 	c := claims(t, token)
 	if c.Host != testEndpoint || c.User != "iam_user" || c.Region != testRegion || c.Service != "rds-db" ||
@@ -96,11 +96,11 @@ func TestTokenShape(t *testing.T) {
 		t.Errorf("token claims %+v", c)
 	}
 	if got := withSlash(token); got != token {
-		t.Error("a second slash is added")
+		t.Error("withSlash added a second slash")
 	}
 }
 
-func TestTokenForOddUsers(t *testing.T) {
+func TestTokenForUnusualUsers(t *testing.T) {
 	tokens := newTokens(&fake{})
 	for _, user := range []string{"a b", "a&b=c?d/e", "ünï", `"quoted"`, "a+b%20"} {
 		if c := claims(t, mustToken(t, tokens, user)); c.User != user {
@@ -109,7 +109,7 @@ func TestTokenForOddUsers(t *testing.T) {
 	}
 }
 
-func TestTokenIsReusedForTwoThirdsOfItsLife(t *testing.T) {
+func TestTokenIsReused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
 		tokens := newTokens(s)
@@ -119,24 +119,24 @@ func TestTokenIsReusedForTwoThirdsOfItsLife(t *testing.T) {
 		}
 		time.Sleep(10*time.Minute - time.Second)
 		if mustToken(t, tokens, "u") != first {
-			t.Error("a token is signed anew before it need be")
+			t.Error("a token is replaced before two thirds of its life")
 		}
 		time.Sleep(time.Second)
 		mustToken(t, tokens, "u")
-		synctest.Wait() // for the renewal behind its back
+		synctest.Wait() // for the renewal in the background
 		if mustToken(t, tokens, "u") == first {
 			t.Error("a token is used for more than two thirds of its life")
 		}
 	})
 }
 
-func TestTokenDiesWithItsCredentials(t *testing.T) {
+func TestTokenExpiresWithCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 3 * time.Minute}
 		tokens := newTokens(s)
 		for range 60 { // 10 minutes
 			mustToken(t, tokens, "u")
-			synctest.Wait() // for what is renewed behind its back
+			synctest.Wait() // for the renewal in the background
 			if left := time.Until(tokens.lookUp("u").expiry); left > s.life || left < expiryMargin {
 				t.Fatalf("token with %v left", left)
 			}
@@ -148,7 +148,7 @@ func TestTokenDiesWithItsCredentials(t *testing.T) {
 	})
 }
 
-func TestShortCredentials(t *testing.T) {
+func TestShortLivedCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 20 * time.Second, delay: 100 * time.Millisecond}
 		tokens := newTokens(s)
@@ -165,7 +165,7 @@ func TestShortCredentials(t *testing.T) {
 	})
 }
 
-func TestFirstUsersSignOnce(t *testing.T) {
+func TestConcurrentCallsSignOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{delay: time.Second}
 		tokens := newTokens(s)
@@ -187,8 +187,9 @@ func TestFirstUsersSignOnce(t *testing.T) {
 	})
 }
 
-// The hundred clients of a pool do not wait for a renewal that can wait.
-func TestRenewalBehindTheBack(t *testing.T) {
+// TestRenewalInTheBackground verifies that no login waits for the renewal of a stale
+// token.
+func TestRenewalInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 16 * time.Minute}
 		tokens := newTokens(s)
@@ -206,23 +207,23 @@ func TestRenewalBehindTheBack(t *testing.T) {
 	})
 }
 
-func TestClientLeavesWhileWaiting(t *testing.T) {
+func TestClientDisconnectsWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{delay: 10 * time.Second}
 		tokens := newTokens(s)
 		err := wait(t, tokens, time.Second)
 		var failed *Error
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &failed) || !strings.Contains(failed.Advice(), "does not answer") {
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &failed) || failed.Code != ReasonCredentialsTimeout {
 			t.Errorf("got error %v", err)
 		}
-		mustToken(t, tokens, "u") // what the first one began goes on
+		mustToken(t, tokens, "u") // the first fetch continues
 		if n := s.fetched.Load(); n != 1 {
 			t.Errorf("%d fetches", n)
 		}
 	})
 }
 
-func TestClockPutBack(t *testing.T) {
+func TestClockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(&fake{})
 		mustToken(t, tokens, "u")
@@ -231,7 +232,7 @@ func TestClockPutBack(t *testing.T) {
 		tokens.cache["u"] = fromTheFuture
 		mustToken(t, tokens, "u")
 		if signedAt := tokens.lookUp("u").signedAt; !signedAt.Equal(time.Now()) {
-			t.Errorf("token is of %v, not signed anew", signedAt)
+			t.Errorf("token was signed at %v and not replaced", signedAt)
 		}
 	})
 }
@@ -239,7 +240,7 @@ func TestClockPutBack(t *testing.T) {
 func TestExpiredCredentials(t *testing.T) {
 	tokens := newTokens(&fake{life: -time.Minute})
 	_, err := tokens.Token(t.Context(), "u")
-	if err == nil || !strings.Contains(err.Error(), "expired") {
+	if reasonOf(err) != ReasonCredentialsExpired {
 		t.Errorf("got error %v", err)
 	}
 }
@@ -248,7 +249,7 @@ func TestCredentialsWithoutASecret(t *testing.T) {
 	tokens := newTokens(sourceFunc(func() (aws.Credentials, error) { return aws.Credentials{AccessKeyID: "AKIA", Source: "where"}, nil }))
 	_, err := tokens.Token(t.Context(), "u")
 	var failed *Error
-	if !errors.As(err, &failed) || !strings.Contains(failed.Error(), "no access key with a secret") || !strings.Contains(failed.Advice(), "where") {
+	if !errors.As(err, &failed) || failed.Code != ReasonCredentialsIncomplete || !strings.Contains(failed.Advice(), "where") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -257,16 +258,17 @@ type sourceFunc func() (aws.Credentials, error)
 
 func (f sourceFunc) fetch(context.Context) (aws.Credentials, error) { return f() }
 
-func TestUsersAreBounded(t *testing.T) {
+func TestUsersAreLimited(t *testing.T) {
 	tokens := newTokens(&fake{})
 	for i := range maxUsers + 100 {
 		mustToken(t, tokens, fmt.Sprint("user", i))
 	}
 	if len(tokens.cache) > maxUsers {
-		t.Errorf("%d tokens kept", len(tokens.cache))
+		t.Errorf("%d tokens cached", len(tokens.cache))
 	}
 }
 
+// TestDSQLToken verifies the form of Aurora DSQL's tokens.
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/SECTION_authentication-token.html
 func TestDSQLToken(t *testing.T) {
 	const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"

@@ -8,27 +8,28 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
+// TestInvalidate verifies that a rejected token is replaced, once a minute at most.
+func TestInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
 		tokens := newTokens(s)
 		first := mustToken(t, tokens, "u")
 		time.Sleep(2 * time.Minute)
 		if !tokens.Invalidate("u", first) {
-			t.Error("there will be no other")
+			t.Error("Invalidate reports that no other token will be signed")
 		}
 		second := mustToken(t, tokens, "u")
 		if second == first {
-			t.Error("the refused token is used again")
+			t.Error("the rejected token is used again")
 		}
 		if n := s.fetched.Load(); n != 2 {
-			t.Errorf("credentials fetched %d times, want anew after the refusal", n)
+			t.Errorf("credentials fetched %d times, want 2", n)
 		}
-		tokens.Invalidate("u", first) // of a slower session
+		tokens.Invalidate("u", first) // by a slower session
 		if mustToken(t, tokens, "u") != second {
-			t.Error("a late refusal took the new token")
+			t.Error("the late call dropped the new token")
 		}
-		for range 10 { // a user without a policy, or throttling: another token would not do better
+		for range 10 { // a missing policy or throttling, which a new token does not change
 			time.Sleep(time.Second)
 			if tokens.Invalidate("u", second) || mustToken(t, tokens, "u") != second {
 				t.Fatal("another token within a minute")
@@ -37,17 +38,17 @@ func TestRefusedTokenIsNotUsedAgain(t *testing.T) {
 		time.Sleep(time.Minute)
 		tokens.Invalidate("u", second)
 		if mustToken(t, tokens, "u") == second {
-			t.Error("the refused token is used again after a minute")
+			t.Error("the rejected token is used again after a minute")
 		}
 		if n := s.fetched.Load(); n != 3 {
-			t.Errorf("credentials fetched %d times by refusals, want once a minute", n)
+			t.Errorf("credentials fetched %d times, want 3", n)
 		}
 	})
 }
 
-// A renewal that began before a refusal neither brings the refused token back
-// nor hands out for long one signed with what was refused.
-func TestRefusalDuringRenewal(t *testing.T) {
+// TestInvalidateDuringRenewal verifies that a renewal that began before the rejection
+// does not bring the rejected token back, and that the credentials are replaced.
+func TestInvalidateDuringRenewal(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &fake{life: 20 * time.Minute}
@@ -64,7 +65,7 @@ func TestRefusalDuringRenewal(t *testing.T) {
 			time.Sleep(time.Minute)
 			next := mustToken(t, tokens, "u")
 			if next == first {
-				t.Error("the refused token is back")
+				t.Error("the rejected token is back")
 			}
 			if got, want := claims(t, next).AccessKeyID, keyID(s.fetched.Load()); got != want {
 				t.Errorf("token of key %s, want the newest, %s", got, want)
@@ -73,8 +74,9 @@ func TestRefusalDuringRenewal(t *testing.T) {
 	}
 }
 
-// A refused user's tokens are kept as others' are while the source is down.
-func TestRefusedWhileTheSourceIsDown(t *testing.T) {
+// TestInvalidateWhileSourceFails verifies that the user's next token is cached while
+// no new credentials are available.
+func TestInvalidateWhileSourceFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: time.Hour}
 		tokens := newTokens(s)
@@ -85,28 +87,29 @@ func TestRefusedWhileTheSourceIsDown(t *testing.T) {
 		second := mustToken(t, tokens, "u")
 		for range 30 {
 			if tokens.Invalidate("u", second) || mustToken(t, tokens, "u") != second {
-				t.Fatal("another token by the same credentials")
+				t.Fatal("another token signed by the same credentials")
 			}
 			time.Sleep(time.Second)
 		}
 	})
 }
 
-// A token is not confirmed that was refused meanwhile.
-func TestConfirmAfterRefusal(t *testing.T) {
+// TestConfirmAfterInvalidate verifies that a token is not confirmed if it has been
+// rejected meanwhile.
+func TestConfirmAfterInvalidate(t *testing.T) {
 	tokens := newTokens(&fake{})
 	mustToken(t, tokens, "u")
 	old := tokens.lookUp("u")
 	tokens.Invalidate("u", old.value)
 	tokens.confirm("u", old)
 	if tokens.lookUp("u").value != "" {
-		t.Error("the refused token is back")
+		t.Error("the rejected token is back")
 	}
 }
 
-// A token that is signed again within the second is the one that was refused:
-// nobody gets it later.
-func TestSameTokenIsNotKept(t *testing.T) {
+// TestSameTokenIsNotCached verifies that a token that equals the rejected one, since
+// it is signed within the same second, is not cached.
+func TestSameTokenIsNotCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(sourceFunc(func() (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
@@ -114,17 +117,18 @@ func TestSameTokenIsNotKept(t *testing.T) {
 		first := mustToken(t, tokens, "u")
 		tokens.Invalidate("u", first)
 		if mustToken(t, tokens, "u") != first {
-			t.Fatal("signed twice within a second, and not the same")
+			t.Fatal("two tokens of the same second differ")
 		}
 		time.Sleep(time.Second)
 		if mustToken(t, tokens, "u") == first {
-			t.Error("the refused token was kept")
+			t.Error("the rejected token was cached")
 		}
 	})
 }
 
-// One user's refusals cost the others neither their tokens nor time.
-func TestRefusalsOfOthers(t *testing.T) {
+// TestInvalidateForAnotherUser verifies that rejections of one user's tokens affect
+// neither the tokens nor the login time of another.
+func TestInvalidateForAnotherUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: time.Hour}
 		tokens := newTokens(s)
@@ -147,13 +151,14 @@ func TestRefusalsOfOthers(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		if key := claims(t, mustToken(t, tokens, "good")).AccessKeyID; key == keyID(1) {
-			t.Error("not signed anew when there are new credentials")
+			t.Error("no new token after the credentials were replaced")
 		}
 	})
 }
 
-// Credentials that are fetched anew and are the same leave the tokens as they are.
-func TestSameCredentialsAnew(t *testing.T) {
+// TestSameCredentials verifies that tokens stay in use if a refresh returns the same
+// credentials.
+func TestSameCredentials(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens(sourceFunc(func() (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: "AKIA", SecretAccessKey: "secret"}, nil
@@ -162,7 +167,7 @@ func TestSameCredentialsAnew(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		tokens.Invalidate("bad", bad)
 		if mustToken(t, tokens, "bad") == bad {
-			t.Error("the refused token is used again")
+			t.Error("the rejected token is used again")
 		}
 		for range 10 {
 			if mustToken(t, tokens, "good") != good {
