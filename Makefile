@@ -103,6 +103,7 @@ standin: ## start only the cluster of the demo, for commands of your own
 .PHONY: test
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
+	IAMPROXY_PLAIN_IO=1 CGO_ENABLED=1 $(GO) test -race -run 'Session|Splice|TLS|Pooled' ./proxy/...
 
 # Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
 .PHONY: versions

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -19,12 +20,17 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 var goodbye = pgwire.Encode(&pgproto3.Terminate{})
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program.
+func TestMain(m *testing.M) {
+	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
+	goleak.VerifyTestMain(m)
+}
 
 // limit is how long a test waits for what must happen. It only runs out in a
 // test that fails.

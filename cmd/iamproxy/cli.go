@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // Texts for people keep to these rules: one line on standard error, "iamproxy: "
@@ -35,6 +36,8 @@ type commands struct {
 	Wait     waitCommand     `cmd:"" help:"End with 0 as soon as the iamproxy on this host is ready: a health check, a start-up gate."`
 	Shutdown shutdownCommand `cmd:"" help:"Ask the iamproxy on this host to drain and end."`
 	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`
+
+	PlainIO bool `hidden:"" help:"Read and write connections through Go's net and crypto/tls alone, for troubleshooting."`
 }
 
 // signing is whose credentials sign, and for where.
@@ -128,7 +131,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func execute(ctx context.Context, args []string, std streams) (err error) {
-	parser, err := newParser(&commands{}, std, kong.BindTo(ctx, (*context.Context)(nil)))
+	var c commands
+	parser, err := newParser(&c, std, kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		return err
 	}
@@ -147,6 +151,7 @@ func execute(ctx context.Context, args []string, std streams) (err error) {
 	if unknown != "" {
 		return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", unknown)
 	}
+	netconn.SetPlainIO(c.PlainIO)
 	return command.Run()
 }
 

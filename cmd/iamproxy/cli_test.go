@@ -232,6 +232,15 @@ func TestEmptyVariables(t *testing.T) {
 	}
 }
 
+func TestPlainIO(t *testing.T) {
+	for value, want := range map[string]int{"1": 0, "0": 0, "": 0, "some": 2} {
+		t.Setenv("IAMPROXY_PLAIN_IO", value)
+		if code, _, stderr := try(t.Context(), "version"); code != want {
+			t.Errorf("%q: ended with %d: %s", value, code, stderr)
+		}
+	}
+}
+
 func TestHelpInSpiteOfAWrongVariable(t *testing.T) {
 	t.Setenv("IAMPROXY_LISEN", "x")
 	if code, stdout, _ := try(t.Context(), "--help"); code != 0 || !strings.Contains(stdout, "IAMPROXY_LISTEN") {
