@@ -66,8 +66,8 @@ type Identity struct {
 	lastCaller     lastCaller
 }
 
-// generation identifies the state of the world that credentials were fetched in.
-// When it changes, they are refreshed whatever their remaining life.
+// generation counts the events that make fetched credentials outdated. When it
+// changes, they are refreshed whatever their remaining life.
 type generation struct {
 	files         int // changes of the files; they may make earlier tokens invalid
 	invalidations int // rejected tokens; other tokens are likely to be valid
@@ -96,7 +96,7 @@ type failure struct {
 	hung       bool // it ended by fetchTimeout, and the SDK may still be waiting
 }
 
-func (h cached) valid(now time.Time) bool { return h.creds.HasKeys() && usable(h.creds, now) }
+func (c cached) valid(now time.Time) bool { return c.creds.HasKeys() && usable(c.creds, now) }
 
 // usable reports whether the credentials can sign one more token.
 func usable(creds aws.Credentials, now time.Time) bool {
@@ -104,22 +104,22 @@ func usable(creds aws.Credentials, now time.Time) bool {
 }
 
 // needsRefresh reports whether the credentials should be fetched again.
-func (h cached) needsRefresh(now time.Time, current generation) bool {
-	return !h.valid(now) || h.generation != current || !h.renewAt.IsZero() && !now.Before(h.renewAt)
+func (c cached) needsRefresh(now time.Time, current generation) bool {
+	return !c.valid(now) || c.generation != current || !c.renewAt.IsZero() && !now.Before(c.renewAt)
 }
 
 // retryDelay returns how long to wait before the next fetch after a failure, or 0.
 // It is also 0 if the clock has been set since.
-func (h cached) retryDelay(now time.Time, current generation) time.Duration {
-	if h.last.err == nil || h.last.generation != current {
+func (c cached) retryDelay(now time.Time, current generation) time.Duration {
+	if c.last.err == nil || c.last.generation != current {
 		return 0
 	}
 	longest := minRetryDelay // logins are waiting
-	if h.valid(now) {
+	if c.valid(now) {
 		longest = maxRetryDelay
 	}
-	pause := min(minRetryDelay<<min(h.failures-1, 10), longest)
-	return max(0, pause-now.Sub(h.last.at).Abs())
+	delay := min(minRetryDelay<<min(c.failures-1, 10), longest)
+	return max(0, delay-now.Sub(c.last.at).Abs())
 }
 
 // snapshot returns valid credentials and their generation. The error is an *Error.
@@ -179,8 +179,8 @@ func (i *Identity) state() (cached, generation) {
 // hasNewer reports whether credentials of a later generation exist or may be
 // fetched: the last attempt to fetch them has not failed.
 func (i *Identity) hasNewer(than generation) bool {
-	h, current := i.state()
-	failed := h.last.err != nil && h.last.generation == current
+	c, current := i.state()
+	failed := c.last.err != nil && c.last.generation == current
 	return than != current && !failed
 }
 
@@ -244,21 +244,21 @@ func (i *Identity) fetch() (any, error) {
 }
 
 // next returns the state after a fetch.
-func (h cached) next(creds aws.Credentials, current generation, err error) cached {
+func (c cached) next(creds aws.Credentials, current generation, err error) cached {
 	now := wallClock()
 	if err != nil {
-		h.failures++
-		h.last = failure{err: err, generation: current, at: now}
-		return h
+		c.failures++
+		c.last = failure{err: err, generation: current, at: now}
+		return c
 	}
-	h = cached{creds: creds, generation: current}
+	c = cached{creds: creds, generation: current}
 	if creds.CanExpire {
 		// If the credentials are short-lived, or the source returns the same ones
 		// again, left/3 limits the number of requests.
 		left := creds.Expires.Sub(now)
-		h.renewAt = now.Add(max(left-minRemaining, left/3))
+		c.renewAt = now.Add(max(left-minRemaining, left/3))
 	}
-	return h
+	return c
 }
 
 // checkUsable returns an error if the credentials cannot sign.
@@ -286,10 +286,10 @@ func (i *Identity) logChange(before, after cached) {
 	}
 }
 
-func (i *Identity) fields(h cached) []zap.Field {
-	fields := []zap.Field{zap.String("source", i.sourceOf(h.creds).String())}
-	if h.creds.CanExpire {
-		fields = append(fields, zap.Time("valid_until", h.creds.Expires))
+func (i *Identity) fields(c cached) []zap.Field {
+	fields := []zap.Field{zap.String("source", i.sourceOf(c.creds).String())}
+	if c.creds.CanExpire {
+		fields = append(fields, zap.Time("valid_until", c.creds.Expires))
 	}
 	return fields
 }
