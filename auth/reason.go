@@ -28,10 +28,10 @@ const (
 	ReasonRoleDenied Reason = "role_denied"
 	// ReasonSourceCredentialsExpired means that the credentials that assume the
 	// role have expired.
-	ReasonSourceCredentialsExpired Reason = "source_credentials_expired"
+	ReasonSourceCredentialsExpired Reason = "source_credentials_expired" //nolint:gosec // not a credential
 	// ReasonSourceCredentialsRejected means that STS rejects the credentials that
 	// assume the role.
-	ReasonSourceCredentialsRejected Reason = "source_credentials_rejected"
+	ReasonSourceCredentialsRejected Reason = "source_credentials_rejected" //nolint:gosec // not a credential
 	// ReasonMFARequired means that the profile assumes its role with an MFA code.
 	ReasonMFARequired Reason = "mfa_required"
 	// ReasonInvalidRole means that a role in the configuration is not an ARN.

@@ -15,7 +15,7 @@ func TestTexts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	constants := regexp.MustCompile(`(?m)^\tReason\w+ Reason = "(\w+)"$`).FindAllSubmatch(source, -1)
+	constants := regexp.MustCompile(`(?m)^\tReason\w+ Reason = "(\w+)"`).FindAllSubmatch(source, -1)
 	if len(constants) != len(texts) {
 		t.Errorf("%d reasons, %d texts", len(constants), len(texts))
 	}
