@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
@@ -138,11 +139,7 @@ func TestCancelOfAnEndedSession(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, nil)
 	connected(t, address).Close()
-	until(t, "the session's end", func() bool {
-		p.cancels.mu.Lock()
-		defer p.cancels.mu.Unlock()
-		return len(p.cancels.byPID) == 0
-	})
+	until(t, "the session's end", func() bool { return p.cancels.Len() == 0 })
 	client := dial(t, address)
 	client.send(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey})
 	client.expectEnd()
@@ -220,7 +217,7 @@ func TestRepeatedCancel(t *testing.T) {
 	later := dial(t, address)
 	later.send(cancelKey)
 	later.expectEnd()
-	if len(requests) != 2 || p.Cancels() != (CancelCounts{Delivered: 2, Repeated: 50}) {
+	if len(requests) != 2 || p.Cancels() != (cancel.Stats{Delivered: 2, Repeated: 50}) {
 		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
 	}
 	session.send([]byte("unharmed"))
@@ -239,14 +236,10 @@ func TestCancelOvertakenByTheEnd(t *testing.T) {
 	<-gate.held
 	session.Close()
 	until(t, "the session's end", func() bool { return logs.FilterMessage("session ended").Len() == 1 })
-	until(t, "its key to be forgotten", func() bool {
-		p.cancels.mu.Lock()
-		defer p.cancels.mu.Unlock()
-		return len(p.cancels.byPID) == 0
-	})
+	until(t, "its key to be forgotten", func() bool { return p.cancels.Len() == 0 })
 	close(gate.open)
 	late.expectEnd()
-	if len(requests) != 0 || p.Cancels() != (CancelCounts{Rejected: 1}) {
+	if len(requests) != 0 || p.Cancels() != (cancel.Stats{Rejected: 1}) {
 		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
 	}
 }
@@ -261,7 +254,7 @@ func TestCancelBehindTheServersEnd(t *testing.T) {
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
-	if p.Cancels() != (CancelCounts{Rejected: 1}) {
+	if p.Cancels() != (cancel.Stats{Rejected: 1}) {
 		t.Errorf("counted %+v", p.Cancels())
 	}
 }
@@ -274,7 +267,7 @@ func TestAmbiguousCancel(t *testing.T) {
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
-	if p.Cancels() != (CancelCounts{Rejected: 1}) {
+	if p.Cancels() != (cancel.Stats{Rejected: 1}) {
 		t.Errorf("counted %+v", p.Cancels())
 	}
 	for _, session := range []*peer{a, b} {
@@ -292,11 +285,9 @@ func TestKeysThatAreNotKept(t *testing.T) {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		client.expect(slices.Concat(pgwire.Encode(okay), k, pgwire.Encode(ready)))
-		p.cancels.mu.Lock()
-		if kept := len(p.cancels.byPID) == 1; kept != (size > 4 && size <= 260) {
+		if kept := p.cancels.Len() == 1; kept != (size > 4 && size <= 260) {
 			t.Errorf("a key of %d bytes was kept: %v", size, kept)
 		}
-		p.cancels.mu.Unlock()
 	}
 }
 
@@ -317,7 +308,7 @@ func TestCancelFails(t *testing.T) {
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
-	if p.Cancels() != (CancelCounts{Failed: 1}) || logs.FilterMessage("cancel request not delivered").Len() != 1 {
+	if p.Cancels() != (cancel.Stats{Failed: 1}) || logs.FilterMessage("cancel request not delivered").Len() != 1 {
 		t.Errorf("counted %+v", p.Cancels())
 	}
 }

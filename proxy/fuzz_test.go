@@ -97,33 +97,6 @@ func FuzzOpening(f *testing.F) {
 	})
 }
 
-// FuzzCancelRequest: a key finds the session that it was given out for, and no
-// other key finds any.
-func FuzzCancelRequest(f *testing.F) {
-	short := []byte{0, 0, 0x12, 0x67, 1, 2, 3, 4}
-	long := append([]byte{0, 0, 0x12, 0x67}, bytes.Repeat([]byte{7}, 32)...)
-	for _, key := range [][]byte{nil, short, long, short[:4], append(short[:4:4], bytes.Repeat([]byte{1}, 256)...)} {
-		f.Add(key, short)
-		f.Add(key, long)
-	}
-	p := fuzzProxy(f, nil)
-	f.Fuzz(func(t *testing.T, key, asked []byte) {
-		server, _ := scripted(nil)
-		s := &session{proxy: p}
-		s.remember(key, key, &upstream{Conn: server})
-		defer s.forget()
-		var request pgproto3.CancelRequest
-		if len(asked) < 4 {
-			return
-		}
-		request.ProcessID, request.SecretKey = binary.BigEndian.Uint32(asked), asked[4:]
-		found, _ := p.cancels.claim(request.ProcessID, request.SecretKey)
-		if want := s.key != nil && bytes.Equal(key, asked); want != (found != nil) {
-			t.Fatalf("key %x, asked for %x: found %v", key, asked, found != nil)
-		}
-	})
-}
-
 // FuzzServerLogin: whatever a server says during a login, it gets the token only
 // where it asks for a password in clear text, once, and the client gets all but
 // that, in order and to the byte, up to the first ReadyForQuery.

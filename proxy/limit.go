@@ -114,7 +114,7 @@ func (s *session) turnStrangerAway(why *pgwire.Error) {
 	case err == nil && packet.Code == pgwire.CancelRequest && p.allowed(s.client.RemoteAddr()):
 		s.cancel(packet) // it has the key, and may be gone before it can be told whose it is
 	case err == nil && packet.Code == pgwire.CancelRequest: // never gets an answer
-		p.cancels.count(&p.cancels.counts.Rejected)
+		p.cancels.Reject()
 	default:
 		s.refuse(why)
 	}

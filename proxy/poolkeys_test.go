@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
@@ -60,7 +61,7 @@ func TestKeysOfPooledConnections(t *testing.T) {
 		untilIdle(t, p, 1)
 		cancelWith(t, address, given)
 	}
-	if want := (CancelCounts{Delivered: 3, Rejected: 2 + 3 + 3}); p.Cancels() != want {
+	if want := (cancel.Stats{Delivered: 3, Rejected: 2 + 3 + 3}); p.Cancels() != want {
 		t.Errorf("counted %+v, want %+v", p.Cancels(), want)
 	}
 	if len(b.said) != 1 {

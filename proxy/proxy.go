@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -87,7 +88,7 @@ type Proxy struct {
 	// Log may be nil.
 	Log *zap.Logger
 
-	cancels   cancelTargets
+	cancels   cancel.Registry
 	pool      pool
 	history   history
 	pacer     pacer

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
@@ -73,8 +74,8 @@ type session struct {
 	keyData  []byte            // BackendKeyData of that, if there was any: not from RDS Proxy
 	reported map[string]string // settings of that, which checkTarget goes by
 
-	key    *cancelTarget // nil if there is none
-	pooled bool          // the connection was another client's before
+	key    *cancel.Target // nil if there is none
+	pooled bool           // the connection was another client's before
 }
 
 // serve is the whole of a client's connection. The session has a goroutine of its

@@ -126,7 +126,7 @@ func TestSessionEnds(t *testing.T) {
 				until(t, "nothing left", func() bool {
 					p.mu.Lock()
 					defer p.mu.Unlock()
-					return len(p.sessions) == 0 && len(p.cancels.byPID) == 0
+					return len(p.sessions) == 0 && p.cancels.Len() == 0
 				})
 			})
 		}

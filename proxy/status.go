@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -20,7 +21,7 @@ type Counts struct {
 	stats.Totals
 	Sessions int   // admitted clients at the moment, those that log in included
 	Up, Down int64 // bytes to the server and from it, since the sessions began
-	Cancels  CancelCounts
+	Cancels  cancel.Stats
 	Pool     PoolCounts
 }
 

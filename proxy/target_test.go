@@ -124,9 +124,7 @@ func TestTargetFound(t *testing.T) {
 	if n := logins.Load(); n != 3 {
 		t.Errorf("%d logins", n)
 	}
-	p.cancels.mu.Lock()
-	defer p.cancels.mu.Unlock()
-	if n := len(p.cancels.byPID[key.ProcessID]); n != 1 {
+	if n := p.cancels.Len(); n != 1 {
 		t.Errorf("%d sessions can be cancelled", n)
 	}
 }

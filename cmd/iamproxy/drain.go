@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 )
 
 // drain lets new clients in for --drain-min, and sessions end by themselves until
@@ -50,7 +51,7 @@ func giveUpAfter(told context.Context, patience time.Duration, ended <-chan stru
 }
 
 // cancels is what became of all cancel requests.
-func cancels(proxies []*proxy.Proxy) (all proxy.CancelCounts) {
+func cancels(proxies []*proxy.Proxy) (all cancel.Stats) {
 	for _, p := range proxies {
 		c := p.Cancels()
 		all.Delivered += c.Delivered

@@ -8,6 +8,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -81,7 +82,7 @@ func busy(now time.Time) Endpoint {
 				Retries: 6,
 			},
 			Sessions: 50, Up: 48_220_118, Down: 3_920_114_003,
-			Cancels: proxy.CancelCounts{Delivered: 12, Rejected: 1},
+			Cancels: cancel.Stats{Delivered: 12, Rejected: 1},
 			Pool:    proxy.PoolCounts{Idle: 4, InUse: 50, Resetting: 1},
 		},
 		sessions: busySessions(now),

@@ -14,6 +14,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -48,7 +49,7 @@ func TestMetrics(t *testing.T) {
 					Retries: 4,
 				},
 				Sessions: 3, Up: 5, Down: 6,
-				Cancels: proxy.CancelCounts{Delivered: 7, Rejected: 8, Repeated: 9, Failed: 10},
+				Cancels: cancel.Stats{Delivered: 7, Rejected: 8, Repeated: 9, Failed: 10},
 				Pool:    proxy.PoolCounts{Idle: 11, InUse: 12, Resetting: 13},
 			},
 			server: stats.ServerInfo{CertificateExpiry: time.Unix(2_000_000_000, 0)},
