@@ -15,38 +15,39 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain is also the program that forwards, if the first argument says so.
+// TestMain runs one of programs if the first argument names it.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && programs[os.Args[1]] != nil {
 		code, err := programs[os.Args[1]](os.Args[2:])
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
-		os.Exit(code) //nolint:forbidigo // the way of a TestMain
+		os.Exit(code) //nolint:forbidigo // this is a TestMain
 	}
 	goleak.VerifyTestMain(m)
 }
 
-// programs greet who connects to the port that is their first argument.
+// programs are test programs. Their first argument is the local port; a program that
+// listens on it greets its clients.
 var programs = map[string]func(args []string) (code int, err error){
-	"greets":      func(args []string) (int, error) { return 1, greet(args[0], -1) },
-	"greets-once": func(args []string) (int, error) { return 3, greet(args[0], 1) },
-	"greets-late": func(args []string) (int, error) {
+	"greet":      func(args []string) (int, error) { return 1, greet(args[0], -1) },
+	"greet-once": func(args []string) (int, error) { return 3, greet(args[0], 1) },
+	"greet-late": func(args []string) (int, error) {
 		time.Sleep(300 * time.Millisecond)
 		return 1, greet(args[0], -1)
 	},
-	"fails":    func(args []string) (int, error) { return 254, fmt.Errorf("\n%s\n", strings.Join(args[1:], " ")) },
-	"silent":   func([]string) (int, error) { fmt.Fprintln(os.Stdout, "Starting"); select {} },
-	"floods":   flood,
-	"plugs":    plug,
-	"stubborn": beStubborn,
-	"leaves":   leave,
-	"tells":    func(args []string) (int, error) { return 1, errors.New(os.Getenv(args[1])) },
-
-	"says-good-bye": sayGoodBye,
+	"fail":           func(args []string) (int, error) { return 254, fmt.Errorf("\n%s\n", strings.Join(args[1:], " ")) },
+	"silent":         func([]string) (int, error) { fmt.Fprintln(os.Stdout, "Starting"); select {} },
+	"flood":          flood,
+	"spawn":          spawn,
+	"ignore-sigterm": ignoreSIGTERM,
+	"abandon":        abandon,
+	"getenv":         func(args []string) (int, error) { return 1, errors.New(os.Getenv(args[1])) },
+	"exit-slowly":    exitSlowly,
 }
 
-// greet says hello so many times, or without end.
+// greet sends hello to each client. After times clients it returns; if times is negative,
+// it never does.
 func greet(port string, times int) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
@@ -62,9 +63,10 @@ func greet(port string, times int) error {
 		fmt.Fprint(conn, "hello")
 		conn.Close()
 	}
-	return fmt.Errorf("good bye")
+	return errors.New("good bye")
 }
 
+// flood writes many lines and a long one.
 func flood(args []string) (int, error) {
 	for i := range 20000 {
 		fmt.Fprintln(os.Stdout, "line", i)
@@ -73,21 +75,21 @@ func flood(args []string) (int, error) {
 	return 1, greet(args[0], -1)
 }
 
-// plug is seen by a witness, and starts another program, as the AWS CLI does; it ends with it.
-func plug(args []string) (int, error) {
-	if err := appear(args[1]); err != nil {
+// spawn runs another program and waits for it, as the AWS CLI does.
+func spawn(args []string) (int, error) {
+	if err := register(args[1]); err != nil {
 		return 1, err
 	}
-	other := exec.Command(os.Args[0], args[2], args[0], args[1])
-	other.Stdout, other.Stderr = os.Stdout, os.Stderr
-	return 1, other.Run()
+	child := exec.Command(os.Args[0], args[2], args[0], args[1])
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	return 1, child.Run()
 }
 
-// leave is plug, but it does not wait for the other.
-func leave(args []string) (int, error) {
-	other := exec.Command(os.Args[0], "stubborn", args[0], args[1])
-	other.Stdout, other.Stderr = os.Stdout, os.Stderr
-	if err := other.Start(); err != nil {
+// abandon starts another program and exits once that listens.
+func abandon(args []string) (int, error) {
+	child := exec.Command(os.Args[0], "ignore-sigterm", args[0], args[1])
+	child.Stdout, child.Stderr = os.Stdout, os.Stderr
+	if err := child.Start(); err != nil {
 		return 1, err
 	}
 	conn, err := net.Dial("tcp", "127.0.0.1:"+args[0])
@@ -95,41 +97,42 @@ func leave(args []string) (int, error) {
 		time.Sleep(5 * time.Millisecond)
 	}
 	conn.Close()
-	return 4, fmt.Errorf("left it behind")
+	return 4, errors.New("left a child")
 }
 
-// sayGoodBye keeps nothing of its output, and tells the witness when it is asked to end.
-func sayGoodBye(args []string) (int, error) {
+// exitSlowly closes its output, and takes a while to exit after SIGTERM.
+func exitSlowly(args []string) (int, error) {
 	os.Stdout.Close()
 	os.Stderr.Close()
-	if err := appear(args[1]); err != nil {
+	if err := register(args[1]); err != nil {
 		return 1, err
 	}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM)
-	go greet(args[0], -1) //nolint:errcheck // it has none to tell
+	go greet(args[0], -1) //nolint:errcheck // the test fails without a greeting
 	<-signals
 	time.Sleep(300 * time.Millisecond)
-	_, err := fmt.Fprint(held[0], "good bye")
+	_, err := fmt.Fprint(registered[0], "good bye")
 	return 0, err
 }
 
-// beStubborn greets, and does not end when it is asked to.
-func beStubborn(args []string) (int, error) {
+// ignoreSIGTERM greets clients and ignores SIGTERM.
+func ignoreSIGTERM(args []string) (int, error) {
 	signal.Ignore(syscall.SIGTERM)
-	if err := appear(args[1]); err != nil {
+	if err := register(args[1]); err != nil {
 		return 1, err
 	}
 	return 1, greet(args[0], -1)
 }
 
-// appear connects to the witness, who sees then when the process is gone.
-func appear(witness string) error {
-	conn, err := net.Dial("tcp", witness)
+// register connects to a monitor. The connection ends when this process exits.
+func register(monitor string) error {
+	conn, err := net.Dial("tcp", monitor)
 	if err == nil {
-		held = append(held, conn)
+		registered = append(registered, conn)
 	}
 	return err
 }
 
-var held []net.Conn // so that none is closed for want of use
+// registered keeps the connections from being closed by a finalizer.
+var registered []net.Conn

@@ -12,29 +12,29 @@ import (
 )
 
 const (
-	// maxLine is how many bytes of a line are kept.
+	// maxLine limits the bytes of a line that are kept.
 	maxLine = 500
-	// maxRecent is how many lines are remembered, to log none again that was just logged.
+	// maxRecent limits the logged lines that are remembered. A line among them is not
+	// logged again.
 	maxRecent = 10
 )
 
-// output is what a run of the program says.
+// output reads and logs the standard output and error of a run.
 type output struct {
 	log   *zap.Logger
 	from  io.ReadCloser // nil if the program could not be started
-	ended chan struct{} // closed when there is nobody left who could say anything
+	ended chan struct{} // closed when no process has the other end open
 
 	mu     sync.Mutex
 	last   string
-	recent []string // that were logged, the oldest first
+	recent []string // logged lines, oldest first
 }
 
 func newOutput(log *zap.Logger) *output {
 	return &output{log: log, ended: make(chan struct{})}
 }
 
-// read takes in all lines until the end. It never stops before: the program would
-// wait for it.
+// read reads until end of file. A program whose output is not read blocks.
 func (o *output) read() {
 	defer close(o.ended)
 	defer o.from.Close()
@@ -63,10 +63,10 @@ func (o *output) add(line string) {
 	}
 	o.recent = append(o.recent, line)
 	o.recent = o.recent[max(0, len(o.recent)-maxRecent):]
-	o.log.Info("the port forward says", zap.String("text", line))
+	o.log.Info("port forward output", zap.String("line", line))
 }
 
-// lastLine is the last thing that was said; empty if nothing was.
+// lastLine returns the last line, or "" if there is none.
 func (o *output) lastLine() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package portforward keeps a program running that forwards a local port: the AWS CLI with
-// its Session Manager plugin, ssh, kubectl. It knows nothing of what is behind the port.
+// Package portforward runs a program that forwards a local port, such as the AWS CLI with its
+// Session Manager plugin, ssh or kubectl, and restarts it when it exits.
 package portforward
 
 import (
@@ -16,28 +16,29 @@ import (
 )
 
 const (
-	// A program that ended is started again after firstPause, and then twice as long each
-	// time, up to longestPause. One that ran for longer than that begins anew.
-	firstPause, longestPause = 500 * time.Millisecond, 10 * time.Second
-	// knockEvery is how often a port is tried that does not answer yet.
-	knockEvery = 50 * time.Millisecond
-	// Of what a program says sampleLines are logged in sampleTime.
+	// A program is restarted after minDelay. The delay doubles with each run that is
+	// shorter than maxDelay.
+	minDelay, maxDelay = 500 * time.Millisecond, 10 * time.Second
+	// dialInterval is the time between two attempts of Dial.
+	dialInterval = 50 * time.Millisecond
+	// sampleLines limits the lines of output that are logged in sampleTime.
 	sampleLines, sampleTime = 20, time.Minute
 )
 
-// Port in an argument stands for the local port.
+// Port is replaced with the local port in the arguments of a Forward.
 const Port = "{port}"
 
-// Forward is a program that is started again whenever it ends, with a free port of the
-// loopback address each time. Args must be set; the fields must not change after Start.
+// Forward is a program that listens on a local port and is restarted when it exits. Each
+// run gets a free port of the loopback interface. Args is required. The fields must not be
+// changed after Start.
 type Forward struct {
-	// Name is what logs and errors call it. They have nothing else of the command line.
+	// Name identifies the forward in the log, which does not contain Args.
 	Name string
-	// Args are the program, as a path, and its arguments. Port in them is replaced.
+	// Args is the path of the program and its arguments.
 	Args []string
-	// Env is the program's environment; nil is this process's own.
+	// Env is the environment of the program. If nil, it is that of this process.
 	Env []string
-	// Hint is what to do if it ends by itself, or does not come up. May be empty.
+	// Hint is the Advice of the errors of Dial. It may be empty.
 	Hint string
 	// Log may be nil.
 	Log *zap.Logger
@@ -47,10 +48,10 @@ type Forward struct {
 	stopped chan struct{}
 
 	mu  sync.Mutex
-	run *run // the last one
+	run *run // the current one, or the last between two runs
 }
 
-// Start begins in the background. It must be called once, before all else.
+// Start starts the program and returns. It must be called once, before the other methods.
 func (f *Forward) Start() {
 	f.log = zap.NewNop()
 	if f.Log != nil {
@@ -58,40 +59,40 @@ func (f *Forward) Start() {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	f.cancel, f.stopped = cancel, make(chan struct{})
-	said := f.log.WithOptions(zap.WrapCore(sampled))
-	f.begin(said)
-	go f.supervise(ctx, said)
+	outputLog := f.log.WithOptions(zap.WrapCore(sample))
+	f.startRun(outputLog)
+	go f.supervise(ctx, outputLog)
 }
 
-// sampled keeps a program that says much from flooding the log.
-func sampled(core zapcore.Core) zapcore.Core {
+// sample limits the lines of output in the log.
+func sample(core zapcore.Core) zapcore.Core {
 	return zapcore.NewSamplerWithOptions(core, sampleTime, sampleLines, 0)
 }
 
-// Stop ends the program and all that it has started. It returns when they are gone, after
-// a few seconds at the most.
+// Stop ends the program and its descendants. It returns when they have exited, or after a
+// few seconds.
 func (f *Forward) Stop() {
 	f.cancel()
 	<-f.stopped
 }
 
-// supervise starts the program again until ctx is done.
-func (f *Forward) supervise(ctx context.Context, said *zap.Logger) {
+// supervise restarts the program until ctx is done.
+func (f *Forward) supervise(ctx context.Context, outputLog *zap.Logger) {
 	defer close(f.stopped)
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for delay := minDelay; ; delay = min(2*delay, maxDelay) {
 		began := time.Now()
 		r := f.current()
 		err := r.wait(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if time.Since(began) > longestPause {
-			pause = firstPause
+		if time.Since(began) > maxDelay {
+			delay = minDelay
 		}
-		f.log.Warn("the port forward ended; it is started again", zap.Error(err), zap.Duration("in", pause))
-		for rest := pause; ; rest = longestPause {
+		f.log.Warn("port forward ended, restarting", zap.Error(err), zap.Float64("restart_in_s", delay.Seconds()))
+		for wait := delay; ; wait = maxDelay {
 			select {
-			case <-time.After(rest):
+			case <-time.After(wait):
 			case <-ctx.Done():
 				return
 			}
@@ -99,18 +100,18 @@ func (f *Forward) supervise(ctx context.Context, said *zap.Logger) {
 				break
 			}
 		}
-		f.begin(said)
+		f.startRun(outputLog)
 	}
 }
 
-// begin starts the program.
-func (f *Forward) begin(said *zap.Logger) {
-	r := newRun(f.Args, f.Env, said)
+// startRun starts the program.
+func (f *Forward) startRun(outputLog *zap.Logger) {
+	r := newRun(f.Args, f.Env, outputLog)
 	f.mu.Lock()
 	f.run = r
 	f.mu.Unlock()
 	if r.process != nil {
-		f.log.Info("the port forward is started", zap.String("address", r.address))
+		f.log.Info("port forward started", zap.String("address", r.address))
 	}
 }
 
@@ -120,13 +121,13 @@ func (f *Forward) current() *run {
 	return f.run
 }
 
-// Dial connects to the local port as soon as that answers, whatever the address. The error
-// is an *Error if the program has ended, or if ctx was done before; then it wraps ctx's.
-// It goes by the connection itself: the port is not tried with others, which the
-// program would forward, too.
+// Dial connects to the local port, and ignores the address. While the port refuses
+// connections, Dial retries until ctx is done. The error is an *Error if the program has
+// exited or ctx is done. Dial makes no test connections, since the program would forward
+// them.
 func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error) {
 	r, began := f.current(), time.Now()
-	dialer := net.Dialer{KeepAlive: -1} // on loopback nobody vanishes
+	dialer := net.Dialer{KeepAlive: -1} // a loopback peer cannot become unreachable
 	for {
 		select {
 		case <-r.ended:
@@ -137,7 +138,7 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 			return conn, nil
 		}
 		select {
-		case <-time.After(knockEvery):
+		case <-time.After(dialInterval):
 		case <-r.ended:
 		case <-ctx.Done():
 			return nil, f.notUp(ctx, time.Since(began))
@@ -157,25 +158,25 @@ func (f *Forward) notUp(ctx context.Context, waited time.Duration) error {
 // Said is the last line that the program has written; empty if it has written none.
 func (f *Forward) Said() string { return f.current().output.lastLine() }
 
-// Error is why there is no connection through a port forward.
+// Error reports why there is no connection through a port forward.
 type Error struct {
-	Text string // for people, in one line; the program's own words at the end
-	Hint string // what to do about it; may be empty
-	Err  error  // of the context that was done before the port answered; else nil
+	Text string // one line that ends with the last output of the program
+	Hint string // may be empty
+	Err  error  // the error of the context if that was done, else nil
 }
 
 func (e *Error) Error() string { return e.Text }
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Advice is what to do about it; it may be empty.
+// Advice returns the hint.
 func (e *Error) Advice() string { return e.Hint }
 
-// withPort are the arguments for a local port.
-func withPort(args []string, port string) []string {
-	filled := make([]string, len(args))
+// replacePort returns args with Port replaced.
+func replacePort(args []string, port string) []string {
+	replaced := make([]string, len(args))
 	for i, arg := range args {
-		filled[i] = strings.ReplaceAll(arg, Port, port)
+		replaced[i] = strings.ReplaceAll(arg, Port, port)
 	}
-	return filled
+	return replaced
 }

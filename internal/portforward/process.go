@@ -1,26 +1,26 @@
 package portforward
 
 func (p *process) wait() {
-	_ = p.cmd.Wait() // the state says the same
-	close(p.gone)
+	_ = p.cmd.Wait() // ProcessState has the result
+	close(p.exited)
 }
 
-func (p *process) isGone() bool {
+func (p *process) hasExited() bool {
 	select {
-	case <-p.gone:
+	case <-p.exited:
 		return true
 	default:
 		return false
 	}
 }
 
-// end is how the program has ended.
-func (p *process) end() string {
-	if !p.isGone() {
+// result describes how the program ended.
+func (p *process) result() string {
+	if !p.hasExited() {
 		return "it could not be ended"
 	}
 	return p.cmd.ProcessState.String()
 }
 
-// succeeded reports whether it has ended, and says that all went well.
-func (p *process) succeeded() bool { return p.isGone() && p.cmd.ProcessState.Success() }
+// succeeded reports whether the program has exited with status 0.
+func (p *process) succeeded() bool { return p.hasExited() && p.cmd.ProcessState.Success() }

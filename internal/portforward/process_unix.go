@@ -9,29 +9,30 @@ import (
 	"syscall"
 )
 
-// process is a program with all that it starts: a session of its own, so that Ctrl-C on
-// the terminal does not reach it, and it cannot ask there for anything.
+// process is a program with its descendants, in a session of its own. Without a
+// controlling terminal it gets no Ctrl-C and cannot prompt.
 type process struct {
 	cmd *exec.Cmd
-	// lifeline is a pipe into which nothing is ever written. When this process is gone, in
-	// whatever way, its other end says so.
+	// lifeline is the write end of a pipe that is never written to. The read end is at end
+	// of file when this process has exited, even if it was killed.
 	lifeline *os.File
-	gone     chan struct{} // closed when the program is gone, though not all that it has started may be
+	exited   chan struct{} // closed when the program has exited; its descendants may run on
 }
 
-// underGuard runs a program beside a guard, which ends the session with the process that
-// has the lifeline. The guard also keeps the session's number from being another's. It is
-// no child of the program, which may wait for all of those, and has none of its arguments.
-const underGuard = `(trap "" TERM; /bin/sh -c 'read -r end <&3; kill -TERM 0; sleep 2; kill -KILL 0' >/dev/null 2>&1 &); exec "$@" 3<&-`
+// guardScript runs a program beside a guard process, which ends the session when the
+// process with the lifeline exits. As long as the guard runs, the session's ID is not
+// reused. The guard is not a child of the program, which may wait for all its children,
+// and its command line does not have the program's arguments.
+const guardScript = `(trap "" TERM; /bin/sh -c 'read -r end <&3; kill -TERM 0; sleep 2; kill -KILL 0' >/dev/null 2>&1 &); exec "$@" 3<&-`
 
-// startProcess starts a program that says all it says to output, and reads nothing.
+// startProcess starts a program with its standard output and error connected to output.
 func startProcess(args, env []string, output *os.File) (*process, error) {
 	guards, lifeline, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
 	defer guards.Close()
-	cmd := exec.Command("/bin/sh", append([]string{"-c", underGuard, "sh"}, args...)...) //nolint:gosec // the user's own command line
+	cmd := exec.Command("/bin/sh", append([]string{"-c", guardScript, "sh"}, args...)...) //nolint:gosec // the user's own command line
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, output, output
 	cmd.ExtraFiles = []*os.File{guards} // 3
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
@@ -39,15 +40,15 @@ func startProcess(args, env []string, output *os.File) (*process, error) {
 		lifeline.Close()
 		return nil, err
 	}
-	p := &process{cmd: cmd, lifeline: lifeline, gone: make(chan struct{})}
+	p := &process{cmd: cmd, lifeline: lifeline, exited: make(chan struct{})}
 	go p.wait()
 	return p, nil
 }
 
-// terminate asks the program and all that it has started to end.
+// terminate sends SIGTERM to the program and its descendants.
 func (p *process) terminate() { p.signal(syscall.SIGTERM) }
 
-// kill ends what is left of them, and the guard.
+// kill sends SIGKILL to the program and its descendants, and ends the guard.
 func (p *process) kill() {
 	p.signal(syscall.SIGKILL)
 	p.lifeline.Close()
@@ -56,9 +57,10 @@ func (p *process) kill() {
 	}
 }
 
-// reap waits for what was left to process 1 of a container, as the guard is.
+// reap waits for the processes of the session that this process inherits as process 1 of a
+// container, such as the guard.
 func (p *process) reap() {
-	<-p.gone // its own end is not to be taken away
+	<-p.exited // cmd.Wait must get the program's own status
 	for err := error(nil); err == nil || errors.Is(err, syscall.EINTR); {
 		_, err = syscall.Wait4(-p.cmd.Process.Pid, nil, 0, nil)
 	}
@@ -66,5 +68,5 @@ func (p *process) reap() {
 
 func (p *process) signal(signal syscall.Signal) { _ = kill(-p.cmd.Process.Pid, signal) }
 
-// kill is the system's, unless a test may not send signals.
+// kill is a variable for tests.
 var kill = syscall.Kill

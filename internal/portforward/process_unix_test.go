@@ -15,16 +15,16 @@ import (
 )
 
 func init() {
-	programs["goes-away"] = goAway
-	programs["stays"] = stay
-	programs["has-children"] = haveChildren
+	programs["daemonize"] = daemonize
+	programs["greet-registered"] = greetRegistered
+	programs["wait-children"] = waitChildren
 }
 
-// goAway goes into the background, as ssh -f does: when it has the port, until the witness leaves.
-func goAway(args []string) (int, error) {
-	other := exec.Command(os.Args[0], "stays", args[0], args[1])
-	other.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := other.Start(); err != nil {
+// daemonize exits once a child in another session has the port, as ssh -f does.
+func daemonize(args []string) (int, error) {
+	child := exec.Command(os.Args[0], "greet-registered", args[0], args[1])
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
 		return 1, err
 	}
 	conn, err := net.Dial("tcp", "127.0.0.1:"+args[0])
@@ -34,18 +34,18 @@ func goAway(args []string) (int, error) {
 	return 0, conn.Close()
 }
 
-// stay greets, as long as there is the witness.
-func stay(args []string) (int, error) {
-	if err := appear(args[1]); err != nil {
+// greetRegistered greets clients until the monitor disconnects.
+func greetRegistered(args []string) (int, error) {
+	if err := register(args[1]); err != nil {
 		return 1, err
 	}
-	go greet(args[0], -1) //nolint:errcheck // there is nobody to tell
-	_, err := io.Copy(io.Discard, held[0])
+	go greet(args[0], -1) //nolint:errcheck // the test fails without a greeting
+	_, err := io.Copy(io.Discard, registered[0])
 	return 0, err
 }
 
-// haveChildren ends when it has no children.
-func haveChildren([]string) (int, error) {
+// waitChildren exits when it has no children.
+func waitChildren([]string) (int, error) {
 	var err error
 	for err == nil {
 		_, err = syscall.Wait4(-1, nil, 0, nil)
@@ -53,47 +53,47 @@ func haveChildren([]string) (int, error) {
 	return 5, err
 }
 
-// What has gone where it cannot be ended is not started again beside it, and a client is told why.
-func TestGoesAway(t *testing.T) {
-	w := startWitness(t)
-	defer w.leave()
-	f, logs := start(t, "goes-away", w.listener.Addr().String())
-	until(t, "the end", func() bool { return logs.FilterMessage("the port forward ended; it is started again").Len() == 1 })
+// A program whose background process cannot be ended is not restarted, and Dial returns
+// the reason.
+func TestBackgroundProcess(t *testing.T) {
+	m := startMonitor(t)
+	defer m.disconnect()
+	f, logs := start(t, "daemonize", m.listener.Addr().String())
+	until(t, "the end", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 1 })
 	if _, err := greeting(t, f, limit); err == nil || !strings.Contains(err.Error(), "it went into the background") {
-		t.Errorf("told %v", err)
+		t.Errorf("error %v", err)
 	}
-	time.Sleep(2 * firstPause)
-	if n := w.come.Load(); n != 1 {
-		t.Errorf("there are %d", n)
+	time.Sleep(2 * minDelay)
+	if n := m.started.Load(); n != 1 {
+		t.Errorf("%d background processes, want 1", n)
 	}
 }
 
-// Who may not send it signals (sudo) is not kept from ending.
-func TestMayNotBeEnded(t *testing.T) {
+// Stop returns even if the program cannot be sent signals (sudo).
+func TestStopNotPermitted(t *testing.T) {
 	kill = func(int, syscall.Signal) error { return syscall.EPERM }
 	defer func() { kill = syscall.Kill }()
-	f, logs := start(t, "stubborn", startWitness(t).listener.Addr().String())
+	f, logs := start(t, "ignore-sigterm", startMonitor(t).listener.Addr().String())
 	if got, err := greeting(t, f, limit); got != "hello" || err != nil {
 		t.Fatalf("read %q, %v", got, err)
 	}
 	f.Stop()
-	if logs.FilterMessage("the port forward could not be ended; something of it is left").Len() != 1 {
-		t.Error("that is not in the log")
+	if logs.FilterMessage("could not end all processes of the port forward").Len() != 1 {
+		t.Error("the failure was not logged")
 	}
-	<-f.current().process.gone // by its guard, which is no other user's here
+	<-f.current().process.exited // the guard ends it
 }
 
-// The guard is no child of the program.
-func TestHasNoChildren(t *testing.T) {
-	f, _ := start(t, "has-children")
+func TestGuardIsNotAChild(t *testing.T) {
+	f, _ := start(t, "wait-children")
 	if _, err := greeting(t, f, limit); err == nil || !strings.Contains(err.Error(), "exit status 5: no child processes") {
-		t.Errorf("told %v", err)
+		t.Errorf("error %v", err)
 	}
 }
 
-// The guard does not show the arguments to all users.
-func TestGuardIsDiscreet(t *testing.T) {
-	f, _ := start(t, "greets", "PASSWORD")
+// Other users cannot see the arguments in the guard's command line.
+func TestGuardHidesArguments(t *testing.T) {
+	f, _ := start(t, "greet", "PASSWORD")
 	if got, err := greeting(t, f, limit); got != "hello" || err != nil {
 		t.Fatalf("read %q, %v", got, err)
 	}

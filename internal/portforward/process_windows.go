@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// process is a program with all that it starts, in a job that ends with this process.
+// process is a program with its descendants, in a job that ends with this process.
 // https://learn.microsoft.com/en-us/windows/win32/procthread/job-objects
 type process struct {
-	cmd  *exec.Cmd
-	job  windows.Handle
-	gone chan struct{} // closed when the program is gone, though not all that it has started may be
+	cmd    *exec.Cmd
+	job    windows.Handle
+	exited chan struct{} // closed when the program has exited; its descendants may run on
 }
 
-// startProcess starts a program that says all it says to output, and reads nothing. Ctrl-C
-// on the console does not reach it.
+// startProcess starts a program with its standard output and error connected to output. It
+// gets no Ctrl-C of the console.
 func startProcess(args, env []string, output *os.File) (*process, error) {
 	job, err := newJob()
 	if err != nil {
@@ -28,21 +28,21 @@ func startProcess(args, env []string, output *os.File) (*process, error) {
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
 	if err := cmd.Start(); err != nil {
-		windows.CloseHandle(job) //nolint:errcheck // it was just made
+		windows.CloseHandle(job) //nolint:errcheck // it was just created
 		return nil, err
 	}
-	p := &process{cmd: cmd, job: job, gone: make(chan struct{})}
+	p := &process{cmd: cmd, job: job, exited: make(chan struct{})}
 	go p.wait()
-	if err := p.enter(); err != nil {
+	if err := p.assign(); err != nil {
 		_ = cmd.Process.Kill()
-		<-p.gone
+		<-p.exited
 		p.kill()
 		return nil, err
 	}
 	return p, nil
 }
 
-// newJob makes a job whose processes are ended when its last handle is closed.
+// newJob creates a job whose processes are ended when its last handle is closed.
 func newJob() (windows.Handle, error) {
 	job, err := windows.CreateJobObject(nil, nil)
 	if err != nil {
@@ -53,14 +53,14 @@ func newJob() (windows.Handle, error) {
 	_, err = windows.SetInformationJobObject(job, windows.JobObjectExtendedLimitInformation,
 		uintptr(unsafe.Pointer(&limits)), uint32(unsafe.Sizeof(limits)))
 	if err != nil {
-		windows.CloseHandle(job) //nolint:errcheck // it was just made
+		windows.CloseHandle(job) //nolint:errcheck // it was just created
 		return 0, err
 	}
 	return job, nil
 }
 
-// enter puts the program into the job, and with it all that it starts from then on.
-func (p *process) enter() error {
+// assign puts the program into the job. Processes that it starts later are in it, too.
+func (p *process) assign() error {
 	program, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(p.cmd.Process.Pid))
 	if err != nil {
 		return err
@@ -69,8 +69,8 @@ func (p *process) enter() error {
 	return windows.AssignProcessToJobObject(p.job, program)
 }
 
-// terminate ends all of them: there is no way to ask.
+// terminate ends all processes of the job. Windows has no request to exit.
 func (p *process) terminate() { _ = windows.TerminateJobObject(p.job, 1) }
 
-// kill is for what is left of them.
+// kill closes the job, which ends the processes that are left.
 func (p *process) kill() { _ = windows.CloseHandle(p.job) }

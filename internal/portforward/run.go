@@ -12,26 +12,26 @@ import (
 )
 
 const (
-	// grace is how long a program and what it has started have to end when they are asked
-	// to: the Session Manager plugin tells AWS meanwhile.
-	grace = 2 * time.Second
-	// outputWait is how long the last words may take of what was killed.
-	outputWait = time.Second
+	// terminateTimeout is the time between SIGTERM and SIGKILL. The Session Manager
+	// plugin uses it to end its session.
+	terminateTimeout = 2 * time.Second
+	// killTimeout limits the wait for killed processes.
+	killTimeout = time.Second
 )
 
 // run is one run of the program.
 type run struct {
-	address string   // the local one
-	process *process // nil if it could not be started
+	address string   // the local port
+	process *process // nil if the program could not be started
 	output  *output
 
-	ended chan struct{} // closed when nothing is left
-	err   error         // why; set before that
+	ended chan struct{} // closed when all processes have ended
+	err   error         // why the run ended; set before ended is closed
 }
 
-// newRun starts the program. That it could not be is told by wait.
-func newRun(args, env []string, said *zap.Logger) *run {
-	r := &run{output: newOutput(said), ended: make(chan struct{})}
+// newRun starts the program. If that fails, wait returns the error.
+func newRun(args, env []string, outputLog *zap.Logger) *run {
+	r := &run{output: newOutput(outputLog), ended: make(chan struct{})}
 	r.err = r.start(args, env)
 	return r
 }
@@ -49,7 +49,7 @@ func (r *run) start(args, env []string) (err error) {
 		return err
 	}
 	defer to.Close()
-	if r.process, err = startProcess(withPort(args, port), env, to); err != nil {
+	if r.process, err = startProcess(replacePort(args, port), env, to); err != nil {
 		from.Close()
 		return err
 	}
@@ -58,14 +58,14 @@ func (r *run) start(args, env []string) (err error) {
 	return nil
 }
 
-// pickPort is freePort, unless a test has taken one.
+// pickPort is a variable for tests.
 var pickPort = freePort
 
-// freePort is an address where nobody listens now. Who takes it before the program does
-// makes that end, and the next run has another.
+// freePort returns a loopback address without a listener. If another process takes the
+// port first, the program fails and the next run gets another port.
 func freePort() (string, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil { // there may be IPv6 alone
+	if err != nil { // the host may have no IPv4
 		listener, err = net.Listen("tcp", "[::1]:0")
 	}
 	if err != nil {
@@ -75,9 +75,9 @@ func freePort() (string, error) {
 	return listener.Addr().String(), nil
 }
 
-// isInBackground reports whether the program has ended as if all were well, and somebody
-// still has its port: what has left the program's session cannot be ended, and another
-// each time would pile up.
+// isInBackground reports whether the program exited with status 0 and its port still
+// has a listener. A process that has left the program's session cannot be ended, and
+// each restart would add another.
 func (r *run) isInBackground() bool {
 	if r.process == nil || !r.process.succeeded() {
 		return false
@@ -90,19 +90,19 @@ func (r *run) isInBackground() bool {
 	return false
 }
 
-// wait returns why the program ended, by itself or because ctx is done, once
-// nothing is left of it.
+// wait waits until the program exits or ctx is done, and then ends all its processes.
+// It returns why the run ended.
 func (r *run) wait(ctx context.Context) error {
 	defer close(r.ended)
 	if r.process == nil {
 		return r.err
 	}
 	select {
-	case <-r.process.gone:
+	case <-r.process.exited:
 	case <-ctx.Done():
 	}
-	r.endAll() // also what it has left behind: the AWS CLI's plugin, say
-	how := r.process.end()
+	r.endAll() // the program may have left others, such as the AWS CLI's plugin
+	how := r.process.result()
 	if r.isInBackground() {
 		how = "it went into the background; it has to stay in the foreground (ssh without -f)"
 	}
@@ -113,21 +113,22 @@ func (r *run) wait(ctx context.Context) error {
 	return r.err
 }
 
-// endAll asks all processes to end, and kills those that do not. All of them are gone
-// when the program is, and nobody is left to say anything.
+// endAll terminates all processes of the run, and kills those that do not exit. All have
+// exited when the program has and its output is at end of file.
 func (r *run) endAll() {
 	r.process.terminate()
-	r.awaitEnd(grace)
+	r.waitEnded(terminateTimeout)
 	r.process.kill()
-	if !r.awaitEnd(outputWait) { // it is another user's (sudo), or has left the session
-		r.output.log.Warn("the port forward could not be ended; something of it is left")
+	if !r.waitEnded(killTimeout) { // one is another user's (sudo), or has left the session
+		r.output.log.Warn("could not end all processes of the port forward")
 	}
-	r.output.from.Close() // who got away is not listened to any more
+	r.output.from.Close() // a process that is left may still have the other end
 }
 
-func (r *run) awaitEnd(atMost time.Duration) bool {
-	timeout := time.After(atMost)
-	for _, ended := range []<-chan struct{}{r.process.gone, r.output.ended} {
+// waitEnded waits until all processes have exited, and reports whether they have.
+func (r *run) waitEnded(limit time.Duration) bool {
+	timeout := time.After(limit)
+	for _, ended := range []<-chan struct{}{r.process.exited, r.output.ended} {
 		select {
 		case <-ended:
 		case <-timeout:
