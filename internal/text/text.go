@@ -1,4 +1,4 @@
-// Package text has what all that is written for people has in common.
+// Package text formats messages for users.
 package text
 
 import (
@@ -8,16 +8,17 @@ import (
 	"unicode"
 )
 
-// OneLine keeps what others say (a server's message, a role's name, a program's output) from
-// breaking the line that it is quoted in, or from doing anything to a terminal: a space
-// stands for control characters, and for those that hide others or turn them around.
+// OneLine returns text as one line of printable characters. Each run of white space, control
+// characters and other unprintable characters, such as those that reverse the direction of
+// text, becomes one space. It makes untrusted text, such as a server's message, safe for
+// logs and terminals.
 func OneLine(text string) string {
 	words := strings.FieldsFunc(text, func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) })
 	return strings.ToValidUTF8(strings.Join(words, " "), "\uFFFD")
 }
 
-// Advice is what to do about an error, as it or one of those in it says by a method
-// Advice() string. It may be empty.
+// Advice returns the hint of the first error in err's tree that has a method Advice() string,
+// or "" if none has.
 func Advice(err error) string {
 	var adviser interface{ Advice() string }
 	if errors.As(err, &adviser) {
@@ -26,7 +27,7 @@ func Advice(err error) string {
 	return ""
 }
 
-// WithAdvice adds to an error what there is to do about it.
+// WithAdvice returns err with its Advice appended to the message.
 func WithAdvice(err error) error {
 	if advice := Advice(err); advice != "" {
 		return fmt.Errorf("%w; %s", err, advice)

@@ -13,10 +13,10 @@ func TestOneLine(t *testing.T) {
 		"":                              "",
 		" a\tb\r\n c ":                  "a b c",
 		"ev\x1b[31mil":                  "ev [31mil",
-		"a\u202ecod.exe":                "a cod.exe", // right to left
+		"a\u202ecod.exe":                "a cod.exe", // right-to-left override
 		"a\u200bb\u00a0c\u2028d\u0085e": "a b c d e",
 		"\x1b]0;owned\x07\x1b[2Jx":      "]0;owned [2Jx",
-		"\u009b31mred":                  "31mred", // CSI as one character
+		"\u009b31mred":                  "31mred", // CSI as one C1 control
 		"back\u202ewards\u2066":         "back wards",
 		"Grüße, 世界":                     "Grüße, 世界",
 		"a\xffb":                        "a\uFFFDb",
