@@ -1,5 +1,4 @@
-// Package peercred knows which user's process is at the other end of a connection, as far as
-// the system tells.
+// Package peercred identifies the user whose process is at the other end of a connection.
 package peercred
 
 import (
@@ -8,13 +7,13 @@ import (
 	"net"
 )
 
-// errUnknown is that of a connection about which the system tells nothing.
+// errUnknown is returned where the operating system does not identify the peer.
 var errUnknown = errors.New("the system does not tell")
 
-// User is the id of the user whose process has made the connection, as seen from here: of
-// a user that is not in this process's user namespace it is the overflow id, 65534. It
-// knows those of unix sockets on Linux, macOS and FreeBSD, and of TCP on Linux, if both ends
-// are on this host. An error is about a client that may be anybody's.
+// User returns the ID of the user whose process made the connection. For a user outside this
+// process's user namespace, Linux reports the overflow ID, 65534. User supports unix sockets
+// on Linux, macOS and FreeBSD, and TCP on Linux if both ends are on this host. After an error
+// the client must be treated as unidentified.
 func User(conn net.Conn) (uid uint32, err error) {
 	switch conn := conn.(type) {
 	case *net.UnixConn:
@@ -30,8 +29,8 @@ func User(conn net.Conn) (uid uint32, err error) {
 	return uid, nil
 }
 
-// Known reports whether User can know the clients of a listener of a network, "unix" or
-// "tcp".
+// Known reports whether User can identify the clients of a listener on network, which is
+// "unix" or "tcp".
 func Known(network string) bool {
 	return network == "unix" && knowsUnix || network == "tcp" && knowsTCP
 }

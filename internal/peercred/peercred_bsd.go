@@ -11,7 +11,7 @@ import (
 
 const knowsUnix, knowsTCP = true, false
 
-// unixUser asks for the credentials that the other process had when it connected. unix(4).
+// unixUser returns the user that the peer process had when it connected, see unix(4).
 func unixUser(conn *net.UnixConn) (uid uint32, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 const knowsUnix, knowsTCP = true, true
 
-// unixUser asks for the credentials that the other process had when it connected. unix(7).
+// unixUser returns the user that the peer process had when it connected, see unix(7).
 func unixUser(conn *net.UnixConn) (uid uint32, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -32,23 +32,23 @@ func unixUser(conn *net.UnixConn) (uid uint32, err error) {
 	return uid, os.NewSyscallError("getsockopt", failed)
 }
 
-// The parts of inet_diag_req_v2 and inet_diag_msg, with the header of a netlink message.
-// sock_diag(7), and linux/inet_diag.h.
+// Sizes of inet_diag_req_v2 and inet_diag_msg with the header of a netlink message, and
+// values of their fields. See sock_diag(7) and linux/inet_diag.h.
 const (
 	headerSize  = unix.NLMSG_HDRLEN
 	idSize      = 48
 	requestSize = headerSize + 8 + idSize
 	messageSize = headerSize + 4 + idSize + 20
 
-	// TCP_ESTABLISHED and so on in linux/tcp_states.h
+	// linux/tcp_states.h
 	stateEstablished, stateFinWait1, stateFinWait2, stateCloseWait = 1, 4, 5, 8
 )
 
 var errGone = errors.New("it has closed its end")
 
-// tcpUser asks the kernel for the socket at the other end, which is on this host. Only one
-// that is connected, if only in one direction, and that some process still has counts: of
-// others, as of one that its process has closed, the kernel says that they are root's.
+// tcpUser returns the owner of the socket at the other end, which must be on this host, still
+// be open for sending or receiving, and belong to a process. The kernel reports root as the
+// owner of other sockets, such as one that its process has closed.
 func tcpUser(conn *net.TCPConn) (uint32, error) {
 	theirs, ours := addressOf(conn.RemoteAddr()), addressOf(conn.LocalAddr())
 	message, err := diagnose(theirs, ours)
@@ -66,14 +66,14 @@ func tcpUser(conn *net.TCPConn) (uint32, error) {
 	case !bytes.Equal(id[:4], identify(theirs, ours)[:4]): // the ports
 		return 0, errors.New("the kernel tells of another socket")
 	}
-	// Had our end been reset before, another process could have taken its port since.
+	// If our end was reset before, another process may have taken the peer's port since.
 	if ourState, err := stateOf(conn); err != nil || ourState != stateEstablished && (ourState != stateCloseWait || state == stateEstablished) {
 		return 0, errGone
 	}
 	return uid, nil
 }
 
-// stateOf is that of our own end.
+// stateOf returns the TCP state of conn.
 func stateOf(conn *net.TCPConn) (state uint8, err error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -96,7 +96,7 @@ func addressOf(a net.Addr) netip.AddrPort {
 	return netip.AddrPortFrom(address.Addr().Unmap().WithZone(""), address.Port())
 }
 
-// identify is inet_diag_sockid of a socket, by both of its ends.
+// identify returns the inet_diag_sockid of the socket with these addresses.
 func identify(local, remote netip.AddrPort) []byte {
 	id := make([]byte, 0, idSize)
 	id = binary.BigEndian.AppendUint16(id, local.Port())
@@ -109,8 +109,8 @@ func identify(local, remote netip.AddrPort) []byte {
 	return append(id, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff) // no cookie
 }
 
-// diagnose returns what the kernel says of one socket, whose every address it is told: a
-// list of those with the same ports could begin with somebody else's.
+// diagnose returns the kernel's inet_diag_msg for the socket with these addresses. It does not
+// list sockets by port: such a list may begin with the socket of another process.
 func diagnose(local, remote netip.AddrPort) ([]byte, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_INET_DIAG)
 	if err != nil {
@@ -127,7 +127,7 @@ func diagnose(local, remote netip.AddrPort) ([]byte, error) {
 	request := binary.NativeEndian.AppendUint32(nil, requestSize)
 	request = binary.NativeEndian.AppendUint16(request, unix.SOCK_DIAG_BY_FAMILY)
 	request = binary.NativeEndian.AppendUint16(request, unix.NLM_F_REQUEST)
-	request = append(request, make([]byte, headerSize-len(request))...) // neither sequence nor sender
+	request = append(request, make([]byte, headerSize-len(request))...) // no sequence number, no sender
 	request = append(request, family, unix.IPPROTO_TCP, 0, 0)
 	request = binary.NativeEndian.AppendUint32(request, 1<<stateEstablished)
 	request = append(request, identify(local, remote)...)
@@ -142,14 +142,14 @@ func diagnose(local, remote netip.AddrPort) ([]byte, error) {
 	return parse(answer[:n])
 }
 
-// parse takes the first message of an answer.
+// parse validates an answer and returns it.
 func parse(answer []byte) ([]byte, error) {
 	if len(answer) < headerSize+4 {
 		return nil, errors.New("the kernel's answer is too short")
 	}
 	switch kind := binary.NativeEndian.Uint16(answer[4:]); {
 	case kind == unix.NLMSG_ERROR:
-		return nil, os.NewSyscallError("sock_diag", unix.Errno(-int32(binary.NativeEndian.Uint32(answer[headerSize:])))) // a negative number
+		return nil, os.NewSyscallError("sock_diag", unix.Errno(-int32(binary.NativeEndian.Uint32(answer[headerSize:])))) // negated
 	case kind != unix.SOCK_DIAG_BY_FAMILY || len(answer) < messageSize:
 		return nil, fmt.Errorf("the kernel's answer is of kind %d, and has %d bytes", kind, len(answer))
 	}

@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// as has one thread do something as another user, and then end.
-func as(t *testing.T, uid int, something func()) {
+// as calls f on a thread of its own with the effective user uid.
+func as(t *testing.T, uid int, f func()) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be somebody else")
+		t.Skip("only root can change its user")
 	}
 	failed := make(chan syscall.Errno)
 	go func() {
@@ -24,7 +24,7 @@ func as(t *testing.T, uid int, something func()) {
 		unchanged := ^uintptr(0)
 		_, _, errno := syscall.RawSyscall(unix.SYS_SETRESUID, unchanged, uintptr(uid), unchanged)
 		if errno == 0 {
-			something()
+			f()
 		}
 		failed <- errno
 	}()
@@ -33,7 +33,7 @@ func as(t *testing.T, uid int, something func()) {
 	}
 }
 
-// connectAs returns both ends of a connection that a user's process has made.
+// connectAs connects as the user uid and returns both ends.
 func connectAs(t *testing.T, uid int, network, address, from string) (theirs, ours net.Conn) {
 	t.Helper()
 	listener, err := net.Listen(network, address)
@@ -93,8 +93,8 @@ func TestUser(t *testing.T) {
 	}
 }
 
-// Who only says no more, as those that cancel do, is still there.
-func TestUserOfAHalfClosed(t *testing.T) {
+// A client that has only shut down its writing side, as for a CancelRequest, is identified.
+func TestUserHalfClosed(t *testing.T) {
 	theirs, ours := connectAs(t, 1234, "tcp", "127.0.0.1:0", "")
 	if err := theirs.(*net.TCPConn).CloseWrite(); err != nil {
 		t.Fatal(err)
@@ -104,29 +104,29 @@ func TestUserOfAHalfClosed(t *testing.T) {
 	}
 }
 
-// Of a socket that its process has closed the kernel says that it is root's.
-func TestUserOfNobody(t *testing.T) {
+// The kernel reports root as the owner of a socket that its process has closed.
+func TestUserUnknown(t *testing.T) {
 	theirs, ours := connectAs(t, 1234, "tcp", "127.0.0.1:0", "")
 	theirs.Close()
 	if uid, err := User(ours); err == nil {
-		t.Errorf("it closed its end, and is taken for user %d", uid)
+		t.Errorf("a closed client is identified as user %d", uid)
 	}
 	theirs, ours = connectAs(t, 1234, "tcp", "127.0.0.1:0", "")
 	_ = theirs.(*net.TCPConn).SetLinger(0)
 	theirs.Close()
 	if uid, err := User(ours); err == nil {
-		t.Errorf("it is gone, and is taken for user %d", uid)
+		t.Errorf("a reset client is identified as user %d", uid)
 	}
 	one, other := net.Pipe()
 	defer one.Close()
 	defer other.Close()
 	if uid, err := User(one); err == nil {
-		t.Errorf("a pipe is taken for user %d", uid)
+		t.Errorf("the client of a pipe is identified as user %d", uid)
 	}
 }
 
-// Whose connection was reset before anybody asked is not who has taken its port since.
-func TestPortTakenOver(t *testing.T) {
+// A client that has reset its connection is not taken for another that has its port now.
+func TestPortReused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +137,7 @@ func TestPortTakenOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, _ = first.Write([]byte("what a stranger wants"))
+	_, _ = first.Write([]byte("query"))
 	_ = first.(*net.TCPConn).SetLinger(0)
 	first.Close()
 	as(t, 4321, func() {
@@ -154,11 +154,11 @@ func TestPortTakenOver(t *testing.T) {
 	}
 	defer ours.Close()
 	if uid, err := User(ours); err == nil {
-		t.Errorf("a connection of user 1234 is taken for one of %d", uid)
+		t.Errorf("the connection of user 1234 is identified as that of user %d", uid)
 	}
 }
 
-// Who has the same port at another address is somebody else.
+// Clients with the same port at different addresses are told apart.
 func TestSamePort(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -196,7 +196,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(make([]byte, messageSize))
 	f.Fuzz(func(t *testing.T, answer []byte) {
 		if message, err := parse(answer); err == nil && len(message) < messageSize {
-			t.Errorf("%d bytes are taken for a message", len(message))
+			t.Errorf("parse accepts %d bytes", len(message))
 		}
 	})
 }
