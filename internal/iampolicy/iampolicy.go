@@ -1,5 +1,5 @@
-// Package iampolicy writes the IAM policies that let a role log in to databases, in the
-// languages in which people keep them.
+// Package iampolicy writes the IAM policies that allow logins to databases, as JSON, Terraform
+// and CDK.
 package iampolicy
 
 import (
@@ -18,15 +18,15 @@ type Policy struct {
 	statements []statement
 }
 
-// statement allows one action. It has no Sid: that would have to be unique in the
-// document that somebody copies it to.
+// statement allows one action. It has no Sid, which would have to be unique in the
+// document that the statement is copied to.
 type statement struct {
 	Effect   string
 	Action   string
 	Resource []string // ARNs
 }
 
-// Allow adds that user may log in to a database.
+// Allow adds the permission to log in to database as user.
 func (p *Policy) Allow(database auth.Resource, user string) {
 	arn, action := database.ARN(Literal(user)), database.Action(user)
 	i := slices.IndexFunc(p.statements, func(s statement) bool { return s.Action == action })
@@ -39,17 +39,17 @@ func (p *Policy) Allow(database auth.Resource, user string) {
 	}
 }
 
-// Literal is a user's name as the resource of a policy has it, so that it stands for this
-// name alone.
+// Literal escapes the special characters of policies in a user name, so that a resource
+// matches that name alone.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html#policy-vars-specialchars
 func Literal(user string) string { return literal.Replace(user) }
 
 var literal = strings.NewReplacer("*", "${*}", "?", "${?}", "$", "${$}")
 
-// JSON is the document as IAM takes it, each part of it on a line of its own.
+// JSON returns the policy document, indented.
 func (p *Policy) JSON() string { return p.document("  ") }
 
-// Line is the document in one line, without a newline.
+// Line returns the policy document on one line, without a newline.
 func (p *Policy) Line() string { return strings.TrimSuffix(p.document(""), "\n") }
 
 func (p *Policy) document(indent string) string {
@@ -59,7 +59,7 @@ func (p *Policy) document(indent string) string {
 	}{"2012-10-17", p.statements}, indent)
 }
 
-// Terraform is a data source of the AWS provider, whose json attribute is the document.
+// Terraform returns a data source of the AWS provider. Its attribute json is the document.
 // https://registry.terraform.io/providers/hashicorp/aws/latest/docs/data-sources/iam_policy_document
 func (p *Policy) Terraform() string {
 	var b strings.Builder
@@ -78,8 +78,7 @@ func (p *Policy) Terraform() string {
 	return b.String()
 }
 
-// CDK is TypeScript: what goes between the brackets of statements: [], or one
-// statement between those of addToPrincipalPolicy().
+// CDK returns the statements in TypeScript, for the property statements of a PolicyDocument.
 // https://docs.aws.amazon.com/cdk/api/v2/docs/aws-cdk-lib.aws_iam.PolicyStatement.html
 func (p *Policy) CDK() string {
 	var statements []string
@@ -95,23 +94,23 @@ func (p *Policy) CDK() string {
 	return strings.Join(statements, ",\n") + "\n"
 }
 
-// hcl is a quoted template without anything to fill in. Of what JSON escapes there is
-// only what HCL escapes alike, since users have no control characters.
+// hcl returns text as a quoted template of HCL without interpolations. JSON and HCL escape
+// all characters alike but control characters, which user names do not contain.
 // https://github.com/hashicorp/hcl/blob/main/hclsyntax/spec.md#template-expressions
 func hcl(text string) string {
 	return strings.NewReplacer("${", "$${", "%{", "%%{").Replace(javaScript(text))
 }
 
-// javaScript is a string literal, which JSON's are.
-// https://tc39.es/ecma262/#sec-ecmascript-overview (JSON superset, ES2019)
+// javaScript returns text as a string literal. JSON's strings have been valid ones since ES2019.
+// https://tc39.es/ecma262/#sec-ecmascript-overview
 func javaScript(text string) string { return strings.TrimSuffix(encode(text, ""), "\n") }
 
-// encode writes &, < and > as they are, since policies are not for web pages.
+// encode returns value as JSON. It does not escape &, < and >: policies are not HTML.
 func encode(value any, indent string) string {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", indent)
-	_ = encoder.Encode(value) // strings alone cannot fail
+	_ = encoder.Encode(value) // strings cannot fail
 	return b.String()
 }

@@ -79,7 +79,7 @@ new iam.PolicyStatement({
 	}
 }
 
-// Terraform itself takes it, where there is one.
+// Terraform, where installed, accepts the data source.
 func TestTerraform(t *testing.T) {
 	if _, err := exec.LookPath("terraform"); err != nil {
 		t.Skip(err)
@@ -91,7 +91,7 @@ func TestTerraform(t *testing.T) {
 	format := exec.CommandContext(t.Context(), "terraform", "fmt", "-check", "-diff", "-")
 	format.Stdin = strings.NewReader(p.Terraform())
 	if out, err := format.Output(); err != nil {
-		t.Errorf("not as terraform fmt has it: %v: %s", err, out)
+		t.Errorf("terraform fmt: %v: %s", err, out)
 	}
 	for _, arn := range p.statements[0].Resource {
 		console := exec.CommandContext(t.Context(), "terraform", "console")
@@ -105,14 +105,13 @@ func TestTerraform(t *testing.T) {
 
 var oddNames = []string{"app", "*", "a?", "$", "${*}", "$${", "%{", "%%{if true}", "${aws:username}", `\`, `\"`, `a"b`, "<&>", "é", "'", "`", "a$", "$$", "{", "/", "&{x}"}
 
-// Whatever a user is called, the policy is for this user alone, and in all formats
-// the same.
+// A policy is for one user whatever the name, and the same in all formats.
 func FuzzNames(f *testing.F) {
 	for _, name := range oddNames {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, user string) {
-		if !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) { // no user's name
+		if !utf8.ValidString(user) || strings.ContainsFunc(user, unicode.IsControl) { // not a user name
 			t.Skip()
 		}
 		var p Policy
@@ -136,19 +135,19 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
-// line is the nth, counted from 0, without blanks and comma.
+// line returns the nth line of text, counted from 0, without its indent and comma.
 func line(text string, n int) string {
 	return strings.TrimSuffix(strings.TrimSpace(strings.Split(text, "\n")[n]), ",")
 }
 
-// onlyName is what a pattern of a policy matches, if that is one name.
+// onlyName returns the name that a resource pattern matches, if it matches one name only.
 func onlyName(pattern string) (name string, err error) {
 	for pattern != "" {
 		switch {
 		case len(pattern) >= 4 && pattern[:2] == "${" && strings.Contains("*?$", pattern[2:3]) && pattern[3] == '}':
 			name, pattern = name+pattern[2:3], pattern[4:]
 		case strings.Contains("*?$", pattern[:1]):
-			return "", errors.New("it matches others, too")
+			return "", errors.New("the pattern matches other names, too")
 		default:
 			name, pattern = name+pattern[:1], pattern[1:]
 		}
@@ -156,7 +155,7 @@ func onlyName(pattern string) (name string, err error) {
 	return name, nil
 }
 
-// unquoteHCL reads a quoted template, which must have nothing to fill in.
+// unquoteHCL parses a quoted template, which must have no interpolations.
 func unquoteHCL(text string) (string, error) {
 	var literal strings.Builder
 	for text != "" {
@@ -170,9 +169,9 @@ func unquoteHCL(text string) (string, error) {
 			text = text[3:]
 			continue
 		case begins("${", "%{"):
-			return "", errors.New("a sequence to fill in")
+			return "", errors.New("an interpolation")
 		case begins(`\`) && !begins(`\"`, `\\`, `\n`, `\r`, `\t`, `\u`):
-			return "", errors.New("an escape that HCL does not have")
+			return "", errors.New("an escape that is not one of HCL")
 		case begins(`\`):
 			n = 2
 		}
