@@ -123,20 +123,6 @@ func TestNoWaitForPermanentFailure(t *testing.T) {
 	})
 }
 
-// TestClockSetAfterFailure verifies that a change of the clock ends the delay after a
-// failure.
-func TestClockSetAfterFailure(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := &fake{}
-		s.broken.Store(true)
-		tokens := newTokens(s)
-		_ = wait(t, tokens, time.Second)
-		tokens.Identity.cached.last.at = time.Now().Add(2 * time.Hour) // by the clock before the change
-		s.broken.Store(false)
-		mustToken(t, tokens, "u")
-	})
-}
-
 // TestSourceHangsOnce verifies that a login survives one fetch that times out.
 func TestSourceHangsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -223,20 +223,6 @@ func TestClientDisconnectsWhileWaiting(t *testing.T) {
 	})
 }
 
-func TestClockSetBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		tokens := newTokens(&fake{})
-		mustToken(t, tokens, "u")
-		fromTheFuture := tokens.cache["u"]
-		fromTheFuture.signedAt = time.Now().Add(time.Second)
-		tokens.cache["u"] = fromTheFuture
-		mustToken(t, tokens, "u")
-		if signedAt := tokens.lookUp("u").signedAt; !signedAt.Equal(time.Now()) {
-			t.Errorf("token was signed at %v and not replaced", signedAt)
-		}
-	})
-}
-
 func TestExpiredCredentials(t *testing.T) {
 	tokens := newTokens(&fake{life: -time.Minute})
 	_, err := tokens.Token(t.Context(), "u")
