@@ -57,13 +57,13 @@ func faults() []fault {
 	)
 }
 
-// clockFaults are for an iamproxy that was made for it. Its credentials live long: an
-// endpoint on the same host would not have another time.
+// clockFaults returns the faults that need credentials that outlive them: to a database
+// whose clock is ahead, credentials that expire soon have expired.
 func clockFaults() []fault {
 	return []fault{
-		{name: "clock 20 minutes ahead for 5 s", hold: 5 * time.Second, begin: stepClock(20 * time.Minute), end: stepClock(0)},
-		{name: "clock 20 minutes behind for 5 s", hold: 5 * time.Second, begin: stepClock(-20 * time.Minute), end: stepClock(0)},
-		{name: "clock 2 minutes ahead for 5 s", hold: 5 * time.Second, begin: stepClock(2 * time.Minute), end: stepClock(0), spares: true},
+		{name: "database's clock 20 minutes ahead for 5 s", hold: 5 * time.Second, begin: clock(20 * time.Minute), end: clock(0)},
+		{name: "database's clock 20 minutes behind for 5 s", hold: 5 * time.Second, begin: clock(-20 * time.Minute), end: clock(0)},
+		{name: "database's clock 2 minutes behind for 5 s", hold: 5 * time.Second, begin: clock(-2 * time.Minute), end: clock(0), spares: true},
 	}
 }
 
@@ -105,6 +105,14 @@ func dns(rcode dnsmessage.RCode, delay time.Duration) func(context.Context, *pla
 func credentials(f fakeaws.Fault) func(context.Context, *place) error {
 	return func(_ context.Context, p *place) error {
 		p.aws.SetFault(f)
+		return nil
+	}
+}
+
+// clock sets how far the clock that tokens are verified by is ahead of iamproxy's.
+func clock(ahead time.Duration) func(context.Context, *place) error {
+	return func(_ context.Context, p *place) error {
+		p.cluster.SetClock(func() time.Time { return time.Now().Add(ahead) })
 		return nil
 	}
 }
