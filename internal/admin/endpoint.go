@@ -112,7 +112,7 @@ func (e Endpoint) view(way []station, now time.Time) endpointView {
 
 // tokens are those that end first.
 func tokens(expiries map[string]time.Time, now time.Time) (shown []tokenView, more int) {
-	users := firstNames(expiries, len(expiries))
+	users := firstKeys(expiries, len(expiries))
 	slices.SortStableFunc(users, func(a, b string) int { return expiries[a].Compare(expiries[b]) })
 	more = max(0, len(users)-mostTokens)
 	for _, user := range users[:len(users)-more] {

@@ -1,9 +1,12 @@
 package admin
 
 import (
+	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
@@ -19,15 +24,13 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// scrape is the answer without comments and without what the Go runtime says of itself.
+var update = flag.Bool("update", false, "write testdata/metrics.txt")
+
+// scrape returns the values of iamproxy's own metrics, by series.
 func scrape(t *testing.T, s *Server) map[string]string {
 	t.Helper()
-	got := get(s, "/metrics")
-	if got.Code != http.StatusOK {
-		t.Fatalf("got %d: %s", got.Code, got.Body)
-	}
 	values := make(map[string]string)
-	for line := range strings.Lines(got.Body.String()) {
+	for line := range strings.Lines(metricsPage(t, s)) {
 		if at := strings.LastIndex(line, " "); strings.HasPrefix(line, "iamproxy_") {
 			values[line[:at]] = strings.TrimSpace(line[at:])
 		}
@@ -35,9 +38,19 @@ func scrape(t *testing.T, s *Server) map[string]string {
 	return values
 }
 
-func TestMetrics(t *testing.T) {
+func metricsPage(t *testing.T, s *Server) string {
+	t.Helper()
+	got := get(s, "/metrics")
+	if got.Code != http.StatusOK {
+		t.Fatalf("got %d: %s", got.Code, got.Body)
+	}
+	return got.Body.String()
+}
+
+// allMetrics returns a server with a value in each metric.
+func allMetrics() *Server {
 	s := &Server{Version: "v1", Commit: "abc", MaxSessions: 100, Endpoints: []Endpoint{{
-		Name: "db:5432",
+		Name: "db:5432", Listen: "127.0.0.1:5432",
 		Database: &fakeDatabase{
 			counts: proxy.Counts{
 				Totals: stats.Totals{
@@ -53,72 +66,50 @@ func TestMetrics(t *testing.T) {
 				Pool:    proxy.PoolCounts{Idle: 11, InUse: 12, Resetting: 13},
 			},
 			server: stats.ServerInfo{CertificateExpiry: time.Unix(2_000_000_000, 0)},
-			users:  []string{"app", "not UTF-8 \xff", "not UTF-8 \xfe", "idle"},
+			users:  []string{"app", "not UTF-8 \xff", "not UTF-8 \xfe", "no token"},
 		},
-		Signer: &fakeSigner{},
+		Signer: &fakeSigner{status: auth.IdentityStatus{Source: "environment variables", Expires: time.Unix(1_900_000_000, 0)}},
 		Tokens: &fakeTokens{auth.TokenCounts{Signed: 14, Failed: 15}, map[string]time.Time{
 			"app": time.Unix(1_800_000_000, 500_000_000), "not UTF-8 \xff": time.Unix(1_800_000_002, 0), "not UTF-8 \xfe": time.Unix(1_800_000_001, 0),
-			"never let in": time.Unix(1_800_000_003, 0),
+			"never logged in": time.Unix(1_800_000_003, 0),
 		}},
 	}}}
 	observe := s.Observe("db:5432")
 	observe(stats.LoginTimings{Queue: time.Second, Resolve: 2 * time.Second, Dial: 3 * time.Second, TLS: 4 * time.Second, Login: 5 * time.Second, Total: 16 * time.Second, Attempts: 2})
 	observe(stats.LoginTimings{Total: time.Millisecond})
+	return s
+}
 
-	got := scrape(t, s)
-	want := map[string]string{
-		`iamproxy_build_info{commit="abc",goversion="` + runtime.Version() + `",version="v1"}`: "1",
-
-		`iamproxy_ready`: "1", `iamproxy_draining`: "0", `iamproxy_max_sessions`: "100",
-
-		`iamproxy_sessions{endpoint="db:5432"}`:                                                      "3",
-		`iamproxy_sessions_total{endpoint="db:5432",result="ok"}`:                                    "10",
-		`iamproxy_sessions_total{endpoint="db:5432",result="failed"}`:                                "2",
-		`iamproxy_sessions_total{endpoint="db:5432",result="rejected"}`:                              "0",
-		`iamproxy_sessions_total{endpoint="db:5432",result="abandoned"}`:                             "0",
-		`iamproxy_login_failures_total{endpoint="db:5432",reason="token_refused",sqlstate="28000"}`:  "2",
-		`iamproxy_login_failures_total{endpoint="db:5432",reason="server_refused",sqlstate="3D000"}`: "1",
-		`iamproxy_login_failures_total{endpoint="db:5432",reason="server_refused",sqlstate="other"}`: "2",
-		`iamproxy_login_failures_total{endpoint="db:5432",reason="dial_refused",sqlstate="08001"}`:   "0",
-		`iamproxy_login_retries_total{endpoint="db:5432"}`:                                           "4",
-		`iamproxy_bytes_total{direction="up",endpoint="db:5432"}`:                                    "5",
-		`iamproxy_bytes_total{direction="down",endpoint="db:5432"}`:                                  "6",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="delivered"}`:                      "7",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="rejected"}`:                       "8",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="repeated"}`:                       "9",
-		`iamproxy_cancel_requests_total{endpoint="db:5432",result="failed"}`:                         "10",
-		`iamproxy_pool_connections{endpoint="db:5432",state="idle"}`:                                 "11",
-		`iamproxy_pool_connections{endpoint="db:5432",state="in_use"}`:                               "12",
-		`iamproxy_pool_connections{endpoint="db:5432",state="resetting"}`:                            "13",
-		`iamproxy_tokens_signed_total{endpoint="db:5432",result="ok"}`:                               "14",
-		`iamproxy_tokens_signed_total{endpoint="db:5432",result="failed"}`:                           "15",
-		`iamproxy_token_expiry_timestamp_seconds{endpoint="db:5432",user="app"}`:                     "1.8000000005e+09",
-		`iamproxy_server_certificate_expiry_timestamp_seconds{endpoint="db:5432"}`:                   "2e+09",
-		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="0.001"}`:               "1",
-		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="10"}`:                  "1",
-		`iamproxy_connect_seconds_bucket{endpoint="db:5432",phase="total",le="30"}`:                  "2",
-
-		// Of what became one name the token that ends first.
-		`iamproxy_token_expiry_timestamp_seconds{endpoint="db:5432",user="not UTF-8 ` + "\uFFFD" + `"}`: "1.800000001e+09",
-	}
-	sums := map[string]string{"queue": "1", "resolve": "2", "dial": "3", "tls": "4", "login": "5", "total": "16.001"}
-	for phase, sum := range sums {
-		times := "1"
-		if phase == "queue" || phase == "total" {
-			times = "2"
-		}
-		want[`iamproxy_connect_seconds_sum{endpoint="db:5432",phase="`+phase+`"}`] = sum
-		want[`iamproxy_connect_seconds_count{endpoint="db:5432",phase="`+phase+`"}`] = times
-	}
-	for series, value := range want {
-		if got[series] != value {
-			t.Errorf("%s is %q, want %s", series, got[series], value)
+// TestMetrics compares the page with testdata/metrics.txt, which promtool checks in
+// deploy/prometheus/check. Reasons without a failure are omitted there.
+func TestMetrics(t *testing.T) {
+	var own strings.Builder
+	zeros := 0
+	for line := range strings.Lines(metricsPage(t, allMetrics())) {
+		switch {
+		case strings.HasPrefix(line, "iamproxy_login_failures_total") && strings.HasSuffix(line, " 0\n"):
+			zeros++
+		case strings.Contains(line, "iamproxy_"):
+			own.WriteString(strings.Replace(line, runtime.Version(), "go1.26.0", 1))
 		}
 	}
-	for series := range got {
-		_, known := want[series]
-		if !known && !strings.HasPrefix(series, "iamproxy_connect_seconds_bucket") && !strings.HasSuffix(got[series], "0") {
-			t.Errorf("%s %s was not expected", series, got[series])
+	if zeros != len(pgwire.Reasons()) {
+		t.Errorf("%d reasons without a failure, want %d", zeros, len(pgwire.Reasons()))
+	}
+	const file = "testdata/metrics.txt"
+	if *update {
+		if err := os.WriteFile(file, []byte(own.String()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := strings.Split(own.String(), "\n")
+	for i, line := range strings.Split(string(want), "\n") {
+		if i >= len(got) || got[i] != line {
+			t.Fatalf("line %d of %s: got %q, want %q; run go test ./internal/admin -run TestMetrics$ -update", i+1, file, got[min(i, len(got)-1)], line)
 		}
 	}
 }
@@ -141,20 +132,26 @@ func TestMetricsOfState(t *testing.T) {
 	check("0", "0")
 }
 
-// Endpoints may differ in where they listen, and as whom they log in, alone.
-func TestMetricsOfEndpointsOfOneName(t *testing.T) {
+// Endpoints of one name have a series of sessions for each listener, and share all others.
+func TestMetricsOfTwoListeners(t *testing.T) {
 	a, b := busy(time.Now()), busy(time.Now())
 	b.Listen = "127.0.0.1:5433"
+	b.Signer = &fakeSigner{status: auth.IdentityStatus{Expires: time.Unix(1_700_000_000, 0)}}
 	got := scrape(t, &Server{Endpoints: []Endpoint{a, b}})
-	if sum := got[`iamproxy_sessions{endpoint="`+clusterName+`"}`]; sum != "100" {
-		t.Errorf("%s sessions", sum)
-	}
-	if sum := got[`iamproxy_sessions_total{endpoint="`+clusterName+`",result="ok"}`]; sum != "10240" {
-		t.Errorf("%s sessions in all", sum)
+	for series, want := range map[string]string{
+		`iamproxy_open_sessions{endpoint="` + clusterName + `",listen="127.0.0.1:5432"}`:              "50",
+		`iamproxy_open_sessions{endpoint="` + clusterName + `",listen="127.0.0.1:5433"}`:              "50",
+		`iamproxy_sessions_total{endpoint="` + clusterName + `",listen="127.0.0.1:5433",result="ok"}`: "5120",
+		`iamproxy_login_retries_total{endpoint="` + clusterName + `"}`:                                "12",
+		`iamproxy_credentials_expiry_timestamp_seconds{endpoint="` + clusterName + `"}`:               "1.7e+09", // the earliest
+	} {
+		if got[series] != want {
+			t.Errorf("%s is %q, want %s", series, got[series], want)
+		}
 	}
 }
 
-// Nobody makes the series grow without end by claiming names.
+// A client may send any user name.
 func TestMetricsAreBounded(t *testing.T) {
 	e, expiries := endpoint(), make(map[string]time.Time)
 	for i := range 1000 {
@@ -172,29 +169,60 @@ func TestMetricsAreBounded(t *testing.T) {
 	}
 }
 
-func TestMetricsAreWellFormed(t *testing.T) {
-	s := &Server{Version: "not UTF-8 \xff", Endpoints: []Endpoint{busy(time.Now())}}
-	s.Observe(clusterName)(stats.LoginTimings{Attempts: 1, Total: time.Second})
-	problems, err := testutil.CollectAndLint(collector{s})
+func TestMetricsFollowConventions(t *testing.T) {
+	s := allMetrics()
+	s.Version = "not UTF-8 \xff"
+	problems, err := testutil.GatherAndLint(s.registry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	more, err := testutil.CollectAndLint(s.connects.get())
-	if err != nil {
-		t.Fatal(err)
+	for _, p := range problems {
+		if strings.HasPrefix(p.Metric, "iamproxy_") {
+			t.Errorf("%s: %s", p.Metric, p.Text)
+		}
 	}
-	for _, p := range append(problems, more...) {
-		t.Errorf("%s: %s", p.Metric, p.Text)
-	}
-	body := get(s, "/metrics").Body.String()
+	page := metricsPage(t, s)
 	for _, of := range []string{"go_goroutines ", "process_open_fds "} {
-		if runtime.GOOS == "linux" && !strings.Contains(body, "\n"+of) {
-			t.Errorf("nothing of %s", of)
+		if runtime.GOOS == "linux" && !strings.Contains(page, "\n"+of) {
+			t.Errorf("there is no %s", of)
 		}
 	}
 }
 
-// Scrapes and logins do not wait for each other, nor for the endpoints to be known.
+// In OpenMetrics a counter's family lacks the suffix _total, and no sample of a family may
+// have the name of another family or of its samples.
+func TestMetricNamesAreDistinctInOpenMetrics(t *testing.T) {
+	families, err := allMetrics().registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	owners := make(map[string]string)
+	for _, family := range families {
+		if !strings.HasPrefix(family.GetName(), "iamproxy_") {
+			continue // those of the Go collector are not
+		}
+		name, suffixes := family.GetName(), []string{}
+		switch family.GetType() {
+		case dto.MetricType_COUNTER:
+			name, suffixes = strings.TrimSuffix(name, "_total"), []string{"_total", "_created"}
+		case dto.MetricType_HISTOGRAM:
+			suffixes = []string{"_bucket", "_sum", "_count", "_created"}
+		case dto.MetricType_SUMMARY:
+			suffixes = []string{"_sum", "_count", "_created"}
+		}
+		for _, suffix := range append(suffixes, "") {
+			if owner, taken := owners[name+suffix]; taken {
+				t.Errorf("%s is of both %s and %s", name+suffix, owner, family.GetName())
+			}
+			owners[name+suffix] = family.GetName()
+		}
+		if _, err := expfmt.MetricFamilyToOpenMetrics(io.Discard, family); err != nil {
+			t.Errorf("%s: %v", family.GetName(), err)
+		}
+	}
+}
+
+// Observe may be called before the endpoints are set, and its hook during a scrape.
 func TestObserveBeforeEndpoints(t *testing.T) {
 	s := &Server{}
 	observe := s.Observe("db:5432")
@@ -208,7 +236,7 @@ func TestObserveBeforeEndpoints(t *testing.T) {
 	s.Endpoints = []Endpoint{endpoint()}
 	scrape(t, s)
 	<-done
-	if got := scrape(t, s)[`iamproxy_connect_seconds_count{endpoint="db:5432",phase="total"}`]; got != "1000" {
+	if got := scrape(t, s)[`iamproxy_connect_duration_seconds_count{endpoint="db:5432"}`]; got != "1000" {
 		t.Errorf("%s logins", got)
 	}
 }

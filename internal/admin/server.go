@@ -34,10 +34,10 @@ type Server struct {
 	// Pprof has the profiles of the Go runtime at /debug/pprof/.
 	Pprof bool
 
-	started  atomic.Bool // for ever, once it has
-	probing  singleflight.Group
-	probed   sync.Map // the last of each
-	connects connects
+	started atomic.Bool // for ever, once it has
+	probing singleflight.Group
+	probed  sync.Map // the last of each
+	logins  loginHistograms
 }
 
 // Endpoint is one database, as it was configured, and those who know how it is.

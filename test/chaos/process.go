@@ -146,7 +146,7 @@ func (s *process) holdings(ctx context.Context) (h holdings, err error) {
 			continue
 		}
 		switch {
-		case strings.HasPrefix(name, "iamproxy_sessions{"):
+		case strings.HasPrefix(name, "iamproxy_open_sessions{"):
 			h.sessions += int(value)
 		case name == "process_open_fds":
 			h.sockets = int(value)

@@ -38,7 +38,7 @@ func (p *process) metrics() map[string]float64 {
 		for _, metric := range family.GetMetric() {
 			var labels []string
 			for _, label := range metric.GetLabel() {
-				if label.GetName() != "endpoint" { // there is one
+				if name := label.GetName(); name != "endpoint" && name != "listen" { // there is one of each
 					labels = append(labels, fmt.Sprintf("%s=%q", label.GetName(), label.GetValue()))
 				}
 			}
@@ -82,19 +82,19 @@ func TestMetrics(t *testing.T) {
 			return true
 		})
 	}
-	logins := map[string]float64{"iamproxy_sessions": 0, `iamproxy_sessions_total{result="ok"}`: 0, `iamproxy_tokens_signed_total{result="ok"}`: 0,
+	logins := map[string]float64{"iamproxy_open_sessions": 0, `iamproxy_sessions_total{result="ok"}`: 0, `iamproxy_tokens_signed_total{result="ok"}`: 0,
 		`iamproxy_bytes_total{direction="up"}`: 0, `iamproxy_pool_connections{state="idle"}`: 0, `iamproxy_cancel_requests_total{result="delivered"}`: 0,
-		"iamproxy_ready": 1, "iamproxy_draining": 0, "iamproxy_max_sessions": 3}
+		"iamproxy_ready": 1, "iamproxy_draining": 0, "iamproxy_sessions_limit": 3}
 	expect("nothing to have happened", logins)
 
 	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
 	if err != nil {
 		t.Fatal(err)
 	}
-	session := map[string]float64{"iamproxy_sessions": 1, `iamproxy_sessions_total{result="ok"}`: 1,
-		`iamproxy_tokens_signed_total{result="ok"}`: 1, `iamproxy_pool_connections{state="in_use"}`: 1}
-	for _, phase := range []string{"queue", "resolve", "dial", "tls", "login", "total"} {
-		session[fmt.Sprintf("iamproxy_connect_seconds{phase=%q}", phase)] = 1
+	session := map[string]float64{"iamproxy_open_sessions": 1, `iamproxy_sessions_total{result="ok"}`: 1,
+		`iamproxy_tokens_signed_total{result="ok"}`: 1, `iamproxy_pool_connections{state="in_use"}`: 1, "iamproxy_connect_duration_seconds": 1}
+	for _, phase := range []string{"queue", "resolve", "dial", "tls", "login"} {
+		session[fmt.Sprintf("iamproxy_connect_phase_duration_seconds{phase=%q}", phase)] = 1
 	}
 	expect("a session", session)
 	before := p.metrics()
@@ -113,13 +113,13 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("bytes down from %v to %v, up from %v to %v", before[down], during[down], before[up], during[up])
 	}
 	_ = conn.Close(t.Context())
-	expect("the session to end", map[string]float64{"iamproxy_sessions": 0, `iamproxy_pool_connections{state="idle"}`: 1})
+	expect("the session to end", map[string]float64{"iamproxy_open_sessions": 0, `iamproxy_pool_connections{state="idle"}`: 1})
 	if after := p.metrics(); after[down] < during[down] {
 		t.Errorf("bytes went down from %v to %v", during[down], after[down])
 	}
 
 	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "not for a token")
-	expect("a failure", map[string]float64{`iamproxy_login_failures_total{sqlstate="28000"}`: 1, `iamproxy_sessions_total{result="failed"}`: 1})
+	expect("a failure", map[string]float64{`iamproxy_login_failures_total{reason="password_requested",sqlstate="28000"}`: 1, `iamproxy_sessions_total{result="failed"}`: 1})
 	testCancel(t, cluster, p)
 	expect("both cancel requests", map[string]float64{`iamproxy_cancel_requests_total{result="delivered"}`: 2})
 }

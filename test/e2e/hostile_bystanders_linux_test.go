@@ -143,13 +143,13 @@ func (b *bystanders) leave(lines int) {
 	var now map[string]float64
 	defer func() {
 		if b.t.Failed() {
-			b.t.Logf("sessions %v, before %v; goroutines %v, before %v", now["iamproxy_sessions"], b.before["iamproxy_sessions"],
+			b.t.Logf("sessions %v, before %v; goroutines %v, before %v", now["iamproxy_open_sessions"], b.before["iamproxy_open_sessions"],
 				now["go_goroutines"], b.before["go_goroutines"])
 		}
 	}()
 	until(b.t, "sessions and goroutines to be gone", func() bool {
 		now = b.p.metrics()
-		return now["iamproxy_sessions"] == b.before["iamproxy_sessions"] && now["go_goroutines"] <= b.before["go_goroutines"]+5
+		return now["iamproxy_open_sessions"] == b.before["iamproxy_open_sessions"] && now["go_goroutines"] <= b.before["go_goroutines"]+5
 	})
 	for _, word := range []string{"panic", "DATA RACE"} {
 		if strings.Contains(b.p.logs(), word) {

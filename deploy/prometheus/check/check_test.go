@@ -1,5 +1,5 @@
-// Package check tries what is in deploy/prometheus with promtool: the alerts, what a
-// mistake in one would do, the scrape configuration and the dashboard's queries.
+// Package check tests deploy/prometheus with promtool: the metrics, the alerts, whether
+// alerts_test.yaml notices a mistake in one, the scrape configuration and the dashboard.
 package check
 
 import (
@@ -8,42 +8,47 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v4"
 )
 
-// metrics are those that iamproxy has, with the labels of its own.
+// page has every metric of iamproxy's own: package admin compares it with what it serves.
+const page = "../../../internal/admin/testdata/metrics.txt"
+
+// metrics are the series that a query may select, with the labels of their own.
 var metrics = map[string]string{
-	"up":                              "",
-	"ALERTS":                          "alertname alertstate",
-	"go_goroutines":                   "",
-	"process_cpu_seconds_total":       "",
-	"process_resident_memory_bytes":   "",
-	"iamproxy_build_info":             "version commit goversion",
-	"iamproxy_bytes_total":            "endpoint direction",
-	"iamproxy_cancel_requests_total":  "endpoint result",
-	"iamproxy_connect_seconds_bucket": "endpoint phase le",
-	"iamproxy_draining":               "",
-	"iamproxy_login_failures_total":   "endpoint sqlstate",
-	"iamproxy_login_retries_total":    "endpoint",
-	"iamproxy_max_sessions":           "",
-	"iamproxy_pool_connections":       "endpoint state",
-	"iamproxy_ready":                  "",
-	"iamproxy_server_certificate_expiry_timestamp_seconds": "endpoint",
-	"iamproxy_sessions":                       "endpoint",
-	"iamproxy_sessions_total":                 "endpoint result",
-	"iamproxy_token_expiry_timestamp_seconds": "endpoint user",
-	"iamproxy_tokens_signed_total":            "endpoint result",
+	"up":                            "",
+	"ALERTS":                        "alertname alertstate",
+	"go_goroutines":                 "",
+	"process_cpu_seconds_total":     "",
+	"process_resident_memory_bytes": "",
 }
 
-// targetLabels come from how Prometheus finds its targets.
+func TestMain(m *testing.M) {
+	text, err := os.ReadFile(page)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, sample := range regexp.MustCompile(`(?m)^(\w+)(?:{(.*)})? [^ ]+$`).FindAllStringSubmatch(string(text), -1) {
+		var labels []string
+		for _, label := range matcher.FindAllStringSubmatch(sample[2], -1) {
+			labels = append(labels, label[1])
+		}
+		metrics[sample[1]] = strings.Join(labels, " ")
+	}
+	os.Exit(m.Run())
+}
+
+// targetLabels are added by the scrape configuration.
 const targetLabels = "job namespace instance"
 
-// values are what some labels can be.
+// values are those of labels with a fixed set of values.
 var values = map[string]string{
-	"phase":     "queue resolve dial tls login total",
+	"phase":     "queue resolve dial tls login",
 	"result":    "ok failed rejected abandoned delivered repeated",
 	"direction": "up down",
 	"state":     "idle in_use resetting",
@@ -55,8 +60,9 @@ var (
 	matcher  = regexp.MustCompile(`([a-z_]+)(=~|!~|!=|=)"([^"]*)"`)
 )
 
-// foreign is what an expression asks for that nobody has.
-func foreign(expr string) error {
+// checkSelectors returns an error if an expression selects a metric, label or value that does
+// not exist.
+func checkSelectors(expr string) error {
 	for _, metric := range name.FindAllString(expr, -1) {
 		if _, ok := metrics[metric]; !ok {
 			return fmt.Errorf("no metric %s", metric)
@@ -115,24 +121,30 @@ func alerts(t *testing.T) rules {
 	return all
 }
 
-// documented is a row of the table in docs/metrics.md.
+// documented matches a row of the table in docs/metrics.md.
 var documented = regexp.MustCompile("(?m)^\\| `(iamproxy_[a-z_]+)` \\|([^|]*)\\|")
 
-// TestMetrics holds the list above against what iamproxy is documented to have.
-func TestMetrics(t *testing.T) {
+func TestMetricsAreDocumented(t *testing.T) {
 	text, err := os.ReadFile("../../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	found := map[string]bool{}
 	for _, row := range documented.FindAllStringSubmatch(string(text), -1) {
-		metric, labels := row[1], strings.Join(strings.FieldsFunc(row[2], func(r rune) bool { return strings.ContainsRune("`, ", r) }), " ")
-		if metric == "iamproxy_connect_seconds" { // a histogram
-			metric, labels = metric+"_bucket", labels+" le"
+		metric, labels := row[1], strings.FieldsFunc(row[2], func(r rune) bool { return strings.ContainsRune("`, ", r) })
+		if _, histogram := metrics[metric+"_bucket"]; histogram {
+			for _, suffix := range []string{"_sum", "_count"} {
+				found[metric+suffix] = true
+			}
+			metric, labels = metric+"_bucket", append(labels, "le")
 		}
 		found[metric] = true
-		if known, ok := metrics[metric]; !ok || known != labels {
-			t.Errorf("%s has the labels %q, here it has %q", metric, labels, known)
+		slices.Sort(labels)
+		known, ok := metrics[metric]
+		want := strings.Fields(known)
+		slices.Sort(want)
+		if !ok || !slices.Equal(labels, want) {
+			t.Errorf("%s has the labels %q in docs/metrics.md, and %q on the page", metric, labels, want)
 		}
 	}
 	for metric := range metrics {
@@ -142,12 +154,25 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// promtool says what it says about files in dir.
+func TestMetricsFollowConventions(t *testing.T) {
+	file, err := os.Open(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd := exec.Command("promtool", "check", "metrics")
+	cmd.Stdin = file
+	if output, err := cmd.CombinedOutput(); err != nil || len(output) > 0 {
+		t.Errorf("promtool check metrics: %v: %s", err, output)
+	}
+}
+
+// promtool runs promtool in dir.
 func promtool(dir string, args ...string) error {
 	cmd := exec.Command("promtool", args...)
 	cmd.Dir = dir
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, said)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, output)
 	}
 	return nil
 }
@@ -160,11 +185,11 @@ func TestAlerts(t *testing.T) {
 		t.Error(err)
 	}
 	for _, r := range alerts(t).Groups[0].Rules {
-		if err := foreign(r.Expr); err != nil {
+		if err := checkSelectors(r.Expr); err != nil {
 			t.Errorf("%s: %v", r.Alert, err)
 		}
 		if !word("critical warning", r.Labels["severity"]) || r.Annotations["summary"] == "" || len(r.Annotations["description"]) < 100 {
-			t.Errorf("%s: it does not say how bad it is, what, or what to do", r.Alert)
+			t.Errorf("%s: severity, summary or description is missing", r.Alert)
 		}
 		if !strings.HasPrefix(r.Alert, "Iamproxy") {
 			t.Errorf("%s: the dashboard would not show it", r.Alert)
@@ -172,8 +197,8 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
-// TestAlertsAreTested spoils one alert after the other: once it never fires, and once it
-// always does.
+// TestAlertsAreTested replaces the expression of each alert, so that it never fires and that it
+// always fires. A case in alerts_test.yaml has to fail.
 func TestAlertsAreTested(t *testing.T) {
 	tests, err := os.ReadFile("../alerts_test.yaml")
 	if err != nil {
@@ -183,9 +208,9 @@ func TestAlertsAreTested(t *testing.T) {
 		for how, expr := range map[string]string{"never fires": "vector(1) > 1", "always fires": "vector(1)"} {
 			t.Run(r.Alert+" "+how, func(t *testing.T) {
 				t.Parallel()
-				spoilt := alerts(t)
-				spoilt.Groups[0].Rules[i].Expr = expr
-				text, err := yaml.Marshal(spoilt)
+				changed := alerts(t)
+				changed.Groups[0].Rules[i].Expr = expr
+				text, err := yaml.Marshal(changed)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -199,15 +224,15 @@ func TestAlertsAreTested(t *testing.T) {
 					t.Fatal(err)
 				}
 				if err := promtool(dir, "test", "rules", "alerts_test.yaml"); err == nil {
-					t.Error("no test notices")
+					t.Error("no case in alerts_test.yaml fails")
 				}
 			})
 		}
 	}
 }
 
-// TestScrape looks at all but the lines that ask Kubernetes: Debian's promtool is
-// compiled without it.
+// TestScrape checks scrape.yaml without its Kubernetes service discovery, which Debian's
+// promtool lacks.
 func TestScrape(t *testing.T) {
 	text, err := os.ReadFile("../scrape.yaml")
 	if err != nil {
