@@ -10,19 +10,18 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// ofCluster is a cluster's Database, but for the name that was asked for.
-func ofCluster(c types.DBCluster) Database {
+// fromCluster returns the Database of a cluster, without a Kind.
+func fromCluster(c types.DBCluster) Database {
 	db := Database{
-		Resource:   resource(c.DBClusterArn, c.DbClusterResourceId),
-		Identifier: aws.ToString(c.DBClusterIdentifier),
-		InCluster:  true,
-		Writer:     aws.ToString(c.Endpoint),
-		IAM:        aws.ToBool(c.IAMDatabaseAuthenticationEnabled),
-		Status:     aws.ToString(c.Status),
-		Engine:     aws.ToString(c.Engine),
-		Port:       int(aws.ToInt32(c.Port)),
-		MasterUser: aws.ToString(c.MasterUsername),
-		// The latter is Aurora's way without a VPC.
+		Resource:       resource(c.DBClusterArn, c.DbClusterResourceId),
+		Identifier:     aws.ToString(c.DBClusterIdentifier),
+		InCluster:      true,
+		Writer:         aws.ToString(c.Endpoint),
+		IAM:            aws.ToBool(c.IAMDatabaseAuthenticationEnabled),
+		Status:         aws.ToString(c.Status),
+		Engine:         aws.ToString(c.Engine),
+		Port:           int(aws.ToInt32(c.Port)),
+		MasterUser:     aws.ToString(c.MasterUsername),
 		SecurityGroups: securityGroups(c.VpcSecurityGroups),
 	}
 	if c.MasterUserSecret != nil {
@@ -34,8 +33,8 @@ func ofCluster(c types.DBCluster) Database {
 	return db
 }
 
-// ofInstance is that of an instance by itself.
-func ofInstance(i types.DBInstance) Database {
+// fromInstance returns the Database of an instance outside a cluster.
+func fromInstance(i types.DBInstance) Database {
 	db := Database{
 		Resource:       resource(i.DBInstanceArn, i.DbiResourceId),
 		Identifier:     aws.ToString(i.DBInstanceIdentifier),
@@ -58,19 +57,19 @@ func ofInstance(i types.DBInstance) Database {
 	return db
 }
 
-// ofMember is that of a cluster's instance: users and their logins are the cluster's, and
-// the way to it is the instance's.
-func ofMember(cluster, instance Database) Database {
+// fromMember returns the Database of an instance in a cluster. Users, authentication and the
+// resource ID are the cluster's; status, port and security groups are the instance's.
+func fromMember(cluster, instance Database) Database {
 	db := cluster
 	db.Instance, db.Status = instance.Instance, instance.Status
 	db.Port, db.SecurityGroups = instance.Port, instance.SecurityGroups
 	return db
 }
 
-// ofProxy is that of an RDS Proxy, which asks for tokens either of those users that it has a
-// secret of, as each secret's entry says, or of all.
+// fromProxy returns the Database of an RDS Proxy. IAM authentication is enabled for each
+// secret, or by default for all users.
 // https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DBProxy.html
-func ofProxy(p types.DBProxy) Database {
+func fromProxy(p types.DBProxy) Database {
 	db := Database{
 		Resource:       resource(p.DBProxyArn, nil),
 		Identifier:     aws.ToString(p.DBProxyName),
@@ -86,18 +85,18 @@ func ofProxy(p types.DBProxy) Database {
 	return db
 }
 
-// resource takes what it can from the ARN: without an id, that as well.
+// resource returns the Resource with an ARN. If id is nil, the ID is taken from the ARN.
 func resource(databaseARN, id *string) auth.Resource {
-	parsed, _ := arn.Parse(aws.ToString(databaseARN)) // RDS knows its own
+	parsed, _ := arn.Parse(aws.ToString(databaseARN)) // RDS returns valid ARNs
 	if id == nil {
-		last := lastWord(parsed.Resource)
+		last := lastPart(parsed.Resource)
 		id = &last
 	}
 	return auth.Resource{Region: parsed.Region, Account: parsed.AccountID, ID: *id}
 }
 
-// lastWord is the mydb of cluster:mydb.
-func lastWord(resource string) string { return resource[strings.LastIndexByte(resource, ':')+1:] }
+// lastPart returns the mydb of cluster:mydb.
+func lastPart(resource string) string { return resource[strings.LastIndexByte(resource, ':')+1:] }
 
 func securityGroups(memberships []types.VpcSecurityGroupMembership) []string {
 	var ids []string

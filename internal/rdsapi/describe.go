@@ -8,14 +8,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/rds/types"
 )
 
-// What follows asks RDS for one of a kind, by its identifier.
+// These methods describe one resource by its identifier.
 
 func (r *region) cluster(ctx context.Context, id string) (types.DBCluster, error) {
 	out, err := r.rds.DescribeDBClusters(ctx, &rds.DescribeDBClustersInput{DBClusterIdentifier: &id})
 	if err != nil {
 		return types.DBCluster{}, r.explain("rds:DescribeDBClusters", "cluster "+id, err)
 	}
-	return one(r, "cluster "+id, out.DBClusters)
+	return first(r, "cluster "+id, out.DBClusters)
 }
 
 func (r *region) clusterEndpoint(ctx context.Context, id string) (types.DBClusterEndpoint, error) {
@@ -23,7 +23,7 @@ func (r *region) clusterEndpoint(ctx context.Context, id string) (types.DBCluste
 	if err != nil {
 		return types.DBClusterEndpoint{}, r.explain("rds:DescribeDBClusterEndpoints", "custom endpoint "+id, err)
 	}
-	return one(r, "custom endpoint "+id, out.DBClusterEndpoints)
+	return first(r, "custom endpoint "+id, out.DBClusterEndpoints)
 }
 
 func (r *region) shardGroup(ctx context.Context, id string) (types.DBShardGroup, error) {
@@ -31,7 +31,7 @@ func (r *region) shardGroup(ctx context.Context, id string) (types.DBShardGroup,
 	if err != nil {
 		return types.DBShardGroup{}, r.explain("rds:DescribeDBShardGroups", "shard group "+id, err)
 	}
-	return one(r, "shard group "+id, out.DBShardGroups)
+	return first(r, "shard group "+id, out.DBShardGroups)
 }
 
 func (r *region) instance(ctx context.Context, id string) (types.DBInstance, error) {
@@ -39,7 +39,7 @@ func (r *region) instance(ctx context.Context, id string) (types.DBInstance, err
 	if err != nil {
 		return types.DBInstance{}, r.explain("rds:DescribeDBInstances", "instance "+id, err)
 	}
-	return one(r, "instance "+id, out.DBInstances)
+	return first(r, "instance "+id, out.DBInstances)
 }
 
 func (r *region) globalCluster(ctx context.Context, id string) (types.GlobalCluster, error) {
@@ -47,7 +47,7 @@ func (r *region) globalCluster(ctx context.Context, id string) (types.GlobalClus
 	if err != nil {
 		return types.GlobalCluster{}, r.explain("rds:DescribeGlobalClusters", "global cluster "+id, err)
 	}
-	return one(r, "global cluster "+id, out.GlobalClusters)
+	return first(r, "global cluster "+id, out.GlobalClusters)
 }
 
 func (r *region) proxy(ctx context.Context, name string) (types.DBProxy, error) {
@@ -55,7 +55,7 @@ func (r *region) proxy(ctx context.Context, name string) (types.DBProxy, error) 
 	if err != nil {
 		return types.DBProxy{}, r.explain("rds:DescribeDBProxies", "RDS Proxy "+name, err)
 	}
-	return one(r, "RDS Proxy "+name, out.DBProxies)
+	return first(r, "RDS Proxy "+name, out.DBProxies)
 }
 
 func (r *region) proxyEndpoint(ctx context.Context, name string) (types.DBProxyEndpoint, error) {
@@ -63,19 +63,19 @@ func (r *region) proxyEndpoint(ctx context.Context, name string) (types.DBProxyE
 	if err != nil {
 		return types.DBProxyEndpoint{}, r.explain("rds:DescribeDBProxyEndpoints", "RDS Proxy endpoint "+name, err)
 	}
-	return one(r, "RDS Proxy endpoint "+name, out.DBProxyEndpoints)
+	return first(r, "RDS Proxy endpoint "+name, out.DBProxyEndpoints)
 }
 
-// one is the first of what was found.
-func one[T any](r *region, what string, found []T) (T, error) {
+// first returns the first of found, or an error that is ErrNotFound.
+func first[T any](r *region, what string, found []T) (T, error) {
 	if len(found) == 0 {
-		var none T
-		return none, r.notFound(what)
+		var zero T
+		return zero, r.notFound(what)
 	}
 	return found[0], nil
 }
 
-// explain is the error of action, with which what was looked for.
+// explain returns the error of action, which describes what.
 func (r *region) explain(action, what string, err error) error {
 	if isNotFound(err) {
 		return r.notFound(what)
@@ -84,6 +84,6 @@ func (r *region) explain(action, what string, err error) error {
 }
 
 func (r *region) notFound(what string) error {
-	return &failure{fmt.Sprintf("this account has no %s in %s; "+
+	return &apiError{fmt.Sprintf("this account has no %s in %s; "+
 		"the database is of another account or region, or was deleted", what, r.name), ErrNotFound}
 }

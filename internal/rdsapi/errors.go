@@ -14,21 +14,22 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// failure is an error as it is told. The SDK's is not in it: that has the request's ID, and may
-// quote what was signed, with the session token.
-type failure struct {
+// apiError is a failed request. It does not wrap the SDK's error, which has a request ID and
+// may quote the signed request with its session token.
+type apiError struct {
 	text string
-	kind error // one of Err...; nil: none of them
+	kind error // ErrNotPermitted and so on, or nil
 }
 
-func (f *failure) Error() string { return f.text }
+func (e *apiError) Error() string { return e.text }
 
-func (f *failure) Unwrap() error { return f.kind }
+func (e *apiError) Unwrap() error { return e.kind }
 
-// services are their names, by the first word of their actions.
+// services maps the prefixes of actions to the names of services.
 var services = map[string]string{"rds": "RDS", "iam": "IAM", "secretsmanager": "Secrets Manager"}
 
-// explain is the error of action, such as "rds:DescribeDBClusters", as it is told.
+// explain returns the error for a failed request. action is a permission, such as
+// "rds:DescribeDBClusters".
 func explain(action string, err error) error {
 	prefix, _, _ := strings.Cut(action, ":")
 	service := services[prefix]
@@ -37,76 +38,83 @@ func explain(action string, err error) error {
 	var unsent *smithyhttp.RequestSendError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return &failure{fmt.Sprintf("%s was not waited for", action), context.Canceled}
+		return &apiError{fmt.Sprintf("%s was not waited for", action), context.Canceled}
 	case errors.As(err, &answer):
-		return refusal(service, action, answer, status(err))
+		return responseError(service, action, answer, status(err))
 	case errors.Is(err, context.DeadlineExceeded):
-		return &failure{fmt.Sprintf("%s's API does not answer from here in time", service), ErrUnreachable}
+		return &apiError{fmt.Sprintf("%s's API does not answer from here in time", service), ErrUnreachable}
 	case errors.As(err, &unsent):
-		return &failure{fmt.Sprintf("%s's API does not answer from here: %s", service, reason(unsent)), ErrUnreachable}
+		return &apiError{fmt.Sprintf("%s's API does not answer from here: %s", service, sendErrorText(unsent)), ErrUnreachable}
 	case errors.As(err, &response):
-		return &failure{fmt.Sprintf("what answers for %s's API from here is not AWS: status %d, in a form that is not its own",
+		return &apiError{fmt.Sprintf("what answers for %s's API from here is not AWS: status %d, in a form that is not its own",
 			service, response.HTTPStatusCode()), ErrUnreachable}
 	default:
-		return &failure{fmt.Sprintf("%s: %s", action, innermost(err)), nil}
+		return &apiError{fmt.Sprintf("%s: %s", action, innermost(err)), nil}
 	}
 }
 
-// refusal is what a service answered instead of what was asked for. The codes are under
+// responseError returns the error for a service's error response. The codes are listed under
 // "Common errors" in the API references of the services.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/CommonErrors.html
-func refusal(service, action string, answer smithy.APIError, status int) error {
-	// Some services have the second form.
+func responseError(service, action string, answer smithy.APIError, status int) error {
+	// Services with the JSON protocol add a suffix to the codes.
 	switch code := strings.TrimSuffix(firstLine(answer.ErrorCode()), "Exception"); code {
 	case "AccessDenied", "UnauthorizedOperation", "NotAuthorized":
-		return denied(action, answer.ErrorMessage())
+		return accessDenied(action, answer.ErrorMessage())
 	case "ExpiredToken", "RequestExpired":
-		return &failure{"AWS does not take the credentials: they have expired", ErrCredentials}
+		return &apiError{"AWS does not take the credentials: they have expired", ErrCredentials}
 	case "InvalidClientTokenId", "UnrecognizedClient":
-		return &failure{"AWS does not take the credentials: the access key or its session token is not known, " +
+		return &apiError{"AWS does not take the credentials: the access key or its session token is not known, " +
 			"or the region is not enabled in the account", ErrCredentials}
 	case "SignatureDoesNotMatch", "InvalidSignature", "IncompleteSignature", "MissingAuthenticationToken":
-		return &failure{"AWS does not take the credentials: the signature is not right; " +
+		return &apiError{"AWS does not take the credentials: the signature is not right; " +
 			"the secret access key is another, or this machine's clock is off", ErrCredentials}
 	case "Throttling", "RequestLimitExceeded", "TooManyRequests":
-		return &failure{fmt.Sprintf("%s's API is asked too much of now (%s); try again", service, code), ErrUnreachable}
+		return &apiError{fmt.Sprintf("%s's API is asked too much of now (%s); try again", service, code), ErrUnreachable}
 	default:
 		if status >= http.StatusInternalServerError {
-			return &failure{fmt.Sprintf("%s's API does not work now (status %d, %s); try again", service, status, code), ErrUnreachable}
+			return &apiError{fmt.Sprintf("%s's API does not work now (status %d, %s); try again", service, status, code), ErrUnreachable}
 		}
-		return &failure{fmt.Sprintf("%s: %s: %s", action, code, firstLine(answer.ErrorMessage())), nil}
+		return &apiError{fmt.Sprintf("%s: %s: %s", action, code, firstLine(answer.ErrorMessage())), nil}
 	}
 }
 
-// deniedAction is in most messages: what was asked may need more than what it is called.
+// deniedAction matches the missing permission in a message. It may differ from that of the
+// request, and no field of the response has it.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 var deniedAction = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)`)
 
-// because is what most messages end with.
+// denyingPolicy matches the type of policy at the end of a message. No field of the response
+// has it.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
-var because = regexp.MustCompile(`(?:because|with) (?:an |a |the )?((?:no|explicit) .*)`)
+var denyingPolicy = regexp.MustCompile(`(?:because|with) (?:an |a |the )?((?:no|explicit) .*)`)
 
-func denied(action, message string) error {
+// accessDenied returns the error for a missing permission.
+func accessDenied(action, message string) error {
 	message = firstLine(message)
 	if m := deniedAction.FindStringSubmatch(message); m != nil {
 		action = m[1]
 	} else if strings.Contains(message, "KMS") {
-		action = "kms:Decrypt" // "Access to KMS is not allowed" is all that Secrets Manager says
+		// The message of Secrets Manager is only "Access to KMS is not allowed", and its
+		// code does not differ.
+		action = "kms:Decrypt"
 	}
 	text := action + " is not allowed"
-	if m := because.FindStringSubmatch(message); m != nil {
+	if m := denyingPolicy.FindStringSubmatch(message); m != nil {
 		text += ": " + m[1]
 	}
-	return &failure{text, ErrNotPermitted}
+	return &apiError{text, ErrNotPermitted}
 }
 
-// isNotFound reports whether it is an answer that says so, in any service's words.
+// isNotFound reports whether the response has the error code of a service for a resource that
+// does not exist.
 func isNotFound(err error) bool {
 	var answer smithy.APIError
 	return errors.As(err, &answer) &&
 		(strings.Contains(answer.ErrorCode(), "NotFound") || strings.HasPrefix(answer.ErrorCode(), "NoSuchEntity"))
 }
 
-// status is that of the HTTP answer that an error comes from; 0 if from none.
+// status returns the status of the HTTP response that caused err, or 0.
 func status(err error) int {
 	var response *smithyhttp.ResponseError
 	if errors.As(err, &response) {
@@ -115,8 +123,9 @@ func status(err error) int {
 	return 0
 }
 
-// reason is why a request could not be sent, without its URL but with the host.
-func reason(err error) string {
+// sendErrorText describes why a request could not be sent. It has the host, but not the rest
+// of the URL.
+func sendErrorText(err error) string {
 	var request *url.Error
 	if !errors.As(err, &request) {
 		return innermost(err)
@@ -128,7 +137,7 @@ func reason(err error) string {
 	return text
 }
 
-// innermost is the text of the error that others are around.
+// innermost returns the text of the last error in err's chain.
 func innermost(err error) string {
 	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
 		err = inner
@@ -136,7 +145,7 @@ func innermost(err error) string {
 	return firstLine(err.Error())
 }
 
-// firstLine is the first line of a text.
+// firstLine returns the first line of text, or a substitute if that is empty.
 func firstLine(text string) string {
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	return cmp.Or(strings.TrimSpace(line), "no reason given")

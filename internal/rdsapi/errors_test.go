@@ -16,8 +16,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// questions are one of each method's.
-func questions(c *rdsapi.Client) map[string]func(context.Context) error {
+// requests returns a request of each method.
+func requests(c *rdsapi.Client) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"Find": func(ctx context.Context) error { _, err := c.Find(ctx, cluster); return err },
 		"MayConnect": func(ctx context.Context) error {
@@ -28,7 +28,7 @@ func questions(c *rdsapi.Client) map[string]func(context.Context) error {
 	}
 }
 
-func TestCredentialsRefused(t *testing.T) {
+func TestCredentialsRejected(t *testing.T) {
 	a := start(t)
 	expired := sigv4.Key{AccessKeyID: "ASIAOLD", SecretAccessKey: "s", SessionToken: "t", Expires: time.Now().Add(-time.Second)}
 	a.AddKey(expired, janeARN)
@@ -40,16 +40,16 @@ func TestCredentialsRefused(t *testing.T) {
 		"secret":  {sigv4.Key{AccessKeyID: jane.AccessKeyID, SecretAccessKey: "s"}, "the signature is not right"},
 		"expired": {expired, "they have expired"},
 	} {
-		for method, ask := range questions(as(t, test.key)) {
+		for method, request := range requests(as(t, test.key)) {
 			t.Run(name+" "+method, func(t *testing.T) {
-				expectError(t, ask(t.Context()), rdsapi.ErrCredentials, test.part)
+				expectError(t, request(t.Context()), rdsapi.ErrCredentials, test.part)
 			})
 		}
 	}
 }
 
-// TestClock is a machine whose clock is off: the SDK learns the time from the first answer.
-func TestClock(t *testing.T) {
+// If the local clock is off, the SDK corrects it by the first response.
+func TestClockSkew(t *testing.T) {
 	a := start(t)
 	populate(a)
 	a.Allow(fakeaws.Everyone, "*")
@@ -59,7 +59,7 @@ func TestClock(t *testing.T) {
 	}
 }
 
-func TestServiceFails(t *testing.T) {
+func TestInvalidResponse(t *testing.T) {
 	a := start(t)
 	for name, test := range map[string]struct {
 		fault fakeaws.Fault
@@ -71,11 +71,11 @@ func TestServiceFails(t *testing.T) {
 		"cut":     {fakeaws.Fault{Cut: true}, "does not answer from here"},
 		"403":     {fakeaws.Fault{Status: 403, Body: "blocked by the company"}, "is not AWS"},
 	} {
-		for method, ask := range questions(as(t, jane)) {
+		for method, request := range requests(as(t, jane)) {
 			t.Run(name+" "+method, func(t *testing.T) {
 				a.SetFault(test.fault)
 				defer a.SetFault(fakeaws.Fault{})
-				within(t, func() { expectError(t, ask(t.Context()), rdsapi.ErrUnreachable, test.part) })
+				within(t, func() { expectError(t, request(t.Context()), rdsapi.ErrUnreachable, test.part) })
 			})
 		}
 	}
@@ -84,8 +84,7 @@ func TestServiceFails(t *testing.T) {
 	}
 }
 
-// TestAnswers are the errors that the services have in common, and one that they have not.
-func TestAnswers(t *testing.T) {
+func TestErrorCodes(t *testing.T) {
 	const token = "IQoJb3JpZ2luX2Vj"
 	a := start(t)
 	client := as(t, jane)
@@ -99,9 +98,9 @@ func TestAnswers(t *testing.T) {
 		"ServiceUnavailable":    {503, "Service is unable to handle request.", rdsapi.ErrUnreachable, "status 503, ServiceUnavailable"},
 		"InvalidParameterValue": {400, "Bad identifier.\nSecond line", nil, "rds:DescribeDBClusters: InvalidParameterValue: Bad identifier."},
 		"InternalFailure":       {500, "", rdsapi.ErrUnreachable, "status 500"},
-		"ValidationError":       {400, "", nil, "ValidationError: UnknownError"}, // the SDK's word
+		"ValidationError":       {400, "", nil, "ValidationError: UnknownError"}, // the SDK's text
 		"AccessDenied":          {403, "User: x is not authorized to perform: rds:DescribeDBClusters", rdsapi.ErrNotPermitted, "rds:DescribeDBClusters is not allowed"},
-		// Some quote what should have been signed.
+		// Some services quote the canonical request.
 		"SignatureDoesNotMatch": {403, "The Canonical String for this request should have been\n'x-amz-security-token:" + token + "'",
 			rdsapi.ErrCredentials, "the signature is not right"},
 		"IncompleteSignature": {403, token, rdsapi.ErrCredentials, "the signature is not right"},
@@ -118,7 +117,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestNoRegion is a name without one, and nothing else that has one.
+// Neither the host nor the configuration has a region.
 func TestNoRegion(t *testing.T) {
 	a := start(t)
 	client := as(t, jane)
@@ -132,46 +131,46 @@ func TestNoRegion(t *testing.T) {
 	t.Log(err)
 }
 
-// TestSilence is a subnet that nothing leaves: a server that never accepts. All ask at once,
-// since each waits until its time is up.
-func TestSilence(t *testing.T) {
+// A service that accepts no connections, as without a route to it. The requests run in
+// parallel, since each takes until its timeout.
+func TestTimeout(t *testing.T) {
 	start(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	asked := questions(bare(t, "http://"+listener.Addr().String()))
-	failures := make(chan error, len(asked))
+	all := requests(staticClient(t, "http://"+listener.Addr().String()))
+	failures := make(chan error, len(all))
 	within(t, func() {
-		for _, ask := range asked {
-			go func() { failures <- ask(t.Context()) }()
+		for _, request := range all {
+			go func() { failures <- request(t.Context()) }()
 		}
-		for range asked {
+		for range all {
 			expectError(t, <-failures, rdsapi.ErrUnreachable, "API does not answer from here in time")
 		}
 	})
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	start(t)
 	closed := httptest.NewServer(http.NotFoundHandler())
 	closed.Close()
-	for method, ask := range questions(bare(t, closed.URL)) {
+	for method, request := range requests(staticClient(t, closed.URL)) {
 		t.Run(method, func(t *testing.T) {
-			within(t, func() { expectError(t, ask(t.Context()), rdsapi.ErrUnreachable, "connection refused") })
+			within(t, func() { expectError(t, request(t.Context()), rdsapi.ErrUnreachable, "connection refused") })
 		})
 	}
 }
 
-func TestGivenUp(t *testing.T) {
+func TestCanceled(t *testing.T) {
 	a := start(t)
 	a.SetFault(fakeaws.Fault{Delay: time.Hour})
-	for method, ask := range questions(as(t, jane)) {
+	for method, request := range requests(as(t, jane)) {
 		t.Run(method, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
-			if err := ask(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, rdsapi.ErrUnreachable) {
+			if err := request(ctx); !errors.Is(err, context.Canceled) || errors.Is(err, rdsapi.ErrUnreachable) {
 				t.Errorf("%v", err)
 			}
 		})

@@ -14,18 +14,18 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// port is PostgreSQL's, where AWS does not let it be another.
+// port is the port of RDS Proxy and Aurora DSQL, which cannot be changed.
 const port = 5432
 
-// Find looks up the database that host, a name that AWS gave, belongs to. It asks for
-// that one alone, so that the permission may be for it alone.
+// Find returns the database with the endpoint host. It requests that database only, so that
+// a policy can restrict the permission to it.
 func (c *Client) Find(ctx context.Context, host string) (Database, error) {
-	host = plain(host)
+	host = normalize(host)
 	name := auth.ParseName(host)
 	if name.Kind == auth.DSQL {
 		return c.dsql(ctx, host, name.Region), nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	db, err := c.in(cmp.Or(name.Region, c.Config.Region)).find(ctx, name.Kind, host)
 	if err != nil {
@@ -35,10 +35,11 @@ func (c *Client) Find(ctx context.Context, host string) (Database, error) {
 	return db, nil
 }
 
-// plain is a name as RDS writes it.
-func plain(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
+// normalize returns host in the form that the RDS API uses.
+func normalize(host string) string { return strings.ToLower(strings.TrimSuffix(host, ".")) }
 
-// dsql is all that there is to say of a cluster of Aurora DSQL, which has no passwords.
+// dsql returns the Database of an Aurora DSQL cluster, which always has IAM authentication.
+// It sends no request.
 func (c *Client) dsql(ctx context.Context, host, region string) Database {
 	id, _, _ := strings.Cut(host, ".")
 	db := Database{
@@ -47,13 +48,13 @@ func (c *Client) dsql(ctx context.Context, host, region string) Database {
 	}
 	if c.Config.Credentials != nil {
 		if creds, err := c.Config.Credentials.Retrieve(ctx); err == nil {
-			db.Account = creds.AccountID // if they say
+			db.Account = creds.AccountID // may be empty
 		}
 	}
 	return db
 }
 
-// region asks RDS in one region.
+// region sends requests to RDS in one region.
 type region struct {
 	client *Client
 	name   string
@@ -95,10 +96,10 @@ func (r *region) byCluster(ctx context.Context, id, host string) (Database, erro
 	if err != nil {
 		return Database{}, err
 	}
-	if err := r.expect("cluster "+id, host, cluster.Endpoint, cluster.ReaderEndpoint); err != nil {
+	if err := r.checkEndpoint("cluster "+id, host, cluster.Endpoint, cluster.ReaderEndpoint); err != nil {
 		return Database{}, err
 	}
-	return ofCluster(cluster), nil
+	return fromCluster(cluster), nil
 }
 
 func (r *region) byCustom(ctx context.Context, id, host string) (Database, error) {
@@ -106,11 +107,11 @@ func (r *region) byCustom(ctx context.Context, id, host string) (Database, error
 	if err != nil {
 		return Database{}, err
 	}
-	if err := r.expect("custom endpoint "+id, host, endpoint.Endpoint); err != nil {
+	if err := r.checkEndpoint("custom endpoint "+id, host, endpoint.Endpoint); err != nil {
 		return Database{}, err
 	}
 	cluster, err := r.cluster(ctx, aws.ToString(endpoint.DBClusterIdentifier))
-	return ofCluster(cluster), err
+	return fromCluster(cluster), err
 }
 
 func (r *region) byShardGroup(ctx context.Context, id, host string) (Database, error) {
@@ -118,17 +119,17 @@ func (r *region) byShardGroup(ctx context.Context, id, host string) (Database, e
 	if err != nil {
 		return Database{}, err
 	}
-	if err := r.expect("shard group "+id, host, group.Endpoint); err != nil {
+	if err := r.checkEndpoint("shard group "+id, host, group.Endpoint); err != nil {
 		return Database{}, err
 	}
 	cluster, err := r.cluster(ctx, aws.ToString(group.DBClusterIdentifier))
-	db := ofCluster(cluster)
+	db := fromCluster(cluster)
 	db.Status = aws.ToString(group.Status)
 	return db, err
 }
 
-// limitless begins the second word of what RDS says is the endpoint of some shard groups:
-// otherwise that is the cluster's.
+// limitless begins the second label in the endpoint of some shard groups, which is otherwise
+// the name of the cluster.
 // https://docs.aws.amazon.com/cli/latest/reference/rds/describe-db-shard-groups.html
 const limitless = "limitless-"
 
@@ -141,28 +142,28 @@ func (r *region) byInstance(ctx context.Context, id, host string) (Database, err
 	if err != nil {
 		return Database{}, err
 	}
-	var endpoint types.Endpoint // none while it is being created
+	var endpoint types.Endpoint // an instance that is being created has none
 	if instance.Endpoint != nil {
 		endpoint = *instance.Endpoint
 	}
-	if err := r.expect("instance "+id, host, endpoint.Address); err != nil {
+	if err := r.checkEndpoint("instance "+id, host, endpoint.Address); err != nil {
 		return Database{}, err
 	}
-	db := ofInstance(instance)
+	db := fromInstance(instance)
 	if instance.DBClusterIdentifier == nil {
 		return db, nil
 	}
 	cluster, err := r.cluster(ctx, *instance.DBClusterIdentifier)
-	return ofMember(ofCluster(cluster), db), err
+	return fromMember(fromCluster(cluster), db), err
 }
 
-// byGlobal asks the writer's region about the writer.
+// byGlobal returns the global cluster's writer, which it requests in the writer's region.
 func (r *region) byGlobal(ctx context.Context, id, host string) (Database, error) {
 	global, err := r.globalCluster(ctx, id)
 	if err != nil {
 		return Database{}, err
 	}
-	if err := r.expect("global cluster "+id, host, global.Endpoint); err != nil {
+	if err := r.checkEndpoint("global cluster "+id, host, global.Endpoint); err != nil {
 		return Database{}, err
 	}
 	for _, member := range global.GlobalClusterMembers {
@@ -170,10 +171,10 @@ func (r *region) byGlobal(ctx context.Context, id, host string) (Database, error
 		if err != nil || !aws.ToBool(member.IsWriter) {
 			continue
 		}
-		cluster, err := r.client.in(writer.Region).cluster(ctx, lastWord(writer.Resource))
-		return ofCluster(cluster), err
+		cluster, err := r.client.in(writer.Region).cluster(ctx, lastPart(writer.Resource))
+		return fromCluster(cluster), err
 	}
-	return Database{}, &failure{fmt.Sprintf("the global cluster %s has no writer now", id), ErrNotFound}
+	return Database{}, &apiError{fmt.Sprintf("the global cluster %s has no writer now", id), ErrNotFound}
 }
 
 func (r *region) byProxy(ctx context.Context, name, host string) (Database, error) {
@@ -181,7 +182,7 @@ func (r *region) byProxy(ctx context.Context, name, host string) (Database, erro
 	if err != nil {
 		return Database{}, err
 	}
-	return ofProxy(proxy), r.expect("RDS Proxy "+name, host, proxy.Endpoint)
+	return fromProxy(proxy), r.checkEndpoint("RDS Proxy "+name, host, proxy.Endpoint)
 }
 
 func (r *region) byProxyEndpoint(ctx context.Context, name, host string) (Database, error) {
@@ -189,27 +190,27 @@ func (r *region) byProxyEndpoint(ctx context.Context, name, host string) (Databa
 	if err != nil {
 		return Database{}, err
 	}
-	if err := r.expect("RDS Proxy endpoint "+name, host, endpoint.Endpoint); err != nil {
+	if err := r.checkEndpoint("RDS Proxy endpoint "+name, host, endpoint.Endpoint); err != nil {
 		return Database{}, err
 	}
 	proxy, err := r.proxy(ctx, aws.ToString(endpoint.DBProxyName))
-	db := ofProxy(proxy)
+	db := fromProxy(proxy)
 	db.Status, db.SecurityGroups = string(endpoint.Status), endpoint.VpcSecurityGroupIds
 	return db, err
 }
 
-// expect is the error unless host is among the endpoints of what was found by its first
-// word. The word behind that is the account's and the region's.
-func (r *region) expect(what, host string, endpoints ...*string) error {
+// checkEndpoint returns an error unless host is one of the endpoints of what was found by its
+// first label. The second label depends on the account and the region.
+func (r *region) checkEndpoint(what, host string, endpoints ...*string) error {
 	for _, endpoint := range endpoints {
-		if plain(aws.ToString(endpoint)) == host {
+		if normalize(aws.ToString(endpoint)) == host {
 			return nil
 		}
 	}
 	own := aws.ToString(endpoints[0])
 	if own == "" {
-		return &failure{fmt.Sprintf("the %s of this account in %s has no endpoint yet", what, r.name), ErrNotFound}
+		return &apiError{fmt.Sprintf("the %s of this account in %s has no endpoint yet", what, r.name), ErrNotFound}
 	}
-	return &failure{fmt.Sprintf("the %s of this account in %s has the endpoint %s, not this one; "+
+	return &apiError{fmt.Sprintf("the %s of this account in %s has the endpoint %s, not this one; "+
 		"the database is of another account, or was deleted", what, r.name, own), ErrNotFound}
 }

@@ -26,7 +26,7 @@ const (
 
 const secretARN = "arn:aws:secretsmanager:eu-west-1:" + account + ":secret:rds!cluster-1-abcdef"
 
-// populate makes one of each kind.
+// populate adds a database of each kind.
 func populate(a *fakeaws.AWS) {
 	a.AddCluster(fakeaws.Cluster{Endpoint: cluster, IAM: true, ResourceID: "cluster-MYDB", Port: 5433, MasterSecret: secretARN,
 		Custom: []string{custom}, ShardGroup: shards, SecurityGroups: []string{"sg-1", "sg-2"}})
@@ -68,7 +68,7 @@ func TestFind(t *testing.T) {
 	}
 	for host, test := range map[string]struct {
 		want    rdsapi.Database
-		actions []string // all that is needed
+		actions []string // the permissions needed
 	}{
 		cluster: {with(mydb, auth.Cluster, nil), []string{"rds:DescribeDBClusters"}},
 		reader:  {with(mydb, auth.Reader, nil), []string{"rds:DescribeDBClusters"}},
@@ -82,17 +82,17 @@ func TestFind(t *testing.T) {
 		}), []string{"rds:DescribeDBInstances"}},
 		proxy: {with(front, auth.RDSProxy, nil), []string{"rds:DescribeDBProxies"}},
 		added: {with(front, auth.RDSProxy, nil), []string{"rds:DescribeDBProxyEndpoints", "rds:DescribeDBProxies"}},
-		// The writer is in another region than is asked first.
+		// The writer is in another region.
 		global: {with(other(auth.Global, "us-west-2", "cluster-FAR", "far"), auth.Global, led(far)), []string{"rds:DescribeGlobalClusters", "rds:DescribeDBClusters"}},
 		far:    {with(other(auth.Cluster, "us-west-2", "cluster-FAR", "far"), auth.Cluster, led(far)), []string{"rds:DescribeDBClusters"}},
 		china:  {with(other(auth.Cluster, "cn-north-1", "cluster-CHINA", "mydb"), auth.Cluster, led(china)), []string{"rds:DescribeDBClusters"}},
-		// Its account is whose it is who asks, and that is not known here.
+		// The account is the caller's, which these credentials do not have.
 		dsql: {rdsapi.Database{Resource: auth.Resource{Kind: auth.DSQL, Region: region, ID: "abcdefghijklmnopqrstuvwxyz"},
 			Identifier: "abcdefghijklmnopqrstuvwxyz", IAM: true, Engine: "aurora-dsql", Port: 5432}, nil},
 	} {
 		t.Run(host, func(t *testing.T) {
 			a.Detach(janeARN)
-			// Each is refused by its name until all are allowed, and no other is needed.
+			// An error names each missing permission, and no other permission is needed.
 			for _, action := range test.actions {
 				_, err := client.Find(t.Context(), host)
 				expectError(t, err, rdsapi.ErrNotPermitted, action+" is not allowed: no identity-based policy allows")
@@ -109,8 +109,8 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestFindWrittenOtherwise has a name as people may write it.
-func TestFindWrittenOtherwise(t *testing.T) {
+// A host may have upper case and a trailing dot.
+func TestFindNormalizes(t *testing.T) {
 	a := start(t)
 	populate(a)
 	a.Allow(fakeaws.Everyone, "rds:*")
@@ -120,7 +120,7 @@ func TestFindWrittenOtherwise(t *testing.T) {
 	}
 }
 
-// TestFindLeastPrivilege is a policy for one cluster.
+// A policy may be for one cluster.
 func TestFindLeastPrivilege(t *testing.T) {
 	a := start(t)
 	populate(a)
@@ -134,7 +134,7 @@ func TestFindLeastPrivilege(t *testing.T) {
 	expectError(t, err, rdsapi.ErrNotPermitted, "rds:DescribeDBClusters is not allowed")
 }
 
-// TestFindLimitless is the other form of a shard group's name.
+// A shard group may have a name with limitless.
 func TestFindLimitless(t *testing.T) {
 	a := start(t)
 	populate(a)
@@ -148,7 +148,7 @@ func TestFindLimitless(t *testing.T) {
 	expectError(t, err, rdsapi.ErrNotFound, "has the endpoint "+cluster)
 }
 
-// TestFindDSQLAccount is one that the credentials tell.
+// The account of a DSQL cluster is that of the credentials, if known.
 func TestFindDSQLAccount(t *testing.T) {
 	start(t)
 	t.Setenv("AWS_ACCOUNT_ID", account)
@@ -166,11 +166,11 @@ func TestFindProxyAuth(t *testing.T) {
 		proxy fakeaws.Proxy
 		iam   bool
 	}{
-		"no secrets":         {fakeaws.Proxy{}, false},
-		"passwords":          {fakeaws.Proxy{IAMAuth: []string{"DISABLED"}}, false},
-		"tokens for one":     {fakeaws.Proxy{IAMAuth: []string{"DISABLED", "REQUIRED"}}, true},
-		"tokens or not":      {fakeaws.Proxy{IAMAuth: []string{"ENABLED"}}, true},
-		"tokens on both way": {fakeaws.Proxy{DefaultAuthScheme: "IAM_AUTH"}, true},
+		"no secrets":           {fakeaws.Proxy{}, false},
+		"passwords":            {fakeaws.Proxy{IAMAuth: []string{"DISABLED"}}, false},
+		"IAM required for one": {fakeaws.Proxy{IAMAuth: []string{"DISABLED", "REQUIRED"}}, true},
+		"IAM enabled":          {fakeaws.Proxy{IAMAuth: []string{"ENABLED"}}, true},
+		"IAM by default":       {fakeaws.Proxy{DefaultAuthScheme: "IAM_AUTH"}, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			test.proxy.Endpoint = proxy

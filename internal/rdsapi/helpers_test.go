@@ -26,8 +26,8 @@ const (
 
 var jane = sigv4.Key{AccessKeyID: "AKIAJANE", SecretAccessKey: "jane's secret"}
 
-// start starts a fake that knows jane, who may do nothing, and lets the SDK know of
-// nothing else.
+// start starts a fake AWS with the user jane, who has no permissions, and points the SDK to
+// it.
 func start(t *testing.T) *fakeaws.AWS {
 	t.Helper()
 	a := &fakeaws.AWS{}
@@ -55,7 +55,7 @@ func start(t *testing.T) *fakeaws.AWS {
 	return a
 }
 
-// as is a client with k, as the program makes it.
+// as returns a client with the credentials k.
 func as(t *testing.T, k sigv4.Key) *rdsapi.Client {
 	t.Helper()
 	t.Setenv("AWS_ACCESS_KEY_ID", k.AccessKeyID)
@@ -72,8 +72,8 @@ func as(t *testing.T, k sigv4.Key) *rdsapi.Client {
 	return &rdsapi.Client{Config: cfg}
 }
 
-// bare is a client that the environment does not come into.
-func bare(t *testing.T, endpoint string) *rdsapi.Client {
+// staticClient returns a client that ignores the environment.
+func staticClient(t *testing.T, endpoint string) *rdsapi.Client {
 	t.Helper()
 	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion(region), config.WithBaseEndpoint(endpoint),
 		config.WithCredentialsProvider(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
@@ -85,7 +85,7 @@ func bare(t *testing.T, endpoint string) *rdsapi.Client {
 	return &rdsapi.Client{Config: cfg}
 }
 
-// expectError fails unless err is one line that is of kind, and of no other, and has part in it.
+// expectError fails unless err has one line with part in it, and is kind and no other kind.
 func expectError(t *testing.T, err, kind error, part string) {
 	t.Helper()
 	if err == nil {
@@ -107,13 +107,13 @@ func expectError(t *testing.T, err, kind error, part string) {
 	}
 }
 
-// within fails if what takes longer than a few seconds more than it may.
-func within(t *testing.T, what func()) {
+// within fails if f takes a few seconds longer than the timeout of a request.
+func within(t *testing.T, f func()) {
 	t.Helper()
-	const most = 8 * time.Second
+	const limit = 8 * time.Second
 	began := time.Now()
-	what()
-	if took := time.Since(began); took > most {
+	f()
+	if took := time.Since(began); took > limit {
 		t.Errorf("took %v", took)
 	}
 }

@@ -16,55 +16,57 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// Decision is what the policies say to a request.
+// Decision is the result of evaluating policies for a request.
 type Decision struct {
 	Allowed bool
-	// Denied reports whether a statement denies it, in contrast to none that allows it.
+	// Denied reports whether there is an explicit deny. If neither Allowed nor Denied is
+	// set, the deny is implicit.
 	Denied bool
-	// By says what decided, in a few words; empty if no policy allows it.
+	// By describes what decided. It is empty if no policy allows the request.
 	By string
-	// Missing are the condition keys that policies go by and the question did not have.
+	// Missing lists the condition keys of policies that the simulation had no values for.
 	Missing []string
 }
 
-// The actions that MayConnect takes.
+// The permissions that MayConnect needs.
 const (
-	simulate = "iam:SimulatePrincipalPolicy"
-	getRole  = "iam:GetRole"
+	simulateAction = "iam:SimulatePrincipalPolicy"
+	getRoleAction  = "iam:GetRole"
 )
 
-// MayConnect asks IAM whether caller, the ARN of a user or of a role's session, may log in
-// to resource as user. Policies with conditions are judged without their context, and those
-// that came with the session are not judged at all. Without an account in resource, it is
-// the caller's.
+// MayConnect simulates whether policies allow caller to log in to resource as user. The caller
+// is the ARN of a user or of a role's session. The simulation has no values for condition
+// keys, and does not evaluate session policies. If resource has no account, it is the
+// caller's.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 func (c *Client) MayConnect(ctx context.Context, caller string, resource auth.Resource, user string) (Decision, error) {
-	who, err := parsePrincipal(caller)
+	p, err := parsePrincipal(caller)
 	if err != nil {
 		return Decision{}, err
 	}
-	resource.Account = cmp.Or(resource.Account, who.AccountID)
-	if resource.Account != who.AccountID {
-		return Decision{By: fmt.Sprintf("another account: the caller is of %s, the database of %s", who.AccountID, resource.Account)}, nil
+	resource.Account = cmp.Or(resource.Account, p.AccountID)
+	if resource.Account != p.AccountID {
+		return Decision{By: fmt.Sprintf("another account: the caller is of %s, the database of %s", p.AccountID, resource.Account)}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	s := simulation{iam.NewFromConfig(c.config(c.Config.Region)), resource.Action(user), resource.ARN(user)}
-	result, err := s.of(ctx, who)
+	result, err := s.evaluate(ctx, p)
 	if err != nil {
 		return Decision{}, err
 	}
 	return decide(result), nil
 }
 
-// principal is the ARN of who has policies: a user, or a role, which a session's does not
-// tell the path of.
+// principal is the ARN of the user or role that the caller's policies are attached to.
 type principal struct {
 	arn.ARN
-	role string // its name, if the path may be missing
+	// role is the name of the role if the ARN may lack its path: the ARN of a session
+	// does not contain it.
+	role string
 }
 
-// parsePrincipal finds out who has the caller's policies.
+// parsePrincipal returns the principal of caller.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-arns
 func parsePrincipal(caller string) (principal, error) {
 	parsed, err := arn.Parse(caller)
@@ -80,22 +82,22 @@ func parsePrincipal(caller string) (principal, error) {
 		parsed.Service, parsed.Resource = "iam", "role/"+name
 		return principal{parsed, name}, nil
 	case "iam:root":
-		return principal{}, &failure{"IAM does not judge the account's root user; use a role or a user", ErrNotPermitted}
+		return principal{}, &apiError{"IAM does not judge the account's root user; use a role or a user", ErrNotPermitted}
 	case "sts:federated-user":
-		return principal{}, &failure{"IAM does not judge federated users; use a role or a user", ErrNotPermitted}
+		return principal{}, &apiError{"IAM does not judge federated users; use a role or a user", ErrNotPermitted}
 	default:
 		return principal{}, fmt.Errorf("%q is not the ARN of an IAM user or role", caller)
 	}
 }
 
-// PolicyHolder is the name of the user or of the role whose policies a caller goes by;
-// both are empty where it has none of its own.
+// PolicyHolder returns the name of the user or role that the caller's policies are attached
+// to. Both are empty for other callers.
 func PolicyHolder(caller string) (user, role string) {
-	who, err := parsePrincipal(caller)
+	p, err := parsePrincipal(caller)
 	if err != nil {
 		return "", ""
 	}
-	kind, path, _ := strings.Cut(who.Resource, "/")
+	kind, path, _ := strings.Cut(p.Resource, "/")
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	if kind == "user" {
 		return name, ""
@@ -103,50 +105,50 @@ func PolicyHolder(caller string) (user, role string) {
 	return "", name
 }
 
-// simulation is one question to IAM.
+// simulation evaluates the policies for one action on one resource.
 type simulation struct {
 	iam              *iam.Client
 	action, resource string
 }
 
-// of asks about a role without its path first: most have none, and iam:GetRole is one more
-// thing to be allowed.
-func (s simulation) of(ctx context.Context, who principal) (types.EvaluationResult, error) {
-	result, err := s.ask(ctx, who.String())
-	if who.role == "" || !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotPermitted) {
+// evaluate simulates a request of p. It first assumes that a role has no path, since most have
+// none and iam:GetRole is a further permission.
+func (s simulation) evaluate(ctx context.Context, p principal) (types.EvaluationResult, error) {
+	result, err := s.simulate(ctx, p.String())
+	if p.role == "" || !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotPermitted) {
 		return result, err
 	}
-	answer, pathErr := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &who.role})
+	answer, pathErr := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &p.role})
 	switch {
-	case errors.Is(err, ErrNotPermitted) && (pathErr != nil || aws.ToString(answer.Role.Arn) == who.String()):
+	case errors.Is(err, ErrNotPermitted) && (pathErr != nil || aws.ToString(answer.Role.Arn) == p.String()):
 		return result, err
 	case isNotFound(pathErr):
 		return result, err
 	case pathErr != nil:
-		return result, explain(getRole, pathErr)
+		return result, explain(getRoleAction, pathErr)
 	}
-	return s.ask(ctx, aws.ToString(answer.Role.Arn))
+	return s.simulate(ctx, aws.ToString(answer.Role.Arn))
 }
 
-func (s simulation) ask(ctx context.Context, who string) (types.EvaluationResult, error) {
+func (s simulation) simulate(ctx context.Context, principalARN string) (types.EvaluationResult, error) {
 	answer, err := s.iam.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{
-		PolicySourceArn: &who,
+		PolicySourceArn: &principalARN,
 		ActionNames:     []string{s.action},
 		ResourceArns:    []string{s.resource},
 	})
 	switch {
 	case isNotFound(err):
-		return types.EvaluationResult{}, &failure{"IAM knows no " + who, ErrNotFound}
+		return types.EvaluationResult{}, &apiError{"IAM knows no " + principalARN, ErrNotFound}
 	case err != nil:
-		return types.EvaluationResult{}, explain(simulate, err)
+		return types.EvaluationResult{}, explain(simulateAction, err)
 	case len(answer.EvaluationResults) == 0:
-		return types.EvaluationResult{}, &failure{"IAM gave no answer about " + s.action, nil}
+		return types.EvaluationResult{}, &apiError{"IAM gave no answer about " + s.action, nil}
 	}
 	return answer.EvaluationResults[0], nil
 }
 
-// decide is IAM's answer in short. What it says of the one resource is more precise than
-// what it says at the top.
+// decide returns the Decision of a result. The part for the resource is more precise than the
+// rest.
 func decide(result types.EvaluationResult) Decision {
 	decision, statements := result.EvalDecision, result.MatchedStatements
 	missing := append([]string(nil), result.MissingContextValues...)

@@ -38,7 +38,7 @@ func TestMayConnect(t *testing.T) {
 			rdsapi.Decision{Allowed: true, By: "policy connect"}},
 		"organization": {[]fakeaws.Policy{connect(nil), {Kind: fakeaws.Organization, Deny: true, Actions: []string{"rds-db:*"}}},
 			rdsapi.Decision{Denied: true, By: "a service control policy of the organization"}},
-		"organization minds others": {[]fakeaws.Policy{connect(nil), {Kind: fakeaws.Organization, Deny: true, Actions: []string{"s3:*"}}},
+		"organization denies others": {[]fakeaws.Policy{connect(nil), {Kind: fakeaws.Organization, Deny: true, Actions: []string{"s3:*"}}},
 			rdsapi.Decision{Allowed: true, By: "policy connect"}},
 		"condition": {[]fakeaws.Policy{connect(func(p *fakeaws.Policy) { p.Condition = "aws:PrincipalTag/team" })},
 			rdsapi.Decision{Missing: []string{"aws:PrincipalTag/team"}}},
@@ -77,8 +77,8 @@ func TestMayConnectDSQL(t *testing.T) {
 	}
 }
 
-// TestSession is a role's, whose path its ARN does not have.
-func TestSession(t *testing.T) {
+// The ARN of a role's session does not have the role's path.
+func TestMayConnectSession(t *testing.T) {
 	const (
 		session = "arn:aws:sts::" + account + ":assumed-role/app/it"
 		plain   = "arn:aws:iam::" + account + ":role/app"
@@ -96,12 +96,13 @@ func TestSession(t *testing.T) {
 	}{
 		"without a path": {plain, []fakeaws.Policy{connect, {Actions: []string{simulate}}}, allowed, nil, ""},
 		"with a path":    {path, []fakeaws.Policy{connect, {Actions: []string{simulate, getRole}}}, allowed, nil, ""},
-		// The policy is for the role with its path, and without one IAM does not say that there is no such role.
-		"for itself alone": {path, []fakeaws.Policy{connect, {Actions: []string{simulate, getRole}, Resources: []string{path}}}, allowed, nil, ""},
-		"path not told":    {path, []fakeaws.Policy{{Actions: []string{simulate}}}, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:GetRole is not allowed"},
-		"nothing":          {path, nil, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:SimulatePrincipalPolicy is not allowed"},
-		"path alone":       {path, []fakeaws.Policy{{Actions: []string{getRole}}}, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:SimulatePrincipalPolicy is not allowed"},
-		"neither, no path": {plain, []fakeaws.Policy{{Actions: []string{getRole}}}, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:SimulatePrincipalPolicy is not allowed"},
+		// The policy is for the role with its path. For the role without it, the response is
+		// AccessDenied, not NoSuchEntity.
+		"policy for itself":         {path, []fakeaws.Policy{connect, {Actions: []string{simulate, getRole}, Resources: []string{path}}}, allowed, nil, ""},
+		"no iam:GetRole":            {path, []fakeaws.Policy{{Actions: []string{simulate}}}, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:GetRole is not allowed"},
+		"no permissions":            {path, nil, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:SimulatePrincipalPolicy is not allowed"},
+		"only iam:GetRole":          {path, []fakeaws.Policy{{Actions: []string{getRole}}}, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:SimulatePrincipalPolicy is not allowed"},
+		"only iam:GetRole, no path": {plain, []fakeaws.Policy{{Actions: []string{getRole}}}, rdsapi.Decision{}, rdsapi.ErrNotPermitted, "iam:SimulatePrincipalPolicy is not allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := start(t)
@@ -125,7 +126,7 @@ func TestSession(t *testing.T) {
 	}
 }
 
-func TestMayConnectNotAsked(t *testing.T) {
+func TestMayConnectWithoutRequest(t *testing.T) {
 	a := start(t)
 	client := as(t, jane)
 	for caller, test := range map[string]struct {
@@ -152,7 +153,7 @@ func TestMayConnectNotAsked(t *testing.T) {
 	}
 }
 
-func TestMayConnectNobody(t *testing.T) {
+func TestMayConnectUnknownUser(t *testing.T) {
 	a := start(t)
 	a.Allow(janeARN, simulate)
 	gone := "arn:aws:iam::" + account + ":user/gone"

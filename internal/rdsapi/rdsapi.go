@@ -1,19 +1,18 @@
-// Package rdsapi asks AWS what it knows of a database beforehand: whether IAM
-// authentication is enabled, what a policy must name, what the policies of the caller
-// allow, and the administrator's password where RDS keeps it. It changes nothing, and
-// whoever runs it need not be allowed any of it: see ErrNotPermitted. What is asked, and
-// has to be allowed for an answer:
+// Package rdsapi reads from AWS what it knows about a database: its status and
+// settings, its resource ID for policies, whether the caller's policies allow a login,
+// and the administrator's password where RDS manages it. It changes nothing. A caller
+// without a permission gets ErrNotPermitted. The methods need these permissions:
 //
-//	Find        of a cluster's writer and readers  rds:DescribeDBClusters
-//	            of a custom endpoint               rds:DescribeDBClusterEndpoints, then as of a cluster
-//	            of an instance                     rds:DescribeDBInstances, then as of a cluster if it is in one
-//	            of a shard group                   rds:DescribeDBShardGroups, then as of a cluster
-//	            of a global writer                 rds:DescribeGlobalClusters, then as of a cluster, in the writer's region
-//	            of an RDS Proxy                    rds:DescribeDBProxies, before that
-//	                                               rds:DescribeDBProxyEndpoints of an endpoint added to it
-//	            of Aurora DSQL                     nothing
-//	MayConnect  iam:SimulatePrincipalPolicy, of roles with a path iam:GetRole, too
-//	Secret      secretsmanager:GetSecretValue, and kms:Decrypt if the key is not Secrets Manager's own
+//	Find        cluster, reader endpoint  rds:DescribeDBClusters
+//	            custom endpoint           rds:DescribeDBClusterEndpoints, rds:DescribeDBClusters
+//	            instance                  rds:DescribeDBInstances, in a cluster also rds:DescribeDBClusters
+//	            shard group               rds:DescribeDBShardGroups, rds:DescribeDBClusters
+//	            global writer endpoint    rds:DescribeGlobalClusters, rds:DescribeDBClusters in the writer's region
+//	            RDS Proxy                 rds:DescribeDBProxies, for a further endpoint also
+//	                                      rds:DescribeDBProxyEndpoints
+//	            Aurora DSQL               none
+//	MayConnect                            iam:SimulatePrincipalPolicy, for a role with a path also iam:GetRole
+//	Secret                                secretsmanager:GetSecretValue, with a customer managed key also kms:Decrypt
 package rdsapi
 
 import (
@@ -26,70 +25,72 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// Client asks as one identity. The zero values of its fields are of no use.
-// All methods may be called concurrently.
+// Client sends requests with the credentials of Config. Its methods may be called
+// concurrently.
 type Client struct {
-	// Config has the credentials and the HTTP client: see auth.Identity.Config. Its
-	// region is asked where the name of a database, or a secret's ARN, has none; and
-	// IAM in its partition.
+	// Config has the credentials and the HTTP client, see auth.Identity.Config. Its
+	// region is used for IAM, and where the name of a database or the ID of a secret has
+	// none. It is required.
 	Config aws.Config
 }
 
-// Database is what RDS knows of a database.
+// Database describes a database.
 type Database struct {
 	auth.Resource
 
-	// Identifier is what the AWS CLI takes for it: of a cluster for all names that lead
-	// to it or to an instance of it, else of the instance or the RDS Proxy.
+	// Identifier identifies the database to the AWS CLI: the cluster, for all its
+	// endpoints and instances; else the instance, the RDS Proxy or the DSQL cluster.
 	Identifier string
-	// InCluster reports whether Identifier is a cluster's.
+	// InCluster reports whether Identifier is that of an RDS or Aurora cluster.
 	InCluster bool
-	// Writer is the endpoint of the cluster that leads to its writer; empty if it has none.
+	// Writer is the cluster's writer endpoint, or empty.
 	Writer string
-	// Instance is the identifier of the instance that the name is of, if it is one.
+	// Instance is the identifier of the instance if the host is that of an instance.
 	Instance string
-	// IAM reports whether users may log in with tokens.
+	// IAM reports whether IAM authentication is enabled.
 	IAM bool
-	// IAMPending reports whether it was enabled, to come into force in the next
+	// IAMPending reports whether IAM authentication will be enabled in the next
 	// maintenance window.
 	IAMPending bool
-	// Status is RDS's word for how it is, such as "available".
+	// Status is the status in the RDS API, such as "available".
 	Status string
-	// Engine is RDS's word, such as "aurora-postgresql".
+	// Engine is the engine in the RDS API, such as "aurora-postgresql".
 	Engine string
 	Port   int
-	// MasterUser may be empty, and MasterSecret is the ARN of the secret in which RDS
-	// keeps its password, if it does.
-	MasterUser, MasterSecret string
-	// SecurityGroups are those that guard it.
+	// MasterUser is the administrator. It may be empty.
+	MasterUser string
+	// MasterSecret is the ARN of the secret with the password of MasterUser, if RDS
+	// manages it.
+	MasterSecret string
+	// SecurityGroups are the IDs of the VPC security groups.
 	SecurityGroups []string
 }
 
-// What is in the errors, which say it in words of their own, in one line. ErrNotPermitted and
-// ErrUnreachable say nothing about the database.
+// Kinds of errors, for errors.Is. The errors have texts of their own, of one line.
+// ErrNotPermitted and ErrUnreachable imply nothing about the database.
 var (
-	// ErrNotPermitted: the caller may not ask, or nobody may.
+	// ErrNotPermitted means that the caller lacks a permission, or that AWS does not
+	// support the request for this kind of caller.
 	ErrNotPermitted = errors.New("not permitted to look")
-	// ErrNotFound: there is no such database, or secret, in the caller's account and
-	// the region, or the one of that name has another endpoint. It is of another account
-	// or region, or was deleted.
+	// ErrNotFound means that the database or secret is not in the caller's account and
+	// the region, or that the database of that name has another endpoint.
 	ErrNotFound = errors.New("no such database")
-	// ErrCredentials: AWS does not take the credentials.
+	// ErrCredentials means that AWS rejected the credentials.
 	ErrCredentials = errors.New("AWS does not take the credentials")
-	// ErrUnreachable: the service does not answer, or not now, as from a subnet that has
-	// neither a way out nor an endpoint for it.
+	// ErrUnreachable means that the service did not answer or is unavailable, as from a
+	// subnet that has neither a route to the internet nor a VPC endpoint.
 	ErrUnreachable = errors.New("AWS does not answer from here")
 )
 
-// limit bounds every method: from a subnet with no way out nothing answers, not even to
-// refuse.
-const limit = 5 * time.Second
+// timeout limits each method. Without a route to the service, connection attempts get no
+// answer at all.
+const timeout = 5 * time.Second
 
-// config is for questions that are put a second time at most.
+// config returns Config for a region, with one retry.
 func (c *Client) config(region string) aws.Config {
 	cfg := c.Config.Copy()
 	cfg.Region = region
-	cfg.RetryMaxAttempts = 0 // or it counts instead of what follows
+	cfg.RetryMaxAttempts = 0 // it would override MaxAttempts
 	cfg.Retryer = func() aws.Retryer {
 		return retry.NewStandard(func(o *retry.StandardOptions) {
 			o.MaxAttempts, o.MaxBackoff = 2, 500*time.Millisecond

@@ -10,15 +10,15 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 )
 
-// getSecretValue is the action that Secret takes.
-const getSecretValue = "secretsmanager:GetSecretValue"
+// getSecretValueAction is the permission that Secret needs.
+const getSecretValueAction = "secretsmanager:GetSecretValue"
 
-// Login is what a secret has that RDS manages.
+// Login is the content of a secret that RDS manages.
 type Login struct{ User, Password string }
 
-// Secret reads the administrator's login from Secrets Manager, in the region that the ARN
-// says. A secret's name instead is looked up in the region of Config. What the secret has
-// is never in an error.
+// Secret returns the login in a secret of Secrets Manager. The id is an ARN, which determines
+// the region, or a name in the region of Config. Errors never contain the value of the
+// secret.
 // https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_secret_json_structure.html
 func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 	region := c.Config.Region
@@ -29,23 +29,24 @@ func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 		}
 		region = parsed.Region
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	answer, err := secretsmanager.NewFromConfig(c.config(region)).
 		GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
 	switch {
 	case isNotFound(err):
-		return Login{}, &failure{fmt.Sprintf("there is no secret %s in %s, or it has no value", id, region), ErrNotFound}
+		return Login{}, &apiError{fmt.Sprintf("there is no secret %s in %s, or it has no value", id, region), ErrNotFound}
 	case err != nil:
-		return Login{}, explain(getSecretValue, err)
+		return Login{}, explain(getSecretValueAction, err)
 	case answer.SecretString == nil:
 		return Login{}, fmt.Errorf("the secret %s is binary; what is needed is JSON with a username and a password", id)
 	}
-	return readLogin(id, aws.ToString(answer.SecretString))
+	return parseLogin(id, aws.ToString(answer.SecretString))
 }
 
-// readLogin keeps to itself what encoding/json says: that quotes the text.
-func readLogin(id, text string) (Login, error) {
+// parseLogin parses the value of a secret. It drops the errors of encoding/json, which quote
+// the value.
+func parseLogin(id, text string) (Login, error) {
 	var fields struct{ Username, Password *string }
 	if json.Unmarshal([]byte(text), &fields) != nil {
 		return Login{}, fmt.Errorf("the secret %s is not JSON with a username and a password as texts", id)

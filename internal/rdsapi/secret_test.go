@@ -19,8 +19,8 @@ func TestSecret(t *testing.T) {
 	client := as(t, jane)
 	for id, want := range map[string]rdsapi.Login{
 		secretARN:       {User: "postgres", Password: `p"w`},
-		"rds!cluster-1": {User: "postgres", Password: `p"w`}, // where Config is
-		farARN:          {User: "root", Password: "x"},       // and elsewhere
+		"rds!cluster-1": {User: "postgres", Password: `p"w`}, // in the region of Config
+		farARN:          {User: "root", Password: "x"},       // in the region of the ARN
 	} {
 		if got, err := client.Secret(t.Context(), id); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", id, got, err)
@@ -33,20 +33,20 @@ func TestSecretNotPermitted(t *testing.T) {
 	a := start(t)
 	a.SetSecret(fakeaws.Secret{ARN: secretARN, Value: `{"username":"u","password":"p"}`, Key: key})
 	client := as(t, jane)
-	ask := func() error { _, err := client.Secret(t.Context(), secretARN); return err }
-	expectError(t, ask(), rdsapi.ErrNotPermitted, getSecretValue+" is not allowed: no identity-based policy allows")
+	request := func() error { _, err := client.Secret(t.Context(), secretARN); return err }
+	expectError(t, request(), rdsapi.ErrNotPermitted, getSecretValue+" is not allowed: no identity-based policy allows")
 	a.Attach(janeARN, fakeaws.Policy{Deny: true, Actions: []string{getSecretValue}})
-	expectError(t, ask(), rdsapi.ErrNotPermitted, getSecretValue+" is not allowed: explicit deny in an identity-based policy")
+	expectError(t, request(), rdsapi.ErrNotPermitted, getSecretValue+" is not allowed: explicit deny in an identity-based policy")
 	a.Detach(janeARN)
 	a.Allow(janeARN, getSecretValue)
-	expectError(t, ask(), rdsapi.ErrNotPermitted, "kms:Decrypt is not allowed")
+	expectError(t, request(), rdsapi.ErrNotPermitted, "kms:Decrypt is not allowed")
 	a.Allow(janeARN, "kms:Decrypt")
-	if err := ask(); err != nil {
+	if err := request(); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestSecretOfNoUse(t *testing.T) {
+func TestSecretInvalid(t *testing.T) {
 	const hidden = "swordfish"
 	a := start(t)
 	a.Allow(janeARN, getSecretValue)
