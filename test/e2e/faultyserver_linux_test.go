@@ -23,27 +23,27 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// liar is a server that does not do what it ought to.
-type liar struct {
+// faultyServer violates the protocol, TLS or both.
+type faultyServer struct {
 	listener net.Listener
 
 	mu     sync.Mutex
 	logins map[string][]login // by user
-	raw    []byte             // what came before TLS, or in its place
+	raw    []byte             // received in place of TLS, after SSLRequest
 }
 
-// login is what one connection told the liar inside TLS.
+// login holds what the server received on one connection inside TLS.
 type login struct{ passwords []string }
 
-// startLiar has answer say what it likes in the place of the answer to SSLRequest; if it
-// returns true, TLS by config follows, and say goes on inside it. It may ask for passwords.
-func startLiar(t *testing.T, config *tls.Config, answer func(net.Conn) bool, say func(user string, c *confided)) *liar {
+// startFaultyServer starts a server that calls answer after SSLRequest. If answer returns
+// true, the TLS handshake follows, and respond is called with the user of the startup packet.
+func startFaultyServer(t *testing.T, config *tls.Config, answer func(net.Conn) bool, respond func(user string, c *tlsConn)) *faultyServer {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := &liar{listener: listener, logins: make(map[string][]login)}
+	s := &faultyServer{listener: listener, logins: make(map[string][]login)}
 	var conns sync.WaitGroup
 	conns.Go(func() {
 		for {
@@ -51,17 +51,17 @@ func startLiar(t *testing.T, config *tls.Config, answer func(net.Conn) bool, say
 			if err != nil {
 				return
 			}
-			conns.Go(func() { l.serve(conn, config, answer, say) })
+			conns.Go(func() { s.serve(conn, config, answer, respond) })
 		}
 	})
 	t.Cleanup(func() {
 		listener.Close()
 		conns.Wait()
 	})
-	return l
+	return s
 }
 
-func (l *liar) serve(conn net.Conn, config *tls.Config, answer func(net.Conn) bool, say func(user string, c *confided)) {
+func (s *faultyServer) serve(conn net.Conn, config *tls.Config, answer func(net.Conn) bool, respond func(user string, c *tlsConn)) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(limit))
 	if _, err := io.ReadFull(conn, make([]byte, 8)); err != nil {
@@ -69,9 +69,9 @@ func (l *liar) serve(conn net.Conn, config *tls.Config, answer func(net.Conn) bo
 	}
 	if !answer(conn) {
 		rest, _ := io.ReadAll(conn)
-		l.mu.Lock()
-		l.raw = append(l.raw, rest...)
-		l.mu.Unlock()
+		s.mu.Lock()
+		s.raw = append(s.raw, rest...)
+		s.mu.Unlock()
 		return
 	}
 	secure := tls.Server(conn, config)
@@ -81,11 +81,11 @@ func (l *liar) serve(conn net.Conn, config *tls.Config, answer func(net.Conn) bo
 	}
 	_, rest, _ := bytes.Cut(startup, []byte("user\x00"))
 	user, _, _ := bytes.Cut(rest, []byte{0})
-	c := &confided{Conn: secure}
-	say(string(user), c)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.logins[string(user)] = append(l.logins[string(user)], c.login)
+	c := &tlsConn{Conn: secure}
+	respond(string(user), c)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logins[string(user)] = append(s.logins[string(user)], c.login)
 }
 
 func readStartup(r io.Reader) ([]byte, error) {
@@ -98,31 +98,31 @@ func readStartup(r io.Reader) ([]byte, error) {
 	return rest, err
 }
 
-// confided is the connection on which somebody trusts the liar.
-type confided struct {
+// tlsConn is a connection after the TLS handshake and the startup packet.
+type tlsConn struct {
 	net.Conn
 	login login
 }
 
-// say sends messages, each with its type first and without a length.
-func (c *confided) say(messages ...string) {
+// send sends messages, given as a type byte and a body without the length.
+func (c *tlsConn) send(messages ...string) {
 	for _, m := range messages {
 		b := binary.BigEndian.AppendUint32([]byte{m[0]}, uint32(len(m)+3))
 		_, _ = c.Write(append(b, m[1:]...))
 	}
 }
 
-// What servers say in a login.
+// Messages of servers during a login.
 const (
-	asksForPassword = "R\x00\x00\x00\x03"
-	letsIn          = "R\x00\x00\x00\x00"
-	isReady         = "ZI"
-	saysNo          = "ESFATAL\x00VFATAL\x00C28000\x00MPAM authentication failed\x00\x00"
+	requestCleartext = "R\x00\x00\x00\x03"
+	authOK           = "R\x00\x00\x00\x00"
+	readyForQuery    = "ZI"
+	authFailed       = "ESFATAL\x00VFATAL\x00C28000\x00MPAM authentication failed\x00\x00"
 )
 
-// asks asks for the password, and keeps what comes.
-func (c *confided) asks() {
-	c.say(asksForPassword)
+// requestPassword requests the password in clear text, and records the answer.
+func (c *tlsConn) requestPassword() {
+	c.send(requestCleartext)
 	var head [5]byte
 	if _, err := io.ReadFull(c, head[:]); err != nil {
 		return
@@ -134,19 +134,19 @@ func (c *confided) asks() {
 	c.login.passwords = append(c.login.passwords, strings.TrimRight(string(password), "\x00"))
 }
 
-// stays reads until nothing comes any more.
-func (c *confided) stays() { _, _ = io.Copy(io.Discard, c) }
+// discard reads until the end.
+func (c *tlsConn) discard() { _, _ = io.Copy(io.Discard, c) }
 
-// liars is the CA that vouches for liars.
-type liars struct {
+// testCA issues the certificates of faulty servers.
+type testCA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 	file string
 }
 
-func newLiars(t *testing.T) liars {
+func newTestCA(t *testing.T) testCA {
 	t.Helper()
-	ca := liars{file: filepath.Join(t.TempDir(), "ca.pem")}
+	ca := testCA{file: filepath.Join(t.TempDir(), "ca.pem")}
 	template := &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	ca.key, ca.cert = ca.make(t, template)
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw})
@@ -156,8 +156,8 @@ func newLiars(t *testing.T) liars {
 	return ca
 }
 
-// issue has a certificate that is good but for what change does to it.
-func (ca liars) issue(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
+// issue returns a valid certificate to which change has been applied.
+func (ca testCA) issue(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
 	t.Helper()
 	template := &x509.Certificate{DNSNames: []string{aurora.DefaultHost}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}
 	change(template)
@@ -165,7 +165,7 @@ func (ca liars) issue(t *testing.T, change func(*x509.Certificate)) tls.Certific
 	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
 }
 
-func (ca liars) make(t *testing.T, template *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+func (ca testCA) make(t *testing.T, template *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
