@@ -19,47 +19,27 @@ func TestGrantWrong(t *testing.T) {
 	if err := os.WriteFile(binary, []byte("a\x00b"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	dsql := "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
 	for _, test := range []struct {
 		name string
 		args []string
 		code int
 		want string // in the one line on standard error
 	}{
-		{"no endpoint", nil, 2, "<endpoint>"},
-		{"no user", []string{host}, 2, "give --user"},
-		{"no password", []string{host, "--user=app"}, 2, "no password for postgres: set PGPASSWORD"},
 		{"no password for another", []string{host, "--user=app", "--admin-user=boss"}, 2, "no password for boss"},
-		{"no file", []string{host, "--user=app", "--password-file=/does/not/exist"}, 2, "--password-file: open /does/not/exist"},
-		{"empty file", []string{host, "--user=app", "--password-file=" + empty}, 2, empty + ": it is empty"},
 		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, "--ca-file: open /does/not/exist"},
-		{"empty name", []string{host, "--user=app,,b"}, 2, "a name in it is empty"},
 		{"long name", []string{host, "--user=" + strings.Repeat("é", 32)}, 2, "at most 63 bytes"},
 		{"blank name", []string{host, "--user=app, ,b"}, 2, "a name in it is empty"},
 		{"two lines", []string{host, "--user=a\nb"}, 2, `--user "a\nb": a name in it has control characters`},
-		{"PostgreSQL's", []string{host, "--user=app,pg_monitor"}, 2, "--user pg_monitor: that is a role of PostgreSQL's or AWS's own"},
 		{"AWS's", []string{host, "--user=rds_iam", "--dry-run"}, 2, "--user rds_iam: that is"},
 		{"AWS's, with privileges", []string{host, "--user=rds_superuser"}, 2, "--user rds_superuser: that is"},
 		{"AWS's administrator", []string{host + "?user=rdsadmin"}, 2, "--user rdsadmin: that is"},
-		{"no time", []string{host, "--user=app", "--timeout=0s"}, 2, "--timeout 0s: must be more than 0"},
 		{"name not of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
-		{"DSQL", []string{dsql, "--user=app"}, 2, "AWS IAM GRANT"},
-		{"password as a flag", []string{host, "--user=app", "--password=SECRET"}, 2, "unknown flag --password"},
-		{"itself", []string{host, "--user=app,postgres"}, 2, "could not log in with a password any more"},
 		{"itself, dry", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "could not log in with a password any more"},
 		{"itself, told of another", []string{host, "--user=app,postgres", "--give-up-password=app"}, 2, "--give-up-password app: it is postgres who grants"},
-		{"no database", []string{host, "--user=app", "--privileges=readonly"}, 2, "give --database"},
 		{"no database for a file", []string{host, "--user=app", "--init=grant_test.go"}, 2, "give --database"},
-		{"no such level", []string{host, "--user=app", "--database=d", "--privileges=all"}, 2, "--privileges"},
-		{"schema for nothing", []string{host, "--user=app", "--schema=s"}, 2, "--schema says where"},
 		{"empty schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=a,,b"}, 2, "--schema: a name in it is empty"},
-		{"PostgreSQL's schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=pg_catalog"}, 2, "--schema pg_catalog: that is PostgreSQL's own"},
-		{"no such file", []string{host, "--user=app", "--database=d", "--init=/does/not/exist"}, 2, "--init: open /does/not/exist"},
-		{"file with nothing in it", []string{host, "--user=app", "--database=d", "--init=" + empty}, 2, "--init " + empty + ": it is empty"},
 		{"file that is no text", []string{host, "--user=app", "--database=d", "--init=" + binary}, 2, "not text in UTF-8"},
-		{"two ways to log in", []string{host, "--user=app", "--admin-iam", "--admin-secret=managed"}, 2, "--admin-iam and --admin-secret: give one"},
 		{"two other ways", []string{host, "--user=app", "--admin-iam", "--password-file=" + empty}, 2, "--admin-iam and --password-file: give one"},
-		{"two passwords", []string{host, "--user=app", "--admin-secret=managed", "--password-file=" + empty}, 2, "--admin-secret and --password-file: give one"},
 		{"itself by its key", []string{host + "?user=postgres", "--user=app"}, 2, "postgres is who grants"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -70,45 +50,6 @@ func TestGrantWrong(t *testing.T) {
 				t.Errorf("ended with %d, printed %q and %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
 			}
 		})
-	}
-}
-
-func TestGrantDryRun(t *testing.T) {
-	t.Setenv("PGPASSWORD", "")
-	code, stdout, stderr := try(t.Context(), "grant", host, "--user=app, b ", "--user", `we"ird; drop`, "--via=127.0.0.1:1", "--dry-run")
-	want := `CREATE ROLE "app" LOGIN; -- unless it is there
-GRANT rds_iam TO "app"; -- unless it has that
-CREATE ROLE "b" LOGIN; -- unless it is there
-GRANT rds_iam TO "b"; -- unless it has that
-CREATE ROLE "we""ird; drop" LOGIN; -- unless it is there
-GRANT rds_iam TO "we""ird; drop"; -- unless it has that
-`
-	if code != 0 || stdout != want || stderr != "" {
-		t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
-	}
-}
-
-func TestGrantDryRunOfAll(t *testing.T) {
-	t.Setenv("PGPASSWORD", "")
-	code, stdout, stderr := try(t.Context(), "grant", host, "--user=app", "--admin-user=boss", "--database=My db", "--privileges=readonly", "--schema=public,Own", "--init=grant_test.go", "--dry-run")
-	want := `CREATE ROLE "app" LOGIN; -- unless it is there
-GRANT rds_iam TO "app"; -- unless it has that
-GRANT CONNECT ON DATABASE "My db" TO "app";
-GRANT USAGE ON SCHEMA "public" TO "app";
-GRANT SELECT ON ALL TABLES IN SCHEMA "public" TO "app"; -- of each owner's, as far as its rights can be had
-GRANT SELECT ON ALL SEQUENCES IN SCHEMA "public" TO "app";
-ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "public" GRANT SELECT ON TABLES TO "app"; -- and so for each other role that creates there
-ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "public" GRANT SELECT ON SEQUENCES TO "app";
-GRANT USAGE ON SCHEMA "Own" TO "app";
-GRANT SELECT ON ALL TABLES IN SCHEMA "Own" TO "app"; -- of each owner's, as far as its rights can be had
-GRANT SELECT ON ALL SEQUENCES IN SCHEMA "Own" TO "app";
-ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "Own" GRANT SELECT ON TABLES TO "app"; -- and so for each other role that creates there
-ALTER DEFAULT PRIVILEGES FOR ROLE "boss" IN SCHEMA "Own" GRANT SELECT ON SEQUENCES TO "app";
-SET search_path = "public", "Own";
--- then grant_test.go
-`
-	if code != 0 || stdout != want || stderr != "" {
-		t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
 	}
 }
 

@@ -256,25 +256,3 @@ func TestSecretIsFound(t *testing.T) {
 		}
 	}
 }
-
-// Neither help nor what is said about mistakes repeats a variable that has a secret.
-func TestUsageShowsNoSecret(t *testing.T) {
-	t.Parallel()
-	via := "socks5://" + socksUser + ":" + url.QueryEscape(socksPassword) + "@127.0.0.1:1"
-	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD="+adminPassword, "IAMPROXY_VIA="+via,
-		"AWS_CONTAINER_AUTHORIZATION_TOKEN="+newSecret("an authorization token"),
-		"AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_MAX_ATTEMPTS=1", "GORACE=atexit_sleep_ms=0") // which is a second
-	for _, args := range [][]string{
-		{}, {"version"}, {"--help"}, {"nosuch"}, {"--nosuch"}, {aurora.DefaultHost, "--listen=nowhere"}, {aurora.DefaultHost, "--via=http://" + via},
-		{"token"}, {"token", aurora.DefaultHost}, {"token", aurora.DefaultHost, "--via"}, {"wait", "--timeout=0s", "--admin=127.0.0.1:1"}, {"shutdown", "--admin=127.0.0.1:1"},
-		{"check", aurora.DefaultHost}, {"check", aurora.DefaultHost, "--user=app", "--connect-timeout=1s"}, {"policy", aurora.DefaultHost, "--user=app"},
-		{"grant", aurora.DefaultHost}, {"grant", aurora.DefaultHost, "--user=app"}, {"grant", aurora.DefaultHost, "--user=app", "--password-file=" + os.DevNull},
-		{"run", "--help"}, {"token", "--help"}, {"check", "--help"}, {"grant", "--help"}, {"policy", "--help"}, {"wait", "--help"}, {"shutdown", "--help"},
-	} {
-		cmd := exec.CommandContext(t.Context(), binaryPath(t), args...)
-		cmd.Env = env
-		if out, _ := combinedOutput(t, cmd); len(out) == 0 {
-			t.Errorf("%q says nothing", args)
-		}
-	}
-}

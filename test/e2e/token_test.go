@@ -3,12 +3,8 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net"
-	"os"
-	"strings"
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
@@ -61,43 +57,4 @@ func directly(t *testing.T, cluster *aurora.Cluster, user string) string {
 	}
 	return "host=" + aurora.DefaultHost + " hostaddr=" + host + " port=" + port + " user=" + user +
 		" dbname=" + aurora.Database + " sslmode=verify-full sslrootcert=" + cluster.CAFile()
-}
-
-// There is a token on standard output, or an error on the other and an exit code that
-// is not 0.
-func TestTokenFails(t *testing.T) {
-	t.Parallel()
-	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
-	defer full.Close()
-	var silent bytes.Buffer
-	for name, test := range map[string]struct {
-		env    []string
-		args   []string
-		stdout io.Writer
-		code   int
-		want   string
-	}{
-		"no credentials":  {bareEnvironment(), nil, &silent, 1, "no AWS credentials"},
-		"no room":         {keyEnvironment(aurora.DefaultKey), nil, full, 1, "no space left"},
-		"flag of another": {keyEnvironment(aurora.DefaultKey), []string{"--target=any"}, &silent, 2, "unknown flag --target"},
-		"no profile":      {keyEnvironment(aurora.DefaultKey), []string{"--profile=nobody"}, &silent, 2, "nobody"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), limit)
-			defer cancel()
-			cmd := client(ctx, binaryPath(t), append([]string{"token", aurora.DefaultHost, "--user=iam_user"}, test.args...)...)
-			var stderr bytes.Buffer
-			cmd.Env, cmd.Stderr = test.env, &stderr
-			cmd.Stdout = test.stdout
-			_ = cmd.Run()
-			keep(t, "token's standard error", stderr.String())
-			if code := cmd.ProcessState.ExitCode(); code != test.code || silent.Len() > 0 ||
-				!strings.Contains(stderr.String(), test.want) || strings.Count(stderr.String(), "\n") != 1 || strings.Contains(stderr.String(), "X-Amz-") {
-				t.Errorf("ended with %d, printed %q and %q, want %d and %q", code, silent.String(), stderr.String(), test.code, test.want)
-			}
-		})
-	}
 }
