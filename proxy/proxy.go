@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/proxy/cancel"
+	"github.com/iamproxy/iamproxy/proxy/retry"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -90,8 +91,7 @@ type Proxy struct {
 
 	cancels   cancel.Registry
 	pool      pool
-	history   history
-	pacer     pacer
+	retry     retry.Controller
 	recorder  stats.Recorder
 	sampler   sampler
 	serial    atomic.Uint64
@@ -255,7 +255,7 @@ func (p *Proxy) start() {
 		p.ctx, p.stop = context.WithCancel(context.Background())
 		p.serverTLS, p.clientTLS = withALPN(p.TLS), withALPN(p.ClientTLS)
 		p.sessions = make(map[*session]*upstream)
-		p.pacer.rate, p.history.rate = p.ConnectRate, p.ConnectRate
+		p.retry.SetRate(p.ConnectRate)
 		p.pool.limit = p.Pool
 		p.arrivals.open(p.MaxArriving)
 		p.handlers.Add(1)

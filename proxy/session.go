@@ -39,8 +39,8 @@ const maxApplication = 63
 //	  logIn
 //	    wish                what the client asks for
 //	    reuse               or, of --pool, a connection that another client has left (reuse.go, pool.go)
-//	    persist             until an attempt succeeds or there is no use in another (persist.go, retry.go)
-//	      queue             it is its turn (persist.go, pace.go)
+//	    connectWithRetry    until an attempt succeeds or there is no use in another (persist.go, retry/policy.go)
+//	      queue             it is its turn (persist.go, retry/limiter.go)
 //	      attempt           one, from the connection to a server that is ready
 //	        prepare         connect (upstream.go) while the token is fetched
 //	        authenticate    startup packet, token, what the server says to it (login.go)
@@ -225,7 +225,7 @@ func (s *session) connection(ctx context.Context, wish pgwire.StartupMessage) (*
 	if server := s.reuse(wish); server != nil {
 		return server, nil
 	}
-	server, err := s.persist(ctx, wish)
+	server, err := s.connectWithRetry(ctx, wish)
 	if err != nil {
 		return nil, err
 	}
@@ -300,7 +300,7 @@ func (s *session) enter(server *upstream, wish pgwire.StartupMessage, token stri
 	if err := s.authenticate(server, wish, token); err != nil {
 		return err
 	}
-	s.proxy.history.letIn(s.user)
+	s.proxy.retry.Authenticated(s.user)
 	ready, err := s.awaitReady(server)
 	if err != nil {
 		return err

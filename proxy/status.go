@@ -88,7 +88,7 @@ func (p *Proxy) Logins() []stats.LoginTimings { return p.recorder.Logins() }
 
 // Users returns the users whose tokens the server has accepted, in no order. There is a
 // limit on their number, since a client may send any name.
-func (p *Proxy) Users() []string { return p.history.members() }
+func (p *Proxy) Users() []string { return p.retry.KnownUsers() }
 
 // Server returns the server of the last login. Its zero value means that there was none.
 func (p *Proxy) Server() stats.ServerInfo { return p.recorder.Server() }

@@ -58,11 +58,6 @@ func (s *session) notWriter(why string) error {
 	return pgwire.NewError(pgwire.NotWritable, nil, s.proxy.target(), why)
 }
 
-func isNotWriter(err error) bool {
-	var own *pgwire.Error
-	return errors.As(err, &own) && own.Reason == pgwire.NotWritable
-}
-
 // ask has the server run a query that answers with one value, in a session that
 // its client does not know of yet.
 func (s *session) ask(server *upstream, query string) (value string, err error) {

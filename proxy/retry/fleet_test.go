@@ -1,4 +1,4 @@
-package proxy
+package retry
 
 import (
 	"context"
@@ -12,26 +12,25 @@ import (
 	"time"
 )
 
-// fleet is many sidecars before one database, all started at once, with the
-// proxy's own pacing and persistence, and in no time: only the server and the
-// network between are made up.
+// fleet simulates many sidecars that start at once and connect to one database. The
+// limiters and policies are the real ones; the service and the network are simulated.
 type fleet struct {
 	sidecars, clients int
 	rate              float64 // --connect-rate
 	timeout           time.Duration
-	plain             bool // every refusal is told to the client
-	limit             int  // logins that the service lets in a second
-	countRefused      bool // for the limit, too
+	plain             bool // every refusal is passed on to the client
+	limit             int  // logins a second that the service accepts
+	countRefused      bool // refused logins count for the limit, too
 }
 
-// outcome is what became of a fleet's logins.
+// outcome holds the results of a fleet's logins.
 type outcome struct {
-	in       []time.Duration // when each client got in, sorted
-	attempts int             // that the service saw
-	told     int             // failures that applications saw, and tried again after
+	in       []time.Duration // when each client was logged in, sorted
+	attempts int             // logins that the service received
+	failures int             // that applications received
 }
 
-// service lets in a number of logins in any one second.
+// service accepts a number of logins in any one second.
 type service struct {
 	mu       sync.Mutex
 	limit    int
@@ -54,7 +53,7 @@ func (s *service) logIn() error {
 		s.recent = append(s.recent, now)
 	}
 	if full {
-		return said("28000", true)
+		return serverError("28000", true)
 	}
 	return nil
 }
@@ -67,18 +66,19 @@ func (f fleet) run(t *testing.T) (o outcome) {
 		var all sync.WaitGroup
 		for range f.sidecars {
 			started := rand.N(time.Second)
-			pace, history := &pacer{rate: f.rate}, &history{rate: f.rate}
+			var c Controller
+			c.SetRate(f.rate)
 			for range f.clients {
 				all.Go(func() {
 					time.Sleep(started + rand.N(100*time.Millisecond))
-					for f.logIn(server, pace, history) != nil {
+					for f.logIn(&c, "app", server.logIn) != nil {
 						mu.Lock()
-						o.told++
+						o.failures++
 						mu.Unlock()
 						if time.Since(began) > 40*time.Second && f.plain {
-							return // it may never get in
+							return // it may never succeed
 						}
-						time.Sleep(time.Second + rand.N(200*time.Millisecond)) // the application's own patience
+						time.Sleep(time.Second + rand.N(200*time.Millisecond)) // until the application connects again
 					}
 					mu.Lock()
 					defer mu.Unlock()
@@ -93,38 +93,32 @@ func (f fleet) run(t *testing.T) (o outcome) {
 	return o
 }
 
-// logIn is a session's way to one, without a connection.
-func (f fleet) logIn(server *service, pace *pacer, history *history) error {
-	return f.logInAs("app", pace, history, server.logIn)
-}
-
-func (f fleet) logInAs(user string, pace *pacer, history *history, attempt func() error) error {
+// logIn logs in as package proxy does, with attempt in place of a connection.
+func (f fleet) logIn(c *Controller, user string, attempt func() error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
 	defer cancel()
-	defer history.begin(user)()
-	again := persistence{history: history, pacer: pace, user: user, timeout: f.timeout, began: time.Now()}
+	policy := c.Begin(user, f.timeout)
+	defer policy.End()
 	for {
-		for _, pace := range again.pacers() {
-			if err := pace.wait(ctx, again.began); err != nil {
-				return err
-			}
+		if err := policy.Wait(ctx); err != nil {
+			return err
 		}
 		err := attempt()
 		if err == nil {
-			history.letIn(user)
+			c.Authenticated(user)
 			return nil
 		}
 		if f.plain {
 			return err
 		}
-		pause, yes := again.again(err, noOther)
-		if !yes || !sleep(ctx, pause) {
+		pause, again := policy.Next(err, SameToken)
+		if !again || Sleep(ctx, pause) != nil {
 			return err
 		}
 	}
 }
 
-// at is how many are in after d.
+// at returns the number of clients that were logged in after d.
 func (o outcome) at(d time.Duration) int {
 	n, _ := slices.BinarySearch(o.in, d)
 	return n
@@ -135,10 +129,10 @@ func (o outcome) String() string {
 	for _, s := range []time.Duration{1, 2, 5, 10, 15, 20, 25, 30, 35, 40} {
 		fmt.Fprintf(&line, "%d s: %d, ", s, o.at(s*time.Second))
 	}
-	return fmt.Sprintf("%slast after %v; %d attempts, %d failures told", &line, o.in[len(o.in)-1].Round(time.Second/10), o.attempts, o.told)
+	return fmt.Sprintf("%slast after %v; %d attempts, %d failures", &line, o.in[len(o.in)-1].Round(time.Second/10), o.attempts, o.failures)
 }
 
-// What docs/logins.md shows: go test -run TestFleet -v ./proxy
+// TestFleet prints the figures of docs/logins.md: go test -run TestFleet -v ./proxy/retry
 func TestFleet(t *testing.T) {
 	alone := fleet{sidecars: 1, clients: 400, limit: 40, rate: 150, timeout: 30 * time.Second}
 	whole := fleet{sidecars: 300, clients: 20, limit: 200, rate: 150, timeout: 30 * time.Second}
@@ -152,9 +146,9 @@ func TestFleet(t *testing.T) {
 		return f
 	}
 	for _, test := range []struct {
-		name       string
-		fleet      fleet
-		told, most int // of the failures told, at least and at the most
+		name        string
+		fleet       fleet
+		least, most int // failures
 	}{
 		{"one proxy, 400 clients, 40 logins a second", alone, 0, 0},
 		{"300 proxies, plain", plain(whole), 10_000, 1_000_000},
@@ -165,21 +159,22 @@ func TestFleet(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			o := test.fleet.run(t)
 			t.Log(o)
-			if o.told < test.told || o.told > test.most {
-				t.Errorf("%d failures told, want %d to %d", o.told, test.told, test.most)
+			if o.failures < test.least || o.failures > test.most {
+				t.Errorf("%d failures, want %d to %d", o.failures, test.least, test.most)
 			}
 			if all := test.fleet.sidecars * test.fleet.clients; !test.fleet.plain && o.at(time.Minute) != all {
-				t.Errorf("%d of %d clients are in after a minute", o.at(time.Minute), all)
+				t.Errorf("%d of %d clients are logged in after a minute", o.at(time.Minute), all)
 			}
 		})
 	}
 }
 
-// A user who may not log in, in a crowd, holds up nobody else.
-func TestBadUserHoldsUpNobody(t *testing.T) {
+// Many logins of a user that the server refuses do not delay the logins of another user.
+func TestUsersAreThrottledIndependently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := fleet{rate: 150, timeout: 30 * time.Second}
-		pace, history := &pacer{rate: f.rate}, &history{rate: f.rate}
+		var c Controller
+		c.SetRate(f.rate)
 		stop := time.Now().Add(2 * time.Minute)
 		attempts := 0
 		var mu sync.Mutex
@@ -187,12 +182,12 @@ func TestBadUserHoldsUpNobody(t *testing.T) {
 		for range 100 {
 			all.Go(func() {
 				for time.Now().Before(stop) {
-					_ = f.logInAs("bad", pace, history, func() error {
+					_ = f.logIn(&c, "bad", func() error {
 						time.Sleep(50 * time.Millisecond)
 						mu.Lock()
 						defer mu.Unlock()
 						attempts++
-						return said("28000", true)
+						return serverError("28000", true)
 					})
 					time.Sleep(time.Second)
 				}
@@ -200,12 +195,12 @@ func TestBadUserHoldsUpNobody(t *testing.T) {
 		}
 		for time.Now().Before(stop) {
 			begun := time.Now()
-			if err := f.logInAs("good", pace, history, func() error { return nil }); err != nil || time.Since(begun) > time.Second {
-				t.Errorf("the good user is in after %v, %v", time.Since(begun), err)
+			if err := f.logIn(&c, "good", func() error { return nil }); err != nil || time.Since(begun) > time.Second {
+				t.Errorf("the good user was logged in after %v, %v", time.Since(begun), err)
 			}
 			time.Sleep(time.Second)
 		}
 		all.Wait()
-		t.Logf("%d attempts of the bad one", attempts)
+		t.Logf("%d attempts of the bad user", attempts)
 	})
 }

@@ -1,0 +1,147 @@
+package proxy
+
+import (
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+// A server that is starting up is retried until it has started.
+func TestServerStartsUp(t *testing.T) {
+	var logins atomic.Int32
+	ca, s := good(t, func(p *peer) {
+		if logins.Add(1) < 3 {
+			p.startup()
+			p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
+			return
+		}
+		p.logIn()
+		p.echo()
+	})
+	_, address := start(t, ca, s, nil)
+	connected(t, address)
+	if n := logins.Load(); n != 3 {
+		t.Errorf("%d logins", n)
+	}
+}
+
+// The client receives the last error of a server that never starts.
+func TestServerNeverStarts(t *testing.T) {
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
+	})
+	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Code != "57P03" || e.Message != "the database system is starting up" {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// A connection that breaks during login is retried: the server may restart.
+func TestServerBreaksOffOnce(t *testing.T) {
+	var logins atomic.Int32
+	ca, s := good(t, func(p *peer) {
+		if logins.Add(1) == 1 {
+			p.startup()
+			p.ask()
+			p.send(okay, &pgproto3.ParameterStatus{Name: "from", Value: "the first"}, key)
+			return
+		}
+		p.startup()
+		p.ask()
+		p.send(okay, ready)
+		p.echo()
+	})
+	_, address := start(t, ca, s, nil)
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	client.expect(append(pgwire.Encode(okay), pgwire.Encode(ready)...)) // nothing of the first attempt
+}
+
+// A client that disconnects while its login is queued costs no login. What a client sends
+// too early is not lost.
+func TestClientInQueue(t *testing.T) {
+	var logins atomic.Int32
+	ca, s := good(t, func(p *peer) {
+		logins.Add(1)
+		p.logIn()
+		p.echo()
+	})
+	proxy, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate = 2 })
+	for range 10 { // few enough for the queue
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		client.Close()
+	}
+	early := dial(t, address)
+	early.send(append(ordinaryStartup, "early"...))
+	for {
+		m := early.message()
+		if m == nil {
+			t.Fatal("connection rejected")
+		}
+		if m[0] == pgwire.ReadyForQuery {
+			break
+		}
+	}
+	early.expect([]byte("early"))
+	early.send([]byte("late"))
+	early.expect([]byte("late"))
+	until(t, "the end of the others", func() bool { return proxy.Counts().Sessions == 1 })
+	if n := logins.Load(); n > 4 {
+		t.Errorf("%d logins, although one client stayed", n)
+	}
+}
+
+// A login that is queued because the server refuses the user's other logins fails with the
+// refusal, not with a full queue.
+func TestQueueFullOfRefusedLogins(t *testing.T) {
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		p.ask()
+		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
+	})
+	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 150, 3*time.Second })
+	var all sync.WaitGroup
+	for range 40 {
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		all.Go(func() {
+			m, err := pgwire.ReadMessage(client)
+			var e pgproto3.ErrorResponse
+			if err != nil || m.Type() != pgwire.ErrorResponse || e.Decode(m.Body()) != nil || e.Code != "28000" || e.Hint != "refused hint for alice" {
+				t.Errorf("got %v, %+v", err, e)
+			}
+		})
+	}
+	all.Wait()
+}
+
+func TestQueueFull(t *testing.T) {
+	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 1, 3*time.Second })
+	connected(t, address)
+	failed := make(chan pgproto3.ErrorResponse, 20)
+	for range 20 {
+		client := dial(t, address)
+		client.send(ordinaryStartup)
+		go func() {
+			m, err := pgwire.ReadMessage(client)
+			var e pgproto3.ErrorResponse
+			if err == nil && m.Type() == pgwire.ErrorResponse && e.Decode(m.Body()) == nil {
+				failed <- e
+			}
+		}()
+	}
+	if e := <-failed; e.Code != "08006" || !strings.Contains(e.Message, "wait for their turn") || e.Hint == "" {
+		t.Errorf("got %+v", e)
+	}
+}

@@ -1,0 +1,160 @@
+package retry
+
+import (
+	"sync"
+	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+const (
+	// busyLogins and busyTime say when a refused token counts as throttling: that many
+	// logins of the user are running, or were within that time.
+	busyLogins = 5
+	busyTime   = 10 * time.Second
+
+	// maxUsers limits the users that are remembered. A client can send any user name.
+	maxUsers = 1000
+
+	// refusalLifetime is how long after a refusal the next one counts as part of the same
+	// series.
+	refusalLifetime = time.Minute
+)
+
+// history holds the outcomes of earlier logins. They tell a server that is busy or away
+// for a moment from one that was never there, and a user whose logins are throttled from
+// one that may not log in.
+type history struct {
+	rate float64 // full rate of each user's limiter
+
+	mu        sync.Mutex
+	succeeded bool // a login has
+	users     map[string]*userState
+}
+
+// userState holds the outcomes of one user's logins. Users are throttled independently.
+// But for the limiter, it is guarded by history.mu.
+type userState struct {
+	limiter limiter
+
+	running       int       // logins
+	busy          time.Time // the last time that busyLogins were running
+	authenticated bool      // the server has accepted a token
+
+	// Since the server has accepted a token:
+	refusedSince time.Time // the first refusal of the series
+	lastRefusal  time.Time
+	refusal      *pgwire.ServerError // the last one
+}
+
+// begin records the begin of a login of user.
+func (h *history) begin(user string) *userState {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.user(user)
+	u.running++
+	u.noteBusy()
+	return u
+}
+
+// end records the end of a login.
+func (h *history) end(u *userState) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u.noteBusy()
+	u.running--
+}
+
+// user returns the state of user. h.mu is held.
+func (h *history) user(name string) *userState {
+	if u := h.users[name]; u != nil {
+		return u
+	}
+	if h.users == nil {
+		h.users = make(map[string]*userState)
+	}
+	if len(h.users) >= maxUsers {
+		for other, u := range h.users {
+			if u.running == 0 { // any of them
+				delete(h.users, other)
+				break
+			}
+		}
+	}
+	u := &userState{limiter: limiter{rate: h.rate}}
+	h.users[name] = u
+	return u
+}
+
+func (u *userState) noteBusy() {
+	if u.running >= busyLogins {
+		u.busy = time.Now()
+	}
+}
+
+// noteAuthenticated records that the server has accepted a token of user.
+func (h *history) noteAuthenticated(user string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.user(user)
+	u.authenticated = true
+	u.refusedSince, u.lastRefusal, u.refusal = time.Time{}, time.Time{}, nil
+	u.limiter.recover()
+}
+
+// knownUsers returns the users of which the server has accepted a token.
+func (h *history) knownUsers() (users []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, u := range h.users {
+		if u.authenticated {
+			users = append(users, name)
+		}
+	}
+	return users
+}
+
+func (h *history) noteSuccess() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.succeeded = true
+}
+
+func (h *history) hasSucceeded() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.succeeded
+}
+
+// lastRefusal returns the server's recent refusal of a token, or nil if there is none or
+// the server has accepted a token since.
+func (h *history) lastRefusal(u *userState) *pgwire.ServerError {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u.refusal == nil || time.Since(u.lastRefusal) > refusalLifetime {
+		return nil
+	}
+	return u.refusal.Copy()
+}
+
+// noteRefusal records that a token was refused. It reports whether the server is likely to
+// throttle: many logins of the user are running, and the series of refusals is not longer
+// than a login is retried. In that case it throttles the user's logins.
+func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout time.Duration) (throttled bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := time.Now()
+	if now.Sub(u.lastRefusal) > refusalLifetime {
+		u.refusedSince = now
+	}
+	u.lastRefusal, u.refusal = now, refusal
+	if !u.authenticated {
+		timeout /= unprovenFraction
+	}
+	u.noteBusy()
+	throttled = now.Sub(u.busy) < busyTime && now.Sub(u.refusedSince) <= timeout
+	if throttled {
+		u.limiter.throttle()
+	}
+	return throttled
+}

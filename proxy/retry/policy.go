@@ -1,0 +1,178 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+// The pause before a retry is about firstPause, and doubles with each failure up to maxPause.
+const (
+	firstPause = 250 * time.Millisecond
+	maxPause   = time.Second
+)
+
+// unprovenFraction is the part of the timeout (1/unprovenFraction) for which a login is
+// retried that has no success before it: no login to the server, or no token of the user.
+const unprovenFraction = 3
+
+// Policy decides about the attempts of one login. It is not safe for concurrent use.
+type Policy struct {
+	controller *Controller
+	user       *userState
+	timeout    time.Duration // of the whole login
+	began      time.Time
+
+	limiters [2]*limiter // the user's and that of all users, both of which an attempt passes
+	passed   int         // limiters that the next attempt has passed
+
+	failures int // failed attempts
+	refusals int // refused tokens
+}
+
+// NextToken is what is known of the next attempt's token after one was refused.
+type NextToken int
+
+const (
+	SameToken     NextToken = iota
+	NewTokenLater           // from the next second on: tokens signed in the same second are equal
+	NewToken
+)
+
+// Allow reports whether the next attempt may begin at once. If it may not, the caller calls
+// Wait.
+func (p *Policy) Allow() bool {
+	for _, l := range p.limiters[p.passed:] {
+		if !l.allow() {
+			return false
+		}
+		p.passed++
+	}
+	p.passed = 0
+	return true
+}
+
+// Wait waits until the next attempt may begin. If that would take it beyond the deadline of
+// ctx, the error is one with the reason pgwire.QueueFull. If only the user's logins are
+// throttled, the error is the server's last refusal instead. If ctx is done, the error is
+// its cause.
+func (p *Policy) Wait(ctx context.Context) error {
+	for _, l := range p.limiters[p.passed:] {
+		if err := l.wait(ctx, p.began); err != nil {
+			return p.waitError(l, err)
+		}
+		p.passed++
+	}
+	p.passed = 0
+	return nil
+}
+
+// waitError returns the error of a login for which l.wait has failed with err.
+func (p *Policy) waitError(l *limiter, err error) error {
+	if !errors.Is(err, errQueueFull) {
+		return err
+	}
+	if l == &p.user.limiter {
+		if refusal := p.controller.history.lastRefusal(p.user); refusal != nil {
+			return refusal
+		}
+	}
+	return pgwire.NewError(pgwire.QueueFull, err, p.timeout)
+}
+
+// Next reports whether another attempt may succeed after one that failed with err, and how
+// long to wait before it. If the server refused the token, next says whether there is
+// another. A client that has disconnected needs no attempt: the caller does not ask.
+func (p *Policy) Next(err error, next NextToken) (pause time.Duration, again bool) {
+	p.failures++
+	var server *pgwire.ServerError
+	switch {
+	case errors.As(err, &server) && server.IsAuthFailure():
+		return p.afterRefusal(server, next)
+	case errors.As(err, &server) && server.IsRateLimit():
+		p.user.limiter.throttle()
+		return p.backOff(), true
+	case errors.As(err, &server):
+		return p.backOff(), server.IsShutdown()
+	case pgwire.ReasonOf(err) == pgwire.NotWritable:
+		return p.backOff(), true
+	case p.controller.history.hasSucceeded():
+		return p.backOff(), isTransient(err, true)
+	default:
+		inTime := isUnanswered(err) || time.Since(p.began) < p.timeout/unprovenFraction
+		return p.backOff(), isTransient(err, false) && inTime
+	}
+}
+
+// afterRefusal decides about a refused token. It is replaced once; after that, only
+// throttling is a reason for another attempt.
+func (p *Policy) afterRefusal(refusal *pgwire.ServerError, next NextToken) (pause time.Duration, again bool) {
+	p.refusals++
+	throttled := p.controller.history.noteRefusal(p.user, refusal, p.timeout)
+	switch {
+	case p.refusals == 1 && next == NewToken:
+		return 0, true
+	case throttled:
+		return p.backOff(), true
+	default:
+		return time.Second + jitter(time.Second/2), p.refusals == 1 && next == NewTokenLater
+	}
+}
+
+// Succeeded records that the login has led to a session.
+func (p *Policy) Succeeded() { p.controller.history.noteSuccess() }
+
+// End ends the login, successful or not.
+func (p *Policy) End() { p.controller.history.end(p.user) }
+
+// backOff returns the pause after the last failure.
+func (p *Policy) backOff() time.Duration {
+	return jitter(min(firstPause<<min(p.failures-1, 10), maxPause))
+}
+
+// jitter returns d plus or minus up to a half, so that logins that failed together are not
+// retried together.
+func jitter(d time.Duration) time.Duration {
+	return d/2 + rand.N(d) //nolint:gosec // it need not be unpredictable
+}
+
+// isTransient reports whether the cause of err may be gone in a moment. A pgwire.Error
+// carries the answer. Any other error is a connection that broke or got no answer during
+// login, as of a server that restarts or has moved.
+func isTransient(err error, seenBefore bool) bool {
+	var own *pgwire.Error
+	if errors.As(err, &own) {
+		return own.Transient == pgwire.Transient || own.Transient == pgwire.IfSeenBefore && seenBefore
+	}
+	return true
+}
+
+// isUnanswered reports whether an attempt to connect ended by its own timeout. Such a server
+// does not refuse connections, so that only waiting is left.
+func isUnanswered(err error) bool {
+	var own *pgwire.Error
+	return !errors.As(err, &own) && netconn.IsTimeout(err)
+}
+
+// Sleep waits for d. If ctx is done before, it returns the cause of ctx. If d ends after the
+// deadline of ctx, it returns context.DeadlineExceeded at once.
+func Sleep(ctx context.Context, d time.Duration) error {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= d {
+		if cause := context.Cause(ctx); cause != nil {
+			return cause
+		}
+		return context.DeadlineExceeded
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,284 @@
+package retry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+const timeout = 30 * time.Second
+
+// serverError returns an ErrorResponse of the server; tokenSent makes it the answer to a
+// token.
+func serverError(code string, tokenSent bool) *pgwire.ServerError {
+	var server *pgwire.ServerError
+	errors.As(pgwire.NewServerError(pgwire.Encode(&pgproto3.ErrorResponse{Code: code}), tokenSent), &server)
+	return server
+}
+
+func transient(t pgwire.Transience) error {
+	return fmt.Errorf("attempt: %w", &pgwire.Error{Transient: t})
+}
+
+func TestNext(t *testing.T) {
+	for name, test := range map[string]struct {
+		err error
+		// Whether it is retried: at first and after a third of the timeout, while the server
+		// has accepted no login yet; and once it has.
+		first, later, proven bool
+	}{
+		"starting up":            {serverError("57P03", false), true, true, true},
+		"shutting down":          {serverError("57P01", false), true, true, true},
+		"rate exceeded":          {serverError("53400", false), true, true, true},
+		"too many connections":   {serverError("53300", false), false, false, false},
+		"no such database":       {serverError("3D000", false), false, false, false},
+		"not in pg_hba.conf":     {serverError("28000", false), false, false, false},
+		"read-only instance":     {pgwire.NewError(pgwire.NotWritable, nil), true, true, true},
+		"connection broken":      {io.ErrUnexpectedEOF, true, false, true},
+		"no answer":              {os.ErrDeadlineExceeded, true, true, true},
+		"transient":              {transient(pgwire.Transient), true, false, true},
+		"transient if seen":      {transient(pgwire.IfSeenBefore), false, false, true},
+		"permanent":              {transient(pgwire.Permanent), false, false, false},
+		"permanent of a timeout": {pgwire.NewError(pgwire.TokenTimeout, context.DeadlineExceeded), false, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var c Controller
+				p := c.Begin("u", timeout)
+				defer p.End()
+				try := func(when string, want bool) {
+					if pause, again := p.Next(test.err, SameToken); again != want || again && (pause <= 0 || pause > 2*time.Second) {
+						t.Errorf("%s: again is %v after %v, want %v", when, again, pause, want)
+					}
+				}
+				try("at first", test.first)
+				time.Sleep(11 * time.Second)
+				try("later", test.later)
+				p.Succeeded()
+				try("after a success", test.proven)
+			})
+		})
+	}
+}
+
+func TestBackOff(t *testing.T) {
+	var c Controller
+	p := c.Begin("u", timeout)
+	defer p.End()
+	for i, want := range []time.Duration{firstPause, 2 * firstPause, maxPause, maxPause} {
+		pause, again := p.Next(serverError("57P03", false), SameToken)
+		if !again || pause < want/2 || pause > want*3/2 {
+			t.Errorf("pause %d is %v, want about %v", i+1, pause, want)
+		}
+	}
+	for range 100 { // the shift must not overflow
+		if pause, _ := p.Next(serverError("57P03", false), SameToken); pause < maxPause/2 || pause > maxPause*3/2 {
+			t.Fatalf("pause %v, want about %v", pause, maxPause)
+		}
+	}
+}
+
+// A refused token is replaced once. With many logins of the user, refusals count as
+// throttling for as long as that is likely.
+func TestNextAfterRefusedToken(t *testing.T) {
+	for name, test := range map[string]struct {
+		logins        int
+		authenticated bool
+		lasts         time.Duration // how long refusals count as throttling
+	}{
+		"one login":                            {1, false, 0},
+		"one login of an authenticated user":   {1, true, 0},
+		"many logins":                          {busyLogins, false, timeout / unprovenFraction},
+		"many logins of an authenticated user": {busyLogins, true, timeout},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var c Controller
+				c.SetRate(150)
+				for range test.logins - 1 {
+					defer c.Begin("u", timeout).End()
+				}
+				for range busyLogins { // of another user
+					defer c.Begin("other", timeout).End()
+				}
+				if test.authenticated {
+					c.Authenticated("u")
+				}
+				refused := serverError("28000", true)
+				next := func(token NextToken) (time.Duration, bool) {
+					p := c.Begin("u", timeout)
+					defer p.End()
+					return p.Next(refused, token)
+				}
+				start := time.Now()
+				if pause, again := next(NewToken); !again || pause != 0 {
+					t.Errorf("with a new token: again is %v after %v", again, pause)
+				}
+				p := c.Begin("u", timeout)
+				if pause, again := p.Next(refused, NewTokenLater); !again || pause == 0 {
+					t.Errorf("with a new token later: again is %v after %v", again, pause)
+				}
+				for {
+					pause, again := p.Next(refused, SameToken)
+					if !again {
+						break
+					}
+					time.Sleep(pause)
+				}
+				p.End()
+				if lasted := time.Since(start); lasted < test.lasts || lasted > test.lasts+2*time.Second {
+					t.Errorf("gave up after %v, want %v", lasted, test.lasts)
+				}
+				if _, again := next(SameToken); again {
+					t.Error("a later login was retried with the same token, although the cause cannot be throttling")
+				}
+				other := c.Begin("other", timeout)
+				defer other.End()
+				if rate := other.user.limiter.currentRate(); rate != 150 {
+					t.Errorf("the other user's rate is %v", rate)
+				}
+				c.Authenticated("u")
+				if _, again := next(SameToken); again != (test.logins >= busyLogins) {
+					t.Errorf("after the user was authenticated: again is %v", again)
+				}
+			})
+		})
+	}
+}
+
+// A login without a limit begins at once; one that has passed the user's limiter does not
+// queue there again.
+func TestPolicyPassesBothLimiters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Controller
+		p := c.Begin("u", timeout)
+		defer p.End()
+		for range 1000 {
+			if !p.Allow() {
+				t.Fatal("limited without a rate")
+			}
+		}
+		c.limiter.throttle()
+		useUp(&c.limiter)
+		p.user.limiter.rate = 0.01
+		if p.Allow() {
+			t.Fatal("allowed beyond the limit of all users")
+		}
+		start := time.Now()
+		if err := p.Wait(t.Context()); err != nil || time.Since(start) > time.Second {
+			t.Errorf("waited %v: %v", time.Since(start), err)
+		}
+	})
+}
+
+func TestWaitErrors(t *testing.T) {
+	disconnected := errors.New("client disconnected")
+	for name, test := range map[string]struct {
+		user    bool // the user's limiter is the slow one, not that of all users
+		refused bool // a token of the user was refused
+		cause   error
+		want    func(error) bool
+	}{
+		"all users' queue is full":                   {false, false, nil, isQueueFull},
+		"all users' queue is full, and refusals":     {false, true, nil, isQueueFull},
+		"the user's queue is full":                   {true, false, nil, isQueueFull},
+		"the user's queue is full of refused logins": {true, true, nil, func(err error) bool { return pgwire.ReasonOf(err) == pgwire.TokenRefused }},
+		"disconnected in all users' queue":           {false, true, disconnected, func(err error) bool { return errors.Is(err, disconnected) }},
+		"disconnected in the user's queue":           {true, true, disconnected, func(err error) bool { return errors.Is(err, disconnected) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var c Controller
+				p := c.Begin("u", time.Second)
+				defer p.End()
+				if test.refused {
+					p.Next(serverError("28000", true), SameToken)
+				}
+				slow := &c.limiter
+				if test.user {
+					slow = &p.user.limiter
+				}
+				slow.rate = 0.1
+				useUp(slow)
+				ctx, cancel := context.WithCancelCause(t.Context())
+				defer cancel(nil)
+				if test.cause == nil {
+					var stop context.CancelFunc
+					ctx, stop = context.WithTimeout(ctx, time.Second)
+					defer stop()
+				} else {
+					time.AfterFunc(time.Second/2, func() { cancel(test.cause) })
+				}
+				if p.Allow() {
+					t.Fatal("allowed beyond the limit")
+				}
+				if err := p.Wait(ctx); !test.want(err) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+func isQueueFull(err error) bool { return pgwire.ReasonOf(err) == pgwire.QueueFull }
+
+func TestKnownUsers(t *testing.T) {
+	var c Controller
+	if users := c.KnownUsers(); len(users) != 0 {
+		t.Errorf("got %v at first", users)
+	}
+	defer c.Begin("unknown", timeout).End()
+	c.Authenticated("known")
+	if users := c.KnownUsers(); len(users) != 1 || users[0] != "known" {
+		t.Errorf("got %v", users)
+	}
+}
+
+func TestUsersAreLimited(t *testing.T) {
+	var c Controller
+	running := c.Begin("running", timeout)
+	defer running.End()
+	for i := range maxUsers + 100 {
+		p := c.Begin(fmt.Sprint("user", i), timeout)
+		p.Next(serverError("28000", true), SameToken)
+		p.End()
+	}
+	if n := len(c.history.users); n > maxUsers {
+		t.Errorf("%d users are remembered", n)
+	}
+	if c.history.users["running"] != running.user {
+		t.Error("a user with a running login was forgotten")
+	}
+}
+
+func TestSleep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		if err := Sleep(t.Context(), time.Second); err != nil || time.Since(start) != time.Second {
+			t.Errorf("returned after %v: %v", time.Since(start), err)
+		}
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start = time.Now()
+		if err := Sleep(ctx, time.Second); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 0 {
+			t.Errorf("beyond the deadline: returned after %v: %v", time.Since(start), err)
+		}
+
+		cause := errors.New("client disconnected")
+		canceled, stop := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { stop(cause) })
+		if err := Sleep(canceled, time.Minute); !errors.Is(err, cause) || time.Since(start) != time.Second {
+			t.Errorf("canceled: returned after %v: %v", time.Since(start), err)
+		}
+	})
+}
