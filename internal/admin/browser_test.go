@@ -14,7 +14,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/browser"
 )
 
-// pictures is where they go if somebody wants to see them.
+// pictures is the directory for screenshots; empty: none are written.
 var pictures = os.Getenv("PICTURES")
 
 var screens = map[string]browser.Screen{
@@ -45,9 +45,8 @@ func open(t *testing.T) (context.Context, *browser.Browser) {
 	return ctx, b
 }
 
-// Whoever looks at it, on whatever, sees the page and nothing that a client has smuggled
-// into it.
-func TestBrowserShowsThePage(t *testing.T) {
+// The page fits each screen, and text that a client chose stays text.
+func TestBrowserShowsPage(t *testing.T) {
 	ctx, b := open(t)
 	for page, server := range pages(time.Now()) {
 		url := serve(t, server) + "/?paused"
@@ -69,7 +68,7 @@ func TestBrowserShowsThePage(t *testing.T) {
 					rows: document.querySelectorAll('.sessions tbody tr').length,
 					width: String(window.innerWidth),
 					scroll: String(document.documentElement.scrollWidth),
-					// Of what is inside, nothing is wider than its box either.
+					// Elements that are wider than the window.
 					cut: [...document.querySelectorAll('main *:not(thead *)')].filter(e => !e.closest('.scroll table') && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80)).join('\n'),
 					scrolls: [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length,
 					background: getComputedStyle(document.body).backgroundColor,
@@ -77,7 +76,7 @@ func TestBrowserShowsThePage(t *testing.T) {
 					t.Fatal(err)
 				}
 				if is.Hacked || is.Scripts > 0 || is.Images > 0 {
-					t.Errorf("what a client sent is more than text: %+v", is)
+					t.Errorf("text of a client became an element or ran: %+v", is)
 				}
 				if is.Scroll != is.Width || is.Cut != "" {
 					t.Errorf("%s wide on %s:\n%s", is.Scroll, is.Width, is.Cut)
@@ -92,10 +91,10 @@ func TestBrowserShowsThePage(t *testing.T) {
 					t.Errorf("the background is %s", is.Background)
 				}
 				if requests := p.Requests(); slices.ContainsFunc(requests, func(r string) bool { return r != url && !strings.HasPrefix(r, "data:") }) {
-					t.Errorf("it asked for %q", requests)
+					t.Errorf("the page requested %q", requests)
 				}
 				if incidents := p.Incidents(); len(incidents) > 0 {
-					t.Errorf("it is not quiet: %s", strings.Join(incidents, "\n"))
+					t.Errorf("the browser reports: %s", strings.Join(incidents, "\n"))
 				}
 				picture, err := p.Screenshot(ctx)
 				if err != nil || len(picture) < 10_000 {
@@ -111,7 +110,6 @@ func TestBrowserShowsThePage(t *testing.T) {
 	}
 }
 
-// A page that was left open goes on telling the truth.
 func TestBrowserRefreshes(t *testing.T) {
 	ctx, b := open(t)
 	p, err := b.Open(ctx, serve(t, &Server{Endpoints: []Endpoint{busy(time.Now())}}), screens["desktop"])
@@ -123,8 +121,7 @@ func TestBrowserRefreshes(t *testing.T) {
 	}
 }
 
-// The policy is worth something only if a browser that is shown a script heeds it.
-func TestBrowserHeedsThePolicy(t *testing.T) {
+func TestBrowserEnforcesContentPolicy(t *testing.T) {
 	ctx, b := open(t)
 	p, err := b.Open(ctx, serve(t, &Server{})+"/?paused", screens["desktop"])
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// hostile are names that clients may choose, and that a page must show as they are.
+// hostile are names that a client may send.
 var hostile = []string{
 	`<script>window.hacked = true</script>`,
 	`"><img src=x onerror="window.hacked = true">`,
@@ -67,7 +67,7 @@ func busySessions(now time.Time) (all []proxy.SessionInfo) {
 	return all
 }
 
-// busy is an endpoint with all that a page can show.
+// busy returns an endpoint with a value in each field of the page.
 func busy(now time.Time) Endpoint {
 	e := endpoint()
 	e.Via = "localhost:15432"
@@ -117,7 +117,7 @@ func busy(now time.Time) Endpoint {
 	return e
 }
 
-// troubled are two endpoints of which one cannot be signed for, and the other not reached.
+// troubled returns two endpoints without credentials. The second is unreachable as well.
 func troubled(now time.Time) []Endpoint {
 	first, second := busy(now), endpoint()
 	first.Signer = &fakeSigner{status: auth.IdentityStatus{

@@ -10,29 +10,34 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// So many of each are shown; how many more there are is said.
+// Limits of the lists on the page. The page shows how many entries are omitted.
 const (
-	mostSessions = 200
-	mostFailures = 20
-	mostTokens   = 10
+	maxSessionsShown = 200
+	maxFailuresShown = 20
+	maxTokensShown   = 10
 )
+
+// certificateWarning is the remaining validity below which a server certificate is a warning.
+const certificateWarning = 14 * 24 * time.Hour
+
+// tokenLifetime is the validity of a new token.
+const tokenLifetime = 15 * time.Minute
 
 // endpointView is an endpoint on the page.
 type endpointView struct {
 	Endpoint Endpoint // as configured
 	Level    level
-	Says     string
+	Status   string
 	Counts   proxy.Counts
-	Up       string
-	Down     string
+	Up, Down string
 
-	Server      stats.ServerInfo
-	LastLogin   *moment
-	Certificate *moment
-	CertEnds    level // how that is
+	Server           stats.ServerInfo
+	LastLogin        *timestamp
+	Certificate      *timestamp // its expiry
+	CertificateLevel level
 
 	Signer      auth.IdentityStatus
-	Credentials *moment
+	Credentials *timestamp // their expiry
 
 	Signed     auth.TokenCounts
 	Tokens     []tokenView
@@ -46,83 +51,113 @@ type endpointView struct {
 }
 
 type tokenView struct {
-	User word
-	Ends *moment
-	Left int // of 100
+	User   excerpt
+	Expiry *timestamp
+	Left   int // percentage of its lifetime
 }
 
 type failureView struct {
-	Last, First    *moment
+	Last           *timestamp
 	Times          int
-	SQLSTATE       word
-	Message, Hint  word
-	User, Database word
-	Client         word
+	SQLSTATE       excerpt
+	Message, Hint  excerpt
+	User, Database excerpt
+	Client         excerpt
 }
 
 type sessionView struct {
 	ID             uint64
-	User, Database word
-	Application    word
-	Client, Server word
-	Began          *moment
+	User, Database excerpt
+	Application    excerpt
+	Client, Server excerpt
+	Began          *timestamp
 	Age            string
 	Up, Down       string
 	Pooled         bool
 }
 
-func (e Endpoint) view(way []station, now time.Time) endpointView {
-	v := endpointView{Endpoint: e, Says: "fine", Counts: e.Database.Counts(), Server: e.Database.Server(), Signer: e.Signer.Status(), Signed: e.Tokens.Counts()}
-	for _, s := range way {
-		if s.Level > v.Level {
-			v.Level, v.Says = s.Level, s.Name+": "+s.Says
+func newEndpointView(e Endpoint, components []component, now time.Time) endpointView {
+	v := endpointView{
+		Endpoint: e,
+		Status:   "fine",
+		Counts:   e.Database.Counts(),
+		Server:   e.Database.Server(),
+		Signer:   e.Signer.Status(),
+		Signed:   e.Tokens.Counts(),
+		Chart:    newChart(e.Database.Logins(), now),
+	}
+	for _, c := range components {
+		if c.Level > v.Level {
+			v.Level, v.Status = c.Level, c.Name+": "+c.Status
 		}
 	}
-	v.Up, v.Down = size(v.Counts.Up), size(v.Counts.Down)
-	v.LastLogin, v.Certificate = at(v.Server.At, now), at(v.Server.CertificateExpiry, now)
+	v.Up, v.Down = formatBytes(v.Counts.Up), formatBytes(v.Counts.Down)
+	v.LastLogin = newTimestamp(v.Server.At, now)
+	v.Certificate = newTimestamp(v.Server.CertificateExpiry, now)
 	switch left := v.Server.CertificateExpiry.Sub(now); {
 	case v.Certificate == nil:
 	case left < 0:
-		v.CertEnds = bad
-	case left < 14*24*time.Hour:
-		v.CertEnds = warn
+		v.CertificateLevel = bad
+	case left < certificateWarning:
+		v.CertificateLevel = warn
 	}
-	v.Credentials = at(v.Signer.Expires, now)
-	v.Tokens, v.MoreTokens = tokens(e.Tokens.Expiries(), now)
-	v.Chart = draw(e.Database.Logins(), now)
-	failures, sessions := e.Database.Failures(), e.Database.Sessions()
-	v.MoreFailures = max(0, len(failures)-mostFailures)
-	for _, f := range failures[:len(failures)-v.MoreFailures] {
-		v.Failures = append(v.Failures, failureView{
-			Last: at(f.Last, now), First: at(f.First, now), Times: f.Times, SQLSTATE: name(f.SQLSTATE),
-			Message: message(f.Message), Hint: message(f.Hint),
-			User: name(f.User), Database: name(f.Database), Client: address(f.Client),
-		})
-	}
-	v.MoreSessions = max(0, len(sessions)-mostSessions)
-	for _, s := range sessions[:len(sessions)-v.MoreSessions] {
-		v.Sessions = append(v.Sessions, sessionView{
-			ID: s.ID, User: name(s.User), Database: name(s.Database), Application: name(s.ApplicationName),
-			Client: address(s.Client), Server: address(s.Server), Began: at(s.Began, now), Age: span(max(0, now.Sub(s.Began))),
-			Up: size(s.Up), Down: size(s.Down), Pooled: s.Pooled,
-		})
-	}
+	v.Credentials = newTimestamp(v.Signer.Expires, now)
+	v.Tokens, v.MoreTokens = tokenViews(e.Tokens.Expiries(), now)
+	v.Failures, v.MoreFailures = failureViews(e.Database.Failures(), now)
+	v.Sessions, v.MoreSessions = sessionViews(e.Database.Sessions(), now)
 	return v
 }
 
-// tokens are those that end first.
-func tokens(expiries map[string]time.Time, now time.Time) (shown []tokenView, more int) {
+// tokenViews returns the tokens that expire first, and the number of the others.
+func tokenViews(expiries map[string]time.Time, now time.Time) (views []tokenView, more int) {
 	users := firstKeys(expiries, len(expiries))
 	slices.SortStableFunc(users, func(a, b string) int { return expiries[a].Compare(expiries[b]) })
-	more = max(0, len(users)-mostTokens)
+	more = max(0, len(users)-maxTokensShown)
 	for _, user := range users[:len(users)-more] {
-		left := 100 * expiries[user].Sub(now) / (15 * time.Minute) // the whole life of a token
-		shown = append(shown, tokenView{name(user), at(expiries[user], now), int(min(max(left, 0), 100))})
+		left := 100 * expiries[user].Sub(now) / tokenLifetime
+		views = append(views, tokenView{formatName(user), newTimestamp(expiries[user], now), int(min(max(left, 0), 100))})
 	}
-	return shown, more
+	return views, more
 }
 
-// Roles is who is assumed, one by the other.
+func failureViews(failures []stats.Failure, now time.Time) (views []failureView, more int) {
+	more = max(0, len(failures)-maxFailuresShown)
+	for _, f := range failures[:len(failures)-more] {
+		views = append(views, failureView{
+			Last:     newTimestamp(f.Last, now),
+			Times:    f.Times,
+			SQLSTATE: formatName(f.SQLSTATE),
+			Message:  formatMessage(f.Message),
+			Hint:     formatMessage(f.Hint),
+			User:     formatName(f.User),
+			Database: formatName(f.Database),
+			Client:   formatAddress(f.Client),
+		})
+	}
+	return views, more
+}
+
+func sessionViews(sessions []proxy.SessionInfo, now time.Time) (views []sessionView, more int) {
+	more = max(0, len(sessions)-maxSessionsShown)
+	for _, s := range sessions[:len(sessions)-more] {
+		views = append(views, sessionView{
+			ID:          s.ID,
+			User:        formatName(s.User),
+			Database:    formatName(s.Database),
+			Application: formatName(s.ApplicationName),
+			Client:      formatAddress(s.Client),
+			Server:      formatAddress(s.Server),
+			Began:       newTimestamp(s.Began, now),
+			Age:         formatAge(max(0, now.Sub(s.Began))),
+			Up:          formatBytes(s.Up),
+			Down:        formatBytes(s.Down),
+			Pooled:      s.Pooled,
+		})
+	}
+	return views, more
+}
+
+// Roles returns the chain of assumed roles.
 func (v endpointView) Roles() string {
 	return strings.ReplaceAll(v.Endpoint.AssumeRole, ",", ", then ")
 }

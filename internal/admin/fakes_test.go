@@ -13,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// What stands behind them when iamproxy runs.
+// The implementations outside tests.
 var (
 	_ Database = (*proxy.Proxy)(nil)
 	_ Signer   = (*auth.Identity)(nil)
@@ -47,13 +47,13 @@ func (d *fakeDatabase) Probe(ctx context.Context) error {
 type fakeSigner struct {
 	status auth.IdentityStatus
 	ready  func(context.Context) error
-	asked  atomic.Int32
+	checks atomic.Int32
 }
 
 func (s *fakeSigner) Status() auth.IdentityStatus { return s.status }
 
 func (s *fakeSigner) Ready(ctx context.Context) error {
-	s.asked.Add(1)
+	s.checks.Add(1)
 	if s.ready == nil {
 		return nil
 	}
@@ -70,7 +70,7 @@ func (t *fakeTokens) Expiries() map[string]time.Time { return t.expiries }
 
 const clusterName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com:5432"
 
-// endpoint is one of which nothing is known so far.
+// endpoint returns an endpoint without any events.
 func endpoint() Endpoint {
 	return Endpoint{
 		Name: clusterName, Listen: "127.0.0.1:5432", Region: "eu-west-1", Kind: "cluster",
@@ -78,7 +78,7 @@ func endpoint() Endpoint {
 	}
 }
 
-// serve has the server answer on loopback, and returns its URL.
+// serve serves s on loopback and returns its URL.
 func serve(t *testing.T, s *Server) string {
 	t.Helper()
 	server := httptest.NewServer(s.Handler())
@@ -86,11 +86,11 @@ func serve(t *testing.T, s *Server) string {
 	return server.URL
 }
 
-// get answers a request without a network.
+// get returns the response to a request from loopback.
 func get(s *Server, path string) *httptest.ResponseRecorder {
-	answer := httptest.NewRecorder()
+	response := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://localhost:9090"+path, nil)
 	r.RemoteAddr = "127.0.0.1:40000"
-	s.Handler().ServeHTTP(answer, arrived(r, "127.0.0.1"))
-	return answer
+	s.Handler().ServeHTTP(response, withLocalAddr(r, "127.0.0.1"))
+	return response
 }

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// arrived is a request that has come to an address.
-func arrived(r *http.Request, address string) *http.Request {
+// withLocalAddr returns r as received at an address.
+func withLocalAddr(r *http.Request, address string) *http.Request {
 	local := &net.TCPAddr{IP: net.ParseIP(address), Port: 9090}
 	return r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, local))
 }
@@ -25,25 +25,25 @@ func TestShutdown(t *testing.T) {
 		status       int
 		to           string // empty: 127.0.0.1
 	}{
-		"from this host":                       {"POST", "127.0.0.1:40000", nil, 202, ""},
-		"from this host, IPv6":                 {"POST", "[::1]:40000", nil, 202, ""},
-		"from this host, mapped":               {"POST", "[::ffff:127.0.0.1]:40000", nil, 202, ""},
-		"from another host":                    {"POST", "10.0.0.7:40000", nil, 403, ""},
-		"from another host, IPv6":              {"POST", "[2001:db8::1]:40000", nil, 403, ""},
-		"to the pod's address, as a mesh does": {"POST", "127.0.0.6:40000", nil, 403, "10.0.0.8"},
-		"from who knows where":                 {"POST", "@", nil, 403, ""},
-		"asked only":                           {"GET", "127.0.0.1:40000", nil, 405, ""},
-		"by a page of ours":                    {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-origin"}, 202, ""},
-		"by a page":                            {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, ""},
-		"by a page of this site":               {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-site"}, 403, ""},
-		"by a page, in an old one":             {"POST", "127.0.0.1:40000", map[string]string{"Origin": "https://evil.example"}, 403, ""},
+		"from this host":                 {"POST", "127.0.0.1:40000", nil, 202, ""},
+		"from this host, IPv6":           {"POST", "[::1]:40000", nil, 202, ""},
+		"from this host, mapped":         {"POST", "[::ffff:127.0.0.1]:40000", nil, 202, ""},
+		"from another host":              {"POST", "10.0.0.7:40000", nil, 403, ""},
+		"from another host, IPv6":        {"POST", "[2001:db8::1]:40000", nil, 403, ""},
+		"forwarded to the pod's address": {"POST", "127.0.0.6:40000", nil, 403, "10.0.0.8"},
+		"from an unknown address":        {"POST", "@", nil, 403, ""},
+		"GET":                            {"GET", "127.0.0.1:40000", nil, 405, ""},
+		"by a page of the same origin":   {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-origin"}, 202, ""},
+		"by a cross-site page":           {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "cross-site"}, 403, ""},
+		"by a same-site page":            {"POST", "127.0.0.1:40000", map[string]string{"Sec-Fetch-Site": "same-site"}, 403, ""},
+		"by a page in an old browser":    {"POST", "127.0.0.1:40000", map[string]string{"Origin": "https://evil.example"}, 403, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			drains := 0
 			s := &Server{Shutdown: func() { drains++ }}
 			r := httptest.NewRequest(test.method, "http://localhost:9090/shutdown", nil)
 			r.RemoteAddr = test.from
-			r = arrived(r, cmp.Or(test.to, "127.0.0.1"))
+			r = withLocalAddr(r, cmp.Or(test.to, "127.0.0.1"))
 			for key, value := range test.header {
 				r.Header.Set(key, value)
 			}
@@ -62,12 +62,11 @@ func TestShutdown(t *testing.T) {
 	got := httptest.NewRecorder()
 	(&Server{}).Handler().ServeHTTP(got, r)
 	if got.Code == http.StatusAccepted {
-		t.Error("what cannot be shut down says that it will be")
+		t.Error("/shutdown is served without Shutdown")
 	}
 }
 
-// Over a real connection, with the Host that a browser sends.
-func TestHost(t *testing.T) {
+func TestHostOnLoopback(t *testing.T) {
 	url := serve(t, &Server{})
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(url, "http://"))
 	for host, want := range map[string]int{
@@ -99,13 +98,13 @@ func TestHost(t *testing.T) {
 	}
 }
 
-// Elsewhere it is enough that no web page can be at the name; programs may use any.
+// The status page requires a name that no web page can have. Programs may use any name.
 func TestHostElsewhere(t *testing.T) {
 	for host, want := range map[string]int{
 		"10.0.0.7:9090": 200, "[fd00::7]:9090": 200, "fd00::7": 200, "iamproxy": 200, "iamproxy:9090": 200, "localhost:9090": 200,
 		"iamproxy.orders.svc:9090": 200, "iamproxy.orders.svc.cluster.local:9090": 200, "IAMPROXY.Example.INTERNAL.": 200,
 		"evil.example:9090": 421, "evil.example.": 421, "EVIL.EXAMPLE": 421, "10.0.0.7.evil.example": 421, "10-0-0-7.evil.example:9090": 421,
-		"0x7f.1": 421, "127.1": 421, "2130706433.": 200, // which no DNS leads anywhere
+		"0x7f.1": 421, "127.1": 421, "2130706433.": 200, // names that no DNS resolves
 		"local.evil": 421, "internal.evil:1": 421, "": 200,
 	} {
 		for path, want := range map[string]int{"/": want, "/livez": 200, "/readyz": 200, "/metrics": 200} {
@@ -113,7 +112,7 @@ func TestHostElsewhere(t *testing.T) {
 			r.Host = host
 			got := httptest.NewRecorder()
 			signs := Endpoint{Name: "db:5432", Database: &fakeDatabase{}, Signer: &fakeSigner{}, Tokens: &fakeTokens{}}
-			(&Server{Endpoints: []Endpoint{signs}}).Handler().ServeHTTP(got, arrived(r, "10.0.0.7"))
+			(&Server{Endpoints: []Endpoint{signs}}).Handler().ServeHTTP(got, withLocalAddr(r, "10.0.0.7"))
 			if got.Code != want {
 				t.Errorf("%s of %q: %d, want %d: %.80q", path, host, got.Code, want, got.Body)
 			}
@@ -121,15 +120,14 @@ func TestHostElsewhere(t *testing.T) {
 	}
 }
 
-// What costs something is for this host only.
-func TestProfilesElsewhere(t *testing.T) {
+func TestProfilesRequireLoopback(t *testing.T) {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for _, path := range []string{"/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile?seconds=1", "/debug/pprof/trace", "/debug/pprof/symbol"} {
 			for from, to := range map[string]string{"10.0.0.9:4000": "10.0.0.7", "127.0.0.1:4000": "10.0.0.7", "10.0.0.9:4001": "127.0.0.1"} {
 				r := httptest.NewRequest(method, path, nil)
 				r.Host, r.RemoteAddr = to, from
 				got := httptest.NewRecorder()
-				(&Server{Pprof: true}).Handler().ServeHTTP(got, arrived(r, to))
+				(&Server{Pprof: true}).Handler().ServeHTTP(got, withLocalAddr(r, to))
 				if got.Code != http.StatusForbidden && got.Code != http.StatusMethodNotAllowed {
 					t.Errorf("%s %s from %s to %s: %d", method, path, from, to, got.Code)
 				}
@@ -138,7 +136,7 @@ func TestProfilesElsewhere(t *testing.T) {
 	}
 }
 
-func TestPprof(t *testing.T) {
+func TestProfiles(t *testing.T) {
 	paths := map[string]bool{
 		"/debug/pprof/": true, "/debug/pprof/heap": true, "/debug/pprof/goroutine?debug=2": true, "/debug/pprof/symbol": true,
 		"/debug/pprof/trace?seconds=0.01": true, "/debug/pprof/profile?seconds=1": true,

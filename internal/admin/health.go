@@ -14,121 +14,119 @@ import (
 )
 
 const (
-	// signPatience and probePatience bound what is asked for an answer about health.
-	// Platforms give `iamproxy wait` two seconds, and it is to say why.
-	signPatience  = 1500 * time.Millisecond
-	probePatience = 5 * time.Second
-	// probeEvery is how often a database is looked at, however many may ask.
-	probeEvery = time.Second
+	// signTimeout and probeTimeout limit the checks of a health request. `iamproxy wait` has
+	// to report the reason within the two seconds of a platform's health check.
+	signTimeout  = 1500 * time.Millisecond
+	probeTimeout = 5 * time.Second
+	// probeInterval is the minimum time between two probes of a database.
+	probeInterval = time.Second
 )
 
-// finding is one thing that was looked at, and how it is.
-type finding struct {
-	well bool
+// checkResult is the result of one check, and its line in the response.
+type checkResult struct {
+	ok   bool
 	text string
 }
 
-// findings are in the order in which they are told.
-type findings []finding
+type checkResults []checkResult
 
-func (f findings) well() bool {
-	for _, one := range f {
-		if !one.well {
+func (results checkResults) ok() bool {
+	for _, r := range results {
+		if !r.ok {
 			return false
 		}
 	}
 	return true
 }
 
-// answer has the verdict in its first line and in its status.
-func (f findings) answer(w http.ResponseWriter, yes, no string) {
-	status, lines := http.StatusOK, []string{yes}
-	if !f.well() {
-		status, lines[0] = http.StatusServiceUnavailable, no
+// write responds with passed or failed in the first line, and a line for each check.
+func (results checkResults) write(w http.ResponseWriter, passed, failed string) {
+	status, lines := http.StatusOK, []string{passed}
+	if !results.ok() {
+		status, lines[0] = http.StatusServiceUnavailable, failed
 	}
-	for _, one := range f {
-		verdict := "ok"
-		if !one.well {
-			verdict = "not ready"
+	for _, r := range results {
+		prefix := "ok"
+		if !r.ok {
+			prefix = "not ready"
 		}
-		lines = append(lines, verdict+"  "+text.OneLine(one.text))
+		lines = append(lines, prefix+"  "+text.OneLine(r.text))
 	}
 	writeText(w, status, strings.Join(lines, "\n"))
 }
 
-// startupz says no until there are credentials, and yes ever after.
+// startupz responds with 200 once all signers have had credentials.
 func (s *Server) startupz(w http.ResponseWriter, r *http.Request) {
 	if s.started.Load() {
 		writeText(w, http.StatusOK, "started")
 		return
 	}
-	f := s.signerFindings(r.Context())
-	if f.well() {
+	results := s.checkSigners(r.Context())
+	if results.ok() {
 		s.started.Store(true)
 	}
-	f.answer(w, "started", "not started")
+	results.write(w, "started", "not started")
 }
 
-// readyz says whether a client that comes now would get a token. Whether the database
-// is there as well, only those learn who ask: it is no fault of iamproxy's, and
-// replacing iamproxy would not mend it.
+// readyz responds with 200 if a new client would get a token. It checks the databases only if
+// the request has the parameter upstream: replacing iamproxy does not repair a database.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	f := append(s.ownFindings(), s.signerFindings(r.Context())...)
+	results := append(s.checkDraining(), s.checkSigners(r.Context())...)
 	if r.URL.Query().Has("upstream") {
-		f = append(f, s.databaseFindings(r.Context())...)
+		results = append(results, s.checkDatabases(r.Context())...)
 	}
-	f.answer(w, "ready", "not ready")
+	results.write(w, "ready", "not ready")
 }
 
-// ready is what readyz says without upstream.
+// ready reports the result of readyz without upstream.
 func (s *Server) ready(ctx context.Context) bool {
-	return s.ownFindings().well() && s.signerFindings(ctx).well()
+	return s.checkDraining().ok() && s.checkSigners(ctx).ok()
 }
 
-func (s *Server) ownFindings() findings {
+func (s *Server) checkDraining() checkResults {
 	if s.isDraining() {
-		return findings{{false, "draining: it ends when its last session has ended; connect to another"}}
+		return checkResults{{false, "draining: it ends when its last session has ended; connect to another"}}
 	}
-	return findings{{true, "not draining"}}
+	return checkResults{{true, "not draining"}}
 }
 
-// signerFindings asks each signer once, whatever the number of its endpoints.
-func (s *Server) signerFindings(ctx context.Context) findings {
-	ctx, cancel := context.WithTimeout(ctx, signPatience)
+// checkSigners checks each signer once, whatever the number of its endpoints.
+func (s *Server) checkSigners(ctx context.Context) checkResults {
+	ctx, cancel := context.WithTimeout(ctx, signTimeout)
 	defer cancel()
 	signers := s.signers()
-	return inParallel(len(signers), func(i int) finding {
-		of := "credentials of " + strings.Join(signers[i].endpoints, ", ") + ": "
+	return runParallel(len(signers), func(i int) checkResult {
+		prefix := "credentials of " + strings.Join(signers[i].endpoints, ", ") + ": "
 		if err := signers[i].Ready(ctx); err != nil {
-			return finding{false, of + text.WithAdvice(err).Error()}
+			return checkResult{false, prefix + text.WithAdvice(err).Error()}
 		}
-		return finding{true, of + inWords(signers[i].Status())}
+		return checkResult{true, prefix + formatCredentials(signers[i].Status())}
 	})
 }
 
-// signer is one, and the names of the endpoints that it signs for.
+// signer is a Signer with the names of its endpoints.
 type signer struct {
 	Signer
 	endpoints []string
 }
 
 func (s *Server) signers() []signer {
-	var all []signer
+	var signers []signer
 	index := make(map[Signer]int)
 	for _, e := range s.Endpoints {
 		i, known := index[e.Signer]
 		if !known {
-			i = len(all)
+			i = len(signers)
 			index[e.Signer] = i
-			all = append(all, signer{Signer: e.Signer})
+			signers = append(signers, signer{Signer: e.Signer})
 		}
-		all[i].endpoints = append(all[i].endpoints, e.Name)
+		signers[i].endpoints = append(signers[i].endpoints, e.Name)
 	}
-	return all
+	return signers
 }
 
-// inWords is where credentials come from and how long they last.
-func inWords(status auth.IdentityStatus) string {
+// formatCredentials returns the source and the expiry of credentials.
+func formatCredentials(status auth.IdentityStatus) string {
 	switch {
 	case status.Source == "":
 		return "at hand"
@@ -138,46 +136,45 @@ func inWords(status auth.IdentityStatus) string {
 	return status.Source + ", valid until " + status.Expires.UTC().Format(time.RFC3339)
 }
 
-// databaseFindings has the databases probed, all at once. Requests that come meanwhile,
-// or at once behind it, have the answer of the same probe: whoever may ask may not
-// flood a database.
-func (s *Server) databaseFindings(ctx context.Context) findings {
-	return inParallel(len(s.Endpoints), func(i int) finding {
+// checkDatabases probes all databases in parallel. Concurrent requests, and those within
+// probeInterval, share one probe, so that requests cannot flood a database.
+func (s *Server) checkDatabases(ctx context.Context) checkResults {
+	return runParallel(len(s.Endpoints), func(i int) checkResult {
 		e, key := s.Endpoints[i], strconv.Itoa(i)
-		probe := s.probing.DoChan(key, func() (any, error) {
-			if last, ok := s.probed.Load(key); ok && time.Since(last.(probed).at) < probeEvery {
-				return nil, last.(probed).err
+		probe := s.probes.DoChan(key, func() (any, error) {
+			if last, ok := s.lastProbes.Load(key); ok && time.Since(last.(probeResult).at) < probeInterval {
+				return nil, last.(probeResult).err
 			}
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probePatience)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 			defer cancel()
 			err := e.Database.Probe(ctx)
-			s.probed.Store(key, probed{err, time.Now()})
+			s.lastProbes.Store(key, probeResult{err, time.Now()})
 			return nil, err
 		})
 		select {
 		case result := <-probe:
 			if result.Err != nil {
-				return finding{false, "database " + e.Name + ": " + text.WithAdvice(result.Err).Error()}
+				return checkResult{false, "database " + e.Name + ": " + text.WithAdvice(result.Err).Error()}
 			}
-			return finding{true, "database " + e.Name + ": answers, with a certificate that is trusted"}
+			return checkResult{true, "database " + e.Name + ": answers, with a certificate that is trusted"}
 		case <-ctx.Done():
-			return finding{false, fmt.Sprintf("database %s: %v", e.Name, ctx.Err())}
+			return checkResult{false, fmt.Sprintf("database %s: %v", e.Name, ctx.Err())}
 		}
 	})
 }
 
-// probed is what the last look at a database has shown.
-type probed struct {
+type probeResult struct {
 	err error
 	at  time.Time
 }
 
-func inParallel(n int, look func(i int) finding) findings {
-	all := make(findings, n)
+// runParallel runs n checks in parallel, and returns their results in order.
+func runParallel(n int, check func(i int) checkResult) checkResults {
+	results := make(checkResults, n)
 	var wait sync.WaitGroup
-	for i := range all {
-		wait.Go(func() { all[i] = look(i) })
+	for i := range results {
+		wait.Go(func() { results[i] = check(i) })
 	}
 	wait.Wait()
-	return all
+	return results
 }

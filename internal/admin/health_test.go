@@ -25,14 +25,14 @@ var (
 
 func TestHealth(t *testing.T) {
 	signing := &fakeSigner{status: auth.IdentityStatus{Source: "environment variables", Expires: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)}}
-	lasting := &fakeSigner{status: auth.IdentityStatus{Source: "the shared credentials file"}}
+	permanent := &fakeSigner{status: auth.IdentityStatus{Source: "the shared credentials file"}}
 	loggedOut := &fakeSigner{ready: failing(errSSO)}
 	with := func(signer Signer, probe func(context.Context) error) []Endpoint {
 		e := endpoint()
 		e.Signer, e.Database = signer, &fakeDatabase{probe: probe}
 		return []Endpoint{e}
 	}
-	const calm, credentials = "ok  not draining\n", "credentials of " + clusterName + ": "
+	const notDraining, credentials = "ok  not draining\n", "credentials of " + clusterName + ": "
 	down := failing(errors.New("cannot reach it"))
 	for name, test := range map[string]struct {
 		server *Server
@@ -40,15 +40,15 @@ func TestHealth(t *testing.T) {
 		status int
 		body   string
 	}{
-		"alive": {&Server{Draining: yes, Endpoints: with(loggedOut, down)}, "/livez", 200, "ok\n"},
+		"live": {&Server{Draining: yes, Endpoints: with(loggedOut, down)}, "/livez", 200, "ok\n"},
 
 		"ready": {
 			&Server{Draining: no, Endpoints: with(signing, down)}, "/readyz", 200,
-			"ready\n" + calm + "ok  " + credentials + "environment variables, valid until 2026-05-01T12:00:00Z\n",
+			"ready\n" + notDraining + "ok  " + credentials + "environment variables, valid until 2026-05-01T12:00:00Z\n",
 		},
-		"ready for ever": {
-			&Server{Endpoints: with(lasting, nil)}, "/readyz", 200,
-			"ready\n" + calm + "ok  " + credentials + "the shared credentials file\n",
+		"credentials without expiry": {
+			&Server{Endpoints: with(permanent, nil)}, "/readyz", 200,
+			"ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\n",
 		},
 		"draining": {
 			&Server{Draining: yes}, "/readyz", 503,
@@ -56,27 +56,27 @@ func TestHealth(t *testing.T) {
 		},
 		"no credentials": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/readyz", 503,
-			"not ready\n" + calm + "not ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
+			"not ready\n" + notDraining + "not ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
-		"the database, too": {
-			&Server{Endpoints: with(lasting, nil)}, "/readyz?upstream", 200,
-			"ready\n" + calm + "ok  " + credentials + "the shared credentials file\nok  database " + clusterName + ": answers, with a certificate that is trusted\n",
+		"database reachable": {
+			&Server{Endpoints: with(permanent, nil)}, "/readyz?upstream", 200,
+			"ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nok  database " + clusterName + ": answers, with a certificate that is trusted\n",
 		},
-		"no database": {
-			&Server{Endpoints: with(lasting, down)}, "/readyz?upstream=1", 503,
-			"not ready\n" + calm + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName + ": cannot reach it\n",
+		"database unreachable": {
+			&Server{Endpoints: with(permanent, down)}, "/readyz?upstream=1", 503,
+			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName + ": cannot reach it\n",
 		},
-		"no database, and what to do": {
-			&Server{Endpoints: with(lasting, failing(errSSO))}, "/readyz?upstream=", 503,
-			"not ready\n" + calm + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
+		"database unreachable, with a hint": {
+			&Server{Endpoints: with(permanent, failing(errSSO))}, "/readyz?upstream=", 503,
+			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
 				": no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
 
 		"started": {
-			&Server{Endpoints: with(lasting, down)}, "/startupz", 200,
+			&Server{Endpoints: with(permanent, down)}, "/startupz", 200,
 			"started\nok  " + credentials + "the shared credentials file\n",
 		},
-		"starting without credentials": {
+		"not started": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/startupz", 503,
 			"not started\nnot ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
@@ -94,8 +94,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// Once everything has begun, a startup probe that comes again is not told otherwise.
-func TestStartedForEver(t *testing.T) {
+// A startup probe that succeeded once succeeds ever after.
+func TestStartupzStaysStarted(t *testing.T) {
 	e, signer := endpoint(), &fakeSigner{}
 	e.Signer = signer
 	s := &Server{Endpoints: []Endpoint{e}}
@@ -108,7 +108,7 @@ func TestStartedForEver(t *testing.T) {
 	}
 }
 
-func TestSharedSignerIsAskedOnce(t *testing.T) {
+func TestSharedSignerIsCheckedOnce(t *testing.T) {
 	shared, own := &fakeSigner{}, &fakeSigner{}
 	var endpoints []Endpoint
 	for _, e := range []struct {
@@ -123,15 +123,14 @@ func TestSharedSignerIsAskedOnce(t *testing.T) {
 	if want := "ready\nok  not draining\nok  credentials of a:5432, c:5432: at hand\nok  credentials of b:5432: at hand\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
-	if shared.asked.Load() != 1 || own.asked.Load() != 1 {
-		t.Errorf("asked %d and %d times", shared.asked.Load(), own.asked.Load())
+	if shared.checks.Load() != 1 || own.checks.Load() != 1 {
+		t.Errorf("%d and %d checks, want 1 each", shared.checks.Load(), own.checks.Load())
 	}
 }
 
-// Nobody who asks waits for longer than is said, whatever hangs.
-func TestHealthIsPatientWithinBounds(t *testing.T) {
+func TestHealthTimeouts(t *testing.T) {
 	hang := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	for path, patience := range map[string]time.Duration{"/readyz": signPatience, "/readyz?upstream": signPatience + probePatience, "/startupz": signPatience} {
+	for path, timeout := range map[string]time.Duration{"/readyz": signTimeout, "/readyz?upstream": signTimeout + probeTimeout, "/startupz": signTimeout} {
 		synctest.Test(t, func(t *testing.T) {
 			var endpoints []Endpoint
 			for range 3 {
@@ -141,15 +140,14 @@ func TestHealthIsPatientWithinBounds(t *testing.T) {
 			}
 			began := time.Now()
 			got := get(&Server{Endpoints: endpoints}, path)
-			if took := time.Since(began); got.Code != http.StatusServiceUnavailable || took != patience {
+			if took := time.Since(began); got.Code != http.StatusServiceUnavailable || took != timeout {
 				t.Errorf("%s: %d after %s: %s", path, got.Code, took, got.Body)
 			}
 		})
 	}
 }
 
-// A crowd that asks at once costs the database one connection.
-func TestProbesAreShared(t *testing.T) {
+func TestConcurrentRequestsShareProbe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
 		probes := 0
@@ -172,7 +170,7 @@ func TestProbesAreShared(t *testing.T) {
 		}
 		all.Wait()
 		if probes != 1 {
-			t.Errorf("%d probes", probes)
+			t.Errorf("%d probes, want 1", probes)
 		}
 	})
 }
@@ -195,6 +193,6 @@ func TestMethods(t *testing.T) {
 		}
 	}
 	if got := get(&Server{}, "/readyz/"); got.Code != http.StatusNotFound {
-		t.Errorf("an unknown path is answered with %d", got.Code)
+		t.Errorf("unknown path: %d", got.Code)
 	}
 }

@@ -170,7 +170,7 @@ func (sum *endpointSums) add(e Endpoint, counts proxy.Counts) {
 	expiries := e.Tokens.Expiries()
 	for _, user := range e.Database.Users() { // tokens of users that never logged in are omitted
 		if expiry, cached := expiries[user]; cached {
-			user = valid(first(user, maxUserLabel))
+			user = valid(firstRunes(user, maxUserLabel))
 			sum.tokens[user] = earlier(sum.tokens[user], expiry)
 		}
 	}

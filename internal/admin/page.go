@@ -15,45 +15,47 @@ import (
 
 var (
 	//go:embed page.html
-	pageText string
+	pageHTML string
 	//go:embed style.css
-	styleText string
+	styleCSS string
 
-	page = template.Must(template.New("page").Funcs(template.FuncMap{"name": name, "address": address, "message": message}).Parse(pageText))
+	page = template.Must(template.New("page").Funcs(template.FuncMap{
+		"name": formatName, "address": formatAddress, "message": formatMessage,
+	}).Parse(pageHTML))
 )
 
-// contentPolicy lets a browser do nothing with what it gets but show it, in the one
-// style that is in the page and under the icon that is written there.
-var contentPolicy = "default-src 'none'; style-src '" + hashOf(styleText) + "'; img-src data:; " +
+// contentPolicy allows a browser to apply the page's own style and to show its icon, and
+// nothing else.
+var contentPolicy = "default-src 'none'; style-src '" + sourceHash(styleCSS) + "'; img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-func hashOf(text string) string {
+func sourceHash(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// view is what the page shows.
+// view holds the contents of the status page.
 type view struct {
 	Style           template.CSS
 	Host            string
 	Version, Commit string
-	Now             *moment
-	Since           *moment // this process
-	Paused          bool    // it is not loaded again and again
-	Verdict         station
-	Way             []station // from the client to its data
+	Now             *timestamp
+	Since           *timestamp // start of the process
+	Paused          bool       // no automatic refresh
+	Overall         component
+	Components      []component // from the client to its data
 	Endpoints       []endpointView
 }
 
-// status shows all that is known without asking anybody: it has to be there just
-// when the others are not.
+// status returns the handler of the status page. It shows what is known, and sends no request
+// to AWS or a database: the page has to work when they do not.
 func (s *Server) status(since time.Time) http.HandlerFunc {
 	host, _ := os.Hostname()
 	return func(w http.ResponseWriter, r *http.Request) {
-		v := s.look(time.Now().Round(0))
-		v.Style = template.CSS(styleText) //nolint:gosec // it is from the file beside this one
-		v.Host, v.Version, v.Commit = host, s.Version, first(s.Commit, 10)
-		v.Since = at(since, time.Now())
+		v := s.view(time.Now().Round(0))
+		v.Style = template.CSS(styleCSS) //nolint:gosec // it is embedded
+		v.Host, v.Version, v.Commit = host, s.Version, firstRunes(s.Commit, 10)
+		v.Since = newTimestamp(since, time.Now())
 		v.Paused = r.URL.Query().Has("paused")
 		var out bytes.Buffer
 		if err := page.Execute(&out, v); err != nil {
@@ -65,23 +67,24 @@ func (s *Server) status(since time.Time) http.HandlerFunc {
 	}
 }
 
-func (s *Server) look(now time.Time) view {
-	v := view{Now: at(now, now), Way: []station{s.itself(now)}}
+func (s *Server) view(now time.Time) view {
+	draining := s.isDraining()
+	v := view{Now: newTimestamp(now, now), Components: []component{s.proxyStatus(draining, now)}}
 	var names []string
-	var columns [3][]station
+	var columns [3][]component // of all endpoints, by component
 	for _, e := range s.Endpoints {
+		components := e.components(now)
+		for i, c := range components {
+			columns[i] = append(columns[i], c)
+		}
 		names = append(names, e.Name)
-		stations := e.stations(now)
-		for i, one := range stations {
-			columns[i] = append(columns[i], one)
-		}
-		v.Endpoints = append(v.Endpoints, e.view(stations, now))
+		v.Endpoints = append(v.Endpoints, newEndpointView(e, components, now))
 	}
-	for _, column := range columns {
-		if len(column) > 0 {
-			v.Way = append(v.Way, worst(column, names))
+	if len(names) > 0 {
+		for _, column := range columns {
+			v.Components = append(v.Components, mostSevere(column, names))
 		}
 	}
-	v.Verdict = verdict(v.Way)
+	v.Overall = overall(v.Components, draining)
 	return v
 }

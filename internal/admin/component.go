@@ -1,0 +1,234 @@
+package admin
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/stats"
+)
+
+// recentPeriod is how long a failure is shown after logins have succeeded again.
+const recentPeriod = 5 * time.Minute
+
+// level is the severity of a status. String returns its CSS class.
+type level int
+
+const (
+	ok   level = iota
+	idle       // not tried so far
+	warn
+	bad
+)
+
+func (l level) String() string { return [...]string{"ok", "idle", "warn", "bad"}[l] }
+
+// component is a part of the path from a client to its data, and its status.
+type component struct {
+	Name   string
+	Level  level
+	Status string // in a few words
+	Title  string // of the page, if this component determines the overall status
+	Cause  string // of a level other than ok
+	Hint   string // may be empty
+}
+
+// components returns the components between iamproxy and the data of one endpoint:
+// credentials, network and database.
+func (e Endpoint) components(now time.Time) []component {
+	failures, server := e.Database.Failures(), e.Database.Server()
+	noToken, unreachable, refused := lastFailure(failures, culpritCredentials), lastFailure(failures, culpritNetwork), lastFailure(failures, culpritDatabase)
+	lastLogin := server.At
+	if logins := e.Database.Logins(); len(logins) > 0 { // includes those on connections of the pool
+		lastLogin = later(lastLogin, logins[len(logins)-1].At)
+	}
+	serving := len(e.Database.Sessions()) > 0 || !lastLogin.IsZero() && now.Sub(lastLogin) < recentPeriod
+	return []component{
+		credentialsStatus(e.Signer.Status(), noToken, lastLogin, now),
+		networkStatus(server, unreachable, refused, now),
+		databaseStatus(lastLogin, serving, refused, now),
+	}
+}
+
+// credentialsStatus evaluates the cached credentials without fetching any. noToken is the last
+// login that got no token: a source that does not answer has no error of its own.
+func credentialsStatus(status auth.IdentityStatus, noToken stats.Failure, lastLogin, now time.Time) component {
+	c := component{Name: "AWS credentials"}
+	valid := status.Expires.IsZero() || now.Before(status.Expires)
+	if status.Err != nil {
+		c.Cause, c.Hint = status.Err.Error(), text.Advice(status.Err)
+	}
+	switch {
+	case status.Err != nil && (status.Source == "" || !valid):
+		c.Level, c.Status, c.Title = bad, "cannot sign", "Cannot sign tokens"
+	case status.Err != nil:
+		c.Level, c.Status, c.Title = warn, "not renewed", "Ready, but the AWS credentials could not be renewed"
+		if !status.Expires.IsZero() {
+			c.Status += ", end " + relative(status.Expires, now)
+		}
+	case noToken.Last.After(lastLogin) && (status.Source == "" || !valid && noToken.Last.After(status.Expires)):
+		c.Level, c.Status, c.Title = bad, "cannot sign", "Cannot sign tokens"
+		c.Cause, c.Hint = noToken.Message, noToken.Hint
+	case status.Source == "":
+		c.Level, c.Status, c.Title = idle, "none fetched so far", "Started"
+	case !valid:
+		c.Level, c.Status, c.Title = idle, "ended "+relative(status.Expires, now)+"; renewed for the next login", "Idle"
+	case status.Expires.IsZero():
+		c.Status = "valid"
+	default:
+		c.Status = "valid, end " + relative(status.Expires, now)
+	}
+	return c
+}
+
+// networkStatus evaluates the path to the database. An error of the server proves that the
+// server is reachable.
+func networkStatus(server stats.ServerInfo, unreachable, refused stats.Failure, now time.Time) component {
+	c := component{Name: "Network and TLS"}
+	reached := later(server.At, refused.Last)
+	switch {
+	case c.setFailure(unreachable, reached, now):
+		c.Title = "Ready, but the database could not always be reached"
+		if c.Level == bad {
+			c.Title = "Cannot reach the database"
+		}
+	case reached.IsZero():
+		c.Level, c.Status = idle, "no login so far"
+	default:
+		c.Status = "reached " + relative(reached, now)
+	}
+	return c
+}
+
+// databaseStatus evaluates the logins. A refusal while other clients are served is a warning:
+// its cause may be that client.
+func databaseStatus(lastLogin time.Time, serving bool, refused stats.Failure, now time.Time) component {
+	c := component{Name: "Database"}
+	switch {
+	case c.setFailure(refused, lastLogin, now):
+		if c.Level == bad && serving && !affectsAllClients(refused) {
+			c.Level = warn
+		}
+		c.Title = "Ready, but some logins are refused"
+		if c.Level == bad {
+			c.Title = "The database refuses logins"
+		}
+	case lastLogin.IsZero():
+		c.Level, c.Status = idle, "no login so far"
+	default:
+		c.Status = "let in " + relative(lastLogin, now)
+	}
+	return c
+}
+
+// affectsAllClients reports whether the server starts, stops or is full.
+func affectsAllClients(f stats.Failure) bool {
+	return slices.Contains([]string{"57P01", "57P02", "57P03", "53300"}, f.SQLSTATE)
+}
+
+// setFailure sets c to a failure if no success followed it, or if it is recent. It reports
+// whether it has set c.
+func (c *component) setFailure(f stats.Failure, success, now time.Time) bool {
+	switch {
+	case f.Last.IsZero():
+		return false
+	case f.Last.After(success):
+		c.Level = bad
+	case now.Sub(f.Last) < recentPeriod:
+		c.Level = warn
+	default:
+		return false
+	}
+	c.Status = "failed " + relative(f.Last, now)
+	c.Cause, c.Hint = f.Message, f.Hint
+	if f.Times > 1 {
+		c.Status += fmt.Sprintf(", %d times", f.Times)
+	}
+	return true
+}
+
+// proxyStatus evaluates iamproxy itself.
+func (s *Server) proxyStatus(draining bool, now time.Time) component {
+	var open int
+	var rejection stats.Failure
+	for _, e := range s.Endpoints {
+		open += e.Database.Counts().Sessions
+		if f := lastFailure(e.Database.Failures(), culpritProxy); f.Last.After(rejection.Last) {
+			rejection = f
+		}
+	}
+	c := component{Name: "iamproxy", Status: plural(open, "session")}
+	if s.MaxSessions > 0 {
+		c.Status = fmt.Sprintf("%d of at most %s", open, plural(s.MaxSessions, "session"))
+	}
+	switch {
+	case draining:
+		c.Level, c.Status = warn, "draining"
+		c.Title = "Draining: " + plural(open, "session") + " left"
+		c.Cause = "iamproxy was told to end, and does when the last session has ended or its time is up"
+	case s.MaxSessions > 0 && open >= s.MaxSessions:
+		c.Level, c.Title = warn, "Ready, but full"
+		c.Cause = fmt.Sprintf("%d clients have sessions, and --max-sessions lets no more in", open)
+		c.Hint = "raise --max-sessions, or have the applications hold fewer connections"
+	case now.Sub(rejection.Last) < recentPeriod:
+		c.Level, c.Title = warn, "Ready, but clients were turned away"
+		c.Cause, c.Hint = rejection.Message, rejection.Hint
+	}
+	return c
+}
+
+// mostSevere returns the most severe of one component's statuses, one for each endpoint. An
+// idle endpoint counts only if all are idle. With several endpoints, Cause names the endpoint.
+func mostSevere(statuses []component, endpoints []string) component {
+	rank := func(l level) level {
+		if l == idle {
+			return -1
+		}
+		return l
+	}
+	at := 0
+	for i, c := range statuses {
+		if rank(c.Level) > rank(statuses[at].Level) {
+			at = i
+		}
+	}
+	c := statuses[at]
+	if len(statuses) > 1 && c.Cause != "" {
+		c.Cause = endpoints[at] + ": " + c.Cause
+	}
+	return c
+}
+
+// overall returns the component that determines the status of iamproxy. components holds
+// iamproxy itself and, if there are endpoints, credentials, network and database.
+func overall(components []component, draining bool) component {
+	if draining {
+		return components[0]
+	}
+	for _, l := range []level{bad, warn} {
+		for _, c := range components {
+			if c.Level == l {
+				return c
+			}
+		}
+	}
+	if len(components) > 1 {
+		credentials, database := components[1], components[3]
+		if credentials.Level == idle {
+			return component{Level: idle, Title: credentials.Title, Cause: credentials.Name + ": " + credentials.Status}
+		}
+		if database.Level == idle {
+			return component{Title: "Ready", Cause: "no client has logged in so far"}
+		}
+	}
+	return component{Title: "Ready", Cause: "clients get their sessions"}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
