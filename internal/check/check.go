@@ -1,10 +1,11 @@
-// Package check walks the way from a database's name to its first answer, step by
-// step, and says which step holds, which does not, and what to do about it. It goes on
-// behind what fails wherever the next step can still tell something, and changes nothing.
+// Package check diagnoses login failures. It runs each step of a connection, from the
+// name of the endpoint to the first query, and reports which steps fail, why, and the
+// command to run next. After a failure it continues with the steps that do not depend on
+// it. It changes nothing.
 //
-// The steps stand in files of their own: whose token it is (signing.go), what AWS knows
-// of it (permission.go), the way to the server (network.go), and the session
-// (session.go). Which of several failures is to blame is in verdict.go.
+// The steps are in these files: credentials in signing.go, requests to AWS in
+// permission.go, the connection in network.go, and the login in session.go. verdict.go
+// determines the root cause of several failures.
 package check
 
 import (
@@ -38,128 +39,128 @@ const (
 	RoundTrip   = "round trip"
 )
 
-// State is what became of a step. The words are for people and for programs, and stay.
+// State is the outcome of a step. The values are stable: scripts may depend on them.
 type State string
 
-// The states. Only Failed is a failure.
+// The states of a step. The check fails if one is Failed.
 const (
 	OK           State = "ok"
 	Failed       State = "failed"
-	NotPermitted State = "not permitted" // to look; it may be in order
-	NoAnswer     State = "no answer"     // from AWS, which many networks do not let through; it may be in order
-	NotTried     State = "not tried"     // for what failed before, or since it does not apply
+	NotPermitted State = "not permitted" // the caller lacks the permission to check this
+	NoAnswer     State = "no answer"     // AWS did not answer, as many networks block it
+	NotTried     State = "not tried"     // another step failed, or the step does not apply
 )
 
 const (
-	// stepTimeout bounds each step, so that one that hangs leaves time for the others.
+	// stepTimeout limits each step, so that there is time for the others.
 	stepTimeout = 10 * time.Second
-	// loginTimeout is what is left of that for a login, so that there is time to tell why
-	// it took so long.
+	// loginTimeout limits the login. It is shorter than stepTimeout, so that the proxy
+	// reports why the login takes so long.
 	loginTimeout = 9 * time.Second
 )
 
-// Step is one that was taken.
+// Step is the result of a step.
 type Step struct {
 	Name    string  `json:"name"`
 	State   State   `json:"state"`
-	Found   string  `json:"found"`   // in one line
-	Next    string  `json:"next"`    // what to do if it failed: a line for a shell or, behind #, in words
-	Seconds float64 `json:"seconds"` // that it took, to the millisecond
+	Found   string  `json:"found"`   // one line
+	Next    string  `json:"next"`    // a shell command, or advice after a #; empty unless the step failed
+	Seconds float64 `json:"seconds"` // in milliseconds' precision
 
-	because string // the step that failed, if this one was not tried for that
+	because string // the failed step because of which this one was not tried
 }
 
-// Report is how it went.
+// Report is the result of a check.
 type Report struct {
 	Endpoint string `json:"endpoint"`
 	User     string `json:"user"`
 	Database string `json:"database"`
-	OK       bool   `json:"ok"`    // the user can log in, and nothing failed
-	Cause    string `json:"cause"` // the likeliest, in one line; empty if OK
-	Next     string `json:"next"`  // what to do first, as in Step; empty if OK
+	OK       bool   `json:"ok"`    // the user can log in and no step failed
+	Cause    string `json:"cause"` // the likeliest cause, in one line; empty if OK
+	Next     string `json:"next"`  // as in Step, for the cause; empty if OK
 	Steps    []Step `json:"steps"`
 }
 
-// Check is one database, and who wants to log in to it. All fields but Target and the
-// last two must be set. Of libpq's environment variables there must be none, which its client would heed.
+// Check is a check of a login of one user to one database. All fields but Target, Options and
+// Observe are required. The environment must have none of libpq's variables, which would
+// change the login.
 type Check struct {
-	Host, Port     string    // as AWS names the database
-	Name           auth.Name // what Host says
-	Region         string    // what tokens are signed for
+	Host, Port     string    // the endpoint
+	Name           auth.Name // the parsed Host
+	Region         string    // the region for which tokens are signed
 	User, Database string
-	// Target is what the endpoint's key target says; may be empty.
+	// Target is the value of the endpoint's key target, or empty.
 	Target string
-	// Writer is whether sessions are to take writes.
+	// Writer reports whether sessions must be writable.
 	Writer bool
-	// Identity signs. Its Load was called.
+	// Identity has the credentials. Its Load must have been called.
 	Identity *auth.Identity
-	// Proxy is what would serve the database. It must not serve anybody else, and is
-	// shut down in the end. Of its fields it has those that say how to get there, and Tokens.
+	// Proxy connects to the database. It must not serve other clients, and is shut down
+	// at the end. Only Tokens and the fields for connecting may be set.
 	Proxy *proxy.Proxy
 
-	// Options are in which way a line to paste has to say who signs, and how the
-	// database is reached. They may be empty.
+	// Options are added to the command lines in the report.
 	Options Options
-	// Observe is told of each step when it was taken. May be nil.
+	// Observe is called after each step. It may be nil.
 	Observe func(Step)
 }
 
-// Options are flags of iamproxy, with their values.
+// Options are the flags of iamproxy for an endpoint, with their values.
 type Options struct {
-	Profile string   // that signs; empty: the SDK's own chain
-	Sign    []string // such as --profile dev
-	Reach   []string // such as --via localhost:15432
+	Profile string   // the AWS profile; empty for the SDK's default chain
+	Sign    []string // flags for credentials, such as --profile dev
+	Reach   []string // flags for connecting, such as --via localhost:15432
 }
 
-// steps are those to take. One is not tried if what it needs has failed.
+// steps lists the steps in order. A step is not tried if one that it needs has failed.
 var steps = []struct {
 	name  string
 	needs []string
-	take  func(*walk, context.Context) result
+	do    func(*run, context.Context) result
 }{
-	{Endpoint, nil, (*walk).endpoint},
-	{Credentials, nil, (*walk).credentials},
-	{Identity, []string{Credentials}, (*walk).identity},
-	{Database, []string{Credentials, Identity}, (*walk).database},
-	{Policy, []string{Credentials, Identity}, (*walk).policy},
-	{Clock, []string{Credentials}, (*walk).clock}, // after all of AWS's answers, each of which has the time
-	{DNS, nil, (*walk).dns},
-	{TCP, []string{DNS}, (*walk).tcp},
-	{TLS, []string{TCP}, (*walk).tls},
-	{Login, []string{Credentials, TLS}, (*walk).login},
-	{RDSIAM, []string{Login}, (*walk).rdsIAM},
-	{Writes, []string{Login}, (*walk).writes},
-	{RoundTrip, []string{Login}, (*walk).roundTrip},
+	{Endpoint, nil, (*run).endpoint},
+	{Credentials, nil, (*run).credentials},
+	{Identity, []string{Credentials}, (*run).identity},
+	{Database, []string{Credentials, Identity}, (*run).database},
+	{Policy, []string{Credentials, Identity}, (*run).policy},
+	{Clock, []string{Credentials}, (*run).clock}, // after the requests to AWS, whose responses have the time
+	{DNS, nil, (*run).dns},
+	{TCP, []string{DNS}, (*run).tcp},
+	{TLS, []string{TCP}, (*run).tls},
+	{Login, []string{Credentials, TLS}, (*run).login},
+	{RDSIAM, []string{Login}, (*run).rdsIAM},
+	{Writes, []string{Login}, (*run).writes},
+	{RoundTrip, []string{Login}, (*run).roundTrip},
 }
 
-// Run takes the steps, until ctx is done.
+// Run runs the steps until ctx is done.
 func (c *Check) Run(ctx context.Context) Report {
 	c.Proxy.ConnectTimeout = loginTimeout
-	w := &walk{Check: c}
-	defer w.end()
+	r := &run{Check: c}
+	defer r.close()
 	for _, step := range steps {
 		if errors.Is(ctx.Err(), context.Canceled) {
-			break // nobody waits for the others
+			break // the report is not needed
 		}
 		began := time.Now()
-		r := w.blocked(ctx, step.needs)
-		if r.state == "" {
-			r = w.bounded(ctx, step.take)
+		res := r.skipReason(ctx, step.needs)
+		if res.state == "" {
+			res = r.runStep(ctx, step.do)
 		}
-		w.note(step.name, r, time.Since(began))
+		r.record(step.name, res, time.Since(began))
 	}
-	return w.report()
+	return r.report()
 }
 
-// walk is one run, and what was found on the way.
-type walk struct {
+// run is one run of a Check.
+type run struct {
 	*Check
 	steps []Step
 	seen  evidence
 
-	aws     *rdsapi.Client // once there are credentials
-	reached *proxy.Reached // once there is TCP
-	conn    *pgconn.PgConn // once logged in
+	aws     *rdsapi.Client // set by database
+	reached *proxy.Reached // set by tcp
+	conn    *pgconn.PgConn // set by login
 }
 
 // result is what a step returns.
@@ -174,77 +175,81 @@ func failed(found, next string) result { return result{state: Failed, found: fou
 func notPermitted(found string) result { return result{state: NotPermitted, found: found} }
 func noAnswer(found string) result     { return result{state: NoAnswer, found: found} }
 func doesNotApply(why string) result   { return result{state: NotTried, found: why} }
-func notTriedFor(step string) result {
+func notTriedBecause(step string) result {
 	return result{state: NotTried, found: "because of " + step, because: step}
 }
-func (w *walk) stateOf(name string) State { return find(w.steps, name).State }
 
-// blocked is why a step cannot be taken; its zero value if it can.
-func (w *walk) blocked(ctx context.Context, needs []string) result {
+func (r *run) stateOf(name string) State { return find(r.steps, name).State }
+
+// skipReason returns the result of a step that cannot be tried, or the zero value.
+func (r *run) skipReason(ctx context.Context, needs []string) result {
 	if ctx.Err() != nil {
 		return doesNotApply("because the time is up")
 	}
 	for _, name := range needs {
-		switch needed := find(w.steps, name); {
+		switch needed := find(r.steps, name); {
 		case needed.State == Failed:
-			return notTriedFor(name)
+			return notTriedBecause(name)
 		case needed.because != "":
-			return notTriedFor(needed.because)
+			return notTriedBecause(needed.because)
 		}
 	}
 	return result{}
 }
 
-func (w *walk) bounded(all context.Context, take func(*walk, context.Context) result) result {
+// runStep runs a step. A failure after the time of the whole check may have no other cause.
+func (r *run) runStep(all context.Context, do func(*run, context.Context) result) result {
 	ctx, cancel := context.WithTimeout(all, stepTimeout)
 	defer cancel()
-	r := take(w, ctx)
-	if r.state == Failed && all.Err() != nil { // for which there may be no other reason
-		r.found, r.next = "the time was up: "+r.found, w.moreTime()
+	res := do(r, ctx)
+	if res.state == Failed && all.Err() != nil {
+		res.found, res.next = "the time was up: "+res.found, r.withMoreTime()
 	}
-	return r
+	return res
 }
 
-func (w *walk) moreTime() string { return w.again("--timeout", "2m") }
+// withMoreTime returns the command line of this check with a longer timeout.
+func (r *run) withMoreTime() string { return r.again("--timeout", "2m") }
 
-func (w *walk) note(name string, r result, took time.Duration) {
+// record adds the result of a step, and reports it to Observe.
+func (r *run) record(name string, res result, took time.Duration) {
 	step := Step{
 		Name:    name,
-		State:   r.state,
-		Found:   text.OneLine(r.found),
-		Next:    text.OneLine(r.next),
+		State:   res.state,
+		Found:   text.OneLine(res.found),
+		Next:    text.OneLine(res.next),
 		Seconds: math.Round(took.Seconds()*1000) / 1000,
-		because: r.because,
+		because: res.because,
 	}
-	w.steps = append(w.steps, step)
-	if w.Observe != nil {
-		w.Observe(step)
+	r.steps = append(r.steps, step)
+	if r.Observe != nil {
+		r.Observe(step)
 	}
 }
 
-func (w *walk) report() Report {
-	r := Report{Endpoint: w.Proxy.Endpoint, User: w.User, Database: w.Database, Steps: w.steps}
-	r.OK, r.Cause, r.Next = verdict(w.User, w.steps, w.seen)
-	if !r.OK && r.Next == "" {
-		r.Next = w.moreTime()
+func (r *run) report() Report {
+	rep := Report{Endpoint: r.Proxy.Endpoint, User: r.User, Database: r.Database, Steps: r.steps}
+	rep.OK, rep.Cause, rep.Next = verdict(r.User, r.steps, r.seen)
+	if !rep.OK && rep.Next == "" {
+		rep.Next = r.withMoreTime()
 	}
-	return r
+	return rep
 }
 
-// end leaves the server, with as few words as possible.
-func (w *walk) end() {
+// close closes the connections.
+func (r *run) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if w.conn != nil {
-		w.conn.Close(ctx)
+	if r.conn != nil {
+		r.conn.Close(ctx)
 	}
-	if w.reached != nil {
-		w.reached.Close()
+	if r.reached != nil {
+		r.reached.Close()
 	}
-	w.Proxy.Shutdown(ctx)
+	r.Proxy.Shutdown(ctx)
 }
 
-// find is the step of that name; its zero value if it was not taken.
+// find returns the step with a name, or the zero value.
 func find(steps []Step, name string) Step {
 	for _, s := range steps {
 		if s.Name == name {

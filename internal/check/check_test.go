@@ -12,75 +12,74 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// Whatever others say, a step is one line that does nothing to a terminal.
-func TestNote(t *testing.T) {
-	w := newWalk("app")
-	var told []Step
-	w.Observe = func(s Step) { told = append(told, s) }
-	w.note(Login, failed("\x1b[2Jtwo\nlines", "echo\x00 a\r\nb"), 1234567*time.Microsecond)
+// A step is one line, and does not control the terminal.
+func TestRecord(t *testing.T) {
+	r := newRun("app")
+	var observed []Step
+	r.Observe = func(s Step) { observed = append(observed, s) }
+	r.record(Login, failed("\x1b[2Jtwo\nlines", "echo\x00 a\r\nb"), 1234567*time.Microsecond)
 	want := Step{Name: Login, State: Failed, Found: "[2Jtwo lines", Next: "echo a b", Seconds: 1.235}
-	if !slices.Equal(w.steps, []Step{want}) || !slices.Equal(told, w.steps) {
-		t.Errorf("noted %+v, told %+v", w.steps, told)
+	if !slices.Equal(r.steps, []Step{want}) || !slices.Equal(observed, r.steps) {
+		t.Errorf("recorded %+v, observed %+v", r.steps, observed)
 	}
 }
 
-// A step is not tried for what failed first on the way to it.
-func TestBlocked(t *testing.T) {
-	w := newWalk("app")
-	w.steps = []Step{bad(TCP), after(TLS, TCP), bad(Credentials), blind(Database), {Name: DNS, State: NotTried}}
+// A step is not tried because of the first of its needs that failed.
+func TestSkipReason(t *testing.T) {
+	r := newRun("app")
+	r.steps = []Step{failing(TCP), skipped(TLS, TCP), failing(Credentials), unchecked(Database), {Name: DNS, State: NotTried}}
 	for name, needs := range map[string][]string{"": {Database, DNS}, TCP: {TLS, Credentials}, Credentials: {DNS, Credentials, TLS}} {
-		r := w.blocked(t.Context(), needs)
-		if r.because != name || (r.state == NotTried) != (name != "") {
-			t.Errorf("%q: %+v", needs, r)
+		res := r.skipReason(t.Context(), needs)
+		if res.because != name || (res.state == NotTried) != (name != "") {
+			t.Errorf("%q: %+v", needs, res)
 		}
 	}
-	over, cancel := context.WithCancel(t.Context())
+	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if r := w.blocked(over, nil); r.state != NotTried || r.because != "" {
-		t.Errorf("the time was up: %+v", r)
+	if res := r.skipReason(done, nil); res.state != NotTried || res.because != "" {
+		t.Errorf("the time was up: %+v", res)
 	}
 }
 
-// What fails as the time runs out may have no other reason.
-func TestBounded(t *testing.T) {
-	w := newWalk("app")
-	fail := func(*walk, context.Context) result { return failed("reason", "mend") }
-	if r := w.bounded(t.Context(), fail); r.found != "reason" || r.next != "mend" {
-		t.Errorf("in time: %+v", r)
+func TestRunStep(t *testing.T) {
+	r := newRun("app")
+	fail := func(*run, context.Context) result { return failed("reason", "fix") }
+	if res := r.runStep(t.Context(), fail); res.found != "reason" || res.next != "fix" {
+		t.Errorf("in time: %+v", res)
 	}
-	over, cancel := context.WithCancel(t.Context())
+	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if r := w.bounded(over, fail); r.found != "the time was up: reason" || r.next != "iamproxy check "+host+" --user app --timeout 2m" {
-		t.Errorf("at the end: %+v", r)
+	if res := r.runStep(done, fail); res.found != "the time was up: reason" || res.next != "iamproxy check "+host+" --user app --timeout 2m" {
+		t.Errorf("at the end: %+v", res)
 	}
 }
 
-func TestPipes(t *testing.T) {
-	p := newPipes()
-	accepted := make(chan error, 1)
+func TestPipeListener(t *testing.T) {
+	p := newPipeListener()
+	result := make(chan error, 1)
 	go func() {
 		conn, err := p.Accept()
 		if err == nil {
 			conn.Close()
 		}
-		accepted <- err
+		result <- err
 	}()
 	conn, err := p.dial(t.Context(), "tcp", "")
-	if err != nil || <-accepted != nil {
+	if err != nil || <-result != nil {
 		t.Fatalf("dial: %v", err)
 	}
 	conn.Close()
-	gone, cancel := context.WithCancel(t.Context())
+	canceled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.dial(gone, "tcp", ""); !errors.Is(err, context.Canceled) {
-		t.Errorf("nobody accepts, and nobody waits: %v", err)
+	if _, err := p.dial(canceled, "tcp", ""); !errors.Is(err, context.Canceled) {
+		t.Errorf("dial with a canceled context: %v", err)
 	}
 	p.Close()
 	p.Close()
 	if _, err := p.Accept(); err == nil {
-		t.Error("accepted behind the end")
+		t.Error("Accept succeeds after Close")
 	}
 	if _, err := p.dial(t.Context(), "tcp", ""); err == nil {
-		t.Error("connected behind the end")
+		t.Error("dial succeeds after Close")
 	}
 }

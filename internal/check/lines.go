@@ -9,54 +9,54 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Lines to paste are for a POSIX shell. What whoever reads has to fill in is in CAPITAL_LETTERS.
+// Command lines are for a POSIX shell. Placeholders for the user are in CAPITAL_LETTERS.
 
-// line is another command of iamproxy's for the same endpoint and user.
-func (w *walk) line(command, region string, options ...string) string {
-	line := "iamproxy " + command + " " + quote(w.endpointIn(region)) + " --user " + quote(w.User)
+// line returns the command line of another iamproxy command for the same endpoint and user.
+func (r *run) line(command, region string, options ...string) string {
+	line := "iamproxy " + command + " " + quote(r.endpointIn(region)) + " --user " + quote(r.User)
 	for _, word := range options {
 		line += " " + quote(word)
 	}
 	return line
 }
 
-// again is this check once more, but for something.
-func (w *walk) again(more ...string) string {
-	return w.checkIn(w.Region, w.Options.Sign, more...)
+// again returns the command line of this check with more options.
+func (r *run) again(more ...string) string {
+	return r.checkIn(r.Region, r.Options.Sign, more...)
 }
 
-// checkIn is this check once more, in another region or as another identity. A region is
-// only said if it is another than the name's.
-func (w *walk) checkIn(region string, sign []string, more ...string) string {
+// checkIn returns the command line of this check in a region and with other credentials.
+func (r *run) checkIn(region string, sign []string, more ...string) string {
 	var database []string
-	if w.Database != "postgres" {
-		database = []string{"--database", w.Database}
+	if r.Database != "postgres" {
+		database = []string{"--database", r.Database}
 	}
-	return w.line("check", region, slices.Concat(database, sign, w.Options.Reach, more)...)
+	return r.line("check", region, slices.Concat(database, sign, r.Options.Reach, more)...)
 }
 
-// endpointIn is the ENDPOINT of a command line.
-func (w *walk) endpointIn(region string) string {
-	text := w.Host
-	if w.Port != "5432" {
-		text += ":" + w.Port
+// endpointIn returns the ENDPOINT of a command line. It has the region only if that is not
+// the one in the name.
+func (r *run) endpointIn(region string) string {
+	text := r.Host
+	if r.Port != "5432" {
+		text += ":" + r.Port
 	}
 	separator := "?"
-	if region != w.Name.Region {
+	if region != r.Name.Region {
 		text += separator + "region=" + region
 		separator = "&"
 	}
-	if w.Target != "" {
-		text += separator + "target=" + w.Target
+	if r.Target != "" {
+		text += separator + "target=" + r.Target
 		separator = "&"
 	}
-	if w.Proxy.DirectTLS {
+	if r.Proxy.DirectTLS {
 		text += separator + "sslnegotiation=direct"
 	}
 	return text
 }
 
-// commandLine is a command as a shell takes it.
+// commandLine returns the words of a command, quoted for a shell.
 func commandLine(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
@@ -65,27 +65,27 @@ func commandLine(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// awsLine is a command of the AWS CLI, as who signs.
-func (w *walk) awsLine(words ...string) string {
-	return "aws " + commandLine(words...) + " --region " + w.Region + w.profileFlag()
+// awsLine returns the command line of the AWS CLI with the profile and region of this check.
+func (r *run) awsLine(words ...string) string {
+	return "aws " + commandLine(words...) + " --region " + r.Region + r.profileFlag()
 }
 
-func (w *walk) profileFlag() string {
-	if w.Options.Profile == "" {
+func (r *run) profileFlag() string {
+	if r.Options.Profile == "" {
 		return ""
 	}
-	return " --profile " + quote(w.Options.Profile)
+	return " --profile " + quote(r.Options.Profile)
 }
 
-// inWords is advice that is no command: a comment to most shells. Nothing that a server
-// says is in it, since zsh takes it for a command by default.
-func inWords(advice string) string {
-	return "# " + cmp.Or(advice, "the log of the database may say more")
+// advice returns text as a comment of a shell. It must not contain text of a server, since
+// an interactive zsh runs comments as commands by default.
+func advice(text string) string {
+	return "# " + cmp.Or(text, "the log of the database may say more")
 }
 
 var harmless = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
 
-// quote is a word as a shell takes it; of nothing, nothing.
+// quote returns word quoted for a shell. The empty word is not quoted.
 func quote(word string) string {
 	if word == "" || harmless.MatchString(word) {
 		return word
@@ -93,5 +93,5 @@ func quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// quoteSQL is a name as SQL has it.
+// quoteSQL returns name as a quoted SQL identifier.
 func quoteSQL(name string) string { return pgx.Identifier{name}.Sanitize() }

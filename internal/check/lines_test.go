@@ -23,14 +23,14 @@ const host = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 
 var resource = auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "111122223333", ID: "cluster-ABC"}
 
-func newWalk(user string) *walk {
-	return &walk{Check: &Check{
+func newRun(user string) *run {
+	return &run{Check: &Check{
 		Host: host, Port: "5432", Name: auth.ParseName(host), Region: "eu-west-1", User: user, Database: "postgres",
 		Proxy: &proxy.Proxy{Endpoint: host + ":5432"},
 	}}
 }
 
-// What a shell makes of a word is the word.
+// A shell expands the quoted word to the word.
 func TestQuote(t *testing.T) {
 	for _, word := range []string{"app", "o'brien", `we"ird; rm -rf $HOME`, "a b", "`id`", "#x", "~", "!!", "{a,b}", "*", "ä"} {
 		out, err := exec.Command("sh", "-c", "printf %s "+quote(word)).Output()
@@ -41,8 +41,8 @@ func TestQuote(t *testing.T) {
 }
 
 func TestLines(t *testing.T) {
-	plain := newWalk("app")
-	odd := newWalk("o'brien")
+	plain := newRun("app")
+	odd := newRun("o'brien")
 	odd.Port, odd.Database, odd.Region = "6000", "my db", "eu-west-2"
 	odd.Options = Options{Profile: "dev", Sign: []string{"--profile", "dev"}, Reach: []string{"--via", "localhost:15432", "--ca-file", "my ca.pem"}}
 	odd.Proxy = &proxy.Proxy{Endpoint: host + ":6000", DirectTLS: true}
@@ -73,7 +73,7 @@ func TestLines(t *testing.T) {
 	if got := plain.grant(); !strings.HasSuffix(got, " --admin-user boss") {
 		t.Errorf("got %s", got)
 	}
-	reader := newWalk("app")
+	reader := newRun("app")
 	reader.Host, reader.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
 	reader.Name = auth.ParseName(reader.Host)
 	reader.seen.database = &rdsapi.Database{InCluster: true, Writer: host}
@@ -82,8 +82,8 @@ func TestLines(t *testing.T) {
 	}
 }
 
-// The policy is for whoever signs, and for nothing but this user of this database.
-func TestAllow(t *testing.T) {
+// The policy is attached to the caller, for one user of one database.
+func TestPutPolicy(t *testing.T) {
 	for caller, want := range map[string]string{
 		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
 		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
@@ -92,9 +92,9 @@ func TestAllow(t *testing.T) {
 		"arn:aws:sts::111122223333:federated-user/jane":                                           "# give whoever signs this policy: {",
 		"arn:aws-us-gov:sts::111122223333:assumed-role/AWSReservedSSO_not_a_set/0123456789abcdef": "aws iam put-role-policy --role-name AWSReservedSSO_not_a_set ",
 	} {
-		w := newWalk("o'b")
-		w.seen.caller = auth.Caller{ARN: caller, Account: "111122223333"}
-		got := w.allow(resource)
+		r := newRun("o'b")
+		r.seen.caller = auth.Caller{ARN: caller, Account: "111122223333"}
+		got := r.putPolicy(resource)
 		if !strings.HasPrefix(got, want) {
 			t.Errorf("%s:\ngot  %s\nwant %s", caller, got, want)
 		}
@@ -109,17 +109,17 @@ func TestAllow(t *testing.T) {
 			}
 		}
 		if err != nil || json.Unmarshal(out, &document) != nil || len(document.Statement) != 1 {
-			t.Fatalf("the shell has %q: %v", out, err)
+			t.Fatalf("the shell prints %q: %v", out, err)
 		}
 		if s := document.Statement[0]; s.Effect != "Allow" || s.Action != "rds-db:connect" || !slices.Equal(s.Resource, []string{"arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABC/o'b"}) {
-			t.Errorf("it allows %+v", s)
+			t.Errorf("the policy allows %+v", s)
 		}
 	}
 	if policyName(resource, "a b") == policyName(resource, "a_b") || policyName(resource, "a b") == policyName(resource, "a=20b") {
-		t.Error("two users have one name")
+		t.Error("the policies of two users have the same name")
 	}
 	if name := policyName(resource, strings.Repeat("x", 200)); len(name) != maxPolicyName {
-		t.Errorf("a name of %d characters", len(name))
+		t.Errorf("the name has %d characters", len(name))
 	}
 }
 
@@ -152,17 +152,17 @@ func TestIsDown(t *testing.T) {
 	}
 }
 
-func TestWhereIs(t *testing.T) {
+func TestNetworkOf(t *testing.T) {
 	for address, want := range map[string]string{
 		"10.0.3.4": "private", "::ffff:172.31.0.9": "private", "fd00::1": "private", "127.0.0.1": "this host", "52.1.2.3": "public", "2600:1f18::1": "public",
 	} {
-		if got := whereIs(netip.MustParseAddr(address)); got != want {
+		if got := networkOf(netip.MustParseAddr(address)); got != want {
 			t.Errorf("%s: %s", address, got)
 		}
 	}
 }
 
-// Where one more Allow would be of no use, none is given.
+// A policy is only suggested if it would be sufficient.
 func TestNotAllowed(t *testing.T) {
 	for name, test := range map[string]struct {
 		decision rdsapi.Decision
@@ -178,40 +178,39 @@ func TestNotAllowed(t *testing.T) {
 		"denied, condition":   {rdsapi.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# remove the Deny"},
 		"boundary, condition": {rdsapi.Decision{By: "the permissions boundary", Missing: []string{"aws:x"}}, Failed, "boundary", "# this has to allow it, too"},
 	} {
-		w := newWalk("app")
-		w.seen.caller = auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/app/x", Account: "111122223333"}
-		r := w.notAllowed(resource, test.decision)
-		if r.state != test.state || !strings.HasPrefix(r.next, test.next) || !strings.Contains(r.found, test.found) {
-			t.Errorf("%s: %+v", name, r)
+		r := newRun("app")
+		r.seen.caller = auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/app/x", Account: "111122223333"}
+		res := r.notAllowed(resource, test.decision)
+		if res.state != test.state || !strings.HasPrefix(res.next, test.next) || !strings.Contains(res.found, test.found) {
+			t.Errorf("%s: %+v", name, res)
 		}
 	}
-	w := newWalk("app")
-	w.seen.caller = auth.Caller{ARN: "arn:aws:sts::444455556666:assumed-role/app/x", Account: "444455556666"}
-	if r := w.notAllowed(resource, rdsapi.Decision{By: "another account"}); r.state != Failed || !strings.HasSuffix(r.next, "--profile PROFILE_OF_ITS_ACCOUNT") {
-		t.Errorf("another account: %+v", r)
+	r := newRun("app")
+	r.seen.caller = auth.Caller{ARN: "arn:aws:sts::444455556666:assumed-role/app/x", Account: "444455556666"}
+	if res := r.notAllowed(resource, rdsapi.Decision{By: "another account"}); res.state != Failed || !strings.HasSuffix(res.next, "--profile PROFILE_OF_ITS_ACCOUNT") {
+		t.Errorf("another account: %+v", res)
 	}
 }
 
-// A port that is closed, or does not answer, has one next line.
-func TestOpen(t *testing.T) {
+func TestConnectAdvice(t *testing.T) {
 	refused, silent := error(syscall.ECONNREFUSED), errors.New("i/o timeout")
 	found := &rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped", Port: 5432, SecurityGroups: []string{"sg-1", "sg-2"}}
 	for name, test := range map[string]struct {
 		err    error
-		change func(*walk)
+		change func(*run)
 		want   string
 	}{
-		"refused":       {refused, func(w *walk) {}, "aws rds describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].[Status,Endpoint,Port]' --region eu-west-1"},
-		"silent":        {silent, func(w *walk) {}, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
-		"known group":   {silent, func(w *walk) { w.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
-		"stopped":       {silent, func(w *walk) { w.seen.database, w.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
-		"another port":  {refused, func(w *walk) { w.seen.database, w.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
-		"via":           {refused, func(w *walk) { w.Proxy.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
-		"by a resolver": {silent, func(w *walk) { w.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"refused":       {refused, func(r *run) {}, "aws rds describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].[Status,Endpoint,Port]' --region eu-west-1"},
+		"silent":        {silent, func(r *run) {}, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"known group":   {silent, func(r *run) { r.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
+		"stopped":       {silent, func(r *run) { r.seen.database, r.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
+		"another port":  {refused, func(r *run) { r.seen.database, r.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
+		"via":           {refused, func(r *run) { r.Proxy.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
+		"by a resolver": {silent, func(r *run) { r.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 	} {
-		w := newWalk("app")
-		test.change(w)
-		if got := w.open(t.Context(), test.err); got != test.want {
+		r := newRun("app")
+		test.change(r)
+		if got := r.connectAdvice(t.Context(), test.err); got != test.want {
 			t.Errorf("%s: %s", name, got)
 		}
 	}

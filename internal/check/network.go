@@ -18,31 +18,31 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
-// dns is whether what will be dialled has an address here.
-func (w *walk) dns(ctx context.Context) result {
+// dns resolves the host that is dialed.
+func (r *run) dns(ctx context.Context) result {
 	switch {
-	case w.Proxy.SOCKS != nil:
-		return doesNotApply("the proxy resolves the name: " + w.Proxy.SOCKS.String())
-	case w.Proxy.Dial != nil:
+	case r.Proxy.SOCKS != nil:
+		return doesNotApply("the proxy resolves the name: " + r.Proxy.SOCKS.String())
+	case r.Proxy.Dial != nil:
 		return doesNotApply("the port forward leads there")
 	}
-	host := w.Host
-	if w.Proxy.Via != "" {
-		host, _, _ = net.SplitHostPort(w.Proxy.Via)
+	host := r.Host
+	if r.Proxy.Via != "" {
+		host, _, _ = net.SplitHostPort(r.Proxy.Via)
 	}
 	if address, err := netip.ParseAddr(host); err == nil {
-		w.seen.addresses = []netip.Addr{address}
+		r.seen.addresses = []netip.Addr{address}
 		return ok("an address, and no name: " + located(address))
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	var unknown *net.DNSError
 	switch {
 	case errors.As(err, &unknown) && unknown.IsNotFound:
-		return failed("DNS has no "+host, w.whichNames())
+		return failed("DNS has no "+host, r.listEndpoints())
 	case err != nil:
-		return failed("cannot resolve "+host+": "+err.Error(), inWords("have this host ask name servers that answer; in a VPC that is 169.254.169.253"))
+		return failed("cannot resolve "+host+": "+err.Error(), advice("have this host ask name servers that answer; in a VPC that is 169.254.169.253"))
 	}
-	w.seen.addresses = addresses
+	r.seen.addresses = addresses
 	found := host
 	if alias, err := net.DefaultResolver.LookupCNAME(ctx, host); err == nil && !strings.EqualFold(strings.TrimSuffix(alias, "."), host) {
 		found += " leads to " + strings.TrimSuffix(alias, ".")
@@ -55,11 +55,11 @@ func (w *walk) dns(ctx context.Context) result {
 }
 
 func located(address netip.Addr) string {
-	return address.Unmap().String() + " (" + whereIs(address) + ")"
+	return address.Unmap().String() + " (" + networkOf(address) + ")"
 }
 
-// whereIs is the kind of network of an address.
-func whereIs(address netip.Addr) string {
+// networkOf describes the network of an address.
+func networkOf(address netip.Addr) string {
 	switch address = address.Unmap(); {
 	case address.IsLoopback():
 		return "this host"
@@ -70,104 +70,105 @@ func whereIs(address netip.Addr) string {
 	}
 }
 
-// whichNames is the line that shows the names that there are.
-func (w *walk) whichNames() string {
+// listEndpoints returns the command line that lists the existing endpoints, or advice.
+func (r *run) listEndpoints() string {
 	switch {
-	case w.Proxy.Via != "":
-		return inWords("correct the name in via=, or have this host ask the name servers that know it")
-	case w.seen.database != nil:
-		return inWords("the database is there: have this host ask name servers that know it; in a VPC that is 169.254.169.253")
+	case r.Proxy.Via != "":
+		return advice("correct the name in via=, or have this host ask the name servers that know it")
+	case r.seen.database != nil:
+		return advice("the database is there: have this host ask name servers that know it; in a VPC that is 169.254.169.253")
 	}
-	switch w.Name.Kind {
+	switch r.Name.Kind {
 	case auth.Instance:
-		return w.awsLine("rds", "describe-db-instances", "--query", "DBInstances[].Endpoint.Address", "--output", "text")
+		return r.awsLine("rds", "describe-db-instances", "--query", "DBInstances[].Endpoint.Address", "--output", "text")
 	case auth.RDSProxy:
-		return w.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].Endpoint", "--output", "text")
+		return r.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].Endpoint", "--output", "text")
 	case auth.DSQL:
-		return w.awsLine("dsql", "list-clusters")
+		return r.awsLine("dsql", "list-clusters")
 	default:
-		return w.awsLine("rds", "describe-db-clusters", "--query", "DBClusters[].[Endpoint,ReaderEndpoint]", "--output", "text")
+		return r.awsLine("rds", "describe-db-clusters", "--query", "DBClusters[].[Endpoint,ReaderEndpoint]", "--output", "text")
 	}
 }
 
-// tcp is whether anything listens.
-func (w *walk) tcp(ctx context.Context) result {
-	reached, err := w.Proxy.Reach(ctx)
+// tcp connects to the server.
+func (r *run) tcp(ctx context.Context) result {
+	reached, err := r.Proxy.Reach(ctx)
 	if err != nil {
-		return failed(err.Error(), w.open(ctx, err))
+		return failed(err.Error(), r.connectAdvice(ctx, err))
 	}
-	w.reached = reached
+	r.reached = reached
 	return ok("connected to " + reached.Address.String())
 }
 
-// open is what may open the way.
-func (w *walk) open(ctx context.Context, err error) string {
+// connectAdvice returns the next step after a failed connection.
+func (r *run) connectAdvice(ctx context.Context, err error) string {
 	refused := errors.Is(err, syscall.ECONNREFUSED)
-	d := w.seen.database
+	d := r.seen.database
 	switch {
-	case w.seen.down:
-		return w.start(*d)
-	case w.Proxy.SOCKS != nil || w.Proxy.Dial != nil:
-		return inWords(text.Advice(err))
-	case w.Proxy.Via != "":
-		return inWords("start what is to listen at " + w.Proxy.Via + ", such as a port forward, or correct via=")
-	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != w.Port:
-		return w.atPort(d.Port)
+	case r.seen.down:
+		return r.start(*d)
+	case r.Proxy.SOCKS != nil || r.Proxy.Dial != nil:
+		return advice(text.Advice(err))
+	case r.Proxy.Via != "":
+		return advice("start what is to listen at " + r.Proxy.Via + ", such as a port forward, or correct via=")
+	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != r.Port:
+		return r.atPort(d.Port)
 	case refused:
-		return w.state()
-	case len(w.seen.addresses) > 0 && isOutside(ctx, w.seen.addresses[0]):
-		return w.again("--via", "ssm://INSTANCE_ID")
+		return r.showStatus()
+	case len(r.seen.addresses) > 0 && isOutside(ctx, r.seen.addresses[0]):
+		return r.again("--via", "ssm://INSTANCE_ID")
 	default:
-		return w.letThrough(ctx)
+		return r.openSecurityGroup(ctx)
 	}
 }
 
-// state is the line that shows how the database is, and at which port.
-func (w *walk) state() string {
-	name, _, _ := strings.Cut(w.Host, ".")
-	d := w.seen.database
+// showStatus returns the command line that shows the database's status and port.
+func (r *run) showStatus() string {
+	name, _, _ := strings.Cut(r.Host, ".")
+	d := r.seen.database
 	if d != nil && d.InCluster && d.Instance == "" {
 		name = d.Identifier
 	}
-	switch w.Name.Kind {
+	switch r.Name.Kind {
 	case auth.DSQL:
-		return w.awsLine("dsql", "get-cluster", "--identifier", name)
+		return r.awsLine("dsql", "get-cluster", "--identifier", name)
 	case auth.RDSProxy:
-		return w.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].[Endpoint,Status]", "--output", "text")
+		return r.awsLine("rds", "describe-db-proxies", "--query", "DBProxies[].[Endpoint,Status]", "--output", "text")
 	case auth.Instance:
-		return w.awsLine("rds", "describe-db-instances", "--db-instance-identifier", name, "--query", "DBInstances[0].[DBInstanceStatus,Endpoint]")
+		return r.awsLine("rds", "describe-db-instances", "--db-instance-identifier", name, "--query", "DBInstances[0].[DBInstanceStatus,Endpoint]")
 	}
-	return w.awsLine("rds", "describe-db-clusters", "--db-cluster-identifier", name, "--query", "DBClusters[0].[Status,Endpoint,Port]")
+	return r.awsLine("rds", "describe-db-clusters", "--db-cluster-identifier", name, "--query", "DBClusters[0].[Status,Endpoint,Port]")
 }
 
-// letThrough is the line that has the database's security group let this host in.
-func (w *walk) letThrough(ctx context.Context) string {
+// openSecurityGroup returns the command line that allows this host in the database's security
+// group.
+func (r *run) openSecurityGroup(ctx context.Context) string {
 	group := "SECURITY_GROUP_ID"
-	if d := w.seen.database; d != nil && len(d.SecurityGroups) > 0 {
+	if d := r.seen.database; d != nil && len(d.SecurityGroups) > 0 {
 		group = d.SecurityGroups[0]
 	}
 	from := "ADDRESS_OF_THIS_HOST/32"
-	if len(w.seen.addresses) > 0 {
-		if source, known := sourceFor(ctx, w.seen.addresses[0]); known && whereIs(source) == "private" && whereIs(w.seen.addresses[0]) == "private" {
+	if len(r.seen.addresses) > 0 {
+		if source, known := localAddr(ctx, r.seen.addresses[0]); known && networkOf(source) == "private" && networkOf(r.seen.addresses[0]) == "private" {
 			from = netip.PrefixFrom(source, source.BitLen()).String()
-			if source.Is6() { // which the flags for one rule do not take
-				return w.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--ip-permissions",
-					fmt.Sprintf("IpProtocol=tcp,FromPort=%s,ToPort=%s,Ipv6Ranges=[{CidrIpv6=%s}]", w.Port, w.Port, from))
+			if source.Is6() { // --cidr is for IPv4 only
+				return r.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--ip-permissions",
+					fmt.Sprintf("IpProtocol=tcp,FromPort=%s,ToPort=%s,Ipv6Ranges=[{CidrIpv6=%s}]", r.Port, r.Port, from))
 			}
 		}
 	}
-	return w.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", w.Port, "--cidr", from)
+	return r.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", r.Port, "--cidr", from)
 }
 
-// privateNetworks are told apart: a host in another one than the database is likely to be
-// outside of its network (RFC 1918).
+// privateNetworks are those of RFC 1918. A host in another one than the database is likely to
+// be outside the database's network.
 var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 }
 
-// isOutside reports whether this host is not in the private network that an address is of.
+// isOutside reports whether database is in a private network that this host is not in.
 func isOutside(ctx context.Context, database netip.Addr) bool {
-	source, known := sourceFor(ctx, database)
+	source, known := localAddr(ctx, database)
 	for _, network := range privateNetworks {
 		if network.Contains(database.Unmap()) {
 			return known && !network.Contains(source)
@@ -176,8 +177,8 @@ func isOutside(ctx context.Context, database netip.Addr) bool {
 	return false
 }
 
-// sourceFor is this host's address on the way to another. Nothing is sent.
-func sourceFor(ctx context.Context, to netip.Addr) (netip.Addr, bool) {
+// localAddr returns the source address for packets to an address. It sends none.
+func localAddr(ctx context.Context, to netip.Addr) (netip.Addr, bool) {
 	conn, err := new(net.Dialer).DialContext(ctx, "udp", netip.AddrPortFrom(to, 9).String())
 	if err != nil {
 		return netip.Addr{}, false
@@ -190,18 +191,18 @@ func sourceFor(ctx context.Context, to netip.Addr) (netip.Addr, bool) {
 	return local.AddrPort().Addr().Unmap().WithZone(""), true
 }
 
-// tls is whether what answers can show that it is the database.
-func (w *walk) tls(ctx context.Context) result {
-	conn, err := w.reached.StartTLS(ctx)
+// tls starts TLS and verifies the server's certificate.
+func (r *run) tls(ctx context.Context) result {
+	conn, err := r.reached.StartTLS(ctx)
 	if err != nil {
-		return w.untrusted(err)
+		return r.untrusted(err)
 	}
 	return ok(describeTLS(conn.ConnectionState(), time.Now()))
 }
 
-// soon is when the end of a certificate is worth a word. RDS replaces them by itself
-// some time before.
-const soon = 30 * 24 * time.Hour
+// expiryWarning is the validity below which a certificate is remarked on. RDS renews its
+// certificates earlier.
+const expiryWarning = 30 * 24 * time.Hour
 
 func describeTLS(state tls.ConnectionState, now time.Time) string {
 	leaf := state.PeerCertificates[0]
@@ -213,48 +214,49 @@ func describeTLS(state tls.ConnectionState, now time.Time) string {
 	}
 	left := leaf.NotAfter.Sub(now)
 	validity := fmt.Sprintf("%d days", int(left.Hours()/24))
-	if left < soon {
+	if left < expiryWarning {
 		validity = "only " + validity
 	}
 	return fmt.Sprintf("%s, certificate by %s, valid until %s (%s)", tls.VersionName(state.Version), strings.Join(issuers, ", "), leaf.NotAfter.UTC().Format(time.DateOnly), validity)
 }
 
-// nameOf is what a certificate is called.
+// nameOf returns the common name of a certificate, or its subject.
 func nameOf(certificate *x509.Certificate) string {
 	return cmp.Or(certificate.Subject.CommonName, certificate.Subject.String())
 }
 
-// untrusted is about a server that was not accepted, or has no TLS.
-func (w *walk) untrusted(err error) result {
+// untrusted returns the result for a failed TLS handshake.
+func (r *run) untrusted(err error) result {
 	var (
 		rejected *tls.CertificateVerificationError
 		name     x509.HostnameError
 		invalid  x509.CertificateInvalidError
 	)
 	if !errors.As(err, &rejected) {
-		return failed(err.Error(), inWords(text.Advice(err)))
+		return failed(err.Error(), advice(text.Advice(err)))
 	}
 	shown := rejected.UnverifiedCertificates[0]
 	switch {
 	case errors.As(err, &name):
-		return failed(fmt.Sprintf("the certificate is for %s, and not for %s", append(shown.DNSNames, nameOf(shown))[0], w.Host), w.otherName())
+		return failed(fmt.Sprintf("the certificate is for %s, and not for %s", append(shown.DNSNames, nameOf(shown))[0], r.Host), r.otherName())
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		w.seen.expiry = true
+		r.seen.expiry = true
 		return failed(fmt.Sprintf("the certificate is valid from %s to %s only", shown.NotBefore.UTC().Format(time.DateTime), shown.NotAfter.UTC().Format(time.DateTime)),
-			inWords("if this machine's clock is right, the database needs another certificate"))
+			advice("if this machine's clock is right, the database needs another certificate"))
 	default:
-		return failed(fmt.Sprintf("the certificate is not trusted: it was issued by %s; if that is not RDS, somebody in between may look into TLS", cmp.Or(shown.Issuer.CommonName, shown.Issuer.String())), w.otherRoots(shown))
+		return failed(fmt.Sprintf("the certificate is not trusted: it was issued by %s; if that is not RDS, somebody in between may look into TLS", cmp.Or(shown.Issuer.CommonName, shown.Issuer.String())), r.otherRoots(shown))
 	}
 }
 
-func (w *walk) otherName() string {
-	if w.Proxy.Via != "" || w.Proxy.Dial != nil {
-		return inWords("have the port forward lead to this database, or give the name of the one that it leads to")
+// otherName returns the next step for a certificate of another host.
+func (r *run) otherName() string {
+	if r.Proxy.Via != "" || r.Proxy.Dial != nil {
+		return advice("have the port forward lead to this database, or give the name of the one that it leads to")
 	}
-	return w.whichNames()
+	return r.listEndpoints()
 }
 
-// rdsBundle has all roots of RDS in a region's partition, new ones included.
+// rdsBundle returns the URL of all RDS root certificates in the region's partition.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
 func rdsBundle(region string) string {
 	switch {
@@ -267,28 +269,27 @@ func rdsBundle(region string) string {
 	}
 }
 
-// otherRoots is what to trust instead. Whose certificate it is that RDS has not issued,
-// somebody has to find out.
-func (w *walk) otherRoots(shown *x509.Certificate) string {
-	i := slices.Index(w.Options.Reach, caFlag)
+// otherRoots returns the command line with other root certificates. If RDS did not issue the
+// certificate, the user has to find the issuer's.
+func (r *run) otherRoots(shown *x509.Certificate) string {
+	i := slices.Index(r.Options.Reach, caFlag)
 	switch {
-	case strings.Contains(shown.Issuer.String(), "Amazon RDS") && i >= 0: // which is built in
-		return w.without(i).again()
-	case strings.Contains(shown.Issuer.String(), "Amazon RDS"): // a new one
-		return "curl -sSO " + rdsBundle(w.Region) + " && " + w.again(caFlag, "global-bundle.pem")
+	case strings.Contains(shown.Issuer.String(), "Amazon RDS") && i >= 0: // its roots are built in
+		return r.without(i).again()
+	case strings.Contains(shown.Issuer.String(), "Amazon RDS"): // a root newer than this program
+		return "curl -sSO " + rdsBundle(r.Region) + " && " + r.again(caFlag, "global-bundle.pem")
 	case i >= 0:
-		return w.without(i).again(caFlag, "ROOT_OF_THE_ISSUER.pem")
+		return r.without(i).again(caFlag, "ROOT_OF_THE_ISSUER.pem")
 	default:
-		return w.again(caFlag, "ROOT_OF_THE_ISSUER.pem")
+		return r.again(caFlag, "ROOT_OF_THE_ISSUER.pem")
 	}
 }
 
 const caFlag = "--ca-file"
 
-// without is a check without one flag, and its value, of those that say how the database
-// is reached.
-func (w *walk) without(i int) *walk {
-	other := *w.Check
-	other.Options.Reach = slices.Delete(slices.Clone(w.Options.Reach), i, i+2)
-	return &walk{Check: &other}
+// without returns the run of a check without the flag Options.Reach[i] and its value.
+func (r *run) without(i int) *run {
+	other := *r.Check
+	other.Options.Reach = slices.Delete(slices.Clone(r.Options.Reach), i, i+2)
+	return &run{Check: &other}
 }

@@ -15,62 +15,63 @@ import (
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 )
 
-// database is what RDS says of it, if this caller may ask.
-func (w *walk) database(ctx context.Context) result {
-	if w.Name.Kind == auth.Unknown {
+// database requests the database's description from RDS.
+func (r *run) database(ctx context.Context) result {
+	if r.Name.Kind == auth.Unknown {
 		return doesNotApply("AWS knows databases by its own names")
 	}
-	config, err := w.Identity.Config(ctx, w.Region)
+	config, err := r.Identity.Config(ctx, r.Region)
 	if err != nil {
 		return noAnswer(err.Error())
 	}
-	w.aws = &rdsapi.Client{Config: config}
-	database, err := w.aws.Find(ctx, w.Host)
+	r.aws = &rdsapi.Client{Config: config}
+	database, err := r.aws.Find(ctx, r.Host)
 	switch {
 	case errors.Is(err, rdsapi.ErrNotPermitted):
 		return notPermitted(err.Error())
 	case errors.Is(err, rdsapi.ErrNotFound):
-		return w.elsewhere(err)
-	case errors.Is(err, rdsapi.ErrCredentials) && !w.Identity.ClockIsOff():
-		return failed(err.Error(), w.renew(w.Identity.Source()))
+		return r.databaseNotFound(err)
+	case errors.Is(err, rdsapi.ErrCredentials) && !r.Identity.ClockIsOff():
+		return failed(err.Error(), r.renew(r.Identity.Source()))
 	case err != nil:
 		return noAnswer(err.Error())
 	}
-	w.seen.database = &database
-	return w.judge(database)
+	r.seen.database = &database
+	return r.judge(database)
 }
 
-// elsewhere is about a database that the caller's account has not in this region.
-func (w *walk) elsewhere(err error) result {
+// databaseNotFound returns the result for a database that is not in the caller's account and
+// region.
+func (r *run) databaseNotFound(err error) result {
 	found := err.Error()
-	if account := w.seen.caller.Account; account != "" {
+	if account := r.seen.caller.Account; account != "" {
 		found += "; the credentials are of account " + account
 	}
-	return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+	return failed(found, r.checkIn(r.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
 }
 
-// judge says whether the database can let anybody in.
-func (w *walk) judge(d rdsapi.Database) result {
+// judge returns whether the database d accepts logins with tokens at the endpoint's port.
+func (r *run) judge(d rdsapi.Database) result {
 	what := describe(d) + " " + d.Identifier
-	if d.Account != "" { // Aurora DSQL is not asked for
+	if d.Account != "" { // it may be unknown for Aurora DSQL
 		what += " in account " + d.Account
 	}
-	w.seen.down, w.seen.foreign, w.seen.iamOff = isDown(d.Status), !isPostgreSQL(d), !d.IAM
+	r.seen.down, r.seen.foreign, r.seen.iamOff = isDown(d.Status), !isPostgreSQL(d), !d.IAM
 	switch {
-	case w.seen.down && d.InCluster && d.Instance != "":
-		return failed(fmt.Sprintf("instance %s of %s is %s", d.Instance, what, d.Status), w.start(d))
-	case w.seen.down:
-		return failed(fmt.Sprintf("%s is %s", what, d.Status), w.start(d))
-	case w.seen.foreign:
-		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), inWords("iamproxy is for PostgreSQL alone"))
-	case w.seen.iamOff:
+	case r.seen.down && d.InCluster && d.Instance != "":
+		return failed(fmt.Sprintf("instance %s of %s is %s", d.Instance, what, d.Status), r.start(d))
+	case r.seen.down:
+		return failed(fmt.Sprintf("%s is %s", what, d.Status), r.start(d))
+	case r.seen.foreign:
+		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), advice("iamproxy is for PostgreSQL alone"))
+	case r.seen.iamOff:
 		found := "IAM authentication is off on " + what
 		if d.IAMPending {
 			found += ", until the next maintenance window"
 		}
-		return failed(found, w.enableIAM(d))
-	case d.Port != 0 && strconv.Itoa(d.Port) != w.Port:
-		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, w.Port), w.atPort(d.Port))
+		return failed(found, r.enableIAM(d))
+	case d.Port != 0 && strconv.Itoa(d.Port) != r.Port:
+		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, r.Port), r.atPort(d.Port))
 	case d.Kind == auth.DSQL:
 		return ok(what + ", which takes tokens alone; whether it runs is not asked")
 	default:
@@ -78,7 +79,7 @@ func (w *walk) judge(d rdsapi.Database) result {
 	}
 }
 
-// describe is what a database is, in RDS's words.
+// describe returns the type of a database.
 func describe(d rdsapi.Database) string {
 	switch {
 	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
@@ -94,95 +95,96 @@ func isPostgreSQL(d rdsapi.Database) bool {
 	return d.Kind == auth.DSQL || d.Engine == "" || strings.Contains(strings.ToLower(d.Engine), "postgres")
 }
 
-// isDown is about the words for a database that lets nobody in.
+// isDown reports whether a database with a status accepts no logins.
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/accessing-monitoring.html
 func isDown(status string) bool { return down.MatchString(status) }
 
 var down = regexp.MustCompile(`^(stopped|stopping|starting|creating|deleting|failed|suspended|suspending|restore-error|insufficient-.*|inaccessible-.*|incompatible-.*)$`)
 
-// start is how a database comes up, or how to wait until it does. A cluster's instances are
-// started with it.
-func (w *walk) start(d rdsapi.Database) string {
+// start returns the command line that starts a database, or waits until it is available.
+func (r *run) start(d rdsapi.Database) string {
 	switch {
 	case d.Status == "deleting":
-		return inWords("it is gone for good; give the name of another database")
+		return advice("it is gone for good; give the name of another database")
 	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
-		return inWords("wait until it is available")
+		return advice("wait until it is available")
 	case d.Status == "stopping":
-		return inWords("when it has stopped, start it: " + w.startLine(d))
+		return advice("when it has stopped, start it: " + r.startLine(d))
 	case d.Status == "stopped":
-		return w.startLine(d)
+		return r.startLine(d)
 	case (d.Status == "starting" || d.Status == "creating") && d.InCluster && d.Instance == "":
-		return w.awsLine("rds", "wait", "db-cluster-available", "--db-cluster-identifier", d.Identifier)
+		return r.awsLine("rds", "wait", "db-cluster-available", "--db-cluster-identifier", d.Identifier)
 	case d.Status == "starting" || d.Status == "creating":
-		return w.awsLine("rds", "wait", "db-instance-available", "--db-instance-identifier", d.Instance)
+		return r.awsLine("rds", "wait", "db-instance-available", "--db-instance-identifier", d.Instance)
 	default:
-		return inWords("it does not come up by itself; the events of the database in RDS say why")
+		return advice("it does not come up by itself; the events of the database in RDS say why")
 	}
 }
 
-func (w *walk) startLine(d rdsapi.Database) string {
+// startLine returns the command line that starts a database. Starting a cluster starts its
+// instances.
+func (r *run) startLine(d rdsapi.Database) string {
 	if d.InCluster {
-		return w.awsLine("rds", "start-db-cluster", "--db-cluster-identifier", d.Identifier)
+		return r.awsLine("rds", "start-db-cluster", "--db-cluster-identifier", d.Identifier)
 	}
-	return w.awsLine("rds", "start-db-instance", "--db-instance-identifier", d.Identifier)
+	return r.awsLine("rds", "start-db-instance", "--db-instance-identifier", d.Identifier)
 }
 
-// enableIAM is the switch.
+// enableIAM returns the command line that enables IAM authentication.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.Enabling.html
-func (w *walk) enableIAM(d rdsapi.Database) string {
+func (r *run) enableIAM(d rdsapi.Database) string {
 	switch {
 	case d.Kind == auth.RDSProxy:
-		return inWords("set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy " + d.Identifier)
+		return advice("set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy " + d.Identifier)
 	case d.InCluster:
-		return w.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
+		return r.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
 	default:
-		return w.awsLine("rds", "modify-db-instance", "--db-instance-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
+		return r.awsLine("rds", "modify-db-instance", "--db-instance-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
 	}
 }
 
-// atPort is this check at another port.
-func (w *walk) atPort(port int) string {
-	other := *w.Check
+// atPort returns the command line of this check with another port.
+func (r *run) atPort(port int) string {
+	other := *r.Check
 	other.Port = strconv.Itoa(port)
-	return (&walk{Check: &other}).again()
+	return (&run{Check: &other}).again()
 }
 
-// policy is whether IAM lets this caller log in, if it may be asked.
-func (w *walk) policy(ctx context.Context) result {
+// policy simulates whether IAM policies allow the caller to log in.
+func (r *run) policy(ctx context.Context) result {
 	switch {
-	case w.seen.caller.ARN == "":
-		return notTriedFor(Identity)
-	case w.seen.database == nil:
-		return notTriedFor(Database)
+	case r.seen.caller.ARN == "":
+		return notTriedBecause(Identity)
+	case r.seen.database == nil:
+		return notTriedBecause(Database)
 	}
-	resource := w.resource()
-	decision, err := w.aws.MayConnect(ctx, w.seen.caller.ARN, resource, w.User)
+	resource := r.resource()
+	decision, err := r.aws.MayConnect(ctx, r.seen.caller.ARN, resource, r.User)
 	switch {
 	case errors.Is(err, rdsapi.ErrNotPermitted):
 		return notPermitted(err.Error())
 	case err != nil:
 		return noAnswer(err.Error())
 	case decision.Allowed:
-		found := fmt.Sprintf("allows %s on %s", resource.Action(w.User), resource.ARN(w.User))
-		return ok(found + asFarAs(decision.Missing))
+		found := fmt.Sprintf("allows %s on %s", resource.Action(r.User), resource.ARN(r.User))
+		return ok(found + unknownKeys(decision.Missing))
 	}
-	return w.notAllowed(resource, decision)
+	return r.notAllowed(resource, decision)
 }
 
-// resource is the database as policies have it. Where RDS has no say of whose it is, it is
+// resource returns the database's resource for policies. An unknown account is taken to be
 // the caller's.
-func (w *walk) resource() auth.Resource {
-	resource := w.seen.database.Resource
-	resource.Account = cmp.Or(resource.Account, w.seen.caller.Account)
+func (r *run) resource() auth.Resource {
+	resource := r.seen.database.Resource
+	resource.Account = cmp.Or(resource.Account, r.seen.caller.Account)
 	return resource
 }
 
-// notAllowed is about policies that do not let the caller in. Where another thing than a
-// missing Allow is in the way, one more is of no use.
-func (w *walk) notAllowed(resource auth.Resource, decision rdsapi.Decision) result {
-	found := fmt.Sprintf("%s is not allowed %s on %s", w.seen.caller.ARN, resource.Action(w.User), resource.ARN(w.User))
+// notAllowed returns the result for policies that do not allow the login. It only suggests a
+// policy if that would be sufficient.
+func (r *run) notAllowed(resource auth.Resource, decision rdsapi.Decision) result {
+	found := fmt.Sprintf("%s is not allowed %s on %s", r.seen.caller.ARN, resource.Action(r.User), resource.ARN(r.User))
 	switch {
 	case decision.By != "":
 		found += ": " + decision.By
@@ -190,77 +192,79 @@ func (w *walk) notAllowed(resource auth.Resource, decision rdsapi.Decision) resu
 		found += ": no policy"
 	}
 	switch {
-	case resource.Account != w.seen.caller.Account:
-		return failed(found, w.checkIn(w.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+	case resource.Account != r.seen.caller.Account:
+		return failed(found, r.checkIn(r.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
 	case decision.Denied:
-		return failed(found, inWords("remove the Deny, which wins over every Allow: "+decision.By))
+		return failed(found, advice("remove the Deny, which wins over every Allow: "+decision.By))
 	case decision.By != "":
-		return failed(found, inWords("this has to allow it, too: "+decision.By))
+		return failed(found, advice("this has to allow it, too: "+decision.By))
 	case len(decision.Missing) > 0:
-		return noAnswer(found + asFarAs(decision.Missing))
+		return noAnswer(found + unknownKeys(decision.Missing))
 	default:
-		return failed(found, w.allow(resource))
+		return failed(found, r.putPolicy(resource))
 	}
 }
 
-// asFarAs is what is left open where IAM is asked without condition keys.
-func asFarAs(missing []string) string {
+// unknownKeys describes the condition keys that the simulation has no values for.
+func unknownKeys(missing []string) string {
 	if len(missing) == 0 {
 		return ""
 	}
 	return ", as far as IAM can judge without the condition keys " + strings.Join(missing, ", ")
 }
 
-// permissionSet is the name of a role that IAM Identity Center keeps, and would set back.
+// permissionSet matches the name of a role that IAM Identity Center manages. It would revert
+// changes to the role.
 var permissionSet = regexp.MustCompile(`^AWSReservedSSO_(.+)_[0-9a-f]{16}$`)
 
-// document is the line that lets the caller in or, where that or the database is not known,
-// shows what a policy has to say.
-func (w *walk) document() string {
-	if w.seen.database != nil && w.seen.caller.ARN != "" {
-		return w.allow(w.resource())
+// writePolicy returns the command line that allows the login. If the caller or the database is
+// not known, it is the one that prints the policy.
+func (r *run) writePolicy() string {
+	if r.seen.database != nil && r.seen.caller.ARN != "" {
+		return r.putPolicy(r.resource())
 	}
-	options := slices.Clone(w.Options.Sign)
-	if account := w.seen.caller.Account; account != "" {
+	options := slices.Clone(r.Options.Sign)
+	if account := r.seen.caller.Account; account != "" {
 		options = []string{"--account", account}
-		if w.Name.Kind != auth.DSQL {
+		if r.Name.Kind != auth.DSQL {
 			options = append(options, "--resource-id", "RESOURCE_ID")
 		}
 	}
-	return w.line("policy", w.Region, options...)
+	return r.line("policy", r.Region, options...)
 }
 
-// allow is the line that lets the caller in.
-func (w *walk) allow(resource auth.Resource) string {
+// putPolicy returns the command line that allows the caller to log in.
+func (r *run) putPolicy(resource auth.Resource) string {
 	var document iampolicy.Policy
-	document.Allow(resource, w.User)
-	name := policyName(resource, w.User)
-	signer, role := rdsapi.PolicyHolder(w.seen.caller.ARN)
+	document.Allow(resource, r.User)
+	name := policyName(resource, r.User)
+	signer, role := rdsapi.PolicyHolder(r.seen.caller.ARN)
 	switch {
 	case signer == "" && role == "":
-		return inWords("give whoever signs this policy: " + document.Line())
+		return advice("give whoever signs this policy: " + document.Line())
 	case signer != "":
-		return w.iamLine("put-user-policy", "--user-name", signer, "--policy-name", name, "--policy-document", document.Line())
+		return r.iamLine("put-user-policy", "--user-name", signer, "--policy-name", name, "--policy-document", document.Line())
 	}
 	if set := permissionSet.FindStringSubmatch(role); set != nil {
-		return inWords(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
+		return advice(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
 	}
-	return w.iamLine("put-role-policy", "--role-name", role, "--policy-name", name, "--policy-document", document.Line())
+	return r.iamLine("put-role-policy", "--role-name", role, "--policy-name", name, "--policy-document", document.Line())
 }
 
-// iamLine has no region, since IAM has none.
-func (w *walk) iamLine(words ...string) string {
-	return "aws iam " + commandLine(words...) + w.profileFlag()
+// iamLine returns the command line of the AWS CLI for IAM, which has no region.
+func (r *run) iamLine(words ...string) string {
+	return "aws iam " + commandLine(words...) + r.profileFlag()
 }
 
-// policyName is another one for each database and user: putting a policy replaces the one
-// of the same name.
+// policyName returns a name that is unique to a database and a user, since a new policy
+// replaces one of the same name.
 func policyName(resource auth.Resource, user string) string {
 	name := notInName.ReplaceAllStringFunc("iamproxy-"+resource.ID+"-"+user, func(odd string) string { return fmt.Sprintf("=%X", odd) })
 	return name[:min(len(name), maxPolicyName)]
 }
 
-// notInName is what names of policies do not have, and what stands for that here.
+// notInName matches characters that names of policies cannot have, and =, which escapes
+// them.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
 var notInName = regexp.MustCompile(`[^\w+,.@-]`)
 

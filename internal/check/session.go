@@ -16,227 +16,228 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// login is one through the proxy itself, as a client's, so that what it is told is what a
-// client is.
-func (w *walk) login(ctx context.Context) result {
-	conn, err := w.connect(ctx)
-	var said *pgconn.PgError
+// login logs in through the proxy, so that it gets the errors that clients get.
+func (r *run) login(ctx context.Context) result {
+	conn, err := r.connect(ctx)
+	var response *pgconn.PgError
 	switch {
 	case err == nil:
-		w.conn, w.seen.answer = conn, letIn
-		return ok(fmt.Sprintf("logged in to %s, PostgreSQL %s", w.Database, conn.ParameterStatus("server_version")))
-	case errors.As(err, &said):
-		return w.explain(said)
+		r.conn, r.seen.login = conn, accepted
+		return ok(fmt.Sprintf("logged in to %s, PostgreSQL %s", r.Database, conn.ParameterStatus("server_version")))
+	case errors.As(err, &response):
+		return r.explain(response)
 	default:
-		return failed("no answer to the login: "+err.Error(), w.again())
+		return failed("no answer to the login: "+err.Error(), r.again())
 	}
 }
 
-func (w *walk) connect(ctx context.Context) (*pgconn.PgConn, error) {
+func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	config, err := pgconn.ParseConfig("host=iamproxy port=5432 sslmode=disable")
 	if err != nil {
 		return nil, err
 	}
-	listener := newPipes()
-	go w.serve(listener)
-	config.User, config.Database = w.User, w.Database
+	listener := newPipeListener()
+	go r.serve(listener)
+	config.User, config.Database = r.User, r.Database
 	config.DialFunc = listener.dial
 	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	config.RuntimeParams = map[string]string{"application_name": "iamproxy check"}
 	return pgconn.ConnectConfig(ctx, config)
 }
 
-// serve ends when the proxy is shut down.
-func (w *walk) serve(listener net.Listener) { _ = w.Proxy.Serve(listener) }
+// serve serves until the proxy is shut down.
+func (r *run) serve(listener net.Listener) { _ = r.Proxy.Serve(listener) }
 
-// explain is what a refusal means.
-// https://www.postgresql.org/docs/current/errcodes-appendix.html
-func (w *walk) explain(said *pgconn.PgError) result {
-	if own, isOwn := w.ownRefusal(); isOwn {
-		return w.explainOwn(own)
+// explain returns the result for a login that failed with an ErrorResponse.
+func (r *run) explain(response *pgconn.PgError) result {
+	if own, isOwn := r.ownFailure(); isOwn {
+		return r.explainOwn(own)
 	}
-	if w.refusesToken(said) {
-		if next := w.ofRDSProxy(said.Message); next != "" {
-			w.seen.answer = otherwise
-			return failed(serverText(said), next)
+	if r.isTokenRefused(response) {
+		if next := r.rdsProxyAdvice(response.Message); next != "" {
+			r.seen.login = otherError
+			return failed(describeError(response), next)
 		}
-		w.seen.answer = refused
-		return w.explainRefused(serverText(said))
+		r.seen.login = tokenRefused
+		return r.explainTokenRefused(describeError(response))
 	}
-	w.seen.answer = otherwise
-	return failed(serverText(said), w.afterLogin(said))
+	r.seen.login = otherError
+	return failed(describeError(response), r.serverErrorAdvice(response))
 }
 
-// ownRefusal is the proxy's word, if it was the proxy that refused. What came over the wire
-// does not tell: a server may say anything.
-func (w *walk) ownRefusal() (refusal stats.Failure, isOwn bool) {
-	failures := w.Proxy.Failures()
+// ownFailure returns the proxy's failure, and whether it is one of the proxy itself. The
+// ErrorResponse does not tell, since a server may imitate the proxy.
+func (r *run) ownFailure() (f stats.Failure, isOwn bool) {
+	failures := r.Proxy.Failures()
 	if len(failures) == 0 {
 		return stats.Failure{}, false
 	}
 	return failures[0], !failures[0].Reason.FromServer()
 }
 
-func (w *walk) explainOwn(refusal stats.Failure) result {
-	found := strings.TrimPrefix(refusal.Message, "iamproxy: ")
-	if refusal.Reason == pgwire.PasswordRequested {
-		w.seen.answer = notAsked
-		return w.explainNotAsked(found)
+// explainOwn returns the result for a failure of the proxy.
+func (r *run) explainOwn(f stats.Failure) result {
+	found := strings.TrimPrefix(f.Message, "iamproxy: ")
+	if f.Reason == pgwire.PasswordRequested {
+		r.seen.login = passwordRequested
+		return r.explainPasswordRequested(found)
 	}
-	w.seen.answer = otherwise
-	return failed(found, inWords(refusal.Hint))
+	r.seen.login = otherError
+	return failed(found, advice(f.Hint))
 }
 
-// refusesToken reports whether a server's answer is about the token: class 28 (invalid
-// authorization specification) or, of Aurora DSQL, a sentence.
+// isTokenRefused reports whether the server rejected the token: class 28 (invalid authorization
+// specification). Aurora DSQL has no code of its own for it, only a text.
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
-func (w *walk) refusesToken(said *pgconn.PgError) bool {
-	if w.Name.Kind == auth.DSQL && strings.Contains(said.Message, "access denied") {
+// PostgreSQL has the same code for a role without LOGIN, and checks that after the token.
+// https://github.com/postgres/postgres/blob/master/src/backend/utils/init/miscinit.c
+func (r *run) isTokenRefused(response *pgconn.PgError) bool {
+	if r.Name.Kind == auth.DSQL && strings.Contains(response.Message, "access denied") {
 		return true
 	}
-	return strings.HasPrefix(said.Code, "28") && !strings.Contains(said.Message, "not permitted to log in")
+	return strings.HasPrefix(response.Code, "28") && !strings.Contains(response.Message, "not permitted to log in")
 }
 
-// ofRDSProxy is what to do about the sentences with which an RDS Proxy explains itself; empty
-// if it is none of them.
+// rdsProxyAdvice returns advice for an error of RDS Proxy, or "". Only the text identifies it:
+// the codes are those of a refused password.
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
-func (w *walk) ofRDSProxy(message string) string {
+func (r *run) rdsProxyAdvice(message string) string {
 	switch {
-	case w.Name.Kind != auth.RDSProxy:
+	case r.Name.Kind != auth.RDSProxy:
 		return ""
 	case strings.Contains(message, "has no credentials for the role"):
-		return inWords("the RDS Proxy has to have a secret for " + w.User)
+		return advice("the RDS Proxy has to have a secret for " + r.User)
 	case strings.Contains(message, "IAM authentication is not allowed for the role"):
-		return inWords("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED) for " + w.User)
+		return advice("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED) for " + r.User)
 	default:
 		return ""
 	}
 }
 
-// explainNotAsked is about a server that wants another kind of password, as it does of
-// those that it does not know, too.
-func (w *walk) explainNotAsked(found string) result {
+// explainPasswordRequested returns the result for a server that requested another kind of
+// password. It does so for users that do not exist, too.
+func (r *run) explainPasswordRequested(found string) result {
 	switch {
-	case w.seen.iamOff:
-		return failed(found+": IAM authentication is off", w.enableIAM(*w.seen.database))
-	case w.Name.Kind == auth.RDSProxy:
-		return failed(found, inWords("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED), and to have a secret for "+w.User))
+	case r.seen.iamOff:
+		return failed(found+": IAM authentication is off", r.enableIAM(*r.seen.database))
+	case r.Name.Kind == auth.RDSProxy:
+		return failed(found, advice("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED), and to have a secret for "+r.User))
 	}
-	found += fmt.Sprintf(": there is no database user %s, or it has no rds_iam", quoteSQL(w.User))
-	if w.seen.database == nil {
+	found += fmt.Sprintf(": there is no database user %s, or it has no rds_iam", quoteSQL(r.User))
+	if r.seen.database == nil {
 		found += ", or IAM authentication is off, which could not be looked at"
 	}
-	return failed(found, w.grant())
+	return failed(found, r.grant())
 }
 
-// grant is the command that makes the user, or gives it what it lacks, at an instance that
-// takes writes. Where the administrator's password is, is left to PGPASSWORD: a line that set it
-// would hide the one that somebody has exported, and grant says what it lacks.
-func (w *walk) grant() string {
-	options := slices.Clone(w.Options.Reach)
-	at := *w.Check
+// grant returns the command line that creates the user and grants rds_iam, at a writer
+// endpoint. It does not set PGPASSWORD, which would hide a password that the user has
+// exported; grant reports a missing one.
+func (r *run) grant() string {
+	options := slices.Clone(r.Options.Reach)
+	at := *r.Check
 	at.Target = ""
-	if d := w.seen.database; d != nil {
-		if (w.Name.Kind == auth.Reader || w.Name.Kind == auth.Custom) && d.Writer != "" {
+	if d := r.seen.database; d != nil {
+		if (r.Name.Kind == auth.Reader || r.Name.Kind == auth.Custom) && d.Writer != "" {
 			at.Host = d.Writer
 		}
 		switch {
 		case d.MasterSecret != "":
-			options = slices.Concat(options, w.Options.Sign, []string{"--admin-secret", d.MasterSecret})
+			options = slices.Concat(options, r.Options.Sign, []string{"--admin-secret", d.MasterSecret})
 		case d.MasterUser != "" && d.MasterUser != "postgres":
 			options = append(options, "--admin-user", d.MasterUser)
 		}
 	}
-	return (&walk{Check: &at}).line("grant", w.Region, options...)
+	return (&run{Check: &at}).line("grant", r.Region, options...)
 }
 
-// explainRefused is about a token that was refused without a reason, as all are.
-func (w *walk) explainRefused(found string) result {
-	if to := guilty(w.steps, w.seen); to.State == Failed {
-		return failed(found+"; see "+to.Name, to.Next)
+// explainTokenRefused returns the result for a refused token. The server gives no reason.
+func (r *run) explainTokenRefused(found string) result {
+	if cause := rootCause(r.steps, r.seen); cause.State == Failed {
+		return failed(found+"; see "+cause.Name, cause.Next)
 	}
-	found += ": " + unexplained(w.steps)
+	found += ": " + unexplained(r.steps)
 	switch {
-	case w.Name.Kind == auth.DSQL && w.User != "admin" && w.stateOf(Policy) == OK:
-		return failed(found+"; as admin, the user must have been given to the role", fmt.Sprintf("AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(w.User)))
-	case w.stateOf(Policy) != OK:
-		return failed(found, w.document())
+	case r.Name.Kind == auth.DSQL && r.User != "admin" && r.stateOf(Policy) == OK:
+		return failed(found+"; as admin, the user must have been given to the role", fmt.Sprintf("AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(r.User)))
+	case r.stateOf(Policy) != OK:
+		return failed(found, r.writePolicy())
 	default:
-		return failed(found, w.log())
+		return failed(found, r.showLog())
 	}
 }
 
-// log is the line that shows the reason, if the log is exported.
+// showLog returns the command line that shows the reason, if the log is exported.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.Troubleshooting.html
-func (w *walk) log() string {
-	d := w.seen.database
+func (r *run) showLog() string {
+	d := r.seen.database
 	if d == nil || d.Kind == auth.DSQL || d.Kind == auth.RDSProxy {
-		return inWords("CloudTrail, or the log of the database, may have the reason")
+		return advice("CloudTrail, or the log of the database, may have the reason")
 	}
-	return w.awsLine("logs", "tail", fmt.Sprintf("/aws/rds/%s/%s/iam-db-auth-error", describe(*d), d.Identifier), "--since", "15m")
+	return r.awsLine("logs", "tail", fmt.Sprintf("/aws/rds/%s/%s/iam-db-auth-error", describe(*d), d.Identifier), "--since", "15m")
 }
 
-// afterLogin is what to do about what the server says to a token that it has taken.
-func (w *walk) afterLogin(said *pgconn.PgError) string {
-	user, database := quoteSQL(w.User), quoteSQL(w.Database)
-	switch said.Code {
+// serverErrorAdvice returns the next step for an error after the server accepted the token.
+// https://www.postgresql.org/docs/current/errcodes-appendix.html
+func (r *run) serverErrorAdvice(response *pgconn.PgError) string {
+	user, database := quoteSQL(r.User), quoteSQL(r.Database)
+	switch response.Code {
 	case "3D000": // invalid_catalog_name
-		return inWords("name a database that there is with --database, or make it, as an administrator: CREATE DATABASE " + database)
+		return advice("name a database that there is with --database, or make it, as an administrator: CREATE DATABASE " + database)
 	case "42501": // insufficient_privilege
 		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", database, user)
 	case "28000": // invalid_authorization_specification
-		return fmt.Sprintf("ALTER ROLE %s LOGIN;", user) // all else of it is about the token
+		return fmt.Sprintf("ALTER ROLE %s LOGIN;", user) // see isTokenRefused
 	case "53300": // too_many_connections
 		return "SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC;"
 	case "57P03": // cannot_connect_now
-		return w.again()
+		return r.again()
 	default:
-		return inWords("")
+		return advice("")
 	}
 }
 
-// serverText is what a server says. Its hint is no advice of ours, except where it refuses a
-// token, to which the proxy adds one of its own that the steps make superfluous.
-func serverText(said *pgconn.PgError) string {
-	text := fmt.Sprintf("%s (%s)", said.Message, said.Code)
-	if said.Hint != "" && !strings.HasPrefix(said.Code, "28") {
-		text += "; " + said.Hint
+// describeError returns the text of a server's error. It omits the hint for a refused token,
+// which the proxy adds and the steps replace.
+func describeError(response *pgconn.PgError) string {
+	text := fmt.Sprintf("%s (%s)", response.Message, response.Code)
+	if response.Hint != "" && !strings.HasPrefix(response.Code, "28") {
+		text += "; " + response.Hint
 	}
 	return text
 }
 
-// rdsIAM is whether the user that has logged in would be let in with a token by its
-// membership. It is sure only now: who has none is not known from outside.
-func (w *walk) rdsIAM(ctx context.Context) result {
-	if w.Name.Kind == auth.DSQL || w.Name.Kind == auth.RDSProxy {
-		return doesNotApply(string(w.Name.Kind) + " goes by other things")
+// rdsIAM checks that the user is a member of rds_iam.
+func (r *run) rdsIAM(ctx context.Context) result {
+	if r.Name.Kind == auth.DSQL || r.Name.Kind == auth.RDSProxy {
+		return doesNotApply(string(r.Name.Kind) + " goes by other things")
 	}
-	member, err := w.ask(ctx, "SELECT bool_or(pg_catalog.pg_has_role(session_user, oid, 'member')) FROM pg_catalog.pg_roles WHERE rolname = 'rds_iam'")
+	member, err := r.query(ctx, "SELECT bool_or(pg_catalog.pg_has_role(session_user, oid, 'member')) FROM pg_catalog.pg_roles WHERE rolname = 'rds_iam'")
 	switch {
 	case err != nil:
-		return failed(err.Error(), w.again())
+		return failed(err.Error(), r.again())
 	case member == "t":
-		return ok(w.User + " has it")
+		return ok(r.User + " has it")
 	case member == "":
-		return failed("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it", w.grant())
+		return failed("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it", r.grant())
 	default:
-		return failed(w.User+" does not have it, and was let in for another reason", w.grant())
+		return failed(r.User+" does not have it, and was let in for another reason", r.grant())
 	}
 }
 
-// writes is whether the instance takes them, where it has to.
-func (w *walk) writes(ctx context.Context) result {
-	if w.Name.Kind == auth.DSQL {
+// writes checks that the instance is writable if it has to be.
+func (r *run) writes(ctx context.Context) result {
+	if r.Name.Kind == auth.DSQL {
 		return ok("every endpoint of Aurora DSQL takes writes")
 	}
-	reader, err := w.ask(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
+	reader, err := r.query(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
 	if err != nil {
-		return failed(err.Error(), w.again())
+		return failed(err.Error(), r.again())
 	}
-	readOnly := w.conn.ParameterStatus("default_transaction_read_only") == "on"
+	readOnly := r.conn.ParameterStatus("default_transaction_read_only") == "on"
 	switch {
-	case reader == "t" && w.Writer:
-		return failed("leads to an instance that takes no writes, as in a failover, or by a name that DNS has not forgotten yet", w.again())
+	case reader == "t" && r.Writer:
+		return failed("leads to an instance that takes no writes, as in a failover, or by a name that DNS has not forgotten yet", r.again())
 	case reader == "t":
 		return ok("reads only")
 	case readOnly:
@@ -246,30 +247,30 @@ func (w *walk) writes(ctx context.Context) result {
 	}
 }
 
-// rounds is how many round trips are measured.
-const rounds = 5
+// roundTrips is the number of measurements.
+const roundTrips = 5
 
-// roundTrip is what each statement costs at the least.
-func (w *walk) roundTrip(ctx context.Context) result {
+// roundTrip measures the time of a minimal statement.
+func (r *run) roundTrip(ctx context.Context) result {
 	var took []time.Duration
-	for range rounds {
+	for range roundTrips {
 		began := time.Now()
-		if _, err := w.ask(ctx, "SELECT 1"); err != nil {
-			return failed(err.Error(), w.again())
+		if _, err := r.query(ctx, "SELECT 1"); err != nil {
+			return failed(err.Error(), r.again())
 		}
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	return ok(fmt.Sprintf("%.2f ms, the median of %d", float64(took[rounds/2].Microseconds())/1000, rounds))
+	return ok(fmt.Sprintf("%.2f ms, the median of %d", float64(took[roundTrips/2].Microseconds())/1000, roundTrips))
 }
 
-// ask runs a query that answers with one value; NULL is empty.
-func (w *walk) ask(ctx context.Context, query string) (string, error) {
-	results, err := w.conn.Exec(ctx, query).ReadAll()
-	var said *pgconn.PgError
+// query runs a query that returns one value. NULL is returned as "".
+func (r *run) query(ctx context.Context, sql string) (string, error) {
+	results, err := r.conn.Exec(ctx, sql).ReadAll()
+	var response *pgconn.PgError
 	switch {
-	case errors.As(err, &said):
-		return "", errors.New(serverText(said))
+	case errors.As(err, &response):
+		return "", errors.New(describeError(response))
 	case err != nil:
 		return "", err
 	case len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 1:

@@ -13,31 +13,31 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 )
 
-// endpoint is what the name alone says. A region that is not the database's makes
-// tokens that it refuses.
-func (w *walk) endpoint(context.Context) result {
-	if named := w.Name.Region; named != "" && named != w.Region {
-		return failed(fmt.Sprintf("wrong region: by its name the database is in %s, and tokens would be signed for %s", named, w.Region),
-			w.checkIn(named, w.Options.Sign))
+// endpoint checks the region against the one in the host name. The database rejects tokens for
+// another region.
+func (r *run) endpoint(context.Context) result {
+	if named := r.Name.Region; named != "" && named != r.Region {
+		return failed(fmt.Sprintf("wrong region: by its name the database is in %s, and tokens would be signed for %s", named, r.Region),
+			r.checkIn(named, r.Options.Sign))
 	}
-	kind := string(w.Name.Kind)
-	if w.Name.Kind == auth.Unknown {
+	kind := string(r.Name.Kind)
+	if r.Name.Kind == auth.Unknown {
 		kind = "a name that is not of AWS's, taken as it is,"
 	}
-	return ok(fmt.Sprintf("%s in %s, port %s", kind, w.Region, w.Port))
+	return ok(fmt.Sprintf("%s in %s, port %s", kind, r.Region, r.Port))
 }
 
-// credentials are what there is to sign with. Whether AWS takes them is the next step.
-func (w *walk) credentials(ctx context.Context) result {
-	err := w.Identity.Ready(ctx)
+// credentials fetches the credentials.
+func (r *run) credentials(ctx context.Context) result {
+	err := r.Identity.Ready(ctx)
 	var missing *auth.Error
 	switch {
 	case errors.As(err, &missing):
-		return w.noCredentials(missing)
+		return r.noCredentials(missing)
 	case err != nil:
 		return failed(err.Error(), "")
 	}
-	status := w.Identity.Status()
+	status := r.Identity.Status()
 	found := "from " + status.Source
 	if !status.Expires.IsZero() {
 		found += fmt.Sprintf(", valid until %s (%s)", status.Expires.UTC().Format(time.RFC3339), time.Until(status.Expires).Round(time.Second))
@@ -45,79 +45,79 @@ func (w *walk) credentials(ctx context.Context) result {
 	return ok(found)
 }
 
-func (w *walk) noCredentials(missing *auth.Error) result {
+// noCredentials returns the result for credentials that could not be fetched.
+func (r *run) noCredentials(missing *auth.Error) result {
 	found := missing.Message
 	switch missing.Code {
 	case auth.ReasonSourceCredentialsExpired, auth.ReasonSourceCredentialsRejected:
-		return failed(found, w.renew(missing.Source))
+		return failed(found, r.renew(missing.Source))
 	case auth.ReasonSSOExpired, auth.ReasonLoginExpired:
 		return failed(found, commandLine(missing.Command...))
 	case auth.ReasonNoCredentials:
-		return failed(found+"; "+missing.Hint, "aws configure sso"+w.profileFlag())
+		return failed(found+"; "+missing.Hint, "aws configure sso"+r.profileFlag())
 	default:
-		return failed(found, inWords(missing.Hint))
+		return failed(found, advice(missing.Hint))
 	}
 }
 
-// identity is whose the credentials are, which AWS tells everybody about themselves. That
-// many networks do not let the question through is nobody's failure.
-func (w *walk) identity(ctx context.Context) result {
-	caller, err := w.Identity.Caller(ctx)
-	w.seen.caller = caller
+// identity requests the caller's ARN, which also validates the credentials. STS being
+// unreachable is not a failure, since many networks block it.
+func (r *run) identity(ctx context.Context) result {
+	caller, err := r.Identity.Caller(ctx)
+	r.seen.caller = caller
 	var missing *auth.Error
-	var said awsError
+	var response awsError
 	switch {
 	case err == nil:
 		return ok(caller.ARN)
-	case errors.As(err, &missing): // they ran out in between
-		return w.noCredentials(missing)
-	case !errors.As(err, &said):
+	case errors.As(err, &missing): // they have expired since
+		return r.noCredentials(missing)
+	case !errors.As(err, &response):
 		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
-	case !slices.Contains(auth.Rejections, said.ErrorCode()):
-		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
-	case w.Identity.ClockIsOff():
-		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", said.ErrorMessage(), said.ErrorCode()))
+	case !slices.Contains(auth.Rejections, response.ErrorCode()):
+		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
+	case r.Identity.ClockIsOff():
+		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
 	default:
-		return w.rejected(said.ErrorMessage(), said.ErrorCode())
+		return r.rejected(response.ErrorMessage(), response.ErrorCode())
 	}
 }
 
-// rejected is about credentials that AWS does not take.
-func (w *walk) rejected(message, code string) result {
+// rejected returns the result for credentials that AWS rejects.
+func (r *run) rejected(message, code string) result {
 	why := "not valid"
 	if strings.HasPrefix(code, "Expired") {
 		why = "expired"
 	}
-	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", w.Identity.Source(), why, message, code), w.renew(w.Identity.Source()))
+	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", r.Identity.Source(), why, message, code), r.renew(r.Identity.Source()))
 }
 
-// awsError is an answer of AWS's.
+// awsError is an error response of AWS.
 type awsError interface {
 	error
 	ErrorCode() string
 	ErrorMessage() string
 }
 
-// renew is how to get other credentials in the place of those from source that AWS does
-// not take.
-func (w *walk) renew(source auth.Source) string {
+// renew returns the command line that renews the credentials from source.
+func (r *run) renew(source auth.Source) string {
 	switch source.Kind {
 	case auth.SourceSSO:
-		return "aws sso login" + w.profileFlag()
+		return "aws sso login" + r.profileFlag()
 	case auth.SourceLogin:
-		return "aws login" + w.profileFlag()
+		return "aws login" + r.profileFlag()
 	case auth.SourceEnvironment:
-		return `eval "$(aws configure export-credentials --format env --profile ` + cmp.Or(quote(w.Options.Profile), "PROFILE") + `)"`
+		return `eval "$(aws configure export-credentials --format env --profile ` + cmp.Or(quote(r.Options.Profile), "PROFILE") + `)"`
 	case auth.SourceProfileKeys:
-		return "aws configure" + w.profileFlag()
+		return "aws configure" + r.profileFlag()
 	default:
-		return inWords("renew the credentials where they come from: " + source.String())
+		return advice("renew the credentials where they come from: " + source.String())
 	}
 }
 
-// clock is this machine's beside that of AWS's answers so far.
-func (w *walk) clock(context.Context) result {
-	ahead, known := w.Identity.ClockAhead()
+// clock compares the local clock with the time in AWS's responses so far.
+func (r *run) clock(context.Context) result {
+	ahead, known := r.Identity.ClockAhead()
 	direction := "ahead of"
 	if ahead < 0 {
 		direction = "behind"
@@ -125,16 +125,16 @@ func (w *walk) clock(context.Context) result {
 	switch {
 	case !known:
 		return noAnswer("no answer of AWS's has told the time")
-	case w.Identity.ClockIsOff():
+	case r.Identity.ClockIsOff():
 		return failed(fmt.Sprintf("this machine's clock is %s %s AWS's, and tokens from the future and old ones are refused", ahead.Abs(), direction), setClock())
-	case ahead.Abs() <= time.Second: // as exact as the answers are
+	case ahead.Abs() <= time.Second: // the precision of the responses
 		return ok("as AWS's, to the second")
 	default:
 		return ok(fmt.Sprintf("%s %s AWS's", ahead.Abs(), direction))
 	}
 }
 
-// setClock is the command that does it here.
+// setClock returns the command line that sets the clock on this operating system.
 func setClock() string {
 	switch runtime.GOOS {
 	case "windows":

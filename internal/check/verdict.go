@@ -10,60 +10,60 @@ import (
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 )
 
-// evidence is what the steps have shown beyond how they went.
+// evidence holds findings of the steps beside their states.
 type evidence struct {
-	caller    auth.Caller      // empty: STS has not said
-	database  *rdsapi.Database // nil: RDS has not said
-	addresses []netip.Addr     // of what is dialled
+	caller    auth.Caller      // empty if unknown
+	database  *rdsapi.Database // nil if unknown
+	addresses []netip.Addr     // of the dialed host
 
-	down    bool   // the database does not run, by RDS
-	foreign bool   // the database is not PostgreSQL, by RDS
-	iamOff  bool   // IAM authentication is not enabled, by RDS
-	expiry  bool   // the certificate is not valid at this time
-	answer  answer // of the server to the login
+	down    bool // the database accepts no logins
+	foreign bool // the database is not PostgreSQL
+	iamOff  bool // IAM authentication is not enabled
+	expiry  bool // the certificate has expired or is not valid yet
+	login   outcome
 }
 
-// answer is what a server says to a login.
-type answer string
+// outcome is the outcome of the login.
+type outcome string
 
 const (
-	unheard   answer = ""           // there was no login
-	letIn     answer = "let in"     // it took the token
-	refused   answer = "refused"    // it did not, and does not say why
-	notAsked  answer = "not asked"  // it wants another kind of password
-	otherwise answer = "said other" // it said something that explains itself
+	noLogin           outcome = ""
+	accepted          outcome = "accepted"
+	tokenRefused      outcome = "token refused"      // the server gives no reason
+	passwordRequested outcome = "password requested" // instead of a token
+	otherError        outcome = "other error"        // the error has the reason
 )
 
-// suspects are the steps whose failure would explain it, the likeliest first.
-func (e evidence) suspects() []string {
-	switch e.answer {
-	case refused:
-		// A clock that is off spoils what AWS says to all others; a region or keys that are
-		// wrong spoil the token whatever the policies are.
+// candidates lists the steps whose failure would explain the outcome, the likeliest first.
+func (e evidence) candidates() []string {
+	switch e.login {
+	case tokenRefused:
+		// A wrong clock makes the requests to AWS fail, too. A wrong region or key
+		// makes the token invalid whatever the policies are.
 		return []string{Clock, Endpoint, Identity, Policy, Database, Login}
-	case notAsked:
+	case passwordRequested:
 		if e.iamOff {
 			return []string{Database, Login}
 		}
 		return []string{Login}
-	case letIn:
+	case accepted:
 		return []string{Writes, RDSIAM, RoundTrip}
-	case otherwise:
+	case otherError:
 		return []string{Login}
 	}
-	suspects := []string{Credentials}
+	candidates := []string{Credentials}
 	if e.expiry {
-		suspects = append(suspects, Clock)
+		candidates = append(candidates, Clock)
 	}
 	if e.down || e.foreign {
-		suspects = append(suspects, Database)
+		candidates = append(candidates, Database)
 	}
-	return append(suspects, DNS, TCP, TLS, Login)
+	return append(candidates, DNS, TCP, TLS, Login)
 }
 
-// guilty is the step that is to blame; its zero value if none failed.
-func guilty(steps []Step, seen evidence) Step {
-	for _, name := range seen.suspects() {
+// rootCause returns the failed step that explains the others, or the zero value.
+func rootCause(steps []Step, seen evidence) Step {
+	for _, name := range seen.candidates() {
 		if s := find(steps, name); s.State == Failed {
 			return s
 		}
@@ -75,31 +75,30 @@ func guilty(steps []Step, seen evidence) Step {
 	return steps[i]
 }
 
-// verdict is whether user can log in, and what is in the way of it.
+// verdict returns whether user can log in, and if not, the cause and the next step.
 func verdict(user string, steps []Step, seen evidence) (ok bool, cause, next string) {
-	switch to := guilty(steps, seen); {
-	case to.State == Failed && seen.answer == letIn:
-		return false, fmt.Sprintf("%s can log in, but %s: %s", user, to.Name, to.Found), to.Next
-	case to.State == Failed:
-		return false, fmt.Sprintf("%s cannot log in: %s", user, to.Found), to.Next
-	case seen.answer != letIn:
+	switch step := rootCause(steps, seen); {
+	case step.State == Failed && seen.login == accepted:
+		return false, fmt.Sprintf("%s can log in, but %s: %s", user, step.Name, step.Found), step.Next
+	case step.State == Failed:
+		return false, fmt.Sprintf("%s cannot log in: %s", user, step.Found), step.Next
+	case seen.login != accepted:
 		return false, "the time was up before anything could be said", ""
 	default:
 		return true, "", ""
 	}
 }
 
-// unexplained is what there is to say where nothing that was looked at explains why a
-// token is refused.
+// unexplained describes what may be the cause if no failed step explains a refused token.
 func unexplained(steps []Step) string {
-	var blind []string
+	var unchecked []string
 	for _, s := range steps {
 		if s.State == NotPermitted || s.State == NoAnswer || s.Name == Policy && s.State == NotTried {
-			blind = append(blind, s.Name)
+			unchecked = append(unchecked, s.Name)
 		}
 	}
-	if len(blind) > 0 {
-		return "the likeliest is what could not be looked at: " + strings.Join(blind, ", ")
+	if len(unchecked) > 0 {
+		return "the likeliest is what could not be looked at: " + strings.Join(unchecked, ", ")
 	}
 	return "all that can be looked at is in order; changes in IAM take some minutes, and a small instance may be short of memory for it; the log export iam-db-auth-error has the reason"
 }

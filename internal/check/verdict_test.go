@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// walked are all steps, ok but for those that are given.
-func walked(given ...Step) []Step {
+// allSteps returns all steps. Those that are not given are OK.
+func allSteps(given ...Step) []Step {
 	var all []Step
 	for _, step := range steps {
 		s := Step{Name: step.name, State: OK, Found: "fine"}
@@ -19,11 +19,11 @@ func walked(given ...Step) []Step {
 	return all
 }
 
-func bad(name string) Step {
-	return Step{Name: name, State: Failed, Found: "bad " + name, Next: "mend " + name}
+func failing(name string) Step {
+	return Step{Name: name, State: Failed, Found: "failed " + name, Next: "fix " + name}
 }
-func blind(name string) Step { return Step{Name: name, State: NotPermitted} }
-func after(name, because string) Step {
+func unchecked(name string) Step { return Step{Name: name, State: NotPermitted} }
+func skipped(name, because string) Step {
 	return Step{Name: name, State: NotTried, because: because}
 }
 
@@ -31,58 +31,58 @@ func TestVerdict(t *testing.T) {
 	for name, test := range map[string]struct {
 		steps []Step
 		seen  evidence
-		blame string // the step; empty: all is well
+		step  string // the step; empty if none
 	}{
-		"all is well":                        {nil, evidence{answer: letIn}, ""},
-		"nobody may look":                    {[]Step{blind(Identity), blind(Database), after(Policy, Database)}, evidence{answer: letIn}, ""},
-		"refused: clock before all else":     {[]Step{bad(Clock), bad(Endpoint), bad(Identity), bad(Policy), bad(Login)}, evidence{answer: refused}, Clock},
-		"refused: region before keys":        {[]Step{bad(Endpoint), bad(Identity), bad(Login)}, evidence{answer: refused}, Endpoint},
-		"refused: keys before policy":        {[]Step{bad(Identity), bad(Policy), bad(Login)}, evidence{answer: refused}, Identity},
-		"refused: policy before database":    {[]Step{bad(Policy), bad(Database), bad(Login)}, evidence{answer: refused}, Policy},
-		"refused: another account":           {[]Step{bad(Database), after(Policy, Database), bad(Login)}, evidence{answer: refused}, Database},
-		"refused: nothing else is bad":       {[]Step{bad(Login)}, evidence{answer: refused}, Login},
-		"not asked: IAM off":                 {[]Step{bad(Policy), bad(Database), bad(Login)}, evidence{answer: notAsked, iamOff: true}, Database},
-		"not asked: user, whatever else is":  {[]Step{bad(Policy), bad(Database), bad(Login)}, evidence{answer: notAsked}, Login},
-		"said why":                           {[]Step{bad(Clock), bad(Login)}, evidence{answer: otherwise}, Login},
-		"no credentials":                     {[]Step{bad(Credentials), after(Login, Credentials)}, evidence{}, Credentials},
-		"no credentials, and no way":         {[]Step{bad(Credentials), bad(TCP), after(TLS, TCP), after(Login, Credentials)}, evidence{}, Credentials},
-		"port closed":                        {[]Step{bad(TCP), after(TLS, TCP), after(Login, TCP)}, evidence{}, TCP},
-		"port closed, IAM off":               {[]Step{bad(Database), bad(TCP), after(Login, TCP)}, evidence{iamOff: true}, TCP},
-		"port closed, for it is stopped":     {[]Step{bad(Database), bad(TCP), after(Login, TCP)}, evidence{down: true}, Database},
-		"port closed, for it is MySQL":       {[]Step{bad(Database), bad(TCP), after(Login, TCP)}, evidence{foreign: true}, Database},
-		"certificate of another time":        {[]Step{bad(Clock), bad(TLS), after(Login, TLS)}, evidence{expiry: true}, Clock},
-		"certificate expired":                {[]Step{bad(TLS), after(Login, TLS)}, evidence{expiry: true}, TLS},
-		"untrusted, and the clock is off":    {[]Step{bad(Clock), bad(TLS), after(Login, TLS)}, evidence{}, TLS},
-		"let in, to a reader":                {[]Step{bad(Clock), bad(Writes)}, evidence{answer: letIn}, Writes},
-		"let in for now":                     {[]Step{bad(Clock)}, evidence{answer: letIn}, Clock},
-		"the time was up":                    {[]Step{{Name: Login, State: NotTried}}, evidence{}, "time"},
-		"no name, and the region is another": {[]Step{bad(Endpoint), bad(DNS), after(Login, DNS)}, evidence{}, DNS},
+		"no failure":                             {nil, evidence{login: accepted}, ""},
+		"not permitted":                          {[]Step{unchecked(Identity), unchecked(Database), skipped(Policy, Database)}, evidence{login: accepted}, ""},
+		"refused: clock before all others":       {[]Step{failing(Clock), failing(Endpoint), failing(Identity), failing(Policy), failing(Login)}, evidence{login: tokenRefused}, Clock},
+		"refused: region before keys":            {[]Step{failing(Endpoint), failing(Identity), failing(Login)}, evidence{login: tokenRefused}, Endpoint},
+		"refused: keys before policy":            {[]Step{failing(Identity), failing(Policy), failing(Login)}, evidence{login: tokenRefused}, Identity},
+		"refused: policy before database":        {[]Step{failing(Policy), failing(Database), failing(Login)}, evidence{login: tokenRefused}, Policy},
+		"refused: another account":               {[]Step{failing(Database), skipped(Policy, Database), failing(Login)}, evidence{login: tokenRefused}, Database},
+		"refused: no other failure":              {[]Step{failing(Login)}, evidence{login: tokenRefused}, Login},
+		"password requested: IAM off":            {[]Step{failing(Policy), failing(Database), failing(Login)}, evidence{login: passwordRequested, iamOff: true}, Database},
+		"password requested: user before others": {[]Step{failing(Policy), failing(Database), failing(Login)}, evidence{login: passwordRequested}, Login},
+		"other error":                            {[]Step{failing(Clock), failing(Login)}, evidence{login: otherError}, Login},
+		"no credentials":                         {[]Step{failing(Credentials), skipped(Login, Credentials)}, evidence{}, Credentials},
+		"no credentials, port closed":            {[]Step{failing(Credentials), failing(TCP), skipped(TLS, TCP), skipped(Login, Credentials)}, evidence{}, Credentials},
+		"port closed":                            {[]Step{failing(TCP), skipped(TLS, TCP), skipped(Login, TCP)}, evidence{}, TCP},
+		"port closed, IAM off":                   {[]Step{failing(Database), failing(TCP), skipped(Login, TCP)}, evidence{iamOff: true}, TCP},
+		"port closed, stopped":                   {[]Step{failing(Database), failing(TCP), skipped(Login, TCP)}, evidence{down: true}, Database},
+		"port closed, MySQL":                     {[]Step{failing(Database), failing(TCP), skipped(Login, TCP)}, evidence{foreign: true}, Database},
+		"certificate expired, clock off":         {[]Step{failing(Clock), failing(TLS), skipped(Login, TLS)}, evidence{expiry: true}, Clock},
+		"certificate expired":                    {[]Step{failing(TLS), skipped(Login, TLS)}, evidence{expiry: true}, TLS},
+		"untrusted, clock off":                   {[]Step{failing(Clock), failing(TLS), skipped(Login, TLS)}, evidence{}, TLS},
+		"accepted by a reader":                   {[]Step{failing(Clock), failing(Writes)}, evidence{login: accepted}, Writes},
+		"accepted, clock off":                    {[]Step{failing(Clock)}, evidence{login: accepted}, Clock},
+		"timeout":                                {[]Step{{Name: Login, State: NotTried}}, evidence{}, "time"},
+		"no such host, other region":             {[]Step{failing(Endpoint), failing(DNS), skipped(Login, DNS)}, evidence{}, DNS},
 	} {
-		ok, cause, next := verdict("app", walked(test.steps...), test.seen)
+		ok, cause, next := verdict("app", allSteps(test.steps...), test.seen)
 		switch {
-		case test.blame == "":
+		case test.step == "":
 			if !ok || cause != "" || next != "" {
 				t.Errorf("%s: %v, %q, %q", name, ok, cause, next)
 			}
-		case test.blame == "time":
+		case test.step == "time":
 			if ok || !strings.Contains(cause, "time was up") {
 				t.Errorf("%s: %v, %q", name, ok, cause)
 			}
-		case ok || !strings.HasSuffix(cause, ": bad "+test.blame) || next != "mend "+test.blame || !strings.HasPrefix(cause, "app can"):
-			t.Errorf("%s: %v, %q, %q, want %s blamed", name, ok, cause, next, test.blame)
-		case strings.HasPrefix(cause, "app can log in, but ") != (test.seen.answer == letIn):
+		case ok || !strings.HasSuffix(cause, ": failed "+test.step) || next != "fix "+test.step || !strings.HasPrefix(cause, "app can"):
+			t.Errorf("%s: %v, %q, %q, want the cause %s", name, ok, cause, next, test.step)
+		case strings.HasPrefix(cause, "app can log in, but ") != (test.seen.login == accepted):
 			t.Errorf("%s: %q", name, cause)
 		}
 	}
 }
 
-// What could not be looked at is named, and nothing else.
+// The text names the steps that could not be checked, and no others.
 func TestUnexplained(t *testing.T) {
-	if text := unexplained(walked(bad(Login))); !strings.Contains(text, "in order") || strings.Contains(text, "could not be looked at") {
-		t.Errorf("all was looked at: %q", text)
+	if text := unexplained(allSteps(failing(Login))); !strings.Contains(text, "in order") || strings.Contains(text, "could not be looked at") {
+		t.Errorf("all checked: %q", text)
 	}
-	text := unexplained(walked(blind(Database), after(Policy, Database), Step{Name: Clock, State: NoAnswer}, bad(Login)))
+	text := unexplained(allSteps(unchecked(Database), skipped(Policy, Database), Step{Name: Clock, State: NoAnswer}, failing(Login)))
 	if !strings.HasSuffix(text, "could not be looked at: database, policy, clock") {
-		t.Errorf("some was not: %q", text)
+		t.Errorf("some unchecked: %q", text)
 	}
 }
