@@ -32,7 +32,9 @@ func culpritOf(f stats.Failure) culprit {
 		pgwire.TLSUntrusted, pgwire.TLSExpired, pgwire.TLSCertificateBad, pgwire.TLSDirectNotOffered:
 		return culpritNetwork
 
-	case pgwire.TokenRefused, pgwire.PasswordRequested, pgwire.NotWritable, pgwire.WritableUnknown:
+	case pgwire.TokenRefused, pgwire.PasswordRequested, pgwire.PasswordRepeated, pgwire.AuthRequestInvalid,
+		pgwire.NotWritable, pgwire.WritableUnknown, pgwire.WritableInvalid,
+		pgwire.MessageInvalid, pgwire.MessagesTooLong, pgwire.ErrorInvalid, pgwire.ErrorWithoutCode:
 		return culpritDatabase
 
 	case pgwire.ServerRefused:

@@ -20,6 +20,7 @@ func TestCulpritOf(t *testing.T) {
 		{SQLSTATE: "28000", Reason: pgwire.PasswordRequested}:       culpritDatabase,
 		{SQLSTATE: "28000", Reason: pgwire.TokenRefused}:            culpritDatabase,
 		{SQLSTATE: "25006", Reason: pgwire.NotWritable}:             culpritDatabase,
+		{SQLSTATE: "08P01", Reason: pgwire.MessageInvalid}:          culpritDatabase,
 		{SQLSTATE: "3D000", Reason: pgwire.ServerRefused}:           culpritDatabase,
 		{SQLSTATE: "53300", Reason: pgwire.ServerRefused}:           culpritDatabase,
 		{SQLSTATE: "0A000", Reason: pgwire.ServerRefused}:           culpritClient,
