@@ -28,6 +28,9 @@ type checkResult struct {
 	text string
 }
 
+// notReady begins the line of a failed check.
+const notReady = "not ready"
+
 type checkResults []checkResult
 
 func (results checkResults) ok() bool {
@@ -48,7 +51,7 @@ func (results checkResults) write(w http.ResponseWriter, passed, failed string) 
 	for _, r := range results {
 		prefix := "ok"
 		if !r.ok {
-			prefix = "not ready"
+			prefix = notReady
 		}
 		lines = append(lines, prefix+"  "+text.OneLine(r.text))
 	}
@@ -75,7 +78,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Has("upstream") {
 		results = append(results, s.checkDatabases(r.Context())...)
 	}
-	results.write(w, "ready", "not ready")
+	results.write(w, "ready", notReady)
 }
 
 // ready reports the result of readyz without upstream.
