@@ -4,14 +4,19 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/internal/check"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
+	"github.com/iamproxy/iamproxy/internal/portforward"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -19,48 +24,63 @@ type checkCommand struct {
 	Endpoint string `arg:"" help:"The database."`
 	User     string `help:"Database user to log in as." placeholder:"USER"`
 	Database string `help:"Database to log in to." default:"postgres" placeholder:"NAME"`
-	signing
-	reaching
+	credentialFlags
+	connectFlags
 	Timeout time.Duration `help:"Time for all of it." default:"30s"`
 	JSON    bool          `help:"Print one JSON document instead of lines for people."`
+
+	endpoint endpoint.Endpoint // set by Validate
 }
 
-// errCheckFailed is said already, by what the check has printed.
+// errCheckFailed is not printed: the output of the check contains the failure.
 var errCheckFailed = errors.New("the check has failed")
 
-// Run walks every step of a connection, and says what to do about what fails.
+// Validate parses the endpoint.
+func (c *checkCommand) Validate(ctx context.Context) (err error) {
+	flags := c.flags()
+	flags.User, flags.Database, flags.Via = c.User, c.Database, c.Via
+	if c.endpoint, err = endpoint.Parse(ctx, c.Endpoint, flags); err != nil {
+		return err
+	}
+	switch {
+	case c.endpoint.User == "":
+		return errors.New("a login is as one database user: give --user")
+	case strings.ContainsFunc(c.endpoint.User+c.endpoint.Database, unicode.IsControl):
+		return errors.New("--user or --database: there are control characters in it")
+	case c.Timeout <= 0:
+		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
+	}
+	return nil
+}
+
+// Run checks each step of a connection, and prints the results.
 func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	e, err := c.endpoint(ctx)
+	unsetLibpqEnv()
+	forward, err := c.endpoint.Forward()
+	if err != nil {
+		return usageError{err}
+	}
+	defer portforward.StartAll(nil, forward)()
+	checks, err := c.check(ctx, forward)
 	if err != nil {
 		return err
 	}
-	forgetLibpq()
-	ways := &forwards{}
-	defer ways.stop()
-	dial, err := ways.to(e)
-	if err != nil {
-		return err
-	}
-	walk, err := c.check(ctx, e, dial)
-	if err != nil {
-		return err
-	}
-	screen := &checkScreen{out: std.out, colours: wantsColours(std.out)}
+	writer := &check.TextWriter{Out: std.out, Colors: supportsColors(std.out)}
 	if !c.JSON {
-		walk.Observe = screen.step
+		checks.Observe = writer.Step
 	}
 	timed, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	report := walk.Run(timed)
+	report := checks.Run(timed)
 	switch {
 	case ctx.Err() != nil:
 		return errors.New("told to end before it was done")
 	case c.JSON:
-		err = writeReport(std, report)
+		err = writeJSON(std.out, report)
 	default:
-		err = screen.verdict(report)
+		err = writer.Verdict(report)
 	}
 	if err == nil && !report.OK {
 		err = errCheckFailed
@@ -68,68 +88,47 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	return err
 }
 
-// endpoint checks all that can be wrong without a connection.
-func (c *checkCommand) endpoint(ctx context.Context) (endpoint, error) {
-	e, err := parseEndpoint(c.Endpoint)
-	if err != nil {
-		return endpoint{}, err
-	}
-	flags := c.flags()
-	flags.user, flags.database, flags.via = c.User, c.Database, c.Via
-	if e, err = e.resolve(ctx, flags); err != nil {
-		return endpoint{}, err
-	}
-	switch {
-	case e.user == "":
-		return endpoint{}, usagef("a login is as one database user: give --user")
-	case strings.ContainsFunc(e.user+e.database, unicode.IsControl):
-		return endpoint{}, usagef("--user or --database: there are control characters in it")
-	case c.Timeout <= 0:
-		return endpoint{}, usagef("--timeout %s: must be more than 0", c.Timeout)
-	}
-	return e, nil
-}
-
-// check wires what would serve the endpoint.
-func (c *checkCommand) check(ctx context.Context, e endpoint, dial dialer) (*check.Check, error) {
+// check returns the check of the endpoint.
+func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) (*check.Check, error) {
 	roots, err := tls.Roots(c.CAFile)
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
 	}
-	identity, err := new(identities).of(ctx, e)
+	e := c.endpoint
+	identity, err := new(endpoint.Identities).Load(ctx, e)
 	if err != nil {
-		return nil, err
+		return nil, usageError{err}
 	}
-	server := e.server(dial, roots)
-	server.Tokens = e.tokens(identity)
+	p := e.Proxy(forward, roots)
+	p.Tokens = e.Tokens(identity)
 	return &check.Check{
-		Host:     e.host,
-		Port:     e.port,
-		Name:     e.name,
-		Region:   e.region,
-		User:     e.user,
-		Database: e.database,
-		Target:   e.target,
-		Writer:   e.wantsWriter(),
+		Host:     e.Host,
+		Port:     e.Port,
+		Name:     e.Name,
+		Region:   e.Region,
+		User:     e.User,
+		Database: e.Database,
+		Target:   e.Target,
+		Writer:   e.NeedsWriter(),
 		Identity: identity,
-		Proxy:    server,
-		Options:  e.options(c.CAFile),
+		Proxy:    p,
+		Options:  c.options(),
 	}, nil
 }
 
-// options are the flags that a command needs for the same endpoint. The password of a
-// proxy is left for whoever knows it, and so is a command, which may have one in it.
-func (e endpoint) options(caFile string) (o check.Options) {
-	o.Profile = e.signer.profile
+// options returns the flags of a command for the same endpoint. They contain no password.
+func (c *checkCommand) options() (o check.Options) {
+	signer := c.endpoint.Signer
+	o.Profile = signer.Profile
 	for _, option := range []struct {
 		to          *[]string
 		flag, value string
 	}{
-		{&o.Sign, "--profile", e.signer.profile},
-		{&o.Sign, "--assume-role", e.signer.assumeRole},
-		{&o.Sign, "--external-id", e.signer.externalID},
-		{&o.Reach, "--via", e.viaFlag()},
-		{&o.Reach, "--ca-file", caFile},
+		{&o.Sign, "--profile", signer.Profile},
+		{&o.Sign, "--assume-role", signer.AssumeRole},
+		{&o.Sign, "--external-id", signer.ExternalID},
+		{&o.Reach, "--via", c.endpoint.ViaFlag()},
+		{&o.Reach, "--ca-file", c.CAFile},
 	} {
 		if option.value != "" {
 			*option.to = append(*option.to, option.flag, option.value)
@@ -138,21 +137,19 @@ func (e endpoint) options(caFile string) (o check.Options) {
 	return o
 }
 
-// forgetLibpq unsets libpq's variables, and returns the password that was among them. pgx
-// would heed them beside the command line, and a port forward would inherit the password.
-func forgetLibpq() (password string) {
-	password = os.Getenv("PGPASSWORD")
-	for _, variable := range os.Environ() {
-		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
-			os.Unsetenv(name)
-		}
-	}
-	return password
-}
-
-func writeReport(std streams, report check.Report) error {
-	encoder := json.NewEncoder(std.out)
+func writeJSON(out io.Writer, report check.Report) error {
+	encoder := json.NewEncoder(out)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(report)
+}
+
+// supportsColors reports whether out is a terminal with colors. On Windows, only Windows Terminal
+// is known to support them. See https://no-color.org.
+func supportsColors(out io.Writer) bool {
+	supports := isTerminal(out) && os.Getenv("TERM") != "dumb"
+	if runtime.GOOS == "windows" {
+		supports = supports && os.Getenv("WT_SESSION") != ""
+	}
+	return supports && os.Getenv("NO_COLOR") == ""
 }

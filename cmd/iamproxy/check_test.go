@@ -6,8 +6,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/iamproxy/iamproxy/internal/check"
 )
 
 func TestCheckUsage(t *testing.T) {
@@ -49,55 +47,14 @@ func TestCheckReport(t *testing.T) {
 	}
 }
 
-func TestCheckScreen(t *testing.T) {
-	var plain, coloured bytes.Buffer
-	for out, colours := range map[*bytes.Buffer]bool{&plain: false, &coloured: true} {
-		screen := &checkScreen{out: out, colours: colours}
-		screen.step(check.Step{Name: "tcp", State: check.Failed, Found: "closed", Next: "open it", Seconds: 1.234})
-		screen.step(check.Step{Name: "login", State: check.Failed, Found: "for the same reason", Next: "open it"})
-		screen.step(check.Step{Name: "round trip", State: check.NotTried, Found: "because of tcp"})
-		if err := screen.verdict(check.Report{Cause: "u cannot log in: closed", Next: "open it"}); err != nil {
-			t.Error(err)
-		}
-	}
-	want := `tcp          failed          1234 ms  closed
-                                      open it
-login        failed             0 ms  for the same reason
-round trip   not tried                because of tcp
-
-failed: u cannot log in: closed
-do this next:
-open it
-`
-	if plain.String() != want {
-		t.Errorf("plain:\n%s", plain.String())
-	}
-	if text := coloured.String(); !strings.Contains(text, "\x1b[31mfailed       \x1b[0m ") || strings.NewReplacer("\x1b[31m", "", "\x1b[2m", "", "\x1b[0m", "").Replace(text) != want {
-		t.Errorf("in colour: %q", text)
-	}
-}
-
-// Colours are for terminals alone.
-func TestWantsColours(t *testing.T) {
+// Only terminals get colors.
+func TestSupportsColors(t *testing.T) {
 	file, err := os.CreateTemp(t.TempDir(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if wantsColours(file) || wantsColours(new(bytes.Buffer)) {
-		t.Error("colours in a file")
+	if supportsColors(file) || supportsColors(new(bytes.Buffer)) {
+		t.Error("colors in a file")
 	}
 }
-
-// A full disk, or a reader that has left, is a failure of its own.
-func TestCheckUnwritten(t *testing.T) {
-	screen := &checkScreen{out: closedWriter{}}
-	screen.step(check.Step{})
-	if screen.verdict(check.Report{OK: true}) == nil {
-		t.Error("it was not noticed")
-	}
-}
-
-type closedWriter struct{}
-
-func (closedWriter) Write([]byte) (int, error) { return 0, os.ErrClosed }

@@ -8,18 +8,19 @@ import (
 	"os"
 	"regexp"
 	"strings"
-	"time"
+	"unicode"
 
 	"github.com/alecthomas/kong"
 	"golang.org/x/term"
 
+	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
-// Texts for people keep to these rules: one line on standard error, "iamproxy: "
-// before it, lower case, no full stop; it names the word that is wrong and says
-// why. What a program may want to read goes to standard output.
+// Messages follow these rules: one line on standard error, beginning with "iamproxy: ", lower
+// case, no period; it names the word that is wrong and the reason. Output for programs goes to
+// standard output.
 
 const description = `PostgreSQL clients connect here without a password; iamproxy logs in to Amazon RDS or Aurora with an IAM token, over verified TLS.
 
@@ -40,71 +41,35 @@ type commands struct {
 	PlainIO bool `hidden:"" help:"Read and write connections through Go's net and crypto/tls alone, for troubleshooting."`
 }
 
-// signing is whose credentials sign, and for where.
-type signing struct {
+// credentialFlags select the credentials that sign tokens, and the region.
+type credentialFlags struct {
 	Region     string `help:"AWS region of the database. Default: read from the endpoint's name." placeholder:"REGION"`
 	Profile    string `help:"AWS profile whose credentials sign. Default: the SDK's own chain." placeholder:"NAME"`
 	AssumeRole string `help:"Role that these credentials assume, and that signs. Several, with commas between them, are assumed one by the other." placeholder:"ARN"`
 	ExternalID string `name:"external-id" help:"External id that the (last) role asks for." placeholder:"ID"`
 }
 
-// flags are what they say of every endpoint.
-func (s signing) flags() endpoint {
-	return endpoint{region: s.Region, signer: signer{profile: s.Profile, assumeRole: s.AssumeRole, externalID: s.ExternalID}}
+// flags returns the values for endpoints that do not set their own.
+func (f credentialFlags) flags() endpoint.Endpoint {
+	return endpoint.Endpoint{Region: f.Region, Signer: endpoint.Signer{Profile: f.Profile, AssumeRole: f.AssumeRole, ExternalID: f.ExternalID}}
 }
 
-// reaching is how the database is reached, and known.
-type reaching struct {
+// connectFlags determine how the database is reached and verified.
+type connectFlags struct {
 	Via    string `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. Or a port forward to start: ssm://TARGET by the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} filled in. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
 	CAFile string `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
 }
 
-type runCommand struct {
-	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases; the first is served at --listen, each further one at the next port."`
-
-	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
-	signing
-	reaching
-	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
-	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
-	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
-	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
-	Target         string        `help:"writer: only an instance that takes writes, which after a failover is looked for until --connect-timeout. any: whichever answers. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
-	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
-	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`
-	Pool           int           `help:"Idle connections to keep, of each endpoint, for the next client with the same user, database and startup parameters; DISCARD ALL stands between two clients. 0 keeps none." default:"0" placeholder:"N"`
-	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Needed to listen beyond loopback: who connects needs no password." sep:"," placeholder:"CIDR"`
-	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all that reach the listener." sep:"," placeholder:"USER"`
-	MaxSessions    int           `help:"Most clients at once, of all endpoints together. Default: as many as there are file descriptors for." default:"0" placeholder:"N"`
-	DrainMin       time.Duration `help:"After a signal to end: how long new clients are still let in." default:"0s"`
-	DrainMax       time.Duration `help:"After a signal to end: when sessions that are still open are ended." default:"25s"`
-	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics, the status page at / and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Pprof          bool          `help:"Profiles of the Go runtime at /debug/pprof/ of --admin, over loopback."`
-	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
-	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
-}
-
-type tokenCommand struct {
-	Endpoint string `arg:"" help:"The database."`
-	User     string `help:"Database user that the token is for." placeholder:"USER"`
-	signing
-	ofOthers
-}
-
-type waitCommand struct {
-	Admin   string        `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Listen  string        `help:"Where iamproxy listens, if that is off. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
-	Timeout time.Duration `help:"How long to wait." default:"30s"`
-}
-
-type shutdownCommand struct {
-	Admin string `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-}
-
-// streams are where a command writes.
+// streams are the outputs of a command.
 type streams struct{ out, err io.Writer }
 
-// usageError is one of the command line or the configuration: exit code 2.
+// validator is a command that checks its command line before it runs. It reads no files.
+type validator interface {
+	Validate(ctx context.Context) error
+}
+
+// usageError is an error of the command line or the configuration: exit code 2. Every error of
+// Validate is one. Run returns one if a file or AWS contradicts the command line.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error {
@@ -113,8 +78,8 @@ func usagef(format string, args ...any) error {
 
 func (e usageError) Unwrap() error { return e.error }
 
-// run is the program. It returns the exit code: 0 done, 1 failed, 2 the command
-// line or the configuration is wrong.
+// run executes the command line and returns the exit code: 0 done, 1 failed, 2 the command line
+// or the configuration is wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := execute(ctx, args, streams{stdout, stderr})
 	if err == nil {
@@ -143,7 +108,7 @@ func execute(ctx context.Context, args []string, std streams) (err error) {
 			}
 		}
 	}()
-	unknown := tidyEnvironment(parser)
+	unknown := checkEnvironment(parser)
 	command, err := parser.Parse(args)
 	if err != nil {
 		return parseError(err)
@@ -152,10 +117,15 @@ func execute(ctx context.Context, args []string, std streams) (err error) {
 		return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", unknown)
 	}
 	netconn.SetPlainIO(c.PlainIO)
+	if c, ok := command.Selected().Target.Addr().Interface().(validator); ok {
+		if err := c.Validate(ctx); err != nil {
+			return usageError{err}
+		}
+	}
 	return command.Run()
 }
 
-// parseError adds what kong cannot know.
+// parseError adds a hint to an error of kong about the order of arguments.
 func parseError(err error) error {
 	var parsing *kong.ParseError
 	if errors.As(err, &parsing) && strings.HasPrefix(parsing.Context.Command(), "run") && strings.HasPrefix(err.Error(), "unexpected argument ") {
@@ -177,8 +147,8 @@ func newParser(c *commands, std streams, more ...kong.Option) (*kong.Kong, error
 	)...)
 }
 
-// printHelp shows with the program's help that of its default command, whose
-// flags are the program's.
+// printHelp prints the help of the program and of its default command, whose flags can be given
+// without the command.
 func printHelp(options kong.HelpOptions, shown *kong.Context) error {
 	if err := kong.DefaultHelpPrinter(options, shown); err != nil || shown.Selected() != nil {
 		return err
@@ -191,13 +161,12 @@ func printHelp(options kong.HelpOptions, shown *kong.Context) error {
 	return kong.DefaultHelpPrinter(options, run)
 }
 
-// helpShown unwinds kong, which has no other way to stop behind --help.
+// helpShown is the panic that stops kong after --help. Kong has no other way.
 type helpShown struct{}
 
-// tidyEnvironment unsets our variables that are empty, as templates of
-// deployments leave them, and returns one that would be ignored: a misspelt
-// name must not leave a default in force.
-func tidyEnvironment(parser *kong.Kong) (unknown string) {
+// checkEnvironment unsets empty IAMPROXY_ variables, which templates of deployments leave behind.
+// It returns the name of an unknown variable: a misspelt name must not be ignored.
+func checkEnvironment(parser *kong.Kong) (unknown string) {
 	known := map[string]bool{}
 	_ = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
 		switch node := node.(type) {
@@ -225,14 +194,50 @@ func tidyEnvironment(parser *kong.Kong) (unknown string) {
 	return unknown
 }
 
-// kubernetesLink is a variable that Kubernetes sets in every pod beside a
-// service called iamproxy or iamproxy-something.
+// kubernetesLink matches the variables that Kubernetes sets in each pod for services called
+// iamproxy or iamproxy-*.
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 var kubernetesLink = regexp.MustCompile(`^IAMPROXY_([A-Z0-9_]+_)?(` +
 	`SERVICE_HOST=[0-9a-f.:]+|` +
 	`SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|` +
 	`PORT=(tcp|udp|sctp)://.*|` +
 	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)$`)
+
+// checkName returns an error for a name that PostgreSQL would truncate, and for one that would
+// break a line of output.
+func checkName(flag, name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("%s: a name in it is empty", flag)
+	case len(name) > maxName:
+		return fmt.Errorf("%s %s: PostgreSQL's names have at most %d bytes", flag, name, maxName)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fmt.Errorf("%s %q: a name in it has control characters", flag, name)
+	}
+	return nil
+}
+
+// maxName is the maximum length of a name in PostgreSQL, in bytes.
+const maxName = 63
+
+// trimNames removes the spaces around names, as in "app, other".
+func trimNames(names []string) {
+	for i, name := range names {
+		names[i] = strings.TrimSpace(name)
+	}
+}
+
+// unsetLibpqEnv unsets the variables of libpq, and returns the password among them. pgx would
+// use them in addition to the command line, and a port forward would inherit the password.
+func unsetLibpqEnv() (password string) {
+	password = os.Getenv("PGPASSWORD")
+	for _, variable := range os.Environ() {
+		if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "PG") {
+			os.Unsetenv(name)
+		}
+	}
+	return password
+}
 
 func isTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)

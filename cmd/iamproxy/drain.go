@@ -9,60 +9,58 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
-	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 )
 
-// drain lets new clients in for --drain-min, and sessions end by themselves until
-// --drain-max, or until ctx is done. The steps are in docs/running.md.
-func (c *runCommand) drain(ctx context.Context, proxies []*proxy.Proxy, log *zap.Logger) {
-	log.Info("draining; a second signal ends it at once", zap.Duration("at_least", c.DrainMin), zap.Duration("at_most", c.DrainMax))
-	ctx, cancel := context.WithTimeout(ctx, c.DrainMax)
-	defer cancel()
+// drain accepts new clients for --drain-min, and waits for sessions to end until --drain-max or
+// until ctx is done. The steps are documented in docs/running.md.
+func (s *server) drain(ctx context.Context) {
+	s.log.Info("draining; a second signal ends it at once", zap.Duration("at_least", s.DrainMin), zap.Duration("at_most", s.DrainMax))
+	ctx, stop := context.WithTimeout(ctx, s.DrainMax)
+	defer stop()
 	select {
-	case <-time.After(c.DrainMin):
+	case <-time.After(s.DrainMin):
 	case <-ctx.Done():
 	}
-	var all sync.WaitGroup
+	var draining sync.WaitGroup
 	var cut atomic.Int64
-	for _, p := range proxies {
-		all.Go(func() { cut.Add(int64(p.Shutdown(ctx))) })
+	for _, p := range s.proxies {
+		draining.Go(func() { cut.Add(int64(p.Shutdown(ctx))) })
 	}
-	all.Wait()
-	log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", cancels(proxies)))
+	draining.Wait()
+	s.log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", s.cancelCounts()))
 }
 
-// stuckTime is how long after its time a drain may still take.
-const stuckTime = 5 * time.Second
+// forceExitDelay is the time that a drain may exceed its deadline.
+const forceExitDelay = 5 * time.Second
 
-// giveUpAfter ends a process that was told to end and does not, because something holds
-// it up where nothing may.
-func giveUpAfter(told context.Context, patience time.Duration, ended <-chan struct{}) {
+// forceExitAfter exits the process if it does not end in time after ctx is done.
+func forceExitAfter(ctx context.Context, timeout time.Duration, done <-chan struct{}) {
 	select {
-	case <-told.Done():
-	case <-ended:
+	case <-ctx.Done():
+	case <-done:
 		return
 	}
 	select {
-	case <-time.After(patience):
-		giveUp()
-	case <-ended:
+	case <-time.After(timeout):
+		exitNow()
+	case <-done:
 	}
 }
 
-// cancels is what became of all cancel requests.
-func cancels(proxies []*proxy.Proxy) (all cancel.Stats) {
-	for _, p := range proxies {
+// cancelCounts returns the counts of cancel requests of all endpoints.
+func (s *server) cancelCounts() (sum cancel.Stats) {
+	for _, p := range s.proxies {
 		c := p.Cancels()
-		all.Delivered += c.Delivered
-		all.Rejected += c.Rejected
-		all.Repeated += c.Repeated
-		all.Failed += c.Failed
+		sum.Delivered += c.Delivered
+		sum.Rejected += c.Rejected
+		sum.Repeated += c.Repeated
+		sum.Failed += c.Failed
 	}
-	return all
+	return sum
 }
 
-// notify tells systemd, if it wants to be told (Type=notify).
+// notify sends a state to systemd if it has requested that (Type=notify).
 // https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 func notify(log *zap.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -10,9 +11,12 @@ import (
 	"strings"
 	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
+	"github.com/iamproxy/iamproxy/internal/grant"
+	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/tls"
 )
@@ -31,117 +35,45 @@ type grantCommand struct {
 	AdminSecret    string `help:"ARN of the administrator's secret in Secrets Manager, or managed: the one that RDS keeps for this database." placeholder:"ARN"`
 	AdminIAM       bool   `name:"admin-iam" help:"The administrator logs in with a token."`
 	GiveUpPassword string `help:"Name --admin-user here, too, to let it get rds_iam: it will log in with tokens only." placeholder:"USER"`
-	signing
+	credentialFlags
 
-	reaching
+	connectFlags
 	Timeout time.Duration `help:"Time for all of it." default:"30s"`
 	DryRun  bool          `help:"Print the SQL and connect nowhere."`
+
+	endpoint endpoint.Endpoint // set by Validate
 }
 
-// rdsIAM is the role whose members log in with tokens, and only so.
-const rdsIAM = "rds_iam"
+// masterUser is the default name of the master user in the AWS console.
+const masterUser = "postgres"
 
-// maxName is the length of a name in PostgreSQL, in bytes. It cuts longer ones
-// off, and would create another user than was asked for.
-const maxName = 63
-
-// Run creates the users and grants them rds_iam and privileges, all or none. What it
-// did, and what was so already, it prints when it is certain.
-func (c *grantCommand) Run(ctx context.Context, std streams) error {
-	e, err := c.endpoint(ctx)
-	if err != nil {
-		return err
-	}
-	// While it waits for whoever writes these, a signal ends it as any program.
-	file, err := readInit(c.Init)
-	if err != nil {
-		return err
-	}
-	g := &granting{users: c.User, level: levels[c.Privileges], schemas: c.Schema, init: file}
-	if c.DryRun {
-		g.print(std.out, e.database, cmp.Or(c.AdminUser, masterUser))
-		return nil
-	}
-	roots, err := tls.Roots(c.CAFile)
-	if err != nil {
-		return usagef("--ca-file: %w", err)
-	}
-	password, err := c.password(forgetLibpq())
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	if g.admin, err = c.administrator(ctx, e, password); err != nil {
-		return err
-	}
-	if err := c.checkAdmin(g.admin.user); err != nil {
-		return err
-	}
-	ways := &forwards{}
-	defer ways.stop()
-	dial, err := ways.to(e)
-	if err != nil {
-		return err
-	}
-	if err := g.reach(e.server(dial, roots), e.database, c.Timeout); err != nil {
-		return err
-	}
-	g.givesUpPassword = c.GiveUpPassword != ""
-	err = g.run(ctx)
-	err = g.explain(ctx, err, e, c.Timeout)
-	stop() // a second signal ends it as any program
-	if err != nil {
-		return err
-	}
-	for _, line := range g.done {
-		fmt.Fprintln(std.out, text.OneLine(line))
-	}
-	for _, note := range g.notes {
-		fmt.Fprintln(std.err, "iamproxy: note:", text.OneLine(note))
-	}
-	return nil
-}
-
-// endpoint checks all that can be wrong without a connection.
-func (c *grantCommand) endpoint(ctx context.Context) (endpoint, error) {
-	e, err := parseEndpoint(c.Endpoint)
-	if err != nil {
-		return endpoint{}, err
-	}
+// Validate checks all flags that can be checked without a connection.
+func (c *grantCommand) Validate(ctx context.Context) (err error) {
 	flags := c.flags()
-	flags.database, flags.via = c.Database, c.Via
-	if e, err = e.resolve(ctx, flags); err != nil {
-		return endpoint{}, err
+	flags.Database, flags.Via = c.Database, c.Via
+	if c.endpoint, err = endpoint.Parse(ctx, c.Endpoint, flags); err != nil {
+		return err
 	}
-	trim(c.User) // as in "app, other"
-	trim(c.Schema)
-	if e.user != "" { // a key wins over its flag
-		c.User = []string{e.user}
+	trimNames(c.User)
+	trimNames(c.Schema)
+	if c.endpoint.User != "" { // a key takes precedence over its flag
+		c.User = []string{c.endpoint.User}
 	}
 	switch {
-	case e.name.Kind == auth.DSQL:
-		return endpoint{}, usagef("%s is Aurora DSQL, which has no rds_iam: there an administrator maps the user to an IAM role, with AWS IAM GRANT user TO 'arn:...'", e.host)
+	case c.endpoint.Name.Kind == auth.DSQL:
+		return fmt.Errorf("%s is Aurora DSQL, which has no rds_iam: there an administrator maps the user to an IAM role, with AWS IAM GRANT user TO 'arn:...'", c.endpoint.Host)
 	case len(c.User) == 0:
-		return endpoint{}, usagef("give --user: who is to log in with tokens")
+		return errors.New("give --user: who is to log in with tokens")
 	case c.Timeout <= 0:
-		return endpoint{}, usagef("--timeout %s: must be more than 0", c.Timeout)
+		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
 	}
-	for _, check := range []func() error{c.checkUsers, func() error { return c.checkDatabase(e) }, c.checkLogin} {
+	for _, check := range []func() error{c.checkUsers, c.checkDatabase, c.checkLogin} {
 		if err := check(); err != nil {
-			return endpoint{}, err
+			return err
 		}
 	}
-	e.database = cmp.Or(e.database, "postgres")
-	return e, checkName("--database", e.database)
-}
-
-func trim(names []string) {
-	for i, name := range names {
-		names[i] = strings.TrimSpace(name)
-	}
+	c.endpoint.Database = cmp.Or(c.endpoint.Database, "postgres")
+	return checkName("--database", c.endpoint.Database)
 }
 
 func (c *grantCommand) checkUsers() error {
@@ -149,37 +81,22 @@ func (c *grantCommand) checkUsers() error {
 		if err := checkName("--user", user); err != nil {
 			return err
 		}
-		if isPredefined(user) {
-			return usagef("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
+		if grant.IsPredefined(user) {
+			return fmt.Errorf("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
 		}
 	}
 	return nil
 }
 
-// checkName refuses what PostgreSQL would take for another name, and what would make
-// two lines of one.
-func checkName(flag, name string) error {
-	switch {
-	case name == "":
-		return usagef("%s: a name in it is empty", flag)
-	case len(name) > maxName:
-		return usagef("%s %s: PostgreSQL's names have at most %d bytes", flag, name, maxName)
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return usagef("%s %q: a name in it has control characters", flag, name)
-	}
-	return nil
-}
-
-// checkDatabase wants the database named where something is done in it: few mean the one
-// that is called postgres.
-func (c *grantCommand) checkDatabase(e endpoint) error {
+// checkDatabase requires --database for --privileges and --init: the default is rarely intended.
+func (c *grantCommand) checkDatabase() error {
 	switch inDatabase := c.Privileges != "" || c.Init != ""; {
 	case !inDatabase && len(c.Schema) > 0:
-		return usagef("--schema says where --privileges and --init are: give one of them")
+		return errors.New("--schema says where --privileges and --init are: give one of them")
 	case !inDatabase:
 		return nil
-	case e.database == "":
-		return usagef("give --database: privileges and --init are for one database")
+	case c.endpoint.Database == "":
+		return errors.New("give --database: privileges and --init are for one database")
 	}
 	if len(c.Schema) == 0 {
 		c.Schema = []string{"public"}
@@ -189,47 +106,154 @@ func (c *grantCommand) checkDatabase(e endpoint) error {
 			return err
 		}
 		if strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
-			return usagef("--schema %s: that is PostgreSQL's own; give one of yours", schema)
+			return fmt.Errorf("--schema %s: that is PostgreSQL's own; give one of yours", schema)
 		}
 	}
 	return nil
 }
 
-// checkLogin wants to be told one way in which the administrator logs in.
+// checkLogin requires that the flags give one login of the administrator.
 func (c *grantCommand) checkLogin() error {
 	switch {
 	case c.AdminIAM && c.AdminSecret != "":
-		return usagef("--admin-iam and --admin-secret: give one; the administrator has a token or a password")
+		return errors.New("--admin-iam and --admin-secret: give one; the administrator has a token or a password")
 	case c.AdminIAM && c.PasswordFile != "":
-		return usagef("--admin-iam and --password-file: give one; the administrator has a token or a password")
+		return errors.New("--admin-iam and --password-file: give one; the administrator has a token or a password")
 	case c.AdminSecret != "" && c.PasswordFile != "":
-		return usagef("--admin-secret and --password-file: give one of them")
+		return errors.New("--admin-secret and --password-file: give one of them")
 	case c.AdminUser != "" || c.AdminSecret == "":
-		return c.checkAdmin(cmp.Or(c.AdminUser, masterUser))
+		return c.checkAdmin(c.adminUser())
 	default:
-		return nil // the secret tells
+		return nil // the secret contains the user
 	}
 }
 
-// checkAdmin does not let the administrator lock itself out unless it was told twice.
+// checkAdmin returns an error if the administrator could lose its password login, unless
+// --give-up-password permits that.
 func (c *grantCommand) checkAdmin(admin string) error {
 	if err := checkName("--admin-user", admin); err != nil {
 		return err
 	}
 	switch {
 	case c.GiveUpPassword != "" && c.GiveUpPassword != admin:
-		return usagef("--give-up-password %s: it is %s who grants, and could lose its password", c.GiveUpPassword, admin)
+		return fmt.Errorf("--give-up-password %s: it is %s who grants, and could lose its password", c.GiveUpPassword, admin)
 	case c.GiveUpPassword == "" && !c.AdminIAM && slices.Contains(c.User, admin):
-		return usagef("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, let another --admin-user do it, or say that you mean it with --give-up-password %s", admin, admin)
+		return fmt.Errorf("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, let another --admin-user do it, or say that you mean it with --give-up-password %s", admin, admin)
 	default:
 		return nil
 	}
 }
 
-// isPredefined is about the roles that come with the database: with rds_iam, their
-// members could not log in with passwords any more.
-// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
-func isPredefined(user string) bool {
-	return strings.HasPrefix(user, "pg_") || strings.HasPrefix(user, "rds_") ||
-		slices.Contains([]string{"rdsadmin", "rdsproxyadmin", "rdsrepladmin", "rdstopmgr"}, user)
+func (c *grantCommand) adminUser() string { return cmp.Or(c.AdminUser, masterUser) }
+
+// Run creates the users and grants them rds_iam and privileges, all or nothing. It prints the
+// changes after they are committed.
+func (c *grantCommand) Run(ctx context.Context, std streams) error {
+	g := &grant.Grant{
+		Host:           c.endpoint.Host,
+		Address:        c.endpoint.Address(),
+		Database:       c.endpoint.Database,
+		Users:          c.User,
+		Level:          grant.Levels[c.Privileges],
+		Schemas:        c.Schema,
+		GiveUpPassword: c.GiveUpPassword != "",
+		Timeout:        c.Timeout,
+	}
+	if c.Init != "" {
+		// Before signals are handled: a signal ends the wait for standard input.
+		script, err := grant.ReadScript(c.Init)
+		if err != nil {
+			return usageError{err}
+		}
+		g.Script = script
+	}
+	if c.DryRun {
+		g.Admin.User = c.adminUser()
+		g.WriteSQL(std.out)
+		return nil
+	}
+	return c.execute(ctx, g, std)
+}
+
+// execute runs a grant on the endpoint.
+func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams) error {
+	roots, err := tls.Roots(c.CAFile)
+	if err != nil {
+		return usagef("--ca-file: %w", err)
+	}
+	password, err := c.password(unsetLibpqEnv())
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	if g.Admin, err = c.admin(ctx, password); err != nil {
+		return err
+	}
+	if err := c.checkAdmin(g.Admin.User); err != nil {
+		return usageError{err}
+	}
+	forward, err := c.endpoint.Forward()
+	if err != nil {
+		return usageError{err}
+	}
+	defer portforward.StartAll(nil, forward)()
+	g.Connect = c.endpoint.Proxy(forward, roots).Connect
+	result, err := g.Run(ctx)
+	stop() // from here on, a signal ends the process at once
+	if err != nil {
+		return err
+	}
+	for _, line := range result.Changes {
+		fmt.Fprintln(std.out, text.OneLine(line))
+	}
+	for _, note := range result.Notes {
+		fmt.Fprintln(std.err, "iamproxy: note:", text.OneLine(note))
+	}
+	return nil
+}
+
+// password returns the administrator's password: that of the file, or else that of PGPASSWORD.
+// There is no flag for it, since other users can read flags.
+func (c *grantCommand) password(fromEnv string) (string, error) {
+	if c.PasswordFile == "" {
+		return fromEnv, nil
+	}
+	content, err := os.ReadFile(c.PasswordFile)
+	if err != nil {
+		return "", usagef("--password-file: %w", err)
+	}
+	password := strings.TrimRight(string(content), "\r\n")
+	if password == "" {
+		return "", usagef("--password-file %s: it is empty", c.PasswordFile)
+	}
+	return password, nil
+}
+
+// admin returns the login of the administrator.
+func (c *grantCommand) admin(ctx context.Context, password string) (grant.Admin, error) {
+	if !c.AdminIAM && c.AdminSecret == "" {
+		if password == "" {
+			return grant.Admin{}, usagef("no password for %s: set PGPASSWORD, or give --password-file, --admin-secret or --admin-iam", c.adminUser())
+		}
+		return grant.PasswordAdmin(c.adminUser(), password), nil
+	}
+	identity, err := new(endpoint.Identities).Load(ctx, c.endpoint)
+	if err != nil {
+		return grant.Admin{}, usageError{err}
+	}
+	if c.AdminIAM {
+		return grant.TokenAdmin(ctx, c.adminUser(), c.endpoint.Tokens(identity))
+	}
+	config, err := identity.Config(ctx, c.endpoint.Region)
+	if err != nil {
+		return grant.Admin{}, text.WithAdvice(err)
+	}
+	admin, err := grant.SecretAdmin(ctx, &rdsapi.Client{Config: config}, c.AdminSecret, c.endpoint.Host)
+	if err == nil && c.AdminUser != "" && c.AdminUser != admin.User {
+		err = usagef("--admin-user %s: the secret is of %s; leave out --admin-user", c.AdminUser, admin.User)
+	}
+	return admin, err
 }

@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func TestGrantWrong(t *testing.T) {
@@ -63,25 +61,6 @@ func TestGrantUnreachable(t *testing.T) {
 		code, stdout, stderr := try(t.Context(), append([]string{"grant", "--user=app"}, args...)...)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, want) || strings.Contains(stderr, "SECRET") || strings.Count(stderr, "\n") != 1 {
 			t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
-		}
-	}
-}
-
-func TestGrantCollisions(t *testing.T) {
-	for _, test := range []struct {
-		code, message string
-		want          bool
-	}{
-		{"23505", "duplicate key value violates unique constraint", true},
-		{"42710", `role "app" already exists`, true},
-		{"40P01", "deadlock detected", true},
-		{"XX000", "tuple concurrently updated", true},
-		{"XX000", "tuple concurrently deleted", true},
-		{"XX000", "cache lookup failed for role 1", false},
-		{"42501", "permission denied", false},
-	} {
-		if got := isCollision(&pgconn.PgError{Code: test.code, Message: test.message}); got != test.want {
-			t.Errorf("%s, %s: %v", test.code, test.message, got)
 		}
 	}
 }

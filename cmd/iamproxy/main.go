@@ -1,5 +1,5 @@
-// Command iamproxy lets PostgreSQL clients that know no password log in to
-// Amazon RDS and Aurora with IAM tokens.
+// Command iamproxy lets PostgreSQL clients log in to Amazon RDS and Aurora with IAM tokens
+// instead of passwords.
 package main
 
 import (
@@ -11,5 +11,5 @@ func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 }
 
-// giveUp is for a process that does not end by itself.
-var giveUp = func() { os.Exit(1) }
+// exitNow ends a process that does not shut down in time. Tests replace it.
+var exitNow = func() { os.Exit(1) }

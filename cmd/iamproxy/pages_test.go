@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"io"
@@ -180,7 +179,7 @@ func arguments(t *testing.T, command string) (args []string) {
 	return args
 }
 
-// accepts tells what is wrong with a command line, without running it.
+// accepts returns what is wrong with a command line, without running it.
 func accepts(ctx context.Context, args []string) error {
 	shown := &commands{}
 	parser, err := newParser(shown, streams{io.Discard, io.Discard})
@@ -191,31 +190,11 @@ func accepts(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if run := &shown.Run; strings.HasPrefix(parsed.Command(), "run") {
-		if len(run.Endpoints) == 0 { // they are in the environment
-			run.Endpoints = []string{aurora.DefaultHost}
-		}
-		if _, err := run.settings(ctx); err != nil {
-			return err
-		}
-		if _, _, files := strings.Cut(run.ListenTLS, ","); !files {
-			_, err = clientTLS(run.ListenTLS, nil, nil)
-		}
-		return err
+	if len(shown.Run.Endpoints) == 0 { // they are in the environment
+		shown.Run.Endpoints = []string{aurora.DefaultHost}
 	}
-	for _, arg := range args {
-		if databaseName.MatchString(arg) {
-			e, err := parseEndpoint(arg)
-			if err == nil {
-				e.via = cmp.Or(e.via, shown.Check.Via, shown.Grant.Via)
-				_, err = e.resolve(ctx, endpoint{})
-			}
-			if err != nil {
-				return err
-			}
-		}
+	if c, ok := parsed.Selected().Target.Addr().Interface().(validator); ok {
+		return c.Validate(ctx)
 	}
 	return nil
 }
-
-var databaseName = regexp.MustCompile(`^[a-z0-9.-]+\.(amazonaws\.com|on\.aws)(\?|$)`)

@@ -7,9 +7,9 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/iampolicy"
 )
 
@@ -19,92 +19,89 @@ type policyCommand struct {
 	Account    string   `help:"The database's AWS account, 12 digits. Default: asked from AWS." placeholder:"ID"`
 	ResourceID string   `name:"resource-id" help:"cluster-..., db-... or prx-..., which a policy names in place of the endpoint. Default: asked from AWS. With --account nothing is asked." placeholder:"ID"`
 	Format     string   `help:"json, terraform (a data source) or cdk (TypeScript). Default: json." enum:"json,terraform,cdk" default:"json" placeholder:"FORMAT"`
-	signing
+	credentialFlags
+
+	databases []policyDatabase // set by Validate
 }
 
-// lookupTimeout bounds all that AWS is asked.
-const lookupTimeout = 30 * time.Second
-
-// Run prints the policy. It is the only thing on standard output, so that a shell can
-// take it: aws iam put-role-policy --policy-document "$(iamproxy policy ...)".
-func (c *policyCommand) Run(ctx context.Context, std streams) error {
-	databases, err := c.databases(ctx)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	look := lookup{account: c.Account, id: c.ResourceID, aws: &awsDirectory{}}
-	var p iampolicy.Policy
-	for _, d := range databases {
-		resource, err := look.resource(ctx, d.endpoint)
-		if err != nil {
-			return err
-		}
-		for _, user := range d.users {
-			p.Allow(resource, user)
-			if written := iampolicy.Literal(user); written != user && resource.Kind != auth.DSQL {
-				look.note("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, written)
-			}
-		}
-	}
-	if _, err := io.WriteString(std.out, policyFormats[c.Format](&p)); err != nil {
-		return err
-	}
-	for _, note := range look.notes {
-		fmt.Fprintln(std.err, "iamproxy: note:", note)
-	}
-	return nil
-}
-
-// policyFormats are the ways to write a policy. All end with a newline.
-var policyFormats = map[string]func(*iampolicy.Policy) string{
-	"json":      (*iampolicy.Policy).JSON,
-	"terraform": (*iampolicy.Policy).Terraform,
-	"cdk":       (*iampolicy.Policy).CDK,
-}
-
-// loginsTo are the users of one endpoint.
-type loginsTo struct {
-	endpoint
+// policyDatabase is an endpoint with the users that may log in to it.
+type policyDatabase struct {
+	endpoint.Endpoint
 	users []string
 }
 
-// databases checks all that can be wrong without asking AWS.
-func (c *policyCommand) databases(ctx context.Context) (databases []loginsTo, err error) {
-	endpoints, err := parseEndpoints(ctx, c.Endpoints, c.flags())
+// lookupTimeout bounds all requests to AWS.
+const lookupTimeout = 30 * time.Second
+
+// Validate parses the endpoints and users.
+func (c *policyCommand) Validate(ctx context.Context) error {
+	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, c.flags())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, e := range endpoints {
 		users, err := c.users(e)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := c.check(e); err != nil {
-			return nil, err
+		if err := c.checkResource(e); err != nil {
+			return err
 		}
-		databases = append(databases, loginsTo{e, users})
+		c.databases = append(c.databases, policyDatabase{e, users})
 	}
-	if c.ResourceID != "" && len(databases) > 1 {
-		return nil, usagef("--resource-id is of one database: give one ENDPOINT with it (all names of a cluster have the same)")
+	if c.ResourceID != "" && len(c.databases) > 1 {
+		return fmt.Errorf("--resource-id is of one database: give one ENDPOINT with it (all names of a cluster have the same)")
 	}
-	return databases, nil
+	return nil
 }
 
-// check is about --account and --resource-id, as far as they can be wrong for e.
-func (c *policyCommand) check(e endpoint) error {
+// users returns the users of the endpoint's key user, or of the flag.
+func (c *policyCommand) users(e endpoint.Endpoint) ([]string, error) {
+	users := c.User
+	if e.User != "" {
+		users = []string{e.User}
+	}
+	if len(users) == 0 {
+		return nil, fmt.Errorf("a policy is for database users: give --user, or user= with %s", e.Host)
+	}
+	trimNames(users)
+	for _, user := range users {
+		if err := c.checkUser(user, e.Name.Kind); err != nil {
+			return nil, err
+		}
+	}
+	return users, nil
+}
+
+// checkUser returns an error for a name that a policy cannot contain. The characters of a policy
+// end at U+00FF. A policy for DSQL does not contain the name.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
+func (c *policyCommand) checkUser(user string, kind auth.Kind) error {
+	if err := checkName("--user", user); err != nil || kind == auth.DSQL {
+		return err
+	}
+	switch {
+	case strings.ContainsFunc(user, func(r rune) bool { return r > '\u00ff' }):
+		return fmt.Errorf("--user %s: the characters of a policy end at U+00FF; give that user another name", user)
+	case c.Format == "terraform" && strings.Contains(user, "&{"):
+		return fmt.Errorf("--user %s: Terraform would make a variable of &{; use --format json", user)
+	}
+	return nil
+}
+
+// checkResource returns an error if --account or --resource-id does not fit the endpoint.
+func (c *policyCommand) checkResource(e endpoint.Endpoint) error {
 	switch {
 	case c.Account != "" && !accountID.MatchString(c.Account):
-		return usagef("--account %q: must be the 12 digits of an AWS account", c.Account)
+		return fmt.Errorf("--account %q: must be the 12 digits of an AWS account", c.Account)
 	case c.ResourceID == "":
 		return nil
-	case e.name.Kind == auth.DSQL:
-		return usagef("--resource-id: the name of %s tells it; leave it out", e.host)
+	case e.Name.Kind == auth.DSQL:
+		return fmt.Errorf("--resource-id: the name of %s tells it; leave it out", e.Host)
 	case !resourceID.MatchString(c.ResourceID):
-		return usagef("--resource-id %q: must be the DbClusterResourceId, cluster-..., the DbiResourceId, db-..., or of an RDS Proxy prx-..., and is not the database's name", c.ResourceID)
-	case !fits(c.ResourceID, e.name.Kind):
-		return usagef("--resource-id %s: not that of %s, which is a name of the kind %s", c.ResourceID, e.host, e.name.Kind)
+		return fmt.Errorf("--resource-id %q: must be the DbClusterResourceId, cluster-..., the DbiResourceId, db-..., or of an RDS Proxy prx-..., and is not the database's name", c.ResourceID)
+	case !canHaveName(c.ResourceID, e.Name.Kind):
+		return fmt.Errorf("--resource-id %s: not that of %s, which is a name of the kind %s", c.ResourceID, e.Host, e.Name.Kind)
 	}
 	return nil
 }
@@ -114,54 +111,72 @@ var (
 	resourceID = regexp.MustCompile(`^(cluster|db|prx)-[A-Za-z0-9]+$`)
 )
 
-// fits reports whether a resource of that id can have a name of that kind.
-func fits(id string, kind auth.Kind) bool {
-	beginning, _, _ := strings.Cut(id, "-")
+// canHaveName reports whether a resource with the given id can have a name of the given kind.
+func canHaveName(id string, kind auth.Kind) bool {
+	prefix, _, _ := strings.Cut(id, "-")
 	switch kind {
 	case auth.Unknown:
 		return true
 	case auth.RDSProxy:
-		return beginning == "prx"
-	case auth.Instance: // that of a cluster has the cluster's
-		return beginning == "db" || beginning == "cluster"
+		return prefix == "prx"
+	case auth.Instance: // an instance of a cluster has the id of the cluster
+		return prefix == "db" || prefix == "cluster"
 	default:
-		return beginning == "cluster"
+		return prefix == "cluster"
 	}
 }
 
-// users are those of the endpoint's key, or of the flag.
-func (c *policyCommand) users(e endpoint) ([]string, error) {
-	users := c.User
-	if e.user != "" {
-		users = []string{e.user}
-	}
-	if len(users) == 0 {
-		return nil, usagef("a policy is for database users: give --user, or user= with %s", e.host)
-	}
-	for i, user := range users {
-		users[i] = strings.TrimSpace(user) // as in "app, other"
-		if err := c.checkUser(users[i], e.name.Kind); err != nil {
-			return nil, err
+// Run prints the policy. Standard output contains nothing else, for use in a shell:
+// aws iam put-role-policy --policy-document "$(iamproxy policy ...)".
+func (c *policyCommand) Run(ctx context.Context, std streams) error {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	resolver := &iampolicy.Resolver{Account: c.Account, ResourceID: c.ResourceID}
+	var identities endpoint.Identities
+	var policy iampolicy.Policy
+	for _, database := range c.databases {
+		resource, err := c.resolve(ctx, resolver, &identities, database.Endpoint)
+		if err != nil {
+			return err
+		}
+		for _, user := range database.users {
+			policy.Allow(resource, user)
+			if literal := iampolicy.Literal(user); literal != user && resource.Kind != auth.DSQL {
+				resolver.AddNote("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, literal)
+			}
 		}
 	}
-	return users, nil
-}
-
-// checkUser refuses what a policy cannot have. Its characters end at U+00FF; one for DSQL does
-// not name the user.
-// https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
-func (c *policyCommand) checkUser(user string, kind auth.Kind) error {
-	switch {
-	case user == "":
-		return usagef("--user: a name in it is empty")
-	case len(user) > maxName:
-		return usagef("--user %s: PostgreSQL's names have at most %d bytes", user, maxName)
-	case strings.ContainsFunc(user, unicode.IsControl):
-		return usagef("--user %q: a name in it has control characters", user)
-	case kind != auth.DSQL && strings.ContainsFunc(user, func(r rune) bool { return r > '\u00ff' }):
-		return usagef("--user %s: the characters of a policy end at U+00FF; give that user another name", user)
-	case kind != auth.DSQL && c.Format == "terraform" && strings.Contains(user, "&{"):
-		return usagef("--user %s: Terraform would make a variable of &{; use --format json", user)
+	if _, err := io.WriteString(std.out, policyFormats[c.Format](&policy)); err != nil {
+		return err
+	}
+	for _, note := range resolver.Notes {
+		fmt.Fprintln(std.err, "iamproxy: note:", note)
 	}
 	return nil
+}
+
+// policyFormats are the formats of a policy. Each ends with a newline.
+var policyFormats = map[string]func(*iampolicy.Policy) string{
+	"json":      (*iampolicy.Policy).JSON,
+	"terraform": (*iampolicy.Policy).Terraform,
+	"cdk":       (*iampolicy.Policy).CDK,
+}
+
+// resolve returns the resource of an endpoint. It needs no AWS configuration if the flags
+// determine the resource.
+func (c *policyCommand) resolve(ctx context.Context, resolver *iampolicy.Resolver, identities *endpoint.Identities, e endpoint.Endpoint) (auth.Resource, error) {
+	db := iampolicy.Database{Host: e.Host, Kind: e.Name.Kind, Region: e.Region}
+	var lookup iampolicy.AWS
+	if resolver.NeedsLookup(db) {
+		identity, err := identities.Load(ctx, e)
+		if err != nil {
+			return auth.Resource{}, usageError{err}
+		}
+		lookup = iampolicy.AWS{Identity: identity, Region: e.Region}
+	}
+	resource, err := resolver.Resolve(ctx, db, lookup)
+	if err == nil && c.Account != "" && c.Account != resource.Account {
+		err = usagef("--account %s: %s is of the account %s", c.Account, e.Host, resource.Account)
+	}
+	return resource, err
 }

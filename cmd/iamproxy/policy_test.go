@@ -1,16 +1,10 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/internal/rdsapi"
 )
 
 const dsqlHost = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
@@ -102,75 +96,4 @@ func TestPolicyWrong(t *testing.T) {
 			}
 		})
 	}
-}
-
-// aDirectory answers by itself.
-type aDirectory struct {
-	caller auth.Caller
-	found  rdsapi.Database
-	err    error
-}
-
-func (d aDirectory) Caller(context.Context, endpoint) (auth.Caller, error) { return d.caller, d.err }
-
-func (d aDirectory) Find(context.Context, endpoint) (rdsapi.Database, error) {
-	return d.found, d.err
-}
-
-func TestPolicyLookup(t *testing.T) {
-	database := rdsapi.Database{Identifier: "mydb", IAM: true,
-		Resource: auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "444455556666", ID: "cluster-FOUND"}}
-	instance, disabled := database, database
-	instance.Instance, disabled.IAM = "mydb-1", false
-	for _, test := range []struct {
-		name   string
-		look   lookup
-		aws    aDirectory
-		host   string
-		want   string // what is named, or
-		fails  string // what is in the error
-		note   string
-		isWord bool // of the command line
-	}{
-		{name: "found", aws: aDirectory{found: database}, host: host, want: "444455556666 cluster-FOUND"},
-		{name: "found in the account", look: lookup{account: "444455556666"}, aws: aDirectory{found: database}, host: host, want: "444455556666 cluster-FOUND"},
-		{name: "of another account", look: lookup{account: "111122223333"}, aws: aDirectory{found: database}, host: host, fails: "is of the account 444455556666", isWord: true},
-		{name: "instance", aws: aDirectory{found: instance}, host: "mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com", want: "444455556666 cluster-FOUND", note: "an instance of the cluster mydb"},
-		{name: "global", aws: aDirectory{found: database}, host: "g.global-cabcdefghijk.global.rds.amazonaws.com?region=eu-west-1", want: "444455556666 cluster-FOUND", note: "the primary cluster"},
-		{name: "not enabled", aws: aDirectory{found: disabled}, host: host, want: "444455556666 cluster-FOUND", note: "IAM authentication is not enabled on mydb"},
-		{name: "account alone", look: lookup{id: "cluster-A"}, aws: aDirectory{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", note: "777788889999 is the account of who asks"},
-		{name: "account of the keys", look: lookup{id: "cluster-A"}, aws: aDirectory{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", note: "of who asks"},
-		{name: "DSQL", aws: aDirectory{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", note: "of who asks"},
-		{name: "not permitted", aws: aDirectory{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, fails: "rds:X: not permitted to look; give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters"},
-		{name: "not found", aws: aDirectory{err: rdsapi.ErrNotFound}, host: host, fails: "look it up as one of the database's account (--profile, --assume-role), or give --account and --resource-id"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			test.look.aws = test.aws
-			got, err := test.look.resource(t.Context(), resolved(t, test.host))
-			if test.fails != "" {
-				if err == nil || !strings.Contains(err.Error(), test.fails) || errors.As(err, new(usageError)) != test.isWord {
-					t.Errorf("got %+v, %v, want %q", got, err, test.fails)
-				}
-				return
-			}
-			if err != nil || got.Account+" "+got.ID != test.want {
-				t.Errorf("got %+v, %v, want %s", got, err, test.want)
-			}
-			if notes := strings.Join(test.look.notes, "\n"); !strings.Contains(notes, test.note) || test.note == "" && notes != "" {
-				t.Errorf("notes %q, want %q", notes, test.note)
-			}
-		})
-	}
-}
-
-func resolved(t *testing.T, text string) endpoint {
-	t.Helper()
-	e, err := parseEndpoint(text)
-	if err == nil {
-		e, err = e.resolve(t.Context(), endpoint{})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
 }

@@ -1,89 +1,231 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"net"
+	"fmt"
+	"math"
+	"net/netip"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/hardening"
 	"github.com/iamproxy/iamproxy/internal/limits"
+	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/internal/logging"
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/internal/peercred"
+	"github.com/iamproxy/iamproxy/internal/portforward"
 )
 
-// Run serves until it is told to end, and then drains.
+type runCommand struct {
+	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases; the first is served at --listen, each further one at the next port."`
+
+	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
+	credentialFlags
+	connectFlags
+	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
+	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
+	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
+	Target         string        `help:"writer: only an instance that takes writes, which after a failover is looked for until --connect-timeout. any: whichever answers. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
+	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
+	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`
+	Pool           int           `help:"Idle connections to keep, of each endpoint, for the next client with the same user, database and startup parameters; DISCARD ALL stands between two clients. 0 keeps none." default:"0" placeholder:"N"`
+	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Needed to listen beyond loopback: who connects needs no password." sep:"," placeholder:"CIDR"`
+	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all that reach the listener." sep:"," placeholder:"USER"`
+	MaxSessions    int           `help:"Most clients at once, of all endpoints together. Default: as many as there are file descriptors for." default:"0" placeholder:"N"`
+	DrainMin       time.Duration `help:"After a signal to end: how long new clients are still let in." default:"0s"`
+	DrainMax       time.Duration `help:"After a signal to end: when sessions that are still open are ended." default:"25s"`
+	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics, the status page at / and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Pprof          bool          `help:"Profiles of the Go runtime at /debug/pprof/ of --admin, over loopback."`
+	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
+	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
+
+	settings settings // set by Validate
+}
+
+// settings are the parsed values of flags.
+type settings struct {
+	endpoints  []endpoint.Endpoint
+	addrs      []listen.Addr // of the endpoints
+	admin      string        // empty if off
+	tls        listenTLS
+	socketMode os.FileMode
+	allowFrom  []netip.Prefix // nil if every address may connect; listeners are on loopback then
+	allowUser  peercred.Users
+}
+
+// listenTLS is the value of --listen-tls. The zero value is off.
+type listenTLS struct {
+	selfSigned bool
+	cert, key  string // files
+}
+
+// Validate parses the flags.
+func (c *runCommand) Validate(ctx context.Context) (err error) {
+	s := &c.settings
+	if s.endpoints, err = c.parseEndpoints(ctx); err != nil {
+		return err
+	}
+	if s.addrs, err = listenAddrs(s.endpoints, c.Listen); err != nil {
+		return err
+	}
+	if s.socketMode, err = listen.ParseSocketMode(c.SocketMode); err != nil {
+		return err
+	}
+	if s.allowFrom, err = listen.ParseAllowFrom(c.AllowFrom); err != nil {
+		return err
+	}
+	if s.allowUser, err = peercred.ParseUsers(c.AllowUser); err != nil {
+		return err
+	}
+	for _, addr := range s.addrs {
+		if err := cmp.Or(addr.Validate(s.allowFrom), s.allowUser.Validate(addr.Network(), addr.String())); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.ConnectTimeout <= 0:
+		return fmt.Errorf("--connect-timeout %s: must be more than 0", c.ConnectTimeout)
+	case c.ConnectRate < 0 || math.IsNaN(c.ConnectRate):
+		return fmt.Errorf("--connect-rate %v: must be 0, for no limit, or more", c.ConnectRate)
+	case c.MaxSessions < 0:
+		return fmt.Errorf("--max-sessions %d: must be 0, for no limit, or more", c.MaxSessions)
+	case c.DrainMin < 0 || c.DrainMax < c.DrainMin:
+		return fmt.Errorf("--drain-min %s and --drain-max %s: the second must not be less than the first, nor the first less than 0", c.DrainMin, c.DrainMax)
+	}
+	if s.tls, err = parseListenTLS(c.ListenTLS); err != nil {
+		return err
+	}
+	s.admin, err = admin.ParseAddress(c.Admin)
+	return err
+}
+
+// parseEndpoints parses the endpoints, and completes them from the flags.
+func (c *runCommand) parseEndpoints(ctx context.Context) ([]endpoint.Endpoint, error) {
+	flags := c.flags()
+	flags.User, flags.Database, flags.Via, flags.Target = c.User, c.Database, c.Via, c.Target
+	flags.Pool = strconv.Itoa(c.Pool)
+	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, flags)
+	if err == nil && len(endpoints) == 0 {
+		err = fmt.Errorf("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
+	}
+	return endpoints, err
+}
+
+// listenAddrs returns the address of each endpoint: that of its key listen, or else the next
+// free port, beginning with first. The port of a unix socket is part of its name.
+func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, error) {
+	next, err := listen.ParseAddr(first)
+	if err != nil {
+		return nil, err
+	}
+	var addrs []listen.Addr
+	taken := make(map[listen.Addr]bool)
+	for _, e := range endpoints {
+		addr := next
+		if e.Listen != "" {
+			if addr, err = listen.ParseAddr(e.Listen); err != nil {
+				return nil, err
+			}
+		} else {
+			if next.Port > 65535 {
+				return nil, fmt.Errorf("--listen %s: no port is left for %s", first, e.Host)
+			}
+			if next.Port != 0 { // 0 is any free port
+				next.Port++
+			}
+		}
+		if taken[addr] && addr.Port != 0 {
+			return nil, fmt.Errorf("listen address %s: it is that of two endpoints", addr)
+		}
+		taken[addr] = true
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
+
+func parseListenTLS(text string) (listenTLS, error) {
+	cert, key, isPair := strings.Cut(text, ",")
+	switch {
+	case text == "off":
+		return listenTLS{}, nil
+	case text == "self-signed":
+		return listenTLS{selfSigned: true}, nil
+	case isPair && cert != "" && key != "":
+		return listenTLS{cert: strings.TrimSpace(cert), key: strings.TrimSpace(key)}, nil
+	default:
+		return listenTLS{}, fmt.Errorf("--listen-tls %s: neither off, self-signed, nor two files as CERT.pem,KEY.pem", text)
+	}
+}
+
+// Run serves clients until a signal or a request for shutdown, and then drains.
 func (c *runCommand) Run(ctx context.Context, std streams) error {
 	hardening.DisableDumps()
-	stopping, shutdown := context.WithCancel(ctx)
+	draining, shutdown := context.WithCancel(ctx)
 	defer shutdown()
 	ending, end := context.WithCancel(ctx)
 	defer end()
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	go heed(ending, signals, shutdown, end)
-	ended := make(chan struct{})
-	defer close(ended)
-	go giveUpAfter(stopping, c.DrainMax+stuckTime, ended)
-	go giveUpAfter(ending, stuckTime, ended)
-	// Whoever reads the log may go away; the sessions stay.
+	go handleSignals(ending, signals, shutdown, end)
+	done := make(chan struct{})
+	defer close(done)
+	go forceExitAfter(draining, c.DrainMax+forceExitDelay, done)
+	go forceExitAfter(ending, forceExitDelay, done)
+	// Sessions outlive the reader of the log.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 
-	settings, err := c.settings(ctx)
-	if err != nil {
-		return err
-	}
-	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has checked it
+	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has validated it
 	log, flush := logging.New(std.err, level, c.LogFormat == "console" || c.LogFormat == "" && isTerminal(std.err))
 	defer flush()
-	signers := &identities{log: log}
-	watched := c.watched()
-	watched.Shutdown, watched.Draining = shutdown, func() bool { return stopping.Err() != nil }
-	ways := &forwards{log: log}
-	defer ways.stop() // behind the drain: sessions go through them
-	proxies, err := c.proxies(ctx, settings, signers, ways, watched, log)
-	if err != nil {
+	s := &server{runCommand: c, log: log, identities: endpoint.Identities{Log: log}}
+	s.admin.Version, s.admin.Commit = buildInfo()
+	s.admin.Pprof = c.Pprof
+	s.admin.Shutdown, s.admin.Draining = shutdown, func() bool { return draining.Err() != nil }
+	if err := s.configure(ctx); err != nil {
 		return err
 	}
-	listeners, err := c.listen(stopping, settings, log)
+	defer portforward.StartAll(log, s.forwards...)() // stopped after the drain: sessions use them
+	listeners, err := s.listen(draining)
 	switch {
-	case err != nil && stopping.Err() != nil:
-		return nil // told to end before there was anything to drain
+	case err != nil && draining.Err() != nil:
+		return nil // shut down before the start
 	case err != nil:
 		return err
 	}
-	failed := make(chan error, len(proxies))
-	for i, p := range proxies {
-		listener := listeners.endpoints[i]
-		p.Succeeded = listener.passed
-		watched.Endpoints[i].Listen = listener.Addr().String()
-		settings.endpoints[i].describe(log, p, listener)
-		go serve(p, listener, failed)
+	failed := make(chan error, len(s.proxies))
+	s.serve(listeners, failed)
+	if listeners.admin != nil {
+		defer s.admin.Serve(listeners.admin, s.budget().Admin, log)()
 	}
-	defer serveAdmin(watched, listeners.admin, settings.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)
-	go signers.announce(stopping)
-	go limits.ReleaseIdleMemory(stopping)
+	go s.identities.LogCallers(draining)
+	go limits.ReleaseIdleMemory(draining)
 	select {
 	case err = <-failed:
 		log.Error("cannot accept clients any more", zap.Error(err))
 		shutdown()
-	case <-stopping.Done():
+	case <-draining.Done():
 	}
 	notify(log, daemon.SdNotifyStopping)
-	c.drain(ending, proxies, log)
+	s.drain(ending)
 	return err
 }
 
-// heed does one thing for each signal, until ctx is done.
-func heed(ctx context.Context, signals <-chan os.Signal, steps ...func()) {
+// handleSignals takes one step for each signal, until ctx is done.
+func handleSignals(ctx context.Context, signals <-chan os.Signal, steps ...func()) {
 	for _, step := range steps {
 		select {
 		case <-signals:
@@ -91,30 +233,5 @@ func heed(ctx context.Context, signals <-chan os.Signal, steps ...func()) {
 		case <-ctx.Done():
 			return
 		}
-	}
-}
-
-// watched is what the admin server shows of the program itself.
-func (c *runCommand) watched() *admin.Server {
-	version, commit := builtFrom()
-	return &admin.Server{Version: version, Commit: commit, Pprof: c.Pprof}
-}
-
-// describe writes down what is served where.
-func (e endpoint) describe(log *zap.Logger, p *proxy.Proxy, listener listener) {
-	log.Info("listening",
-		zap.Stringer("listen", listener.Addr()),
-		zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("kind", string(e.name.Kind)),
-		zap.String("via", e.viaName()), zap.Bool("writer_only", p.Writer), zap.Int("pool", p.Pool),
-		zap.Bool("socket_passed", listener.passed))
-	if named := e.name.Region; named != "" && named != e.region {
-		log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
-			zap.String("endpoint", p.Endpoint), zap.String("region", e.region), zap.String("named", named))
-	}
-}
-
-func serve(p *proxy.Proxy, listener net.Listener, failed chan<- error) {
-	if err := p.Serve(listener); err != nil {
-		failed <- err
 	}
 }

@@ -2,45 +2,56 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
+	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
-// ofOthers are flags that a token has no use for: it is asked for in the words of a command
-// line that connects.
-type ofOthers struct {
+type tokenCommand struct {
+	Endpoint string `arg:"" help:"The database."`
+	User     string `help:"Database user that the token is for." placeholder:"USER"`
+	credentialFlags
+	ignoredFlags
+
+	endpoint endpoint.Endpoint // set by Validate
+}
+
+// ignoredFlags are accepted without effect: the command line of another command can be reused.
+type ignoredFlags struct {
 	Database string `hidden:""`
 	Via      string `hidden:""`
 	CAFile   string `name:"ca-file" hidden:""`
 }
 
-// tokenTimeout bounds the wait for credentials from a source that is at fault.
+// tokenTimeout bounds the wait for credentials from a source that fails.
 const tokenTimeout = 30 * time.Second
 
-// Run prints a token. It is the only thing on standard output, so that a shell
-// can take it: PGPASSWORD=$(iamproxy token ENDPOINT --user USER).
-func (c *tokenCommand) Run(ctx context.Context, std streams) error {
-	e, err := parseEndpoint(c.Endpoint)
-	if err != nil {
-		return err
-	}
+// Validate parses the endpoint.
+func (c *tokenCommand) Validate(ctx context.Context) (err error) {
 	flags := c.flags()
-	flags.user = c.User
-	if e, err = e.resolve(ctx, flags); err != nil {
+	flags.User = c.User
+	if c.endpoint, err = endpoint.Parse(ctx, c.Endpoint, flags); err != nil {
 		return err
 	}
-	if e.user == "" {
-		return usagef("a token is for one database user: give --user")
+	if c.endpoint.User == "" {
+		return errors.New("a token is for one database user: give --user")
 	}
-	identity, err := new(identities).of(ctx, e)
+	return nil
+}
+
+// Run prints a token. Standard output contains nothing else, for use in a shell:
+// PGPASSWORD=$(iamproxy token ENDPOINT --user USER).
+func (c *tokenCommand) Run(ctx context.Context, std streams) error {
+	identity, err := new(endpoint.Identities).Load(ctx, c.endpoint)
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	ctx, cancel := context.WithTimeout(ctx, tokenTimeout)
 	defer cancel()
-	token, err := e.tokens(identity).Token(ctx, e.user)
+	token, err := c.endpoint.Tokens(identity).Token(ctx, c.endpoint.User)
 	if err != nil {
 		return text.WithAdvice(err)
 	}

@@ -7,25 +7,21 @@ import (
 	"runtime/debug"
 )
 
-// Set by the build with -ldflags "-X main.version=... -X main.commit=...".
+// version and commit are set by the build with -ldflags "-X main.version=... -X main.commit=...".
 var version, commit string
 
 type versionCommand struct{}
 
-// Run prints one line, as in "iamproxy v1.2.3 (commit 0123abc, go1.26.8)".
+// Run prints one line, such as "iamproxy v1.2.3 (commit 0123abc, go1.26.8)".
 func (versionCommand) Run(std streams) error {
-	_, err := fmt.Fprintln(std.out, versionLine())
+	version, commit := buildInfo()
+	_, err := fmt.Fprintf(std.out, "iamproxy %s (commit %s, %s)\n", version, commit, runtime.Version())
 	return err
 }
 
-func versionLine() string {
-	v, c := builtFrom()
-	return fmt.Sprintf("iamproxy %s (commit %s, %s)", v, c, runtime.Version())
-}
-
-// builtFrom falls back on what `go install` and `go build` leave in the binary by
-// themselves.
-func builtFrom() (v, c string) {
+// buildInfo returns the version and commit of the binary. Without those of the build, it uses
+// what `go install` and `go build` store in the binary.
+func buildInfo() (v, c string) {
 	v, c = version, commit
 	if info, ok := debug.ReadBuildInfo(); ok {
 		if v == "" && info.Main.Version != "(devel)" {

@@ -6,92 +6,88 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/listen"
 )
+
+type waitCommand struct {
+	Admin   string        `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Listen  string        `help:"Where iamproxy listens, if that is off. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Timeout time.Duration `help:"How long to wait." default:"30s"`
+
+	check readinessCheck // set by Validate
+}
+
+// readinessCheck tests whether iamproxy is ready.
+type readinessCheck struct {
+	address string // for messages
+	ready   func(context.Context) error
+}
 
 const (
-	// waitEvery spaces the attempts of wait.
-	waitEvery = 100 * time.Millisecond
-	// askTimeout bounds one of them. It is for iamproxy to ask for credentials.
-	askTimeout = 5 * time.Second
+	// waitInterval is the pause between two checks.
+	waitInterval = 100 * time.Millisecond
+	// checkTimeout bounds one check, in which iamproxy may have to fetch credentials.
+	checkTimeout = 5 * time.Second
 )
 
-// Run asks the iamproxy on this host until it is ready or the time is up.
-func (c *waitCommand) Run(ctx context.Context) error {
-	address, isReady, err := c.question()
+// Validate parses the addresses.
+func (c *waitCommand) Validate(context.Context) error {
+	address, err := admin.ParseAddress(c.Admin)
 	if err != nil {
 		return err
 	}
-	if c.Timeout <= 0 {
-		return usagef("--timeout %s: must be more than 0", c.Timeout)
+	c.check = readinessCheck{address, admin.Client{Address: address}.Ready}
+	if address == "" { // without an admin server, only the listener can be checked
+		addr, err := listen.ParseAddr(c.Listen)
+		if err != nil {
+			return err
+		}
+		c.check = readinessCheck{c.Listen, func(ctx context.Context) error { return checkListener(ctx, addr) }}
 	}
+	if c.Timeout <= 0 {
+		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
+	}
+	return nil
+}
+
+// Run waits until iamproxy is ready.
+func (c *waitCommand) Run(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	ticker := time.NewTicker(waitEvery)
+	ticker := time.NewTicker(waitInterval)
 	defer ticker.Stop()
-	var why error
+	var lastErr error
 	for {
-		err := isReady(ctx)
+		checkCtx, cancel := context.WithTimeout(ctx, checkTimeout)
+		err := c.check.ready(checkCtx)
+		cancel()
 		if err == nil {
 			return nil
 		}
-		if why == nil || ctx.Err() == nil { // at the end it is only the time that is up
-			why = err
+		if lastErr == nil || ctx.Err() == nil { // the error of the timeout is less informative
+			lastErr = err
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("no iamproxy was ready at %s within %s: %w", address, c.Timeout, why)
+			return fmt.Errorf("no iamproxy was ready at %s within %s: %w", c.check.address, c.Timeout, lastErr)
 		}
 	}
 }
 
-// question is whom to ask, and how. Without an admin server it is the listener, which
-// can only tell that it is there.
-func (c *waitCommand) question() (address string, isReady func(context.Context) error, err error) {
-	address, err = adminAddress(c.Admin)
-	if err != nil || address != "" {
-		return address, func(ctx context.Context) error { return askReady(ctx, address) }, err
+// checkListener sends a GSSENCRequest, which iamproxy declines at once, with or without TLS.
+func checkListener(ctx context.Context, addr listen.Addr) error {
+	address := addr.String()
+	if !addr.Unix {
+		address = listen.DialAddr(address)
 	}
-	listening, err := parseListen(c.Listen)
-	return c.Listen, func(ctx context.Context) error { return askListener(ctx, listening) }, err
-}
-
-// askReady returns what is not ready, and why, in one line.
-func askReady(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	status, body, err := askAdmin(ctx, http.MethodGet, address, "/readyz")
-	if err != nil || status == http.StatusOK {
-		return err
-	}
-	var reasons []string
-	for _, line := range strings.Split(body, "\n") {
-		if reason, ok := strings.CutPrefix(line, "not ready  "); ok {
-			reasons = append(reasons, reason)
-		}
-	}
-	if len(reasons) == 0 {
-		return fmt.Errorf("it says %d", status)
-	}
-	return errors.New(strings.Join(reasons, "; "))
-}
-
-// askListener has the listener decline a GSSENCRequest, which every iamproxy does at
-// once, whether it offers TLS or not.
-func askListener(ctx context.Context, address listenAddress) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
 	var dialer net.Dialer
-	where := address.String()
-	if !address.unix {
-		where = reachable(where)
-	}
-	conn, err := dialer.DialContext(ctx, address.network(), where)
+	conn, err := dialer.DialContext(ctx, addr.Network(), address)
 	if err != nil {
 		return err
 	}
@@ -105,11 +101,11 @@ func askListener(ctx context.Context, address listenAddress) error {
 	if _, err := conn.Write(request); err != nil {
 		return err
 	}
-	var answer [1]byte
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+	var response [1]byte
+	if _, err := io.ReadFull(conn, response[:]); err != nil {
 		return err
 	}
-	if answer[0] != 'N' {
+	if response[0] != 'N' {
 		return errors.New("what listens there is not iamproxy")
 	}
 	return nil

@@ -1,4 +1,4 @@
-package main
+package grant
 
 import (
 	"context"
@@ -8,13 +8,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// execAs runs statements with the rights of owner, which the administrator may have to
-// become a member of for the time, and reports whether it was permitted. A membership
-// that stayed would lock it out where owner has rds_iam; this one nobody sees, since it
-// is over before the transaction is.
-func execAs(ctx context.Context, tx pgx.Tx, admin, owner string, statements ...string) (permitted bool, err error) {
+// execAsOwner executes statements with the rights of owner, and reports whether that was
+// permitted. If necessary, the administrator becomes a member of owner for the statements. No
+// other session sees this membership, since it ends before the transaction. A lasting one would
+// lock the administrator out if owner has rds_iam.
+func execAsOwner(ctx context.Context, tx pgx.Tx, admin, owner string, statements ...string) (permitted bool, err error) {
 	var hasRights, isMember bool
-	// From PostgreSQL 16 on there may be one membership for each who grants it.
+	// From PostgreSQL 16 on there may be one membership for each grantor.
 	err = tx.QueryRow(ctx, `
 		SELECT pg_has_role(a.oid, o.oid, 'usage'), EXISTS (SELECT FROM pg_auth_members m WHERE m.roleid = o.oid AND m.member = a.oid
 			AND (m.grantor = a.oid OR current_setting('server_version_num')::int < 160000))
@@ -22,17 +22,17 @@ func execAs(ctx context.Context, tx pgx.Tx, admin, owner string, statements ...s
 	if err != nil {
 		return false, err
 	}
-	if !hasRights && !isMember && !isPredefined(owner) {
+	if !hasRights && !isMember && !IsPredefined(owner) {
 		join, leave := "GRANT "+quoteName(owner)+" TO "+quoteName(admin), "REVOKE "+quoteName(owner)+" FROM "+quoteName(admin)
-		around := append(append([]string{join}, statements...), leave)
-		if permitted, err := tryExec(ctx, tx, around); permitted || err != nil {
+		asMember := append(append([]string{join}, statements...), leave)
+		if permitted, err := tryExec(ctx, tx, asMember); permitted || err != nil {
 			return permitted, err
 		}
 	}
 	return tryExec(ctx, tx, statements)
 }
 
-// tryExec runs all or none, and reports whether it was permitted.
+// tryExec executes all statements or none, and reports whether that was permitted.
 func tryExec(ctx context.Context, tx pgx.Tx, statements []string) (permitted bool, err error) {
 	err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error { // a savepoint
 		for _, sql := range statements {
@@ -49,7 +49,7 @@ func tryExec(ctx context.Context, tx pgx.Tx, statements []string) (permitted boo
 	return err == nil, err
 }
 
-// isForbidden is about what the administrator may not do, or nobody.
+// isForbidden reports whether a statement failed because the role must not execute it.
 func isForbidden(server *pgconn.PgError) bool {
 	switch server.Code {
 	case "42501", // insufficient_privilege

@@ -1,14 +1,13 @@
-package main
+package endpoint
 
 import (
-	"errors"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 )
 
-func TestWrongTunnels(t *testing.T) {
+func TestInvalidTunnels(t *testing.T) {
 	for via, want := range map[string]string{
 		"ssm://":                             `via ssm://: "" is neither an instance`,
 		"ssm://bastion":                      `"bastion" is neither an instance`,
@@ -40,24 +39,15 @@ func TestWrongTunnels(t *testing.T) {
 		"EXEC:ssh HUNTER2":                   "no {port} in the command",
 		" exec:ssh HUNTER2":                  "no {port} in the command",
 	} {
-		err := endpointError(t, host, via)
-		var usage usageError
-		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "HUNTER2") {
+		_, err := ParseAll(t.Context(), []string{host}, Endpoint{Via: via})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "HUNTER2") {
 			t.Errorf("%s: %v, want %q", via, err, want)
 		}
 	}
 }
 
-// endpointError is why there is no such endpoint; nil if there is.
-func endpointError(t *testing.T, text, via string) error {
-	t.Helper()
-	c := runCommand{Endpoints: []string{text}, reaching: reaching{Via: via}, Listen: "127.0.0.1:5432"}
-	_, err := c.endpoints(t.Context())
-	return err
-}
-
-// An endpoint that cannot be read does not show the command in it, nor a half of it.
-func TestCommandsAreNotShown(t *testing.T) {
+// The error for an invalid endpoint contains no part of the command in it.
+func TestErrorsHideCommands(t *testing.T) {
 	for text, want := range map[string]string{
 		host + "?via=exec:sshpass -p a&HUNTER2 {port}":         "unknown key (not shown",
 		host + "?via=exec%3Asshpass -p a&HUNTER2 {port}":       "unknown key (not shown",
@@ -69,37 +59,36 @@ func TestCommandsAreNotShown(t *testing.T) {
 		host + "?via=xexec:sshpass -p HUNTER2":                 "via (not shown",
 		"exec:sshpass -p HUNTER2 {port}":                       "endpoint (not shown",
 	} {
-		err := endpointError(t, text, "")
-		var usage usageError
-		if !errors.As(err, &usage) || !strings.Contains(err.Error(), want) || strings.Contains(strings.ToUpper(err.Error()), "HUNTER2") {
+		_, err := ParseAll(t.Context(), []string{text}, Endpoint{})
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(strings.ToUpper(err.Error()), "HUNTER2") {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
 }
 
-func TestTunnels(t *testing.T) {
+func TestParseTunnel(t *testing.T) {
 	t.Setenv("HOME", "/home/dev")
 	t.Setenv("BASTION", "my bastion")
 	t.Setenv("port", "{host}")
 	for via, want := range map[string]struct {
-		tunnel
+		Tunnel
 		name string
 	}{
-		"ssm://i-0123456789abcdef0": {tunnel{target: "i-0123456789abcdef0"}, "ssm://i-0123456789abcdef0"},
-		"ssm://mi-01/":              {tunnel{target: "mi-01"}, "ssm://mi-01"},
+		"ssm://i-0123456789abcdef0": {Tunnel{target: "i-0123456789abcdef0"}, "ssm://i-0123456789abcdef0"},
+		"ssm://mi-01/":              {Tunnel{target: "mi-01"}, "ssm://mi-01"},
 		"ssm://ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007?region=us-east-1&profile=dev": {
-			tunnel{target: "ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007", region: "us-east-1", profile: "dev"},
+			Tunnel{target: "ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007", region: "us-east-1", profile: "dev"},
 			"ssm://ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007?profile=dev&region=us-east-1"},
-		"exec:ssh -N -L {port}:{host}:{dbport} bastion": {tunnel{command: []string{"ssh", "-N", "-L", "{port}:{host}:{dbport}", "bastion"}}, "exec:ssh"},
-		"exec:kubectl port-forward svc/x {port}:5432":   {tunnel{command: []string{"kubectl", "port-forward", "svc/x", "{port}:5432"}}, "exec:kubectl"},
-		`exec:~/bin/fwd "$BASTION" '$x *' a\ b {port}`:  {tunnel{command: []string{"/home/dev/bin/fwd", "my bastion", "$x *", "a b", "{port}"}}, "exec:fwd"},
-		`exec:fwd -o {"port":"{port}"}`:                 {tunnel{command: []string{"fwd", "-o", "{port:{port}}"}}, "exec:fwd"},
-		" Exec:fwd {port} ${port}":                      {tunnel{command: []string{"fwd", "{port}", "{host}"}}, "exec:fwd"},
-		"exec:sh -c '{ a; } | awk {print} {port}'":      {tunnel{command: []string{"sh", "-c", "{ a; } | awk {print} {port}"}}, "exec:sh"},
-		"exec:sh -c 'a | b {port}'":                     {tunnel{command: []string{"sh", "-c", "a | b {port}"}}, "exec:sh"},
+		"exec:ssh -N -L {port}:{host}:{dbport} bastion": {Tunnel{command: []string{"ssh", "-N", "-L", "{port}:{host}:{dbport}", "bastion"}}, "exec:ssh"},
+		"exec:kubectl port-forward svc/x {port}:5432":   {Tunnel{command: []string{"kubectl", "port-forward", "svc/x", "{port}:5432"}}, "exec:kubectl"},
+		`exec:~/bin/fwd "$BASTION" '$x *' a\ b {port}`:  {Tunnel{command: []string{"/home/dev/bin/fwd", "my bastion", "$x *", "a b", "{port}"}}, "exec:fwd"},
+		`exec:fwd -o {"port":"{port}"}`:                 {Tunnel{command: []string{"fwd", "-o", "{port:{port}}"}}, "exec:fwd"},
+		" Exec:fwd {port} ${port}":                      {Tunnel{command: []string{"fwd", "{port}", "{host}"}}, "exec:fwd"},
+		"exec:sh -c '{ a; } | awk {print} {port}'":      {Tunnel{command: []string{"sh", "-c", "{ a; } | awk {print} {port}"}}, "exec:sh"},
+		"exec:sh -c 'a | b {port}'":                     {Tunnel{command: []string{"sh", "-c", "a | b {port}"}}, "exec:sh"},
 	} {
 		got, err := parseTunnel(via)
-		if err != nil || !reflect.DeepEqual(*got, want.tunnel) || got.String() != want.name {
+		if err != nil || !reflect.DeepEqual(*got, want.Tunnel) || got.String() != want.name {
 			t.Errorf("%s: got %+v, %v", via, got, err)
 		}
 	}
@@ -110,8 +99,8 @@ func TestTunnels(t *testing.T) {
 	}
 }
 
-// An endpoint's own wins over the flag, in an ENDPOINT as much is encoded as there must be.
-func TestEndpointTunnels(t *testing.T) {
+// The key via takes precedence over the flag, and needs no more encoding than in a URL.
+func TestViaKey(t *testing.T) {
 	for text, want := range map[string]string{
 		host: "ssm://i-01",
 		host + "?via=exec:ssh -L {port}:{host}:{dbport} b":              "exec:ssh",
@@ -120,32 +109,25 @@ func TestEndpointTunnels(t *testing.T) {
 		host + "?via=localhost:5433":                                    "localhost:5433",
 		host + "?via=exec:ssh+-L+{port}:{host}:{dbport}+b%2Cc&region=x": "",
 	} {
-		e, err := parseEndpoint(text)
-		if err == nil {
-			e, err = e.resolve(t.Context(), endpoint{via: "ssm://i-01"})
-		}
-		if e.viaName() != want || (want == "") != (err != nil) {
-			t.Errorf("%s: got %q, %v", text, e.viaName(), err)
+		e, err := Parse(t.Context(), text, Endpoint{Via: "ssm://i-01"})
+		if e.ViaName() != want || (want == "") != (err != nil) {
+			t.Errorf("%s: got %q, %v", text, e.ViaName(), err)
 		}
 	}
 }
 
-// Whatever it is, it is a port forward or an error, and has the places that it must have.
-func FuzzTunnel(f *testing.F) {
+// The result is a tunnel with a place for the local port, an error, or nil for another via.
+func FuzzParseTunnel(f *testing.F) {
 	for _, via := range []string{"ssm://i-01?region=eu-west-1", "exec:ssh -N -L {port}:{host}:{dbport} b", `exec:a "$HOME" ~/x {port} ${x:-y} $((1+1)) {a,b}`, "exec:<(x) {port}"} {
 		f.Add(via)
 	}
 	f.Fuzz(func(t *testing.T, via string) {
 		got, err := parseTunnel(via)
-		var usage usageError
 		switch {
 		case err != nil:
-			if !errors.As(err, &usage) {
-				t.Errorf("%v is not an error of the command line", err)
-			}
 		case got == nil:
-			if strings.HasPrefix(via, execColon) || strings.HasPrefix(via, ssmScheme) {
-				t.Error("neither a port forward nor an error")
+			if strings.HasPrefix(via, execPrefix) || strings.HasPrefix(via, ssmPrefix) {
+				t.Error("neither a tunnel nor an error")
 			}
 		case got.target == "" && !slices.ContainsFunc(got.command, func(word string) bool { return strings.Contains(word, "{port}") }):
 			t.Errorf("no port in %q", got.command)
@@ -153,23 +135,9 @@ func FuzzTunnel(f *testing.F) {
 	})
 }
 
-// Neither a password nor what is for iamproxy itself is for the programs.
-func TestEnvironmentOfForwards(t *testing.T) {
-	t.Setenv("PGPASSWORD", "HUNTER2")
-	t.Setenv("IAMPROXY_VIA", "HUNTER2")
-	t.Setenv("PGPORT", "5433")
-	env := environment()
-	if all := strings.Join(env, " "); strings.Contains(all, "HUNTER2") || !slices.Contains(env, "PGPORT=5433") {
-		t.Errorf("there is %s", all)
-	}
-}
-
-// Nothing is started for an endpoint that wants nothing.
+// An endpoint without a tunnel has no port forward.
 func TestNoForward(t *testing.T) {
-	var f forwards
-	defer f.stop()
-	dial, err := f.to(endpoint{via: "localhost:5432"})
-	if dial != nil || err != nil || f.running != nil {
-		t.Errorf("got %v, %v", dial != nil, err)
+	if forward, err := (Endpoint{Via: "localhost:5432"}).Forward(); forward != nil || err != nil {
+		t.Errorf("got %v, %v", forward, err)
 	}
 }

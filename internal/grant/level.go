@@ -1,4 +1,4 @@
-package main
+package grant
 
 import (
 	"fmt"
@@ -10,20 +10,21 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
-// level is what a user gets, by PostgreSQL's names of privileges.
+// Level is a set of privileges.
 // https://www.postgresql.org/docs/current/ddl-priv.html
-type level struct {
+type Level struct {
 	name                                string
 	database, schema, tables, sequences []string
 }
 
-// levels are by their names. The first two give in a schema what pg_read_all_data and
-// pg_write_all_data give everywhere. The last is for who runs migrations, and owns what
-// it creates; CREATE on the database is for schemas and trusted extensions. TRIGGER is left
-// out, since a trigger runs as whoever writes to the table, the administrator with --init
-// say; and so is what came after PostgreSQL 12 (MAINTAIN).
+// Levels are the levels by name. readonly and readwrite grant in a schema what pg_read_all_data
+// and pg_write_all_data grant everywhere. owner is for migrations: the user owns what it creates,
+// and CREATE on the database is for schemas and trusted extensions.
+//
+// TRIGGER is left out: a trigger runs as the role that writes to the table, such as the
+// administrator with --init. So is MAINTAIN, which came after PostgreSQL 12.
 // https://www.postgresql.org/docs/current/predefined-roles.html
-var levels = map[string]*level{
+var Levels = map[string]*Level{
 	"readonly": {
 		name:      "readonly",
 		database:  []string{"CONNECT"},
@@ -51,12 +52,13 @@ func createSQL(user string) string { return "CREATE ROLE " + quoteName(user) + "
 
 func grantSQL(user string) string { return "GRANT " + rdsIAM + " TO " + quoteName(user) }
 
-// privilegesSQL is for objects of one kind, such as "TABLE", whose names are quoted.
+// privilegesSQL returns the GRANT on objects of one kind, such as TABLE. Their names are quoted.
 func privilegesSQL(privileges []string, kind, objects, user string) string {
 	return "GRANT " + strings.Join(privileges, ", ") + " ON " + kind + " " + objects + " TO " + quoteName(user)
 }
 
-// defaultsSQL is for what creator will create in schema: "TABLES" or "SEQUENCES".
+// defaultsSQL returns the default privileges on TABLES or SEQUENCES that creator will create in
+// a schema.
 func defaultsSQL(creator, schema string, privileges []string, kind, user string) string {
 	return "ALTER DEFAULT PRIVILEGES FOR ROLE " + quoteName(creator) + " IN SCHEMA " + quoteName(schema) +
 		" GRANT " + strings.Join(privileges, ", ") + " ON " + kind + " TO " + quoteName(user)
@@ -72,28 +74,28 @@ func quoteNames(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// print writes what would be done, in its order, as SQL for psql.
-func (g *granting) print(out io.Writer, database, admin string) {
-	for _, user := range g.users {
+// WriteSQL writes what Run executes, in its order, as SQL for psql.
+func (g *Grant) WriteSQL(out io.Writer) {
+	for _, user := range g.Users {
 		fmt.Fprintf(out, "%s; -- unless it is there\n%s; -- unless it has that\n", createSQL(user), grantSQL(user))
 	}
-	if g.level != nil {
-		for _, user := range g.users {
-			g.printPrivileges(out, user, database, admin)
+	if g.Level != nil {
+		for _, user := range g.Users {
+			g.writePrivileges(out, user)
 		}
 	}
-	if g.init != nil {
-		fmt.Fprintf(out, "SET search_path = %s;\n-- then %s\n", quoteNames(g.schemas), text.OneLine(g.init.name))
+	if g.Script != nil {
+		fmt.Fprintf(out, "SET search_path = %s;\n-- then %s\n", quoteNames(g.Schemas), text.OneLine(g.Script.name))
 	}
 }
 
-func (g *granting) printPrivileges(out io.Writer, user, database, admin string) {
-	fmt.Fprintf(out, "%s;\n", privilegesSQL(g.level.database, "DATABASE", quoteName(database), user))
-	for _, schema := range g.schemas {
-		fmt.Fprintf(out, "%s;\n", privilegesSQL(g.level.schema, "SCHEMA", quoteName(schema), user))
-		fmt.Fprintf(out, "%s; -- of each owner's, as far as its rights can be had\n", privilegesSQL(g.level.tables, "ALL TABLES IN SCHEMA", quoteName(schema), user))
-		fmt.Fprintf(out, "%s;\n", privilegesSQL(g.level.sequences, "ALL SEQUENCES IN SCHEMA", quoteName(schema), user))
-		fmt.Fprintf(out, "%s; -- and so for each other role that creates there\n", defaultsSQL(admin, schema, g.level.tables, "TABLES", user))
-		fmt.Fprintf(out, "%s;\n", defaultsSQL(admin, schema, g.level.sequences, "SEQUENCES", user))
+func (g *Grant) writePrivileges(out io.Writer, user string) {
+	fmt.Fprintf(out, "%s;\n", privilegesSQL(g.Level.database, "DATABASE", quoteName(g.Database), user))
+	for _, schema := range g.Schemas {
+		fmt.Fprintf(out, "%s;\n", privilegesSQL(g.Level.schema, "SCHEMA", quoteName(schema), user))
+		fmt.Fprintf(out, "%s; -- of each owner's, as far as its rights can be had\n", privilegesSQL(g.Level.tables, "ALL TABLES IN SCHEMA", quoteName(schema), user))
+		fmt.Fprintf(out, "%s;\n", privilegesSQL(g.Level.sequences, "ALL SEQUENCES IN SCHEMA", quoteName(schema), user))
+		fmt.Fprintf(out, "%s; -- and so for each other role that creates there\n", defaultsSQL(g.Admin.User, schema, g.Level.tables, "TABLES", user))
+		fmt.Fprintf(out, "%s;\n", defaultsSQL(g.Admin.User, schema, g.Level.sequences, "SEQUENCES", user))
 	}
 }

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package listen
 
 import (
 	"context"
@@ -9,10 +9,10 @@ import (
 	"testing"
 )
 
-// A directory that somebody has locked holds nobody up who is told to end.
+// A locked directory does not delay a process that is told to end.
 func TestLockedDirectory(t *testing.T) {
 	dir := t.TempDir()
-	release, err := lock(t.Context(), dir)
+	release, err := lockDir(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

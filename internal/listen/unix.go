@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package listen
 
 import (
 	"context"
@@ -16,18 +16,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listenUnix makes a unix socket with exactly this mode, and its directory if only
-// that is missing. The socket of a process that has died is replaced; that of a
-// live one is an error. Whoever closes the listener removes the socket, if it is
-// still that one.
+// listenUnix creates a unix socket with the given mode. It creates the directory if its
+// parent exists. The socket of a process that has died is replaced; that of a running process
+// is an error. Closing the listener removes the socket file.
 func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listener, error) {
 	dir := filepath.Dir(path)
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // who may connect is for the socket to say
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) { //nolint:gosec // the mode of the socket controls access
 		return nil, err
 	}
-	// Of two that start at once and find the same dead socket, the second must not
-	// remove what the first has made in its place.
-	release, err := lock(ctx, dir)
+	// If two processes start at once and find the same dead socket, the second must not remove
+	// the new socket of the first.
+	release, err := lockDir(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +34,8 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 	if err := removeDead(ctx, path); err != nil {
 		return nil, err
 	}
-	// By the umask, so that nobody gets in before a chmod. It is the process's: at
-	// this time nothing else in it makes files.
+	// The umask sets the mode, so that there is no time before a chmod. It applies to the whole
+	// process, which creates no other files at this time.
 	defer unix.Umask(unix.Umask(0o777 &^ int(mode.Perm())))
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "unix", path)
@@ -44,26 +43,26 @@ func listenUnix(ctx context.Context, path string, mode os.FileMode) (net.Listene
 		return nil, err
 	}
 	listener.(*net.UnixListener).SetUnlinkOnClose(false)
-	made, err := os.Lstat(path)
+	created, err := os.Lstat(path)
 	if err != nil {
 		listener.Close()
 		return nil, err
 	}
-	return &socketListener{Listener: listener, path: path, made: made}, nil
+	return &socketListener{Listener: listener, path: path, created: created}, nil
 }
 
-// socketListener removes its socket when it is closed, and not one that somebody
-// else has made since at the same place.
+// socketListener removes its socket file when it is closed, unless another process has
+// replaced it.
 type socketListener struct {
 	net.Listener
-	path string
-	made fs.FileInfo
-	once sync.Once
+	path    string
+	created fs.FileInfo
+	once    sync.Once
 }
 
 func (l *socketListener) Close() error {
 	l.once.Do(func() {
-		if there, err := os.Lstat(l.path); err == nil && os.SameFile(there, l.made) {
+		if current, err := os.Lstat(l.path); err == nil && os.SameFile(current, l.created) {
 			os.Remove(l.path)
 		}
 	})
@@ -71,21 +70,21 @@ func (l *socketListener) Close() error {
 }
 
 const (
-	// lockTimeout is how long another process may have the directory, which a
-	// start takes for a moment.
-	lockTimeout = 10 * time.Second
-	lockEvery   = 10 * time.Millisecond
+	// lockTimeout bounds the wait for the lock of a directory, which a starting process holds
+	// for a moment.
+	lockTimeout  = 10 * time.Second
+	lockInterval = 10 * time.Millisecond
 )
 
-// lock has a directory for one process at a time. It leaves no file behind.
-func lock(ctx context.Context, dir string) (release func(), err error) {
+// lockDir locks a directory against other processes that call lockDir. It creates no file.
+func lockDir(ctx context.Context, dir string) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, lockTimeout)
 	defer cancel()
 	file, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	ticker := time.NewTicker(lockEvery)
+	ticker := time.NewTicker(lockInterval)
 	defer ticker.Stop()
 	for {
 		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -107,7 +106,8 @@ func lock(ctx context.Context, dir string) (release func(), err error) {
 
 var errLive = errors.New("another process listens there; end it, or choose another directory or port")
 
-// removeDead removes the socket of a process that has died.
+// removeDead removes the socket of a process that has died. It returns an error if the file is
+// something else, or the process is running.
 func removeDead(ctx context.Context, path string) error {
 	info, err := os.Lstat(path)
 	switch {
@@ -133,20 +133,20 @@ func removeDead(ctx context.Context, path string) error {
 	}
 }
 
-// listens is the error of a socket that nobody can connect to.
-func listens(socket *os.File) error {
+// checkListening returns an error if a socket does not accept connections.
+func checkListening(socket *os.File) error {
 	raw, err := socket.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var yes int
+	var listening int
 	var failed error
 	if err := raw.Control(func(fd uintptr) {
-		yes, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		listening, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 	}); err != nil {
 		return err
 	}
-	if failed == nil && yes == 0 {
+	if failed == nil && listening == 0 {
 		failed = errors.New("nobody can connect to it; pass a socket that listens (ListenStream=, Accept=no)")
 	}
 	return failed

@@ -1,6 +1,6 @@
 //go:build !unix
 
-package main
+package listen
 
 import (
 	"context"
@@ -13,5 +13,5 @@ func listenUnix(context.Context, string, os.FileMode) (net.Listener, error) {
 	return nil, errors.New("unix sockets are for unix systems; use HOST:PORT")
 }
 
-// listens is never asked: nobody passes sockets here.
-func listens(*os.File) error { return nil }
+// checkListening does nothing: sockets are passed on unix systems only.
+func checkListening(*os.File) error { return nil }

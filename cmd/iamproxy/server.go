@@ -1,0 +1,266 @@
+package main
+
+import (
+	"context"
+	cryptotls "crypto/tls"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
+	"github.com/iamproxy/iamproxy/internal/limits"
+	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/tls"
+)
+
+// server is what run starts: a proxy for each endpoint, and the admin server.
+type server struct {
+	*runCommand
+	log        *zap.Logger
+	identities endpoint.Identities
+	forwards   []*portforward.Forward // by endpoint, nil for none
+	proxies    []*proxy.Proxy         // by endpoint
+	admin      admin.Server
+}
+
+// configure reads the files that the flags name, and creates a proxy for each endpoint.
+func (s *server) configure(ctx context.Context) error {
+	roots, err := tls.Roots(s.CAFile)
+	if err != nil {
+		return usagef("--ca-file: %w", err)
+	}
+	clientTLS, err := s.clientTLS()
+	if err != nil {
+		return err
+	}
+	budget := s.budget()
+	limit := s.sessionLimit(budget.Sessions)
+	if limit != nil {
+		s.admin.MaxSessions = limit.Max
+	}
+	poolSize := s.poolSize()
+	if budget.Pool < poolSize {
+		s.log.Warn("there are not enough file descriptors for --pool", zap.Int("pool", poolSize), zap.Int("possible", budget.Pool), zap.String("hint", openFilesHint()))
+	}
+	for _, e := range s.settings.endpoints {
+		identity, err := s.identities.Load(ctx, e)
+		if err != nil {
+			return usageError{err}
+		}
+		forward, err := e.Forward()
+		if err != nil {
+			return usageError{err}
+		}
+		tokens := e.Tokens(identity)
+		p := e.Proxy(forward, roots)
+		p.ClientTLS = clientTLS
+		p.Tokens = tokens
+		p.User, p.Database = e.User, e.Database
+		p.Writer = e.NeedsWriter()
+		p.ConnectTimeout = s.ConnectTimeout
+		p.ConnectRate = s.ConnectRate
+		if wanted := e.PoolSize(); wanted > 0 {
+			p.Pool = max(1, wanted*budget.Pool/poolSize)
+		}
+		p.Limit = limit
+		p.MaxArriving = budget.Pending
+		p.AllowFrom = s.settings.allowFrom
+		if s.settings.allowUser != nil {
+			p.AllowPeer = s.settings.allowUser.Check
+		}
+		p.Observe = s.admin.Observe(e.Address())
+		p.Log = s.log
+		s.forwards = append(s.forwards, forward)
+		s.proxies = append(s.proxies, p)
+		s.admin.Endpoints = append(s.admin.Endpoints, admin.Endpoint{
+			Name:       e.Address(),
+			Via:        e.ViaName(),
+			Region:     e.Region,
+			Kind:       string(e.Name.Kind),
+			User:       e.User,
+			Profile:    e.Signer.Profile,
+			AssumeRole: e.Signer.AssumeRole,
+			Database:   p,
+			Signer:     identity,
+			Tokens:     tokens,
+		})
+	}
+	return nil
+}
+
+// clientTLS returns the TLS configuration for clients, or nil if TLS is off.
+func (s *server) clientTLS() (*cryptotls.Config, error) {
+	switch how := s.settings.tls; {
+	case how.selfSigned:
+		names := []string{"localhost", "127.0.0.1", "::1"}
+		if host, err := os.Hostname(); err == nil {
+			names = append(names, host)
+		}
+		for _, addr := range s.settings.addrs {
+			if !addr.Unix && addr.Host != "" {
+				names = append(names, addr.Host)
+			}
+		}
+		certificate, err := tls.SelfSigned(names...)
+		if err != nil {
+			return nil, fmt.Errorf("--listen-tls: %w", err)
+		}
+		return tls.Downstream(func() *cryptotls.Certificate { return certificate }), nil
+	case how.cert != "":
+		files := &tls.Files{Cert: how.cert, Key: how.key, Log: s.log}
+		if err := files.Load(); err != nil {
+			return nil, usagef("--listen-tls: %w", err)
+		}
+		return tls.Downstream(files.Current), nil
+	default:
+		return nil, nil
+	}
+}
+
+// budget returns the assignment of file descriptors.
+func (s *server) budget() limits.Budget {
+	return limits.Allocate(limits.OpenFiles(), len(s.settings.endpoints), s.poolSize())
+}
+
+// poolSize returns the number of idle connections requested by all endpoints.
+func (s *server) poolSize() (n int) {
+	for _, e := range s.settings.endpoints {
+		n += e.PoolSize()
+	}
+	return n
+}
+
+func openFilesHint() string {
+	return fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", limits.OpenFiles())
+}
+
+// sessionLimit returns the limit of --max-sessions or of file descriptors, whichever is lower.
+// It is nil if neither limits the sessions; possible is 0 if descriptors do not.
+func (s *server) sessionLimit(possible int) *proxy.Limit {
+	switch {
+	case possible > 0 && (s.MaxSessions == 0 || possible < s.MaxSessions):
+		hint := openFilesHint()
+		if s.MaxSessions > 0 {
+			s.log.Warn("there are not enough file descriptors for --max-sessions",
+				zap.Int("max_sessions", s.MaxSessions), zap.Int("possible", possible), zap.String("hint", hint))
+		}
+		return &proxy.Limit{Max: possible, Hint: hint}
+	case s.MaxSessions > 0:
+		return &proxy.Limit{Max: s.MaxSessions, Hint: "end sessions that nobody uses, or raise --max-sessions"}
+	}
+	return nil
+}
+
+// listeners are all listeners of the process.
+type listeners struct {
+	endpoints []endpointListener
+	admin     net.Listener // nil for none
+}
+
+// endpointListener is the listener of one endpoint.
+type endpointListener struct {
+	net.Listener
+	activated bool // passed by systemd; other processes may share it
+}
+
+func (l listeners) close() {
+	for _, listener := range l.endpoints {
+		listener.Close()
+	}
+	if l.admin != nil {
+		l.admin.Close()
+	}
+}
+
+// listen opens all listeners or none. It uses those that systemd has passed.
+func (s *server) listen(ctx context.Context) (all listeners, err error) {
+	activated, err := listen.ReceiveActivated()
+	if err != nil {
+		return all, usageError{err}
+	}
+	defer func() {
+		if err != nil {
+			activated.Close()
+			all.close()
+		}
+	}()
+	for i, addr := range s.settings.addrs {
+		listener := endpointListener{Listener: activated.Take(addr.Network(), addr.String())}
+		if listener.activated = listener.Listener != nil; !listener.activated {
+			if listener.Listener, err = listen.Listen(ctx, addr, s.settings.socketMode); err != nil {
+				return all, fmt.Errorf("cannot listen on %s for %s: %w", addr, s.settings.endpoints[i].Host, err)
+			}
+		}
+		all.endpoints = append(all.endpoints, listener)
+		// The hosts file determines the address of "localhost".
+		if !listen.IsLoopback(listener.Addr()) && s.settings.allowFrom == nil {
+			return all, usagef("listen address %s: it is %s, not a loopback address", addr, listener.Addr())
+		}
+	}
+	if all.admin, err = s.listenAdmin(ctx, activated); err != nil {
+		return all, err
+	}
+	if err := activated.Unclaimed(); err != nil {
+		return all, usageError{err}
+	}
+	return all, nil
+}
+
+// listenAdmin opens the listener of the admin server. It returns nil if that is off, or if
+// --admin is not given and the default port is in use.
+func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated) (net.Listener, error) {
+	address := s.settings.admin
+	if address == "" {
+		return nil, nil
+	}
+	if listener := activated.Take("tcp", address); listener != nil {
+		return listener, nil
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", address)
+	switch {
+	case err == nil && strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()):
+		defer listener.Close()
+		return nil, usagef("--admin %s: it is %s, not a loopback address", address, listener.Addr())
+	case err == nil:
+		return listener, nil
+	case s.Admin == "":
+		s.log.Warn("there is no health, status page or metrics, and `iamproxy wait` asks whoever has the port; --admin says where, or off", zap.Error(err))
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("--admin %s: %w", address, err)
+	}
+}
+
+// serve accepts clients in the background. It sends the error of a listener to failed.
+func (s *server) serve(all listeners, failed chan<- error) {
+	for i, p := range s.proxies {
+		listener := all.endpoints[i]
+		p.Succeeded = listener.activated
+		s.admin.Endpoints[i].Listen = listener.Addr().String()
+		s.logListener(s.settings.endpoints[i], p, listener)
+		go func() {
+			if err := p.Serve(listener); err != nil {
+				failed <- err
+			}
+		}()
+	}
+}
+
+func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpointListener) {
+	s.log.Info("listening",
+		zap.Stringer("listen", listener.Addr()),
+		zap.String("endpoint", p.Endpoint), zap.String("region", e.Region), zap.String("kind", string(e.Name.Kind)),
+		zap.String("via", e.ViaName()), zap.Bool("writer_only", p.Writer), zap.Int("pool", p.Pool),
+		zap.Bool("socket_passed", listener.activated))
+	if named := e.Name.Region; named != "" && named != e.Region {
+		s.log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
+			zap.String("endpoint", p.Endpoint), zap.String("region", e.Region), zap.String("named", named))
+	}
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/iamproxy/iamproxy/internal/admin"
+)
+
+type shutdownCommand struct {
+	Admin string `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+
+	client admin.Client // set by Validate
+}
+
+// shutdownTimeout bounds the wait for the response, which comes at once.
+const shutdownTimeout = 10 * time.Second
+
+// Validate parses the address.
+func (c *shutdownCommand) Validate(context.Context) (err error) {
+	if c.client.Address, err = admin.ParseAddress(c.Admin); err != nil {
+		return err
+	}
+	if c.client.Address == "" {
+		return errors.New("--admin off: there is nobody to ask; send the process a SIGTERM")
+	}
+	return nil
+}
+
+// Run requests the shutdown of the iamproxy on this host. It does not wait for it.
+func (c *shutdownCommand) Run(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
+	defer cancel()
+	return c.client.Shutdown(ctx)
+}

@@ -1,0 +1,78 @@
+package endpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/auth"
+)
+
+// Identities loads the AWS identities of endpoints. Endpoints with the same Signer share one.
+type Identities struct {
+	Log *zap.Logger // may be nil
+
+	loaded map[Signer]*auth.Identity
+}
+
+// Load returns the identity that signs for an endpoint.
+func (i *Identities) Load(ctx context.Context, e Endpoint) (*auth.Identity, error) {
+	if identity := i.loaded[e.Signer]; identity != nil {
+		return identity, nil
+	}
+	identity := &auth.Identity{
+		Profile:    e.Signer.Profile,
+		Roles:      splitRoles(e.Signer.AssumeRole),
+		ExternalID: e.Signer.ExternalID,
+		Region:     e.Region,
+		Log:        i.Log,
+	}
+	if err := identity.Load(ctx); err != nil {
+		return nil, fmt.Errorf("AWS configuration: %w", err)
+	}
+	if i.loaded == nil {
+		i.loaded = make(map[Signer]*auth.Identity)
+	}
+	i.loaded[e.Signer] = identity
+	return identity, nil
+}
+
+// splitRoles splits before each ARN, since the name of a role may contain commas. It keeps an
+// empty part, for auth.Identity.Load to reject: it comes from an unset variable.
+func splitRoles(text string) (roles []string) {
+	if text == "" {
+		return nil
+	}
+	for n, role := range arnAfterComma.Split(text, -1) {
+		if n > 0 {
+			role = "arn:" + role
+		}
+		roles = append(roles, role)
+	}
+	return roles
+}
+
+var arnAfterComma = regexp.MustCompile(`,\s*arn:`)
+
+// LogCallers logs the ARN of each identity. A failure has no consequences: without credentials
+// the first client gets an error, and many networks block STS.
+func (i *Identities) LogCallers(ctx context.Context) {
+	for signer, identity := range i.loaded {
+		log := i.Log.With(zap.String("profile", signer.Profile), zap.String("assume_role", signer.AssumeRole))
+		caller, err := identity.Caller(ctx)
+		var missing *auth.Error
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.As(err, &missing):
+			log.Warn("no AWS credentials so far", zap.Error(missing), zap.String("hint", missing.Hint))
+		case err != nil:
+			log.Debug("AWS does not say who signs", zap.Error(err))
+		default:
+			log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()))
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package peercred
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os/user"
+	"strconv"
+	"strings"
+)
+
+// Users is a set of user ids of this host. A nil set contains every user.
+type Users map[uint32]bool
+
+// ParseUsers parses names and numbers of users. A name must exist: it is replaced by its number.
+func ParseUsers(texts []string) (users Users, err error) {
+	if texts != nil && len(texts) == 0 {
+		return nil, errors.New("--allow-user is empty: nobody could connect; leave it out, or say who may")
+	}
+	for _, text := range texts {
+		text = strings.TrimSpace(text)
+		id, err := strconv.ParseUint(text, 10, 32)
+		if err != nil {
+			found, lookupErr := user.Lookup(text)
+			if lookupErr != nil {
+				return nil, fmt.Errorf("--allow-user %q: there is no such user here; its number can be given instead", text)
+			}
+			if id, err = strconv.ParseUint(found.Uid, 10, 32); err != nil {
+				return nil, fmt.Errorf("--allow-user %s: users have no numbers on this system", text)
+			}
+		}
+		if users == nil {
+			users = make(Users)
+		}
+		users[uint32(id)] = true
+	}
+	return users, nil
+}
+
+// Validate returns an error if peer credentials are unavailable for a listener.
+func (u Users) Validate(network, address string) error {
+	if u == nil || Known(network) {
+		return nil
+	}
+	return fmt.Errorf("--allow-user: this system does not tell whose processes connect to %s; use a unix socket, if it has them, and its mode", address)
+}
+
+// Check returns an error if the user of a client is not in the set, or is unknown.
+func (u Users) Check(client net.Conn) error {
+	id, err := User(client)
+	if err == nil && u[id] {
+		return nil
+	}
+	if err == nil {
+		err = fmt.Errorf("processes of user %d may not connect", id)
+	}
+	return notAllowedError{err}
+}
+
+type notAllowedError struct{ error }
+
+// Advice returns the hint for the client.
+func (notAllowedError) Advice() string { return "--allow-user has the users of this host that may" }
+
+func (e notAllowedError) Unwrap() error { return e.error }
