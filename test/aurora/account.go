@@ -12,11 +12,12 @@ import (
 	"syscall"
 )
 
-// account is who the server runs as. The server refuses to run as root.
+// account identifies the user that the server runs as.
 type account struct{ uid, gid uint32 }
 
-// unprivileged is postgres or else nobody, if this process is root's. For
-// anybody else it is nil: the server runs as whoever runs this.
+// unprivileged returns the account of postgres, or else of nobody, if this process runs as
+// root: PostgreSQL refuses to. Otherwise it returns nil, and the server runs as the user of
+// this process.
 func unprivileged() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -35,7 +36,8 @@ func unprivileged() (*account, error) {
 	return nil, errors.New("neither user postgres nor nobody exists to run the server as")
 }
 
-// credential is for syscall.SysProcAttr; nil leaves things as they are.
+// credential returns the account for syscall.SysProcAttr; nil keeps the user of this
+// process.
 func (a *account) credential() *syscall.Credential {
 	if a == nil {
 		return nil
@@ -43,7 +45,7 @@ func (a *account) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: a.uid, Gid: a.gid}
 }
 
-// own gives a file to the account.
+// own changes the owner of a file to the account.
 func (a *account) own(path string) error {
 	if a == nil {
 		return nil
@@ -51,7 +53,7 @@ func (a *account) own(path string) error {
 	return os.Chown(path, int(a.uid), int(a.gid))
 }
 
-// writeFile writes a file that only the account may read.
+// writeFile writes a file that only the account can read.
 func (a *account) writeFile(path string, content []byte) error {
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		return err
@@ -62,22 +64,22 @@ func (a *account) writeFile(path string, content []byte) error {
 // Names in a Cluster's directory.
 const (
 	dataDir   = "data" // the database cluster, private to its account
-	socketDir = "run"  // no password is asked here, so it is private, too
+	socketDir = "run"  // no password is required here, so it is private, too
 	caFile    = "ca.pem"
 	logFile   = "server.log"
 )
 
-// maxSocketPath is what fits in sockaddr_un with its NUL on every unix: 104
-// bytes on the BSDs and macOS, 108 on Linux.
+// maxSocketPath is the longest path that fits into sockaddr_un with its NUL on every unix:
+// 104 bytes on the BSDs and macOS, 108 on Linux.
 const maxSocketPath = 103
 
-// makeDir makes the directory of a Cluster, with those in it that are a's.
+// makeDir makes the directory of a Cluster. Its subdirectories belong to a.
 func makeDir(a *account) (string, error) {
 	dir, err := makeTemp(a)
 	if err != nil {
 		return "", err
 	}
-	// The account has to get through, and CAFile is for everyone.
+	// The account needs to traverse it, and every user may read CAFile.
 	err = os.Chmod(dir, 0o755)
 	for _, name := range []string{dataDir, socketDir} {
 		if err == nil {
@@ -88,14 +90,14 @@ func makeDir(a *account) (string, error) {
 		}
 	}
 	if err != nil {
-		_ = os.RemoveAll(dir) // the first error is the one that tells
+		_ = os.RemoveAll(dir) // the first error is reported
 		return "", err
 	}
 	return dir, nil
 }
 
-// makeTemp makes an empty directory that a can reach and whose path leaves room
-// for that of a socket: below $TMPDIR if that will do, else in memory or on disk.
+// makeTemp makes an empty directory that a can reach and whose path leaves room for the
+// path of a socket: below $TMPDIR if possible, else in memory or on disk.
 func makeTemp(a *account) (string, error) {
 	const below = "/aurora-0123456789/" + socketDir + "/.s.PGSQL.65535"
 	err := fmt.Errorf("none for temporary files has a path of at most %d bytes and lets the server's user through",
@@ -112,8 +114,8 @@ func makeTemp(a *account) (string, error) {
 	return "", fmt.Errorf("directory: %w", err)
 }
 
-// traversable tells whether a, if not nil, may get to dir and through it as
-// everyone may.
+// traversable reports whether a, if not nil, may traverse dir and its parents with the
+// rights of others.
 func traversable(dir string, a *account) bool {
 	for a != nil {
 		info, err := os.Stat(dir)

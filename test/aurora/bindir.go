@@ -13,12 +13,12 @@ import (
 	"strings"
 )
 
-// ErrNotInstalled: there is no PostgreSQL server on this machine.
+// ErrNotInstalled reports that no PostgreSQL server is installed.
 var ErrNotInstalled = errors.New("no PostgreSQL server found: install the distribution's postgresql package or set PG_BINDIR")
 
-// BinDir finds the directory with PostgreSQL's programs: $PG_BINDIR, what
-// pg_config says, the newest of Debian's /usr/lib/postgresql/*/bin, or the
-// PATH. If PG_BINDIR is set, nowhere else is looked.
+// BinDir returns the directory with PostgreSQL's programs: $PG_BINDIR, the output of
+// pg_config, the newest of Debian's /usr/lib/postgresql/*/bin, or the PATH. If PG_BINDIR is
+// set, BinDir looks nowhere else.
 func BinDir() (string, error) {
 	if dir := os.Getenv("PG_BINDIR"); dir != "" {
 		if !hasServer(dir) {
@@ -34,14 +34,14 @@ func BinDir() (string, error) {
 	return "", ErrNotInstalled
 }
 
-// candidates are the directories that may have a server, best first.
+// candidates returns the directories that may have a server, best first.
 func candidates() []string {
 	var dirs []string
-	// pg_config comes with the client's headers, too: without a server.
+	// pg_config is also part of the client's headers, without a server.
 	if out, err := exec.Command("pg_config", "--bindir").Output(); err == nil {
 		dirs = append(dirs, strings.TrimSpace(string(out)))
 	}
-	versioned, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is a good one
+	versioned, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is valid
 	slices.SortFunc(versioned, func(a, b string) int { return debianVersion(b) - debianVersion(a) })
 	dirs = append(dirs, versioned...)
 	if postgres, err := exec.LookPath("postgres"); err == nil {
@@ -50,9 +50,9 @@ func candidates() []string {
 	return dirs
 }
 
-// debianVersion is the 15 of /usr/lib/postgresql/15/bin.
+// debianVersion returns the 15 of /usr/lib/postgresql/15/bin.
 func debianVersion(bin string) int {
-	version, _ := strconv.Atoi(filepath.Base(filepath.Dir(bin))) // others come last, as 0
+	version, _ := strconv.Atoi(filepath.Base(filepath.Dir(bin))) // others sort last, as 0
 	return version
 }
 

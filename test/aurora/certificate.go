@@ -23,22 +23,21 @@ import (
 	"time"
 )
 
-// Certificate describes a server certificate to be made: with the zero value,
-// the one that a client should accept.
+// Certificate describes a server certificate to issue. A client should accept the one that
+// the zero value describes.
 type Certificate struct {
-	// Host is the DNS name that it is for. Zero: the Cluster's Host.
+	// Host is the DNS name in the certificate. Zero: the Cluster's Host.
 	Host string
-	// OtherCA has it issued by a CA that is not in CAFile.
+	// OtherCA selects a CA that is not in CAFile.
 	OtherCA bool
-	// SelfSigned has it issued by itself.
+	// SelfSigned makes the certificate self-signed.
 	SelfSigned bool
-	// NotAfter is when it expires. Zero: in a day.
+	// NotAfter is when the certificate expires. Zero: in a day.
 	NotAfter time.Time
 }
 
-// SetCertificate makes the server show another certificate from now on, to new
-// connections, or, if it is stopped, when it comes back. It returns when the
-// server does so.
+// SetCertificate replaces the server's certificate, for new connections. It returns when
+// the server presents the new one. A stopped server presents it after its restart.
 func (c *Cluster) SetCertificate(ctx context.Context, certificate Certificate) error {
 	if c.path(dataDir) == "" {
 		return errors.New("aurora: certificate: not started")
@@ -53,7 +52,7 @@ func (c *Cluster) SetCertificate(ctx context.Context, certificate Certificate) e
 	if !server.alive() {
 		return nil
 	}
-	// SIGHUP is what pg_ctl reload sends.
+	// pg_ctl reload sends SIGHUP, too.
 	if err := server.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return fmt.Errorf("aurora: certificate: %w", err)
 	}
@@ -72,8 +71,8 @@ func (c *Cluster) SetCertificate(ctx context.Context, certificate Certificate) e
 	}
 }
 
-// writeCertificate puts a new certificate and its key where the server looks
-// for them, and returns it in DER.
+// writeCertificate writes a new certificate and its key where the server reads them, and
+// returns the certificate in DER.
 func (c *Cluster) writeCertificate(certificate Certificate) ([]byte, error) {
 	c.mu.Lock()
 	dir, owner, issuer := c.dir, c.owner, c.authority
@@ -113,7 +112,7 @@ func newAuthority(name string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	template, err := newTemplate(name, time.Now().AddDate(10, 0, 0)) // no certificate of its outlives it
+	template, err := newTemplate(name, time.Now().AddDate(10, 0, 0)) // longer than any certificate that it issues
 	if err != nil {
 		return nil, err
 	}
@@ -129,8 +128,8 @@ func newAuthority(name string) (*authority, error) {
 
 func (a *authority) pem() []byte { return encodePEM("CERTIFICATE", a.certificate.Raw) }
 
-// issue makes a server certificate, in DER, and its key. Without an issuer it
-// is self-signed.
+// issue returns a new server certificate, in DER, and its key. Without an issuer the
+// certificate is self-signed.
 func issue(c Certificate, issuer *authority) ([]byte, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -150,7 +149,8 @@ func issue(c Certificate, issuer *authority) ([]byte, *ecdsa.PrivateKey, error) 
 	return der, key, err
 }
 
-// newTemplate is what every certificate has. A zero notAfter is a day from now.
+// newTemplate returns what all certificates have in common. A zero notAfter is a day from
+// now.
 func newTemplate(name string, notAfter time.Time) (*x509.Certificate, error) {
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
@@ -165,7 +165,7 @@ func newTemplate(name string, notAfter time.Time) (*x509.Certificate, error) {
 		notBefore = notAfter.Add(-time.Hour)
 	}
 	if len(name) > 64 {
-		name = name[:64] // RFC 5280, ub-common-name; clients look at DNSNames
+		name = name[:64] // RFC 5280, ub-common-name; clients check DNSNames
 	}
 	return &x509.Certificate{
 		SerialNumber: serial,
@@ -179,8 +179,8 @@ func encodePEM(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// shownCertificate asks the server at addr for TLS (SSLRequest, PostgreSQL
-// manual, "Message Formats") and returns the certificate it shows, in DER.
+// shownCertificate sends an SSLRequest (PostgreSQL manual, "Message Formats") to the server
+// at addr and returns the certificate that it presents, in DER.
 func shownCertificate(ctx context.Context, addr string) ([]byte, error) {
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
@@ -199,7 +199,7 @@ func shownCertificate(ctx context.Context, addr string) ([]byte, error) {
 	if answer[0] != 'S' {
 		return nil, errors.New("the server does not offer TLS")
 	}
-	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // whatever it shows is the question
+	client := tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) // any certificate is returned
 	if err := client.HandshakeContext(ctx); err != nil {
 		return nil, err
 	}

@@ -1,15 +1,14 @@
 //go:build unix
 
-// Package aurora is a PostgreSQL that lets clients in as Amazon Aurora does
+// Package aurora runs a PostgreSQL server that authenticates clients as Amazon Aurora does
 // with IAM authentication, for tests and demonstrations.
 //
-// It is the distribution's own server, with TLS and with RDS's pg_hba.conf but
-// for one word: where RDS says "pam", it says "ldap" and names a small LDAP
-// server inside this process. PostgreSQL thus asks a member of rds_iam for the
-// password in clear text, and hands it over whole to be verified as a token:
-// signature, host and port, user, region, age and so on. A refusal reads "LDAP
-// authentication failed for user" where RDS writes "PAM authentication failed
-// for user"; the SQLSTATE, 28000, is the same.
+// It is the distribution's own server with TLS. Its pg_hba.conf is that of RDS but for one
+// word: RDS uses "pam", and this one "ldap", with a small LDAP server inside this process.
+// PostgreSQL requests a password in clear text from members of rds_iam and passes it on
+// unchanged. The LDAP server verifies it as a token: signature, host and port, user,
+// region, age and so on. The error message has "LDAP authentication failed for user" where
+// RDS writes "PAM authentication failed for user". The SQLSTATE, 28000, is the same.
 package aurora
 
 import (
@@ -27,101 +26,97 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// What a Cluster is made with when its fields do not say otherwise.
+// The defaults of a Cluster.
 const (
 	DefaultHost   = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 	DefaultPort   = 5432
 	DefaultRegion = "eu-west-1"
 )
 
-// The services whose tokens a Cluster takes: Aurora and RDS, or Aurora DSQL.
+// The services whose tokens a Cluster accepts: Aurora and RDS, or Aurora DSQL.
 const (
 	ServiceRDS  = "rds-db"
 	ServiceDSQL = "dsql"
 )
 
-// What every Cluster holds. IAMUser, OtherUser and AdminUser are members of
-// RDSRole and log in with tokens; PlainUser is not, and logs in with
-// PlainPassword (SCRAM).
+// The contents of every Cluster. IAMUser, OtherUser and AdminUser are members of RDSRole
+// and log in with tokens. PlainUser logs in with PlainPassword (SCRAM).
 const (
 	Database      = "mydb" // owned by IAMUser
 	RDSRole       = "rds_iam"
 	IAMUser       = "iam_user"
 	OtherUser     = "iam_other"
-	AdminUser     = "admin" // has an action of its own with ServiceDSQL
+	AdminUser     = "admin" // requires an action of its own with ServiceDSQL
 	PlainUser     = "plain_user"
 	PlainPassword = "plain_password"
 	superuser     = "rdsadmin" // over the unix socket only: see Admin
 )
 
-// startLimit bounds Start and the like where the context does not: a server
-// that takes this long never comes up.
+// startLimit bounds Start and the like where the context does not. A server that takes
+// longer does not start at all.
 const startLimit = time.Minute
 
-// Cluster is one PostgreSQL server and all that belongs to it. The zero value
-// is ready to Start. Fields must not change after that.
+// Cluster is one PostgreSQL server with its data and its verifier of tokens. The zero value
+// is ready to Start. The fields must not change after that.
 //
-// Start, Restart, StartOnNewPort, StartAsStandby and Close must not run at the same
-// time as each other. All other methods are safe for concurrent use, from the start.
+// Start, Restart, StartOnNewPort, StartAsStandby and Close must not run concurrently. All
+// other methods are safe for concurrent use, even before Start.
 type Cluster struct {
-	// Host is the name that tokens must be signed for, and that the certificate
-	// is for. Zero: DefaultHost. Nothing resolves it: connect to Addr.
+	// Host is the name in tokens and in the certificate. Zero: DefaultHost. It does not
+	// resolve: clients connect to Addr.
 	Host string
-	// Port is the one that tokens of ServiceRDS must be signed for; it is not
-	// where the server listens. Zero: DefaultPort.
+	// Port is the port in tokens of ServiceRDS. It is not the port on which the server
+	// listens. Zero: DefaultPort.
 	Port int
-	// ListenPort is where the server listens. Zero: at a free port.
+	// ListenPort is the port on which the server listens. Zero: a free port.
 	ListenPort int
-	// Region is what tokens must be signed for. Zero: DefaultRegion.
+	// Region is the region in tokens. Zero: DefaultRegion.
 	Region string
-	// Service is ServiceRDS or ServiceDSQL, and zero: ServiceRDS. A token of
-	// Aurora DSQL is for the host without a port, has no DBUser, has the action
-	// DbConnectAdmin for AdminUser and DbConnect for others, and may live a week.
+	// Service is ServiceRDS or ServiceDSQL. Zero: ServiceRDS. A token of Aurora DSQL has
+	// the host without a port and no DBUser. Its action is DbConnectAdmin for AdminUser and
+	// DbConnect for others, and it may be valid for a week.
 	// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/authentication-authorization.html
 	Service string
-	// Keys may log in, as every member of RDSRole. Nil: DefaultKey and
+	// Keys may sign tokens, for all members of RDSRole. Nil: DefaultKey and
 	// DefaultSessionKey.
 	Keys []sigv4.Key
-	// Given is told of every password that a client logs in with as a member of
-	// RDSRole, before it is verified. Nil: nobody is.
+	// Given, if not nil, is called with every password of a member of RDSRole, before it is
+	// verified.
 	Given func(password string)
-	// Settings are put in postgresql.conf, over the package's own.
+	// Settings are added to postgresql.conf and override those of this package.
 	Settings map[string]string
-	// Certificate is what the server shows. Zero: for Host, by the CA of CAFile.
+	// Certificate is the server's certificate. Zero: for Host, issued by the CA of CAFile.
 	Certificate Certificate
-	// Programs is the directory with PostgreSQL's programs. Zero: see BinDir.
+	// Programs is the directory with PostgreSQL's programs. Zero: as BinDir returns.
 	Programs string
-	// NoLDAP is for a server that was built without LDAP. It lets nobody in with
-	// a token but who has one that LearnToken took.
+	// NoLDAP is set for a server that was built without LDAP. It accepts no tokens but
+	// those of LearnToken.
 	NoLDAP bool
-	// Primary is a started Cluster of the same Programs that this one is to be a
-	// streaming standby of, with its Settings below those of this one. Nil: Start
-	// makes a database cluster of its own.
+	// Primary, if not nil, is a started Cluster of the same Programs. This one becomes its
+	// streaming standby, and overrides its Settings.
 	Primary *Cluster
 
 	verifier verifier
 
-	// mu guards what follows. Start, Restart and the like, and Close alone
-	// change any of it but frozen, and may thus read that without the lock.
+	// mu guards the fields below. Only Start, Restart and the like, and Close change them,
+	// except frozen, and may read them without the lock.
 	mu        sync.Mutex
-	dir       string   // of everything on disk; empty: not started
+	dir       string   // on disk; empty: not started
 	bin       string   // of PostgreSQL's programs
-	owner     *account // who runs the server; nil: whoever runs this
+	owner     *account // runs the server; nil: the user of this process
 	authority *authority
 	ldap      *ldapServer
 	janitor   *janitor
-	server    *process // nil: never launched
-	port      int      // where server listens
+	server    *process // nil: never started
+	port      int      // of server
 	frozen    bool
 }
 
-// Start makes a new database cluster and returns when it takes logins. All that
-// is written is in one temporary directory, below $TMPDIR or else in memory if
-// there is room, until Close or until this process ends, however it ends. The
-// first Start of a process takes longer than the others: what it makes once for
-// all of them has a directory of its own, which stays until the process ends.
-// The error has the end of the server's log; where no PostgreSQL is installed
-// it is an ErrNotInstalled.
+// Start makes a new database cluster and returns when it accepts logins. All files are in
+// one temporary directory, below $TMPDIR or in memory, until Close or the end of this
+// process. The first Start of a process takes longer than the others: it makes a template,
+// which exists until the process ends. The error includes the end of the server's log. It
+// is an ErrNotInstalled if PostgreSQL is not installed.
 func (c *Cluster) Start(ctx context.Context) error {
 	c.mu.Lock()
 	started := c.dir != ""
@@ -132,13 +127,13 @@ func (c *Cluster) Start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	if err := c.start(ctx); err != nil {
-		_ = c.Close() // the first error is the one that tells
+		_ = c.Close() // the first error is reported
 		return fmt.Errorf("aurora: %w", err)
 	}
 	return nil
 }
 
-// start is Start, but leaves clearing up to the caller.
+// start is Start without the cleanup.
 func (c *Cluster) start(ctx context.Context) error {
 	if err := c.prepare(); err != nil {
 		return err
@@ -162,7 +157,7 @@ func (c *Cluster) start(ctx context.Context) error {
 	return c.launchAnywhere(ctx, 0)
 }
 
-// copyTemplate fills the data directory.
+// copyTemplate copies the data directory.
 func (c *Cluster) copyTemplate(ctx context.Context) error {
 	template, err := templateFor(ctx, c.bin)
 	if err != nil {
@@ -171,7 +166,7 @@ func (c *Cluster) copyTemplate(ctx context.Context) error {
 	return c.run(ctx, "cp", "-R", template+"/.", c.path(dataDir))
 }
 
-// prepare makes the directory, and sees to it that it will be removed.
+// prepare makes the directory, which the janitor removes.
 func (c *Cluster) prepare() error {
 	bin := c.Programs
 	if bin == "" {
@@ -195,8 +190,7 @@ func (c *Cluster) prepare() error {
 	return err
 }
 
-// serveAround gets ready what the server needs from this process: a CA, and
-// someone who verifies tokens.
+// serveAround starts what the server needs from this process: a CA and the LDAP server.
 func (c *Cluster) serveAround() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,7 +202,7 @@ func (c *Cluster) serveAround() error {
 	if err := os.WriteFile(ca, c.authority.pem(), 0o644); err != nil {
 		return err
 	}
-	if err := os.Chmod(ca, 0o644); err != nil { // whatever the umask
+	if err := os.Chmod(ca, 0o644); err != nil { // independent of the umask
 		return err
 	}
 	keys := c.Keys
@@ -229,7 +223,7 @@ func (c *Cluster) serveAround() error {
 	return err
 }
 
-// bind is the verifier's, before a witness.
+// bind calls Given, and then the verifier.
 func (c *Cluster) bind(ctx context.Context, dn, password string) bool {
 	if c.Given != nil {
 		c.Given(password)
@@ -237,8 +231,8 @@ func (c *Cluster) bind(ctx context.Context, dn, password string) bool {
 	return c.verifier.bind(ctx, dn, password)
 }
 
-// Close ends the server at once and removes all that is the Cluster's. It may
-// be called more than once, and without Start.
+// Close stops the server at once and removes the files of the Cluster. It may be called
+// repeatedly, and without Start.
 func (c *Cluster) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -247,7 +241,7 @@ func (c *Cluster) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if stopErr != nil && c.server != nil {
-		// A server that does not hear the signal is of no more use.
+		// A server that does not react to the signal is killed.
 		c.server.kill()
 	}
 	if c.ldap != nil {
@@ -267,8 +261,8 @@ func (c *Cluster) Close() error {
 	return nil
 }
 
-// Addr is where the server listens, 127.0.0.1:port, or did before it was
-// stopped. It is empty before Start and after Close.
+// Addr returns the address of the server, 127.0.0.1:port, even while it is stopped. It is
+// empty before Start and after Close.
 func (c *Cluster) Addr() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -278,21 +272,20 @@ func (c *Cluster) Addr() string {
 	return net.JoinHostPort(loopback, strconv.Itoa(c.port))
 }
 
-// CAFile is the path of the PEM file with the CA that issues the server's
-// certificate. Everyone on this machine may read it. It is empty before Start.
+// CAFile returns the path of the PEM file with the CA that issues the server's certificate.
+// All users may read it. It is empty before Start.
 func (c *Cluster) CAFile() string { return c.path(caFile) }
 
-// Log is all that the server has written to its log: every connection, login
-// and error, but never a password.
+// Log returns the server's log: every connection, login and error, but never a password.
 func (c *Cluster) Log() (string, error) {
 	log, err := os.ReadFile(c.path(logFile))
 	return string(log), err
 }
 
-// host is the name that the stand-in goes by.
+// host returns the name in tokens and in the certificate.
 func (c *Cluster) host() string { return cmp.Or(c.Host, DefaultHost) }
 
-// path is that of a file in the Cluster's directory; empty without one.
+// path returns the path of a file in the Cluster's directory, or "" if there is none.
 func (c *Cluster) path(name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 
 const loopback = "127.0.0.1"
 
-// settings trade every guarantee for speed: nobody wants the data back.
+// settings trade durability for speed.
 var settings = map[string]string{
 	"listen_addresses":    loopback,
 	"max_connections":     "200",
@@ -26,12 +26,12 @@ var settings = map[string]string{
 	"jit":                 "off",
 	"password_encryption": "scram-sha-256",
 	"log_connections":     "on",
-	"logging_collector":   "off", // Log has standard error
+	"logging_collector":   "off", // Log reads standard error
 	"log_destination":     "stderr",
 }
 
-// configure writes the configuration and the certificate of a server that was
-// copied from the template.
+// configure writes the configuration and the certificate of a server that was copied from
+// the template.
 func (c *Cluster) configure() error {
 	if err := c.addSettings(map[string]string{"ssl": "on"}); err != nil {
 		return err
@@ -46,8 +46,7 @@ func (c *Cluster) configure() error {
 	return err
 }
 
-// addSettings appends to postgresql.conf: of two lines for a setting, the later
-// counts.
+// addSettings appends to postgresql.conf. The last line for a setting counts.
 func (c *Cluster) addSettings(settings map[string]string) error {
 	conf, err := os.OpenFile(filepath.Join(c.dir, dataDir, "postgresql.conf"), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -64,8 +63,7 @@ func (c *Cluster) addSettings(settings map[string]string) error {
 	return err
 }
 
-// quote puts a value in quotes for postgresql.conf. A connection string has the
-// same rules.
+// quote quotes a value for postgresql.conf. The same rules apply to connection strings.
 func quote(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
 }

@@ -13,7 +13,7 @@ import (
 // freezeLimit bounds how long Freeze waits for processes to stop.
 const freezeLimit = 5 * time.Second
 
-// status is what Freeze has to know of a process.
+// status holds the state of a process and its parent.
 type status struct {
 	pid, parent int
 	state       byte // as ps shows it
@@ -22,9 +22,9 @@ type status struct {
 func (s status) zombie() bool  { return s.state == 'Z' || s.state == 'X' }
 func (s status) stopped() bool { return s.state == 'T' || s.state == 't' }
 
-// Freeze stops the server and all its processes (SIGSTOP), as if its machine
-// hung: the kernel still accepts connections, but nobody answers. It returns
-// when all of them have stopped.
+// Freeze stops the server and all its processes (SIGSTOP), as if the machine hung: the
+// kernel accepts connections, but does not answer. It returns when all of them have
+// stopped.
 func (c *Cluster) Freeze() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -34,13 +34,13 @@ func (c *Cluster) Freeze() error {
 	c.frozen = true
 	deadline := time.Now().Add(freezeLimit)
 	for {
-		// The postmaster goes first, but may be forking: look again until all
-		// that it has are stopped.
+		// The postmaster stops first, but may be forking: repeat until all of its children
+		// are stopped.
 		family, err := family(c.server.pid())
 		if err != nil {
 			return fmt.Errorf("aurora: freeze: %w", err)
 		}
-		// A janitor that does not know of a stopped process could not end it.
+		// A janitor that does not know a stopped process could not end it.
 		if err := c.janitor.guard(pids(family)...); err != nil {
 			return fmt.Errorf("aurora: freeze: %w", err)
 		}
@@ -55,7 +55,7 @@ func (c *Cluster) Freeze() error {
 	}
 }
 
-// Thaw lets a frozen server go on. One that is not frozen is no error.
+// Thaw continues a frozen server. It does nothing if the server is not frozen.
 func (c *Cluster) Thaw() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,12 +70,12 @@ func (c *Cluster) Thaw() error {
 	if err != nil {
 		return fmt.Errorf("aurora: thaw: %w", err)
 	}
-	slices.Reverse(family) // children may end before anyone makes new ones
+	slices.Reverse(family) // children first, so that none of them is restarted
 	signalAll(family, syscall.SIGCONT)
 	return c.janitor.guard(c.server.pid())
 }
 
-// family is a process and its children, itself first. A postmaster's children
+// family returns a process and its children, itself first. The children of a postmaster
 // have none.
 func family(pid int) ([]status, error) {
 	all, err := processes()

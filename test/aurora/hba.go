@@ -11,8 +11,7 @@ import (
 	"time"
 )
 
-// hba is RDS's pg_hba.conf, with ldap in place of pam, and a first part of our
-// own for Admin.
+// hba is the pg_hba.conf of RDS, with ldap in place of pam, after a line for Admin.
 const hba = `
 local   all          all       trust
 local   replication  all       trust
@@ -21,8 +20,8 @@ hostssl all          all       all  scram-sha-256
 hostssl replication  all       all  scram-sha-256
 `
 
-// iamHBA is what IAM authentication adds to it. Without the lines for replication a
-// member of rds_iam would come in by the last of them, with a password.
+// iamHBA is added for IAM authentication. Without the lines for replication, the last line
+// would let a member of rds_iam in with a password.
 const iamHBA = `
 hostssl all          +%[1]s  all  %[2]s
 host    all          +%[1]s  all  reject
@@ -30,11 +29,11 @@ hostssl replication  +%[1]s  all  %[2]s
 host    replication  +%[1]s  all  reject
 `
 
-// writeHBA writes pg_hba.conf, with IAM authentication or without.
+// writeHBA writes pg_hba.conf, with or without IAM authentication.
 func (c *Cluster) writeHBA(iam bool) error {
 	method := fmt.Sprintf(`ldap ldapserver=%s ldapport=%d ldapprefix="%s" ldapsuffix="%s"`, loopback, c.ldap.port(), dnPrefix, dnSuffix)
 	if c.NoLDAP {
-		method = "password" // in clear text, too, and compared with what LearnToken sets
+		method = "password" // in clear text, too, and compared with the password of LearnToken
 	}
 	lines := ""
 	if iam {
@@ -43,8 +42,9 @@ func (c *Cluster) writeHBA(iam bool) error {
 	return c.owner.writeFile(filepath.Join(c.path(dataDir), "pg_hba.conf"), fmt.Appendf(nil, hba, lines))
 }
 
-// SetIAM turns IAM authentication off, or on again, for new connections, and returns when it
-// is. While it is off, members of RDSRole are asked for a password (SCRAM), as all are.
+// SetIAM turns IAM authentication on or off for new connections, and returns when that is
+// in effect. While it is off, members of RDSRole log in with a password (SCRAM), as all
+// others do.
 func (c *Cluster) SetIAM(ctx context.Context, on bool) error {
 	if c.path(dataDir) == "" {
 		return errors.New("aurora: IAM authentication: not started")
@@ -66,14 +66,14 @@ func (c *Cluster) switchIAM(ctx context.Context, on bool) error {
 	c.mu.Lock()
 	server := c.server
 	c.mu.Unlock()
-	// SIGHUP is what pg_ctl reload sends.
+	// pg_ctl reload sends SIGHUP, too.
 	if err := server.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		return err
 	}
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	for {
-		// Who is let in afterwards was forked by a server that has read both files.
+		// Later sessions are forked by a server that has read both files.
 		if at, err := c.configuredAt(ctx); err == nil && at.After(before) {
 			return nil
 		}
@@ -85,7 +85,7 @@ func (c *Cluster) switchIAM(ctx context.Context, on bool) error {
 	}
 }
 
-// configuredAt is when the server last read its configuration.
+// configuredAt returns when the server last read its configuration.
 func (c *Cluster) configuredAt(ctx context.Context) (time.Time, error) {
 	conn, err := c.Admin(ctx, "postgres")
 	if err != nil {

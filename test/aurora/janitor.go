@@ -10,12 +10,12 @@ import (
 	"syscall"
 )
 
-// janitorScript clears up when the process that started it ends, however it
-// ends: the kernel then closes the pipe that is the script's standard input.
-// Each line there has the processes to end, the first of them by a fast
-// shutdown (SIGINT, PostgreSQL manual, "Shutting Down the Server"), and
-// replaces the line before. Waiting for postmaster.pid to go, and not only for
-// the process, is for containers where nobody collects an orphan's exit status.
+// janitorScript cleans up when the process that started it ends, in whatever way: the
+// kernel then closes the pipe that is the script's standard input. Each line on it has the
+// processes to end and replaces the line before. The first process is ended by a fast
+// shutdown (SIGINT, PostgreSQL manual, "Shutting Down the Server"). The script waits until
+// postmaster.pid is gone, and not only the process: in some containers no process reaps
+// orphans.
 const janitorScript = `
 trap '' HUP INT TERM
 dir=$1 pids=
@@ -35,17 +35,18 @@ fi
 rm -rf "$dir"
 `
 
-// janitor is the process that sees to it that nothing outlives this one.
+// janitor is a process that ends the server and removes its files after this process has
+// ended.
 type janitor struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
 }
 
-// startJanitor has dir removed at the latest when this process ends.
+// startJanitor makes the janitor remove dir, at the latest when this process ends.
 func startJanitor(dir string) (*janitor, error) {
 	cmd := exec.Command("/bin/sh", "-c", janitorScript, "sh", dir)
 	cmd.Dir = "/"
-	// Out of reach of the terminal's signals.
+	// The signals of the terminal must not reach it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -57,8 +58,8 @@ func startJanitor(dir string) (*janitor, error) {
 	return &janitor{cmd, stdin}, nil
 }
 
-// guard sets which processes the janitor ends. The first is the one that the
-// others belong to; none at all means that there is nothing left to end.
+// guard sets the processes that the janitor ends. The others are children of the first.
+// Without processes the janitor ends none.
 func (j *janitor) guard(pids ...int) error {
 	line := strings.Trim(fmt.Sprint(pids), "[]")
 	if _, err := io.WriteString(j.stdin, line+"\n"); err != nil {
@@ -67,9 +68,9 @@ func (j *janitor) guard(pids ...int) error {
 	return nil
 }
 
-// close has the directory removed, and waits for it.
+// close makes the janitor remove the directory, and waits for it.
 func (j *janitor) close() error {
-	_ = j.guard() // the exit status tells the same
+	_ = j.guard() // the exit status has the same error
 	j.stdin.Close()
 	return j.cmd.Wait()
 }

@@ -15,14 +15,14 @@ import (
 )
 
 const (
-	// maxMessage bounds a request. PostgreSQL takes passwords of up to 64 KiB.
+	// maxMessage bounds a request. PostgreSQL accepts passwords of up to 64 KiB.
 	maxMessage = 1 << 20
-	// ldapIdle is how long a connection may take over its next request.
+	// ldapIdle bounds the time between requests on a connection.
 	ldapIdle = 30 * time.Second
 )
 
-// ldapServer answers the simple binds of LDAPv3 (RFC 4511 section 4.2), which
-// is all that PostgreSQL needs to have a password checked by someone else.
+// ldapServer answers the simple binds of LDAPv3 (RFC 4511 section 4.2), by which PostgreSQL
+// verifies a password.
 type ldapServer struct {
 	listener net.Listener
 	bind     func(ctx context.Context, dn, password string) bool
@@ -31,8 +31,8 @@ type ldapServer struct {
 	running  sync.WaitGroup
 }
 
-// startLDAP serves on a loopback port of its own. bind says whether the owner
-// of dn has this password; it must return when ctx ends.
+// startLDAP serves on a loopback port. bind reports whether the owner of dn has this
+// password. It must return when ctx ends.
 func startLDAP(bind func(ctx context.Context, dn, password string) bool) (*ldapServer, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(loopback, "0"))
 	if err != nil {
@@ -46,7 +46,7 @@ func startLDAP(bind func(ctx context.Context, dn, password string) bool) (*ldapS
 
 func (s *ldapServer) port() int { return s.listener.Addr().(*net.TCPAddr).Port }
 
-// close ends the listener and all connections, and waits for them.
+// close closes the listener and all connections, and waits for them.
 func (s *ldapServer) close() {
 	s.cancel()
 	s.listener.Close()
@@ -62,7 +62,7 @@ func (s *ldapServer) accept() {
 		case errors.Is(err, net.ErrClosed):
 			return
 		default:
-			// Out of file descriptors, say: try again, but not in a tight loop.
+			// A lack of file descriptors, for example: retry, but not in a tight loop.
 			select {
 			case <-time.After(10 * time.Millisecond):
 			case <-s.ctx.Done():
@@ -72,7 +72,7 @@ func (s *ldapServer) accept() {
 	}
 }
 
-// serve answers one connection until it ends, unbinds or talks nonsense.
+// serve answers one connection until it ends, unbinds or violates the protocol.
 func (s *ldapServer) serve(conn net.Conn) {
 	defer conn.Close()
 	defer context.AfterFunc(s.ctx, func() { conn.Close() })()
@@ -82,11 +82,11 @@ func (s *ldapServer) serve(conn net.Conn) {
 		message, err := ber.ReadPacket(io.LimitReader(r, maxMessage))
 		var netErr net.Error
 		if errors.Is(err, io.EOF) || errors.As(err, &netErr) {
-			return // nobody is there to be told
+			return // closed, or idle for too long
 		}
 		id, operation, ok := openMessage(message)
 		if err != nil || !ok {
-			_, _ = conn.Write(disconnection()) // it is over either way
+			_, _ = conn.Write(disconnection()) // the connection is closed anyway
 			return
 		}
 		if operation.ClassType == ber.ClassApplication && operation.Tag == opUnbindRequest {
@@ -94,11 +94,11 @@ func (s *ldapServer) serve(conn net.Conn) {
 		}
 		request, ok := readBind(operation)
 		if !ok {
-			_, _ = conn.Write(disconnection()) // it is over either way
+			_, _ = conn.Write(disconnection()) // the connection is closed anyway
 			return
 		}
 		code := s.answer(request)
-		// bind may have taken its time.
+		// bind may have taken long.
 		_ = conn.SetDeadline(time.Now().Add(ldapIdle))
 		if _, err := conn.Write(bindResponse(id, code)); err != nil {
 			return
@@ -106,7 +106,7 @@ func (s *ldapServer) serve(conn net.Conn) {
 	}
 }
 
-// answer is the result code for a bind.
+// answer returns the result code for a bind.
 func (s *ldapServer) answer(r bindRequest) int64 {
 	switch {
 	case r.version != 3:
@@ -114,7 +114,7 @@ func (s *ldapServer) answer(r bindRequest) int64 {
 	case !r.simple:
 		return resultAuthMethodNotSupported
 	case r.password == "":
-		// RFC 4513 section 5.1.2: must not pass for a login.
+		// An unauthenticated bind (RFC 4513 section 5.1.2) must not pass for a login.
 		return resultUnwillingToPerform
 	case s.bind(s.ctx, r.name, r.password):
 		return resultSuccess

@@ -32,7 +32,7 @@ type bindRequest struct {
 	password string
 }
 
-// openMessage takes an LDAPMessage apart (section 4.1.1). Controls are ignored.
+// openMessage decodes an LDAPMessage (section 4.1.1). Controls are ignored.
 func openMessage(p *ber.Packet) (id int64, operation *ber.Packet, ok bool) {
 	if p == nil || !isUniversal(p, ber.TagSequence) || len(p.Children) < 2 {
 		return 0, nil, false
@@ -73,15 +73,15 @@ func bindResponse(id, code int64) []byte {
 	return encodeMessage(id, opBindResponse, code)
 }
 
-// disconnection encodes the notice (section 4.4.1) that must precede the end of
-// a connection on which something undecodable arrived (section 4.1.1).
+// disconnection encodes the notice (section 4.4.1) that must precede the end of a
+// connection on which an invalid message arrived (section 4.1.1).
 func disconnection() []byte {
 	return encodeMessage(0, opExtendedResponse, resultProtocolError,
 		ber.NewString(ber.ClassContext, ber.TypePrimitive, 10, noticeOfDisconnection, "responseName"))
 }
 
-// encodeMessage encodes an operation that consists of an LDAPResult and more.
-// The library writes a child out as it is appended: inner ones come first.
+// encodeMessage encodes an operation that consists of an LDAPResult and more. The library
+// encodes a child when it is appended: inner ones come first.
 func encodeMessage(id int64, operation ber.Tag, code int64, more ...*ber.Packet) []byte {
 	result := ber.Encode(ber.ClassApplication, ber.TypeConstructed, operation, nil, "protocolOp")
 	result.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagEnumerated, code, "resultCode"))

@@ -17,16 +17,14 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// LearnToken is how a server without LDAP (see NoLDAP) gets to know a token:
-// it makes the next one the password of the user who sends it, and from then on
-// the server itself lets in who sends the same again. It returns when the server
-// takes logins.
+// LearnToken makes a server without LDAP (see NoLDAP) accept a token. It makes the token
+// the password of its user, so that the server accepts it from then on. It returns when the
+// server accepts logins.
 //
-// While login runs, which has to log in once, the server is stopped and this
-// process is in its place, at its address and with its certificate. It verifies
-// the token as always and has Verdicts say so, but refuses the login: there is no
-// database to hand over (3D000, which nobody tries again). A bad token is an
-// error, and so is none at all; the server then stays stopped.
+// login has to log in once. While it runs, the server is stopped, and this process replaces
+// it at its address and with its certificate. It verifies the token and records a Verdict,
+// but rejects the login with 3D000, which clients do not retry. Without a valid token
+// LearnToken returns an error, and the server stays stopped.
 func (c *Cluster) LearnToken(ctx context.Context, login func()) error {
 	if err := c.learnToken(ctx, login); err != nil {
 		return fmt.Errorf("aurora: learn a token: %w", err)
@@ -63,7 +61,7 @@ func (c *Cluster) learnToken(ctx context.Context, login func()) error {
 	return err
 }
 
-// takenLogin is what a client sends of itself, or why it did not.
+// takenLogin holds the user and password of a login, or why there was none.
 type takenLogin struct {
 	user, token string
 	err         error
@@ -78,7 +76,7 @@ func takeLogin(address string, certificate tls.Certificate, login func()) (taken
 	taken := make(chan takenLogin, 1)
 	go acceptLogin(listener, certificate, taken)
 	login()
-	listener.Close() // nobody is to be waited for who has not come by now
+	listener.Close() // a client that has not connected by now is not waited for
 	result := <-taken
 	return result, result.err
 }
@@ -95,8 +93,8 @@ func acceptLogin(listener net.Listener, certificate tls.Certificate, taken chan<
 	taken <- takenLogin{user, token, err}
 }
 
-// askForToken speaks as a server does until it has the password, inside TLS that
-// the client asked for in either way.
+// askForToken speaks as a server does until it has received the password, inside TLS that
+// the client may request in either way.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
 func askForToken(conn net.Conn, certificate tls.Certificate) (user, token string, err error) {
 	const handshakeRecord = 0x16
@@ -146,7 +144,7 @@ func askForToken(conn net.Conn, certificate tls.Certificate) (user, token string
 	return user, password.Password, client.Flush()
 }
 
-// readAhead is a connection that was read by way of a buffer.
+// readAhead is a connection that is read through a buffer.
 type readAhead struct {
 	net.Conn
 	r *bufio.Reader

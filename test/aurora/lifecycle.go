@@ -18,13 +18,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Mode is how the server is to end, in pg_ctl's words.
+// Mode is a shutdown mode of pg_ctl.
 type Mode string
 
 // The modes; see "Shutting Down the Server" in the PostgreSQL manual.
 const (
-	Smart     Mode = "smart"     // when the last client has gone
-	Fast      Mode = "fast"      // clients are sent away (57P01)
+	Smart     Mode = "smart"     // waits for all clients to leave
+	Fast      Mode = "fast"      // terminates the clients (57P01)
 	Immediate Mode = "immediate" // as if it crashed (57P02)
 )
 
@@ -34,15 +34,15 @@ var modeSignals = map[Mode]syscall.Signal{
 	Immediate: syscall.SIGQUIT,
 }
 
-// poll is how often a condition is looked at that nobody reports.
+// poll is the interval at which conditions are checked that cannot be waited for.
 const poll = 5 * time.Millisecond
 
-// errAddressInUse: somebody else listens on the port, or has taken it since.
+// errAddressInUse reports that another process listens on the port.
 var errAddressInUse = errors.New("address already in use")
 
-// Stop ends the server, thawing it first if need be, and returns when it has
-// ended. Its data stays. If ctx ends before, the server goes on ending. A
-// server that does not run is no error.
+// Stop stops the server, even if it is frozen, and returns when it has ended. Its data
+// stays. If ctx ends before, the shutdown continues. Stop does nothing if the server is
+// stopped.
 func (c *Cluster) Stop(ctx context.Context, mode Mode) error {
 	signal, ok := modeSignals[mode]
 	if !ok {
@@ -68,9 +68,9 @@ func (c *Cluster) Stop(ctx context.Context, mode Mode) error {
 	}
 }
 
-// Kill ends the server and all its processes at once (SIGKILL), as if they had been out
-// of memory. Its data stays, and is recovered by Restart. A server that does not run is no
-// error.
+// Kill kills the server and all its processes (SIGKILL), as the kernel does when memory
+// runs out. Its data stays, and Restart recovers it. Kill does nothing if the server is
+// stopped.
 func (c *Cluster) Kill() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,23 +82,23 @@ func (c *Cluster) Kill() error {
 	if err != nil {
 		return fmt.Errorf("aurora: kill: %w", err)
 	}
-	signalAll(family, syscall.SIGKILL) // the postmaster first, which makes no more then
+	signalAll(family, syscall.SIGKILL) // the postmaster first, which then forks no more
 	<-c.server.done
 	return nil
 }
 
-// Restart ends the server with a fast shutdown if it runs, and starts it on the
-// same port, with its data. It returns when the server takes logins.
+// Restart stops a running server in Fast mode, and starts it on the same port, with its
+// data. It returns when the server accepts logins.
 func (c *Cluster) Restart(ctx context.Context) error {
 	return c.restart(ctx, c.launch)
 }
 
-// StartOnNewPort is Restart, but on another port. Addr tells which.
+// StartOnNewPort restarts the server on another port, which Addr returns.
 func (c *Cluster) StartOnNewPort(ctx context.Context) error {
 	return c.restart(ctx, c.launchAnywhere)
 }
 
-// restart stops the server and calls launch with the port that it was on.
+// restart stops the server and calls launch with its port.
 func (c *Cluster) restart(ctx context.Context, launch func(ctx context.Context, port int, options ...string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -117,7 +117,7 @@ func (c *Cluster) restart(ctx context.Context, launch func(ctx context.Context, 
 	return nil
 }
 
-// launchAnywhere is launch on a free port other than not.
+// launchAnywhere launches the server on a free port other than not.
 func (c *Cluster) launchAnywhere(ctx context.Context, not int, options ...string) error {
 	err := errAddressInUse
 	for range 20 {
@@ -125,7 +125,7 @@ func (c *Cluster) launchAnywhere(ctx context.Context, not int, options ...string
 		if port, err = freePort(not); err != nil {
 			return err
 		}
-		// Somebody may take the port before the server does.
+		// Another process may take the port before the server does.
 		if err = c.launch(ctx, port, options...); !errors.Is(err, errAddressInUse) {
 			return err
 		}
@@ -133,8 +133,8 @@ func (c *Cluster) launchAnywhere(ctx context.Context, not int, options ...string
 	return err
 }
 
-// launch starts the server on port, with options of postgres, and waits until
-// it takes logins.
+// launch starts the server on port, with options of postgres, and waits until it accepts
+// logins.
 func (c *Cluster) launch(ctx context.Context, port int, options ...string) error {
 	logged := c.logSize()
 	command := []string{filepath.Join(c.bin, "postgres"), "-D", c.path(dataDir), "-k", c.path(socketDir), "-p", strconv.Itoa(port)}
@@ -169,8 +169,8 @@ func (c *Cluster) launch(ctx context.Context, port int, options ...string) error
 	}
 }
 
-// Admin connects to a database as the superuser, over the unix socket, past
-// TLS, tokens and logins' limits. The caller closes the connection.
+// Admin connects to a database as the superuser, over the unix socket, without TLS, tokens
+// and the limit of logins. The caller closes the connection.
 func (c *Cluster) Admin(ctx context.Context, database string) (*pgx.Conn, error) {
 	c.mu.Lock()
 	port := c.port
@@ -183,10 +183,9 @@ func (c *Cluster) Admin(ctx context.Context, database string) (*pgx.Conn, error)
 	return pgx.ConnectConfig(ctx, config)
 }
 
-// freePort finds a loopback port other than not that nobody listens on. It
-// stays below the ports that kernels give to outgoing connections (from 32768
-// on Linux, 49152 elsewhere), so that it is still free when the server comes
-// back to it.
+// freePort returns a free loopback port other than not. The port is below those that
+// kernels use for outgoing connections (from 32768 on Linux, 49152 elsewhere), so that it
+// is still free when the server restarts.
 func freePort(not int) (int, error) {
 	var err error
 	for range 100 {
@@ -202,7 +201,7 @@ func freePort(not int) (int, error) {
 	return 0, fmt.Errorf("no free port: %w", err)
 }
 
-// logSize is how much there is in the log.
+// logSize returns the size of the log.
 func (c *Cluster) logSize() int64 {
 	info, err := os.Stat(c.path(logFile))
 	if err != nil {
@@ -211,8 +210,7 @@ func (c *Cluster) logSize() int64 {
 	return info.Size()
 }
 
-// logTail is the end of what was logged after the first from bytes, on one
-// line for use in an error.
+// logTail returns the end of the log after the first from bytes, on one line, for an error.
 func (c *Cluster) logTail(from int64) string {
 	log, err := c.Log()
 	if err != nil {

@@ -12,20 +12,20 @@ import (
 	"syscall"
 )
 
-// gateScript keeps a program from starting before the janitor knows of it: if
-// this process dies first, read fails and nothing is left behind.
+// gateScript keeps a program from starting before the janitor knows of it. If this process
+// dies first, read fails and the program does not start.
 const gateScript = `read -r _ && exec "$@" </dev/null`
 
-// process is a program that does not outlive this one.
+// process is a program that the janitor ends after this process has ended.
 type process struct {
 	cmd     *exec.Cmd
 	janitor *janitor
 	done    chan struct{} // closed once the program has ended
-	err     error         // how it ended; to be read after done
+	err     error         // the result, to be read after done
 }
 
-// spawn starts a program as the server's account, in a session of its own, with
-// its output in the log.
+// spawn starts a program as the server's account, in a session of its own, with its output
+// in the log.
 func (c *Cluster) spawn(command ...string) (*process, error) {
 	c.mu.Lock()
 	dir, owner, janitor := c.dir, c.owner, c.janitor
@@ -41,8 +41,8 @@ func (c *Cluster) spawn(command ...string) (*process, error) {
 	cmd.Dir = dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: owner.credential()}
-	// Nothing of the caller's PG* variables, and nothing of /etc/ldap/ldap.conf
-	// or a user's .ldaprc (LDAPNOINIT, ldap.conf(5)).
+	// The caller's PG* variables, /etc/ldap/ldap.conf and a user's .ldaprc (LDAPNOINIT,
+	// ldap.conf(5)) must have no effect.
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C.UTF-8", "TZ=UTC", "LDAPNOINIT=1",
 	}
@@ -58,7 +58,7 @@ func (c *Cluster) spawn(command ...string) (*process, error) {
 	if err == nil {
 		_, err = io.WriteString(gate, "\n")
 	}
-	gate.Close() // without its line, the program does not start
+	gate.Close() // without a line, the program does not start
 	go p.wait()
 	if err != nil {
 		<-p.done
@@ -67,7 +67,7 @@ func (c *Cluster) spawn(command ...string) (*process, error) {
 	return p, nil
 }
 
-// run is spawn for a program that ends by itself, and waits for that.
+// run spawns a program that ends by itself, and waits for it.
 func (c *Cluster) run(ctx context.Context, command ...string) error {
 	name := filepath.Base(command[0])
 	p, err := c.spawn(command...)
@@ -88,15 +88,15 @@ func (c *Cluster) run(ctx context.Context, command ...string) error {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// wait collects the exit status. The janitor has to forget the process before
-// anyone can start another, or it might forget that one.
+// wait collects the exit status. The janitor has to forget the process before its id is
+// used again.
 func (p *process) wait() {
 	p.err = p.cmd.Wait()
 	_ = p.janitor.guard() // a dead janitor ends nothing either
 	close(p.done)
 }
 
-// alive tells whether the program has not ended yet; of nil, that it never ran.
+// alive reports whether the program is running. A nil process is not.
 func (p *process) alive() bool {
 	if p == nil {
 		return false
@@ -109,7 +109,7 @@ func (p *process) alive() bool {
 	}
 }
 
-// kill ends the program, and with a postmaster its children, who notice.
+// kill kills the program. The children of a postmaster end by themselves.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill() // fails if it is dead already
 	<-p.done

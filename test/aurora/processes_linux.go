@@ -23,7 +23,7 @@ func processes() ([]status, error) {
 		if err != nil {
 			continue // it has ended
 		}
-		// "pid (name) state ppid ...": a name may contain anything.
+		// "pid (name) state ppid ...": a name may contain any characters.
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 		if len(fields) < 2 {
 			continue

@@ -2,9 +2,9 @@ package aurora
 
 import "syscall"
 
-// memoryDir is a directory in memory, if there is one with plenty of room. A
-// database cluster is a thousand files: on disk, making and removing them is
-// most of what a Cluster costs. Containers often have but 64 MB there.
+// memoryDir returns a directory in memory, if there is one with enough room. A database
+// cluster has a thousand files: on disk, making and removing them takes most of the time of
+// a Cluster. Containers often have only 64 MB there.
 func memoryDir() string {
 	const shm, room = "/dev/shm", 2 << 30
 	var fs syscall.Statfs_t

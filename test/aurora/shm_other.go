@@ -2,5 +2,5 @@
 
 package aurora
 
-// memoryDir is a directory in memory: only Linux has one for everybody.
+// memoryDir returns "": only Linux has a directory in memory for all users.
 func memoryDir() string { return "" }

@@ -27,8 +27,8 @@ func (c *Cluster) follow(ctx context.Context) error {
 		"--checkpoint=fast", "--no-sync", "-w", "-U", superuser, "-h", c.Primary.path(socketDir), "-p", strconv.Itoa(port))
 }
 
-// StartAsStandby is Restart, but what comes back is a standby: it takes no
-// writes until Promote. Unless it is one with a Primary, it follows nobody.
+// StartAsStandby restarts the server as a standby, which is read-only until Promote. It
+// follows c.Primary, if any.
 func (c *Cluster) StartAsStandby(ctx context.Context) error {
 	return c.restart(ctx, func(ctx context.Context, port int, options ...string) error {
 		if err := c.owner.writeFile(filepath.Join(c.path(dataDir), standbySignal), nil); err != nil {
@@ -38,7 +38,7 @@ func (c *Cluster) StartAsStandby(ctx context.Context) error {
 	})
 }
 
-// Promote ends a standby's being one, and returns when it takes writes.
+// Promote ends the standby mode, and returns when the server accepts writes.
 func (c *Cluster) Promote(ctx context.Context) error {
 	conn, err := c.Admin(ctx, "postgres")
 	if err != nil {

@@ -10,22 +10,21 @@ import (
 	"sync"
 )
 
-// templates has a stopped database cluster for each directory of PostgreSQL's
-// programs that was used, with all that every Cluster starts with. A copy is
-// made many times faster than another by initdb. They stay until this process
-// ends: their janitors see to that.
+// templates has a stopped database cluster for each directory of PostgreSQL's programs,
+// with what all Clusters start with. Copying it is many times faster than initdb. The
+// janitors remove them when this process ends.
 var templates = struct {
 	sync.Mutex
 	byBin map[string]*Cluster
 }{byBin: make(map[string]*Cluster)}
 
-// templateFor returns the data directory of the template for the programs in
-// bin, made now if there is none.
+// templateFor returns the data directory of the template for the programs in bin, and makes
+// it if there is none.
 func templateFor(ctx context.Context, bin string) (string, error) {
 	templates.Lock()
 	defer templates.Unlock()
 	if t := templates.byBin[bin]; t != nil {
-		// Who clears up temporary files may have cleared it up.
+		// A program that cleans up temporary files may have removed it.
 		if _, err := os.Stat(filepath.Join(t.path(dataDir), "PG_VERSION")); err == nil {
 			return t.path(dataDir), nil
 		}
@@ -34,15 +33,15 @@ func templateFor(ctx context.Context, bin string) (string, error) {
 	}
 	t := &Cluster{Programs: bin}
 	if err := t.becomeTemplate(ctx); err != nil {
-		_ = t.Close() // the first error is the one that tells
+		_ = t.Close() // the first error is reported
 		return "", err
 	}
 	templates.byBin[bin] = t
 	return t.path(dataDir), nil
 }
 
-// becomeTemplate makes the database cluster, and runs it only to populate it,
-// without TLS, LDAP and TCP.
+// becomeTemplate makes the database cluster, and starts it to populate it, without TLS,
+// LDAP and TCP.
 func (c *Cluster) becomeTemplate(ctx context.Context) error {
 	if err := c.prepare(); err != nil {
 		return err

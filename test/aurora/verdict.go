@@ -11,43 +11,43 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// Reason says in a word or two why a login was let in or refused.
+// Reason is why a login was accepted or rejected.
 type Reason string
 
-// The reasons, in the order in which they are looked for.
+// The reasons, in the order of the checks.
 const (
 	OK           Reason = "ok"
-	Throttled    Reason = "throttled"     // more logins than SetLoginLimit allows
-	Malformed    Reason = "malformed"     // not a token at all
-	UnknownKey   Reason = "key"           // no such access key
-	SessionToken Reason = "session token" // not the one that goes with the access key
+	Throttled    Reason = "throttled"     // above the limit of SetLoginLimit
+	Malformed    Reason = "malformed"     // not a token
+	UnknownKey   Reason = "key"           // unknown access key
+	SessionToken Reason = "session token" // not the session token of the access key
 	Signature    Reason = "signature"     // wrong secret, or changed after signing
 	NotYetValid  Reason = "not yet valid" // signed in the future
 	Expired      Reason = "expired"       // the token is too old
-	KeyExpired   Reason = "key expired"   // the access key is: see ExpireKey and sigv4.Key
-	WrongUser    Reason = "user"          // for another user than the one who logs in, or names one to Aurora DSQL
+	KeyExpired   Reason = "key expired"   // the access key has expired: see ExpireKey and sigv4.Key
+	WrongUser    Reason = "user"          // for another user; for Aurora DSQL, has a user
 	WrongHost    Reason = "host"          // for another host or port
 	WrongPath    Reason = "path"          // not "/"
 	WrongAction  Reason = "action"        // not "connect"; for Aurora DSQL, not the user's
-	WrongService Reason = "service"       // not that of the Cluster
+	WrongService Reason = "service"       // not the service of the Cluster
 	WrongRegion  Reason = "region"        // for another region
 	Lifetime     Reason = "lifetime"      // X-Amz-Expires is more than 15 minutes; not for Aurora DSQL
-	NotAllowed   Reason = "policy"        // SetPolicy says so
+	NotAllowed   Reason = "policy"        // rejected by SetPolicy
 )
 
-// Verdict is what became of one token. It does not hold the token.
+// Verdict is the result of verifying one token. It does not hold the token.
 type Verdict struct {
-	Time        time.Time // when the server asked
-	User        string    // who logs in, whatever the token says
+	Time        time.Time // of the server's request
+	User        string    // of the login, whatever the token says
 	OK          bool      // Reason is OK
 	Reason      Reason
-	TokenLength int          // bytes, as they arrived
+	TokenLength int          // in bytes, as received
 	Fingerprint string       // see Fingerprint
-	Claims      sigv4.Claims // zero where the token is malformed or was not looked at
+	Claims      sigv4.Claims // zero if the token is malformed or was not verified
 }
 
-// Fingerprint identifies a token without giving it away: the first 16
-// hexadecimal digits of its SHA-256.
+// Fingerprint identifies a token without revealing it: the first 16 hexadecimal digits of
+// its SHA-256.
 func Fingerprint(token string) string {
 	hash := sha256.Sum256([]byte(token))
 	return hex.EncodeToString(hash[:8])

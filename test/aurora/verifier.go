@@ -13,36 +13,36 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// What surrounds the user's name in the DN that PostgreSQL binds with.
+// The prefix and suffix of the user's name in the DN of a bind.
 const (
 	dnPrefix = "cn="
 	dnSuffix = ",ou=" + RDSRole
 )
 
-// The longest X-Amz-Expires that the services take.
+// The longest X-Amz-Expires that the services accept.
 const (
 	maxLifetimeRDS  = 15 * time.Minute
 	maxLifetimeDSQL = 7 * 24 * time.Hour
 )
 
-// verifier decides about tokens and remembers what it decided. Its zero value
-// knows no key and refuses everything.
+// verifier verifies tokens and records the verdicts. The zero value has no keys and rejects
+// all tokens.
 type verifier struct {
 	mu       sync.Mutex
 	service  string
 	host     string // as signed: host:port, or the host alone
 	region   string
-	keys     map[string]sigv4.Key                // by access key ID; never changed in place
+	keys     map[string]sigv4.Key                // by access key ID; replaced, never modified
 	expired  map[string]bool                     // by access key ID
 	clock    func() time.Time                    // nil: time.Now
 	allowed  func(accessKeyID, user string) bool // nil: all are
 	delay    time.Duration
-	limit    int         // logins a second; 0: none
-	recent   []time.Time // logins of the last second
+	limit    int         // logins per second; 0: none
+	recent   []time.Time // logins within the last second
 	verdicts []Verdict
 }
 
-// expect sets what tokens must be signed for, and adds keys.
+// expect sets the claims of valid tokens, and adds keys.
 func (v *verifier) expect(service, host, region string, keys []sigv4.Key) {
 	v.mu.Lock()
 	v.service, v.host, v.region = service, host, region
@@ -64,8 +64,8 @@ func (v *verifier) addKey(k sigv4.Key) {
 	delete(v.expired, k.AccessKeyID)
 }
 
-// bind is what the LDAP server asks: may the owner of dn in with this password?
-// It takes as long as SetDelay says, unless ctx ends first.
+// bind answers the LDAP server: it reports whether the user of dn may log in with this
+// password. It delays the answer by SetDelay, unless ctx ends first.
 func (v *verifier) bind(ctx context.Context, dn, password string) bool {
 	user := strings.TrimSuffix(strings.TrimPrefix(dn, dnPrefix), dnSuffix)
 	ok, delay := v.verify(user, password)
@@ -81,7 +81,7 @@ func (v *verifier) bind(ctx context.Context, dn, password string) bool {
 	return ok
 }
 
-// verify decides about one login and records the verdict.
+// verify verifies one login and records the verdict.
 func (v *verifier) verify(user, token string) (ok bool, delay time.Duration) {
 	v.mu.Lock()
 	clock, keys := v.clock, v.keys
@@ -89,7 +89,7 @@ func (v *verifier) verify(user, token string) (ok bool, delay time.Duration) {
 	if clock == nil {
 		clock = time.Now
 	}
-	now := clock() // not under the lock: it is the caller's
+	now := clock() // without the lock: it is a function of the caller
 	find := func(id string) (sigv4.Key, bool) { k, ok := keys[id]; return k, ok }
 
 	claims, err := sigv4.Verify(token, find, now)
@@ -117,13 +117,13 @@ func (v *verifier) verify(user, token string) (ok bool, delay time.Duration) {
 	return verdict.OK, v.delay
 }
 
-// hasEnded tells whether k is of no more use.
+// hasEnded reports whether k has expired.
 func hasEnded(k sigv4.Key, now time.Time) bool {
 	return !k.Expires.IsZero() && !now.Before(k.Expires)
 }
 
-// judge compares the claims of a token with a good signature with what they
-// must be. v.mu is held.
+// judge compares the claims of a token with a valid signature with the expected ones. v.mu
+// is held.
 func (v *verifier) judge(user string, claims sigv4.Claims) Reason {
 	want := v.wanted(user)
 	switch {
@@ -150,8 +150,8 @@ func (v *verifier) judge(user string, claims sigv4.Claims) Reason {
 	}
 }
 
-// wanted are the claims that a token with which user logs in must have, as far
-// as they do not depend on the key. Expires may be less. v.mu is held.
+// wanted returns the claims that a token of user must have, except those that depend on the
+// key. Expires may be less. v.mu is held.
 func (v *verifier) wanted(user string) sigv4.Claims {
 	want := sigv4.Claims{Host: v.host, Path: "/", Region: v.region, Service: v.service}
 	switch {
@@ -165,8 +165,8 @@ func (v *verifier) wanted(user string) sigv4.Claims {
 	return want
 }
 
-// throttled counts a login, unless it is one too many within a second of real
-// time. v.mu is held.
+// throttled counts a login, and reports whether it exceeds the limit within a second of
+// real time. v.mu is held.
 func (v *verifier) throttled() bool {
 	if v.limit <= 0 {
 		return false
@@ -180,45 +180,42 @@ func (v *verifier) throttled() bool {
 	return false
 }
 
-// SetDelay makes every verdict reach the server d after it was made. It is on
-// record at once.
+// SetDelay delays the answers to the server by d. Verdicts are recorded at once.
 func (c *Cluster) SetDelay(d time.Duration) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
 	c.verifier.delay = d
 }
 
-// SetLoginLimit lets n logins with tokens in within any one second of real
-// time, whether good or bad, and refuses the others as Throttled. 0 is no limit.
+// SetLoginLimit limits logins with tokens to n within any second of real time, valid or
+// not. The others are rejected as Throttled. 0 is no limit.
 func (c *Cluster) SetLoginLimit(n int) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
 	c.verifier.limit, c.verifier.recent = n, nil
 }
 
-// SetClock makes the verifier take the time from clock; nil: the real time.
-// Verdicts are stamped with it.
+// SetClock sets the clock of the verifier and of its verdicts; nil: the real time.
 func (c *Cluster) SetClock(clock func() time.Time) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
 	c.verifier.clock = clock
 }
 
-// SetPolicy refuses good tokens for user that the owner of an access key may not log in as,
-// as allowed says; nil: everybody may as everybody. It is called under a lock: it must call
-// nothing of the Cluster.
+// SetPolicy makes the verifier reject valid tokens unless allowed returns true for the
+// owner of the access key and the user; nil: all are allowed. allowed is called under a
+// lock and must not call methods of the Cluster.
 func (c *Cluster) SetPolicy(allowed func(accessKeyID, user string) bool) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
 	c.verifier.allowed = allowed
 }
 
-// AddKey lets k log in. It replaces a key with the same access key ID, and
-// revives it if it had been expired.
+// AddKey adds k, or replaces the key with the same access key ID, even if it has expired.
 func (c *Cluster) AddKey(k sigv4.Key) { c.verifier.addKey(k) }
 
-// ExpireKey refuses tokens signed with this access key from now on, whenever
-// they were signed, as when a session ends or is revoked.
+// ExpireKey rejects tokens of this access key from now on, independent of when they were
+// signed, as when a session ends or is revoked.
 func (c *Cluster) ExpireKey(accessKeyID string) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
@@ -228,7 +225,7 @@ func (c *Cluster) ExpireKey(accessKeyID string) {
 	c.verifier.expired[accessKeyID] = true
 }
 
-// Verdicts are those made since Start or ResetVerdicts, oldest first.
+// Verdicts returns the verdicts since Start or ResetVerdicts, oldest first.
 func (c *Cluster) Verdicts() []Verdict {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()

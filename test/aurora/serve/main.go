@@ -1,7 +1,7 @@
 //go:build unix
 
-// Serve runs the stand-in for Aurora by itself, as in a container: others reach it
-// at one port, and find its CA in a file. Tokens are for DefaultHost.
+// Serve runs the stand-in for Aurora by itself, as in a container. Clients reach it at one
+// port, and read its CA from a file. Tokens are for DefaultHost.
 package main
 
 import (
@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(ctx context.Context, listen string, port int, ca string, out io.Writer) (err error) {
-	// Whoever finds the file may trust that the server is up; an old one says nothing.
+	// The file is written when the server is up. An old one is removed first.
 	if err := os.Remove(ca); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -55,7 +55,7 @@ func run(ctx context.Context, listen string, port int, ca string, out io.Writer)
 	return nil
 }
 
-// publish copies a file so that nobody ever sees a half of it.
+// publish copies a file atomically.
 func publish(from, to string) error {
 	content, err := os.ReadFile(from)
 	if err != nil {
