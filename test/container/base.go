@@ -13,18 +13,17 @@ import (
 )
 
 // The base images, by their real names. Those with a shell are hollow: they have no
-// programs of their own but what Tools has of this machine's.
+// programs but Tools, from this machine.
 const (
 	golangImage     = "docker.io/library/golang:1.26"
 	PostgresImage   = "docker.io/library/postgres:18"
 	distrolessImage = "gcr.io/distroless/static-debian12:nonroot"
 )
 
-// Tools are what a hollow image lacks, by where it has to be.
+// Tools are the programs that a hollow image needs, by their paths.
 func Tools() map[string]string { return map[string]string{"/usr": "/usr"} }
 
-// tools are what builds need: beside Tools, a Go and what it has fetched and compiled
-// before, if it has.
+// tools are Tools and what builds need: Go, and its module and build caches, if any.
 func (s *Images) tools() map[string]string {
 	s.t.Helper()
 	env := goEnv(s.t)
@@ -38,7 +37,7 @@ func (s *Images) tools() map[string]string {
 	return tools
 }
 
-// mode is how it may be used there.
+// mode is the mode of the mount.
 func mode(to string) string {
 	if strings.HasPrefix(to, "/go/") || strings.HasPrefix(to, "/root/") {
 		return "rw"
@@ -69,13 +68,13 @@ func (s *Images) makeBases() {
 		"WORKDIR /go")
 
 	postgres := s.hollow()
-	servers, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is a good one
+	servers, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is valid
 	if len(servers) == 0 {
 		s.t.Fatal("there is no PostgreSQL of Debian's")
 	}
 	s.base(PostgresImage, postgres,
 		"ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:"+slices.Max(servers),
-		`ENTRYPOINT ["/usr/bin/env"]`) // its own would do no more with a command that is not the server
+		`ENTRYPOINT ["/usr/bin/env"]`) // stands in for the image's own entrypoint, which runs any command but the server unchanged
 
 	distroless := s.skeleton("/home/nonroot", "/etc/ssl/certs")
 	roots, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
@@ -100,7 +99,7 @@ func (s *Images) skeleton(more ...string) string {
 	return dir
 }
 
-// hollow is a skeleton to be filled with Tools. It knows this machine's users.
+// hollow returns a skeleton to be filled with Tools. It has the users of this machine.
 func (s *Images) hollow(more ...string) string {
 	s.t.Helper()
 	dir := s.skeleton(append(more, "/usr", "/root", "/run", "/var/tmp")...)

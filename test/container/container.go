@@ -16,22 +16,22 @@ import (
 	"testing"
 )
 
-// Container is a program that has the file system of an image for its own, no
-// capability, and no way to get one.
+// Container is a program in the file system of an image, without capabilities.
 type Container struct {
 	Root     string            // directory with the file system
-	Writable bool              // that it may write there
-	Mounts   map[string]string // files and directories of this machine, by where they are in the container
+	Writable bool              // it may write there
+	Mounts   map[string]string // files and directories of this machine, by their paths in the container
 	User     string            // user[:group], numbers or names
 	Dir      string
 	Env      []string
 	Args     []string
 }
 
-// containerWord makes the test's program, run anew, the container's first process.
+// containerWord is the argument that makes the test's binary the first process of a
+// container.
 const containerWord = "run-as-container"
 
-// Main is for the TestMain of tests that start containers.
+// Main is called by TestMain in tests that start containers.
 func Main(m *testing.M) int {
 	if len(os.Args) == 3 && os.Args[1] == containerWord {
 		fmt.Fprintln(os.Stderr, "container:", enter(os.Args[2]))
@@ -40,7 +40,8 @@ func Main(m *testing.M) int {
 	return m.Run()
 }
 
-// Command is the container in the network. Its first process is the command's.
+// Command returns the command of the container in the network. Its process becomes the
+// container's first.
 func (c Container) Command(t testing.TB, n Network) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
@@ -56,9 +57,9 @@ func (c Container) Command(t testing.TB, n Network) *exec.Cmd {
 	return cmd
 }
 
-// enter becomes the container's program. It returns only if it cannot.
+// enter becomes the container's program. It returns only if that fails.
 func enter(spec string) error {
-	runtime.LockOSThread() // what follows is partly the thread's, and exec keeps that of its own
+	runtime.LockOSThread() // some of what follows is per thread, and exec keeps the state of the calling thread
 	var c Container
 	if err := json.Unmarshal([]byte(spec), &c); err != nil {
 		return err
@@ -95,7 +96,7 @@ func look(program string, env []string) (string, error) {
 	return exec.LookPath(program)
 }
 
-// mount puts the file systems in place, out of sight of everybody else.
+// mount mounts the file systems in a private mount namespace.
 func (c Container) mount() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
@@ -125,7 +126,7 @@ func (c Container) mount() error {
 	return syscall.Mount("", c.Root, "", syscall.MS_REMOUNT|syscall.MS_BIND|syscall.MS_RDONLY, "")
 }
 
-// makePoint makes what from can be mounted on, if the image has no such thing.
+// makePoint makes a mount point for from, if the image has none.
 func makePoint(point, from string) error {
 	info, err := os.Stat(from)
 	if err != nil {
@@ -141,7 +142,7 @@ func makePoint(point, from string) error {
 	return file.Close()
 }
 
-// ids are those of User.
+// ids returns the numbers of User.
 func (c Container) ids() (uid, gid int, err error) {
 	user, group, ok := strings.Cut(c.User, ":")
 	passwd, err := os.ReadFile(filepath.Join(c.Root, "etc/passwd"))
@@ -161,19 +162,19 @@ func (c Container) ids() (uid, gid int, err error) {
 	return uid, gid, errors.Join(errUID, errGID)
 }
 
-// Of prctl(2).
+// Constants of prctl(2).
 const (
 	prCapbsetDrop   = 24
 	prSetNoNewPrivs = 38
 	lastCapability  = 63
 )
 
-// dropBounds is what `drop: ALL` does: no program of the container can have a capability.
+// dropBounds does what `drop: ALL` does: no program of the container can gain a capability.
 func dropBounds() error {
 	for capability := range uintptr(lastCapability + 1) {
 		_, _, errno := syscall.RawSyscall(syscall.SYS_PRCTL, prCapbsetDrop, capability, 0)
 		if errno == syscall.EINVAL {
-			return nil // the kernel has no more of them
+			return nil // the kernel has no more capabilities
 		}
 		if errno != 0 {
 			return fmt.Errorf("capability %d: %w", capability, errno)

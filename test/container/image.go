@@ -14,14 +14,14 @@ import (
 	"time"
 )
 
-// Images is a store of images, which Debian's buildah builds without an engine. Nothing
-// is fetched into it from a registry: see base.go.
+// Images is a store of images, which buildah builds without an engine. It fetches nothing
+// from a registry: see base.go.
 type Images struct {
 	t   testing.TB
 	dir string
 }
 
-// Config is that of an image, as far as it matters, in Docker's words.
+// Config holds the relevant configuration of an image, with Docker's names.
 type Config struct {
 	User         string
 	Env          []string
@@ -33,20 +33,20 @@ type Config struct {
 	Healthcheck  Healthcheck
 }
 
-// Healthcheck is how a container is asked whether it is well.
+// Healthcheck is the health check of a container.
 type Healthcheck struct {
 	Test                           []string
 	Interval, Timeout, StartPeriod time.Duration
 }
 
-// Image is one that was built.
+// Image is a built image.
 type Image struct {
 	Config
 	Root string // directory with its file system
 }
 
-// Container has the image's entrypoint with args, or with the image's own if there
-// are none.
+// Container returns a container with the image's entrypoint and args, or the image's own
+// command if there are none.
 func (i Image) Container(args ...string) Container {
 	if len(args) == 0 {
 		args = i.Cmd
@@ -57,7 +57,7 @@ func (i Image) Container(args ...string) Container {
 	}
 }
 
-// NewImages makes a store that lasts as long as the test.
+// NewImages makes a store that is removed after the test.
 func NewImages(t testing.TB) *Images {
 	t.Helper()
 	s := &Images{t: t, dir: t.TempDir()}
@@ -65,7 +65,7 @@ func NewImages(t testing.TB) *Images {
 	return s
 }
 
-// buildah runs one of its commands, and returns what that printed.
+// buildah runs a command of buildah, and returns its output.
 func (s *Images) buildah(command string, args ...string) string {
 	s.t.Helper()
 	cmd := exec.Command("buildah", append([]string{
@@ -86,7 +86,7 @@ func (s *Images) bud(args ...string) {
 	s.buildah("bud", append([]string{"--isolation", "chroot", "--format", "docker", "--pull-never"}, args...)...)
 }
 
-// Build builds a Dockerfile with what is in the directory context.
+// Build builds a Dockerfile with the build context in the directory context.
 func (s *Images) Build(dockerfile, context string, buildArgs ...string) Image {
 	s.t.Helper()
 	const name = "localhost/built"
@@ -101,7 +101,7 @@ func (s *Images) Build(dockerfile, context string, buildArgs ...string) Image {
 	return s.Image(name)
 }
 
-// Image is one of the store's.
+// Image returns an image of the store.
 func (s *Images) Image(name string) Image {
 	s.t.Helper()
 	var inspected struct{ Docker struct{ Config Config } }

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// Network is a network namespace with nothing but a loopback interface, as the
-// containers of a task or a pod share one.
+// Network is a network namespace with a loopback interface only. The containers of a task
+// or a pod share one.
 type Network struct{ path string }
 
-// NewNetwork makes one that lasts as long as the test.
+// NewNetwork makes a network that is removed after the test.
 func NewNetwork(t testing.TB) Network {
 	t.Helper()
 	keeper := exec.Command("unshare", "--net", "sh", "-c", "ip link set lo up && echo made && exec sleep infinity")
@@ -35,15 +35,15 @@ func NewNetwork(t testing.TB) Network {
 	return Network{"/proc/" + strconv.Itoa(keeper.Process.Pid) + "/ns/net"}
 }
 
-// Command is a program in the network, with env for its whole environment.
+// Command returns a command in the network, with env for its whole environment.
 func (n Network) Command(env []string, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{"--net=" + n.path, program}, args...)...)
 	cmd.Env = env
 	return cmd
 }
 
-// Join lays a cable between two networks, and returns the address of the first in the
-// second. It is one of those for benchmarks (RFC 2544).
+// Join connects two networks, and returns the address of the first one in the second. The
+// address is one of those for benchmarks (RFC 2544).
 func Join(t testing.TB, a, b Network) string {
 	t.Helper()
 	const addressA, addressB = "198.18.0.1", "198.18.0.2"

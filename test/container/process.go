@@ -1,9 +1,8 @@
 //go:build linux
 
-// Package container runs the real iamproxy as the files of a deployment have it run, for
-// the tests of those files: as a process, or in a container made from its image, with
-// a network of its own in which every address is still free. It needs root, but no
-// container engine.
+// Package container runs the iamproxy binary as the files of a deployment specify, for
+// their tests: as a process, or in a container made from its image, with a network of its
+// own. It needs root, but no container engine.
 package container
 
 import (
@@ -21,8 +20,7 @@ import (
 	"time"
 )
 
-// limit is how long is waited for what must happen. It only runs out in a test that
-// fails.
+// limit bounds every wait. It expires only in a test that fails.
 const limit = 60 * time.Second
 
 // Build compiles a program of the module in the directory module, and returns its path.
@@ -37,8 +35,8 @@ func Build(t testing.TB, module, program string) string {
 	return file
 }
 
-// Credentials are AWS's own example of an access key, which the stand-in takes, and
-// what keeps the SDK from looking further.
+// Credentials returns an access key of AWS's documentation, which the stand-in accepts, and
+// variables that keep the SDK from other sources.
 func Credentials() []string {
 	return []string{
 		"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE",
@@ -47,7 +45,7 @@ func Credentials() []string {
 	}
 }
 
-// Run runs a command that ends by itself, and returns what it printed.
+// Run runs a command to its end, and returns its output.
 func Run(cmd *exec.Cmd) (string, error) {
 	end := time.AfterFunc(limit, func() { _ = cmd.Process.Kill() })
 	defer end.Stop()
@@ -74,8 +72,8 @@ func Start(t testing.TB, cmd *exec.Cmd) *Process {
 	})
 }
 
-// StartUntil runs a program until the test is over, and returns once it has printed a
-// line that is up.
+// StartUntil runs a program until the test is over, and returns once it has printed a line
+// for which up returns true.
 func StartUntil(t testing.TB, cmd *exec.Cmd, up func(line string) bool) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: cmd, exited: make(chan struct{})}
@@ -120,17 +118,17 @@ func (p *Process) follow(output io.ReadCloser, up func(string) bool, isUp chan<-
 	close(p.exited)
 }
 
-// PID is the process's, seen from here.
+// PID returns the id of the process in the namespace of the test.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Log is what it has printed so far.
+// Log returns the output so far.
 func (p *Process) Log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.lines, "\n")
 }
 
-// Stop sends SIGTERM, as all that run containers do; the process has to end with 0.
+// Stop sends SIGTERM, as container engines do. The process has to exit with 0.
 func (p *Process) Stop() {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -64,7 +64,7 @@ func (p *place) empty(ctx context.Context) error {
 
 // lead is the environment that leads iamproxy here.
 func (p *place) lead() []string {
-	return slices.Concat(sidecar.Lead(&p.cluster), p.endpoints())
+	return slices.Concat(sidecar.ClusterEnvironment(&p.cluster), p.endpoints())
 }
 
 // endpoints are where the AWS SDK finds the services.

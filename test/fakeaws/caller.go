@@ -5,13 +5,13 @@ import (
 	"regexp"
 )
 
-// caller is who has signed a request, and for which region.
+// caller is the identity that signed a request, and the region of the signature.
 type caller struct{ arn, account, region string }
 
-// scope is in the header that VerifyHeader has looked at.
+// scope reads the header that VerifyHeader has verified.
 var scope = regexp.MustCompile(`Credential=[^/]+/[0-9]+/([^/]+)/([^/]+)/aws4_request`)
 
-// callerOf is who asks service.
+// callerOf returns the caller of a request to service.
 func (a *AWS) callerOf(r *http.Request, body []byte, service string) (caller, *refusal) {
 	who, refused := a.caller(r, body)
 	if refused != nil {

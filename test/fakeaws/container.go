@@ -5,24 +5,24 @@ import (
 	"time"
 )
 
-// The account of Container's and IMDS's roles.
+// The account of the roles of Container and IMDS.
 const account = "111122223333"
 
-// Who the keys of Container and of IMDS belong to.
+// The owners of the keys of Container and IMDS.
 const (
 	ContainerARN = "arn:aws:sts::" + account + ":assumed-role/task/session"
 	IMDSARN      = "arn:aws:sts::" + account + ":assumed-role/" + imdsRole + "/i-0123"
 )
 
-// RequireAuthorization makes Container refuse requests whose Authorization header
-// is not token. Empty: it may be any, and none.
+// RequireAuthorization makes Container reject requests whose Authorization header is not
+// token. Empty: it accepts all.
 func (a *AWS) RequireAuthorization(token string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.secret = token
 }
 
-// container is the agent of ECS or of EKS Pod Identity, whatever the path.
+// container serves as the agent of ECS or of EKS Pod Identity, at any path.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
 func (a *AWS) container(w http.ResponseWriter, r *http.Request, _ string) {
 	if r.Method != http.MethodGet {

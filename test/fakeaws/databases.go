@@ -10,34 +10,34 @@ import (
 	"strings"
 )
 
-// Cluster is one of RDS's. What is zero is as RDS has it with most.
+// Cluster is an RDS cluster. Zero fields are as most clusters have them.
 type Cluster struct {
-	// Endpoint is the writer's name. What the cluster is called, the reader's name and the
-	// region are read from it.
+	// Endpoint is the writer's name. The identifier, the reader's name and the region are
+	// derived from it.
 	Endpoint string
-	Account  string // zero: that of Container
-	// ResourceID is cluster-... Zero: one that depends on the name alone, see ResourceIDOf.
+	Account  string // zero: the account of Container
+	// ResourceID is cluster-... Zero: ResourceIDOf the name.
 	ResourceID string
-	IAM        bool // users may log in with tokens
-	IAMPending bool // they may from the next maintenance window on
+	IAM        bool // IAM authentication is enabled
+	IAMPending bool // it will be, in the next maintenance window
 	Status     string
 	Engine     string
 	Port       int
 	Public     bool
-	// SecurityGroups guard it. Zero: one.
+	// SecurityGroups are the ids of its security groups. Zero: one.
 	SecurityGroups []string
 	MasterUser     string // zero: postgres
-	MasterSecret   string // the ARN of the secret that RDS manages; zero: it does not
-	// Custom are the names of its custom endpoints, and ShardGroup is that of its shard
-	// group.
+	MasterSecret   string // the ARN of the secret that RDS manages; zero: none
+	// Custom are the names of its custom endpoints, and ShardGroup is the endpoint of its
+	// shard group.
 	Custom     []string
 	ShardGroup string
 }
 
-// Instance is one of RDS's, with the same rules.
+// Instance is an RDS instance, with the same rules.
 type Instance struct {
 	Endpoint string
-	// Cluster is the identifier of the one that it is in. Zero: none.
+	// Cluster is the identifier of its cluster. Zero: none.
 	Cluster        string
 	Account        string
 	ResourceID     string // db-...
@@ -57,21 +57,22 @@ type Proxy struct {
 	Endpoint   string
 	Account    string
 	ResourceID string   // prx-...
-	Endpoints  []string // the names of those that were added to its own
-	// IAMAuth is what each of its secrets asks for: REQUIRED or DISABLED. Nil: it has none.
+	Endpoints  []string // the names of additional endpoints
+	// IAMAuth is the setting of each of its secrets: REQUIRED or DISABLED. Nil: it has no
+	// secrets.
 	IAMAuth []string
 	// DefaultAuthScheme is IAM_AUTH or NONE. Zero: NONE.
 	DefaultAuthScheme string
 }
 
-// GlobalCluster has a writer, which was added as a Cluster.
+// GlobalCluster is a global cluster whose primary was added as a Cluster.
 type GlobalCluster struct {
 	Endpoint string // of the writer: has no region
 	Account  string
-	Writer   string // the ARN of the cluster; zero: it has none now
+	Writer   string // the ARN of the primary cluster; zero: none
 }
 
-// databases is all that RDS has, by ARN.
+// databases holds all resources of RDS, by ARN.
 type databases struct {
 	clusters  map[string]Cluster
 	instances map[string]Instance
@@ -79,7 +80,7 @@ type databases struct {
 	globals   map[string]GlobalCluster
 }
 
-// AddCluster makes a cluster known, or changes the one of this name, and returns its ARN.
+// AddCluster adds a cluster, or replaces the one with this name, and returns its ARN.
 func (a *AWS) AddCluster(c Cluster) string {
 	c.Account = cmp.Or(c.Account, account)
 	c.ResourceID = cmp.Or(c.ResourceID, ResourceIDOf(c.Endpoint))
@@ -95,7 +96,7 @@ func (a *AWS) AddCluster(c Cluster) string {
 	return name
 }
 
-// AddInstance is the same for an instance.
+// AddInstance adds or replaces an instance.
 func (a *AWS) AddInstance(i Instance) string {
 	i.Account = cmp.Or(i.Account, account)
 	i.ResourceID = cmp.Or(i.ResourceID, ResourceIDOf(i.Endpoint))
@@ -111,7 +112,7 @@ func (a *AWS) AddInstance(i Instance) string {
 	return name
 }
 
-// AddProxy is the same for an RDS Proxy.
+// AddProxy adds or replaces an RDS Proxy.
 func (a *AWS) AddProxy(p Proxy) string {
 	p.Account = cmp.Or(p.Account, account)
 	p.ResourceID = cmp.Or(p.ResourceID, ResourceIDOf(p.Endpoint))
@@ -123,7 +124,7 @@ func (a *AWS) AddProxy(p Proxy) string {
 	return name
 }
 
-// AddGlobalCluster is the same for a global cluster.
+// AddGlobalCluster adds or replaces a global cluster.
 func (a *AWS) AddGlobalCluster(g GlobalCluster) string {
 	g.Account = cmp.Or(g.Account, account)
 	name := rdsARN(g.Account, "", "global-cluster", firstLabel(g.Endpoint))
@@ -133,8 +134,8 @@ func (a *AWS) AddGlobalCluster(g GlobalCluster) string {
 	return name
 }
 
-// ResourceIDOf is what a policy names the database with this endpoint by, if nothing else was
-// said: cluster-, db- or prx- and 26 characters, the same for a cluster's other endpoints.
+// ResourceIDOf returns the default resource id of a database: cluster-, db- or prx- and 26
+// characters, the same for all endpoints of a cluster.
 func ResourceIDOf(endpoint string) string {
 	prefix, id := "db-", firstLabel(endpoint)
 	_, rest, _ := strings.Cut(endpoint, ".")
@@ -152,7 +153,7 @@ func ResourceIDOf(endpoint string) string {
 	return prefix + id
 }
 
-// put adds to a map that may not be made yet.
+// put adds to a map that may be nil.
 func put[T any](m *map[string]T, key string, value T) {
 	if *m == nil {
 		*m = make(map[string]T)
@@ -160,8 +161,8 @@ func put[T any](m *map[string]T, key string, value T) {
 	(*m)[key] = value
 }
 
-// visible are those that c sees and, unless id is empty, that id names, by ARN. One that has no
-// region is in all of them.
+// visible returns the resources that c sees and, unless id is empty, that id names, by ARN.
+// Those without a region are in all regions.
 func visible[T any](a *AWS, all *map[string]T, c caller, id func(T) string, wanted string) []T {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -197,7 +198,7 @@ func firstLabel(host string) string {
 
 var regionLabel = regexp.MustCompile(`^[a-z]+(-[a-z]+)+-[0-9]$`)
 
-// regionOf is in a database's name; empty if it is not.
+// regionOf returns the region in a database's name, or "".
 func regionOf(host string) string {
 	labels := strings.Split(host, ".")
 	if i := slices.IndexFunc(labels[1:], regionLabel.MatchString); i >= 0 {

@@ -1,7 +1,7 @@
-// Package fakeaws is AWS's services that give out credentials, and those that know of
-// databases and policies, as far as the SDK asks them, on loopback, for tests.
+// Package fakeaws serves those of AWS's APIs that issue credentials or describe databases
+// and policies, on loopback, for tests. It answers what the SDK and iamproxy request.
 //
-// What the SDK is to be told, by way of its environment:
+// The environment of the SDK:
 //
 //	AWS_ENDPOINT_URL_STS                URL()/sts
 //	AWS_ENDPOINT_URL_SSO                URL()/sso
@@ -12,8 +12,8 @@
 //	AWS_CONTAINER_CREDENTIALS_FULL_URI  URL()/container/anything
 //	AWS_EC2_METADATA_SERVICE_ENDPOINT   URL()
 //
-// With AWS_CONTAINER_CREDENTIALS_RELATIVE_URI it asks an address that is nowhere
-// but on ECS; with HTTP_PROXY=URL() it asks here.
+// The SDK sends AWS_CONTAINER_CREDENTIALS_RELATIVE_URI to an address that exists only on
+// ECS; with HTTP_PROXY=URL() the request arrives here.
 package fakeaws
 
 import (
@@ -31,7 +31,7 @@ import (
 const (
 	STS       = "sts"
 	SSO       = "sso"  // the portal of IAM Identity Center
-	OIDC      = "oidc" // what renews the portal's access tokens
+	OIDC      = "oidc" // renews the access tokens of the portal
 	Container = "container"
 	IMDS      = "imds"
 
@@ -40,40 +40,39 @@ const (
 	SecretsManager = "secretsmanager"
 )
 
-// AWS is all of the services, on one port. The zero value is ready to Start. All
-// methods are safe for concurrent use but Start and Close, and may be called
-// before Start.
+// AWS serves all APIs on one port. The zero value is ready to Start. All methods but Start
+// and Close are safe for concurrent use, even before Start.
 type AWS struct {
-	// Issued is told of every key before it is given out. Nil: nobody is. It must
-	// not change after Start.
+	// Issued, if not nil, is called with every key before it is issued. It must not change
+	// after Start.
 	Issued func(sigv4.Key)
-	// Listener is where it listens. Nil: at any free port of loopback.
+	// Listener is the listener to use. Nil: a free port of loopback.
 	Listener net.Listener
 
 	server   *http.Server // nil: not started
 	url      string
-	stopped  chan struct{}  // closed when server accepts no more
-	handlers sync.WaitGroup // what still answers; mu is held to add
+	stopped  chan struct{}  // closed when server no longer accepts
+	handlers sync.WaitGroup // requests being answered; mu is held to add
 
 	mu       sync.Mutex
 	closed   bool
 	ahead    time.Duration
-	life     time.Duration // 0: SetLife was not called
+	life     time.Duration // 0: the default
 	fault    Fault
 	requests map[string]int        // by service
 	keys     map[string]credential // by access key ID
 	roles    map[string]*role      // by ARN
 	portal   portal
-	secret   string               // what Container wants for Authorization
-	sessions map[string]time.Time // of IMDS, until when, by token
+	secret   string               // the Authorization that Container requires
+	sessions map[string]time.Time // tokens of IMDS and when they expire
 
 	databases databases
 	policies  map[owner][]Policy
-	entities  map[string]bool   // ARNs of users and roles that policies were attached to
+	entities  map[string]bool   // ARNs of users and roles with policies
 	secrets   map[string]Secret // by ARN
 }
 
-// Start begins to serve.
+// Start starts the server.
 func (a *AWS) Start() error {
 	if a.server != nil {
 		return errors.New("fakeaws: already started")
@@ -90,13 +89,13 @@ func (a *AWS) Start() error {
 	a.stopped = make(chan struct{})
 	go func() {
 		defer close(a.stopped)
-		_ = a.server.Serve(listener) // ends with Close, and with nothing else
+		_ = a.server.Serve(listener) // ends with Close only
 	}()
 	return nil
 }
 
-// Close ends all connections and returns when nothing is being answered any
-// more. It may be called more than once, and without Start.
+// Close closes all connections and returns when no request is being answered. It may be
+// called repeatedly, and without Start.
 func (a *AWS) Close() error {
 	if a.server == nil {
 		return nil
@@ -113,27 +112,26 @@ func (a *AWS) Close() error {
 	return nil
 }
 
-// URL is http://127.0.0.1:port. It is empty before Start.
+// URL returns http://127.0.0.1:port. It is empty before Start.
 func (a *AWS) URL() string { return a.url }
 
-// SetClockOffset makes AWS's clock d ahead of the real time, or behind: the Date
-// header of all services but two, what they verify signatures by, and what all keys
-// given out expire by. The two, IMDS and Container, are on the client's machine, and
-// have its time for Date.
+// SetClockOffset sets AWS's clock ahead of the real time by d. It applies to the Date
+// header, to the verification of signatures and to the expiration of keys. IMDS and
+// Container run on the client's machine, so their Date is the real time.
 func (a *AWS) SetClockOffset(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.ahead = d
 }
 
-// now is the time of AWS.
+// now returns the time of AWS.
 func (a *AWS) now() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return time.Now().UTC().Add(a.ahead)
 }
 
-// Requests is how many a service has got since Start, answered or not.
+// Requests returns the number of requests to a service since Start, answered or not.
 func (a *AWS) Requests(service string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 
 const iamNamespace = "https://iam.amazonaws.com/doc/2010-05-08/"
 
-// iam answers two actions of the IAM API Reference, which has one region.
+// iam serves two actions of the IAM API, which has one region.
 func (a *AWS) iam(w http.ResponseWriter, r *http.Request, path string) {
 	a.query(w, r, path, iamNamespace, a.askIAM)
 }
@@ -33,7 +33,7 @@ func (a *AWS) askIAM(r *http.Request, body []byte, form url.Values) (any, *refus
 	}
 }
 
-// simulate says what the policies of one principal say.
+// simulate evaluates the policies of one principal.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
 func (a *AWS) simulate(c caller, form url.Values) (any, *refusal) {
 	who := form.Get("PolicySourceArn")
@@ -57,7 +57,7 @@ func (a *AWS) simulate(c caller, form url.Values) (any, *refusal) {
 	return result, nil
 }
 
-// members are the values of a list parameter.
+// members returns the values of a list parameter.
 func members(form url.Values, name string) []string {
 	var values []string
 	for i := 1; form.Has(fmt.Sprintf("%s.member.%d", name, i)); i++ {
@@ -66,11 +66,11 @@ func members(form url.Values, name string) []string {
 	return values
 }
 
-// exists tells whether there is a user or role of this ARN, path and all.
+// exists reports whether there is a user or role with this ARN, including its path.
 func (a *AWS) exists(principal string) bool { return slices.Contains(a.principals(), principal) }
 
-// principals are the ARNs of all users and roles: of keys, of AllowRole and of Attach. The role
-// of a session that nothing else tells of has no path.
+// principals returns the ARNs of all users and roles: of keys, of AllowRole and of Attach.
+// The role of a session has no path if only the session is known.
 func (a *AWS) principals() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()

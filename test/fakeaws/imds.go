@@ -13,11 +13,11 @@ const (
 	imdsCredentials = "meta-data/iam/security-credentials/"
 )
 
-// maxSession is the longest that a token of IMDS may live, in seconds.
+// maxSession is the longest life of a token of IMDS, in seconds.
 const maxSession = 21600
 
-// imds is version 2 of the instance metadata service, as far as it has to do with
-// credentials. path is without the leading /latest/.
+// imds serves version 2 of the instance metadata service, for credentials only. path is
+// without the leading /latest/.
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-metadata-security-credentials.html
 func (a *AWS) imds(w http.ResponseWriter, r *http.Request, path string) {
 	if path == "api/token" {

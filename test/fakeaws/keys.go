@@ -11,17 +11,17 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// defaultLife is for how long credentials are good when nobody says otherwise.
+// defaultLife is the default life of credentials.
 const defaultLife = time.Hour
 
-// credential is a key and whose it is.
+// credential is a key and the ARN of its owner.
 type credential struct {
 	key sigv4.Key
 	arn string
 }
 
-// AddKey makes k known to STS as that of arn, such as
-// arn:aws:iam::111122223333:user/jane. Issued is not told.
+// AddKey adds k as a key of arn, such as arn:aws:iam::111122223333:user/jane. It does not
+// call Issued.
 func (a *AWS) AddKey(k sigv4.Key, arn string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -31,16 +31,15 @@ func (a *AWS) AddKey(k sigv4.Key, arn string) {
 	a.keys[k.AccessKeyID] = credential{k, arn}
 }
 
-// SetLife is for how long keys are good that are given out from now on, and
-// access tokens of OIDC. It is cut to whole seconds of the clock, as AWS's is. 0
-// is 1 hour, or what is asked of STS.
+// SetLife sets the life of new keys and of access tokens of OIDC. It is cut to whole
+// seconds, as AWS does. 0 is 1 hour, or the duration requested from STS.
 func (a *AWS) SetLife(d time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.life = d
 }
 
-// lifeOr is what SetLife has set, or else d.
+// lifeOr returns the life of SetLife, or else d.
 func (a *AWS) lifeOr(d time.Duration) time.Duration {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -50,7 +49,7 @@ func (a *AWS) lifeOr(d time.Duration) time.Duration {
 	return d
 }
 
-// issue makes a new key for arn, which lives as SetLife says, or else for life.
+// issue issues a new key for arn, with the life of SetLife, or else life.
 func (a *AWS) issue(arn string, life time.Duration) sigv4.Key {
 	noise := make([]byte, 30+300)
 	rand.Read(noise)                   // never fails
@@ -68,7 +67,7 @@ func (a *AWS) issue(arn string, life time.Duration) sigv4.Key {
 	return key
 }
 
-// find is for sigv4.
+// find looks up a key for sigv4.
 func (a *AWS) find(accessKeyID string) (sigv4.Key, bool) {
 	c, ok := a.credential(accessKeyID)
 	return c.key, ok
@@ -81,7 +80,7 @@ func (a *AWS) credential(accessKeyID string) (credential, bool) {
 	return c, ok
 }
 
-// arn is one of IAM or STS, taken apart: arn:partition:service::account:resource.
+// arn is a parsed ARN of IAM or STS: arn:partition:service::account:resource.
 type arn struct{ partition, service, account, resource string }
 
 func parseARN(s string) (arn, bool) {
@@ -92,13 +91,13 @@ func parseARN(s string) (arn, bool) {
 	return arn{parts[1], parts[2], parts[4], parts[5]}, true
 }
 
-// sessionARN is that of an assumed role: without the role's path.
+// sessionARN returns the ARN of a session of the role, without the role's path.
 func sessionARN(role arn, session string) string {
 	name := role.resource[strings.LastIndexByte(role.resource, '/')+1:]
 	return "arn:" + role.partition + ":sts::" + role.account + ":assumed-role/" + name + "/" + session
 }
 
-// userID is as IAM's are, and always the same for one ARN: AIDA for a user, and
+// userID returns an id of IAM's form that depends on the ARN alone: AIDA for a user, and
 // AROA...:SESSION for an assumed role.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html#identifiers-unique-ids
 func userID(s string) string {

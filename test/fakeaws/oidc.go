@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// oidc answers CreateToken, for a refresh token. The errors are those of OAuth 2.0,
-// in RFC 6749 section 5.2, under names of AWS's own.
+// oidc serves CreateToken for a refresh token. The errors are those of OAuth 2.0 (RFC 6749
+// section 5.2), with names of AWS.
 // https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_CreateToken.html
 func (a *AWS) oidc(w http.ResponseWriter, r *http.Request, path string) {
 	if r.Method != http.MethodPost || path != "token" {

@@ -6,33 +6,33 @@ import (
 	"strings"
 )
 
-// Policy is one statement, and what it is in. Names with * and ? stand for many, as in IAM.
+// Policy is one statement of a policy. * and ? are wildcards, as in IAM.
 type Policy struct {
 	Name      string   // zero: "policy"
-	Deny      bool     // it denies what follows
+	Deny      bool     // the effect is Deny
 	Actions   []string // such as rds:DescribeDBClusters
-	Resources []string // their ARNs; nil: all
-	// Kind is where it comes from. Zero: it is attached to the user or role.
+	Resources []string // ARNs; nil: all
+	// Kind is the type of the policy. Zero: identity-based.
 	Kind PolicyKind
-	// Condition is a context key that no request has, so that the statement never counts.
-	// Zero: it has no condition.
+	// Condition is a context key that no request has, so that the statement never applies.
+	// Zero: the statement has no condition.
 	Condition string
 }
 
-// PolicyKind is where a policy comes from.
+// PolicyKind is the type of a policy.
 type PolicyKind int
 
 // The kinds.
 const (
 	Attached     PolicyKind = iota
-	Boundary                // of permissions: what it does not allow is not
-	Organization            // a service control policy; it is there to deny, and all else is allowed
+	Boundary                // a permissions boundary: the maximum of permissions
+	Organization            // a service control policy; all that it does not deny is allowed
 )
 
 // Everyone is a principal: all users and roles of all accounts.
 const Everyone = "*"
 
-// owner is who has policies. One who has assumed a role has the role's.
+// owner returns the principal that has the policies: for a session, its role.
 type owner struct{ account, kind, name string }
 
 func ownerOf(principal string) owner {
@@ -44,8 +44,8 @@ func ownerOf(principal string) owner {
 	return owner{parsed.account, kind, path.Base(parsed.resource)}
 }
 
-// Attach gives principal, the ARN of a user or role or of a role's session, or Everyone, one
-// more policy. Until then nobody may do anything, but of STS what a Role says.
+// Attach attaches a policy to principal, which is Everyone or the ARN of a user, a role or
+// a session. Without policies all is denied, except what a Role allows in STS.
 func (a *AWS) Attach(principal string, p Policy) {
 	if p.Name == "" {
 		p.Name = "policy"
@@ -67,34 +67,34 @@ func (a *AWS) Allow(principal string, actions ...string) {
 	a.Attach(principal, Policy{Actions: actions})
 }
 
-// Detach takes all policies away from principal.
+// Detach removes all policies of principal.
 func (a *AWS) Detach(principal string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.policies, ownerOf(principal))
 }
 
-// Permits tells whether the owner of an access key may do action on the resource with this
-// ARN: for a database that is to refuse logins.
+// Permits reports whether the owner of an access key may do action on the resource with
+// this ARN. A database uses it to reject logins.
 func (a *AWS) Permits(accessKeyID, action, resource string) bool {
 	c, ok := a.credential(accessKeyID)
 	return ok && a.judge(c.arn, action, resource).decision == allowed
 }
 
-// The decisions of IAM, as it writes them.
+// The decisions of IAM, in its words.
 const (
 	allowed      = "allowed"
 	explicitDeny = "explicitDeny"
 	implicitDeny = "implicitDeny"
 )
 
-// judgement is what all policies say together, and why.
+// judgement is the result of all policies, and its reasons.
 type judgement struct {
 	decision     string
-	by           []Policy // those that decided; none for implicitDeny
+	by           []Policy // the deciding policies; none for implicitDeny
 	missing      []string // context keys
-	boundary     *bool    // whether it allows it; nil: there is none
-	organization *bool    // the same
+	boundary     *bool    // it allows the action; nil: there is none
+	organization *bool    // likewise
 }
 
 // judge evaluates the policies of principal.
@@ -144,7 +144,7 @@ func (a *AWS) policiesOf(principal string) []Policy {
 	return slices.Concat(a.policies[ownerOf(principal)], a.policies[ownerOf(Everyone)])
 }
 
-// applies tells whether p says anything about it.
+// applies reports whether p matches the action and the resource.
 func (p Policy) applies(action, resource string) bool {
 	return matchesAny(p.Actions, action) && (p.Resources == nil || matchesAny(p.Resources, resource))
 }
@@ -153,7 +153,7 @@ func matchesAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool { return matches(pattern, name) })
 }
 
-// matches is IAM's StringLike: * is any number of characters, and ? is one.
+// matches implements IAM's StringLike: * is any number of characters, and ? is one.
 func matches(pattern, name string) bool {
 	first, rest, found := strings.Cut(pattern, "*")
 	if len(name) < len(first) {
@@ -176,7 +176,7 @@ func matches(pattern, name string) bool {
 	return false
 }
 
-// notAuthorized is the refusal of what the policies do not allow; nil if they do.
+// notAuthorized returns the error for an action that the policies do not allow, or nil.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
 func (a *AWS) notAuthorized(principal, action, resource string) *refusal {
 	j := a.judge(principal, action, resource)

@@ -9,7 +9,7 @@ import (
 	"net/url"
 )
 
-// query answers a service that speaks AWS's Query protocol: a form in, XML out.
+// query serves a service with AWS's Query protocol: requests are forms, responses XML.
 // https://smithy.io/2.0/aws/protocols/aws-query-protocol.html
 func (a *AWS) query(w http.ResponseWriter, r *http.Request, path, namespace string,
 	act func(r *http.Request, body []byte, form url.Values) (any, *refusal)) {
@@ -19,7 +19,7 @@ func (a *AWS) query(w http.ResponseWriter, r *http.Request, path, namespace stri
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // serve has read it, so this does not happen
+		panic(http.ErrAbortHandler) // cannot happen: serve has read the body
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
@@ -34,14 +34,14 @@ func (a *AWS) query(w http.ResponseWriter, r *http.Request, path, namespace stri
 	writeXML(w, http.StatusOK, answer)
 }
 
-// response is the answer to an action, if nothing about it is special: <ActionResponse> around
-// <ActionResult>.
+// response is the usual response to an action: <ActionResponse> around <ActionResult>.
 type response struct {
 	namespace, action string
 	result            any
 }
 
-// MarshalXML is for encoding/xml, whose tags cannot name an element by a variable.
+// MarshalXML implements xml.Marshaler, since struct tags cannot name elements by a
+// variable.
 func (r response) MarshalXML(e *xml.Encoder, _ xml.StartElement) error {
 	start := xml.StartElement{Name: xml.Name{Space: r.namespace, Local: r.action + "Response"}}
 	metadata := struct {
@@ -69,18 +69,18 @@ type errorResponse struct {
 	RequestID string `xml:"RequestId"`
 }
 
-// refusal is an error of a service's caller.
+// refusal is an error caused by the client.
 type refusal struct {
 	status        int
 	code, message string
 }
 
-// invalid is the refusal of a request that a service does not understand.
+// invalid returns the refusal of a malformed request.
 func invalid(format string, args ...any) *refusal {
 	return &refusal{http.StatusBadRequest, "ValidationError", fmt.Sprintf(format, args...)}
 }
 
-// invalidAction is that of a request for what this fake, or the service, does not do.
+// invalidAction returns the refusal of an action that is not implemented.
 func invalidAction(form url.Values) *refusal {
 	return &refusal{http.StatusBadRequest, "InvalidAction",
 		"Could not find operation " + form.Get("Action") + " for version " + form.Get("Version")}
@@ -94,10 +94,10 @@ func refuse(w http.ResponseWriter, namespace string, r *refusal) {
 func writeXML(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "text/xml")
 	w.WriteHeader(status)
-	_ = xml.NewEncoder(w).Encode(answer) // fails for a client that is gone
+	_ = xml.NewEncoder(w).Encode(answer) // fails if the client has disconnected
 }
 
-// newRequestID is a random UUID.
+// newRequestID returns a random UUID.
 func newRequestID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails

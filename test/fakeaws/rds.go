@@ -9,14 +9,14 @@ import (
 
 const rdsNamespace = "http://rds.amazonaws.com/doc/2014-10-31/"
 
-// rds answers what is in the Amazon RDS API Reference, as far as it describes one database or
-// all. There is no more than one page of them.
+// rds serves the Describe actions of the RDS API, for one resource or all. All results are
+// on one page.
 func (a *AWS) rds(w http.ResponseWriter, r *http.Request, path string) {
 	a.query(w, r, path, rdsNamespace, a.describe)
 }
 
-// description is one of RDS's actions that describe: by which parameter, what ARNs it is
-// asked for end with, and how.
+// description describes a Describe action: its parameter, the kind of its ARNs, and its
+// function.
 type description struct {
 	parameter, kind string
 	find            func(a *AWS, c caller, id string) (any, *refusal)
@@ -50,7 +50,7 @@ func (a *AWS) describe(r *http.Request, body []byte, form url.Values) (any, *ref
 	return response{rdsNamespace, action, result}, refused
 }
 
-// resource is what a policy must allow the action on.
+// resource returns the ARN that a policy must allow the action on.
 func (d description) resource(c caller, id string) string {
 	region := c.region
 	switch {
@@ -74,7 +74,7 @@ func (a *AWS) describeClusters(c caller, id string) (any, *refusal) {
 	return result, nil
 }
 
-// describeClusterEndpoints answers for custom endpoints; RDS has entries for the others, too.
+// describeClusterEndpoints describes custom endpoints. RDS lists the others, too.
 func (a *AWS) describeClusterEndpoints(c caller, id string) (any, *refusal) {
 	var result describeDBClusterEndpointsResult
 	for _, cluster := range visible(a, &a.databases.clusters, c, nil, "") {

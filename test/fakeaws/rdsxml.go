@@ -7,7 +7,7 @@ type describeDBClustersResult struct {
 }
 
 type describeDBClusterEndpointsResult struct {
-	// The name of the elements is so in the API.
+	// The API has this element name.
 	Endpoints []dbClusterEndpoint `xml:"DBClusterEndpoints>DBClusterEndpointList"`
 }
 
@@ -20,7 +20,7 @@ type describeDBInstancesResult struct {
 }
 
 type describeGlobalClustersResult struct {
-	// And so is this one's, of the list within it as well.
+	// And this one, of the inner list as well.
 	GlobalClusters []globalCluster `xml:"GlobalClusters>GlobalClusterMember"`
 }
 
@@ -186,7 +186,7 @@ type globalClusterMember struct {
 
 func (g GlobalCluster) xml() globalCluster {
 	id := firstLabel(g.Endpoint)
-	// One that reads comes first, so that nobody takes just any.
+	// A reader comes first, so that clients do not take just the first one.
 	members := []globalClusterMember{{DBClusterArn: rdsARN(g.Account, "sa-east-1", "cluster", id+"-reader")}}
 	if g.Writer != "" {
 		members = append(members, globalClusterMember{g.Writer, true})

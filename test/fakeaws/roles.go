@@ -5,27 +5,27 @@ import (
 	"strings"
 )
 
-// Role is what STS lets others assume.
+// Role is an IAM role.
 type Role struct {
 	ARN string // arn:aws:iam::111122223333:role/name
-	// Trusts are the ARNs of who may assume it with keys of their own. One who has
-	// assumed a role is known by the session's ARN, and by the role's, without its
-	// path: arn:aws:iam::111122223333:role/name.
+	// Trusts are the ARNs of identities that may assume the role. A session matches by its
+	// own ARN, and by the ARN of its role without a path:
+	// arn:aws:iam::111122223333:role/name.
 	Trusts []string
-	// ExternalID is what they must send along. Empty: anything or nothing.
+	// ExternalID is the external id that is required. Empty: none.
 	ExternalID string
-	// WebIdentity is the token that serves instead of keys. Empty: none does.
+	// WebIdentity is the token that is accepted instead of keys. Empty: none.
 	WebIdentity string
 }
 
-// role is a Role, and the web identity tokens that it took before.
+// role is a Role with its former web identity tokens.
 type role struct {
 	Role
 	expired map[string]bool
 }
 
-// AllowRole makes a role known, or changes it. A WebIdentity that it had before is
-// said to be expired from then on.
+// AllowRole adds or replaces a role. A former WebIdentity is rejected as expired from then
+// on.
 func (a *AWS) AllowRole(r Role) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -42,7 +42,7 @@ func (a *AWS) AllowRole(r Role) {
 	a.roles[r.ARN] = next
 }
 
-// trusts tells whether the role is one that caller may assume.
+// trusts reports whether caller may assume the role.
 func (a *AWS) trusts(roleARN, caller, externalID string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -53,7 +53,7 @@ func (a *AWS) trusts(roleARN, caller, externalID string) bool {
 	return slices.Contains(r.Trusts, caller) || slices.Contains(r.Trusts, roleOf(caller))
 }
 
-// webIdentity is what becomes of a token that is shown for a role.
+// webIdentity is the result of presenting a token for a role.
 type webIdentity int
 
 const (
@@ -80,7 +80,7 @@ func (a *AWS) judgeWebIdentity(roleARN, token string) webIdentity {
 	return webIdentityGood
 }
 
-// roleOf is the ARN of the role that a session is of; empty for any other ARN.
+// roleOf returns the ARN of a session's role, or "" for any other ARN.
 func roleOf(session string) string {
 	parsed, _ := parseARN(session)
 	parts := strings.Split(parsed.resource, "/")

@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// Secret is one of Secrets Manager's.
+// Secret is a secret of Secrets Manager.
 type Secret struct {
 	ARN    string // arn:aws:secretsmanager:REGION:ACCOUNT:secret:NAME-6RANDOM
 	Value  string
 	Binary bool // Value is SecretBinary, not SecretString
-	// Key is the ARN of the KMS key that encrypts it, which its readers must be allowed
-	// kms:Decrypt with. Zero: Secrets Manager's own, which all may.
+	// Key is the ARN of the KMS key that encrypts the secret. Readers need kms:Decrypt for
+	// it. Zero: the key of Secrets Manager, which all may use.
 	Key string
 }
 
-// SetSecret makes a secret known, or changes it.
+// SetSecret adds or replaces a secret.
 func (a *AWS) SetSecret(s Secret) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	put(&a.secrets, s.ARN, s)
 }
 
-// secretsManager answers GetSecretValue of the Secrets Manager API Reference.
+// secretsManager serves GetSecretValue of the Secrets Manager API.
 func (a *AWS) secretsManager(w http.ResponseWriter, r *http.Request, path string) {
 	if r.Method != http.MethodPost || path != "" {
 		http.NotFound(w, r)
@@ -34,7 +34,7 @@ func (a *AWS) secretsManager(w http.ResponseWriter, r *http.Request, path string
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		panic(http.ErrAbortHandler) // serve has read it, so this does not happen
+		panic(http.ErrAbortHandler) // cannot happen: serve has read the body
 	}
 	answer, refused := a.getSecretValue(r, body)
 	if refused != nil {
@@ -73,7 +73,7 @@ func (a *AWS) getSecretValue(r *http.Request, body []byte) (any, *refusal) {
 	return answer, nil
 }
 
-// findSecret is the one with this ARN or name, in the caller's account and region.
+// findSecret returns the secret with this ARN or name, in the caller's account and region.
 func (a *AWS) findSecret(c caller, id string) (Secret, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -86,14 +86,14 @@ func (a *AWS) findSecret(c caller, id string) (Secret, bool) {
 	return Secret{}, false
 }
 
-// nameOf is that of a secret: its ARN's end without the random part.
+// nameOf returns the name in a secret's ARN, without the random suffix.
 func nameOf(s Secret) string {
 	parts := strings.Split(s.ARN, ":")
 	name := parts[len(parts)-1]
 	return name[:max(0, strings.LastIndexByte(name, '-'))]
 }
 
-// inJSON is how the services that speak JSON name what others name code.
+// inJSON returns the JSON protocol's name of an error code.
 func inJSON(code string) string {
 	switch code {
 	case "InvalidClientTokenId":
@@ -107,5 +107,5 @@ func inJSON(code string) string {
 func writeJSON11(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // fails for a client that is gone
+	_ = json.NewEncoder(w).Encode(answer) // fails if the client has disconnected
 }

@@ -9,34 +9,33 @@ import (
 	"time"
 )
 
-// containerHosts are where the agents of ECS and EKS are, on their machines. A
-// request for them comes here by way of HTTP_PROXY.
+// containerHosts are the addresses of the agents of ECS and EKS. Requests for them arrive
+// through HTTP_PROXY.
 var containerHosts = []string{"169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"}
 
-// Fault is what goes wrong. The zero value is nothing.
+// Fault describes a failure. The zero value is none.
 type Fault struct {
-	Status int           // answer with this instead, such as 500, 429 or 200; 0: as usual
-	Body   string        // what comes with Status, as text/plain
-	Delay  time.Duration // after this time, unless the client is gone before
+	Status int           // answer with this status, such as 500, 429 or 200; 0: as usual
+	Body   string        // the body that comes with Status, as text/plain
+	Delay  time.Duration // before the answer, unless the client disconnects
 	Cut    bool          // close the connection without an answer
-	Only   string        // the one service that it happens to; empty: all
+	Only   string        // the one service that fails; empty: all
 }
 
-// SetFault makes every request from now on go wrong; the zero Fault ends that. A
-// client written in Go sends a GET once more when a connection that it had kept is
-// cut, and both count as Requests.
+// SetFault makes all requests fail from now on; the zero Fault ends that. A Go client
+// repeats a GET if a kept connection is cut, and both count as Requests.
 func (a *AWS) SetFault(f Fault) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.fault = f
 }
 
-// serve finds out who is asked.
+// serve finds the service of a request, and serves it.
 func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 	service, path, answer := a.route(r)
 	fault := a.begin(service)
 	defer a.handlers.Done()
-	// Only with nothing left to read does net/http notice that a client is gone.
+	// net/http notices that a client has disconnected only if the body has been read.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -54,7 +53,7 @@ func (a *AWS) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// route tells which service r is for, which path in it, and who answers.
+// route returns the service of r, the path within it, and its handler.
 func (a *AWS) route(r *http.Request) (service, path string, answer func(http.ResponseWriter, *http.Request, string)) {
 	if slices.Contains(containerHosts, r.Host) {
 		return Container, r.URL.Path, a.container
@@ -81,13 +80,13 @@ func (a *AWS) route(r *http.Request) (service, path string, answer func(http.Res
 	return "", "", nil
 }
 
-// begin counts a request, and returns what is to happen to it. The caller calls
+// begin counts a request, and returns the fault that applies. The caller calls
 // handlers.Done.
 func (a *AWS) begin(service string) Fault {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
-		// Close no longer looks for anyone to wait for.
+		// Close no longer waits for new handlers.
 		panic(http.ErrAbortHandler)
 	}
 	a.handlers.Add(1)
@@ -101,7 +100,7 @@ func (a *AWS) begin(service string) Fault {
 	return a.fault
 }
 
-// happen tells whether there is nothing left to answer.
+// happen applies f, and reports whether the request is done.
 func (f Fault) happen(w http.ResponseWriter, r *http.Request) bool {
 	if f.Delay > 0 {
 		timer := time.NewTimer(f.Delay)
@@ -120,6 +119,6 @@ func (f Fault) happen(w http.ResponseWriter, r *http.Request) bool {
 	}
 	w.Header().Set("Content-Type", "text/plain")
 	w.WriteHeader(f.Status)
-	_, _ = w.Write([]byte(f.Body)) // a client that is gone does not mind
+	_, _ = w.Write([]byte(f.Body)) // a client may have disconnected
 	return true
 }

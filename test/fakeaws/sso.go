@@ -5,31 +5,30 @@ import (
 	"net/http"
 )
 
-// portal is what IAM Identity Center knows of its one user.
+// portal is the state of IAM Identity Center, which has one user.
 type portal struct {
-	accessToken     string // empty: nobody is logged in
+	accessToken     string // empty: not logged in
 	accountID, role string
-	refreshToken    string // empty: nothing can be renewed
+	refreshToken    string // empty: cannot be renewed
 }
 
-// AllowSSO makes the portal take accessToken, and no other, for one role. Its keys
-// are those of arn:aws:sts::ACCOUNT:assumed-role/AWSReservedSSO_ROLE_0123456789abcdef/user.
+// AllowSSO makes the portal accept accessToken only, for one role. Its keys are those of
+// arn:aws:sts::ACCOUNT:assumed-role/AWSReservedSSO_ROLE_0123456789abcdef/user.
 func (a *AWS) AllowSSO(accessToken, accountID, roleName string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.portal.accessToken, a.portal.accountID, a.portal.role = accessToken, accountID, roleName
 }
 
-// AllowSSORefresh makes OIDC take refreshToken, and no other, for a new access
-// token, which the portal then takes instead of that of AllowSSO, for the same
-// role. Empty: it takes none.
+// AllowSSORefresh makes OIDC accept refreshToken only. The new access token replaces the
+// one of AllowSSO, for the same role. Empty: OIDC accepts none.
 func (a *AWS) AllowSSORefresh(refreshToken string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.portal.refreshToken = refreshToken
 }
 
-// sso answers GetRoleCredentials.
+// sso serves GetRoleCredentials.
 // https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
 func (a *AWS) sso(w http.ResponseWriter, r *http.Request, path string) {
 	if r.Method != http.MethodGet || path != "federation/credentials" {
@@ -58,7 +57,7 @@ func (a *AWS) sso(w http.ResponseWriter, r *http.Request, path string) {
 	}})
 }
 
-// writeException answers with an error of the protocol that is called restJson1.
+// writeException answers with an error of the protocol restJson1.
 func writeException(w http.ResponseWriter, status int, name string, body map[string]string) {
 	w.Header().Set("X-Amzn-Errortype", name)
 	writeJSON(w, status, body)
@@ -67,5 +66,5 @@ func writeException(w http.ResponseWriter, status int, name string, body map[str
 func writeJSON(w http.ResponseWriter, status int, answer any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // fails for a client that is gone
+	_ = json.NewEncoder(w).Encode(answer) // fails if the client has disconnected
 }

@@ -13,16 +13,16 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// What the manual lets DurationSeconds be.
+// The limits of DurationSeconds.
 const (
 	minDuration = 900
 	maxDuration = 43200
 )
 
-// sessionName is what the manual lets RoleSessionName be.
+// sessionName matches a valid RoleSessionName.
 var sessionName = regexp.MustCompile(`^[\w+=,.@-]{2,64}$`)
 
-// sts answers what is in the AWS Security Token Service API Reference, in XML.
+// sts serves the AWS Security Token Service API, in XML.
 func (a *AWS) sts(w http.ResponseWriter, r *http.Request, path string) {
 	a.query(w, r, path, stsNamespace, a.act)
 }
@@ -50,8 +50,8 @@ func (a *AWS) act(r *http.Request, body []byte, form url.Values) (answer any, re
 	}, nil
 }
 
-// caller is the ARN of who has signed r. The refusals are in the IAM User Guide,
-// under "Common errors", and the messages are as STS words them.
+// caller returns the ARN of the identity that signed r. The errors are in the IAM User
+// Guide, under "Common errors". The messages are those of STS.
 func (a *AWS) caller(r *http.Request, body []byte) (string, *refusal) {
 	now := a.now()
 	id, err := sigv4.VerifyHeader(r, body, a.find, now)
@@ -116,14 +116,14 @@ func (a *AWS) assumeRoleWithWebIdentity(form url.Values) (any, *refusal) {
 	}, nil
 }
 
-// session is one of a role that is to be.
+// session describes a session of a role to be started.
 type session struct {
 	role arn
 	name string
 	life time.Duration
 }
 
-// readSession checks what the requests for one have in common.
+// readSession checks the parameters that the requests for a session share.
 func readSession(form url.Values) (session, *refusal) {
 	role, ok := parseARN(form.Get("RoleArn"))
 	if !ok || role.service != "iam" || !strings.HasPrefix(role.resource, "role/") {
@@ -145,7 +145,7 @@ func readSession(form url.Values) (session, *refusal) {
 	return s, nil
 }
 
-// startSession gives out the keys.
+// startSession issues the keys.
 func (a *AWS) startSession(s session) assumedRole {
 	who := sessionARN(s.role, s.name)
 	key := a.issue(who, s.life)

@@ -8,11 +8,11 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// Answer is what is known of a name. No resources and RCodeSuccess mean that the
-// name has none of the type asked for.
+// Answer returns the records of a question. RCodeSuccess without resources means that the
+// name has no records of the type.
 type Answer func(question dnsmessage.Question) ([]dnsmessage.Resource, dnsmessage.RCode)
 
-// Start serves over UDP until the connection that it returns is closed.
+// Start serves over UDP until the returned connection is closed.
 func Start(address string, answer Answer) (net.PacketConn, error) {
 	conn, err := net.ListenPacket("udp", address)
 	if err != nil {
@@ -22,8 +22,7 @@ func Start(address string, answer Answer) (net.PacketConn, error) {
 	return conn, nil
 }
 
-// Serve answers until the connection is closed. Answer may take its time: questions are
-// answered beside one another.
+// Serve answers until the connection is closed. Questions are answered concurrently.
 func Serve(conn net.PacketConn, answer Answer) {
 	for {
 		packet := make([]byte, 4096)
@@ -37,11 +36,11 @@ func Serve(conn net.PacketConn, answer Answer) {
 
 func reply(conn net.PacketConn, to net.Addr, question []byte, answer Answer) {
 	if reply, err := Reply(question, answer); err == nil {
-		_, _ = conn.WriteTo(reply, to) // whoever asked asks again
+		_, _ = conn.WriteTo(reply, to) // a client repeats the question
 	}
 }
 
-// Reply is a recursive server's to a message with one question.
+// Reply returns the reply of a recursive server to a message with one question.
 func Reply(message []byte, answer Answer) ([]byte, error) {
 	var asked dnsmessage.Message
 	if err := asked.Unpack(message); err != nil || len(asked.Questions) != 1 {
@@ -55,7 +54,7 @@ func Reply(message []byte, answer Answer) ([]byte, error) {
 	return reply.Pack()
 }
 
-// Header is that of a record that nobody is to keep.
+// Header returns the header of a record that must not be cached.
 func Header(name dnsmessage.Name) dnsmessage.ResourceHeader {
 	return dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: 1}
 }

@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// queueLength is how many packets are on their way at the most; more are lost, as they
-// are in front of a router.
+// queueLength is the maximum of packets in transit. More are dropped, as by a router.
 const queueLength = 4096
 
 // lane is one direction.
@@ -45,7 +44,7 @@ func (l *lane) set(w Conditions, cut bool) {
 	l.conditions, l.cut = w, cut
 }
 
-// fate is what becomes of the next packet.
+// fate decides what happens to the next packet.
 type fate struct {
 	lost, reset bool
 	delay       time.Duration
@@ -59,7 +58,7 @@ func (l *lane) fate() fate {
 	return fate{lost: l.cut || chance < w.Loss, reset: chance < w.Reset, delay: w.Delay}
 }
 
-// read takes the packets of one host, until its device is closed.
+// read reads packets of one host, until its device is closed.
 func (l *lane) read() {
 	defer close(l.queue)
 	buffer := make([]byte, mtu)
@@ -69,7 +68,7 @@ func (l *lane) read() {
 			return
 		}
 		if buffer[0]>>4 != 4 {
-			continue // what the kernel says by itself, in IPv6, is not to draw from chance
+			continue // the kernel's own IPv6 packets must not consume random numbers
 		}
 		f := l.fate()
 		bytes := append([]byte(nil), buffer[:n]...)
@@ -91,12 +90,12 @@ func (l *lane) read() {
 	}
 }
 
-// deliver brings them to the other host, each when its time has come.
+// deliver writes packets to the other host, each after its delay.
 func (l *lane) deliver() {
 	for p := range l.queue {
 		if wait := time.Until(p.due); wait > 0 {
 			time.Sleep(wait)
 		}
-		_, _ = l.to.Write(p.bytes) // a device that was closed takes nothing
+		_, _ = l.to.Write(p.bytes) // fails if the device is closed
 	}
 }

@@ -1,9 +1,9 @@
 //go:build linux
 
-// Package netem joins this host and another one, a network namespace, by a network that
-// can be made bad: slow, lossy, cut, one that resets connections. The packets go through
-// this process, from one TUN device to another, since not every kernel has netem. TCP is
-// the kernel's own on both sides, with all that it does about that.
+// Package netem connects this host and another one, a network namespace, by a network with
+// faults: delay, loss, cuts and resets. This process copies the packets between two TUN
+// devices, since not all kernels have the netem qdisc. TCP is that of the kernel on both
+// sides.
 package netem
 
 import (
@@ -19,29 +19,28 @@ import (
 	"time"
 )
 
-// ErrNotPermitted is that of an account that may make neither namespaces nor devices.
+// ErrNotPermitted reports that this account cannot make namespaces or devices.
 var ErrNotPermitted = errors.New("netem: this account, or root of this container, makes no network namespaces")
 
-// Conditions is what happens to packets. The zero value is a clear day. What is on its way
-// when it changes arrives as it would have.
+// Conditions describe the faults of the network. The zero value has none. A change applies
+// to packets that are sent after it.
 type Conditions struct {
-	// Delay is how long a packet is on its way.
+	// Delay is the transit time of a packet.
 	Delay time.Duration
-	// Loss is the share of packets that never arrive, from 0 to 1.
+	// Loss is the fraction of packets that are dropped, from 0 to 1.
 	Loss float64
-	// Reset is the share of TCP's packets with data that come to a middlebox which has
-	// forgotten their connection: it is reset on both sides.
+	// Reset is the fraction of TCP packets with data that make a middlebox reset their
+	// connection on both sides.
 	Reset float64
-	// CutUp has nothing arrive here that the other host sends, and CutDown nothing there that
-	// this one does.
+	// CutUp drops all packets from the other host, and CutDown all packets to it.
 	CutUp, CutDown bool
 }
 
-// Link is a network of two hosts. Its methods may be called concurrently, but not after
+// Link is a network of two hosts. Its methods are safe for concurrent use, but not after
 // Close.
 type Link struct {
-	keeper      *exec.Cmd // the process that is on the other host as long as that is to be
-	alive       *os.File  // ends the keeper when this process has ended
+	keeper      *exec.Cmd // the process that keeps the other host
+	alive       *os.File  // ends the keeper when this process ends
 	here, there string
 	near, far   *os.File // TUN devices
 	up, down    *lane    // to this host, and to the other
@@ -49,7 +48,7 @@ type Link struct {
 	other       *os.File // the namespace
 }
 
-// New makes the other host, and the network. Chance goes by seed.
+// New makes the other host and the network. seed is the seed of all random choices.
 func New(seed uint64) (*Link, error) {
 	l := &Link{}
 	if err := l.open(seed); err != nil {
@@ -66,7 +65,7 @@ func (l *Link) open(seed uint64) (err error) {
 	if l.other, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", l.keeper.Process.Pid)); err != nil {
 		return err
 	}
-	// Addresses for benchmarks (RFC 2544), which nobody else uses.
+	// Addresses for benchmarks (RFC 2544) are free to use.
 	pid := l.keeper.Process.Pid
 	subnet := fmt.Sprintf("198.%d.%d.", 18+pid>>14&1, pid>>6&255)
 	last := pid & 63 << 2
@@ -88,7 +87,7 @@ func (l *Link) open(seed uint64) (err error) {
 	return nil
 }
 
-// keep starts the keeper, which ends with this process, however that ends.
+// keep starts the keeper, which ends with this process in any case.
 func (l *Link) keep() error {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -113,7 +112,7 @@ func (l *Link) keep() error {
 	return nil
 }
 
-// Close ends the network and the other host, if no process is left there.
+// Close removes the network and the other host, if no process is left there.
 func (l *Link) Close() error {
 	for _, device := range []*os.File{l.near, l.far} {
 		if device != nil {
@@ -133,26 +132,25 @@ func (l *Link) Close() error {
 	return nil
 }
 
-// Here is the address of this host, and There that of the other one.
+// Here returns the address of this host.
 func (l *Link) Here() string { return l.here }
 
-// There is the address of the other host.
+// There returns the address of the other host.
 func (l *Link) There() string { return l.there }
 
-// SetConditions goes for what is sent from now on.
-func (l *Link) SetConditions(w Conditions) {
-	l.up.set(w, w.CutUp)
-	l.down.set(w, w.CutDown)
+// SetConditions sets the conditions for packets that are sent from now on.
+func (l *Link) SetConditions(c Conditions) {
+	l.up.set(c, c.CutUp)
+	l.down.set(c, c.CutDown)
 }
 
-// Command is a program on the other host. The process that is started is the program's
-// in the end.
+// Command returns a command that runs on the other host. Its process becomes the program.
 func (l *Link) Command(name string, args ...string) *exec.Cmd {
 	target := strconv.Itoa(l.keeper.Process.Pid)
 	return exec.Command("nsenter", append([]string{"--target", target, "--net", name}, args...)...)
 }
 
-// Dial connects from the other host to a literal address, its own loopback for one.
+// Dial connects from the other host to a literal address, such as its own loopback.
 func (l *Link) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
 	failed := elsewhere(l.other, func() (err error) {
 		var dialer net.Dialer

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// The parts of headers that are needed, by offset. RFC 791 and RFC 9293.
+// The offsets of fields in headers. RFC 791 and RFC 9293.
 const (
 	ipLength, ipProtocol, ipChecksum, ipSource, ipTarget = 2, 9, 10, 12, 16
 	tcpSequence, tcpAcknowledgment, tcpOffset, tcpFlags  = 4, 8, 12, 13
@@ -17,9 +17,9 @@ const (
 	flagRST, flagACK = 0x04, 0x10
 )
 
-// resets are what a middlebox that knows nothing of a connection says to both sides of a
-// packet: back to the sender, and on in the packet's place. ok is false for packets that
-// are not TCP's, or have no data.
+// resets returns the two resets by which a middlebox answers a packet of an unknown
+// connection: back to the sender, and on in place of the packet. ok is false for packets
+// without TCP data.
 func resets(packet []byte) (back, on []byte, ok bool) {
 	if len(packet) < 20 || packet[0]>>4 != 4 || packet[ipProtocol] != protocolTCP {
 		return nil, nil, false
@@ -37,9 +37,9 @@ func resets(packet []byte) (back, on []byte, ok bool) {
 	copy(back[ipSource:], packet[ipTarget:ipTarget+4])
 	copy(back[ipTarget:], packet[ipSource:ipSource+4])
 	behind := back[header:]
-	copy(behind[0:], tcp[2:4]) // the ports change places
+	copy(behind[0:], tcp[2:4]) // the ports are swapped
 	copy(behind[2:], tcp[0:2])
-	copy(behind[tcpSequence:], tcp[tcpAcknowledgment:tcpAcknowledgment+4]) // where the sender expects it
+	copy(behind[tcpSequence:], tcp[tcpAcknowledgment:tcpAcknowledgment+4]) // the sequence number that the sender expects
 	for _, reset := range [][]byte{back, on} {
 		finish(reset, header)
 	}
@@ -60,7 +60,7 @@ func finish(packet []byte, header int) {
 	binary.BigEndian.PutUint16(tcp[tcpChecksum:], checksum(pseudo))
 }
 
-// checksum is the Internet's. RFC 1071. b has an even length.
+// checksum returns the Internet checksum (RFC 1071). b has an even length.
 func checksum(b []byte) uint16 {
 	var sum uint32
 	for i := 0; i < len(b); i += 2 {

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// elsewhere has a thread in a network namespace do something: the sockets and devices that
-// it makes are of that host, whoever uses them then. The thread ends with that, so that
-// nobody else gets one that is elsewhere.
+// elsewhere calls a function on a thread in another network namespace. Its sockets and
+// devices belong to that host, wherever they are used. The thread ends afterwards, so that
+// no other goroutine runs on it.
 func elsewhere(namespace *os.File, something func() error) (err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // and never let go
+		runtime.LockOSThread() // never unlocked, so that the thread ends
 		if err = os.NewSyscallError("setns", unix.Setns(int(namespace.Fd()), unix.CLONE_NEWNET)); err == nil {
 			err = something()
 		}

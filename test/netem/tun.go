@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mtu is that of networks within a region of AWS.
+// mtu is the MTU of networks within a region of AWS.
 // https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/network_mtu.html
 const mtu = 9001
 
-// openTUN makes a device on the host of the thread that calls it, which leads from one
-// address to the other. It is gone when it is closed.
+// openTUN makes a point-to-point device in the namespace of the calling thread. It is
+// removed when it is closed.
 func openTUN(name, from, to string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -1,7 +1,6 @@
 //go:build unix
 
-// Package sidecar runs the real iamproxy in front of a stand-in for Aurora, for
-// programs that show it or try it.
+// Package sidecar runs the iamproxy binary in front of a stand-in for Aurora.
 package sidecar
 
 import (
@@ -21,27 +20,27 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// Sidecar is an iamproxy that logs in to Cluster, with the credentials of a role.
+// Sidecar is an iamproxy that logs in to Cluster with the credentials of a role.
 type Sidecar struct {
-	Binary  string          // the program
-	Cluster *aurora.Cluster // has to run
-	Flags   []string        // of its own
-	Env     []string        // beside what leads to Cluster
-	// Line hears each line of its log from the time on that it listens, one after
-	// the other. If nil, nobody does.
+	Binary  string          // path of the program
+	Cluster *aurora.Cluster // must be started
+	Flags   []string        // additional flags
+	Env     []string        // additional environment
+	// Line, if not nil, is called with each line of the log, one at a time, after the first
+	// that says where it listens.
 	Line func(line []byte)
 
 	cmd *exec.Cmd
 }
 
-// Args are what the program is started with.
+// Args returns the arguments of the program.
 func (s *Sidecar) Args() []string {
 	return append([]string{aurora.DefaultHost}, s.Flags...)
 }
 
-// Lead is the environment that leads any of iamproxy's commands to cluster, with the
+// ClusterEnvironment returns the environment that makes iamproxy's commands connect to cluster, with the
 // credentials of a role.
-func Lead(cluster *aurora.Cluster) []string {
+func ClusterEnvironment(cluster *aurora.Cluster) []string {
 	return []string{
 		"IAMPROXY_VIA=" + cluster.Addr(),
 		"IAMPROXY_CA_FILE=" + cluster.CAFile(),
@@ -51,13 +50,13 @@ func Lead(cluster *aurora.Cluster) []string {
 	}
 }
 
-// Start runs it until Stop or until ctx is done, and returns where it listens. If
-// it ends before, the error has what it said.
+// Start runs it until Stop or until ctx is done, and returns the address on which it
+// listens. If it ends earlier, the error has its output.
 func (s *Sidecar) Start(ctx context.Context) (listen string, err error) {
 	s.cmd = exec.CommandContext(ctx, s.Binary, s.Args()...)
 	s.cmd.Cancel = func() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
-	s.cmd.Env = slices.Concat(Environment(), Lead(s.Cluster), []string{"IAMPROXY_LOG_FORMAT=json"}, s.Env)
-	// Ctrl-C is for us, who then end it.
+	s.cmd.Env = slices.Concat(Environment(), ClusterEnvironment(s.Cluster), []string{"IAMPROXY_LOG_FORMAT=json"}, s.Env)
+	// This process handles Ctrl-C and ends iamproxy.
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := s.cmd.StderrPipe()
 	if err != nil {
@@ -79,23 +78,23 @@ func (s *Sidecar) Start(ctx context.Context) (listen string, err error) {
 	return "", fmt.Errorf("iamproxy did not start: %w: %s", s.cmd.Wait(), strings.Join(said, "; "))
 }
 
-// PID is its process's, once it has started.
+// PID returns the id of the process, once it has started.
 func (s *Sidecar) PID() int { return s.cmd.Process.Pid }
 
-// follow keeps iamproxy from waiting for somebody to read its log.
+// follow reads the log, so that iamproxy never waits for a reader.
 func (s *Sidecar) follow(lines *bufio.Scanner, rest io.Reader) {
 	for lines.Scan() {
 		if s.Line != nil {
 			s.Line(lines.Bytes())
 		}
 	}
-	_, _ = io.Copy(io.Discard, rest) // behind a line that is too long
+	_, _ = io.Copy(io.Discard, rest) // after a line that is too long
 }
 
-// patience is what sessions that are still open get at Stop.
+// patience is the drain time for open sessions at Stop.
 const patience = 2 * time.Second
 
-// Stop ends it, and is no error if ctx already has.
+// Stop ends it. It is not an error if ctx has ended it already.
 func (s *Sidecar) Stop() error {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	again := time.AfterFunc(patience, func() { _ = s.cmd.Process.Signal(syscall.SIGTERM) })
@@ -106,8 +105,8 @@ func (s *Sidecar) Stop() error {
 	return nil
 }
 
-// Environment is ours without anything that would tell iamproxy or a client whom
-// to be or where to go, and with no password anywhere.
+// Environment returns this process's environment without variables that configure iamproxy,
+// AWS or libpq.
 func Environment() []string {
 	var kept []string
 	for _, variable := range os.Environ() {
