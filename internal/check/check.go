@@ -9,6 +9,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -20,6 +21,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // The names of the steps, in their order.
@@ -63,6 +65,7 @@ const (
 type Step struct {
 	Name    string  `json:"name"`
 	State   State   `json:"state"`
+	Reason  string  `json:"reason"`  // a pgwire.Reason or auth.Reason; empty if unknown
 	Found   string  `json:"found"`   // one line
 	Next    string  `json:"next"`    // a shell command, or advice after a #; empty unless the step failed
 	Seconds float64 `json:"seconds"` // in milliseconds' precision
@@ -166,6 +169,7 @@ type run struct {
 // result is what a step returns.
 type result struct {
 	state       State
+	reason      string
 	found, next string
 	because     string
 }
@@ -177,6 +181,21 @@ func noAnswer(found string) result     { return result{state: NoAnswer, found: f
 func doesNotApply(why string) result   { return result{state: NotTried, found: why} }
 func notTriedBecause(step string) result {
 	return result{state: NotTried, found: "because of " + step, because: step}
+}
+
+// withReason returns res with a reason.
+func (res result) withReason(reason string) result {
+	res.reason = reason
+	return res
+}
+
+// reasonOf returns the Reason of an error of package proxy or auth, or "".
+func reasonOf(err error) string {
+	var credentials *auth.Error
+	if errors.As(err, &credentials) {
+		return cmp.Or(string(pgwire.ReasonOf(err)), credentials.Reason())
+	}
+	return string(pgwire.ReasonOf(err))
 }
 
 func (r *run) stateOf(name string) State { return find(r.steps, name).State }
@@ -216,6 +235,7 @@ func (r *run) record(name string, res result, took time.Duration) {
 	step := Step{
 		Name:    name,
 		State:   res.state,
+		Reason:  res.reason,
 		Found:   text.OneLine(res.found),
 		Next:    text.OneLine(res.next),
 		Seconds: math.Round(took.Seconds()*1000) / 1000,

@@ -3,11 +3,16 @@ package check
 import (
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"slices"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,6 +56,43 @@ func TestRunStep(t *testing.T) {
 	cancel()
 	if res := r.runStep(done, fail); res.found != "the time was up: reason" || res.next != "iamproxy check "+host+" --user app --timeout 2m" {
 		t.Errorf("at the end: %+v", res)
+	}
+}
+
+func TestReasonOf(t *testing.T) {
+	noCredentials := &auth.Error{Code: auth.ReasonNoCredentials}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{errors.New("other"), ""},
+		{noCredentials, "no_credentials"},
+		{pgwire.NewError(pgwire.DialRefused, nil, "host"), "dial_refused"},
+		{pgwire.NewError(pgwire.NoToken, noCredentials, "app"), "no_token"}, // as in the log
+	} {
+		if got := reasonOf(fmt.Errorf("wrapped: %w", test.err)); got != test.want {
+			t.Errorf("%v: reason %q, want %q", test.err, got, test.want)
+		}
+	}
+}
+
+// The steps of a connection report the reasons of package proxy.
+func TestReasons(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener.Close()
+	r := newRun("app")
+	r.Proxy.Via = listener.Addr().String()
+	defer r.close()
+	r.record(TCP, r.tcp(t.Context()), 0)
+	r.Proxy.Via = "no..host:5432" // fails without a query
+	r.record(DNS, r.dns(t.Context()), 0)
+	for name, want := range map[string]pgwire.Reason{TCP: pgwire.DialRefused, DNS: pgwire.ResolveFailed} {
+		if s := find(r.steps, name); s.State != Failed || s.Reason != string(want) {
+			t.Errorf("%s: %+v, want reason %s", name, s, want)
+		}
 	}
 }
 

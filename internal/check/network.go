@@ -16,6 +16,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // dns resolves the host that is dialed.
@@ -38,9 +39,9 @@ func (r *run) dns(ctx context.Context) result {
 	var unknown *net.DNSError
 	switch {
 	case errors.As(err, &unknown) && unknown.IsNotFound:
-		return failed("DNS has no "+host, r.listEndpoints())
+		return failed("DNS has no "+host, r.listEndpoints()).withReason(string(pgwire.ResolveFailed))
 	case err != nil:
-		return failed("cannot resolve "+host+": "+err.Error(), advice("have this host ask name servers that answer; in a VPC that is 169.254.169.253"))
+		return failed("cannot resolve "+host+": "+err.Error(), advice("have this host ask name servers that answer; in a VPC that is 169.254.169.253")).withReason(string(pgwire.ResolveFailed))
 	}
 	r.seen.addresses = addresses
 	found := host
@@ -94,7 +95,7 @@ func (r *run) listEndpoints() string {
 func (r *run) tcp(ctx context.Context) result {
 	reached, err := r.Proxy.Reach(ctx)
 	if err != nil {
-		return failed(err.Error(), r.connectAdvice(ctx, err))
+		return failed(err.Error(), r.connectAdvice(ctx, err)).withReason(reasonOf(err))
 	}
 	r.reached = reached
 	return ok("connected to " + reached.Address.String())
@@ -195,7 +196,7 @@ func localAddr(ctx context.Context, to netip.Addr) (netip.Addr, bool) {
 func (r *run) tls(ctx context.Context) result {
 	conn, err := r.reached.StartTLS(ctx)
 	if err != nil {
-		return r.untrusted(err)
+		return r.untrusted(err).withReason(reasonOf(err))
 	}
 	return ok(describeTLS(conn.ConnectionState(), time.Now()))
 }

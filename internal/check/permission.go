@@ -22,7 +22,7 @@ func (r *run) database(ctx context.Context) result {
 	}
 	config, err := r.Identity.Config(ctx, r.Region)
 	if err != nil {
-		return noAnswer(err.Error())
+		return noAnswer(err.Error()).withReason(reasonOf(err))
 	}
 	r.aws = &rdsapi.Client{Config: config}
 	database, err := r.aws.Find(ctx, r.Host)

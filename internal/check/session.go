@@ -25,9 +25,10 @@ func (r *run) login(ctx context.Context) result {
 		r.conn, r.seen.login = conn, accepted
 		return ok(fmt.Sprintf("logged in to %s, PostgreSQL %s", r.Database, conn.ParameterStatus("server_version")))
 	case errors.As(err, &response):
-		return r.explain(response)
+		failure := r.lastFailure()
+		return r.explain(response, failure).withReason(string(failure.Reason))
 	default:
-		return failed("no answer to the login: "+err.Error(), r.again())
+		return failed("no answer to the login: "+err.Error(), r.again()).withReason(string(r.lastFailure().Reason))
 	}
 }
 
@@ -48,10 +49,20 @@ func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
 // serve serves until the proxy is shut down.
 func (r *run) serve(listener net.Listener) { _ = r.Proxy.Serve(listener) }
 
-// explain returns the result for a login that failed with an ErrorResponse.
-func (r *run) explain(response *pgconn.PgError) result {
-	if own, isOwn := r.ownFailure(); isOwn {
-		return r.explainOwn(own)
+// lastFailure returns the last failure that the proxy recorded, or the zero value.
+func (r *run) lastFailure() stats.Failure {
+	failures := r.Proxy.Failures()
+	if len(failures) == 0 {
+		return stats.Failure{}
+	}
+	return failures[0]
+}
+
+// explain returns the result for a login that failed with an ErrorResponse. The failure
+// determines whether that is of the proxy: a server can imitate any response.
+func (r *run) explain(response *pgconn.PgError, failure stats.Failure) result {
+	if failure.Reason != "" && !failure.Reason.FromServer() {
+		return r.explainOwn(failure)
 	}
 	if r.isTokenRefused(response) {
 		if next := r.rdsProxyAdvice(response.Message); next != "" {
@@ -65,25 +76,15 @@ func (r *run) explain(response *pgconn.PgError) result {
 	return failed(describeError(response), r.serverErrorAdvice(response))
 }
 
-// ownFailure returns the proxy's failure, and whether it is one of the proxy itself. The
-// ErrorResponse does not tell, since a server may imitate the proxy.
-func (r *run) ownFailure() (f stats.Failure, isOwn bool) {
-	failures := r.Proxy.Failures()
-	if len(failures) == 0 {
-		return stats.Failure{}, false
-	}
-	return failures[0], !failures[0].Reason.FromServer()
-}
-
 // explainOwn returns the result for a failure of the proxy.
-func (r *run) explainOwn(f stats.Failure) result {
-	found := strings.TrimPrefix(f.Message, "iamproxy: ")
-	if f.Reason == pgwire.PasswordRequested {
+func (r *run) explainOwn(failure stats.Failure) result {
+	found := strings.TrimPrefix(failure.Message, "iamproxy: ") // the prefix is for clients
+	if failure.Reason == pgwire.PasswordRequested {
 		r.seen.login = passwordRequested
 		return r.explainPasswordRequested(found)
 	}
 	r.seen.login = otherError
-	return failed(found, advice(f.Hint))
+	return failed(found, advice(failure.Hint))
 }
 
 // isTokenRefused reports whether the server rejected the token: class 28 (invalid authorization

@@ -8,6 +8,8 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // A server cannot put a command into the report, nor imitate an error of the proxy.
@@ -33,9 +35,29 @@ func TestExplain(t *testing.T) {
 	} {
 		r := newRun("app")
 		r.Name = auth.ParseName(test.host)
-		res := r.explain(&test.said)
+		res := r.explain(&test.said, stats.Failure{Reason: pgwire.ServerRefused})
 		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.next, test.next) || strings.Contains(res.next, "evil") || strings.Contains(res.found, "ours") {
 			t.Errorf("%s: %s, %+v", name, r.seen.login, res)
+		}
+	}
+}
+
+// A failure of the proxy is recognized by its reason, whatever the response.
+func TestExplainOwn(t *testing.T) {
+	response := &pgconn.PgError{Code: "28000", Message: `PAM authentication failed for user "app"`}
+	for _, test := range []struct {
+		failure stats.Failure
+		login   outcome
+		found   string
+		next    string
+	}{
+		{stats.Failure{Reason: pgwire.NotWritable, Message: "iamproxy: no writer", Hint: "wait"}, otherError, "no writer", "# wait"},
+		{stats.Failure{Reason: pgwire.PasswordRequested, Message: "iamproxy: a password"}, passwordRequested, "a password", "iamproxy grant "},
+	} {
+		r := newRun("app")
+		res := r.explain(response, test.failure)
+		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.found, test.found) || !strings.HasPrefix(res.next, test.next) {
+			t.Errorf("%s: %s, %+v", test.failure.Reason, r.seen.login, res)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func (r *run) credentials(ctx context.Context) result {
 	var missing *auth.Error
 	switch {
 	case errors.As(err, &missing):
-		return r.noCredentials(missing)
+		return r.noCredentials(missing).withReason(missing.Reason())
 	case err != nil:
 		return failed(err.Error(), "")
 	}
@@ -71,7 +71,7 @@ func (r *run) identity(ctx context.Context) result {
 	case err == nil:
 		return ok(caller.ARN)
 	case errors.As(err, &missing): // they have expired since
-		return r.noCredentials(missing)
+		return r.noCredentials(missing).withReason(missing.Reason())
 	case !errors.As(err, &response):
 		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
 	case !slices.Contains(auth.Rejections, response.ErrorCode()):

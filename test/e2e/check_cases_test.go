@@ -183,6 +183,7 @@ func testCheckPortClosed(t *testing.T, c *checkTest) {
 	listener.Close()
 	r := c.run(aurora.IAMUser, "--via="+closed)
 	r.blames("connection refused", "start what is to listen at "+closed)
+	r.reason(check.TCP, "dial_refused")
 	r.states(untried(map[string]check.State{check.TCP: check.Failed, check.TLS: check.NotTried, check.Login: check.NotTried}))
 }
 
@@ -190,6 +191,7 @@ func testCheckUntrusted(t *testing.T, c *checkTest) {
 	c.args = slices.DeleteFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, "--ca-file") })
 	r := c.run(aurora.IAMUser)
 	r.blames("the certificate is not trusted: it was issued by Stand-in RDS Root CA", "--ca-file ROOT_OF_THE_ISSUER.pem")
+	r.reason(check.TLS, "tls_untrusted")
 	r.states(untried(map[string]check.State{check.TLS: check.Failed, check.Login: check.NotTried}))
 	if again := c.paste(strings.Replace(r.Next, "ROOT_OF_THE_ISSUER.pem", c.cluster.CAFile(), 1)); again.code != 0 {
 		t.Errorf("%s ended with %d: %s%s", r.Next, again.code, again.stdout, again.stderr)
@@ -211,6 +213,7 @@ func testCheckRDSIAMMissing(t *testing.T, c *checkTest) {
 func testCheckGrant(t *testing.T, c *checkTest, user string) {
 	r := c.run(user, "--database=postgres")
 	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "iamproxy grant "+aurora.DefaultHost+" --user "+user)
+	r.reason(check.Login, "password_requested")
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
 	if granted := c.paste(r.Next); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
 		t.Fatalf("%s ended with %d: %s%s", r.Next, granted.code, granted.stdout, granted.stderr)
@@ -221,6 +224,7 @@ func testCheckGrant(t *testing.T, c *checkTest, user string) {
 func testCheckDatabaseMissing(_ *testing.T, c *checkTest) {
 	r := c.run(aurora.IAMUser, "--database=nowhere")
 	r.blames(`database "nowhere" does not exist (3D000)`, "--database")
+	r.reason(check.Login, "server_refused")
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
 }
 
@@ -229,6 +233,7 @@ func testCheckRefused(t *testing.T, c *checkTest) {
 	c.cluster.ExpireKey(c.key.AccessKeyID)
 	r := c.run(aurora.IAMUser)
 	r.blames("all that can be looked at is in order", "aws logs tail /aws/rds/cluster/mydb/iam-db-auth-error --since 15m --region eu-west-1")
+	r.reason(check.Login, "token_refused")
 	c.aws.Detach(taskRole)
 	r = c.run(aurora.IAMUser)
 	r.blames("what could not be looked at: database, policy", "iamproxy policy "+aurora.DefaultHost+" --user "+aurora.IAMUser+" --account "+account+" --resource-id RESOURCE_ID")

@@ -18,6 +18,7 @@ func testCheckNoCredentials(t *testing.T, c *checkTest) {
 	c.env = bareEnvironment(c.services()...)
 	r := c.run(aurora.IAMUser)
 	r.blames("no AWS credentials", "aws configure sso")
+	r.reason(check.Credentials, "no_credentials")
 	r.states(untried(map[string]check.State{check.Credentials: check.Failed, check.Identity: check.NotTried, check.Clock: check.NotTried,
 		check.Database: check.NotTried, check.Policy: check.NotTried, check.Login: check.NotTried}))
 	if s := r.step(check.Login); s.Found != "because of credentials" {
@@ -48,6 +49,7 @@ func testCheckAssumeExpired(t *testing.T, c *checkTest) {
 	c.is(taskSession)
 	r := c.run(aurora.IAMUser, "--assume-role="+role)
 	r.blames("those that are to assume the role, from the environment, are expired (ExpiredToken)", `eval "$(aws configure export-credentials --format env --profile PROFILE)"`)
+	r.reason(check.Credentials, "source_credentials_expired")
 	if strings.Contains(r.stdout, "RequestID") || strings.Contains(r.stdout, "trust policy") {
 		t.Errorf("printed %s", r.stdout)
 	}
@@ -60,6 +62,7 @@ func testCheckSSOExpired(t *testing.T, c *checkTest) {
 	c.env = append(bareEnvironment(c.services()...), env...)
 	r := c.run(aurora.IAMUser, args...)
 	r.blames("no AWS credentials", "aws sso login --profile dev")
+	r.reason(check.Credentials, "sso_expired")
 	if r.Next != "aws sso login --profile dev" {
 		t.Errorf("next: %s", r.Next)
 	}

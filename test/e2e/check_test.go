@@ -178,6 +178,14 @@ func (r checked) states(want map[string]check.State) {
 	}
 }
 
+// reason fails unless the step has the reason.
+func (r checked) reason(step, want string) {
+	r.t.Helper()
+	if s := r.step(step); s.Reason != want {
+		r.t.Errorf("%s: reason %q, want %q", step, s.Reason, want)
+	}
+}
+
 // blames is about a run that has found the cause, and the line that mends it.
 func (r checked) blames(cause, next string) {
 	r.t.Helper()
