@@ -34,12 +34,12 @@ type Policy struct {
 	refusals int // refused tokens
 }
 
-// NextToken is what is known of the next attempt's token after one was refused.
+// NextToken says which token the next attempt would use after a refused one.
 type NextToken int
 
 const (
 	SameToken     NextToken = iota
-	NewTokenLater           // from the next second on: tokens signed in the same second are equal
+	NewTokenLater           // a new one from the next second on: tokens of one second are equal
 	NewToken
 )
 
@@ -56,10 +56,10 @@ func (p *Policy) Allow() bool {
 	return true
 }
 
-// Wait waits until the next attempt may begin. If that would take it beyond the deadline of
-// ctx, the error is one with the reason pgwire.QueueFull. If only the user's logins are
-// throttled, the error is the server's last refusal instead. If ctx is done, the error is
-// its cause.
+// Wait waits until the next attempt may begin. If that is not before the deadline of ctx, it
+// returns an error with the reason pgwire.QueueFull; or the server's last refusal, if the
+// user's own limiter is full because the server refuses the user's tokens. If ctx is
+// canceled, it returns the cause.
 func (p *Policy) Wait(ctx context.Context) error {
 	for _, l := range p.limiters[p.passed:] {
 		if err := l.wait(ctx, p.began); err != nil {
@@ -85,8 +85,8 @@ func (p *Policy) waitError(l *limiter, err error) error {
 }
 
 // Next reports whether another attempt may succeed after one that failed with err, and how
-// long to wait before it. If the server refused the token, next says whether there is
-// another. A client that has disconnected needs no attempt: the caller does not ask.
+// long to wait before it. next counts only if the server refused the token. The caller does
+// not call Next if its client has disconnected.
 func (p *Policy) Next(err error, next NextToken) (pause time.Duration, again bool) {
 	p.failures++
 	var server *pgwire.ServerError
@@ -151,8 +151,8 @@ func isTransient(err error, seenBefore bool) bool {
 	return true
 }
 
-// isUnanswered reports whether an attempt to connect ended by its own timeout. Such a server
-// does not refuse connections, so that only waiting is left.
+// isUnanswered reports whether an attempt to connect ended by its own timeout. The server
+// gave no answer to judge, so the login waits as long as it may.
 func isUnanswered(err error) bool {
 	var own *pgwire.Error
 	return !errors.As(err, &own) && netconn.IsTimeout(err)
