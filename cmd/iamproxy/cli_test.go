@@ -58,15 +58,6 @@ func TestFailures(t *testing.T) {
 	}
 }
 
-func TestPlainIO(t *testing.T) {
-	for value, want := range map[string]int{"1": 0, "0": 0, "": 0, "some": 2} {
-		t.Setenv("IAMPROXY_PLAIN_IO", value)
-		if code, _, stderr := try(t.Context(), "version"); code != want {
-			t.Errorf("%q: ended with %d: %s", value, code, stderr)
-		}
-	}
-}
-
 // The help names every key of an endpoint.
 func TestKeysInHelp(t *testing.T) {
 	for _, key := range strings.FieldsFunc(strings.Replace(endpoint.Keys, " and ", ", ", 1), func(r rune) bool { return r == ' ' || r == ',' }) {
