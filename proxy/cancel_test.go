@@ -23,8 +23,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// A cancel request goes to the address that its session is connected to, inside
-// TLS; nobody else's key goes anywhere.
+// A CancelRequest is forwarded over TLS to the address that its session is connected to. A
+// request with an unknown key is not forwarded.
 func TestCancel(t *testing.T) {
 	ca := newAuthority(t)
 	certificate := ca.issue(t, serverName, time.Time{})
@@ -46,7 +46,7 @@ func TestCancel(t *testing.T) {
 		})
 	}
 	first, second := instance(1), instance(2)
-	// A reader endpoint: the same name, another instance each time.
+	// A reader endpoint: one name, another instance at each connection.
 	var dials, dialled atomic.Int32
 	_, address := start(t, ca, first, func(p *Proxy) {
 		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
@@ -62,7 +62,7 @@ func TestCancel(t *testing.T) {
 
 	cancel := func(secret byte, size int) {
 		client := dial(t, address)
-		if secret == 2 { // also behind an SSLRequest
+		if secret == 2 { // after an SSLRequest
 			client.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 			client.expect([]byte{'N'})
 		}
@@ -71,7 +71,7 @@ func TestCancel(t *testing.T) {
 	}
 	for _, at := range []int{2, 1} {
 		cancel(byte(at), 32)
-		// The client's end comes when the server has had its request, not before.
+		// The client's connection is closed when the server has received the request, not before.
 		select {
 		case got := <-requests:
 			want := pgwire.Encode(&pgproto3.CancelRequest{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)})
@@ -79,7 +79,7 @@ func TestCancel(t *testing.T) {
 				t.Errorf("cancel for instance %d: instance %d got %x", at, got.at, got.raw)
 			}
 		default:
-			t.Errorf("cancel for instance %d was not delivered when the client was let go", at)
+			t.Errorf("cancel for instance %d was not delivered when the client's connection was closed", at)
 		}
 	}
 	before := dialled.Load()
@@ -100,7 +100,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A client's TLS is one thing, the server's another. In TLS the end is said, too.
+// TLS of the client and of the server are independent. The client gets a close_notify.
 func TestCancelInsideTLS(t *testing.T) {
 	ca, s, gate, requests := cancelServer(t)
 	close(gate.open)
@@ -113,7 +113,7 @@ func TestCancelInsideTLS(t *testing.T) {
 			client.expect([]byte{'S'})
 		}
 		heard := &recorder{Conn: client.raw}
-		// Records of TLS 1.2 say in clear what they are.
+		// In TLS 1.2 the type of a record is not encrypted.
 		client.Conn = tls.Client(heard, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{pgwire.ALPN}, MaxVersion: tls.VersionTLS12})
 		client.send(cancelKey)
 		client.expectEnd()
@@ -126,7 +126,7 @@ func TestCancelInsideTLS(t *testing.T) {
 	}
 }
 
-// lastRecord is the type of the last of TLS's records.
+// lastRecord returns the type of the last of several TLS records.
 func lastRecord(records []byte) (kind byte) {
 	for len(records) >= 5 {
 		kind = records[0]
@@ -150,10 +150,10 @@ func TestCancelOfAnEndedSession(t *testing.T) {
 	}
 }
 
-// gate holds back the server's side of connections made behind it, before TLS.
+// gate holds connections at the server, before TLS.
 type gate struct {
-	held chan struct{} // one for each connection that has come
-	open chan struct{} // closed to let them go on
+	held chan struct{} // receives one value for each connection
+	open chan struct{} // closed to continue them
 }
 
 func (g *gate) hold(conn net.Conn) bool {
@@ -163,8 +163,8 @@ func (g *gate) hold(conn net.Conn) bool {
 	return err == nil
 }
 
-// cancelServer lets a first session in, holds all further connections back and
-// reports the cancel requests that arrive in the end.
+// cancelServer returns a server that accepts one session and holds all further connections
+// at the gate. The channel receives the CancelRequests that arrive.
 func cancelServer(t *testing.T) (authority, *server, *gate, chan []byte) {
 	ca := newAuthority(t)
 	g := &gate{held: make(chan struct{}, 100), open: make(chan struct{})}
@@ -191,8 +191,8 @@ func cancelServer(t *testing.T) (authority, *server, *gate, chan []byte) {
 
 var cancelKey = &pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}
 
-// A request that comes while another for the same session is still to be sent is
-// served by that one; one that comes later is not.
+// A request made before an earlier one for the same session was sent is served by that one.
+// A later request is forwarded by itself.
 func TestRepeatedCancel(t *testing.T) {
 	ca, s, gate, requests := cancelServer(t)
 	p, address := start(t, ca, s, nil)
@@ -224,9 +224,9 @@ func TestRepeatedCancel(t *testing.T) {
 	session.expect([]byte("unharmed"))
 }
 
-// A session that ends while its cancel request is on its way: its server process
-// is gone, and its number may be another's.
-func TestCancelOvertakenByTheEnd(t *testing.T) {
+// A session can end while its CancelRequest is being delivered. Its server process has ended,
+// and another may have its number.
+func TestSessionEndsDuringCancel(t *testing.T) {
 	ca, s, gate, requests := cancelServer(t)
 	var logs *observer.ObservedLogs
 	p, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
@@ -244,9 +244,8 @@ func TestCancelOvertakenByTheEnd(t *testing.T) {
 	}
 }
 
-// A session whose server has closed has ended, however long its client takes to
-// notice.
-func TestCancelBehindTheServersEnd(t *testing.T) {
+// A session has ended when its server has closed the connection, even if the client has not.
+func TestCancelAfterServerClosed(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn() })
 	p, address := start(t, ca, s, nil)
 	session := connected(t, address)
@@ -259,7 +258,7 @@ func TestCancelBehindTheServersEnd(t *testing.T) {
 	}
 }
 
-// Two sessions with one key, of two servers: a request would hit a stranger.
+// Sessions on two servers can have the same key. A request could cancel the wrong one's query.
 func TestAmbiguousCancel(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, nil)
@@ -276,8 +275,8 @@ func TestAmbiguousCancel(t *testing.T) {
 	}
 }
 
-// Keys that no client can hand back are passed on, and not kept.
-func TestKeysThatAreNotKept(t *testing.T) {
+// A key that no client can send in a CancelRequest is passed on, but not registered.
+func TestKeysOfInvalidLength(t *testing.T) {
 	for _, size := range []int{0, 4, 5, 260, 261, 10_000} {
 		k := append([]byte{'K', 0, 0, byte((4 + size) >> 8), byte(4 + size)}, bytes.Repeat([]byte{1}, size)...)
 		ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, k, ready); p.echo() })
@@ -285,8 +284,8 @@ func TestKeysThatAreNotKept(t *testing.T) {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		client.expect(slices.Concat(pgwire.Encode(okay), k, pgwire.Encode(ready)))
-		if kept := p.cancels.Len() == 1; kept != (size > 4 && size <= 260) {
-			t.Errorf("a key of %d bytes was kept: %v", size, kept)
+		if registered := p.cancels.Len() == 1; registered != (size > 4 && size <= 260) {
+			t.Errorf("a key of %d bytes was registered: %v", size, registered)
 		}
 	}
 }
@@ -313,9 +312,8 @@ func TestCancelFails(t *testing.T) {
 	}
 }
 
-// A thousand cancels race a thousand sessions that end. What arrives at the
-// server is one request at most for each key, as it was given out; process numbers
-// are used again at once.
+// A thousand CancelRequests race the ends of their sessions, while process numbers are
+// reused at once. The server gets at most one request for each key, with the right number.
 func TestCancelRace(t *testing.T) {
 	const pids = 8
 	free := make(chan uint32, pids)
