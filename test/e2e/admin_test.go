@@ -112,6 +112,10 @@ func TestMetrics(t *testing.T) {
 	if d := during[down] - before[down]; d < 1e6 || d > 1.1e6 || during[up] <= before[up] {
 		t.Errorf("bytes down from %v to %v, up from %v to %v", before[down], during[down], before[up], during[up])
 	}
+	labels := fmt.Sprintf(`iamproxy_open_sessions{endpoint="%s:5432",listen="127.0.0.1:%s"} 1`, aurora.DefaultHost, p.port())
+	if _, body := p.get("/metrics"); !strings.Contains(body, "\n"+labels+"\n") {
+		t.Errorf("/metrics lacks %s", labels)
+	}
 	_ = conn.Close(t.Context())
 	expect("the session to end", map[string]float64{"iamproxy_open_sessions": 0, `iamproxy_pool_connections{state="idle"}`: 1})
 	if after := p.metrics(); after[down] < during[down] {
