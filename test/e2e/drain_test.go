@@ -20,8 +20,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// A transaction that is open when the signal comes commits, the process ends with 0,
-// and as soon as the session has.
+// A transaction that is open at the signal can commit. The process exits with 0 as soon as
+// the session ends.
 func TestDrain(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	for name, end := range map[string]func(p *process){
@@ -85,8 +85,7 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-// For --drain-min new clients are still let in, and the process stays for them,
-// though no session is open.
+// During --drain-min the process runs on and accepts clients, even if no session is open.
 func TestDrainMin(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-min=3s", "--drain-max=1m")...)
@@ -113,7 +112,8 @@ func TestDrainMin(t *testing.T) {
 	}
 }
 
-// What is left at --drain-max is closed: the client reads the end, and no byte before it.
+// Sessions that are open at --drain-max are closed: the client reads the end, and no byte
+// before it.
 func TestDrainMax(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=200ms")...)
@@ -142,8 +142,8 @@ func TestDrainMax(t *testing.T) {
 	})
 }
 
-// Who asks for a shutdown and then sends the signal that platforms send anyway has not
-// asked twice.
+// A shutdown request followed by a signal counts as one, since platforms send the signal
+// anyway.
 func TestShutdownAndSignal(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=10m")...)
@@ -166,7 +166,7 @@ func TestShutdownAndSignal(t *testing.T) {
 	}
 }
 
-// Somebody who holds the log and does not read it keeps nobody from ending it.
+// The process can be ended even if its log is not read.
 func TestSecondSignalWithAStuckLog(t *testing.T) {
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -227,7 +227,7 @@ func TestSecondSignalInDrainMin(t *testing.T) {
 	}
 }
 
-// wait is a start-up gate: it says yes once there are credentials to sign with.
+// wait succeeds once there are credentials to sign with.
 func TestWait(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	address := freeAddress(t)
@@ -267,7 +267,7 @@ func TestWaitForCredentials(t *testing.T) {
 	}
 }
 
-// The database is only looked at if somebody asks.
+// Readiness does not include the database unless the request has ?upstream.
 func TestReadyWithoutDatabase(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
@@ -283,7 +283,7 @@ func TestReadyWithoutDatabase(t *testing.T) {
 	}
 }
 
-// freeAddress is one where nobody listens.
+// freeAddress returns an address without a listener.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

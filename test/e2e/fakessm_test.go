@@ -23,8 +23,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// The test's binary is also the programs that forward a port, under their names: the AWS
-// CLI and its plugin, which has the port, and a plain one.
+// init makes the test's binary act as a program that forwards a port if it is started under
+// its name: the AWS CLI, its Session Manager plugin, or a plain one.
 func init() {
 	program := map[string]func([]string) error{"aws": beAWS, "session-manager-plugin": bePlugin, "bastion": beBastion}[filepath.Base(os.Args[0])]
 	if program == nil {
@@ -37,17 +37,17 @@ func init() {
 	os.Exit(0) //nolint:forbidigo // it is the program
 }
 
-// How these programs behave.
+// The environment of these programs.
 const (
-	forwardTo      = "TEST_FORWARD_TO"      // the database
-	forwardWitness = "TEST_FORWARD_WITNESS" // whom they appear before
-	forwardMode    = "TEST_FORWARD_MODE"    // a file with one of the words below; if empty, they work
-	forwardSSM     = "TEST_FORWARD_SSM"     // what ssm is to be asked for: TARGET REGION PROFILE
+	forwardTo      = "TEST_FORWARD_TO"      // the address of the database
+	forwardWitness = "TEST_FORWARD_WITNESS" // the socket that they report to
+	forwardMode    = "TEST_FORWARD_MODE"    // a file with one of the modes below; if empty, they work
+	forwardSSM     = "TEST_FORWARD_SSM"     // the expected SSM session: TARGET REGION PROFILE
 )
 
 const (
 	refuses = "refuses" // ends at once
-	hangs   = "hangs"   // never comes up
+	hangs   = "hangs"   // never listens
 	barred  = "barred"  // does not reach the database
 )
 
@@ -55,8 +55,8 @@ const notReached = "Connection to destination port failed, check SSM Agent logs.
 
 const refusal = "An error occurred (TargetNotConnected) when calling the StartSession operation: i-0123456789abcdef0 is not connected."
 
-// beAWS takes what iamproxy is to say and nothing else, and starts the plugin as the AWS
-// CLI does.
+// beAWS accepts only the arguments that iamproxy should use, and starts the plugin as the
+// AWS CLI does.
 func beAWS(args []string) error {
 	if err := checkSSM(args); err != nil {
 		return err
@@ -110,7 +110,7 @@ func readParameters(text []byte) (parameters map[string][]string, err error) {
 	return parameters, err
 }
 
-// bePlugin has the arguments of the real one.
+// bePlugin has the arguments of the real plugin.
 func bePlugin(args []string) error {
 	var input struct{ Parameters json.RawMessage }
 	if err := json.Unmarshal([]byte(args[4]), &input); err != nil {
@@ -124,7 +124,7 @@ func bePlugin(args []string) error {
 	return forwardPort("session-manager-plugin", parameters["localPortNumber"][0])
 }
 
-// beBastion takes -L PORT:HOST:PORT as ssh does, and a word with a space in it.
+// beBastion accepts -L PORT:HOST:PORT as ssh does, and an argument with a space.
 func beBastion(args []string) error {
 	port, rest, _ := strings.Cut(args[1], ":")
 	if args[0] != "-L" || rest != aurora.DefaultHost+":5432" || args[2] != "a bastion" || len(args) != 3 {
@@ -147,7 +147,7 @@ func forwardPort(name, port string) error {
 			return err
 		}
 		if mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) == barred {
-			fmt.Fprintln(os.Stdout, notReached) // and no more: how soon that is read is left to chance
+			fmt.Fprintln(os.Stdout, notReached) // before the connection ends, at an unspecified time
 			client.Close()
 			continue
 		}
@@ -160,7 +160,8 @@ func forwardPort(name, port string) error {
 	}
 }
 
-// appear says to the witness who this is, and stays connected until the process is gone.
+// appear reports the name and process id to the witness, and stays connected until the
+// process ends.
 func appear(name string) error {
 	if _, err := os.Open("/dev/tty"); err == nil {
 		return errors.New("there is a terminal to ask at")
@@ -174,13 +175,13 @@ func appear(name string) error {
 	return err
 }
 
-var appearance net.Conn // so that it is not closed for want of use
+var appearance net.Conn // keeps the connection from being collected
 
-// forwarders are those programs, in a directory that goes into PATH.
+// forwarders are those programs, in a directory for PATH.
 type forwarders struct {
 	dir     string
-	own     []string // what these programs need of the environment
-	env     []string // that, and a key
+	own     []string // the environment of these programs
+	env     []string // the same, and a key
 	witness net.Listener
 
 	mu    sync.Mutex
@@ -188,7 +189,8 @@ type forwarders struct {
 	seen  int
 }
 
-// startForwarders has programs that lead to the cluster, and are asked for such an SSM session.
+// startForwarders installs programs that forward to the cluster. ssm is the expected
+// session.
 func startForwarders(t *testing.T, cluster *aurora.Cluster, ssm string) *forwarders {
 	t.Helper()
 	f := &forwarders{dir: t.TempDir(), alive: make(map[string][]int)}
@@ -215,7 +217,7 @@ func startForwarders(t *testing.T, cluster *aurora.Cluster, ssm string) *forward
 
 func (f *forwarders) mode() string { return filepath.Join(f.dir, "mode") }
 
-// behave has the programs that are started from now on do as the word says.
+// behave sets the mode of programs that are started from now on.
 func (f *forwarders) behave(t *testing.T, word string) {
 	t.Helper()
 	if err := os.WriteFile(f.mode(), []byte(word), 0o600); err != nil {
@@ -233,7 +235,7 @@ func (f *forwarders) watch() {
 	}
 }
 
-// see notes a process, until it is gone.
+// see records a process until it ends.
 func (f *forwarders) see(conn net.Conn) {
 	defer conn.Close()
 	var name string
@@ -252,7 +254,7 @@ func (f *forwarders) see(conn net.Conn) {
 	f.alive[name] = slices.DeleteFunc(f.alive[name], func(other int) bool { return other == pid })
 }
 
-// living are the processes of a name; of all, if it is empty.
+// living returns the processes of a name, or all if it is empty.
 func (f *forwarders) living(name string) (pids []int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

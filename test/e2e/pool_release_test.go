@@ -11,15 +11,15 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// A client that does not leave in order takes its connection along, whatever it was
-// at; one that does leaves it for the next, who finds nothing of it.
+// The connection of a client that disconnects without Terminate is closed, whatever its
+// state. After a Terminate it is kept, and has no state of the client.
 func TestPoolIsLeftInOrder(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table lines (line text)")
 	mustExec(t, admin, "grant all on lines to public")
 	p := startPool(t, cluster)
-	const much = "select repeat('x', 1000) from generate_series(1, 100000)" // more than fits on the way
+	const much = "select repeat('x', 1000) from generate_series(1, 100000)" // more than the buffers between server and client
 	for _, test := range []struct {
 		name string
 		does func(s *rawSession)
@@ -108,7 +108,7 @@ func TestPoolIsLeftInOrder(t *testing.T) {
 				t.Errorf("%s things are left", got)
 			}
 			if test.kept {
-				cancelRaw(t, p, first.key) // which is nobody's
+				cancelRaw(t, p, first.key) // of no session
 				next.mustQuery("select pg_sleep(0.05)")
 				if next.key.ProcessID != first.key.ProcessID || string(next.key.SecretKey) == string(first.key.SecretKey) {
 					t.Errorf("the keys are %+v and %+v", first.key, next.key)
@@ -125,7 +125,7 @@ func TestPoolIsLeftInOrder(t *testing.T) {
 	}
 }
 
-// mustQuery runs statements that have to do, and returns the last value.
+// mustQuery runs statements that must succeed, and returns the last value.
 func (s *rawSession) mustQuery(sql string) string {
 	s.t.Helper()
 	s.send(&pgproto3.Query{String: sql})
@@ -136,7 +136,7 @@ func (s *rawSession) mustQuery(sql string) string {
 	return value
 }
 
-// until reads up to a message of the kind.
+// until reads up to a message of the type.
 func (s *rawSession) until(kind byte) {
 	s.t.Helper()
 	for {
@@ -150,7 +150,7 @@ func (s *rawSession) until(kind byte) {
 	}
 }
 
-// Connections for replication are nobody else's.
+// Connections for replication are not reused.
 func TestPoolWithoutReplication(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical"}})
 	mustExec(t, connectAdmin(t, cluster), "alter role "+aurora.IAMUser+" replication")

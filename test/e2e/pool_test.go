@@ -18,7 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// startPool starts a proxy that keeps connections.
+// startPool starts a proxy with a pool.
 func startPool(t testing.TB, cluster *aurora.Cluster, more ...string) *process {
 	t.Helper()
 	return startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, append([]string{"--pool=4"}, more...)...)...)
@@ -27,14 +27,14 @@ func startPool(t testing.TB, cluster *aurora.Cluster, more ...string) *process {
 // keeps counts the sessions so far whose connection was kept.
 func (p *process) keeps() int { return strings.Count(p.logs(), `"kept":true`) }
 
-// guest is a session that may have been another's. Its queries are simple ones, which
-// leave nothing behind by themselves.
+// guest is a session that may reuse a server connection. Its queries are simple ones, which
+// leave no state.
 func (p *process) guest(t *testing.T, user string, more ...string) *pgx.Conn {
 	t.Helper()
 	return mustConnect(t, p.conninfo(user, aurora.Database)+" default_query_exec_mode=simple_protocol "+strings.Join(more, " "))
 }
 
-// leave ends a guest's session, and waits until its connection is kept.
+// leave ends a session, and waits until its connection is kept.
 func (p *process) leave(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
 	before := p.keeps()
@@ -44,8 +44,8 @@ func (p *process) leave(t *testing.T, conn *pgx.Conn) {
 	until(t, "the connection to be kept", func() bool { return p.keeps() > before })
 }
 
-// next is the guest behind a first one, on the same connection, which no other name
-// leads to.
+// next returns a session on the connection of the first one, which no other parameters lead
+// to.
 func (p *process) next(t *testing.T, user, name string, first func(*pgx.Conn)) *pgx.Conn {
 	t.Helper()
 	conn := p.guest(t, user, "application_name="+name)
@@ -59,10 +59,10 @@ func (p *process) next(t *testing.T, user, name string, first func(*pgx.Conn)) *
 	return next
 }
 
-// pid is the server's process, which tells one connection from another.
+// pid returns the id of the server process, which identifies the connection.
 func pid(t *testing.T, conn *pgx.Conn) string { return show(t, conn, "select pg_backend_pid()") }
 
-// show is what a query comes to: one value, or the code of an error.
+// show returns the result of a query: one value, or the code of an error.
 func show(t *testing.T, conn *pgx.Conn, sql string) string {
 	t.Helper()
 	results, err := conn.PgConn().Exec(t.Context(), sql).ReadAll()
@@ -82,7 +82,7 @@ func show(t *testing.T, conn *pgx.Conn, sql string) string {
 	return string(last.Rows[0][0])
 }
 
-// sqlState is an error's code, if it has one.
+// sqlState returns the code of an error, if it has one.
 func sqlState(err error) string {
 	var refusal *pgconn.PgError
 	if errors.As(err, &refusal) {
@@ -91,7 +91,7 @@ func sqlState(err error) string {
 	return ""
 }
 
-// Nothing that a client does to its session is there for the next.
+// The state of a session is reset before the next.
 func TestPoolForgets(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
@@ -159,7 +159,7 @@ func TestPoolForgets(t *testing.T) {
 	p.t = t
 }
 
-// What DISCARD ALL leaves is as docs/pool.md says.
+// DISCARD ALL keeps the state that docs/pool.md lists.
 func TestPoolRemembers(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
@@ -211,7 +211,7 @@ func TestPoolRemembers(t *testing.T) {
 	p.t = t
 }
 
-// Only the same user, database and startup parameters lead to a connection.
+// Connections are reused for the same user, database and startup parameters only.
 func TestPoolParameters(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	mustExec(t, connectAdmin(t, cluster), "create database other")
@@ -239,7 +239,7 @@ func TestPoolParameters(t *testing.T) {
 	}
 }
 
-// A connection that has ended is noticed, and not by the client.
+// A closed server connection is replaced without an error for the client.
 func TestPoolNoticesTheDead(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
@@ -290,7 +290,7 @@ func TestPoolNoticesTheDead(t *testing.T) {
 	p.t = t
 }
 
-// With idle connections there is nothing to wait for.
+// Idle server connections do not delay the end of the process.
 func TestPoolStopsAtOnce(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
@@ -308,7 +308,7 @@ func TestPoolStopsAtOnce(t *testing.T) {
 	})
 }
 
-// What sessions are used for without a pool works with one.
+// All kinds of clients work with a pool.
 func TestPoolServes(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
@@ -350,7 +350,7 @@ func testPgbenchReconnecting(t *testing.T, _ *aurora.Cluster, p *process) {
 	until(t, "all connections to be kept", func() bool { return p.keeps() >= before+400 })
 }
 
-// Clients that set all kinds of state at the same time never see any.
+// Clients that set state concurrently never see that of others.
 func TestPoolUnderLoad(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
@@ -383,7 +383,7 @@ func TestPoolUnderLoad(t *testing.T) {
 				}
 				processes.Store(show(t, conn, "select pg_backend_pid()"), true)
 				show(t, conn, mess)
-				if j%5 == 4 { // not in order
+				if j%5 == 4 { // without Terminate
 					show(t, conn, "begin")
 				}
 				_ = conn.Close(t.Context())

@@ -24,11 +24,10 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// These tests run the real binary as a process, against a real PostgreSQL that
-// verifies tokens, with the clients that people use.
+// These tests run the binary as a process, against a PostgreSQL that verifies tokens, with
+// common clients.
 
-// limit is how long a test waits for what must happen. It only runs out in a
-// test that fails.
+// limit bounds every wait. It expires only in a test that fails.
 const limit = 60 * time.Second
 
 var buildBinary = sync.OnceValues(func() (string, error) {
@@ -92,16 +91,16 @@ type process struct {
 	cmd     *exec.Cmd
 	stderr  io.ReadCloser
 	exited  chan struct{}
-	listens []string   // addresses, in the endpoints' order
-	reading sync.Mutex // held while nobody reads its log
+	listens []string   // addresses, in the order of the endpoints
+	reading sync.Mutex // held while the log is not read
 
-	listening chan string // those addresses, as they are told
+	listening chan string // the addresses, as they are logged
 
 	mu  sync.Mutex
 	log []string
 }
 
-// keyEnvironment has key for the only credentials.
+// keyEnvironment returns an environment with key as the only credentials.
 func keyEnvironment(key sigv4.Key) []string {
 	env := bareEnvironment("AWS_ACCESS_KEY_ID="+key.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+key.SecretAccessKey)
 	if key.SessionToken != "" {
@@ -110,13 +109,15 @@ func keyEnvironment(key sigv4.Key) []string {
 	return env
 }
 
-// homeless is a home, and where temporary files go, in which nobody puts anything.
+// homeless returns the directory for $HOME and temporary files, in which nothing may be
+// left.
 func homeless() string {
 	file, _ := buildBinary()
 	return filepath.Join(filepath.Dir(file), "home")
 }
 
-// bareEnvironment has nothing of AWS's, libpq's or ours but what is given.
+// bareEnvironment returns an environment without variables of AWS, libpq and iamproxy but
+// those given.
 func bareEnvironment(more ...string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"),
@@ -124,19 +125,19 @@ func bareEnvironment(more ...string) []string {
 		"AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=/nonexistent",
 		"AWS_SHARED_CREDENTIALS_FILE=/nonexistent",
-		"AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", // nobody is asked who signs
+		"AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", // the caller's identity is not looked up
 	}
 	return append(env, more...)
 }
 
-// clusterArgs point the binary at the stand-in, on any free port.
+// clusterArgs returns arguments for a proxy to the stand-in, on a free port.
 func clusterArgs(cluster *aurora.Cluster, more ...string) []string {
 	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=" + cluster.Addr(), "--ca-file=" + cluster.CAFile(), "--admin=127.0.0.1:0", "--log-level=debug"}
 	return append(args, more...)
 }
 
-// startProxy starts the binary and waits until it listens. When the test is
-// over, it must end with 0 on SIGTERM, and have kept its secrets.
+// startProxy starts the binary and waits until it listens. After the test, it must exit
+// with 0 on SIGTERM.
 func startProxy(t testing.TB, env []string, args ...string) *process {
 	t.Helper()
 	cmd := exec.Command(binaryPath(t), args...)
@@ -144,7 +145,7 @@ func startProxy(t testing.TB, env []string, args ...string) *process {
 	return startCommand(t, cmd, countEndpoints(args))
 }
 
-// startCommand is startProxy for a command that is the binary in the end.
+// startCommand is startProxy for a command that runs the binary.
 func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
 	t.Helper()
 	p := launch(t, cmd)
@@ -159,7 +160,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd, endpoints int) *process {
 	return p
 }
 
-// launch starts the binary, which may end as it likes.
+// launch starts the binary. It may exit with any code.
 func launch(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, cmd: cmd, listening: make(chan string, 10), exited: make(chan struct{})}
@@ -230,7 +231,7 @@ func (p *process) logs() string {
 	return strings.Join(p.log, "\n")
 }
 
-// stopReading leaves the log unread, until the function that it returns is called.
+// stopReading stops reading the log until the returned function is called.
 func (p *process) stopReading() (resume func()) {
 	p.reading.Lock()
 	return sync.OnceFunc(p.reading.Unlock)
@@ -250,13 +251,13 @@ func (p *process) wait() (code int) {
 	}
 }
 
-// killed reports whether it was the test that ended it.
+// killed reports whether it ended by SIGKILL.
 func (p *process) killed() bool {
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
-// checkLog: every line is JSON, none has a query in it.
+// checkLog fails the test if a line of the log is not JSON or has a query in it.
 func (p *process) checkLog() {
 	p.t.Helper()
 	p.mu.Lock()
@@ -273,7 +274,7 @@ func (p *process) checkLog() {
 	}
 }
 
-// admin is where the admin server is.
+// admin returns the address of the admin server.
 func (p *process) admin() (address string) {
 	p.t.Helper()
 	until(p.t, "the admin server", func() bool {
@@ -288,7 +289,7 @@ func (p *process) admin() (address string) {
 	return address
 }
 
-// get asks the admin server.
+// get sends a request to the admin server.
 func (p *process) get(path string) (status int, body string) {
 	p.t.Helper()
 	response, err := http.Get("http://" + p.admin() + path)
@@ -304,7 +305,7 @@ func (p *process) get(path string) (status int, body string) {
 	return response.StatusCode, string(b)
 }
 
-// command runs another command of the binary, for this process.
+// command runs another command of the binary with the admin server of this process.
 func (p *process) command(args ...string) (output string, code int) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -314,13 +315,13 @@ func (p *process) command(args ...string) (output string, code int) {
 	return strings.TrimSpace(string(out)), cmd.ProcessState.ExitCode()
 }
 
-// port is where the first endpoint is served.
+// port returns the port of the first endpoint.
 func (p *process) port() string {
 	_, port, _ := net.SplitHostPort(p.listens[0])
 	return port
 }
 
-// client is a program that connects, with no password anywhere.
+// client returns a command for a program that connects without a password.
 func client(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = bareEnvironment("PGPASSFILE=/nonexistent", "PGCONNECT_TIMEOUT=30", "LC_ALL=C")
@@ -331,7 +332,7 @@ func (p *process) conninfo(user, database string) string {
 	return "host=127.0.0.1 port=" + p.port() + " user=" + user + " dbname=" + database
 }
 
-// psql runs statements and returns what it printed, and whether that was well.
+// psql runs statements and returns the output.
 func (p *process) psql(user, database string, statements ...string) (string, error) {
 	p.t.Helper()
 	args := []string{"-X", "-w", "-A", "-t", "-v", "ON_ERROR_STOP=1", p.conninfo(user, database)}
@@ -363,8 +364,7 @@ func until(t testing.TB, what string, condition func() bool) {
 	}
 }
 
-// psqlAt runs one statement through a connection string, and returns what psql
-// printed.
+// psqlAt runs one statement through a connection string, and returns the output.
 func psqlAt(t testing.TB, conninfo, statement string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)

@@ -14,12 +14,12 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// rawSession is a session of a client that speaks any version of the protocol.
+// rawSession is a session of a client that uses any version of the protocol.
 type rawSession struct {
 	t          *testing.T
 	conn       net.Conn
 	frontend   *pgproto3.Frontend
-	negotiated *pgproto3.NegotiateProtocolVersion // nil: the server took what was asked
+	negotiated *pgproto3.NegotiateProtocolVersion // nil: the server accepted the version
 	key        pgproto3.BackendKeyData
 }
 
@@ -29,7 +29,7 @@ func startRaw(t *testing.T, p *process, version uint32, options []string) *rawSe
 	return logInRaw(t, dial(t, p.listens[0]), version, options, "")
 }
 
-// logInRaw logs in over conn, with the password that a server may ask for.
+// logInRaw logs in over conn, with a password if it is not empty.
 func logInRaw(t *testing.T, conn net.Conn, version uint32, options []string, password string) *rawSession {
 	t.Helper()
 	s := &rawSession{t: t, conn: conn, frontend: pgproto3.NewFrontend(conn, conn)}
@@ -56,8 +56,8 @@ func (s *rawSession) send(message pgproto3.FrontendMessage) {
 	}
 }
 
-// untilReady reads until the server is ready for a query, and returns the last
-// row's first value and the last error's code.
+// untilReady reads until the server is ready for a query. It returns the first value of the
+// last row and the code of the last error.
 func (s *rawSession) untilReady() (value, code string) {
 	s.t.Helper()
 	for {
@@ -85,9 +85,8 @@ func (s *rawSession) untilReady() (value, code string) {
 	}
 }
 
-// cancelRaw asks for the end of the query of the session with this key, and
-// returns when the request has had its effect, if it has any. It may run beside the
-// test.
+// cancelRaw sends a cancel request with this key, and returns when it has had its effect,
+// if any. It may run on any goroutine.
 func cancelRaw(t *testing.T, p *process, key pgproto3.BackendKeyData) {
 	t.Helper()
 	request, err := (&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}).Encode(nil)

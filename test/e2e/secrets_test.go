@@ -28,16 +28,16 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// ledger has all that the tests have seen of the binary and of its clients, and all that
-// must not be in it. The two are compared when all tests have run: what is secret may be
-// known only after it was printed.
+// ledger holds all output that the tests have received from the binary and its clients, and
+// all secrets. They are compared after the last test, since a secret may become known after
+// it was printed.
 type ledger struct {
 	mu      sync.Mutex
 	printed map[printed]bool
-	secrets map[string]string // what each is
+	secrets map[string]string // descriptions of the secrets
 }
 
-// printed is what a test got from somewhere.
+// printed is an output and its origin.
 type printed struct{ test, from, text string }
 
 var kept = ledger{
@@ -52,18 +52,18 @@ var kept = ledger{
 	},
 }
 
-// secretMarks are around secrets only, of whomever.
+// secretMarks appear only next to secrets.
 var secretMarks = []string{"X-Amz-", "X-Amz%2D", "Action=connect", "AWS4-HMAC", "aws4_request", "PRIVATE KEY-----"}
 
-// keep is for all output but the tokens that the command token prints on standard output,
-// where somebody asked for them.
+// keep records an output. It is for all output but tokens on the standard output of the
+// command token.
 func keep(t testing.TB, from, text string) {
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
 	kept.printed[printed{t.Name(), from, text}] = true
 }
 
-// keepError is keep for what a client was told.
+// keepError records an error that a client received.
 func keepError(t testing.TB, err error) {
 	if err != nil {
 		keep(t, "an error of a client", err.Error())
@@ -74,14 +74,14 @@ func keepError(t testing.TB, err error) {
 	}
 }
 
-// noteSecret is told of what must not be seen.
+// noteSecret records a secret.
 func noteSecret(what, secret string) {
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
 	kept.secrets[secret] = what
 }
 
-// newSecret makes one.
+// newSecret returns a new secret.
 func newSecret(what string) string {
 	secret := rand.Text() + rand.Text()
 	noteSecret(what, secret)
@@ -95,15 +95,15 @@ func noteKey(key sigv4.Key) {
 
 var signature = regexp.MustCompile(`X-Amz-Signature=([0-9a-f]{64})`)
 
-// noteToken is told of what a server got for a token. Of a token only the signature is
-// secret, and the session token, which is also the key's.
+// noteToken records the secrets in a token: its signature. The session token is recorded
+// with its key.
 func noteToken(token string) {
 	if found := signature.FindStringSubmatch(token); found != nil {
 		noteSecret("the signature of a token", found[1])
 	}
 }
 
-// combinedOutput is cmd.CombinedOutput, and keeps it.
+// combinedOutput runs cmd and records its output.
 func combinedOutput(t testing.TB, cmd *exec.Cmd) ([]byte, error) {
 	t.Helper()
 	out, err := cmd.CombinedOutput()
@@ -111,7 +111,7 @@ func combinedOutput(t testing.TB, cmd *exec.Cmd) ([]byte, error) {
 	return out, err
 }
 
-// tokenOf runs the command token, and keeps what it prints beside the token.
+// tokenOf runs the command token and returns the token. It records the other output.
 func tokenOf(t testing.TB, cmd *exec.Cmd) string {
 	t.Helper()
 	var stderr strings.Builder
@@ -132,12 +132,12 @@ func firstOf(args []string) string {
 	return args[0]
 }
 
-// piece is how much of a long secret is found when it is anywhere alone.
+// piece is the number of bytes of a long secret that are found by themselves.
 const piece = 16
 
-// wanted is how secrets may look in a text.
+// wanted holds the strings to search for.
 type wanted struct {
-	pieces map[string]string // of piece bytes; what each is a part of
+	pieces map[string]string // of piece bytes, with the descriptions of the secrets
 	whole  map[string]string
 }
 
@@ -149,8 +149,8 @@ func (l *ledger) wanted() wanted {
 	for secret, what := range l.secrets {
 		for _, form := range formsOf(secret) {
 			switch {
-			case len(secret) < 8: // too short to be told from anything else
-			case len(secret) < 2*piece || strings.Contains(secret, " "): // in words that others use too
+			case len(secret) < 8: // too short to be distinguished
+			case len(secret) < 2*piece || strings.Contains(secret, " "): // in words that have other uses
 				w.whole[form] = what
 			default:
 				for part := range slices.Chunk([]byte(form), piece) {
@@ -164,8 +164,8 @@ func (l *ledger) wanted() wanted {
 	return w
 }
 
-// formsOf are the ways to write a secret: as it is, in an URL, in JSON, quoted, in
-// hexadecimal digits, and in base64 behind anything else.
+// formsOf returns the encodings of a secret: unchanged, in a URL, in JSON, quoted, in
+// hexadecimal digits, and in base64 at any offset.
 func formsOf(secret string) []string {
 	quoted, _ := json.Marshal(secret) // never fails
 	all := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), strings.Trim(string(quoted), `"`),
@@ -178,7 +178,7 @@ func formsOf(secret string) []string {
 	return all
 }
 
-// find is the first secret in a text, and what stands before it.
+// find returns the description of the first secret in a text, and the text before it.
 func (w wanted) find(text string) (what, before string) {
 	at := len(text)
 	for form, name := range w.whole {
@@ -194,14 +194,14 @@ func (w wanted) find(text string) (what, before string) {
 	return what, text[max(0, at-80):at]
 }
 
-// lookFor is find of what is known now.
+// lookFor searches for the secrets that are known now.
 func lookFor(text string) (what, before string) {
 	kept.mu.Lock()
 	defer kept.mu.Unlock()
 	return kept.wanted().find(text)
 }
 
-// report is every secret that was seen, but for the secret itself.
+// report returns a line for each secret that was found, without the secret.
 func (l *ledger) report() (found []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,7 +215,7 @@ func (l *ledger) report() (found []string) {
 	return slices.Compact(found)
 }
 
-// keepFiles keeps the files that are below dir, and their names.
+// keepFiles records the files below dir, and their names.
 func (l *ledger) keepFiles(dir string) error {
 	return filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || !entry.Type().IsRegular() {
@@ -229,7 +229,7 @@ func (l *ledger) keepFiles(dir string) error {
 	})
 }
 
-// Whatever a secret looks like, it is found, and so is a part of it.
+// Secrets and parts of them are found in all encodings.
 func TestSecretIsFound(t *testing.T) {
 	t.Parallel()
 	kept.mu.Lock()

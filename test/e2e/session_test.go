@@ -104,7 +104,7 @@ func testNewestProtocol(t *testing.T, _ *aurora.Cluster, p *process) {
 			t.Fatalf("error %q", body)
 		}
 	}
-	// PostgreSQL below 19 answers that it speaks an older minor version.
+	// PostgreSQL before 19 negotiates an older minor version.
 	if kinds[0] != 'v' || !strings.Contains(bodies, "_pq_.test_protocol_negotiation") {
 		t.Errorf("no negotiation in %s", kinds)
 	}
@@ -166,7 +166,7 @@ func testRefusals(t *testing.T, cluster *aurora.Cluster, p *process) {
 	}
 }
 
-// expectRefusal: psql prints a FATAL that names the cause.
+// expectRefusal fails unless psql prints a FATAL error with the cause.
 func expectRefusal(t *testing.T, p *process, user, database string, wants ...string) {
 	t.Helper()
 	out, err := p.psql(user, database, "select 1")
@@ -180,8 +180,8 @@ func expectRefusal(t *testing.T, p *process, user, database string, wants ...str
 	}
 }
 
-// Clients that send garbage, half a packet or nothing cost no more than the
-// time they are given.
+// Clients that send garbage, half a packet or nothing are disconnected, and others are
+// served.
 func testHostileClients(t *testing.T, _ *aurora.Cluster, p *process) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -220,7 +220,8 @@ func testHostileClients(t *testing.T, _ *aurora.Cluster, p *process) {
 	}
 }
 
-// descriptors is how many are open. No other process can look, and it is asked itself.
+// descriptors returns the number of open file descriptors. Only the process itself can
+// count them: see its metrics.
 func (p *process) descriptors() int {
 	p.t.Helper()
 	n, ok := p.metrics()["process_open_fds"]
@@ -237,7 +238,7 @@ func TestFixedUserAndDatabase(t *testing.T) {
 		t.Fatal(err)
 	}
 	args := clusterArgs(cluster, "--database="+aurora.Database)
-	args[0] += "?user=" + aurora.IAMUser + "&via=localhost:" + port // in the endpoint, for once
+	args[0] += "?user=" + aurora.IAMUser + "&via=localhost:" + port // in the endpoint instead
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
 	if out := p.mustPSQL("whoever", "whatever", "select current_user, current_database()"); out != "iam_user|mydb" {
 		t.Errorf("psql printed %q", out)
@@ -306,7 +307,7 @@ func TestSignals(t *testing.T) {
 	}
 }
 
-// Whoever read the log may go: the sessions stay.
+// Sessions survive the reader of the log.
 func TestNobodyReadsTheLog(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
@@ -316,7 +317,7 @@ func TestNobodyReadsTheLog(t *testing.T) {
 	}
 }
 
-// Without an admin server the listener is asked.
+// Without an admin server, wait connects to the listener.
 func TestWaitForTheListener(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -19,11 +19,11 @@ import (
 
 const (
 	socksUser     = "socks_user"
-	socksPassword = "socks-pass:word@1" // has to be escaped in a URL
+	socksPassword = "socks-pass:word@1" // needs escaping in a URL
 )
 
-// A bastion's SOCKS5 proxy finds the database by its name, for sessions and for
-// their cancel requests.
+// A SOCKS5 proxy on a bastion resolves the database's name, for sessions and for cancel
+// requests.
 func TestThroughSOCKS(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -61,13 +61,13 @@ func TestThroughSOCKS(t *testing.T) {
 	}
 }
 
-// startThrough has the binary reach the database through a SOCKS5 proxy alone.
-// Nobody resolves the database's name here.
+// startThrough starts a proxy that reaches the database through a SOCKS5 proxy. It must not
+// resolve the database's name.
 func startThrough(t *testing.T, cluster *aurora.Cluster, via string, more ...string) *process {
 	t.Helper()
 	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=socks5://" + via, "--ca-file=" + cluster.CAFile(), "--log-level=debug"}
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append(args, more...)...)
-	t.Cleanup(func() { // before that of startProxy, but behind the logins
+	t.Cleanup(func() { // before that of startProxy, but after the logins
 		for _, secret := range []string{socksPassword, "socks-pass", "not-it"} {
 			if strings.Contains(p.logs(), secret) {
 				t.Errorf("%q in the log: %s", secret, p.logs())
@@ -77,7 +77,7 @@ func startThrough(t *testing.T, cluster *aurora.Cluster, via string, more ...str
 	return p
 }
 
-// Where the SOCKS5 proxy refuses, the client is told which one.
+// The client receives the answer of the SOCKS5 proxy.
 func TestSOCKSRefuses(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -115,7 +115,7 @@ func TestSOCKSRefuses(t *testing.T) {
 	}
 }
 
-// The answers of RFC 1928, section 6.
+// The replies of RFC 1928, section 6.
 const (
 	socksSucceeded       = 0
 	socksNotAllowed      = 2
@@ -123,15 +123,15 @@ const (
 	socksNotSupported    = 8
 )
 
-// socksServer is a SOCKS5 proxy (RFC 1928) that knows one host, by its name.
+// socksServer is a SOCKS5 proxy (RFC 1928) that resolves one name.
 type socksServer struct {
-	user, password string // empty: it asks for none; else RFC 1929
-	target         string // where aurora.DefaultHost is
-	refuse         byte   // the answer to who asks for it; 0: lets them through
+	user, password string // empty: no authentication; else RFC 1929
+	target         string // the address of aurora.DefaultHost
+	refuse         byte   // the reply to requests; 0: they succeed
 
 	listener net.Listener
 	mu       sync.Mutex
-	names    []string // asked for, or what was wrong
+	names    []string // requested names, or violations
 }
 
 func startSOCKS(t *testing.T, s *socksServer) *socksServer {
@@ -155,7 +155,7 @@ func startSOCKS(t *testing.T, s *socksServer) *socksServer {
 
 func (s *socksServer) address() string { return s.listener.Addr().String() }
 
-// asked is what it was asked for so far.
+// asked returns the requests so far.
 func (s *socksServer) asked() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,14 +181,14 @@ func (s *socksServer) serve(client net.Conn) {
 			answer = socksHostUnreachable
 		}
 	}
-	// The address that it has there need not be true.
+	// The bound address may be anything.
 	if _, err := client.Write([]byte{5, answer, 0, 1, 0, 0, 0, 0, 0, 0}); err != nil || server == nil {
 		return
 	}
 	pipe(client, server)
 }
 
-// pipe copies both ways until one side ends.
+// pipe copies in both directions until one side ends.
 func pipe(a, b net.Conn) {
 	var both sync.WaitGroup
 	for _, way := range [][2]net.Conn{{a, b}, {b, a}} {
@@ -201,7 +201,7 @@ func pipe(a, b net.Conn) {
 	both.Wait()
 }
 
-// greet agrees on how the client logs in, and has it do so.
+// greet negotiates the authentication method, and authenticates the client.
 func (s *socksServer) greet(client net.Conn) error {
 	const none, password, unacceptable = 0, 2, 255
 	methods, err := readCounted(client, 5)
@@ -235,8 +235,8 @@ func (s *socksServer) greet(client net.Conn) error {
 	return err
 }
 
-// readCounted reads bytes behind their number, and before that a version unless
-// it is negative.
+// readCounted reads bytes after their count, and before it a version unless that is
+// negative.
 func readCounted(client net.Conn, version int) ([]byte, error) {
 	head := make([]byte, 2)
 	if version < 0 {
@@ -253,8 +253,8 @@ func readCounted(client net.Conn, version int) ([]byte, error) {
 	return b, err
 }
 
-// readRequest returns the host:port that the client wants to be connected with.
-// Only a name will do: an address would be one that was resolved on the wrong side.
+// readRequest returns the requested host:port. The host must be a name: an address would
+// have been resolved by iamproxy.
 func (s *socksServer) readRequest(client net.Conn) (string, error) {
 	const connect, domainName = 1, 3
 	head := make([]byte, 4)
