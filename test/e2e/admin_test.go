@@ -21,7 +21,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// metrics are what /metrics has, as `name{label="value",...}`.
+// metrics holds the samples of /metrics, by `name{label="value",...}`.
 func (p *process) metrics() map[string]float64 {
 	p.t.Helper()
 	status, body := p.get("/metrics")
@@ -52,7 +52,7 @@ func (p *process) metrics() map[string]float64 {
 	return values
 }
 
-// valueOf is a metric's; a histogram's is how often something was observed.
+// valueOf returns the value of a metric, or the count of a histogram.
 func valueOf(metric *dto.Metric) float64 {
 	switch {
 	case metric.Counter != nil:
@@ -64,7 +64,7 @@ func valueOf(metric *dto.Metric) float64 {
 	}
 }
 
-// Every metric moves when it should.
+// Every metric changes with its subject.
 func TestMetrics(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--pool=3", "--max-sessions=3")...)
@@ -102,7 +102,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("no expiry in %v", before)
 	}
 
-	// A session's bytes count while it lasts, and after.
+	// The bytes of a session count while it lasts, and after.
 	var answer string
 	if err := conn.QueryRow(t.Context(), "select repeat('x', 1000000)").Scan(&answer); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func TestMetrics(t *testing.T) {
 	expect("both cancel requests", map[string]float64{`iamproxy_cancel_requests_total{result="delivered"}`: 2})
 }
 
-// What clients can choose is shown, and is no more than text.
+// Strings that clients choose are escaped on the status page.
 func TestStatusPage(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
@@ -153,7 +153,7 @@ func TestStatusPage(t *testing.T) {
 	}
 }
 
-// A thousand clients that fail for the same reason are a few lines, and a count.
+// Failures with the same reason are logged a few times, and counted.
 func TestLogOfManyFailures(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
@@ -184,7 +184,7 @@ func TestLogOfManyFailures(t *testing.T) {
 	}
 }
 
-// Those who only watch, and take their time, keep no client out.
+// Clients that occupy the admin server do not affect sessions.
 func TestSlowWatchers(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
@@ -195,14 +195,13 @@ func TestSlowWatchers(t *testing.T) {
 		}
 	}
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
-	if status, body := p.get("/livez"); status != http.StatusOK { // as soon as they are cut
+	if status, body := p.get("/livez"); status != http.StatusOK { // as soon as their connections are closed
 		t.Errorf("/livez says %d: %s", status, body)
 	}
 }
 
-// Profiles are of the program, not of what it has in its memory: with a session open, a
-// login under way, and a password in the arguments. What get has got is looked through
-// when all tests have run.
+// Profiles contain no memory contents: not with a session open, a login in progress, and a
+// password in the arguments. The output is searched after the last test.
 func TestProfilesShowNoSecret(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})

@@ -24,13 +24,13 @@ func psqlAs(t *testing.T, uid uint32, conninfo string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// Whose processes may connect is for --allow-user to say, over TCP and unix sockets.
+// --allow-user restricts clients on TCP and unix sockets.
 func TestAllowUser(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Skip("only root can be somebody else")
 	}
-	const daemon, nobody, stranger = 1, 65534, 4321 // of which the first two have names
+	const daemon, nobody, stranger = 1, 65534, 4321 // the first two have names
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir, err := os.MkdirTemp("", "iamproxy-socket-")
 	if err != nil {
@@ -60,7 +60,7 @@ func TestAllowUser(t *testing.T) {
 			}
 		}
 	}
-	// Those who are gone before anybody asks are nobody's, and not root's.
+	// A client that has disconnected has no user, and does not count as root.
 	var all sync.WaitGroup
 	for range 100 {
 		all.Go(func() { dial(t, p.listens[0]).Close() })

@@ -17,10 +17,10 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// picture is where one of the status page goes, if somebody wants it for the docs.
+// picture is the file for a picture of the status page, for the docs.
 var picture = os.Getenv("PICTURE")
 
-// What clients call themselves who would like to be more than text.
+// Application names that try to be markup.
 var hostileNames = []string{
 	`<script>window.hacked = true</script>`,
 	`"><img src=x onerror="window.hacked=true">`,
@@ -34,8 +34,7 @@ var hostileNames = []string{
 	`</style><style>body{display:none}`,
 }
 
-// The status page of the real binary with 50 sessions, of which most have names that
-// are meant for something else than reading.
+// The status page with 50 sessions, most of which have such names.
 func TestBrowserWithRealSessions(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{Certificate: aurora.Certificate{NotAfter: time.Now().AddDate(0, 6, 0)}})
 	s := newSourceTest(t, cluster)
@@ -106,7 +105,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 	}
 }
 
-// openAs has a session that stays, of an application.
+// openAs opens a session with an application name.
 func openAs(t *testing.T, p *process, user, application string) {
 	t.Helper()
 	config, err := pgx.ParseConfig(p.conninfo(user, aurora.Database) + " sslmode=disable")
@@ -125,7 +124,7 @@ func openAs(t *testing.T, p *process, user, application string) {
 	}
 }
 
-// takePicture is of how it looks when all is well and something was not.
+// takePicture takes a picture of a healthy proxy with a failure in the past.
 func takePicture(ctx context.Context, t *testing.T, b *browser.Browser, url string) {
 	t.Helper()
 	page, err := b.Open(ctx, url, browser.Screen{Width: 1120, Height: 900, Sharpness: 1.5})

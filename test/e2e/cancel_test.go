@@ -18,7 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// Ctrl-C in one psql ends its query and no other session's.
+// Ctrl-C in psql cancels the query of its own session only.
 func testCancel(t *testing.T, cluster *aurora.Cluster, p *process) {
 	testCancelAt(t, cluster, p.conninfo(aurora.IAMUser, aurora.Database))
 }
@@ -63,9 +63,8 @@ func testCancelAt(t *testing.T, cluster *aurora.Cluster, conninfo string) {
 	}
 }
 
-// Cancel requests that race the ends of their sessions hit no stranger: sessions
-// of others, whose server processes come and go under the same numbers, never see
-// a query cancelled that nobody cancelled.
+// Cancel requests that race with the ends of their sessions cancel no query of others,
+// whose server processes may reuse the process ids.
 func TestCancelRace(t *testing.T) {
 	t.Parallel() // with the test that mostly waits
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -91,7 +90,7 @@ func TestCancelRace(t *testing.T) {
 	others.Wait()
 }
 
-// beStranger works in short sessions, and wants to be left alone.
+// beStranger runs short sessions, whose queries must not be canceled.
 func beStranger(t *testing.T, p *process, done <-chan struct{}) {
 	for {
 		select {
@@ -113,8 +112,8 @@ func beStranger(t *testing.T, p *process, done <-chan struct{}) {
 	}
 }
 
-// raceCancel ends a session while cancel requests for it are on their way: with a
-// query at work, or with none.
+// raceCancel ends a session while cancel requests for it are in flight, with or without a
+// running query.
 func raceCancel(t *testing.T, p *process, i int) {
 	ctx, stop := context.WithTimeout(t.Context(), limit)
 	defer stop()
@@ -133,11 +132,11 @@ func raceCancel(t *testing.T, p *process, i int) {
 		requests.Go(func() { cancelRaw(t, p, key) })
 	}
 	_ = conn.Close(ctx)
-	cancelRaw(t, p, key) // stale by now, or just so
+	cancelRaw(t, p, key) // stale, or about to be
 	requests.Wait()
 }
 
-// cancelUntil asks for a query's end until it ends: a request may come before the
+// cancelUntil repeats cancel requests until the query ends: one may arrive before the
 // query.
 func cancelUntil(t *testing.T, p *process, key pgproto3.BackendKeyData, ended <-chan error) {
 	for {

@@ -18,7 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// These share a cluster; each has AWS to itself.
+// These cases share a cluster. Each has a fake AWS of its own.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -80,7 +80,7 @@ func testCheckHealthy(t *testing.T, c *checkTest) {
 		}
 	}
 
-	// For people: one line for each step and one for the verdict, all plain.
+	// As text: one line for each step and one for the verdict, without control characters.
 	r = c.print(c.command(append(c.args, "--user="+aurora.IAMUser)...))
 	lines := strings.Split(r.stdout, "\n")
 	if r.code != 0 || r.stderr != "" || len(lines) != 16 || strings.Contains(r.stdout, "\x1b") || lines[14] != "ok: "+aurora.IAMUser+" can log in to "+aurora.Database {
@@ -111,7 +111,8 @@ func testCheckNoAnswer(_ *testing.T, c *checkTest) {
 	r.states(map[string]check.State{check.Identity: check.NoAnswer, check.Clock: check.NoAnswer, check.Database: check.NoAnswer, check.Policy: check.NotTried})
 }
 
-// Who may look at the database, and not at policies, is still given the policy that is missing.
+// An identity that may describe the database but not read policies still receives the
+// missing policy.
 func testCheckNoSimulation(t *testing.T, c *checkTest) {
 	c.aws.Detach(taskRole)
 	c.aws.Allow(taskSession, "rds:DescribeDBClusters")
@@ -122,7 +123,7 @@ func testCheckNoSimulation(t *testing.T, c *checkTest) {
 	}
 }
 
-// The password of a proxy is in no line.
+// No line contains the password of a proxy.
 func testCheckSOCKS(t *testing.T, c *checkTest) {
 	socks := startSOCKS(t, &socksServer{user: socksUser, password: socksPassword, target: c.cluster.Addr()})
 	via := "--via=socks5://socks_user:socks-pass%3Aword%401@" + socks.address()
@@ -158,7 +159,7 @@ func testCheckPolicy(t *testing.T, c *checkTest) {
 		t.Errorf("login: %+v", s)
 	}
 
-	// For people the line to paste is the last one, and alone.
+	// As text, the command is the last line, and alone.
 	shown := c.print(c.command(append(c.args, "--user="+aurora.IAMUser)...))
 	if lines := strings.Split(strings.TrimSpace(shown.stdout), "\n"); shown.code != 1 || shown.stderr != "" || lines[len(lines)-1] != r.Next {
 		t.Errorf("ended with %d, printed %q and %s", shown.code, shown.stderr, shown.stdout)
@@ -209,7 +210,7 @@ func testCheckRDSIAMMissing(t *testing.T, c *checkTest) {
 	testCheckGrant(t, c, "old_hand")
 }
 
-// testCheckGrant: the line that is printed mends it.
+// testCheckGrant runs the printed command, which fixes the login.
 func testCheckGrant(t *testing.T, c *checkTest, user string) {
 	r := c.run(user, "--database=postgres")
 	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "iamproxy grant "+aurora.DefaultHost+" --user "+user)
@@ -228,7 +229,8 @@ func testCheckDatabaseMissing(_ *testing.T, c *checkTest) {
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
 }
 
-// Where all that can be seen is in order, it says what could not, and where the reason is.
+// If all that can be checked is correct, check reports what it could not check, and where
+// the reason is logged.
 func testCheckRefused(t *testing.T, c *checkTest) {
 	c.cluster.ExpireKey(c.key.AccessKeyID)
 	r := c.run(aurora.IAMUser)
@@ -248,7 +250,7 @@ func testCheckStopped(_ *testing.T, c *checkTest) {
 	r.blames("cluster mydb in account "+account+" is stopped", "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1")
 }
 
-// A signal ends it, whatever it waits for.
+// A signal ends it in every step.
 func testCheckInterrupted(t *testing.T, c *checkTest) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -261,7 +263,7 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	conn, err := silent.Accept() // it is about to ask for TLS
+	conn, err := silent.Accept() // before TLS
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +279,7 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 	}
 }
 
-// These change the cluster, which they have to themselves one after the other.
+// These cases modify the cluster, and run one after the other.
 func TestCheckCluster(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -300,7 +302,7 @@ func testCheckIAMOff(t *testing.T, c *checkTest) {
 	}
 }
 
-// A standby is as good as any where nobody wants to write.
+// A standby is sufficient with target=any.
 func testCheckReader(t *testing.T, c *checkTest) {
 	standby := startCluster(t, &aurora.Cluster{Primary: c.cluster})
 	standby.AddKey(c.key)
@@ -315,7 +317,7 @@ func testCheckReader(t *testing.T, c *checkTest) {
 	}
 }
 
-// Aurora DSQL has its own tokens, policies and mends.
+// Aurora DSQL has tokens, policies and commands of its own.
 func TestCheckDSQL(t *testing.T) {
 	t.Parallel()
 	const name = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
@@ -330,7 +332,7 @@ func TestCheckDSQL(t *testing.T) {
 	c.run(aurora.IAMUser).states(map[string]check.State{check.RDSIAM: check.NotTried})
 }
 
-// A clock that is off spoils the token, and nothing that is not the clock's is blamed.
+// A wrong clock invalidates the token. Only the clock is reported.
 func testCheckClock(t *testing.T, c *checkTest) {
 	for _, test := range []struct {
 		ahead time.Duration
@@ -348,12 +350,12 @@ func testCheckClock(t *testing.T, c *checkTest) {
 			t.Errorf("next: %s", r.Next)
 		}
 	}
-	c.aws.SetFault(fakeaws.Fault{Only: fakeaws.STS, Cut: true}) // RDS has the time, too
+	c.aws.SetFault(fakeaws.Fault{Only: fakeaws.STS, Cut: true}) // the other services have the time, too
 	r := c.run(aurora.IAMUser)
 	r.blames(" behind AWS's, and tokens from the future and old ones are refused", "")
 }
 
-// Without a via, the endpoint's own name is looked up, by this host's name servers.
+// Without via, the endpoint's name is resolved by the name servers of this host.
 func TestCheckName(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	c := newCheckTest(t, cluster, policiesOf(cluster))

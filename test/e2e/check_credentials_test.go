@@ -2,7 +2,7 @@
 
 package e2e
 
-// The cases of TestCheck in which it is the credentials that are not good.
+// The cases of TestCheck with wrong credentials.
 
 import (
 	"strings"
@@ -41,7 +41,7 @@ func testCheckWrongSecret(_ *testing.T, c *checkTest) {
 	r.states(untried(map[string]check.State{check.Identity: check.Failed, check.Database: check.NotTried, check.Policy: check.NotTried, check.Login: check.Failed}))
 }
 
-// The keys that are to assume a role have expired, which is not for the role to mend.
+// The keys that assume a role have expired. The role is not to blame.
 func testCheckAssumeExpired(t *testing.T, c *checkTest) {
 	const role = "arn:aws:iam::" + account + ":role/app"
 	c.aws.AllowRole(fakeaws.Role{ARN: role, Trusts: []string{taskRole}})

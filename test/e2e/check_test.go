@@ -19,24 +19,24 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// taskRole is who signs in these tests, by a session of it.
+// taskRole is the role whose session signs in these tests.
 const (
 	taskRole    = "arn:aws:iam::" + account + ":role/task"
 	taskSession = "arn:aws:sts::" + account + ":assumed-role/task/abc"
 )
 
-// checkTest is a set-up in which all is well, to be broken in one way.
+// checkTest is a working set-up, to be broken in one way.
 type checkTest struct {
 	t       *testing.T
 	cluster *aurora.Cluster
 	aws     *fakeaws.AWS
 	key     sigv4.Key
 	env     []string
-	args    []string // but for check and the user
+	args    []string // without check and --user
 }
 
-// newCheckTest has a key of its own, which the database and all services know, and with
-// which only those may log in whom AWS's policies let.
+// newCheckTest returns a set-up with a key of its own, which the database and all services
+// know. The policies decide about logins.
 func newCheckTest(t *testing.T, cluster *aurora.Cluster, policies *policies) *checkTest {
 	t.Helper()
 	c := &checkTest{t: t, cluster: cluster, aws: &fakeaws.AWS{Issued: noteKey}}
@@ -55,13 +55,13 @@ func newCheckTest(t *testing.T, cluster *aurora.Cluster, policies *policies) *ch
 	return c
 }
 
-// policies are those of several AWSs, for one cluster.
+// policies are those of several fakes of AWS, for one cluster.
 type policies struct {
 	mu    sync.Mutex
 	byKey map[string]*fakeaws.AWS
 }
 
-// policiesOf has the cluster go by them.
+// policiesOf makes the cluster apply them.
 func policiesOf(cluster *aurora.Cluster) *policies {
 	p := &policies{byKey: make(map[string]*fakeaws.AWS)}
 	cluster.SetPolicy(p.allow)
@@ -101,14 +101,14 @@ func (c *checkTest) mayConnect(user string) {
 	c.aws.Attach(taskRole, fakeaws.Policy{Actions: []string{"rds-db:connect"}, Resources: []string{databaseARN(user)}})
 }
 
-// command is the check, in the test's environment.
+// command returns the command check in the test's environment.
 func (c *checkTest) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(c.t.Context(), binaryPath(c.t), append([]string{"check"}, args...)...)
 	cmd.Env = c.env
 	return cmd
 }
 
-// checked is how a run ended.
+// checked is the result of a run.
 type checked struct {
 	t              *testing.T
 	code           int
@@ -116,13 +116,13 @@ type checked struct {
 	check.Report
 }
 
-// run checks as user and reads the report.
+// run runs check as user and reads the report.
 func (c *checkTest) run(user string, more ...string) checked {
 	c.t.Helper()
 	return c.read(c.command(slices.Concat(c.args, more, []string{"--user=" + user, "--json"})...))
 }
 
-// read runs a command that prints a report, without any secret in it.
+// read runs a command that prints a report, and records its output.
 func (c *checkTest) read(cmd *exec.Cmd) checked {
 	c.t.Helper()
 	r := c.print(cmd)
@@ -164,7 +164,7 @@ func (r checked) step(name string) check.Step {
 	return r.Steps[i]
 }
 
-// states are those of all steps that are not ok.
+// states returns the states of all steps that are not ok.
 func (r checked) states(want map[string]check.State) {
 	r.t.Helper()
 	for _, s := range r.Steps {
@@ -186,7 +186,7 @@ func (r checked) reason(step, want string) {
 	}
 }
 
-// blames is about a run that has found the cause, and the line that mends it.
+// blames fails unless the run has found the cause, and the command that fixes it.
 func (r checked) blames(cause, next string) {
 	r.t.Helper()
 	if !strings.Contains(r.Cause, cause) || !strings.Contains(r.Next, next) || r.code != 1 {
@@ -194,7 +194,7 @@ func (r checked) blames(cause, next string) {
 	}
 }
 
-// untried are the steps behind a login that there was not.
+// untried are the steps after a login, if there is none.
 func untried(more map[string]check.State) map[string]check.State {
 	for _, name := range []string{check.RDSIAM, check.Writes, check.RoundTrip} {
 		more[name] = check.NotTried
@@ -202,7 +202,7 @@ func untried(more map[string]check.State) map[string]check.State {
 	return more
 }
 
-// paste runs the line of a report as a shell does, in which iamproxy is the binary.
+// paste runs the command of a report in a shell in which iamproxy is the binary.
 func (c *checkTest) paste(line string) checked {
 	c.t.Helper()
 	cmd := exec.CommandContext(c.t.Context(), "sh", "-c", `iamproxy() { "$0" "$@"; }; `+line, binaryPath(c.t))
@@ -210,7 +210,7 @@ func (c *checkTest) paste(line string) checked {
 	return c.print(cmd)
 }
 
-// pastePolicy is what the line that puts a policy would put, and for which role.
+// pastePolicy returns the policy of the command that attaches one, and its role.
 func (c *checkTest) pastePolicy(line string) (role, resource string) {
 	c.t.Helper()
 	out, err := exec.Command("sh", "-c", `aws() { printf '%s\n' "$@"; }; `+line).Output()

@@ -15,18 +15,18 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// spy looks at all programs that a process starts, and those that they start, all the time.
+// spy records all programs that a process and its descendants start.
 type spy struct {
 	t    *testing.T
 	root int
-	own  []string // what the process itself was given for an environment
+	own  []string // the environment of the process itself
 
-	programs map[string]bool // by name, what was seen
+	programs map[string]bool // by name
 	stopped  chan struct{}
 }
 
-// spyOn watches a process until the stop that it returns, which reports what programs it
-// has seen. What they have of iamproxy, in their arguments and their environment, is kept.
+// spyOn observes a process until the returned stop, which reports the programs. What they
+// have from iamproxy in their arguments and environment is recorded.
 func spyOn(t *testing.T, pid int, environment []string) (stop func() (programs []string)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -52,7 +52,7 @@ func (s *spy) watch(ctx context.Context) {
 	}
 }
 
-// descendants are those of a process, from /proc/PID/task/TID/children (proc(5)).
+// descendants returns those of a process, from /proc/PID/task/TID/children (proc(5)).
 func descendants(pid int) (all []int) {
 	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, file := range files {
@@ -67,10 +67,11 @@ func descendants(pid int) (all []int) {
 	return all
 }
 
-// look keeps the arguments of a program, and the variables that its ancestor was not given.
+// look records the arguments of a program, and the variables that its ancestor did not
+// have.
 func (s *spy) look(pid int) {
 	file, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil || file == binaryPath(s.t) { // it has ended, or is not yet the program
+	if err != nil || file == binaryPath(s.t) { // it has ended, or has not called exec yet
 		return
 	}
 	args, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -82,7 +83,7 @@ func (s *spy) look(pid int) {
 	s.programs[name] = true
 	keep(s.t, "the arguments of "+name, string(args))
 	for _, variable := range bytes.Split(environment, []byte{0}) {
-		// Of a program that is just being started there may be only the first part.
+		// The environment of a program that is just starting may be incomplete.
 		if !slices.ContainsFunc(s.own, func(own string) bool { return strings.HasPrefix(own, string(variable)) }) {
 			keep(s.t, "the environment of "+name, string(variable))
 		}
@@ -96,7 +97,7 @@ func (s *spy) look(pid int) {
 	}
 }
 
-// expectPrograms wants what is certain to be seen of what was started.
+// expectPrograms fails unless these programs were seen.
 func expectPrograms(t *testing.T, seen []string, want ...string) {
 	t.Helper()
 	for _, program := range want {
@@ -106,8 +107,8 @@ func expectPrograms(t *testing.T, seen []string, want ...string) {
 	}
 }
 
-// Nothing that a program is told by run, or inherits from it, has a secret in it but those
-// that the user has put into the environment for it.
+// Programs that run starts receive no secrets but those that the user has put into the
+// environment for them.
 func TestProgramsOfRunGetNoSecret(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -146,7 +147,7 @@ func TestProgramsOfRunGetNoSecret(t *testing.T) {
 	}
 }
 
-// Nor what the commands start, which know the administrator's password.
+// Neither do programs of other commands, which have the administrator's password.
 func TestProgramsOfCommandsGetNoSecret(t *testing.T) {
 	t.Parallel()
 	s := startSecretTest(t)

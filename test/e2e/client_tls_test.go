@@ -18,8 +18,8 @@ import (
 	"github.com/iamproxy/iamproxy/tls"
 )
 
-// Every sslmode works with a certificate that the client can check, and a client
-// that starts TLS without asking gets in at the same port.
+// Every sslmode works with a certificate that the client can verify, and direct TLS works
+// on the same port.
 func TestClientTLS(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
@@ -51,7 +51,7 @@ func TestClientTLS(t *testing.T) {
 		t.Error("the log does not say that a client speaks TLS")
 	}
 
-	// New files, no restart: whoever was connected stays, whoever comes sees them.
+	// A new certificate is used without a restart, for new connections.
 	old := filepath.Join(dir, "old.pem")
 	if err := os.Rename(cert, old); err != nil {
 		t.Fatal(err)
@@ -76,11 +76,11 @@ func TestSelfSignedTLS(t *testing.T) {
 			t.Errorf("sslmode=%s: %v: %s", mode, err, out)
 		}
 	}
-	// The server's refusals and ours come through TLS as well.
+	// Errors of the server and of iamproxy arrive through TLS as well.
 	if out, err := psqlAt(t, p.conninfo(aurora.PlainUser, aurora.Database)+" sslmode=require", "select 1"); err == nil || !strings.Contains(out, "not for a token") {
 		t.Errorf("psql printed %q", out)
 	}
-	for range 3 { // what a health check does is no client that was given up
+	for range 3 { // a health check is not a failed login
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		if out, err := combinedOutput(t, client(ctx, binaryPath(t), "wait", "--admin=off", "--listen="+p.listens[0])); err != nil {
 			t.Fatalf("wait: %v: %s", err, out)
@@ -90,10 +90,10 @@ func TestSelfSignedTLS(t *testing.T) {
 	if strings.Contains(p.logs(), "TLS handshake failed") {
 		t.Error("a health check is reported as a client")
 	}
-	testCancel(t, cluster, p) // psql's is in clear, whatever its session is
+	testCancel(t, cluster, p) // psql sends it in clear
 }
 
-// writePair makes a certificate and its key.
+// writePair writes a certificate and its key.
 func writePair(t *testing.T, cert, key string, names ...string) {
 	t.Helper()
 	made, err := tls.SelfSigned(names...)

@@ -19,14 +19,14 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// arrival is what became of one of many clients.
+// arrival is the result of one of many clients.
 type arrival struct {
-	code, message string // of the error; empty: it got in
+	code, message string // of the error; empty: logged in
 	at            time.Time
 }
 
-// rush has n clients log in at once, each for one query, and returns what became
-// of them when the last one knows. They keep their sessions until then, as pools do.
+// rush makes n clients log in at once, for one query each, and returns the results. They
+// keep their sessions until the last one has its result, as pools do.
 func rush(t *testing.T, p *process, n int) []arrival {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -65,14 +65,14 @@ func arrivalOf(err error) arrival {
 	return a
 }
 
-// connect is a login of pgx's.
+// connect logs in with pgx.
 func (p *process) connect(ctx context.Context, user, database string) (*pgx.Conn, error) {
 	conn, err := pgx.Connect(ctx, p.conninfo(user, database)+" sslmode=disable connect_timeout=60")
 	keepError(p.t, err)
 	return conn, err
 }
 
-// expectAllIn fails for each client that was told anything.
+// expectAllIn fails for each client that received an error.
 func expectAllIn(t *testing.T, arrivals []arrival) (last time.Time) {
 	t.Helper()
 	for _, a := range arrivals {
@@ -86,8 +86,8 @@ func expectAllIn(t *testing.T, arrivals []arrival) (last time.Time) {
 	return last
 }
 
-// A server that takes far fewer logins a second than come, and refuses the others
-// as if their tokens were wrong, gets them all over time.
+// A server that limits logins per second, and rejects the others like wrong tokens, accepts
+// all of them over time.
 func TestThrottledLogins(t *testing.T) {
 	const clients, perSecond = 400, 40
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "450"}})
@@ -104,14 +104,14 @@ func TestThrottledLogins(t *testing.T) {
 	if count[aurora.OK] != clients || count[aurora.Throttled] == 0 || len(count) != 2 {
 		t.Errorf("verdicts %v, want %d good ones and some that were throttled", count, clients)
 	}
-	// A second's logins at the full rate are lost before the first answer comes, and
-	// then some at each try for more.
+	// The logins of the first second are rejected before the first answer arrives, and
+	// later one at each attempt to go faster.
 	if count[aurora.Throttled] > clients {
 		t.Errorf("%d logins were wasted", count[aurora.Throttled])
 	}
 }
 
-// Logins are no more than --connect-rate a second, and a tenth of it at once.
+// Logins are limited to --connect-rate per second, with a burst of a tenth of it.
 func TestConnectRate(t *testing.T) {
 	const clients, rate = 60, 20
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -122,8 +122,8 @@ func TestConnectRate(t *testing.T) {
 	if len(verdicts) != clients {
 		t.Errorf("%d verdicts for %d clients", len(verdicts), clients)
 	}
-	// The verdicts come some time after the logins have begun, and not all of them
-	// the same: half a second is given for that, on a machine that is busy.
+	// A verdict comes some time after its login has begun. On a busy machine that varies by
+	// up to half a second.
 	const most = rate + rate/10 + rate/2
 	n := mostWithinASecond(verdicts)
 	t.Logf("at most %d logins within a second", n)
@@ -144,7 +144,7 @@ func mostWithinASecond(verdicts []aurora.Verdict) (most int) {
 	return most
 }
 
-// Clients whose turn would not come in time are told so at once.
+// Clients whose turn would come too late are rejected at once.
 func TestQueueTooLong(t *testing.T) {
 	t.Parallel()
 	const clients = 30
@@ -176,14 +176,14 @@ func TestQueueTooLong(t *testing.T) {
 	}
 	late := clients - in - atOnce
 	t.Logf("of %d clients %d got in, %d were told at once that they would not, %d late", clients, in, atOnce, late)
-	// Six fit into the time, the last of them hardly. Whose place in the queue is just
-	// behind the last one in may hear of it late.
+	// Six fit into the time, the last of them barely. The next one in the queue may be
+	// rejected late.
 	if in < 3 || atOnce < clients/2 || late > 6 {
 		t.Errorf("of %d clients %d got in, %d were told at once, %d late", clients, in, atOnce, late)
 	}
 }
 
-// Clients that leave while they wait for their turn do not use it up.
+// Clients that disconnect while they wait do not use up a turn.
 func TestClientsLeaveTheQueue(t *testing.T) {
 	t.Parallel()
 	const impatient = 20
@@ -223,7 +223,7 @@ func TestClientsLeaveTheQueue(t *testing.T) {
 	until(t, "the others to be given up", func() bool {
 		return p.metrics()[`iamproxy_sessions_total{result="abandoned"}`] >= impatient-3
 	})
-	// One got in before all had come, and perhaps another.
+	// One logged in before all had come, and perhaps another.
 	if n := len(cluster.Verdicts()); n > 4 {
 		t.Errorf("%d logins, of which one was wanted", n)
 	}

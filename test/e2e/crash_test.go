@@ -11,9 +11,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// What a crash prints of sessions and of a login that has its token has neither that nor
-// a key in it: the contents of strings are not printed, but where they are. The end of all
-// tests looks for them.
+// The stack traces of a crash contain neither keys nor the token of a login in progress: Go
+// prints addresses of strings, and not their contents. The output is searched after the
+// last test.
 func TestCrashShowsNoSecret(t *testing.T) {
 	t.Parallel()
 	for _, level := range []string{"", "all", "system"} {
@@ -34,8 +34,8 @@ func TestCrashShowsNoSecret(t *testing.T) {
 	}
 }
 
-// crash ends the binary with a session open and a login on its way, and returns what it
-// printed.
+// crash ends the binary with a session open and a login in progress, and returns the
+// output.
 func crash(t *testing.T, signal syscall.Signal, env string) string {
 	t.Helper()
 	cluster := startCluster(t, &aurora.Cluster{})

@@ -30,22 +30,22 @@ const (
 
 var jane = sigv4.Key{AccessKeyID: "AKIAJANE", SecretAccessKey: "jane's secret of forty characters, or so"}
 
-// What is kept of an SSO login.
+// The file of an SSO login.
 var (
 	ssoAccess       = newSecret("an access token of SSO")
 	ssoRefresh      = newSecret("a refresh token of SSO")
 	ssoClientSecret = newSecret("a client secret of SSO")
 )
 
-// source is one way to be someone on AWS. Its parts are files in a directory of
-// the test's, and what the binary finds in its environment.
+// source is one source of AWS credentials: files in a directory of the test, and variables
+// of the environment.
 type source struct {
 	name string
-	// set makes it the only one, and returns the environment and flags for it.
+	// set makes it the only source, and returns the environment and flags for it.
 	set func(s *sourceTest) (env, args []string)
-	// rotates is what changes it, where that is not AWS's doing.
+	// rotates replaces its credentials, if AWS does not.
 	rotates func(s *sourceTest)
-	asks    string // the service that is asked; empty: none
+	asks    string // the service that is used; empty: none
 }
 
 var sources = []source{
@@ -100,7 +100,7 @@ var sources = []source{
 		token := newSecret("a web identity token")
 		s.aws.AllowRole(fakeaws.Role{ARN: appRole, WebIdentity: token})
 		return []string{"AWS_ROLE_ARN=" + appRole, "AWS_WEB_IDENTITY_TOKEN_FILE=" + s.write("web-identity", token)}, nil
-	}, rotates: func(s *sourceTest) { // as the kubelet does; the old one is worth nothing then
+	}, rotates: func(s *sourceTest) { // as the kubelet does; the old one is invalid then
 		token := newSecret("a web identity token")
 		s.write("web-identity", token)
 		s.aws.AllowRole(fakeaws.Role{ARN: appRole, WebIdentity: token})
@@ -120,7 +120,7 @@ var sources = []source{
 		s.aws.RequireAuthorization(authorization)
 		return []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + s.aws.URL() + "/container/creds", "AWS_CONTAINER_AUTHORIZATION_TOKEN=" + authorization}, nil
 	}, asks: fakeaws.Container},
-	// What answers at 169.254.170.2 on ECS is reached here as a web proxy.
+	// The address 169.254.170.2 of ECS is reached through a web proxy.
 	{name: "ECS task role", set: func(s *sourceTest) ([]string, []string) {
 		return []string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=/v2/credentials/abc", "HTTP_PROXY=" + s.aws.URL()}, nil
 	}, asks: fakeaws.Container},
@@ -129,7 +129,7 @@ var sources = []source{
 	}, asks: fakeaws.IMDS},
 }
 
-// sourceTest is one source with a proxy that has nothing else.
+// sourceTest is a proxy with one source of credentials.
 type sourceTest struct {
 	t       *testing.T
 	aws     *fakeaws.AWS
@@ -173,7 +173,7 @@ func (s *sourceTest) start(env, args []string) *process {
 
 func (s *sourceTest) path(name string) string { return filepath.Join(s.dir, name) }
 
-// write replaces a file at once, and returns its path.
+// write replaces a file atomically, and returns its path.
 func (s *sourceTest) write(name, content string) string {
 	s.t.Helper()
 	path := s.path(name)
@@ -190,8 +190,7 @@ func (s *sourceTest) write(name, content string) string {
 	return path
 }
 
-// rotateFile writes another key to a file, and ends the one before a little later,
-// as whoever rotates keys does.
+// rotateFile writes another key to a file, and expires the one before a little later.
 func (s *sourceTest) rotateFile(name string, form func(sigv4.Key) string) {
 	s.mu.Lock()
 	n := len(s.issued)
@@ -214,7 +213,7 @@ func keys(key sigv4.Key) string {
 	return text
 }
 
-// keysProfile is the form without an expiry.
+// keysProfile is the form without an expiration.
 func keysProfile(key sigv4.Key) string { return "[p]\n" + keys(key) }
 
 func processOutput(key sigv4.Key) string {
@@ -222,13 +221,13 @@ func processOutput(key sigv4.Key) string {
 		key.AccessKeyID, key.SecretAccessKey, key.SessionToken, key.Expires.UTC().Format(time.RFC3339))
 }
 
-// janes are long-lived keys that may only assume roles.
+// janes returns a profile with long-lived keys that may only assume roles.
 func (s *sourceTest) janes() []string {
 	s.aws.AddKey(jane, janeUser)
 	return []string{"AWS_ACCESS_KEY_ID=" + jane.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + jane.SecretAccessKey}
 }
 
-// sso is a profile, and what `aws sso login` leaves behind.
+// sso returns a profile, and writes what `aws sso login` writes.
 func (s *sourceTest) sso(profile, more, cacheName string) (env, args []string) {
 	s.aws.AllowSSO(ssoAccess, account, "Developer")
 	s.write("config", "[profile dev]\nsso_account_id = "+account+"\nsso_role_name = Developer\n"+profile+more)
@@ -244,7 +243,7 @@ func (s *sourceTest) writeLogin(cacheName string, until time.Time, more string) 
 		fmt.Sprintf(`{"accessToken": %q, "expiresAt": %q%s}`, ssoAccess, until.UTC().Format(time.RFC3339), more))
 }
 
-// logIn connects once and says why that failed.
+// logIn connects once and returns the error.
 func (p *process) logIn(user string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -256,7 +255,7 @@ func (p *process) logIn(user string) error {
 	return conn.Close(ctx)
 }
 
-// logInFor connects every half second, and wants every login to succeed.
+// logInFor connects every half second. Every login must succeed.
 func (s *sourceTest) logInFor(p *process, d time.Duration, between func()) error {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -271,10 +270,10 @@ func (s *sourceTest) logInFor(p *process, d time.Duration, between func()) error
 	return nil
 }
 
-// Each source alone is enough; its credentials live 20 seconds, and no login
-// fails when they are replaced. For containers that goes on for a minute.
+// Each source is sufficient. Its credentials live 20 seconds, and no login fails when they
+// are replaced. For containers this runs for a minute.
 func TestSources(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel() // it mostly waits
 	cluster := startCluster(t, &aurora.Cluster{})
 	var all sync.WaitGroup
 	for _, source := range sources {
@@ -307,14 +306,14 @@ func (source source) use(s *sourceTest, p *process) {
 	if err := s.logInFor(p, forHowLong, rotate); err != nil {
 		s.t.Errorf("%s: a login failed: %v", source.name, err)
 	}
-	// One fetch for two thirds of the credentials' life. A chain needs two requests,
-	// metadata three, and STS is also asked who signs.
+	// There is one fetch for two thirds of the credentials' life. A chain needs two
+	// requests, and IMDS three. STS is also asked for the caller's identity.
 	most := int(forHowLong/(shortLife*2/3)) + 1
 	if source.asks != fakeaws.Container {
 		most *= 3
 	}
 	least := 2
-	if source.asks == fakeaws.OIDC { // for a token that is good for two fetches
+	if source.asks == fakeaws.OIDC { // for a token that is valid for two fetches
 		least = 1
 	}
 	if n := s.aws.Requests(source.asks); source.asks != "" && (n < least || n > most) {

@@ -47,7 +47,7 @@ func TestNoCredentials(t *testing.T) {
 	}
 }
 
-// The keys of a running proxy are replaced behind its back: no client notices.
+// Keys that change while the proxy runs are reloaded without a failed login.
 func TestCredentialsChange(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
@@ -80,7 +80,7 @@ func TestCredentialsChange(t *testing.T) {
 	}
 }
 
-// A credential_process that prints more than it should betrays nothing.
+// The output of a credential_process is not repeated.
 func TestBrokenCredentialProcess(t *testing.T) {
 	dir := t.TempDir()
 	output, config := filepath.Join(dir, "output"), filepath.Join(dir, "config")

@@ -22,9 +22,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// TestEnds has a session end in every way, once without the proxy and once
-// through it: what the other side sees, and what the server's log says, is the
-// same.
+// TestEnds ends a session in every way, once without the proxy and once through it. The
+// other side and the server's log must see the same.
 func TestEnds(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
@@ -36,7 +35,7 @@ func TestEnds(t *testing.T) {
 
 	const (
 		copyIn = "copy sink from stdin"
-		// A server that waits for the client to read says nothing when it is terminated.
+		// A server that waits for the client to read sends nothing when it is terminated.
 		slowCopyOut = "copy (select repeat('x', 10000), pg_sleep(0.01) from generate_series(1, 100000)) to stdout"
 		copyOut     = "copy (select repeat('x', 1000), generate_series(1, 100000000)) to stdout"
 	)
@@ -95,7 +94,7 @@ func printToken(t *testing.T) string {
 	return tokenOf(t, cmd)
 }
 
-// dialServer is how a client comes to the server without a proxy.
+// dialServer connects to the server without a proxy.
 func dialServer(t *testing.T, cluster *aurora.Cluster) net.Conn {
 	t.Helper()
 	ca, err := os.ReadFile(cluster.CAFile())
@@ -119,10 +118,10 @@ type endSession struct {
 	*rawSession
 	cluster  *aurora.Cluster
 	copiesIn bool
-	seen     []string // what the client saw since
+	seen     []string // by the client since
 }
 
-// startEndSession logs in and has a query at work, if there is one.
+// startEndSession logs in and starts a query, if there is one.
 func startEndSession(t *testing.T, cluster *aurora.Cluster, query string, dial func() net.Conn, token string) *endSession {
 	t.Helper()
 	s := &endSession{cluster: cluster, rawSession: logInRaw(t, dial(), protocol30, nil, token)}
@@ -130,7 +129,7 @@ func startEndSession(t *testing.T, cluster *aurora.Cluster, query string, dial f
 		return s
 	}
 	s.send(&pgproto3.Query{String: query})
-	if _, err := s.frontend.Receive(); err != nil { // the first of the answer
+	if _, err := s.frontend.Receive(); err != nil { // the first message of the result
 		t.Fatal(err)
 	}
 	if s.copiesIn = strings.HasSuffix(query, "stdin"); s.copiesIn {
@@ -151,7 +150,7 @@ func (s *endSession) terminate(*testing.T) {
 	s.conn.Close()
 }
 
-// close leaves without a word of PostgreSQL's.
+// close closes the connection without Terminate.
 func (s *endSession) close(*testing.T) { s.conn.Close() }
 
 func (s *endSession) reset(*testing.T) {
@@ -183,7 +182,7 @@ func (s *endSession) serverCrashes(t *testing.T) {
 	s.watch()
 }
 
-// keepSending goes on with a COPY, in whose middle it is.
+// keepSending continues a COPY.
 func (s *endSession) keepSending() {
 	line, _ := (&pgproto3.CopyData{Data: []byte(strings.Repeat("x", 1000) + "\n")}).Encode(nil)
 	for {
@@ -201,10 +200,10 @@ func (s *endSession) ask(t *testing.T, sql string) {
 	}
 }
 
-// watch notes what the client sees until the end.
+// watch records what the client receives until the end.
 func (s *endSession) watch() {
 	note := func(what string) {
-		if len(s.seen) == 0 || s.seen[len(s.seen)-1] != what { // of rows, however many
+		if len(s.seen) == 0 || s.seen[len(s.seen)-1] != what { // rows count once
 			s.seen = append(s.seen, what)
 		}
 	}
@@ -227,13 +226,13 @@ func (s *endSession) watch() {
 	}
 }
 
-// unimportant is what varies from time to time without the proxy, too: whether a
-// write hears of a client that is gone before a read does.
+// unimportant matches what varies without the proxy, too: whether a write or a read notices
+// first that a client has disconnected.
 var unimportant = regexp.MustCompile(`^(LOG:  (connection |could not send data|SSL error: bad length)|CONTEXT:|STATEMENT:)`)
 
 var logPrefix = regexp.MustCompile(`^.* \[(\d+)\] `)
 
-// outcome is what both sides saw: the client, and the server's log.
+// outcome is what the client and the server's log saw.
 func (s *endSession) outcome() string {
 	s.t.Helper()
 	s.conn.Close()
@@ -241,7 +240,7 @@ func (s *endSession) outcome() string {
 	until(s.t, "the server's process to end", func() bool { return !alive(int(s.key.ProcessID)) })
 	until(s.t, "the server", func() bool {
 		conn, err := s.cluster.Admin(context.Background(), aurora.Database)
-		if err != nil { // it recovers from a crash
+		if err != nil { // the server recovers from a crash
 			return false
 		}
 		conn.Close(context.Background())

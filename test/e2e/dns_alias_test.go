@@ -18,7 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakedns"
 )
 
-// A CNAME is looked up for the line to use, and for nothing else.
+// A CNAME is resolved for the suggestion only.
 func TestNameOfOnesOwn(t *testing.T) {
 	m := newMovingName(t, "db.example.com")
 	m.leadTo(aurora.DefaultHost)
@@ -41,23 +41,22 @@ func TestNameOfOnesOwn(t *testing.T) {
 	}
 }
 
-// movingName is a name in a DNS of its own, which only those ask who have its
-// resolv.conf.
+// movingName is a name in a DNS zone of its own, for processes with its resolv.conf.
 type movingName struct {
 	name       string
 	resolvConf string
 
 	mu      sync.Mutex
 	address [4]byte
-	alias   string // what the name is another one for (CNAME); empty: for nothing
+	alias   string // the target of a CNAME; empty: none
 }
 
-// withResolvConf runs a program where $0 is /etc/resolv.conf, and nowhere else.
+// withResolvConf runs a program with $0 as its /etc/resolv.conf.
 const withResolvConf = `mount --bind "$0" /etc/resolv.conf && exec "$@"`
 
 func newMovingName(t *testing.T, name string) *movingName {
 	t.Helper()
-	const server = "127.94.0.53" // a loopback address that nobody has taken
+	const server = "127.94.0.53" // an unused loopback address
 	m := &movingName{name: name, resolvConf: filepath.Join(t.TempDir(), "resolv.conf")}
 	if err := os.WriteFile(m.resolvConf, []byte("nameserver "+server+"\n"), 0o644); err != nil {
 		t.Fatal(err)
@@ -73,7 +72,7 @@ func newMovingName(t *testing.T, name string) *movingName {
 	return m
 }
 
-// command is a program for which the name leads somewhere.
+// command returns a command for which the name resolves.
 func (m *movingName) command(program string, args ...string) *exec.Cmd {
 	return exec.Command("unshare", append([]string{"--mount", "sh", "-c", withResolvConf, m.resolvConf, program}, args...)...)
 }
@@ -101,7 +100,7 @@ func (m *movingName) answer(question dnsmessage.Question) ([]dnsmessage.Resource
 		record = &dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(m.alias + ".")}
 	case question.Type == dnsmessage.TypeA:
 		record = &dnsmessage.AResource{A: m.address}
-	default: // there is nothing else
+	default: // no other records
 		return nil, dnsmessage.RCodeSuccess
 	}
 	return []dnsmessage.Resource{{Header: fakedns.Header(question.Name), Body: record}}, dnsmessage.RCodeSuccess

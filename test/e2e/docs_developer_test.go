@@ -10,7 +10,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// What docs/developer.md begins with, behind the login.
+// The first steps of docs/developer.md, after the login.
 func TestDeveloperConnects(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})

@@ -17,22 +17,23 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// These tests run what the pages in docs/ show, as it stands there but for where the
-// database is and where iamproxy listens.
+// These tests run the commands of pages in docs/ unchanged, except for the addresses of the
+// database and of iamproxy.
 
 // migrationsVariable names the directory with the tools that `make migrations` fetches.
 const migrationsVariable = "MIGRATIONS"
 
-// desk is where a reader tries the blocks of a page.
+// desk is a directory and an environment to run the blocks of a page.
 type desk struct {
 	t    *testing.T
 	page string // its text
-	dir  string // of what the reader has
+	dir  string // working directory
 	env  []string
 	port string // of iamproxy
 }
 
-// sitDown makes a desk with iamproxy on the PATH, which finds the stand-in by itself.
+// sitDown makes a desk with iamproxy on the PATH, which finds the stand-in through the
+// environment.
 func sitDown(t *testing.T, cluster *aurora.Cluster, page string) *desk {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
@@ -53,7 +54,7 @@ func sitDown(t *testing.T, cluster *aurora.Cluster, page string) *desk {
 	return d
 }
 
-// path is where the desk has its programs.
+// path returns the PATH of the desk.
 func (d *desk) path() (path string) {
 	for _, variable := range d.env {
 		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
@@ -65,7 +66,7 @@ func (d *desk) path() (path string) {
 
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
-// block is the page's one block of shell with all of these words.
+// block returns the page's one shell block with all of these words.
 func (d *desk) block(words ...string) string {
 	d.t.Helper()
 	var found []string
@@ -89,15 +90,15 @@ func hasAll(text string, words []string) bool {
 	return true
 }
 
-// run is one shell for all blocks; it ends at the first failure. What it leaves
-// running in the background has to end as well.
+// run runs all blocks in one shell, which ends at the first failure. Background processes
+// have to end as well.
 func (d *desk) run(blocks ...string) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-euc", strings.Join(blocks, "\n")+"\nwait\n")
 	cmd.Dir, cmd.Env = d.dir, d.env
-	// When the shell fails, what it has started must not stay.
+	// The shell's children must end if it fails.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	end := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.Cancel, cmd.WaitDelay = end, time.Second
@@ -122,8 +123,8 @@ func (d *desk) put(name, text string) {
 	}
 }
 
-// startMigratable starts a cluster with the users of the page. As in RDS, the database is
-// the administrator's.
+// startMigratable starts a cluster with the users of the page. As in RDS, the administrator
+// owns the database.
 func startMigratable(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantable(t)
@@ -136,7 +137,8 @@ func startMigratable(t *testing.T) *aurora.Cluster {
 
 const itemsTable = "CREATE TABLE items (id serial PRIMARY KEY, name text NOT NULL);\n"
 
-// wantMigrated: the table is of who migrates, and the application may use it.
+// wantMigrated fails unless the migration user owns the table and the application can use
+// it.
 func wantMigrated(t *testing.T, cluster *aurora.Cluster, table string) {
 	t.Helper()
 	conn, err := cluster.Admin(t.Context(), aurora.Database)
@@ -180,7 +182,7 @@ func testPrisma(t *testing.T, cluster *aurora.Cluster, tools string) {
 			t.Fatal(err)
 		}
 	}
-	// It looks for its programs, though it runs none of them.
+	// It looks for its programs, even if it runs none of them.
 	d.put("unused", "")
 	unused := filepath.Join(d.dir, "unused")
 	d.env = append(d.env, "CHECKPOINT_DISABLE=1", "PRISMA_SCHEMA_ENGINE_BINARY="+unused, "PRISMA_QUERY_ENGINE_LIBRARY="+unused)
@@ -194,7 +196,7 @@ func testPrisma(t *testing.T, cluster *aurora.Cluster, tools string) {
 
 var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
 
-// Flyway itself cannot be had where this is run. Its URL is tried with its driver.
+// Flyway itself is not available here. Its URL is tried with its driver.
 func testFlywayURL(t *testing.T, cluster *aurora.Cluster, tools string) {
 	d := sitDown(t, cluster, "migrations.md")
 	url := jdbcURL.FindStringSubmatch(d.block("flyway"))

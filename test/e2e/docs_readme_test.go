@@ -16,8 +16,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// From a cluster that has no IAM user to the first query, in the three commands of the
-// README, and nothing else but that the second has to listen before the third.
+// The three commands of the README lead from a cluster without IAM users to the first
+// query. Only the start of the second is waited for.
 func TestFirstQueryOfTheReadme(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -26,7 +26,7 @@ func TestFirstQueryOfTheReadme(t *testing.T) {
 	firstQuery(t, cluster, "export PGPASSWORD="+quoteShell(adminPassword))
 }
 
-// With the variables of make standin, they work as they stand.
+// With the variables of make standin, they work unchanged.
 func TestFirstQueryAtTheStandin(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -48,7 +48,7 @@ func TestFirstQueryAtTheStandin(t *testing.T) {
 	}
 	firstQuery(t, &aurora.Cluster{}, ". "+quoteShell(variables))
 
-	// And it is gone with its terminal.
+	// It ends with its terminal.
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +60,7 @@ func TestFirstQueryAtTheStandin(t *testing.T) {
 	}
 }
 
-// firstQuery runs the three commands, in a shell that prepares with a line.
+// firstQuery runs the three commands, in a shell that runs a line before.
 func firstQuery(t *testing.T, cluster *aurora.Cluster, prepare string) {
 	t.Helper()
 	d := sitDown(t, cluster, "../README.md")
@@ -80,7 +80,7 @@ func firstQuery(t *testing.T, cluster *aurora.Cluster, prepare string) {
 	}
 }
 
-// What the README says to run when one is refused leads to one who is let in.
+// The README's command for a rejected login leads to a login that succeeds.
 func TestRefusedByTheReadme(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)

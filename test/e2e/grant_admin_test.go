@@ -42,7 +42,7 @@ func startSecretTest(t *testing.T) *secretTest {
 	return s
 }
 
-// environmentOf leads the SDK to the fake.
+// environmentOf returns the environment that leads the SDK to the fake.
 func environmentOf(aws *fakeaws.AWS) []string {
 	return []string{"AWS_ENDPOINT_URL_STS=" + aws.URL() + "/sts", "AWS_ENDPOINT_URL_RDS=" + aws.URL() + "/rds",
 		"AWS_ENDPOINT_URL_SECRETS_MANAGER=" + aws.URL() + "/secretsmanager"}
@@ -79,7 +79,7 @@ func TestGrantSecret(t *testing.T) {
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).wantFailure(t, "secretsmanager:GetSecretValue")
 }
 
-// RDS knows which secret it is.
+// RDS has the ARN of the secret.
 func TestGrantManagedSecret(t *testing.T) {
 	t.Parallel()
 	s := startSecretTest(t)
@@ -91,7 +91,7 @@ func TestGrantManagedSecret(t *testing.T) {
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").want(t, "created role app", "granted rds_iam to app")
 }
 
-// What is replaced between the question for it and the login is asked for once more.
+// A password that is rotated between the lookup and the login is read once more.
 func TestGrantSecretRotates(t *testing.T) {
 	t.Parallel()
 	s := startSecretTest(t)
@@ -107,7 +107,7 @@ func TestGrantSecretRotates(t *testing.T) {
 	}
 }
 
-// An administrator that has rds_iam logs in as everybody does, and cannot lock itself out.
+// An administrator with rds_iam logs in with a token, and cannot lock itself out.
 func TestGrantAdminIAM(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -118,7 +118,7 @@ func TestGrantAdminIAM(t *testing.T) {
 	if g := grant(t, cluster, env, append(args, "--user=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to group_role\n" {
 		t.Errorf("got %+v", g)
 	}
-	// The signing flags are those of run.
+	// The flags for signing are those of run.
 	file := filepath.Join(t.TempDir(), "credentials")
 	if err := os.WriteFile(file, []byte("[p]\naws_access_key_id = "+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+aurora.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -130,19 +130,19 @@ func TestGrantAdminIAM(t *testing.T) {
 	grant(t, cluster, nil, append(args, "--user=app", "--timeout=1s")...).wantFailure(t, "no AWS credentials")
 }
 
-// A token is for who asks for it in clear text, and for nobody else.
+// A token is sent only when the server requests a password in clear text.
 func TestGrantAdminIAMWithoutRDSIAM(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--admin-iam", "--user=app").wantFailure(t, "asks postgres for another password than a token, and got nothing")
-	// Without it, it is a wrong password.
+	// Without rds_iam, it is a wrong password.
 	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed")
 	if log, err := cluster.Log(); err != nil || strings.Count(log, "password authentication failed") != 1 {
 		t.Errorf("%v; the server got an answer: %s", err, log)
 	}
 }
 
-// Told twice, the administrator goes over to tokens.
+// With --give-up-password, the administrator changes to tokens.
 func TestGrantGivesUpPassword(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -158,6 +158,6 @@ func TestGrantGivesUpPassword(t *testing.T) {
 	}
 	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a token takes the password's place: --admin-iam")
 	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
-	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // who then has the password that it had
+	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // whose password is still valid
 	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
 }

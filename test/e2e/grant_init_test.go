@@ -27,7 +27,7 @@ func initArgs(file string, more ...string) []string {
 	return append([]string{"--user=app", "--database=" + shop, "--init=" + file}, more...)
 }
 
-// The file runs each time, after the privileges, which cover what it makes.
+// The file runs each time, after the privileges, which cover its new objects.
 func TestGrantInit(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -61,7 +61,7 @@ func TestGrantInit(t *testing.T) {
 	}
 }
 
-// All or nothing, whatever is in the file; and its text is in no error.
+// The run is atomic, whatever is in the file, and no error has its text.
 func TestGrantInitFailures(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -104,8 +104,8 @@ func TestGrantInitFailures(t *testing.T) {
 	}
 }
 
-// What the file sets is not for what iamproxy does after it, and what the database's
-// owner has set is not for the file.
+// The settings of the file do not affect iamproxy, and those of the database do not affect
+// the file.
 func TestGrantInitSettings(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -121,7 +121,7 @@ func TestGrantInitSettings(t *testing.T) {
 	inShop(t, cluster, "postgres", `TABLE "My ""own".t`)
 }
 
-// A deployment may have given the administrator a role that gets rds_iam in the file.
+// The file may give the administrator a role with rds_iam. That is undone.
 func TestGrantInitLocksNobodyOut(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -133,10 +133,10 @@ func TestGrantInitLocksNobodyOut(t *testing.T) {
 	again := writeSQL(t, "GRANT rds_iam TO CURRENT_USER")
 	asSuperuser(t, cluster, "GRANT rds_iam TO app", "REVOKE app FROM postgres")
 	grant(t, cluster, nil, initArgs(again)...).wantFailure(t, "are undone", "could not log in any more")
-	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // by whom it was
+	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // a grant of another role
 }
 
-// The recipe of docs/grant.md: what is there becomes the user's own.
+// The recipe of docs/grant.md: existing objects change their owner to the user.
 func TestGrantInitHandsOver(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -147,7 +147,7 @@ func TestGrantInitHandsOver(t *testing.T) {
 	p.mustPSQL("app", shop, "ALTER TABLE orders ADD what text")
 }
 
-// Nobody waits any more, and so the server leaves off as well.
+// The server stops as well when the command is interrupted.
 func TestGrantLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -167,7 +167,7 @@ func TestGrantLeavesNothingBehind(t *testing.T) {
 	}
 }
 
-// The file means what it says, whatever the database's owner has set.
+// The file has its standard meaning, whatever the settings of the database.
 func TestGrantReadsTheFileAsItStands(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -189,7 +189,7 @@ func TestGrantReadsTheFileAsItStands(t *testing.T) {
 	}
 }
 
-// A file that nobody writes does not hold it for ever.
+// A FIFO without a writer does not block it for ever.
 func TestGrantWaitingForAFile(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)

@@ -14,7 +14,7 @@ import (
 
 const endSessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'postgres'"
 
-// startEndangered starts a cluster where a grant to app locks out the administrator.
+// startEndangered starts a cluster in which a grant to app locks out the administrator.
 func startEndangered(t *testing.T, settings map[string]string) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantableWith(t, settings)
@@ -22,7 +22,7 @@ func startEndangered(t *testing.T, settings map[string]string) *aurora.Cluster {
 	return cluster
 }
 
-// wantUndone: neither app nor its member has rds_iam.
+// wantUndone fails unless neither app nor its member has rds_iam.
 func wantUndone(t *testing.T, cluster *aurora.Cluster) {
 	t.Helper()
 	var roles int
@@ -43,8 +43,8 @@ func untilWaiting(t *testing.T, cluster *aurora.Cluster, event string, n int) {
 	})
 }
 
-// startHeldCommits is startEndangered, but the administrator's commits wait for a standby
-// that there is not.
+// startHeldCommits is startEndangered, but the administrator's commits wait for a missing
+// standby.
 func startHeldCommits(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startEndangered(t, map[string]string{"synchronous_standby_names": "nobody"})
@@ -52,7 +52,7 @@ func startHeldCommits(t *testing.T) *aurora.Cluster {
 	return cluster
 }
 
-// A signal while nothing is done yet ends it at once.
+// A signal before the first change ends it at once.
 func TestGrantSignalBefore(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -77,7 +77,7 @@ func TestGrantSignalDuringCommit(t *testing.T) {
 	wantUndone(t, cluster)
 }
 
-// Where nobody knows whether it is committed, it is told how to help oneself.
+// If the result of the commit is unknown, the error has the SQL to repair it.
 func TestGrantBreaksDuringCommit(t *testing.T) {
 	t.Parallel()
 	cluster := startHeldCommits(t)
@@ -87,7 +87,7 @@ func TestGrantBreaksDuringCommit(t *testing.T) {
 	g.wait(t).wantFailure(t, "whether it is done is not known: run it again", `if postgres is locked out then, as another one: REVOKE rds_iam FROM "app"`)
 }
 
-// Nor does a signal between commit and undo.
+// Neither does a signal between commit and undo.
 func TestGrantSignalDuringLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
@@ -100,7 +100,7 @@ func TestGrantSignalDuringLogin(t *testing.T) {
 	wantUndone(t, cluster)
 }
 
-// Nor does a limit on idle sessions: the one that can undo it lives on for longer.
+// Neither does a limit on idle sessions: the session that can undo it outlives the limit.
 func TestGrantIdlesDuringLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
@@ -112,7 +112,7 @@ func TestGrantIdlesDuringLogin(t *testing.T) {
 	if _, err := witness.Exec(t.Context(), "SET idle_session_timeout = '3s'"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := witness.PgConn().Conn().Read(make([]byte, 1)); err != nil { // until it is told that it has to go
+	if _, err := witness.PgConn().Conn().Read(make([]byte, 1)); err != nil { // until it is terminated
 		t.Fatal(err)
 	}
 	close(held.release)
@@ -120,7 +120,7 @@ func TestGrantIdlesDuringLogin(t *testing.T) {
 	wantUndone(t, cluster)
 }
 
-// Who cannot be asked whether the administrator is let in is taken for a no.
+// If the administrator's login cannot be tried, the grant is undone.
 func TestGrantBreaksDuringLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
@@ -130,7 +130,7 @@ func TestGrantBreaksDuringLogin(t *testing.T) {
 	wantUndone(t, cluster)
 }
 
-// What cannot be undone is told with the SQL for somebody else.
+// If it cannot be undone, the error has the SQL for another administrator.
 func TestGrantCannotUndo(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
@@ -142,7 +142,7 @@ func TestGrantCannotUndo(t *testing.T) {
 	g.wait(t).wantFailure(t, "may have locked out the administrator", `as another one: REVOKE rds_iam FROM "app"`)
 }
 
-// heldConnections are let through, one of them when it is released.
+// heldConnections are forwarded, one of them only after its release.
 type heldConnections struct {
 	address          string
 	arrived, release chan struct{}
@@ -153,7 +153,7 @@ func holdSecond(t *testing.T, first, second string) *heldConnections {
 	return holdNth(t, 2, first, second)
 }
 
-// holdNth has the nth connection lead to another address than the others.
+// holdNth forwards connections to address, but holds the nth.
 func holdNth(t *testing.T, nth int, others, address string) *heldConnections {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -182,7 +182,7 @@ func holdNth(t *testing.T, nth int, others, address string) *heldConnections {
 	return h
 }
 
-// join ends when one of the two does.
+// join copies until one of the connections ends.
 func join(client net.Conn, to string) {
 	defer client.Close()
 	server, err := net.Dial("tcp", to)
@@ -197,7 +197,7 @@ func join(client net.Conn, to string) {
 	_, _ = io.Copy(client, server)
 }
 
-// What the database's owner has set is not what the administrator runs.
+// The settings of the database's owner do not run as the administrator.
 func TestGrantHostileDatabase(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -220,7 +220,7 @@ func TestGrantHostileDatabase(t *testing.T) {
 	}
 }
 
-// What others create in the meantime, from whatever database, is there then.
+// Objects created concurrently, in any database, are found.
 func TestGrantCollides(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -242,8 +242,8 @@ func TestGrantCollides(t *testing.T) {
 	}
 }
 
-// Where they do not see each other's locks, and in the one order of users and the other.
-// Those that come first in each database are held up until both create the same.
+// Runs in two databases do not see each other's advisory locks. Those that come first in
+// each database are held until both create the same roles, in either order.
 func TestGrantAtOnceInTwoDatabases(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -277,7 +277,7 @@ func TestGrantAtOnceInTwoDatabases(t *testing.T) {
 	}
 }
 
-// Who cannot use a password any more by a grant to another role is named.
+// The members that lose their password login by a grant to another role are listed.
 func TestGrantNotesMembers(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)

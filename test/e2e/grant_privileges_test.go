@@ -13,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// shop is a database of the administrator's, as RDS makes one.
+// shop is a database of the administrator, as RDS makes one.
 const shop = "shop"
 
 func startShop(t *testing.T) *aurora.Cluster {
@@ -52,8 +52,8 @@ func inShopArgs(level string, more ...string) []string {
 	return append([]string{"--database=" + shop, "--privileges=" + level}, more...)
 }
 
-// mayOnly runs statements as a user through iamproxy: those of may work, the others are
-// not permitted.
+// mayOnly runs statements as a user through iamproxy: those of may succeed, and the others
+// are not permitted.
 func mayOnly(t *testing.T, p *process, user string, may, not []string) {
 	t.Helper()
 	for _, sql := range may {
@@ -116,11 +116,11 @@ func TestGrantLevels(t *testing.T) {
 		"reader already has readonly on 4 sequences in schema public",
 		"reader already has readonly on what migrator creates in schema public",
 		"reader already has readonly on what postgres creates in schema public")
-	// Nobody is left a member of what has rds_iam.
+	// No role remains a member of a role with rds_iam.
 	grant(t, cluster, nil, "--user=writer").want(t, "writer already has rds_iam")
 }
 
-// More than before is added to what there is, and less takes nothing away.
+// A higher level adds privileges, and a lower one removes none.
 func TestGrantMoreAndLess(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -146,10 +146,10 @@ func TestGrantMoreAndLess(t *testing.T) {
 	}
 }
 
-// Names are what they are, in users, databases, schemas and tables.
 // quoteName returns name as an SQL identifier.
 func quoteName(name string) string { return pgx.Identifier{name}.Sanitize() }
 
+// Names of users, databases, schemas and tables are quoted.
 func TestGrantHostileNames(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -181,8 +181,8 @@ func TestGrantHostileNames(t *testing.T) {
 		"granted readonly on what postgres creates in schema UPPER to "+user)
 }
 
-// What belongs to others is granted where the administrator can become a member of them
-// for the moment, and only in that.
+// Objects of other owners are granted only where the administrator can join the owner
+// temporarily.
 func TestGrantObjectsOfOthers(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -222,7 +222,7 @@ iamproxy: note: app has no readonly on what outer_role creates in schema public,
 	inShop(t, cluster, "app", "SELECT FROM others.later, of_team, of_other")
 }
 
-// Where a right that everything else depends on cannot be had, nothing is done.
+// If a privilege that others depend on is missing, nothing is changed.
 func TestGrantPrivilegesFailures(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
@@ -235,13 +235,13 @@ func TestGrantPrivilegesFailures(t *testing.T) {
 	if err := superuser(t, cluster).QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app')").Scan(&there); err != nil || there {
 		t.Errorf("app was created: %v, %v", there, err)
 	}
-	// Everybody may in the database of others.
+	// All roles have this privilege in the database of another owner.
 	grant(t, cluster, nil, "--user=app", "--database=postgres", "--privileges=readonly").want(t,
 		"created role app", "granted rds_iam to app", "app already has readonly on database postgres", "app already has readonly on schema public",
 		"granted readonly on what postgres creates in schema public to app")
 }
 
-// All end well, and each privilege is granted once.
+// Concurrent runs succeed, and each privilege is granted once.
 func TestGrantPrivilegesAtOnce(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)

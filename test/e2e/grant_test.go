@@ -24,8 +24,8 @@ import (
 
 const adminPassword = "Secret'of the administrator"
 
-// startGrantable starts a cluster that has an administrator as RDS has one: no
-// superuser, and with a password.
+// startGrantable starts a cluster with an administrator as in RDS: not a superuser, and
+// with a password.
 func startGrantable(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	return startGrantableWith(t, nil)
@@ -61,7 +61,7 @@ func superuser(t *testing.T, cluster *aurora.Cluster) *pgx.Conn {
 
 func quoteText(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
-// granted is how a run ended.
+// granted is the result of a run.
 type granted struct {
 	code           int
 	stdout, stderr string
@@ -73,7 +73,7 @@ func grant(t *testing.T, cluster *aurora.Cluster, env []string, args ...string) 
 	return startGrant(t, cluster, env, args...).wait(t)
 }
 
-// runningGrant is a run that goes on.
+// runningGrant is a run in progress.
 type runningGrant struct {
 	cmd            *exec.Cmd
 	stdout, stderr bytes.Buffer
@@ -131,7 +131,7 @@ func (g granted) wantFailure(t *testing.T, texts ...string) {
 	}
 }
 
-// What was granted logs in through iamproxy; what it is run again for is no error.
+// Granted users log in through iamproxy. A second run changes nothing.
 func TestGrant(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -157,8 +157,8 @@ func TestGrant(t *testing.T) {
 	}
 }
 
-// Whichever comes first, all end well, and one does the work. They are held up until
-// each is about to look what is there.
+// Concurrent runs succeed, and one of them makes the changes. All are held until each is
+// about to read the current state.
 func TestGrantAtOnce(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -193,7 +193,7 @@ func TestGrantAtOnce(t *testing.T) {
 // grantLock is the key of the advisory lock that a run of grant takes.
 const grantLock int64 = 0x69616d70726f7879
 
-// All or nothing: what comes before what fails is not done either.
+// A run is atomic: statements before a failure are rolled back.
 func TestGrantFailures(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -207,7 +207,7 @@ func TestGrantFailures(t *testing.T) {
 	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed", "check PGPASSWORD")
 	grant(t, cluster, nil, "--user=app", "--database=none").wantFailure(t, `database "none" does not exist`, "--database")
 
-	// A lock that somebody holds costs no more than the time that is given.
+	// A lock held by another session costs no more than --timeout.
 	conn := superuser(t, cluster)
 	if _, err := conn.Exec(t.Context(), "SELECT pg_advisory_lock($1)", grantLock); err != nil {
 		t.Fatal(err)
@@ -223,8 +223,8 @@ func TestGrantFailures(t *testing.T) {
 	grant(t, cluster, nil, "--user=app").wantFailure(t, "no role rds_iam")
 }
 
-// Who is a member of a role that gets rds_iam gets it, too, and cannot log in with a
-// password any more. That is undone.
+// A grant to a role also affects its members, which can no longer log in with a password.
+// If the administrator is one, it is undone.
 func TestGrantLocksNobodyOut(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -238,7 +238,7 @@ func TestGrantLocksNobodyOut(t *testing.T) {
 	grant(t, cluster, nil, "--user=new").want(t, "created role new", "granted rds_iam to new")
 }
 
-// Nothing is sent to a server that cannot show who it is.
+// Nothing is sent to a server that does not authenticate itself.
 func TestGrantUntrusted(t *testing.T) {
 	t.Parallel()
 	for want, certificate := range map[string]aurora.Certificate{
@@ -265,7 +265,7 @@ func TestGrantUntrusted(t *testing.T) {
 	grant(t, cluster, nil, "--user=app", "--via="+listener.Addr().String()).wantFailure(t, "does not offer TLS")
 }
 
-// Only PGPASSWORD counts of what libpq would read, and a file counts for more.
+// Of libpq's variables and files only PGPASSWORD counts, and --password-file overrides it.
 func TestGrantEnvironment(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -297,7 +297,7 @@ func TestGrantThroughSOCKS(t *testing.T) {
 	}
 }
 
-// An administrator that has rds_iam itself may give a token for a password.
+// An administrator with rds_iam may use a token as its password.
 func TestGrantWithToken(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)

@@ -4,9 +4,9 @@ package e2e
 
 import "testing"
 
-// testVersionGrant is about memberships, default privileges and the schema public, which
-// are not the same in all versions. The administrator has rds_iam, which these servers
-// take a password for.
+// testVersionGrant tests memberships, default privileges and the schema public, which
+// differ between versions. The administrator has rds_iam, for which these servers accept a
+// password.
 func testVersionGrant(t *testing.T, s *versioned) {
 	asSuperuser(t, s.cluster, "CREATE ROLE postgres LOGIN CREATEROLE PASSWORD "+quoteText(adminPassword),
 		"GRANT rds_iam TO postgres WITH ADMIN OPTION", "CREATE DATABASE "+shop+" OWNER postgres", "CREATE ROLE stranger LOGIN")
@@ -16,7 +16,7 @@ func testVersionGrant(t *testing.T, s *versioned) {
 	levels := map[string]string{"migrator": "owner", "reader": "readonly", "writer": "readwrite"}
 	for _, user := range []string{"migrator", "reader", "writer", "reader"} {
 		g := grant(t, s.cluster, nil, inShopArgs(levels[user], "--schema=own,public", "--user="+user, "--init="+writeSQL(t, "CREATE TABLE IF NOT EXISTS init (x int)"))...)
-		if g.code != 0 || (g.stderr != "") != (s.version >= 16) { // then nobody joins a stranger
+		if g.code != 0 || (g.stderr != "") != (s.version >= 16) { // then no temporary membership is possible
 			t.Errorf("got %d\n%s\n%s", g.code, g.stdout, g.stderr)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// asSomebody runs a command as a user that is not root, who may be this one.
+// asSomebody runs a command as a user other than root, which may be the current one.
 func asSomebody(cmd *exec.Cmd) *exec.Cmd {
 	if os.Getuid() == 0 {
 		const nobody = 65534
@@ -20,7 +20,7 @@ func asSomebody(cmd *exec.Cmd) *exec.Cmd {
 	return cmd
 }
 
-// read is how somebody fares who reads a file of a process.
+// read reads a file of a process as that user.
 func read(t *testing.T, pid int, name string) (string, error) {
 	t.Helper()
 	program := []string{"head", "-c1"}
@@ -32,8 +32,7 @@ func read(t *testing.T, pid int, name string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// Another process of the same user sees nothing of what iamproxy has in its memory and its
-// environment.
+// Another process of the same user cannot read iamproxy's memory and environment.
 func TestSameUserCannotLook(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -50,13 +49,13 @@ func TestSameUserCannotLook(t *testing.T) {
 		if out, err := read(t, p.cmd.Process.Pid, name); err == nil || !strings.Contains(out, "Permission denied") {
 			t.Errorf("%s: %v: %q", name, err, out)
 		}
-		if out, _ := read(t, open.Process.Pid, name); strings.Contains(out, "Permission denied") && name != "mem" { // which may be kept to a parent
+		if out, _ := read(t, open.Process.Pid, name); strings.Contains(out, "Permission denied") && name != "mem" { // which may be limited to the parent
 			t.Errorf("%s of another program: %s", name, out)
 		}
 	}
 }
 
-// It leaves no core file, whatever GOTRACEBACK and the limit say.
+// It leaves no core file, whatever GOTRACEBACK and the limit.
 func TestNoCoreFile(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})

@@ -19,10 +19,10 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// loginPatience is how long a bystander's login may take in the worst attack.
+// loginPatience bounds the login of a bystander in the worst attack.
 const loginPatience = 10 * time.Second
 
-// hostileTime is how long an attack lasts: some seconds, or what HOSTILE says.
+// hostileTime is the duration of an attack: some seconds, or $HOSTILE.
 func hostileTime(t *testing.T) time.Duration {
 	t.Helper()
 	said := os.Getenv("HOSTILE")
@@ -36,8 +36,8 @@ func hostileTime(t *testing.T) time.Duration {
 	return d
 }
 
-// bystanders are sessions that have nothing to do with an attack, and must not notice
-// it: they see no error, no wrong byte, and are served.
+// bystanders are sessions that an attack must not affect: they see no error and no wrong
+// byte, and make progress.
 type bystanders struct {
 	t       *testing.T
 	p       *process
@@ -49,7 +49,7 @@ type bystanders struct {
 	rounds  [3]atomic.Int64
 }
 
-// standBy has them work until leave.
+// standBy starts them. They work until leave.
 func standBy(t *testing.T, p *process) *bystanders {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -63,7 +63,7 @@ func standBy(t *testing.T, p *process) *bystanders {
 	return b
 }
 
-// work is one of them, which connects anew for each round if it has no work.
+// work runs one of them. Without a workload it connects anew for each round.
 func (b *bystanders) work(ctx context.Context, rounds *atomic.Int64, work func(context.Context, *pgx.Conn) error) {
 	defer b.working.Done()
 	var conn *pgx.Conn
@@ -124,7 +124,7 @@ func copyOut(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// awaitRound waits until each of them has done one more.
+// awaitRound waits until each of them has finished another round.
 func (b *bystanders) awaitRound(which string) {
 	b.t.Helper()
 	for i := range b.rounds {
@@ -133,8 +133,8 @@ func (b *bystanders) awaitRound(which string) {
 	}
 }
 
-// leave is for the end of an attack: the bystanders go, and then nothing is left of it.
-// Its log has no more than so many lines.
+// leave stops them after an attack. Afterwards no connection is left, and the log has at
+// most the given number of lines.
 func (b *bystanders) leave(lines int) {
 	b.t.Helper()
 	b.awaitRound("another")
@@ -160,14 +160,14 @@ func (b *bystanders) leave(lines int) {
 	if wrote > lines {
 		b.t.Errorf("%d lines in the log, not %d at most", wrote, lines)
 	}
-	if grown > 512 { // the race detector takes most of it
+	if grown > 512 { // mostly of the race detector
 		b.t.Errorf("the peak of memory has grown by %d MB", grown)
 	}
 	b.t.Logf("bystanders' rounds: %d queries, %d logins, %d copies; log: %d lines; peak of memory: %d MB more", b.rounds[0].Load(),
 		b.rounds[1].Load(), b.rounds[2].Load(), wrote, grown)
 }
 
-// peakMemory is the most that the process has had, in MB.
+// peakMemory returns the peak resident memory of the process, in MB.
 func peakMemory(t *testing.T, p *process) int {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))

@@ -17,16 +17,16 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// hostileWorkers is how many clients attack at once.
+// hostileWorkers is the number of concurrent attackers.
 const hostileWorkers = 8
 
-// packet is a startup packet: its length, a code and what follows.
+// packet returns a startup packet: its length, a code and a body.
 func packet(code uint32, rest string) []byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(8+len(rest)))
 	return append(binary.BigEndian.AppendUint32(b, code), rest...)
 }
 
-// startPackets are what a client may begin with, most of it valid.
+// startPackets are first packets, most of them valid.
 var startPackets = [][]byte{
 	packet(196608, "user\x00"+aurora.IAMUser+"\x00database\x00"+aurora.Database+"\x00\x00"),
 	packet(196610, "user\x00"+aurora.IAMUser+"\x00_pq_.new\x001\x00database\x00"+aurora.Database+"\x00\x00"),
@@ -48,7 +48,7 @@ var startPackets = [][]byte{
 	nil,
 }
 
-// hostileStart is a first packet that is random, or is one of those changed.
+// hostileStart returns a random first packet, or a mutated one.
 func hostileStart(random *rand.Rand) []byte {
 	b := bytes.Clone(startPackets[random.IntN(len(startPackets))])
 	switch random.IntN(6) {
@@ -76,8 +76,8 @@ func hostileStart(random *rand.Rand) []byte {
 	return b
 }
 
-// attack sends b in pieces, and then no more, or resets the connection, or falls silent.
-// What is answered is well-formed, and that there is an end to it is up to the proxy.
+// attack sends b in pieces, and then ends, resets the connection or falls silent. The
+// answer must be well-formed, and the proxy must end the connection.
 func attack(address string, random *rand.Rand, b []byte) error {
 	socket, err := net.Dial("tcp", address)
 	if err != nil {
@@ -94,7 +94,7 @@ func attack(address string, random *rand.Rand, b []byte) error {
 		b = b[n:]
 	}
 	switch random.IntN(200) {
-	case 0: // silent; a session that has come of it is left alone
+	case 0: // silent; a session may have been opened, and is left alone
 		one := make([]byte, 1)
 		_, err = conn.Read(one)
 		return unanswered(err)
@@ -109,7 +109,7 @@ func attack(address string, random *rand.Rand, b []byte) error {
 	return wellFormed(answer)
 }
 
-// unanswered is err if it is that nothing came; that a connection was cut is an answer.
+// unanswered returns err if no answer came. A closed connection is an answer.
 func unanswered(err error) error {
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
@@ -118,8 +118,8 @@ func unanswered(err error) error {
 	return nil
 }
 
-// wellFormed looks at the whole of what a client was answered: one byte for a request to
-// encrypt, a TLS record, or messages.
+// wellFormed checks a complete answer: one byte for an encryption request, a TLS record, or
+// messages.
 func wellFormed(answer []byte) error {
 	b := answer
 	for len(b) > 0 && (b[0] == 'N' || b[0] == 'S') && (len(b) == 1 || b[1] != 0) {
@@ -144,7 +144,7 @@ func wellFormed(answer []byte) error {
 	return nil
 }
 
-// attackAll has the workers attack for the time that there is.
+// attackAll runs the workers for hostileTime.
 func attackAll(t *testing.T, one func(random *rand.Rand) error) (attacks int64) {
 	t.Helper()
 	var count atomic.Int64
@@ -164,8 +164,8 @@ func attackAll(t *testing.T, one func(random *rand.Rand) error) (attacks int64) 
 	return count.Load()
 }
 
-// Whatever a client begins with, it is answered in the protocol or closed, and those who
-// work beside it do not notice.
+// Any first packet is answered within the protocol or the connection is closed. Bystanders
+// are not affected.
 func TestHostileStart(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	for name, more := range map[string][]string{"plain": nil, "TLS": {"--listen-tls=self-signed"}} {
@@ -181,7 +181,7 @@ func TestHostileStart(t *testing.T) {
 	}
 }
 
-// Clients that come and are gone at once, or in the middle of a packet, leave nothing.
+// Clients that disconnect at once, or within a packet, leave no connections.
 func TestHostileConnects(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--log-level=info")...)
@@ -197,7 +197,7 @@ func TestHostileConnects(t *testing.T) {
 		if random.IntN(2) == 0 {
 			_, _ = conn.Write(startPackets[0][:random.IntN(len(startPackets[0]))])
 		}
-		return conn.(*net.TCPConn).SetLinger(-random.IntN(2)) // a reset, or none
+		return conn.(*net.TCPConn).SetLinger(-random.IntN(2)) // with or without a reset
 	})
 	t.Logf("%d connections", attacks)
 	b.leave(int(attacks)/10 + 100)

@@ -12,10 +12,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// A source that is down for longer than its credentials live costs time, and no
-// login.
+// A source that is down for longer than its credentials live delays logins, and none fails.
 func TestSourceDown(t *testing.T) {
-	t.Parallel() // it waits, most of the time
+	t.Parallel() // it mostly waits
 	cluster := startCluster(t, &aurora.Cluster{})
 	var all sync.WaitGroup
 	for name, fault := range map[string]fakeaws.Fault{
@@ -24,7 +23,7 @@ func TestSourceDown(t *testing.T) {
 		"garbage":  {Status: 200, Body: "<html>hello</html>"},
 		"empty":    {Status: 200},
 		"cut off":  {Cut: true},
-		"hung":     {Delay: 10 * time.Minute}, // what was asked then is never answered
+		"hung":     {Delay: 10 * time.Minute}, // a request is never answered
 	} {
 		s := newSourceTest(t, cluster)
 		s.aws.SetLife(shortLife)
@@ -33,7 +32,7 @@ func TestSourceDown(t *testing.T) {
 			began, broken := time.Now(), false
 			err := s.logInFor(p, 45*time.Second, func() {
 				switch since := time.Since(began); {
-				case since > 8*time.Second && !broken: // before they are fetched anew
+				case since > 8*time.Second && !broken: // before the next fetch
 					broken = true
 					s.aws.SetFault(fault)
 					time.AfterFunc(25*time.Second, func() { s.aws.SetFault(fakeaws.Fault{}) })
@@ -55,7 +54,7 @@ func TestSourceDown(t *testing.T) {
 	for _, v := range cluster.Verdicts() {
 		switch {
 		case v.OK:
-		case v.Reason == aurora.KeyExpired: // on its way, on a machine that is busy; it was tried again
+		case v.Reason == aurora.KeyExpired: // in flight, on a busy machine; it was retried
 			late++
 		default:
 			t.Errorf("verdict %+v", v)
@@ -66,8 +65,7 @@ func TestSourceDown(t *testing.T) {
 	}
 }
 
-// Whoever is not logged in is told what to run, and need not restart anything
-// after that.
+// Without an SSO login, the client receives the command to run. It works without a restart.
 func TestSSOLogin(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	for name, form := range map[string]struct{ profile, more, cache string }{
@@ -83,7 +81,7 @@ func TestSSOLogin(t *testing.T) {
 			s.loggedIn(form.cache, time.Now().Add(time.Hour))
 			p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 
-			// The same when the portal does not want it any more.
+			// The same applies when the portal rejects the login.
 			s.aws.AllowSSO("another", account, "Developer")
 			q := s.start(env, args)
 			expectRefusal(t, q, aurora.IAMUser, aurora.Database, "HINT: ", "run `aws sso login --profile dev`")
@@ -91,8 +89,8 @@ func TestSSOLogin(t *testing.T) {
 	}
 }
 
-// A role that does not let itself be assumed is told at once, with what it wants,
-// and is tried anew when it does.
+// If a role cannot be assumed, the client receives the reason at once. The next login tries
+// again.
 func TestRoleDenied(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
@@ -112,12 +110,12 @@ func TestRoleDenied(t *testing.T) {
 	}
 }
 
-// All that is known goes with the one sentence that AWS says.
+// A rejected token is reported with the identity, the region and AWS's message.
 func TestRefusalSaysWhoAndWhat(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
-	s.aws.Issued = nil // so that the database refuses it
+	s.aws.Issued = nil // so that the database rejects it
 	s.aws.SetClockOffset(-150 * time.Second)
 	p := s.start(s.janes(), []string{"--assume-role=" + appRole})
 	expectRefusal(t, p, aurora.IAMUser, aurora.Database,
@@ -136,8 +134,7 @@ func TestRefusalSaysWhoAndWhat(t *testing.T) {
 	}
 }
 
-// One process serves the databases of two accounts, and signs for each as someone
-// else.
+// One process serves the databases of two accounts, with an identity for each.
 func TestIdentityPerEndpoint(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
@@ -188,7 +185,7 @@ func TestDSQL(t *testing.T) {
 	}
 }
 
-// An explicit region wins, and is said to be another than the name's.
+// An explicit region overrides that of the name, with a warning.
 func TestExplicitRegion(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{Region: "ap-south-1"})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=ap-south-1")...)

@@ -18,7 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// codeOf is the SQLSTATE of an error.
+// codeOf returns the SQLSTATE of an error.
 func codeOf(err error) string {
 	var said *pgconn.PgError
 	if errors.As(err, &said) {
@@ -27,7 +27,7 @@ func codeOf(err error) string {
 	return ""
 }
 
-// hintOf is the advice in an error.
+// hintOf returns the hint of an error.
 func hintOf(err error) string {
 	var said *pgconn.PgError
 	if errors.As(err, &said) {
@@ -36,8 +36,8 @@ func hintOf(err error) string {
 	return ""
 }
 
-// One client more than --max-sessions is told so, over all endpoints, and gets in when
-// another has left. A cancel request needs no room.
+// A client above --max-sessions, which counts all endpoints, is rejected. A cancel request
+// does not count.
 func TestMaxSessions(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	second := aurora.DefaultHost + "?listen=127.0.0.1:0"
@@ -75,7 +75,7 @@ func TestMaxSessions(t *testing.T) {
 	})
 }
 
-// startLimited is startProxy for one that may have so many file descriptors.
+// startLimited is startProxy with a limit of file descriptors.
 func startLimited(t *testing.T, descriptors int, args ...string) *process {
 	t.Helper()
 	script := fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, descriptors)
@@ -84,7 +84,7 @@ func startLimited(t *testing.T, descriptors int, args ...string) *process {
 	return startCommand(t, cmd, 1)
 }
 
-// expectWatched fails if those who watch get no answer.
+// expectWatched fails if the admin server does not answer.
 func (p *process) expectWatched() {
 	p.t.Helper()
 	for _, path := range []string{"/livez", "/metrics"} {
@@ -94,8 +94,8 @@ func (p *process) expectWatched() {
 	}
 }
 
-// Clients cannot use up the file descriptors that others need: not those who connect and
-// say nothing, and not those who have sessions, of whom one too many is told.
+// Clients cannot use up the file descriptors of the rest: neither silent connections nor
+// sessions, above whose limit clients are rejected.
 func TestFewFileDescriptors(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -137,7 +137,7 @@ func TestFewFileDescriptors(t *testing.T) {
 	})
 }
 
-// If there are none left all the same, clients wait until there are.
+// Without file descriptors, clients wait until there are some.
 func TestNoFileDescriptors(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -159,7 +159,7 @@ func TestNoFileDescriptors(t *testing.T) {
 	}
 }
 
-// Of --max-sessions more than there are descriptors for, the log warns.
+// If --max-sessions exceeds the file descriptors, a warning is logged.
 func TestMoreSessionsThanDescriptors(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -169,7 +169,7 @@ func TestMoreSessionsThanDescriptors(t *testing.T) {
 	}
 }
 
-// Who may connect is for --allow-from to say, also beyond loopback.
+// --allow-from restricts clients, also beyond loopback.
 func TestAllowFrom(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
@@ -182,9 +182,9 @@ func TestAllowFrom(t *testing.T) {
 	everywhere.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
-// A log that nobody reads, as that of a runtime which hangs, keeps nobody out.
+// Clients log in even if the log is not read, as when a container runtime hangs.
 func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
-	const sessions = 300 // which say more than fits into a pipe
+	const sessions = 300 // with more log lines than fit into a pipe
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
@@ -203,7 +203,7 @@ func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
 	until(t, "all that was said to be read", func() bool { return strings.Count(p.logs(), `"msg":"session ended"`) == sessions })
 }
 
-// Nor can those use them up for whom there is no room, and who do not go.
+// Neither can rejected clients that stay connected use up file descriptors.
 func TestTooManyForFewFileDescriptors(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})

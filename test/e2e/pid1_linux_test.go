@@ -12,7 +12,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// As PID 1, to which the kernel delivers no signal that has no handler.
+// As PID 1, which receives only signals with a handler.
 func TestPID1(t *testing.T) {
 	if err := inPIDNamespace(exec.Command("true")).Run(); errors.Is(err, fs.ErrPermission) {
 		t.Skip("this account, or root of this container, makes no PID namespaces")
@@ -28,7 +28,7 @@ func TestPID1(t *testing.T) {
 	}
 }
 
-// A forward that is started again leaves nothing behind, which as PID 1 one has to see to.
+// A restarted port forward leaves no zombie, which PID 1 has to reap.
 func TestPID1Forward(t *testing.T) {
 	if err := inPIDNamespace(exec.Command("true")).Run(); errors.Is(err, fs.ErrPermission) {
 		t.Skip("this account, or root of this container, makes no PID namespaces")

@@ -14,7 +14,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// policyTest has the databases of an account, and Jane, who may look.
+// policyTest has the databases of an account, and a user, Jane, that may describe them.
 type policyTest struct {
 	*sourceTest
 	env []string
@@ -58,7 +58,7 @@ func (p *policyTest) run(args ...string) (stdout, stderr string, code int) {
 	return out.String(), err.String(), cmd.ProcessState.ExitCode()
 }
 
-// A name is enough, for who may look.
+// The name is sufficient if the caller may describe the database.
 func TestPolicyLooksUp(t *testing.T) {
 	t.Parallel()
 	p := newPolicyTest(t)
@@ -96,7 +96,7 @@ func TestPolicyLooksUp(t *testing.T) {
 	}
 }
 
-// Once the policy is attached, its user logs in with a token, and no other.
+// With the policy attached, its user can log in with a token, and no other user.
 func TestPolicyLetsIn(t *testing.T) {
 	t.Parallel()
 	p := newPolicyTest(t)
@@ -129,7 +129,7 @@ func TestPolicyLetsIn(t *testing.T) {
 	}
 }
 
-// logInDirectly is token and psql.
+// logInDirectly logs in with the command token and psql.
 func (p *policyTest) logInDirectly(user string) (string, error) {
 	p.t.Helper()
 	token := client(p.t.Context(), binaryPath(p.t), "token", aurora.DefaultHost, "--user="+user)

@@ -10,7 +10,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// The commands that connect start a port forward as run does, and end it with themselves.
+// The commands that connect start a port forward as run does, and end it.
 func TestForwardOfCommands(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -47,7 +47,7 @@ func TestForwardOfCommands(t *testing.T) {
 	}
 }
 
-// There may be a password in a command.
+// A command may contain a password.
 func TestCheckDoesNotShowTheCommand(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})

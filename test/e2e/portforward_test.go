@@ -19,14 +19,15 @@ const (
 	bastion  = "exec:bastion -L {port}:{host}:{dbport} 'a bastion'"
 )
 
-// forwardArgs have iamproxy reach the cluster by a port forward alone.
+// forwardArgs returns arguments for a proxy that reaches the cluster by a port forward
+// only.
 func forwardArgs(cluster *aurora.Cluster, via string, more ...string) []string {
 	args := []string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=" + via, "--ca-file=" + cluster.CAFile(), "--admin=127.0.0.1:0", "--log-level=debug"}
 	return append(args, more...)
 }
 
-// From the start-up to the end: sessions and cancel requests, a forward that dies under
-// them, and a drain with a session open.
+// From startup to the end: sessions and cancel requests, a forward that dies under them,
+// and a drain with a session open.
 func TestForwardSSM(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -74,7 +75,7 @@ func TestForwardSSM(t *testing.T) {
 	}
 }
 
-// Ctrl-C on a terminal is a SIGINT for the whole foreground group.
+// Ctrl-C on a terminal sends SIGINT to the whole foreground process group.
 func TestForwardCtrlC(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -98,7 +99,8 @@ func TestForwardCtrlC(t *testing.T) {
 	until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
 }
 
-// Nobody is left to end the forward, and it ends: also the plugin, which the AWS CLI has started.
+// The forward ends with a killed iamproxy, including the plugin, which the AWS CLI has
+// started.
 func TestForwardOfOneThatIsKilled(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -113,7 +115,7 @@ func TestForwardOfOneThatIsKilled(t *testing.T) {
 	until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
 }
 
-// The client is told what the program has said, and gets in when that is mended.
+// The client receives the program's last line. Logins work again once the program does.
 func TestForwardFails(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -146,8 +148,8 @@ func TestForwardFails(t *testing.T) {
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
-// Each endpoint has its own; the profile of its endpoint is passed on, and a command in an ENDPOINT is
-// percent-encoded where it has to be.
+// Each endpoint has a forward of its own, which receives the profile of the endpoint. A
+// command in an ENDPOINT is percent-encoded where necessary.
 func TestForwardsOfTwo(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -170,7 +172,7 @@ func TestForwardsOfTwo(t *testing.T) {
 	}
 }
 
-// A forward that comes up slowly costs a client no more than the wait.
+// A forward that starts slowly delays the client.
 func TestForwardIsLate(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -183,7 +185,7 @@ func TestForwardIsLate(t *testing.T) {
 	}
 }
 
-// The token of one command needs no way to the database.
+// The command token does not connect to the database.
 func TestTokenStartsNoForward(t *testing.T) {
 	t.Parallel()
 	f := startForwarders(t, startCluster(t, &aurora.Cluster{}), "")
@@ -199,7 +201,7 @@ func TestTokenStartsNoForward(t *testing.T) {
 	}
 }
 
-// What is missing is said at the start, in one line.
+// Missing programs are reported at startup, in one line.
 func TestForwardPrograms(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -15,8 +15,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// Replication is a protocol of its own inside PostgreSQL's, with neither request
-// nor response.
+// Replication uses a protocol of its own, without requests and responses.
 func TestReplication(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10"}})
 	admin := connectAdmin(t, cluster)
@@ -70,13 +69,13 @@ func TestReplication(t *testing.T) {
 	})
 }
 
-// replicate runs one of PostgreSQL's clients of replication through the proxy.
+// replicate runs one of PostgreSQL's replication clients through the proxy.
 func (p *process) replicate(t *testing.T, program string, args ...string) {
 	t.Helper()
 	runTool(t, program, append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, "-w")...)
 }
 
-// runTool runs one of PostgreSQL's programs, of the server's own version.
+// runTool runs one of PostgreSQL's programs, in the server's version.
 func runTool(t *testing.T, program string, args ...string) {
 	t.Helper()
 	bin, err := aurora.BinDir()
@@ -107,7 +106,7 @@ func mustExec(t *testing.T, conn *pgx.Conn, sql string) {
 	}
 }
 
-// switchWAL returns a position that the server is past.
+// switchWAL returns a position in the past.
 func switchWAL(t *testing.T, admin *pgx.Conn) (lsn string) {
 	t.Helper()
 	if err := admin.QueryRow(t.Context(), "select pg_current_wal_insert_lsn()").Scan(&lsn); err != nil {

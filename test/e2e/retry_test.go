@@ -16,13 +16,13 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// outcome is what a psql printed in the end.
+// outcome is the output of psql.
 type outcome struct {
 	printed string
 	err     error
 }
 
-// startPSQL runs one statement beside the test.
+// startPSQL runs one statement concurrently with the test.
 func (p *process) startPSQL(statement string) <-chan outcome {
 	ended := make(chan outcome, 1)
 	go func() {
@@ -32,7 +32,7 @@ func (p *process) startPSQL(statement string) <-chan outcome {
 	return ended
 }
 
-// expectPrinted waits for a psql that gets in.
+// expectPrinted waits for a psql that logs in.
 func expectPrinted(t *testing.T, ended <-chan outcome, want string) {
 	t.Helper()
 	if o := <-ended; o.err != nil || o.printed != want {
@@ -40,12 +40,12 @@ func expectPrinted(t *testing.T, ended <-chan outcome, want string) {
 	}
 }
 
-// retries is how often the proxy has found that a login is to be tried again.
+// retries returns how often the proxy has logged that it retries a login.
 func (p *process) retries() int {
 	return strings.Count(p.logs(), `"msg":"login failed; it is tried again"`)
 }
 
-// refused is what a client is told that must not get in.
+// refused returns the error of a login that must fail.
 func (p *process) refused(user, database string) *pgconn.PgError {
 	p.t.Helper()
 	conn, err := p.connect(p.t.Context(), user, database)
@@ -60,7 +60,7 @@ func (p *process) refused(user, database string) *pgconn.PgError {
 	return refused
 }
 
-// A client that comes while the instance restarts hears nothing of that.
+// A client that connects while the instance restarts receives no error.
 func TestInstanceRestarts(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -82,7 +82,7 @@ func TestInstanceRestarts(t *testing.T) {
 			}
 			ended := p.startPSQL("select 'in'")
 			until(t, "a login that failed", func() bool { return p.retries() > 0 })
-			time.Sleep(2 * time.Second) // of a restart
+			time.Sleep(2 * time.Second) // the duration of a restart
 			if err := cluster.Restart(t.Context()); err != nil {
 				t.Fatal(err)
 			}
@@ -91,11 +91,11 @@ func TestInstanceRestarts(t *testing.T) {
 	}
 }
 
-// An instance that recovers says 57P03, which its clients do not get to see.
+// An instance in recovery rejects logins with 57P03, which are retried.
 func TestInstanceRecovers(t *testing.T) {
 	t.Parallel()
-	// It recovers from an archive that has nothing, which it finds out only when the
-	// file is gone. The command runs in the data directory.
+	// It recovers from an archive without files. The restore command, which runs in the
+	// data directory, waits until the file is removed.
 	const gate = "archive-hangs"
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{
 		"restore_command": "while [ -e " + gate + " ]; do sleep 0.05; done; false",
@@ -133,13 +133,13 @@ func serverLog(t *testing.T, cluster *aurora.Cluster) string {
 	return log
 }
 
-// connectionsReceived is how many came over TCP.
+// connectionsReceived returns the number of connections over TCP.
 func connectionsReceived(t *testing.T, cluster *aurora.Cluster) int {
 	t.Helper()
 	return strings.Count(serverLog(t, cluster), "connection received: host=127.0.0.1")
 }
 
-// What will not be otherwise a moment later is told at once.
+// Permanent errors are reported at once.
 func TestHopelessLogins(t *testing.T) {
 	t.Parallel()
 	// Two are left besides the superuser's.
@@ -147,7 +147,7 @@ func TestHopelessLogins(t *testing.T) {
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for _, test := range []struct {
 		name, user, database string
-		fill                 int // sessions that are there already
+		fill                 int // sessions that exist already
 		code, message, hint  string
 	}{
 		{"no such database", aurora.IAMUser, "nowhere", 0, "3D000", `database "nowhere" does not exist`, ""},
@@ -176,8 +176,8 @@ func TestHopelessLogins(t *testing.T) {
 	}
 }
 
-// A token that is refused is followed by one other, and not by more: whoever may
-// not log in must not look like an attack.
+// A rejected token is followed by one retry with a fresh one, and by no more: a user
+// without rds_iam must not look like an attack.
 func TestRefusedTwice(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -208,12 +208,12 @@ func TestRefusedTwice(t *testing.T) {
 		p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 		cluster.ExpireKey(aurora.DefaultKey.AccessKeyID)
 		expect(t, p, aurora.KeyExpired, 2)
-		expect(t, p, aurora.KeyExpired, 2) // and so it stays
+		expect(t, p, aurora.KeyExpired, 2) // and no third
 	})
 }
 
-// Where nobody listens and nobody ever has, it is tried again for a third of
-// --connect-timeout: it may be about to start, but more likely it is a mistake.
+// If the connection was always refused, it is retried for a third of --connect-timeout: the
+// server may be about to start, but a mistake is more likely.
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})

@@ -6,8 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setDescriptors has a process get no more than so many from now on; it keeps those that
-// it has.
+// setDescriptors limits the file descriptors of a process. Those that are open stay.
 func setDescriptors(t *testing.T, p *process, n uint64) {
 	t.Helper()
 	var limit unix.Rlimit

@@ -4,7 +4,7 @@ package e2e
 
 import "testing"
 
-// setDescriptors is not to be had: only a process itself can set its limit here.
+// setDescriptors skips the test: only a process itself can set its limit here.
 func setDescriptors(t *testing.T, _ *process, _ uint64) {
 	t.Helper()
 	t.Skip("the limit of another process cannot be set here")

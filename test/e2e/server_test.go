@@ -61,7 +61,7 @@ func TestUntrustedServers(t *testing.T) {
 	if v := cluster.Verdicts(); len(v) != 0 {
 		t.Errorf("a token went to a server that had not proved who it was: %+v", v)
 	}
-	// The roots of RDS, which are built in, do not vouch for a good one either.
+	// The built-in roots of RDS do not accept a valid certificate either.
 	if err := cluster.SetCertificate(t.Context(), aurora.Certificate{}); err != nil {
 		t.Fatal(err)
 	}
@@ -69,8 +69,7 @@ func TestUntrustedServers(t *testing.T) {
 	expectRefusal(t, builtIn, aurora.IAMUser, aurora.Database, "is not trusted", "--ca-file")
 }
 
-// Servers that want no TLS, or the password before it, see nothing but the
-// request for TLS.
+// Servers that reject TLS, or request the password before it, receive only the SSLRequest.
 func TestServersWithoutTLS(t *testing.T) {
 	for name, test := range map[string]struct{ answer, want string }{
 		"declines TLS":             {"N", "does not offer TLS"},

@@ -15,9 +15,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// A server whose machine is gone answers nothing any more, not even with a reset:
-// sessions end all the same, idle ones and those that wait for an answer, and
-// their clients hear of it.
+// A server whose machine is gone answers nothing, not even with a reset. Sessions end all
+// the same, idle or not, and their clients are disconnected.
 func TestServerVanishes(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -41,17 +40,17 @@ func TestServerVanishes(t *testing.T) {
 	until(t, "the log", func() bool { return strings.Count(p.logs(), `"by":"server","how":"vanished"`) == 2 })
 }
 
-// network is a network namespace that is a host of its own, with a cable to ours.
+// network is a network namespace, used as another host, with a virtual cable to this one.
 type network struct {
 	pid         string // of the process that keeps it
 	here, there string // addresses
 }
 
-// cable is the names of its ends, at most 15 bytes long.
+// cable returns the names of its ends, at most 15 bytes long.
 func (n *network) cable() (near, far string) { return "iam" + n.pid + "a", "iam" + n.pid + "b" }
 
-// newNetwork makes one, which is gone with the process that keeps it. Its addresses
-// are of those for benchmarks (RFC 2544), which nobody else uses.
+// newNetwork makes one, which ends with the process that keeps it. The addresses are for
+// benchmarks (RFC 2544), and free to use.
 func newNetwork(t *testing.T) *network {
 	t.Helper()
 	keeper := exec.Command("unshare", "--net", "sh", "-c", "echo made; exec sleep infinity")
@@ -89,12 +88,12 @@ func mustRun(t *testing.T, cmd *exec.Cmd) {
 	}
 }
 
-// command runs a program on the other host.
+// command returns a command that runs on the other host.
 func (n *network) command(args ...string) *exec.Cmd {
 	return exec.Command("nsenter", append([]string{"--target", n.pid, "--net"}, args...)...)
 }
 
-// forward has an address of ours, which the other host reaches, lead to target.
+// forward forwards an address of this host, which the other host reaches, to target.
 func (n *network) forward(t *testing.T, target string) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", n.here+":0")
@@ -128,7 +127,7 @@ func copyAndClose(to, from net.Conn) {
 	from.Close()
 }
 
-// cut has every packet between the hosts go to nobody.
+// cut drops all packets between the hosts.
 func (n *network) cut(t *testing.T) {
 	t.Helper()
 	const nobody = "02:00:00:00:00:01"

@@ -19,7 +19,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// passSocket has a command receive a listening socket as systemd passes it.
+// passSocket passes a listening socket to a command as systemd does.
 func passSocket(cmd *exec.Cmd, socket *os.File) *exec.Cmd {
 	shell := exec.Command("sh", append([]string{"-c", `export LISTEN_PID=$$; exec "$0" "$@"`}, cmd.Args...)...)
 	shell.Env = append(cmd.Env, "LISTEN_FDS=1")
@@ -27,8 +27,8 @@ func passSocket(cmd *exec.Cmd, socket *os.File) *exec.Cmd {
 	return shell
 }
 
-// passable is a socket that stays non-blocking when it is passed, for all who have it
-// (systemd's NonBlocking=true): os.File makes those blocking that it knows not to be.
+// passable returns a socket that stays non-blocking when it is passed (systemd's
+// NonBlocking=true). os.File would make it blocking.
 func passable(t *testing.T, listener interface{ File() (*os.File, error) }) *os.File {
 	t.Helper()
 	known, err := listener.File()
@@ -66,7 +66,7 @@ func listenTCP(t *testing.T) *net.TCPListener {
 }
 
 // Processes with the same listening socket take turns under a load of new clients: no
-// client is refused, and sessions of the old one go on until they end.
+// client is rejected, and the old sessions continue until they end.
 func TestRestartWithoutRefusal(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	listener := listenTCP(t)
@@ -139,7 +139,7 @@ func TestPassedUnixSocketStays(t *testing.T) {
 	}
 }
 
-// A socket that no flag is about is a mistake in one of the two places.
+// An inherited socket that no flag names is an error.
 func TestUnclaimedSocket(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
@@ -152,7 +152,7 @@ func TestUnclaimedSocket(t *testing.T) {
 	}
 }
 
-// systemd is told when it is ready and when it stops.
+// systemd is notified when it is ready and when it stops.
 func TestNotify(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	path := filepath.Join(t.TempDir(), "notify")
@@ -173,7 +173,7 @@ func TestNotify(t *testing.T) {
 	p.wait()
 }
 
-// A connected socket, as systemd passes with Accept=yes, is none to listen at.
+// A connected socket, as systemd passes with Accept=yes, is rejected.
 func TestConnectedSocketPassed(t *testing.T) {
 	t.Parallel()
 	listener := listenTCP(t)

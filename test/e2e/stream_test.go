@@ -20,7 +20,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// What a stream carries: nothing of it is the proxy's business.
+// The proxy passes all messages on unchanged.
 func TestStream(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout=2s")...)
@@ -65,7 +65,7 @@ func testStartupParameters(t *testing.T, cluster *aurora.Cluster, p *process) {
 	if want := "it's mine|LATIN1|7MB|a,b|German, YMD"; through != want {
 		t.Errorf("through the proxy %q, want %q", through, want)
 	}
-	// All that the server reports of itself is what it reports to anybody.
+	// The parameters that the server reports are unchanged.
 	direct := connectAdmin(t, cluster)
 	proxied := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	for _, name := range []string{"server_version", "server_encoding", "client_encoding", "integer_datetimes", "standard_conforming_strings", "TimeZone", "IntervalStyle"} {
@@ -75,8 +75,7 @@ func testStartupParameters(t *testing.T, cluster *aurora.Cluster, p *process) {
 	}
 }
 
-// A session that listens gets what there is to hear, long after its login's time
-// is up.
+// A session that listens receives notifications long after --connect-timeout.
 func testAsynchronousMessages(t *testing.T, _ *aurora.Cluster, p *process) {
 	listener := mustConnect(t, p.conninfo(aurora.IAMUser, aurora.Database))
 	mustExec(t, listener, "listen news")
@@ -118,8 +117,8 @@ func testPreparedStatements(t *testing.T, _ *aurora.Cluster, p *process) {
 	}
 }
 
-// A client that sends ten thousand requests before it reads the first answer, with
-// an error among them.
+// A client sends ten thousand requests before it reads the first answer, with an error
+// among them.
 func testPipeline(t *testing.T, _ *aurora.Cluster, p *process) {
 	conn := startRaw(t, p, protocol30, nil)
 	const requests = 10_000
@@ -158,7 +157,7 @@ func testLargeParameter(t *testing.T, _ *aurora.Cluster, p *process) {
 	}
 }
 
-// The largest row there is, nearly: the server has 1 GB for the whole message.
+// The largest row, nearly: the server has 1 GB for the whole message.
 func testLargeRow(t *testing.T, _ *aurora.Cluster, p *process) {
 	const size = 1_000_000_000
 	conn := startRaw(t, p, protocol30, nil)

@@ -22,8 +22,7 @@ import (
 
 const isReadOnly = "show transaction_read_only"
 
-// The name of a cluster's writer leads to an instance that takes no writes: only
-// who says that any will do gets in.
+// If the writer's name leads to a read-only instance, only target=any can log in.
 func TestOnlyReaders(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -48,7 +47,7 @@ func TestOnlyReaders(t *testing.T) {
 				!strings.Contains(refused.Message, test.why) || !strings.Contains(refused.Hint, "target=any") {
 				t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
 			}
-			// It ends when another attempt would not fit any more.
+			// It ends when another attempt would not fit.
 			if took := time.Since(began); took < timeout/2 || p.retries() < 2 {
 				t.Errorf("told after %v and %d more attempts, want it to be looked for until %v", took, p.retries(), timeout)
 			}
@@ -60,7 +59,7 @@ func TestOnlyReaders(t *testing.T) {
 	}
 }
 
-// startStandby starts one that follows nobody.
+// startStandby starts a standby without a primary.
 func startStandby(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -70,7 +69,7 @@ func startStandby(t *testing.T) *aurora.Cluster {
 	return cluster
 }
 
-// Who wishes for read-only transactions gets them on the writer.
+// A client that requests read-only transactions gets them on the writer.
 func TestReadOnlyByWish(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -101,7 +100,7 @@ func TestReadOnlyByWish(t *testing.T) {
 	}
 }
 
-// A client that comes while there is no writer is let in when there is one.
+// A client that connects while there is no writer is let in when there is one.
 func TestPromotedMeanwhile(t *testing.T) {
 	t.Parallel()
 	cluster := startStandby(t)
@@ -114,9 +113,9 @@ func TestPromotedMeanwhile(t *testing.T) {
 	expectPrinted(t, ended, "off")
 }
 
-// A failover as Aurora's: the writer goes and comes back as a reader, its name
-// moves to the other instance, but not for good at once, and that takes writes only
-// later. Clients that come and go all the time hear nothing of it.
+// A failover as in Aurora: the writer restarts as a reader, and its name moves to the other
+// instance, at first not for all resolvers. That instance accepts writes only later.
+// Clients that connect all the time receive no error.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	name := newMovingName(t, "writer.failover.test")
@@ -157,12 +156,12 @@ func TestFailover(t *testing.T) {
 	name.moveTo(oldAddress)
 	all.awaitLogin(t, writer)
 	name.moveTo(newAddress)
-	time.Sleep(3 * time.Second) // until it is found that the new one is to be promoted
+	time.Sleep(3 * time.Second) // the delay before the promotion
 	if err := reader.Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	all.awaitMore(t, 2)
-	name.moveTo(oldAddress) // a resolver that still had it
+	name.moveTo(oldAddress) // a resolver with a stale record
 	all.awaitLogin(t, writer)
 	name.moveTo(newAddress)
 	all.awaitMore(t, 5)
@@ -178,7 +177,7 @@ func TestFailover(t *testing.T) {
 	all.checkWritten(t, reader)
 }
 
-// bothCAs has the CAs of both instances, which at AWS are the same.
+// bothCAs writes the CAs of both instances, which are the same in AWS.
 func bothCAs(t *testing.T, clusters ...*aurora.Cluster) (file string) {
 	t.Helper()
 	var all []byte
@@ -196,18 +195,18 @@ func bothCAs(t *testing.T, clusters ...*aurora.Cluster) (file string) {
 	return file
 }
 
-// writers are clients that each connect, write a row and leave, over and over.
+// writers are clients that each connect, write a row and disconnect, repeatedly.
 type writers struct {
 	proxy *process
 
 	mu      sync.Mutex
 	done    []int // rows that each client knows are written
 	ending  bool  // the old writer's sessions are
-	cut     int   // sessions that were ended with it
+	cut     int   // sessions that ended with it
 	longest time.Duration
 }
 
-// start has them work until stop, which waits for the last one.
+// start starts them. They work until stop, which waits for the last one.
 func (w *writers) start(t *testing.T) (stop func()) {
 	ended := make(chan struct{})
 	var all sync.WaitGroup
@@ -217,7 +216,7 @@ func (w *writers) start(t *testing.T) (stop func()) {
 				select {
 				case <-ended:
 					return
-				case <-time.After(20 * time.Millisecond): // what else they do
+				case <-time.After(20 * time.Millisecond): // think time
 					w.session(t, client)
 				}
 			}
@@ -232,7 +231,7 @@ func (w *writers) start(t *testing.T) (stop func()) {
 	return stop
 }
 
-// session must get in, and can write unless its server is told to end.
+// session logs in and writes, which must succeed unless its server is ended.
 func (w *writers) session(t *testing.T, client int) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -258,7 +257,7 @@ func (w *writers) session(t *testing.T, client int) {
 	switch {
 	case err == nil && readOnly == "off":
 		w.done[client]++
-	case w.ending && (!errors.As(err, &told) || told.Code == "57P01"): // no proxy can help that
+	case w.ending && (!errors.As(err, &told) || told.Code == "57P01"): // no proxy can prevent that
 		w.cut++
 	default:
 		t.Errorf("a session with transaction_read_only %q: %v", readOnly, err)
@@ -292,7 +291,7 @@ func (w *writers) awaitMore(t *testing.T, n int) {
 	})
 }
 
-// awaitLogin waits until a login has come to an instance from now on.
+// awaitLogin waits until an instance has received another login.
 func (w *writers) awaitLogin(t *testing.T, cluster *aurora.Cluster) {
 	t.Helper()
 	before := len(cluster.Verdicts())
@@ -308,7 +307,7 @@ func (w *writers) summary() (longest time.Duration, sessions int) {
 	return w.longest, sessions + w.cut
 }
 
-// checkWritten: every row that a client knows of is there.
+// checkWritten fails unless every row that a client knows of exists.
 func (w *writers) checkWritten(t *testing.T, cluster *aurora.Cluster) {
 	t.Helper()
 	rows, err := connectAdmin(t, cluster).Query(t.Context(), "select distinct client, n from written")
@@ -335,7 +334,7 @@ func (w *writers) checkWritten(t *testing.T, cluster *aurora.Cluster) {
 	}
 }
 
-// wayThrough is an address that leads to another, and at times to nobody.
+// wayThrough is an address that forwards to another, or refuses connections.
 type wayThrough struct {
 	address, target string
 	listener        net.Listener
@@ -377,7 +376,7 @@ func (f *wayThrough) connect(conn net.Conn) {
 	pipe(conn, server)
 }
 
-// close has new connections refused.
+// close refuses new connections.
 func (f *wayThrough) close() { f.listener.Close() }
 
 func (f *wayThrough) port(t *testing.T) string {

@@ -11,8 +11,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// A token that was printed is good for psql itself, in a shell as people write it and
-// with all that the other commands take.
+// A printed token works with psql itself, in a shell and with the flags for credentials.
 func TestTokenCommand(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -48,7 +47,7 @@ func TestTokenCommand(t *testing.T) {
 	}
 }
 
-// directly leads to the stand-in without iamproxy.
+// directly returns a connection string for the stand-in without iamproxy.
 func directly(t *testing.T, cluster *aurora.Cluster, user string) string {
 	t.Helper()
 	host, port, err := net.SplitHostPort(cluster.Addr())

@@ -57,7 +57,8 @@ func TestUnixSocketEndToEnd(t *testing.T) {
 		t.Errorf("after that: %s", out)
 	}
 
-	// Killed, it leaves its sockets, which the next one replaces; ended, it does not.
+	// If it is killed, it leaves its sockets, which the next one replaces. Otherwise it
+	// removes them.
 	p.signal(syscall.SIGKILL)
 	<-p.exited
 	next := startProxy(t, keyEnvironment(aurora.DefaultKey), args("--socket-mode=0600")...)

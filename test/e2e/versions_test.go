@@ -36,9 +36,9 @@ type versioned struct {
 	proxy   *process
 }
 
-// TestVersions is about what differs between PostgreSQL's versions: the wire
-// protocol, and each server's own TLS. These servers were built without LDAP;
-// they compare the token with one that the stand-in has verified once.
+// TestVersions tests what differs between PostgreSQL's versions: the wire protocol, and
+// each server's own TLS. These servers are built without LDAP. They compare the token with
+// one that the stand-in has verified once.
 func TestVersions(t *testing.T) {
 	packages := os.Getenv(versionsVariable)
 	if packages == "" {
@@ -85,8 +85,8 @@ func testVersion(t *testing.T, version int, native string) {
 	p.t = t
 }
 
-// keyFor is the key to sign with. Below 14, PostgreSQL takes no password of the
-// length that a session token gives; RDS's own servers do.
+// keyFor returns the key to sign with. Before 14, PostgreSQL accepts no password as long as
+// a session token makes it; RDS's own servers do.
 func keyFor(version int) sigv4.Key {
 	if version < 14 {
 		return aurora.DefaultKey
@@ -94,8 +94,8 @@ func keyFor(version int) sigv4.Key {
 	return aurora.DefaultSessionKey
 }
 
-// installServer copies a package's server to where its account gets to, unlike
-// perhaps to the checkout or $TMPDIR, and returns the directory of its programs.
+// installServer copies a package's server to where its account can read it, unlike perhaps
+// the checkout or $TMPDIR, and returns the directory of its programs.
 func installServer(t *testing.T, native string) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "iamproxy-server-")
@@ -108,8 +108,8 @@ func installServer(t *testing.T, native string) string {
 			t.Fatalf("%s: %v: %s", command[0], err, out)
 		}
 	}
-	// npm's archives have no symbolic links; these are listed in a file, for a
-	// script that npm may not be allowed to run.
+	// npm's archives have no symbolic links. They are listed in a file, for a script that
+	// npm may not be allowed to run.
 	list, err := os.ReadFile(filepath.Join(native, "pg-symlinks.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func installServer(t *testing.T, native string) string {
 	return filepath.Join(dir, "bin")
 }
 
-// learn has the server know the token with which p logs user in.
+// learn makes the server accept the token with which p logs user in.
 func (s *versioned) learn(t *testing.T, p *process, user string) {
 	t.Helper()
 	s.cluster.ResetVerdicts()
@@ -141,7 +141,7 @@ func (s *versioned) learn(t *testing.T, p *process, user string) {
 	}
 }
 
-// connect is a login of pgx's; more stands in its connection string.
+// connect logs in with pgx; more is added to its connection string.
 func (s *versioned) connect(t *testing.T, user, more string) (*pgx.Conn, error) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.proxy.conninfo(user, aurora.Database)+" sslmode=disable connect_timeout=60 "+more)
@@ -195,7 +195,7 @@ func testVersionRefusal(t *testing.T, s *versioned) {
 	}
 }
 
-// admin runs a statement past the proxy.
+// admin runs a statement without the proxy.
 func (s *versioned) admin(t *testing.T, sql string) {
 	t.Helper()
 	conn, err := s.cluster.Admin(t.Context(), aurora.Database)
@@ -208,7 +208,7 @@ func (s *versioned) admin(t *testing.T, sql string) {
 	}
 }
 
-// untilActive waits until the session of this process is at work.
+// untilActive waits until the session of this process runs a query.
 func (s *versioned) untilActive(t *testing.T, pid uint32) {
 	t.Helper()
 	conn, err := s.cluster.Admin(t.Context(), aurora.Database)
@@ -291,8 +291,8 @@ const (
 	protocol32 = 3<<16 | 2
 )
 
-// The server grants what a client asks for, or the newest version that it
-// speaks; the key to cancel with is longer since 3.2.
+// The server accepts the version that a client requests, or negotiates its newest one. The
+// cancel key is longer since 3.2.
 func testVersionProtocols(t *testing.T, s *versioned) {
 	newest := uint32(protocol30)
 	if s.version >= 18 {
@@ -300,7 +300,7 @@ func testVersionProtocols(t *testing.T, s *versioned) {
 	}
 	for _, test := range []struct {
 		asked   uint32
-		options []string // that no server knows
+		options []string // unknown to all servers
 	}{
 		{protocol30, nil},
 		{protocol32, nil},
@@ -348,8 +348,7 @@ func keyLength(protocol uint32) int {
 	return 4
 }
 
-// Without the question whether the server speaks TLS: the server says itself
-// that nobody asked it.
+// The server logs that the connection began with TLS, without an SSLRequest.
 func testVersionDirectTLS(t *testing.T, s *versioned) {
 	args := clusterArgs(s.cluster)
 	args[0] += "?sslnegotiation=direct"
