@@ -185,7 +185,7 @@ func TestLogOfManyFailures(t *testing.T) {
 }
 
 // Clients that occupy the admin server do not affect sessions.
-func TestSlowWatchers(t *testing.T) {
+func TestSlowAdminClients(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for range 128 { // as many as the admin server takes at once

@@ -109,7 +109,7 @@ func expectPrograms(t *testing.T, seen []string, want ...string) {
 
 // Programs that run starts receive no secrets but those that the user has put into the
 // environment for them.
-func TestProgramsOfRunGetNoSecret(t *testing.T) {
+func TestRunChildrenGetNoSecrets(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1")
@@ -148,7 +148,7 @@ func TestProgramsOfRunGetNoSecret(t *testing.T) {
 }
 
 // Neither do programs of other commands, which have the administrator's password.
-func TestProgramsOfCommandsGetNoSecret(t *testing.T) {
+func TestCommandChildrenGetNoSecrets(t *testing.T) {
 	t.Parallel()
 	s := startSecretTest(t)
 	f := startForwarders(t, s.cluster, instance+" eu-west-1")

@@ -22,9 +22,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// TestEnds ends a session in every way, once without the proxy and once through it. The
+// TestDisconnect ends a session in every way, once without the proxy and once through it. The
 // other side and the server's log must see the same.
-func TestEnds(t *testing.T) {
+func TestDisconnect(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table sink (line text)")

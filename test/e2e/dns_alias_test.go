@@ -19,7 +19,7 @@ import (
 )
 
 // A CNAME is resolved for the suggestion only.
-func TestNameOfOnesOwn(t *testing.T) {
+func TestCNAME(t *testing.T) {
 	m := newMovingName(t, "db.example.com")
 	m.leadTo(aurora.DefaultHost)
 	for _, test := range []struct {

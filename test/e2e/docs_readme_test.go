@@ -18,7 +18,7 @@ import (
 
 // The three commands of the README lead from a cluster without IAM users to the first
 // query. Only the start of the second is waited for.
-func TestFirstQueryOfTheReadme(t *testing.T) {
+func TestReadmeFirstQuery(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres",
@@ -27,7 +27,7 @@ func TestFirstQueryOfTheReadme(t *testing.T) {
 }
 
 // With the variables of make standin, they work unchanged.
-func TestFirstQueryAtTheStandin(t *testing.T) {
+func TestReadmeFirstQueryAtStandin(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	demo, variables := filepath.Join(dir, "demo"), filepath.Join(dir, "build", "standin.env")
@@ -81,7 +81,7 @@ func firstQuery(t *testing.T, cluster *aurora.Cluster, prepare string) {
 }
 
 // The README's command for a rejected login leads to a login that succeeds.
-func TestRefusedByTheReadme(t *testing.T) {
+func TestReadmeRejectedLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	aws := &fakeaws.AWS{Issued: noteKey}

@@ -122,7 +122,7 @@ func TestGrantInitSettings(t *testing.T) {
 }
 
 // The file may give the administrator a role with rds_iam. That is undone.
-func TestGrantInitLocksNobodyOut(t *testing.T) {
+func TestGrantInitLockoutUndone(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	file := writeSQL(t, "CREATE TABLE IF NOT EXISTS kept (); GRANT app TO postgres")
@@ -137,7 +137,7 @@ func TestGrantInitLocksNobodyOut(t *testing.T) {
 }
 
 // The recipe of docs/grant.md: existing objects change their owner to the user.
-func TestGrantInitHandsOver(t *testing.T) {
+func TestGrantInitOwnership(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	inShop(t, cluster, "postgres", "CREATE TABLE orders (id serial)")
@@ -148,7 +148,7 @@ func TestGrantInitHandsOver(t *testing.T) {
 }
 
 // The server stops as well when the command is interrupted.
-func TestGrantLeavesNothingBehind(t *testing.T) {
+func TestGrantInitInterrupted(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	running := startGrant(t, cluster, nil, initArgs(writeSQL(t, "SELECT pg_sleep(600)"))...)
@@ -168,7 +168,7 @@ func TestGrantLeavesNothingBehind(t *testing.T) {
 }
 
 // The file has its standard meaning, whatever the settings of the database.
-func TestGrantReadsTheFileAsItStands(t *testing.T) {
+func TestGrantInitIgnoresDatabaseSettings(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	file := writeSQL(t, `CREATE TABLE said AS SELECT 'C:\new' AS path, extract(epoch FROM timestamptz '2026-01-02 00:00')::int AS at`)
@@ -190,7 +190,7 @@ func TestGrantReadsTheFileAsItStands(t *testing.T) {
 }
 
 // A FIFO without a writer does not block it for ever.
-func TestGrantWaitingForAFile(t *testing.T) {
+func TestGrantInitFIFO(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	for _, flag := range []string{"--init=", "--password-file="} {

@@ -78,7 +78,7 @@ func TestGrantSignalDuringCommit(t *testing.T) {
 }
 
 // If the result of the commit is unknown, the error has the SQL to repair it.
-func TestGrantBreaksDuringCommit(t *testing.T) {
+func TestGrantConnectionLostDuringCommit(t *testing.T) {
 	t.Parallel()
 	cluster := startHeldCommits(t)
 	g := startGrant(t, cluster, nil, "--user=app")
@@ -121,7 +121,7 @@ func TestGrantIdlesDuringLogin(t *testing.T) {
 }
 
 // If the administrator's login cannot be tried, the grant is undone.
-func TestGrantBreaksDuringLogin(t *testing.T) {
+func TestGrantConnectionLostDuringLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
 	held := holdSecond(t, cluster.Addr(), "127.0.0.1:1")
@@ -221,7 +221,7 @@ func TestGrantHostileDatabase(t *testing.T) {
 }
 
 // Objects created concurrently, in any database, are found.
-func TestGrantCollides(t *testing.T) {
+func TestGrantConcurrentObjects(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	tx, err := superuser(t, cluster).Begin(t.Context())
@@ -244,7 +244,7 @@ func TestGrantCollides(t *testing.T) {
 
 // Runs in two databases do not see each other's advisory locks. Those that come first in
 // each database are held until both create the same roles, in either order.
-func TestGrantAtOnceInTwoDatabases(t *testing.T) {
+func TestGrantConcurrentlyInTwoDatabases(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	tx, err := superuser(t, cluster).Begin(t.Context())
@@ -278,7 +278,7 @@ func TestGrantAtOnceInTwoDatabases(t *testing.T) {
 }
 
 // The members that lose their password login by a grant to another role are listed.
-func TestGrantNotesMembers(t *testing.T) {
+func TestGrantListsMembers(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "CREATE ROLE app LOGIN", "CREATE ROLE team NOLOGIN IN ROLE app",

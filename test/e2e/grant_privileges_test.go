@@ -121,7 +121,7 @@ func TestGrantLevels(t *testing.T) {
 }
 
 // A higher level adds privileges, and a lower one removes none.
-func TestGrantMoreAndLess(t *testing.T) {
+func TestGrantLevelChange(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	inShop(t, cluster, "postgres", "CREATE TABLE orders ()", "CREATE TABLE bills ()")
@@ -183,7 +183,7 @@ func TestGrantHostileNames(t *testing.T) {
 
 // Objects of other owners are granted only where the administrator can join the owner
 // temporarily.
-func TestGrantObjectsOfOthers(t *testing.T) {
+func TestGrantObjectsOfOtherOwners(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	asSuperuser(t, cluster, "CREATE ROLE team", "CREATE ROLE other LOGIN IN ROLE rds_iam", "GRANT team TO postgres", "CREATE ROLE outer_role IN ROLE postgres")
@@ -242,7 +242,7 @@ func TestGrantPrivilegesFailures(t *testing.T) {
 }
 
 // Concurrent runs succeed, and each privilege is granted once.
-func TestGrantPrivilegesAtOnce(t *testing.T) {
+func TestGrantPrivilegesConcurrently(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	inShop(t, cluster, "postgres", "CREATE TABLE orders (id serial)")

@@ -159,7 +159,7 @@ func TestGrant(t *testing.T) {
 
 // Concurrent runs succeed, and one of them makes the changes. All are held until each is
 // about to read the current state.
-func TestGrantAtOnce(t *testing.T) {
+func TestGrantConcurrently(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	conn := superuser(t, cluster)
@@ -225,7 +225,7 @@ func TestGrantFailures(t *testing.T) {
 
 // A grant to a role also affects its members, which can no longer log in with a password.
 // If the administrator is one, it is undone.
-func TestGrantLocksNobodyOut(t *testing.T) {
+func TestGrantLockoutUndone(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "CREATE ROLE app LOGIN", "GRANT app TO postgres")

@@ -33,7 +33,7 @@ func read(t *testing.T, pid int, name string) (string, error) {
 }
 
 // Another process of the same user cannot read iamproxy's memory and environment.
-func TestSameUserCannotLook(t *testing.T) {
+func TestMemoryUnreadable(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)

@@ -166,7 +166,7 @@ func attackAll(t *testing.T, one func(random *rand.Rand) error) (attacks int64) 
 
 // Any first packet is answered within the protocol or the connection is closed. Bystanders
 // are not affected.
-func TestHostileStart(t *testing.T) {
+func TestHostileStartPackets(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	for name, more := range map[string][]string{"plain": nil, "TLS": {"--listen-tls=self-signed"}} {
 		t.Run(name, func(t *testing.T) {

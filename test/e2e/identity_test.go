@@ -111,7 +111,7 @@ func TestRoleDenied(t *testing.T) {
 }
 
 // A rejected token is reported with the identity, the region and AWS's message.
-func TestRefusalSaysWhoAndWhat(t *testing.T) {
+func TestRejectionDetails(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})

@@ -183,7 +183,7 @@ func TestAllowFrom(t *testing.T) {
 }
 
 // Clients log in even if the log is not read, as when a container runtime hangs.
-func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
+func TestSessionsWithUnreadLog(t *testing.T) {
 	const sessions = 300 // with more log lines than fit into a pipe
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -204,7 +204,7 @@ func TestSessionsWhileNobodyReadsTheLog(t *testing.T) {
 }
 
 // Neither can rejected clients that stay connected use up file descriptors.
-func TestTooManyForFewFileDescriptors(t *testing.T) {
+func TestRejectedClientsUseNoDescriptors(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startLimited(t, 256, clusterArgs(cluster)...)

@@ -59,7 +59,7 @@ func (p *policyTest) run(args ...string) (stdout, stderr string, code int) {
 }
 
 // The name is sufficient if the caller may describe the database.
-func TestPolicyLooksUp(t *testing.T) {
+func TestPolicyLookup(t *testing.T) {
 	t.Parallel()
 	p := newPolicyTest(t)
 	const arn = "arn:aws:rds-db:eu-west-1:" + account + ":dbuser:"
@@ -97,7 +97,7 @@ func TestPolicyLooksUp(t *testing.T) {
 }
 
 // With the policy attached, its user can log in with a token, and no other user.
-func TestPolicyLetsIn(t *testing.T) {
+func TestPolicyGrantsLogin(t *testing.T) {
 	t.Parallel()
 	p := newPolicyTest(t)
 	startCluster(t, p.cluster)
@@ -140,7 +140,7 @@ func (p *policyTest) logInDirectly(user string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-func TestPolicyCannotLook(t *testing.T) {
+func TestPolicyLookupFails(t *testing.T) {
 	t.Parallel()
 	p := newPolicyTest(t)
 	for _, test := range []struct {

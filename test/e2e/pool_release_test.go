@@ -13,7 +13,7 @@ import (
 
 // The connection of a client that disconnects without Terminate is closed, whatever its
 // state. After a Terminate it is kept, and has no state of the client.
-func TestPoolIsLeftInOrder(t *testing.T) {
+func TestPoolRelease(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table lines (line text)")

@@ -92,7 +92,7 @@ func sqlState(err error) string {
 }
 
 // The state of a session is reset before the next.
-func TestPoolForgets(t *testing.T) {
+func TestPoolResetsState(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{
@@ -160,7 +160,7 @@ func TestPoolForgets(t *testing.T) {
 }
 
 // DISCARD ALL keeps the state that docs/pool.md lists.
-func TestPoolRemembers(t *testing.T) {
+func TestPoolKeepsListedState(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{
@@ -240,7 +240,7 @@ func TestPoolParameters(t *testing.T) {
 }
 
 // A closed server connection is replaced without an error for the client.
-func TestPoolNoticesTheDead(t *testing.T) {
+func TestPoolReplacesClosed(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	t.Run("terminated", func(t *testing.T) {
@@ -309,7 +309,7 @@ func TestPoolStopsAtOnce(t *testing.T) {
 }
 
 // All kinds of clients work with a pool.
-func TestPoolServes(t *testing.T) {
+func TestPoolClients(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	for _, test := range []struct {

@@ -11,7 +11,7 @@ import (
 )
 
 // The commands that connect start a port forward as run does, and end it.
-func TestForwardOfCommands(t *testing.T) {
+func TestForwardByCommands(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	f := startForwarders(t, cluster, instance+" eu-west-1")

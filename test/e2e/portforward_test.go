@@ -101,7 +101,7 @@ func TestForwardCtrlC(t *testing.T) {
 
 // The forward ends with a killed iamproxy, including the plugin, which the AWS CLI has
 // started.
-func TestForwardOfOneThatIsKilled(t *testing.T) {
+func TestForwardAfterKill(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1")
@@ -150,7 +150,7 @@ func TestForwardFails(t *testing.T) {
 
 // Each endpoint has a forward of its own, which receives the profile of the endpoint. A
 // command in an ENDPOINT is percent-encoded where necessary.
-func TestForwardsOfTwo(t *testing.T) {
+func TestForwardTwoEndpoints(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
@@ -173,7 +173,7 @@ func TestForwardsOfTwo(t *testing.T) {
 }
 
 // A forward that starts slowly delays the client.
-func TestForwardIsLate(t *testing.T) {
+func TestForwardSlowStart(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, "")
@@ -202,7 +202,7 @@ func TestTokenStartsNoForward(t *testing.T) {
 }
 
 // Missing programs are reported at startup, in one line.
-func TestForwardPrograms(t *testing.T) {
+func TestForwardMissingPrograms(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	missing := func(via, want string) {

@@ -140,7 +140,7 @@ func connectionsReceived(t *testing.T, cluster *aurora.Cluster) int {
 }
 
 // Permanent errors are reported at once.
-func TestHopelessLogins(t *testing.T) {
+func TestPermanentErrors(t *testing.T) {
 	t.Parallel()
 	// Two are left besides the superuser's.
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "5", "superuser_reserved_connections": "3"}})
@@ -178,7 +178,7 @@ func TestHopelessLogins(t *testing.T) {
 
 // A rejected token is followed by one retry with a fresh one, and by no more: a user
 // without rds_iam must not look like an attack.
-func TestRefusedTwice(t *testing.T) {
+func TestRejectedTokenRetriedOnce(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	expect := func(t *testing.T, p *process, reason aurora.Reason, most int) {
@@ -214,7 +214,7 @@ func TestRefusedTwice(t *testing.T) {
 
 // If the connection was always refused, it is retried for a third of --connect-timeout: the
 // server may be about to start, but a mistake is more likely.
-func TestNobodyListens(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	if err := cluster.Stop(t.Context(), aurora.Fast); err != nil {

@@ -230,7 +230,7 @@ func (l *ledger) keepFiles(dir string) error {
 }
 
 // Secrets and parts of them are found in all encodings.
-func TestSecretIsFound(t *testing.T) {
+func TestLedgerFindsSecrets(t *testing.T) {
 	t.Parallel()
 	kept.mu.Lock()
 	secrets := maps.Clone(kept.secrets)

@@ -308,7 +308,7 @@ func TestSignals(t *testing.T) {
 }
 
 // Sessions survive the reader of the log.
-func TestNobodyReadsTheLog(t *testing.T) {
+func TestLogReaderGone(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	p.stderr.Close()

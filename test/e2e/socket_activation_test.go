@@ -117,7 +117,7 @@ func TestRestartWithoutRefusal(t *testing.T) {
 	t.Logf("%d clients were served", served.Load())
 }
 
-func TestPassedUnixSocketStays(t *testing.T) {
+func TestInheritedUnixSocketStays(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	path := filepath.Join(dir, ".s.PGSQL.5432")
@@ -174,7 +174,7 @@ func TestNotify(t *testing.T) {
 }
 
 // A connected socket, as systemd passes with Accept=yes, is rejected.
-func TestConnectedSocketPassed(t *testing.T) {
+func TestInheritedConnectedSocket(t *testing.T) {
 	t.Parallel()
 	listener := listenTCP(t)
 	conn, err := net.Dial("tcp", listener.Addr().String())

@@ -23,7 +23,7 @@ import (
 const isReadOnly = "show transaction_read_only"
 
 // If the writer's name leads to a read-only instance, only target=any can log in.
-func TestOnlyReaders(t *testing.T) {
+func TestNoWriter(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name  string
@@ -70,7 +70,7 @@ func startStandby(t *testing.T) *aurora.Cluster {
 }
 
 // A client that requests read-only transactions gets them on the writer.
-func TestReadOnlyByWish(t *testing.T) {
+func TestReadOnlySession(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
@@ -101,7 +101,7 @@ func TestReadOnlyByWish(t *testing.T) {
 }
 
 // A client that connects while there is no writer is let in when there is one.
-func TestPromotedMeanwhile(t *testing.T) {
+func TestPromotion(t *testing.T) {
 	t.Parallel()
 	cluster := startStandby(t)
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
