@@ -47,14 +47,14 @@ func TestSystemRoots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := parse(systemRoot)
+	cert, _ := ParseCertificates(systemRoot)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("a system root is not trusted: %v", err)
 	}
 }
 
 func TestEmbeddedRoots(t *testing.T) {
-	certs, err := parse(rdsRoots)
+	certs, err := ParseCertificates(rdsRoots)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +90,11 @@ func TestCAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := parse(own)
+	cert, _ := ParseCertificates(own)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("the root in the file is not trusted: %v", err)
 	}
-	rds, _ := parse(rdsRoots)
+	rds, _ := ParseCertificates(rdsRoots)
 	if _, err := rds[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: rds[0].NotBefore.Add(time.Hour)}); err == nil {
 		t.Error("an RDS root is trusted in addition to the file")
 	}

@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"github.com/iamproxy/iamproxy/tls"
 )
 
 const (
@@ -149,38 +151,25 @@ func (b bundle) has(cert *x509.Certificate) bool {
 	return slices.ContainsFunc(b, cert.Equal)
 }
 
-// parse reads PEM that holds CA certificates, at least one, and nothing else. pem.Decode
-// alone would not do: it skips over what it cannot read.
+// parse returns the certificates of a bundle that has CA certificates and nothing else.
 func parse(data []byte) (bundle, error) {
-	begin := []byte("-----BEGIN ")
+	parsed, err := tls.ParseCertificates(data)
+	if err != nil {
+		return nil, err
+	}
 	var certs bundle
-	n := 0
-	for rest := bytes.TrimSpace(data); len(rest) > 0; {
-		if !bytes.HasPrefix(rest, begin) {
-			return nil, fmt.Errorf("text that is no certificate after PEM block %d", n)
-		}
-		n++
-		block, next := pem.Decode(rest)
-		if block == nil || bytes.Count(rest[:len(rest)-len(next)], begin) != 1 {
-			return nil, fmt.Errorf("PEM block %d: malformed", n)
-		}
-		if block.Type != "CERTIFICATE" {
-			return nil, fmt.Errorf("PEM block %d: %q, not a certificate", n, block.Type)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("PEM block %d: %w", n, err)
-		}
+	var encoded []byte
+	for n, cert := range parsed {
 		if !cert.BasicConstraintsValid || !cert.IsCA {
-			return nil, fmt.Errorf("PEM block %d: not a CA certificate: %s", n, describe(cert))
+			return nil, fmt.Errorf("certificate %d: not a CA certificate: %s", n+1, describe(cert))
 		}
 		if !certs.has(cert) {
 			certs = append(certs, cert)
 		}
-		rest = bytes.TrimSpace(next)
+		encoded = append(encoded, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 	}
-	if len(certs) == 0 {
-		return nil, errors.New("no certificate")
+	if !bytes.Equal(bytes.Join(bytes.Fields(encoded), nil), bytes.Join(bytes.Fields(data), nil)) {
+		return nil, errors.New("something besides certificates in it")
 	}
 	return certs, nil
 }

@@ -98,7 +98,7 @@ func TestRun(t *testing.T) {
 		},
 		{
 			name: "broken copy", before: a[:200], published: a, want: a,
-			stdout: `: broken: PEM block 1: malformed\n\+ "Root A".*\nadded 1,`,
+			stdout: `: broken: 1 of 1 certificates are not valid PEM\n\+ "Root A".*\nadded 1,`,
 		},
 		{
 			name: "expired", before: a, published: a + old, want: a + old,
@@ -127,35 +127,35 @@ func TestRun(t *testing.T) {
 		},
 		{
 			name: "empty", before: a, published: "\n", code: 1, want: a,
-			stderr: `: no certificate\n$`,
+			stderr: `: no PEM certificate in it\n$`,
 		},
 		{
 			name: "garbage", before: a, published: "<html>sorry</html>", code: 1, want: a,
-			stderr: `: text that is no certificate after PEM block 0\n$`,
+			stderr: `: no PEM certificate in it\n$`,
 		},
 		{
 			name: "garbage between", before: a, published: a + "\nhello\n" + b, code: 1, want: a,
-			stderr: `: text that is no certificate after PEM block 1\n$`,
+			stderr: `: something besides certificates in it\n$`,
 		},
 		{
 			name: "malformed block before a good one", before: a, published: notBase64 + b, code: 1, want: a,
-			stderr: `: PEM block 1: malformed\n$`,
+			stderr: `: 1 of 2 certificates are not valid PEM\n$`,
 		},
 		{
 			name: "cut short", before: a, published: a + b[:len(b)/2], code: 1, want: a,
-			stderr: `: PEM block 2: malformed\n$`,
+			stderr: `: 1 of 2 certificates are not valid PEM\n$`,
 		},
 		{
 			name: "not DER", before: a, published: notDER, code: 1, want: a,
-			stderr: `: PEM block 1: x509: `,
+			stderr: `: certificate 1: x509: `,
 		},
 		{
 			name: "private key", before: a, published: a + key, code: 1, want: a,
-			stderr: `: PEM block 2: "PRIVATE KEY", not a certificate\n$`,
+			stderr: `: something besides certificates in it\n$`,
 		},
 		{
 			name: "not a CA", before: a, published: a + leaf, code: 1, want: a,
-			stderr: `: PEM block 2: not a CA certificate: "Leaf", until `,
+			stderr: `: certificate 2: not a CA certificate: "Leaf", until `,
 		},
 		{
 			name: "oversized", before: a, published: b + strings.Repeat("\n", maxSize), code: 1, want: a,
