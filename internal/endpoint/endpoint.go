@@ -94,7 +94,7 @@ func (e Endpoint) Proxy(forward *portforward.Forward, roots *x509.CertPool) *pro
 		DirectTLS: e.SSLNegotiation == "direct",
 	}
 	if forward != nil {
-		p.Dial, p.Said = forward.Dial, forward.Said
+		p.Dial, p.Said = forward.Dial, forward.LastOutput
 	}
 	return p
 }

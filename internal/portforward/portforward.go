@@ -141,22 +141,23 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 		case <-time.After(dialInterval):
 		case <-r.ended:
 		case <-ctx.Done():
-			return nil, f.notUp(ctx, time.Since(began))
+			return nil, f.timeoutError(ctx, time.Since(began))
 		}
 	}
 }
 
-func (f *Forward) notUp(ctx context.Context, waited time.Duration) error {
-	said := cmp.Or(f.Said(), "nothing")
+// timeoutError returns the error of Dial if ctx is done.
+func (f *Forward) timeoutError(ctx context.Context, waited time.Duration) error {
+	output := cmp.Or(f.LastOutput(), "nothing")
 	return &Error{
-		Text: fmt.Sprintf("the port forward does not answer after %s; it has said: %s", waited.Round(100*time.Millisecond), said),
+		Text: fmt.Sprintf("the port forward does not answer after %s; it has said: %s", waited.Round(100*time.Millisecond), output),
 		Hint: f.Hint,
 		Err:  ctx.Err(),
 	}
 }
 
-// Said is the last line that the program has written; empty if it has written none.
-func (f *Forward) Said() string { return f.current().output.lastLine() }
+// LastOutput returns the last line of the program's output, or "" if there is none.
+func (f *Forward) LastOutput() string { return f.current().output.lastLine() }
 
 // Error reports why there is no connection through a port forward.
 type Error struct {

@@ -19,7 +19,7 @@ const (
 	killTimeout = time.Second
 )
 
-// run is one run of the program.
+// run is one run of the program of a Forward.
 type run struct {
 	address string   // the local port
 	process *process // nil if the program could not be started
