@@ -29,8 +29,8 @@ func User(conn net.Conn) (uid uint32, err error) {
 	return uid, nil
 }
 
-// Known reports whether User can identify the clients of a listener on network, which is
+// Supported reports whether User can identify the clients of a listener on network, which is
 // "unix" or "tcp".
-func Known(network string) bool {
-	return network == "unix" && knowsUnix || network == "tcp" && knowsTCP
+func Supported(network string) bool {
+	return network == "unix" && supportsUnix || network == "tcp" && supportsTCP
 }

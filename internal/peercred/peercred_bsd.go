@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const knowsUnix, knowsTCP = true, false
+const supportsUnix, supportsTCP = true, false
 
 // unixUser returns the user that the peer process had when it connected, see unix(4).
 func unixUser(conn *net.UnixConn) (uid uint32, err error) {

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const knowsUnix, knowsTCP = true, true
+const supportsUnix, supportsTCP = true, true
 
 // unixUser returns the user that the peer process had when it connected, see unix(7).
 func unixUser(conn *net.UnixConn) (uid uint32, err error) {

@@ -4,7 +4,7 @@ package peercred
 
 import "net"
 
-const knowsUnix, knowsTCP = false, false
+const supportsUnix, supportsTCP = false, false
 
 func unixUser(*net.UnixConn) (uint32, error) { return 0, errUnknown }
 

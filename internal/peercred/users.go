@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Users is a set of user ids of this host. A nil set contains every user.
+// Users is a set of user IDs of this host. A nil set contains every user.
 type Users map[uint32]bool
 
 // ParseUsers parses names and numbers of users. A name must exist: it is replaced by its number.
@@ -39,7 +39,7 @@ func ParseUsers(texts []string) (users Users, err error) {
 
 // Validate returns an error if peer credentials are unavailable for a listener.
 func (u Users) Validate(network, address string) error {
-	if u == nil || Known(network) {
+	if u == nil || Supported(network) {
 		return nil
 	}
 	return fmt.Errorf("--allow-user: this system does not tell whose processes connect to %s; use a unix socket, if it has them, and its mode", address)
