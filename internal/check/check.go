@@ -68,9 +68,9 @@ type Step struct {
 	Reason  string  `json:"reason"`  // a pgwire.Reason or auth.Reason; empty if unknown
 	Found   string  `json:"found"`   // one line
 	Next    string  `json:"next"`    // a shell command, or advice after a #; empty unless the step failed
-	Seconds float64 `json:"seconds"` // in milliseconds' precision
+	Seconds float64 `json:"seconds"` // rounded to milliseconds
 
-	because string // the failed step because of which this one was not tried
+	because string // the failed step that prevented this one
 }
 
 // Report is the result of a check.
@@ -166,7 +166,7 @@ type run struct {
 	conn    *pgconn.PgConn // set by login
 }
 
-// result is what a step returns.
+// result holds the outcome of a step until it is recorded.
 type result struct {
 	state       State
 	reason      string

@@ -161,8 +161,8 @@ func (r *run) openSecurityGroup(ctx context.Context) string {
 	return r.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", r.Port, "--cidr", from)
 }
 
-// privateNetworks are those of RFC 1918. A host in another one than the database is likely to
-// be outside the database's network.
+// privateNetworks lists the networks of RFC 1918. A host in another one than the database is
+// likely to be outside the database's network.
 var privateNetworks = []netip.Prefix{
 	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
 }
@@ -201,7 +201,7 @@ func (r *run) tls(ctx context.Context) result {
 	return ok(describeTLS(conn.ConnectionState(), time.Now()))
 }
 
-// expiryWarning is the validity below which a certificate is remarked on. RDS renews its
+// expiryWarning is the remaining validity below which the report has a remark. RDS renews its
 // certificates earlier.
 const expiryWarning = 30 * 24 * time.Hour
 

@@ -58,8 +58,8 @@ func (r *run) lastFailure() stats.Failure {
 	return failures[0]
 }
 
-// explain returns the result for a login that failed with an ErrorResponse. The failure
-// determines whether that is of the proxy: a server can imitate any response.
+// explain returns the result for a login that failed with an ErrorResponse. The failure shows
+// whether the response is the proxy's own, since a server can imitate it.
 func (r *run) explain(response *pgconn.PgError, failure stats.Failure) result {
 	if failure.Reason != "" && !failure.Reason.FromServer() {
 		return r.explainOwn(failure)
@@ -76,7 +76,7 @@ func (r *run) explain(response *pgconn.PgError, failure stats.Failure) result {
 	return failed(describeError(response), r.serverErrorAdvice(response))
 }
 
-// explainOwn returns the result for a failure of the proxy.
+// explainOwn returns the result for a failure of the proxy itself.
 func (r *run) explainOwn(failure stats.Failure) result {
 	found := strings.TrimPrefix(failure.Message, "iamproxy: ") // the prefix is for clients
 	if failure.Reason == pgwire.PasswordRequested {
@@ -99,8 +99,8 @@ func (r *run) isTokenRefused(response *pgconn.PgError) bool {
 	return strings.HasPrefix(response.Code, "28") && !strings.Contains(response.Message, "not permitted to log in")
 }
 
-// rdsProxyAdvice returns advice for an error of RDS Proxy, or "". Only the text identifies it:
-// the codes are those of a refused password.
+// rdsProxyAdvice returns advice for an error of RDS Proxy, or "". Only the text identifies the
+// error, since RDS Proxy uses the codes of a refused password.
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
 func (r *run) rdsProxyAdvice(message string) string {
 	switch {

@@ -1,5 +1,5 @@
 // Package iampolicy writes the IAM policies that allow logins to databases, as JSON, Terraform
-// and CDK.
+// and CDK, and finds the resources that they name.
 package iampolicy
 
 import (

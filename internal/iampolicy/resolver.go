@@ -20,7 +20,7 @@ type Resolver struct {
 	Notes               []string // remarks on the resources found
 }
 
-// Database is a database by its name.
+// Database identifies a database by its endpoint.
 type Database struct {
 	Host   string
 	Kind   auth.Kind
@@ -55,7 +55,7 @@ func (r *Resolver) Resolve(ctx context.Context, db Database, lookup Lookup) (aut
 	return auth.Resource{Kind: db.Kind, Region: db.Region, Account: account, ID: id}, nil
 }
 
-// resourceID returns the resource id of a database if it is known without a lookup.
+// resourceID returns the resource ID of a database if it is known without a lookup.
 func (r *Resolver) resourceID(db Database) string {
 	if db.Kind == auth.DSQL {
 		return firstLabel(db.Host)
@@ -99,7 +99,7 @@ func lookupError(err error, db Database) error {
 	return fmt.Errorf("cannot look up the resource id of %s: %w; %s", db.Host, err, advice)
 }
 
-// cliCommand returns the command of the AWS CLI that prints the resource id of a database.
+// cliCommand returns the command of the AWS CLI that prints the resource ID of a database.
 func cliCommand(db Database) string {
 	name := firstLabel(db.Host)
 	aws := "aws rds --region " + db.Region + " describe-db-"
@@ -122,16 +122,16 @@ func firstLabel(host string) string {
 	return label
 }
 
-// AWS is the Lookup of an identity.
+// AWS is a Lookup with the credentials of an identity.
 type AWS struct {
 	Identity *auth.Identity
 	Region   string
 }
 
-// Caller returns the identity's account and ARN.
+// Caller returns the owner of the credentials.
 func (a AWS) Caller(ctx context.Context) (auth.Caller, error) { return a.Identity.Caller(ctx) }
 
-// Find returns the database with the given name.
+// Find returns the database with the endpoint host.
 func (a AWS) Find(ctx context.Context, host string) (rdsapi.Database, error) {
 	config, err := a.Identity.Config(ctx, a.Region)
 	if err != nil {
