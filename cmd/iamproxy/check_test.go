@@ -16,18 +16,18 @@ func TestCheckUsage(t *testing.T) {
 	} {
 		code, stdout, stderr := try(t.Context(), append([]string{"check"}, args...)...)
 		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) {
-			t.Errorf("%q ended with %d, printed %q and %q, want 2 and one line with %q", args, code, stdout, stderr, want)
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q, want 2 and one line with %q", args, code, stdout, stderr, want)
 		}
 	}
 }
 
-// Programs read these words.
+// The keys and states of the JSON report are an interface for programs.
 func TestCheckReport(t *testing.T) {
 	noAWS(t)
 	code, stdout, stderr := try(t.Context(), "check", host+":6000?database=d&via=127.0.0.1:1", "--user=u", "--timeout=1ns", "--json")
 	var report map[string]any
 	if err := json.Unmarshal([]byte(stdout), &report); err != nil || code != 1 || stderr != "" {
-		t.Fatalf("ended with %d, printed %q and %q: %v", code, stdout, stderr, err)
+		t.Fatalf("exit code %d, stdout %q, stderr %q: %v", code, stdout, stderr, err)
 	}
 	for key, want := range map[string]any{
 		"endpoint": host + ":6000", "user": "u", "database": "d", "ok": false, "cause": "the time was up before anything could be said",
@@ -42,7 +42,7 @@ func TestCheckReport(t *testing.T) {
 		t.Fatalf("%d keys, %d steps: %s", len(report), len(steps), stdout)
 	}
 	step, _ := steps[0].(map[string]any)
-	if len(step) != 5 || step["name"] != "endpoint" || step["state"] != "not tried" || step["found"] != "because the time is up" || step["next"] != "" || step["seconds"] != 0.0 {
+	if len(step) != 6 || step["name"] != "endpoint" || step["reason"] != "" || step["state"] != "not tried" || step["found"] != "because the time is up" || step["next"] != "" || step["seconds"] != 0.0 {
 		t.Errorf("the first step is %v", step)
 	}
 }

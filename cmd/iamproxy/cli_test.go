@@ -15,24 +15,24 @@ import (
 
 const host = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 
-// An error is one line, whatever is in the argument that it repeats.
+// An error is one line, even if it contains an argument with a line break.
 func TestErrorIsOneLine(t *testing.T) {
 	if code, stdout, stderr := try(t.Context(), "--no\nsuch"); code != 2 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: unknown flag --no such") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
 
-func TestFailures(t *testing.T) {
+func TestRunErrors(t *testing.T) {
 	noAWS(t)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	go greet(taken, "SSH-2.0-OpenSSH_9.2\r\n")
+	go serveGreeting(taken, "SSH-2.0-OpenSSH_9.2\r\n")
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
-	stranger := web.Listener.Addr().String()
+	other := web.Listener.Addr().String()
 	for _, test := range []struct {
 		name  string
 		args  []string
@@ -40,18 +40,18 @@ func TestFailures(t *testing.T) {
 	}{
 		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use; another", "--listen 127.0.0.1:6432"}},
 		{"admin port in use", []string{host, "--listen=127.0.0.1:0", "--admin=" + taken.Addr().String()}, []string{"--admin " + taken.Addr().String(), "address already in use"}},
-		{"somebody else listens", []string{"wait", "--admin=off", "--listen=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
-		{"somebody else has the port", []string{"wait", "--admin=" + stranger, "--timeout=250ms"}, []string{stranger, "is not iamproxy"}},
-		{"somebody else to shut down", []string{"shutdown", "--admin=" + stranger}, []string{stranger, "is not iamproxy"}},
+		{"wait: listener of another server", []string{"wait", "--admin=off", "--listen=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
+		{"wait: another HTTP server", []string{"wait", "--admin=" + other, "--timeout=250ms"}, []string{other, "is not iamproxy"}},
+		{"shutdown: another HTTP server", []string{"shutdown", "--admin=" + other}, []string{other, "is not iamproxy"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, stdout, stderr := try(t.Context(), test.args...)
 			if code != 1 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("ended with %d, printed %q and %q, want 1 and one line", code, stdout, stderr)
+				t.Errorf("exit code %d, stdout %q, stderr %q, want 1 and one line", code, stdout, stderr)
 			}
 			for _, want := range test.wants {
 				if !strings.Contains(stderr, want) {
-					t.Errorf("printed %q, want it to name %q", stderr, want)
+					t.Errorf("stderr %q, want %q in it", stderr, want)
 				}
 			}
 		})
@@ -67,7 +67,7 @@ func TestKeysInHelp(t *testing.T) {
 	}
 }
 
-func TestFlagWinsOverEnvironment(t *testing.T) {
+func TestFlagOverridesEnvironment(t *testing.T) {
 	t.Setenv("IAMPROXY_USER", "variable")
 	t.Setenv("IAMPROXY_ENDPOINTS", "first.example?region=eu-west-1, second.example?region=eu-west-1")
 	var c commands
@@ -97,8 +97,8 @@ func try(ctx context.Context, args ...string) (code int, stdout, stderr string) 
 	return code, out.String(), err.String()
 }
 
-// greet is a server of another protocol, which speaks first.
-func greet(listener net.Listener, greeting string) {
+// serveGreeting is a server of a protocol in which the server sends the first message.
+func serveGreeting(listener net.Listener, greeting string) {
 	for {
 		conn, err := listener.Accept()
 		if err != nil {
@@ -110,7 +110,7 @@ func greet(listener net.Listener, greeting string) {
 	}
 }
 
-// noAWS leaves nothing of AWS's to be found.
+// noAWS removes all sources of AWS credentials.
 func noAWS(t *testing.T) {
 	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
 		"AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"} {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestGrantWrong(t *testing.T) {
+func TestGrantUsage(t *testing.T) {
 	noAWS(t)
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, []byte("\n"), 0o600); err != nil {
@@ -23,29 +23,29 @@ func TestGrantWrong(t *testing.T) {
 		code int
 		want string // in the one line on standard error
 	}{
-		{"no password for another", []string{host, "--user=app", "--admin-user=boss"}, 2, "no password for boss"},
+		{"no password for the administrator", []string{host, "--user=app", "--admin-user=boss"}, 2, "no password for boss"},
 		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, "--ca-file: open /does/not/exist"},
 		{"long name", []string{host, "--user=" + strings.Repeat("é", 32)}, 2, "at most 63 bytes"},
 		{"blank name", []string{host, "--user=app, ,b"}, 2, "a name in it is empty"},
-		{"two lines", []string{host, "--user=a\nb"}, 2, `--user "a\nb": a name in it has control characters`},
-		{"AWS's", []string{host, "--user=rds_iam", "--dry-run"}, 2, "--user rds_iam: that is"},
-		{"AWS's, with privileges", []string{host, "--user=rds_superuser"}, 2, "--user rds_superuser: that is"},
-		{"AWS's administrator", []string{host + "?user=rdsadmin"}, 2, "--user rdsadmin: that is"},
-		{"name not of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
-		{"itself, dry", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "could not log in with a password any more"},
-		{"itself, told of another", []string{host, "--user=app,postgres", "--give-up-password=app"}, 2, "--give-up-password app: it is postgres who grants"},
-		{"no database for a file", []string{host, "--user=app", "--init=grant_test.go"}, 2, "give --database"},
+		{"line break in a name", []string{host, "--user=a\nb"}, 2, `--user "a\nb": a name in it has control characters`},
+		{"role of RDS", []string{host, "--user=rds_iam", "--dry-run"}, 2, "--user rds_iam: that is"},
+		{"role of RDS with privileges", []string{host, "--user=rds_superuser"}, 2, "--user rds_superuser: that is"},
+		{"administrator of RDS", []string{host + "?user=rdsadmin"}, 2, "--user rdsadmin: that is"},
+		{"host is not a name of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
+		{"administrator as user, dry run", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "could not log in with a password any more"},
+		{"--give-up-password of another user", []string{host, "--user=app,postgres", "--give-up-password=app"}, 2, "--give-up-password app: it is postgres who grants"},
+		{"--init without --database", []string{host, "--user=app", "--init=grant_test.go"}, 2, "give --database"},
 		{"empty schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=a,,b"}, 2, "--schema: a name in it is empty"},
-		{"file that is no text", []string{host, "--user=app", "--database=d", "--init=" + binary}, 2, "not text in UTF-8"},
-		{"two other ways", []string{host, "--user=app", "--admin-iam", "--password-file=" + empty}, 2, "--admin-iam and --password-file: give one"},
-		{"itself by its key", []string{host + "?user=postgres", "--user=app"}, 2, "postgres is who grants"},
+		{"binary file", []string{host, "--user=app", "--database=d", "--init=" + binary}, 2, "not text in UTF-8"},
+		{"token and password", []string{host, "--user=app", "--admin-iam", "--password-file=" + empty}, 2, "--admin-iam and --password-file: give one"},
+		{"administrator in the key user", []string{host + "?user=postgres", "--user=app"}, 2, "postgres is who grants"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("PGPASSWORD", "")
 			code, stdout, stderr := try(t.Context(), append([]string{"grant"}, test.args...)...)
 			if code != test.code || stdout != "" || !strings.Contains(stderr, test.want) || strings.Contains(stderr, "SECRET") ||
 				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("ended with %d, printed %q and %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
+				t.Errorf("exit code %d, stdout %q, stderr %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
 			}
 		})
 	}
@@ -60,7 +60,7 @@ func TestGrantUnreachable(t *testing.T) {
 		t.Setenv("PGPASSWORD", "SECRET")
 		code, stdout, stderr := try(t.Context(), append([]string{"grant", "--user=app"}, args...)...)
 		if code != 1 || stdout != "" || !strings.Contains(stderr, want) || strings.Contains(stderr, "SECRET") || strings.Count(stderr, "\n") != 1 {
-			t.Errorf("ended with %d, printed %q and %q, want %q", code, stdout, stderr, want)
+			t.Errorf("exit code %d, stdout %q, stderr %q, want %q", code, stdout, stderr, want)
 		}
 	}
 }

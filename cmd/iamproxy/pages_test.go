@@ -20,8 +20,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// Every command of iamproxy's that a page shows is one that it takes.
-func TestCommandsOfThePages(t *testing.T) {
+// The commands in the documentation are valid.
+func TestDocumentedCommands(t *testing.T) {
 	n := 0
 	for page, text := range pages(t) {
 		for _, args := range shownArguments(t, text) {
@@ -32,18 +32,18 @@ func TestCommandsOfThePages(t *testing.T) {
 		}
 	}
 	if n < 45 {
-		t.Errorf("%d commands: there are more", n)
+		t.Errorf("only %d commands found", n)
 	}
 }
 
-// Every variable and flag that a page names is one that there is.
-func TestNamesOfThePages(t *testing.T) {
+// The variables and flags in the documentation exist.
+func TestDocumentedNames(t *testing.T) {
 	parser, err := newParser(&commands{}, streams{io.Discard, io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}
 	known := map[string]bool{
-		// Of others, as their owners know them.
+		// Flags of other programs.
 		"--enable-execute-command": true, "--manage-master-user-password": true, "--stop-timeout": true,
 	}
 	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
@@ -72,10 +72,10 @@ func TestNamesOfThePages(t *testing.T) {
 	}
 }
 
-// shownName is that of a variable, anywhere, and that of a flag with which code begins.
+// shownName matches a variable anywhere, and a flag at the beginning of inline code.
 var shownName = regexp.MustCompile("IAMPROXY_[A-Z_]*[A-Z]|`--[a-z][a-z-]*")
 
-// pages are what people read, and copy from.
+// pages returns the texts of the documentation by path.
 func pages(t *testing.T) map[string]string {
 	t.Helper()
 	texts := make(map[string]string)
@@ -105,7 +105,7 @@ func TestShownCommands(t *testing.T) {
 	}
 }
 
-// shownArguments are those of every command of a page, in blocks of shell and in the
+// shownArguments returns the arguments of each command on a page: in blocks of shell, and in the
 // lists of task definitions and manifests.
 func shownArguments(t *testing.T, page string) (all [][]string) {
 	t.Helper()
@@ -132,8 +132,8 @@ var (
 	shownEndpoint = regexp.MustCompile("`('HOST\\?[^`]*'|HOST --[^`]*)`") // alone, as in a table
 )
 
-// shownCommands are what stands behind iamproxy in a page's blocks of shell, and endpoints
-// that a page calls HOST.
+// shownCommands returns the text after iamproxy in blocks of shell, and the endpoints written as
+// HOST.
 func shownCommands(page string) (commands []string) {
 	for _, block := range anyShellBlock.FindAllStringSubmatch(page, -1) {
 		text := strings.ReplaceAll(block[1], "\\\n", " ")
@@ -147,13 +147,13 @@ func shownCommands(page string) (commands []string) {
 	return commands
 }
 
-// arguments has the shell read a command's arguments. What a page leaves open is the
-// reader's: ENDPOINT, above all.
+// arguments parses the arguments of a command with the shell. ENDPOINT stands for an endpoint of
+// the reader.
 func arguments(t *testing.T, command string) (args []string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-euc", "list() { for arg; do printf '%s\\0' \"$arg\"; done >&3; }; list "+command)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "ENDPOINT=" + aurora.DefaultHost}
-	cmd.Dir = t.TempDir() // some have their log in a file
+	cmd.Dir = t.TempDir() // some commands write a log
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

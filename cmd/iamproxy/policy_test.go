@@ -9,10 +9,10 @@ import (
 
 const dsqlHost = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
 
-// offline is all that AWS would be asked.
+// offline are the flags that make requests to AWS unnecessary.
 var offline = []string{"--account=111122223333", "--resource-id=cluster-ABCDEFGHIJKL01234"}
 
-// Without credentials and without a network.
+// With both flags, no credentials and no network are needed.
 func TestPolicyOffline(t *testing.T) {
 	noAWS(t)
 	const database = "arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-ABCDEFGHIJKL01234/"
@@ -23,18 +23,18 @@ func TestPolicyOffline(t *testing.T) {
 	}{
 		{"one user", append(offline, host, "--user=app"), []string{"rds-db:connect " + database + "app"}},
 		{"users", append(offline, host, "--user=app, b", "--user=c,app"), []string{"rds-db:connect " + database + "app " + database + "b " + database + "c"}},
-		{"by its key", append(offline, host+"?user=app&via=127.0.0.1:1", "--user=other"), []string{"rds-db:connect " + database + "app"}},
-		{"odd names", append(offline, host, "--user", `a/b:c "d" é`), []string{"rds-db:connect " + database + `a/b:c "d" é`}},
-		{"no pattern", append(offline, host, "--user=*,a?,${aws:username}"), []string{"rds-db:connect " + database + "${*} " + database + "a${?} " + database + "${$}{aws:username}"}},
+		{"key user", append(offline, host+"?user=app&via=127.0.0.1:1", "--user=other"), []string{"rds-db:connect " + database + "app"}},
+		{"special characters", append(offline, host, "--user", `a/b:c "d" é`), []string{"rds-db:connect " + database + `a/b:c "d" é`}},
+		{"wildcards", append(offline, host, "--user=*,a?,${aws:username}"), []string{"rds-db:connect " + database + "${*} " + database + "a${?} " + database + "${$}{aws:username}"}},
 		{"instance", []string{"a.cabcdefghijk.us-gov-west-1.rds.amazonaws.com", "--user=app", "--account=111122223333", "--resource-id=db-1"},
 			[]string{"rds-db:connect arn:aws-us-gov:rds-db:us-gov-west-1:111122223333:dbuser:db-1/app"}},
 		{"proxy in China", []string{"p.proxy-cabcdefghijk.rds.cn-north-1.amazonaws.com.cn", "--user=app", "--account=111122223333", "--resource-id=prx-0a"},
 			[]string{"rds-db:connect arn:aws-cn:rds-db:cn-north-1:111122223333:dbuser:prx-0a/app"}},
-		{"a name of one's own", append(offline, "db.example.com", "--region=eu-west-1", "--user=app"), []string{"rds-db:connect " + database + "app"}},
+		{"custom host name", append(offline, "db.example.com", "--region=eu-west-1", "--user=app"), []string{"rds-db:connect " + database + "app"}},
 		{"DSQL", []string{dsqlHost, "--user=app,admin,b", "--account=111122223333"}, []string{
 			"dsql:DbConnect arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz",
 			"dsql:DbConnectAdmin arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz"}},
-		{"DSQL twice", []string{dsqlHost + "?user=app," + strings.Replace(dsqlHost, "abc", "xyz", 1) + "?user=Ω*", "--account=111122223333"}, []string{
+		{"two DSQL clusters", []string{dsqlHost + "?user=app," + strings.Replace(dsqlHost, "abc", "xyz", 1) + "?user=Ω*", "--account=111122223333"}, []string{
 			"dsql:DbConnect arn:aws:dsql:us-east-1:111122223333:cluster/abcdefghijklmnopqrstuvwxyz arn:aws:dsql:us-east-1:111122223333:cluster/xyzdefghijklmnopqrstuvwxyz"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestPolicyOffline(t *testing.T) {
 				}
 			}
 			if err := json.Unmarshal([]byte(stdout), &document); code != 0 || err != nil || document.Version != "2012-10-17" || !strings.HasSuffix(stdout, "}\n") {
-				t.Fatalf("ended with %d, printed %q and %q: %v", code, stdout, stderr, err)
+				t.Fatalf("exit code %d, stdout %q, stderr %q: %v", code, stdout, stderr, err)
 			}
 			var got []string
 			for _, s := range document.Statement {
@@ -59,14 +59,14 @@ func TestPolicyOffline(t *testing.T) {
 			if !slices.Equal(got, test.want) {
 				t.Errorf("allows %q, want %q", got, test.want)
 			}
-			if pattern := test.name == "no pattern"; strings.Contains(stderr, "iamproxy: note: in the policy the user * is ${*},") != pattern || !pattern && stderr != "" {
+			if wildcards := test.name == "wildcards"; strings.Contains(stderr, "iamproxy: note: in the policy the user * is ${*},") != wildcards || !wildcards && stderr != "" {
 				t.Errorf("notes %q", stderr)
 			}
 		})
 	}
 }
 
-func TestPolicyWrong(t *testing.T) {
+func TestPolicyUsage(t *testing.T) {
 	noAWS(t)
 	proxy := "p.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 	for _, test := range []struct {
@@ -75,16 +75,16 @@ func TestPolicyWrong(t *testing.T) {
 		code int
 		want string // in the one line on standard error
 	}{
-		{"no user of one", append(offline, host, dsqlHost+"?user=b"), 2, "user= with " + host},
+		{"no user for one endpoint", append(offline, host, dsqlHost+"?user=b"), 2, "user= with " + host},
 		{"long name", append(offline, host, "--user="+strings.Repeat("é", 32)), 2, "at most 63 bytes"},
-		{"two lines", append(offline, host, "--user=a\nb"), 2, "control characters"},
-		{"Terraform's variable", append(offline, host, "--user=&{aws:username}", "--format=terraform"), 2, "--format json"},
-		{"a pattern for an id", []string{host, "--user=app", "--account=111122223333", "--resource-id=cluster-*"}, 2, "must be"},
-		{"id for two in one word", append(offline, host+","+strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id is of one database"},
-		{"id of a cluster", append(offline, proxy, "--user=app"), 2, "of the kind RDS Proxy"},
-		{"id of an instance", []string{host, "--user=app", "--resource-id=db-1"}, 2, "not that of"},
-		{"name not of AWS", append(offline, "db.example.com", "--user=app"), 2, "?region="},
-		{"no profile", []string{host, "--user=app", "--profile=nobody"}, 2, "iamproxy: AWS configuration: "},
+		{"line break in a name", append(offline, host, "--user=a\nb"), 2, "control characters"},
+		{"template of Terraform", append(offline, host, "--user=&{aws:username}", "--format=terraform"), 2, "--format json"},
+		{"wildcard in the id", []string{host, "--user=app", "--account=111122223333", "--resource-id=cluster-*"}, 2, "must be"},
+		{"one id for two endpoints", append(offline, host+","+strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id is of one database"},
+		{"id of a cluster for an RDS Proxy", append(offline, proxy, "--user=app"), 2, "of the kind RDS Proxy"},
+		{"id of an instance for a cluster", []string{host, "--user=app", "--resource-id=db-1"}, 2, "not that of"},
+		{"host is not a name of AWS", append(offline, "db.example.com", "--user=app"), 2, "?region="},
+		{"unknown profile", []string{host, "--user=app", "--profile=nobody"}, 2, "iamproxy: AWS configuration: "},
 		{"no credentials for the account", []string{host, "--user=app", "--resource-id=cluster-A"}, 1, "give --account"},
 		{"no credentials for DSQL", []string{dsqlHost, "--user=app"}, 1, "give --account"},
 	} {
@@ -92,7 +92,7 @@ func TestPolicyWrong(t *testing.T) {
 			code, stdout, stderr := try(t.Context(), append([]string{"policy"}, test.args...)...)
 			if code != test.code || stdout != "" || !strings.Contains(stderr, test.want) ||
 				!strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 {
-				t.Errorf("ended with %d, printed %q and %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
+				t.Errorf("exit code %d, stdout %q, stderr %q, want %d and one line with %q", code, stdout, stderr, test.code, test.want)
 			}
 		})
 	}
