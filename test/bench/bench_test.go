@@ -147,7 +147,7 @@ func TestProcessFiles(t *testing.T) {
 	}
 }
 
-// Each figure is one that a measurement adds, and the other way round.
+// Each figure is added by a measurement, and vice versa.
 func TestFiguresAndMeasurements(t *testing.T) {
 	var added, shown []string
 	for _, m := range measurements() {
@@ -157,7 +157,7 @@ func TestFiguresAndMeasurements(t *testing.T) {
 		shown = append(shown, f.name)
 	}
 	slices.Sort(added)
-	added = slices.Compact(added) // crowd is of two
+	added = slices.Compact(added) // crowd is in two measurements
 	slices.Sort(shown)
 	if !slices.Equal(added, shown) {
 		t.Errorf("added %v, shown %v", added, shown)
@@ -215,7 +215,7 @@ func TestLatencies(t *testing.T) {
 	}
 }
 
-// The plot is well-formed, and has nothing that is no number, whatever is missing.
+// The plot is well-formed and has no NaN, whatever is missing.
 func TestPlot(t *testing.T) {
 	targets := []target{{name: directTarget}, {name: pgbouncerTarget}, {name: iamproxyTarget}}
 	points := map[string][]point{
@@ -279,7 +279,7 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
-// The page has places for all that is written, and leads to the plot.
+// The page has places for all results, and a link to the plot.
 func TestPage(t *testing.T) {
 	text, err := os.ReadFile("../../docs/performance.md")
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// The rows of COPY have 1 to 1.9 KB, about the most that PostgreSQL keeps in the row
-// itself, and go in binary. With short rows, or as text, it is the server that cannot
-// go faster, and all targets look alike.
+// The rows of COPY have 1 to 1.9 KB, about the largest that PostgreSQL stores in the row
+// itself, and are in binary format. With short rows or text the server is the limit, and
+// all targets look alike.
 const (
 	binaryFormat = "WITH (FORMAT binary)"
 	copyTable    = "CREATE UNLOGGED TABLE copy_rows AS" +
@@ -22,7 +22,7 @@ const (
 		" FROM generate_series(1, "
 )
 
-// copyFile has the rows as COPY sends them. It is made when it is first asked for.
+// copyFile returns a file with the rows as COPY sends them, made at the first call.
 func (b *bench) copyFile(ctx context.Context) (file string, megabytes float64, err error) {
 	file = filepath.Join(b.dir, "rows")
 	info, err := os.Stat(file)
@@ -32,7 +32,7 @@ func (b *bench) copyFile(ctx context.Context) (file string, megabytes float64, e
 			copyTable+strconv.Itoa(b.size.copyRows)+") AS i",
 			"VACUUM (FREEZE, ANALYZE) copy_rows",
 			"CREATE UNLOGGED TABLE copy_in (LIKE copy_rows)",
-			// Once for nothing: a virtual machine may not have had that much memory yet.
+			// A first run allocates the memory of a virtual machine.
 			"INSERT INTO copy_in SELECT * FROM copy_rows",
 			"ALTER TABLE copy_rows OWNER TO "+aurora.IAMUser,
 			"ALTER TABLE copy_in OWNER TO "+aurora.IAMUser)
@@ -65,7 +65,7 @@ func (b *bench) makeCopyFile(ctx context.Context, file string) error {
 	return err
 }
 
-// copyOut measures COPY TO, with psql, which throws the rows away.
+// copyOut measures COPY TO with psql, which discards the rows.
 func copyOut(ctx context.Context, b *bench, targets []target) error {
 	_, megabytes, err := b.copyFile(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func copyOut(ctx context.Context, b *bench, targets []target) error {
 	})
 }
 
-// copyIn measures COPY FROM, with psql, into a table that is empty and not logged.
+// copyIn measures COPY FROM with psql, into an empty unlogged table.
 func copyIn(ctx context.Context, b *bench, targets []target) error {
 	file, megabytes, err := b.copyFile(ctx)
 	if err != nil {

@@ -9,11 +9,11 @@ import (
 	"strconv"
 )
 
-// busyClients are those that work among a crowd of idle ones.
+// busyClients is the number of clients that work among idle ones.
 const busyClients = 100
 
-// crowd measures whether busy clients suffer from idle ones. Direct, there is only the
-// server to suffer: it has a process for each.
+// crowd measures whether idle clients slow down busy ones. The direct target shows the
+// effect on the server, which has a process for each.
 func crowd(ctx context.Context, b *bench, targets []target) error {
 	if err := roomFor(b.size.crowd); err != nil {
 		return err
@@ -32,7 +32,7 @@ func crowd(ctx context.Context, b *bench, targets []target) error {
 	})
 }
 
-// amongIdle notes what becomes of the throughput with a crowd.
+// amongIdle measures the throughput with idle sessions.
 func (b *bench) amongIdle(ctx context.Context, p *path, alone float64) error {
 	among, err := b.busy(ctx, p)
 	if err != nil {
@@ -43,8 +43,8 @@ func (b *bench) amongIdle(ctx context.Context, p *path, alone float64) error {
 	return nil
 }
 
-// busy is the throughput of the busy clients. What is made of it has only two runs, so
-// that they are longer than others.
+// busy returns the throughput of the busy clients. There are only two runs of it, which are
+// longer than others.
 func (b *bench) busy(ctx context.Context, p *path) (float64, error) {
 	if err := b.warm(ctx, p, busyClients); err != nil {
 		return 0, err
@@ -53,11 +53,10 @@ func (b *bench) busy(ctx context.Context, p *path) (float64, error) {
 	return report.tps, err
 }
 
-// sessionKiB is what a session takes of the machine: of the server's process, above
-// all.
+// sessionKiB is the memory of a session on this machine, mostly in the server.
 const sessionKiB = 2560
 
-// roomFor tells whether the machine has the memory for so many sessions.
+// roomFor reports whether the machine has the memory for that many sessions.
 func roomFor(sessions int) error {
 	text := first(availableLine, "/proc/meminfo")
 	available, err := strconv.Atoi(text)

@@ -5,15 +5,15 @@ package main
 // figure is a row of the table.
 type figure struct {
 	name, what string
-	digits     int  // behind the point
-	compares   bool // by itself, and thus is nothing to make a ratio of
+	digits     int  // after the point
+	compares   bool // is a comparison itself, without ratios
 	goals      []goal
 }
 
-// goal is what iamproxy is to reach.
+// goal is a goal for iamproxy.
 type goal struct {
-	of    string // whose figure it is compared with; empty: none, the figure itself counts
-	most  bool   // the limit is not to be exceeded
+	of    string // the target to compare with; empty: none, the figure itself counts
+	most  bool   // the limit is an upper one
 	limit float64
 	unit  string // of the limit, if it is not a ratio
 }
@@ -26,7 +26,7 @@ func atMostOfPgbouncer(limit float64) goal {
 	return goal{of: pgbouncerTarget, limit: limit, most: true}
 }
 
-// figures are all, in the order of the table.
+// figures are all figures, in the order of the table.
 var figures = []figure{
 	{name: "select-1", what: "1 client, transactions/s", goals: []goal{atLeast(1, pgbouncerTarget)}},
 	{name: "select-8", what: "8 clients, transactions/s", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},

@@ -23,7 +23,7 @@ var (
 	availableLine = regexp.MustCompile(`(?m)^MemAvailable:\s*(\d+) kB$`)
 )
 
-// machine describes what was measured, and where.
+// machine describes the programs and the machine.
 func (b *bench) machine(ctx context.Context) (string, error) {
 	program, err := pgbouncerPath()
 	if err != nil {
@@ -68,7 +68,7 @@ func version(ctx context.Context, program string, args ...string) (string, error
 	return strings.TrimSpace(string(out)), nil
 }
 
-// openSSL is the one that PgBouncer says it has; PostgreSQL and libpq have the same.
+// openSSL returns the version that PgBouncer reports; PostgreSQL and libpq use the same.
 func openSSL(lines []string) string {
 	for _, line := range lines {
 		if _, found, ok := strings.Cut(line, "tls: "); ok {
@@ -83,7 +83,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// first is what a pattern finds in a file; nothing if it does not.
+// first returns the first match of a pattern in a file, or "".
 func first(pattern *regexp.Regexp, file string) string {
 	text, _ := os.ReadFile(file)
 	if found := pattern.FindSubmatch(text); found != nil {

@@ -1,9 +1,9 @@
 //go:build linux
 
-// Bench measures iamproxy beside PgBouncer, and both beside a client that logs in by
-// itself: it starts one PostgreSQL that verifies tokens as Aurora does, has the same
-// clients reach it by each target in turn, and prints what came of it. It ends with 1 only
-// if something could not be run: a goal that is missed is a result.
+// Bench measures iamproxy beside PgBouncer and beside a client that logs in by itself. It
+// starts one PostgreSQL that verifies tokens as Aurora does, runs the same clients against
+// each target in turn, and prints the results. It exits with 1 only if a measurement could
+// not be run: a missed goal is a result.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// options are what the command line says.
+// options are the flags.
 type options struct {
 	binary, baseline string
 	page             string
@@ -77,7 +77,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	return errors.Join(mdtable.Replace(o.page, tablePlace, result), writeScale(o.page, b.points, b.targets))
 }
 
-// check finds what cannot be done, before anything is.
+// check returns an error for what cannot be done, before the start.
 func (o options) check() ([]measurement, error) {
 	pattern, err := regexp.Compile(o.only)
 	if err != nil {
@@ -100,8 +100,7 @@ func (o options) check() ([]measurement, error) {
 	return chosen, nil
 }
 
-// measureAll makes the chosen measurements, round by round. What cannot be run does
-// not keep the rest from it.
+// measureAll runs the chosen measurements, round by round. It continues after a failed one.
 func (b *bench) measureAll(ctx context.Context, chosen []measurement, rounds int) error {
 	var failures []error
 	for round := range rounds {
@@ -111,7 +110,7 @@ func (b *bench) measureAll(ctx context.Context, chosen []measurement, rounds int
 			}
 			b.saying = fmt.Sprintf("round %d of %d, %s", round+1, rounds, m.name)
 			b.round = round
-			b.cluster.ResetVerdicts() // of which nobody wants to hear
+			b.cluster.ResetVerdicts() // they would only grow
 			if err := m.run(ctx, b, rotate(b.targets, round)); err != nil {
 				failures = append(failures, fmt.Errorf("%s: %w", b.saying, err))
 				b.say("failed: %v", err)
@@ -124,8 +123,8 @@ func (b *bench) measureAll(ctx context.Context, chosen []measurement, rounds int
 	return fmt.Errorf("%d measurements could not be run, such as %w", len(failures), failures[0])
 }
 
-// rotate puts another target first in each round: the machine may not be the same from
-// one minute to the next.
+// rotate puts another target first in each round, since the machine may change from one
+// minute to the next.
 func rotate(targets []target, round int) []target {
 	first := round % len(targets)
 	return append(append([]target{}, targets[first:]...), targets[:first]...)

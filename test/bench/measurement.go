@@ -8,16 +8,16 @@ import (
 	"slices"
 )
 
-// measurement is something that is done with each target.
+// measurement is run with each target.
 type measurement struct {
 	name    string
 	figures []string // that it adds to the results
-	rounds  int      // at most; 0: all that are asked for
-	pool    bool     // wants iamproxy's --pool
+	rounds  int      // at most; 0: as many as requested
+	pool    bool     // requires iamproxy's --pool
 	run     func(ctx context.Context, b *bench, targets []target) error
 }
 
-// measurements are all, in the order in which they are made.
+// measurements are all measurements, in order.
 func measurements() []measurement {
 	return []measurement{
 		{name: "select-1", figures: []string{"select-1", "cpu-1"}, run: selects(1)},
@@ -34,8 +34,8 @@ func measurements() []measurement {
 	}
 }
 
-// choose are the measurements that a pattern is of. Scale has the figures of crowd,
-// too, which takes minutes.
+// choose returns the measurements with a name or figure that matches the pattern. Scale has
+// the figures of crowd, too, which takes minutes.
 func choose(pattern *regexp.Regexp) []measurement {
 	var chosen []measurement
 	for _, m := range measurements() {
@@ -57,17 +57,17 @@ func names() []string {
 	return names
 }
 
-// size is how much of it all is done.
+// size is the amount of work.
 type size struct {
 	seconds  int   // of one run of pgbench
 	copyRows int   // of 1.5 KB
 	pairs    int   // of runs that only connect
 	connects int   // of one such run
 	idle     int   // sessions
-	settle   int   // seconds that memory gets to become stable, at most
+	settle   int   // seconds until memory is stable, at most
 	crowd    int   // sessions
-	scale    []int // the numbers of sessions, from few to many
-	watch    int   // seconds that a number of sessions is watched
+	scale    []int // the numbers of sessions, ascending
+	watch    int   // seconds to observe each number of sessions
 }
 
 var (

@@ -8,8 +8,7 @@ import (
 	"time"
 )
 
-// rest measures the memory of a proxy that has nothing to do, before and after the
-// first login.
+// rest measures the memory of an idle proxy, before and after the first login.
 func rest(ctx context.Context, b *bench, targets []target) error {
 	return b.each(ctx, proxied(targets), func(p *path) error {
 		started, err := resident(p.pid)
@@ -30,7 +29,7 @@ func rest(ctx context.Context, b *bench, targets []target) error {
 	})
 }
 
-// idle measures the memory of sessions that have nothing to do any more, but had.
+// idle measures the memory of idle sessions that have been used.
 func idle(ctx context.Context, b *bench, targets []target) error {
 	return b.each(ctx, proxied(targets), func(p *path) (err error) {
 		before, err := resident(p.pid)

@@ -12,18 +12,18 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakedns"
 )
 
-// nameServer has the server's name lead to this machine. PgBouncer needs it, since it
-// verifies the name that it dials, and asks name servers on port 53 only: so there is
-// none unless this runs as root, or anybody may listen there.
+// nameServer resolves the server's name to this machine. PgBouncer needs it: it verifies
+// the name that it dials, and its resolver uses port 53 only. Without root or permission
+// for that port there is none.
 type nameServer struct{ conn net.PacketConn }
 
-// resolverHost is an address of loopback that nobody else is likely to use.
+// resolverHost is an unused address of loopback.
 const resolverHost = "127.53.53.53"
 
 func serveNames() nameServer {
 	conn, err := fakedns.Start(net.JoinHostPort(resolverHost, "53"), answer)
 	if err != nil {
-		return nameServer{} // and the page says what that means
+		return nameServer{} // the page explains the consequence
 	}
 	return nameServer{conn}
 }
@@ -40,7 +40,7 @@ func answer(q dnsmessage.Question) ([]dnsmessage.Resource, dnsmessage.RCode) {
 	return []dnsmessage.Resource{{Header: header, Body: &dnsmessage.AResource{A: [4]byte{127, 0, 0, 1}}}}, dnsmessage.RCodeSuccess
 }
 
-// forPgbouncer is what PgBouncer dials, and how it verifies who is there.
+// forPgbouncer returns the address that PgBouncer dials, and how it verifies the server.
 func (s nameServer) forPgbouncer() (host, mode string) {
 	if s.conn == nil {
 		return "127.0.0.1", "verify-ca"

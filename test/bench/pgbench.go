@@ -9,11 +9,11 @@ import (
 	"strconv"
 )
 
-// pgbenchReport is what pgbench says at its end.
+// pgbenchReport is the final report of pgbench.
 type pgbenchReport struct {
 	transactions float64
 	tps          float64 // of the sessions, or with the connects if each transaction has one
-	connect      float64 // ms that one connect took on average; only if each transaction has one
+	connect      float64 // average ms of a connect; only if each transaction has one
 }
 
 // pgbench runs pgbench's SELECT of one row, with more arguments.
@@ -29,9 +29,9 @@ func (b *bench) pgbench(ctx context.Context, p *path, args ...string) (pgbenchRe
 	return report, nil
 }
 
-// warm has so many sessions logged in, before others count. PgBouncer answers a client
-// by itself and logs in when there is something to do, one session after the other,
-// which would count as throughput; iamproxy and libpq log in first.
+// warm opens that many server sessions before a measurement. PgBouncer accepts a client
+// without the server and logs in at the first query, one session after the other, which
+// would count as throughput. iamproxy and libpq log in first.
 func (b *bench) warm(ctx context.Context, p *path, clients int) error {
 	_, err := b.pgbench(ctx, p, "-M", "prepared", "-c", strconv.Itoa(clients), "-j", threads(clients), "-t", "10")
 	return err

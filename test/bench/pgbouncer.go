@@ -19,9 +19,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// ini has PgBouncer do what iamproxy does: clients come in clear and without a
-// password, one session of theirs is one of the server's, and the server's name is
-// verified. All else, its log too, is as it is by default.
+// ini configures PgBouncer like iamproxy: clients connect in clear and without a password,
+// each session has a server connection, and the server's name is verified. All else is
+// default, including the log.
 const ini = `[databases]
 %[1]s = host=%[2]s port=%[3]s user=%[4]s password='%[5]s'
 
@@ -40,8 +40,8 @@ resolv_conf = %[11]s
 logfile = %[12]s
 `
 
-// pgbouncer is the path through a PgBouncer that is given a fresh token. It holds for
-// longer than any measurement takes.
+// pgbouncer is the path through a PgBouncer with a fresh token, which is valid for longer
+// than any measurement.
 func (b *bench) pgbouncer(ctx context.Context, sessions, pool int) (*path, error) {
 	token, err := b.token(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (b *bench) pgbouncer(ctx context.Context, sessions, pool int) (*path, error
 	return &path{host: "127.0.0.1", port: port, pid: cmd.Process.Pid, stop: stop}, nil
 }
 
-// pgbouncerPath is the program. Debian has it where only root looks.
+// pgbouncerPath returns the program, which Debian puts in root's PATH only.
 func pgbouncerPath() (string, error) {
 	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
 		if found, err := exec.LookPath(name); err == nil {
@@ -98,11 +98,11 @@ type daemon struct {
 	*exec.Cmd
 	said  bytes.Buffer
 	ended chan struct{}
-	err   error // how it ended
+	err   error // the result
 }
 
-// command is PgBouncer with a configuration. It refuses to run as root, and is then
-// given the directory as another.
+// command returns PgBouncer with a configuration. It refuses to run as root, so that it
+// runs as another user, who owns the directory.
 func command(ctx context.Context, dir, config string) (*daemon, error) {
 	program, err := pgbouncerPath()
 	if err != nil {
@@ -111,7 +111,7 @@ func command(ctx context.Context, dir, config string) (*daemon, error) {
 	d := &daemon{Cmd: exec.CommandContext(ctx, program, "-q", config), ended: make(chan struct{})}
 	d.Cancel = func() error { return d.Process.Signal(syscall.SIGTERM) }
 	d.Stderr = &d.said
-	// Ctrl-C is for us, who then end it.
+	// This process handles Ctrl-C and ends it.
 	d.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Geteuid() != 0 {
 		return d, nil
@@ -129,7 +129,7 @@ func command(ctx context.Context, dir, config string) (*daemon, error) {
 	return d, errors.Join(os.Chown(dir, int(uid), int(gid)), os.Chown(config, int(uid), int(gid)))
 }
 
-// listening starts it, and returns when it can be reached.
+// listening starts it, and returns when it accepts connections.
 func listening(ctx context.Context, d *daemon, address string) error {
 	if err := d.Start(); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (d *daemon) wait() {
 	close(d.ended)
 }
 
-// stop ends it at once; it is an error if it already has by itself.
+// stop ends it at once. It is an error if it has already ended.
 func (d *daemon) stop() error {
 	select {
 	case <-d.ended:
@@ -165,7 +165,7 @@ func (d *daemon) stop() error {
 	default:
 	}
 	err := d.Process.Signal(syscall.SIGTERM)
-	<-d.ended // with 1, which is as it should be
+	<-d.ended // its exit code is 1
 	return err
 }
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// panel is one plot of several, over the same logarithmic axes of x.
+// panel is one of several plots with the same logarithmic x axis.
 type panel struct {
 	title  string
 	series []series
@@ -31,8 +31,8 @@ const (
 	columns                 = 2
 )
 
-// style has colors that can be read on white and on black; texts and lines of a dark
-// page are a bit brighter where the viewer tells.
+// style has colors that are legible on white and on black. Texts and lines are brighter if
+// the viewer prefers dark pages.
 const style = `
 text { font: 12px sans-serif; fill: #808080 }
 .title { font-weight: bold }
@@ -108,7 +108,7 @@ func (p panel) draw(out *strings.Builder) {
 // axis is logarithmic, over whole decades.
 type axis struct{ low, high, from, to float64 }
 
-// least is drawn for all that is less: a logarithm of 0 there is not.
+// least is drawn for all smaller values: 0 has no logarithm.
 const least = 0.001
 
 func newAxis(values []float64, from, to float64) axis {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// resident is how much memory a process has, in KiB: what is its own and what it
-// shares, such as the C library of PgBouncer.
+// resident returns the memory of a process, in KiB, including shared memory such as the C
+// library of PgBouncer.
 func resident(pid int) (float64, error) {
 	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
@@ -34,15 +34,15 @@ func parseResident(rollup string) (float64, error) {
 	return 0, fmt.Errorf("no Rss in %q", rollup)
 }
 
-// settleEvery is how far two readings of memory are apart that have to be equal,
-// and settleWithin how much they may differ and still be so.
+// settleEvery is the interval of readings of memory, and settleWithin the difference up to
+// which they are equal.
 const (
 	settleEvery  = 5 * time.Second
 	settleWithin = 0.01
 )
 
-// settled is the memory of a process as soon as it is stable, or at the limit, and
-// what it was at the first reading after settleEvery.
+// settled returns the memory of a process once it is stable, or at the limit, and that of
+// the first reading.
 func settled(ctx context.Context, pid int, limit time.Duration) (stable, early float64, err error) {
 	deadline := time.Now().Add(limit)
 	last, err := resident(pid)
@@ -69,10 +69,10 @@ func settled(ctx context.Context, pid int, limit time.Duration) (stable, early f
 	}
 }
 
-// ticks are those of a second in /proc: USER_HZ is 100 wherever this runs.
+// ticks is USER_HZ, the number of ticks per second in /proc: 100 on all common systems.
 const ticks = 100
 
-// cpu is the time that a process has had on a CPU, in seconds; nothing for no process.
+// cpu returns the CPU time of a process, in seconds; 0 for no process.
 func cpu(pid int) (float64, error) {
 	if pid == 0 {
 		return 0, nil
@@ -84,7 +84,7 @@ func cpu(pid int) (float64, error) {
 	return parseCPU(string(stat))
 }
 
-// parseCPU reads proc_pid_stat(5): utime and stime are fields 14 and 15. The name, in
+// parseCPU parses proc_pid_stat(5): utime and stime are fields 14 and 15. The name, in
 // parentheses, may have spaces.
 func parseCPU(stat string) (float64, error) {
 	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
@@ -99,8 +99,8 @@ func parseCPU(stat string) (float64, error) {
 	return (user + system) / ticks, nil
 }
 
-// fineCPU is the same of the threads that a process has now, but to the nanosecond: for
-// when there is so little that ticks do not tell.
+// fineCPU returns the CPU time of the current threads of a process, in nanoseconds, where
+// ticks are too coarse.
 func fineCPU(pid int) (float64, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {
@@ -109,7 +109,7 @@ func fineCPU(pid int) (float64, error) {
 	var sum float64
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) { // a thread that has ended
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) { // the thread has ended
 			continue
 		}
 		if err != nil {

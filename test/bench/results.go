@@ -22,13 +22,13 @@ func (r results) add(figure, target string, round int, value float64) {
 	r[figure][target] = values
 }
 
-// summary is what is said of some values.
+// summary summarizes values.
 type summary struct {
 	n                int
 	median, min, max float64
 }
 
-// summarize leaves out what is no number.
+// summarize ignores NaN.
 func summarize(values []float64) summary {
 	sorted := slices.DeleteFunc(slices.Clone(values), func(v float64) bool { return math.IsNaN(v) || math.IsInf(v, 0) })
 	slices.Sort(sorted)
@@ -39,11 +39,10 @@ func summarize(values []float64) summary {
 	return summary{n: n, median: (sorted[(n-1)/2] + sorted[n/2]) / 2, min: sorted[0], max: sorted[n-1]}
 }
 
-// of is a figure of a target.
+// of returns the summary of a figure of a target.
 func (r results) of(figure, target string) summary { return summarize(r[figure][target]) }
 
-// ratio compares two targets, round by round, since those of one round were measured
-// next to each other in time.
+// ratio compares two targets, round by round, since values of one round are close in time.
 func (r results) ratio(figure, target, to string) summary {
 	values, others := r[figure][target], r[figure][to]
 	ratios := make([]float64, min(len(values), len(others)))
@@ -53,7 +52,7 @@ func (r results) ratio(figure, target, to string) summary {
 	return summarize(ratios)
 }
 
-// reached tells whether a target reaches a goal; without figures it cannot be told.
+// reached reports whether a target reaches a goal, and whether its figures are known.
 func (r results) reached(figure, target string, g goal) (met, known bool) {
 	s := r.of(figure, target)
 	if g.of != "" {
@@ -65,7 +64,7 @@ func (r results) reached(figure, target string, g goal) (met, known bool) {
 	return s.median >= g.limit, s.n > 0
 }
 
-// medianDifference is that of pairs that were measured next to each other.
+// medianDifference returns the median difference of pairs that were measured in turn.
 func medianDifference(values, others []float64) float64 {
 	differences := make([]float64, min(len(values), len(others)))
 	for i := range differences {

@@ -15,30 +15,30 @@ import (
 	"time"
 )
 
-// point is what was measured with a number of sessions. What a target has none of is
-// NaN: without a proxy there is no memory of it.
+// point is a measurement with a number of sessions. Missing values are NaN, such as the
+// memory without a proxy.
 type point struct {
 	sessions          int
-	memory, cpu       float64 // MiB, and seconds of each minute in which all are idle
-	latency, latency9 float64 // ms: the mean, and what 99 of 100 transactions keep below
+	memory, cpu       float64 // MiB, and seconds per minute in which all are idle
+	latency, latency9 float64 // ms: the mean, and the 99th percentile
 }
 
-// A few clients, which together want so many transactions a second, are far from
-// what the machine can do: what counts is how long each has to wait.
+// A few clients with a fixed rate of transactions, far below the limit of the machine: the
+// latency counts.
 const (
 	scaleClients = 8
 	scaleRate    = "400"
 )
 
-// scale measures what more and more sessions do to a proxy, and to clients among them.
-// At the end there is a crowd, so that crowd need not make one of its own.
+// scale measures the effect of more and more sessions on a proxy and on clients. The last
+// step has the figures of crowd.
 func scale(ctx context.Context, b *bench, targets []target) error {
 	if err := roomFor(slices.Max(b.size.scale)); err != nil {
 		return err
 	}
 	b.points = make(map[string][]point)
 	for _, t := range targets {
-		// In a proxy of its own, whose memory nobody looks at.
+		// In a proxy of its own, whose memory is not measured.
 		var alone float64
 		err := b.each(ctx, []target{t}, func(p *path) (err error) {
 			alone, err = b.busy(ctx, p)
@@ -55,8 +55,8 @@ func scale(ctx context.Context, b *bench, targets []target) error {
 	return nil
 }
 
-// scaleUp measures at each number of sessions, and among the last of them compares
-// with the throughput alone.
+// scaleUp measures at each number of sessions, and compares the throughput at the last one
+// with that alone.
 func (b *bench) scaleUp(ctx context.Context, p *path, alone float64) (err error) {
 	var open sessions
 	defer func() { err = errors.Join(err, open.close(ctx)) }()
@@ -106,8 +106,7 @@ func (b *bench) measureAt(ctx context.Context, p *path, n int) (point, error) {
 	return at, nil
 }
 
-// idleCPU is the CPU time that a process takes in a minute, of which it is watched a
-// part.
+// idleCPU returns the CPU time of a process per minute, measured over a part of one.
 func idleCPU(ctx context.Context, pid int, watch time.Duration) (float64, error) {
 	before, err := fineCPU(pid)
 	if err != nil {
@@ -122,7 +121,7 @@ func idleCPU(ctx context.Context, pid int, watch time.Duration) (float64, error)
 	return (after - before) * time.Minute.Seconds() / watch.Seconds(), err
 }
 
-// latencies are those of each transaction, in ms, from the time on that it was due.
+// latencies returns the latency of each transaction, in ms, from its scheduled start.
 func (b *bench) latencies(ctx context.Context, p *path) ([]float64, error) {
 	prefix := filepath.Join(b.dir, "latency")
 	defer removeAll(prefix)
@@ -157,13 +156,13 @@ func (b *bench) latencies(ctx context.Context, p *path) ([]float64, error) {
 }
 
 func removeAll(prefix string) {
-	files, _ := filepath.Glob(prefix + ".*") // the pattern is a good one
+	files, _ := filepath.Glob(prefix + ".*") // the pattern is valid
 	for _, file := range files {
 		_ = os.Remove(file)
 	}
 }
 
-// parseLatencies reads pgbench's log of transactions: the third field has microseconds.
+// parseLatencies parses pgbench's log of transactions: the third field has microseconds.
 func parseLatencies(log string) ([]float64, error) {
 	var all []float64
 	for line := range strings.Lines(log) {
@@ -188,7 +187,7 @@ func mean(values []float64) float64 {
 	return sum / float64(len(values))
 }
 
-// percentile is the least value that so many of a hundred do not exceed.
+// percentile returns the least value that p percent of the values do not exceed.
 func percentile(values []float64, percent int) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[max(0, (len(sorted)*percent+99)/100-1)]

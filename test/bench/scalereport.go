@@ -13,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// aspects are what a point has, each of which has a table and a part of the plot.
+// aspects are the values of a point, each with a table and a part of the plot.
 var aspects = []struct {
 	title  string
 	digits int
@@ -49,7 +49,7 @@ func scaleTable(points map[string][]point, targets []target) string {
 	return mdtable.Table(lines)
 }
 
-// panels are the same for the plot.
+// panels returns the same for the plot.
 func panels(points map[string][]point, targets []target) []panel {
 	var all []panel
 	for _, aspect := range aspects {
@@ -71,8 +71,8 @@ func panels(points map[string][]point, targets []target) []panel {
 	return all
 }
 
-// writeScale puts the plot in the directory that has the page's name, and both it and
-// its numbers in the page.
+// writeScale writes the plot into the directory named after the page, and a link to it and
+// the table into the page.
 func writeScale(file string, points map[string][]point, targets []target) error {
 	dir := strings.TrimSuffix(file, filepath.Ext(file))
 	if err := os.MkdirAll(dir, 0o755); err != nil {

@@ -20,11 +20,11 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// bench is the server with all that is measured before it.
+// bench holds the server and the measurements.
 type bench struct {
 	cluster  *aurora.Cluster
-	programs string // the directory of PostgreSQL's
-	dir      string // for our files, which goes with the cluster
+	programs string // the directory of PostgreSQL's programs
+	dir      string // for files, removed with the cluster
 	names    nameServer
 	binary   string // the iamproxy to measure
 	targets  []target
@@ -32,15 +32,14 @@ type bench struct {
 	results  results
 	points   map[string][]point // of scale, by target
 	round    int
-	saying   string // what is being measured
+	saying   string // the current measurement
 	progress io.Writer
 }
 
-// sessionsMost is how many there are at once at the most.
+// sessionsMost is the maximum of concurrent sessions.
 const sessionsMost = 5300
 
-// serverSettings are for many sessions with little memory. Logging of connections is
-// not what is to be measured.
+// serverSettings allow many sessions with little memory. Logging of connections is off.
 var serverSettings = map[string]string{
 	"max_connections":                 strconv.Itoa(sessionsMost),
 	"max_locks_per_transaction":       "16",
@@ -97,12 +96,12 @@ func (b *bench) close() error {
 	return errors.Join(b.names.close(), b.cluster.Close())
 }
 
-// say tells how far it is.
+// say prints the progress.
 func (b *bench) say(format string, args ...any) {
 	fmt.Fprintf(b.progress, "%s: %s\n", b.saying, fmt.Sprintf(format, args...))
 }
 
-// note says a figure and keeps it.
+// note prints a figure and adds it.
 func (b *bench) note(figure, target string, value float64) {
 	b.say("%s %s: %.2f", target, figure, value)
 	b.results.add(figure, target, b.round, value)
@@ -123,8 +122,8 @@ func (b *bench) admin(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// quiet waits until the server has none of the sessions that were measured: a process
-// that ends takes CPU time, too.
+// quiet waits until the server has none of the measured sessions: a process that ends takes
+// CPU time, too.
 func (b *bench) quiet(ctx context.Context) error {
 	conn, err := b.cluster.Admin(ctx, aurora.Database)
 	if err != nil {
@@ -149,17 +148,17 @@ func (b *bench) quiet(ctx context.Context) error {
 	}
 }
 
-// clientLimit is how long a program may take, many times what it does.
+// clientLimit bounds a program at many times its duration.
 const clientLimit = 2 * time.Minute
 
-// client runs one of PostgreSQL's programs against a target, and returns what it said.
+// client runs one of PostgreSQL's programs against a target, and returns its output.
 func (b *bench) client(ctx context.Context, p *path, program string, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, clientLimit, fmt.Errorf("not over after %v", clientLimit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(b.programs, program), args...)
 	cmd.Dir = b.dir
 	cmd.Env = p.env()
-	// Ctrl-C is for us, who then end it.
+	// This process handles Ctrl-C and ends it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -168,16 +167,17 @@ func (b *bench) client(ctx context.Context, p *path, program string, args ...str
 	return string(out), nil
 }
 
-// filesMost is what the proxies need: two sockets for each session, and a few.
+// filesMost is the number of file descriptors of the proxies: two for each session, and a
+// few.
 const filesMost = 2*sessionsMost + 500
 
-// allowFiles has the programs that are started from here open as many files as that.
+// allowFiles raises the limit of file descriptors for child processes.
 func allowFiles() error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return err
 	}
-	limit.Max = max(limit.Max, filesMost) // which is root's to do
+	limit.Max = max(limit.Max, filesMost) // only root can raise it
 	limit.Cur = filesMost
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("no %d open files: %w; raise the limit, as with ulimit -n", filesMost, err)

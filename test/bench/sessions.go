@@ -13,20 +13,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// sessions are open, and idle.
+// sessions are open and idle.
 type sessions []*pgconn.PgConn
 
-// atOnce is how many sessions are opened, or closed, at a time.
+// atOnce is the number of sessions that are opened or closed concurrently.
 const atOnce = 16
 
-// openSessions opens more sessions until there are n, and uses each new one once.
-// Those that are open are returned with an error, too.
+// openSessions opens sessions until there are n, and uses each new one once. After an error
+// it returns those that are open.
 func (b *bench) openSessions(ctx context.Context, p *path, open sessions, n int, use func(context.Context, *pgconn.PgConn) error) (sessions, error) {
 	config, err := p.config()
 	if err != nil {
 		return open, err
 	}
-	var mu sync.Mutex // of open
+	var mu sync.Mutex // guards open
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for range n - len(open) {
@@ -57,19 +57,19 @@ func (s sessions) close(ctx context.Context) error {
 	return group.Wait()
 }
 
-// little is the least that a session can carry.
+// little is the smallest use of a session.
 func little(ctx context.Context, conn *pgconn.PgConn) error {
 	_, err := conn.Exec(ctx, "SELECT 1").ReadAll()
 	return err
 }
 
-// What much carries.
+// The size of much.
 const (
 	muchUp   = 64 << 10
 	muchDown = 1 << 20
 )
 
-// much fills every buffer on the way, in both directions.
+// much fills every buffer in both directions.
 func much(ctx context.Context, conn *pgconn.PgConn) error {
 	up := bytes.Repeat([]byte("x"), muchUp)
 	result := conn.ExecParams(ctx, fmt.Sprintf("SELECT repeat('x', %d), length($1::text)", muchDown), [][]byte{up}, nil, nil, nil)

@@ -10,8 +10,7 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// table is Markdown that can be read as it is, too. A row without any figure is left
-// out.
+// table returns Markdown that is legible as text. A row without any figure is omitted.
 func table(r results, targets []target) string {
 	header := []string{"", "what"}
 	for _, t := range targets {
@@ -82,7 +81,7 @@ func show(s summary, digits int) string {
 	return thousands(s.median, digits)
 }
 
-// showSpread is a median with the least and the most that there was.
+// showSpread returns the median with the minimum and maximum.
 func showSpread(s summary) string {
 	switch s.n {
 	case 0:
@@ -94,7 +93,7 @@ func showSpread(s summary) string {
 	}
 }
 
-// thousands is a number with a comma between each three digits before the point.
+// thousands formats a number with commas between groups of three digits.
 func thousands(value float64, digits int) string {
 	text := strconv.FormatFloat(value, 'f', digits, 64)
 	whole, fraction, _ := strings.Cut(text, ".")
@@ -111,7 +110,7 @@ func thousands(value float64, digits int) string {
 	return sign + whole + fraction
 }
 
-// Where the page has what was measured.
+// Places in the page.
 const (
 	tablePlace = "make bench writes the table"
 	plotPlace  = "make bench writes the plot"

@@ -34,7 +34,7 @@ type target struct{ name, binary string }
 
 func (t target) proxied() bool { return t.name != directTarget }
 
-// proxied are those that lead through a proxy.
+// proxied returns the targets with a proxy.
 func proxied(targets []target) []target {
 	var some []target
 	for _, t := range targets {
@@ -50,14 +50,14 @@ type path struct {
 	name       string
 	host, port string
 	password   string // a token, if clients log in themselves
-	caFile     string // with which they verify the server; empty: in clear
+	caFile     string // to verify the server with; empty: in clear
 	pid        int    // of the proxy; 0: none
 	stop       func() error
 	quiet      func() error
 }
 
-// open opens a target for the given number of sessions. With a pool a proxy keeps the sessions that
-// clients have left, for others.
+// open opens a target for the given number of sessions. With a pool, a proxy keeps the
+// server connections of clients that have disconnected.
 func (b *bench) open(ctx context.Context, t target, sessions int) (*path, error) {
 	return b.openPool(ctx, t, sessions, 0)
 }
@@ -89,7 +89,7 @@ func (p *path) close() error {
 	return p.quiet()
 }
 
-// each opens one target after the other, does something there, and closes it.
+// each opens one target after the other, calls do, and closes it.
 func (b *bench) each(ctx context.Context, targets []target, do func(*path) error) error {
 	for _, t := range targets {
 		p, err := b.open(ctx, t, sessionsMost)
@@ -103,7 +103,7 @@ func (b *bench) each(ctx context.Context, targets []target, do func(*path) error
 	return nil
 }
 
-// direct is the path of a client that has a token at hand.
+// direct is the path of a client with a token.
 func (b *bench) direct(ctx context.Context) (*path, error) {
 	token, err := b.token(ctx)
 	if err != nil {
@@ -113,8 +113,8 @@ func (b *bench) direct(ctx context.Context) (*path, error) {
 	return &path{host: host, port: port, password: token, caFile: b.cluster.CAFile()}, err
 }
 
-// sidecar is the path through an iamproxy. AWS would let in 200 logins a second, which
-// is why it has a limit; the server here has none.
+// sidecar is the path through an iamproxy, without its default limit of logins per second:
+// that of AWS does not apply here.
 func (b *bench) sidecar(ctx context.Context, binary string, pool int) (*path, error) {
 	s := &sidecar.Sidecar{Binary: binary, Cluster: b.cluster, Flags: []string{"--listen", "127.0.0.1:0", "--connect-rate", "0"}}
 	if pool > 0 {
@@ -131,13 +131,13 @@ func (b *bench) sidecar(ctx context.Context, binary string, pool int) (*path, er
 	return &path{host: host, port: port, pid: s.PID(), stop: s.Stop}, nil
 }
 
-// hasPool tells whether an iamproxy can keep sessions.
+// hasPool reports whether an iamproxy has --pool.
 func hasPool(binary string) bool {
 	help, err := exec.Command(binary, "run", "--help").Output()
 	return err == nil && bytes.Contains(help, []byte("--pool"))
 }
 
-// token is a fresh one, which holds for 15 minutes.
+// token returns a fresh token, which is valid for 15 minutes.
 func (b *bench) token(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, b.binary, "token", aurora.DefaultHost, "--user", aurora.IAMUser)
 	cmd.Env = append(sidecar.Environment(),
@@ -153,7 +153,7 @@ func (b *bench) token(ctx context.Context) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// env is for programs with libpq.
+// env returns the environment of programs with libpq.
 func (p *path) env() []string {
 	env := append(sidecar.Environment(), "PGUSER="+aurora.IAMUser, "PGDATABASE="+aurora.Database,
 		"PGPORT="+p.port, "PGCONNECT_TIMEOUT=30", "PGGSSENCMODE=disable")
@@ -164,7 +164,7 @@ func (p *path) env() []string {
 		"PGSSLMODE=verify-full", "PGSSLROOTCERT="+p.caFile)
 }
 
-// config is for clients of our own.
+// config returns the configuration of pgx.
 func (p *path) config() (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(fmt.Sprintf("host=%s port=%s user=%s database=%s sslmode=disable connect_timeout=60",
 		p.host, p.port, aurora.IAMUser, aurora.Database))
@@ -182,7 +182,7 @@ func (p *path) config() (*pgconn.Config, error) {
 	return config, nil
 }
 
-// oneLine is what a program said, for an error.
+// oneLine returns the output of a program on one line, for an error.
 func oneLine(out []byte) string {
 	return strings.Join(strings.FieldsFunc(strings.TrimSpace(string(out)), func(r rune) bool { return r == '\n' }), " | ")
 }

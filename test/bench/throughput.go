@@ -8,15 +8,15 @@ import (
 	"strconv"
 )
 
-// messages are those of one transaction of pgbench -S -M prepared: Bind, Describe,
-// Execute and Sync, and back BindComplete, RowDescription, DataRow, CommandComplete
-// and ReadyForQuery.
+// messages is the number of messages of one transaction of pgbench -S -M prepared: Bind,
+// Describe, Execute and Sync, and back BindComplete, RowDescription, DataRow,
+// CommandComplete and ReadyForQuery.
 const messages = 9
 
-// threads are those of pgbench.
+// threads returns the number of threads of pgbench.
 func threads(clients int) string { return strconv.Itoa(min(clients, 2)) }
 
-// selects measures transactions of one small query, and what they cost the proxy.
+// selects measures transactions of one small query, and their cost in the proxy.
 func selects(clients int) func(context.Context, *bench, []target) error {
 	n := strconv.Itoa(clients)
 	return func(ctx context.Context, b *bench, targets []target) error {
@@ -42,11 +42,11 @@ func selects(clients int) func(context.Context, *bench, []target) error {
 	}
 }
 
-// poolSize is that of the proxies when clients connect for each transaction.
+// poolSize is the pool of the proxies when clients connect for each transaction.
 const poolSize = 8
 
-// pooledConnects measures clients that connect for each transaction to a proxy with a
-// pool, and to the server. An older iamproxy has none.
+// pooledConnects measures clients that connect for each transaction to a proxy with a pool,
+// and to the server. An older iamproxy has none.
 func pooledConnects(ctx context.Context, b *bench, targets []target) error {
 	for _, t := range targets {
 		if t.name == baselineTarget && !hasPool(t.binary) {
@@ -72,9 +72,9 @@ func (b *bench) pooled(ctx context.Context, p *path) (pgbenchReport, error) {
 	return b.pgbench(ctx, p, "-C", "-c", strconv.Itoa(poolSize), "-j", "2", "-T", strconv.Itoa(b.size.seconds))
 }
 
-// connects measures what a login takes longer through iamproxy than direct, with the
-// token at hand for both. It is little beside what the server takes, so short runs
-// of both alternate. PgBouncer would not log in each time.
+// connects measures how much longer a login takes through iamproxy than directly, with the
+// token at hand for both. The difference is small, so that short runs of both alternate.
+// PgBouncer would not log in each time.
 func connects(ctx context.Context, b *bench, targets []target) (err error) {
 	var paths []*path
 	defer func() {

@@ -5,7 +5,7 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/md5" // a checksum, which PostgreSQL makes, too
+	"crypto/md5" // a checksum that PostgreSQL has built in, too
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -20,21 +20,21 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// opLimit is what one piece of work may take; it only runs out if somebody waits in vain.
+// opLimit bounds an operation. It expires only if something hangs.
 const opLimit = 90 * time.Second
 
 // kind is a way to use a database.
 type kind struct {
 	name  string
-	count int           // of clients at once
-	pause time.Duration // between two pieces of work of a client
-	// work is one piece of it.
+	count int           // of concurrent clients
+	pause time.Duration // between two operations of a client
+	// work runs one operation.
 	work func(c *client, ctx context.Context) error
-	// lasts has work go on until the context is done, and be in order then.
+	// lasts makes work run until the context is done, and end without an error.
 	lasts bool
 }
 
-// kinds are those of the load. Each piece of work begins with a login.
+// kinds are the kinds of the load. Each operation begins with a login.
 var kinds = []kind{
 	{name: "short", count: 4, pause: 50 * time.Millisecond, work: (*client).short},
 	{name: "long", count: 3, pause: 20 * time.Millisecond, work: (*client).long},
@@ -44,16 +44,16 @@ var kinds = []kind{
 	{name: "cancel", count: 1, pause: 100 * time.Millisecond, work: (*client).cancel},
 }
 
-// client is one that does its piece of work again and again.
+// client repeats one operation.
 type client struct {
 	place  *place
 	ledger *ledger
 	random *rand.Rand
-	// waited is the longest wait for a session, and stalled for an answer in one.
+	// waited is the longest login, and stalled the longest wait for an answer in a session.
 	waited, stalled time.Duration
 }
 
-// loginError is one of a client that has no session yet.
+// loginError is the error of a client without a session.
 type loginError struct{ error }
 
 func (e loginError) Unwrap() error { return e.error }
@@ -74,14 +74,14 @@ func (c *client) connect(ctx context.Context) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// with is a session from its login to its end.
+// with runs a function in a session, from login to end.
 func (c *client) with(ctx context.Context, use func(conn *pgx.Conn) error) error {
 	conn, err := c.connect(ctx)
 	if err != nil {
 		return err
 	}
 	err = use(conn)
-	// To those who had an error the goodbye may not get through.
+	// After an error, the Terminate may not arrive.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	_ = conn.Close(ctx)
@@ -93,7 +93,7 @@ func (c *client) short(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error { return c.insert(ctx, conn) })
 }
 
-// long has many transactions in a session, and a moment between them.
+// long runs many transactions in a session, with pauses.
 func (c *client) long(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error {
 		for range 40 {
@@ -108,7 +108,7 @@ func (c *client) long(ctx context.Context) error {
 	})
 }
 
-// insert writes a row and reads it again.
+// insert writes a row and reads it back.
 func (c *client) insert(ctx context.Context, conn *pgx.Conn) error {
 	id := c.ledger.begin(1)
 	payload, sum := c.payload(1 + c.random.IntN(20_000))
@@ -128,7 +128,7 @@ func (c *client) insert(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// wrongData is what must never be.
+// wrongData reports data that differ from what was written.
 type wrongData string
 
 func (e wrongData) Error() string { return string(e) }
@@ -169,7 +169,7 @@ func (c *client) copyIn(ctx context.Context) error {
 	})
 }
 
-// bulkOut is much to read, and bulkOutSum what it has to come out as.
+// bulkOut is a large result, and bulkOutSum its checksum.
 func bulkOut(rows int) string {
 	return fmt.Sprintf("copy (select i, md5(i::text) || repeat(md5((i * 7)::text), 50) from generate_series(1, %d) i) to stdout", rows)
 }
@@ -182,7 +182,7 @@ func bulkOutSum(rows int) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// copiedRows is how many copyOut reads.
+// copiedRows is the number of rows that copyOut reads.
 const copiedRows = 5000
 
 var copiedSum = sync.OnceValue(func() string { return bulkOutSum(copiedRows) })
@@ -200,7 +200,7 @@ func (c *client) copyOut(ctx context.Context) error {
 	})
 }
 
-// listen hears what another session says, all of it and in order.
+// listen receives the notifications of another session, complete and in order.
 func (c *client) listen(ctx context.Context) error {
 	const messages = 20
 	channel := fmt.Sprintf("news%d", c.random.Uint32())
@@ -228,7 +228,7 @@ func (c *client) listen(ctx context.Context) error {
 	})
 }
 
-// cancel ends a query of its own.
+// cancel cancels a query of its own.
 func (c *client) cancel(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error {
 		ended, asked := make(chan struct{}), make(chan struct{})
@@ -247,8 +247,8 @@ func (c *client) cancel(ctx context.Context) error {
 	})
 }
 
-// askToCancel asks until the query has ended: a request that comes before the query has
-// begun, or that is lost on its way, ends nothing.
+// askToCancel repeats cancel requests until the query has ended: one that arrives before
+// the query, or is lost, has no effect.
 func askToCancel(ctx context.Context, conn *pgx.Conn, ended <-chan struct{}, asked chan<- struct{}) {
 	defer close(asked)
 	for {
@@ -263,7 +263,7 @@ func askToCancel(ctx context.Context, conn *pgx.Conn, ended <-chan struct{}, ask
 	}
 }
 
-// sleep reports whether there was time for it.
+// sleep waits, and reports whether the context is still open.
 func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):

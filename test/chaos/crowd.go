@@ -14,22 +14,22 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Clients that are the trouble.
+// Clients that cause the fault.
 
 const (
 	silentClients = 2000
 	frozenClients = 5
-	frozenRows    = 60_000 // of 1.6 KB: more than all buffers on the way take
+	frozenRows    = 60_000 // of 1.6 KB: more than all buffers between server and client
 )
 
-// crowd is who has been let loose at a place.
+// crowd holds the clients of a fault.
 type crowd struct {
 	silent []net.Conn
-	thaw   chan struct{} // closed when frozen clients read on
-	frozen chan error    // what each of them came to
+	thaw   chan struct{} // closed when frozen clients continue to read
+	frozen chan error    // the result of each
 }
 
-// sendSilent has many clients connect and say nothing.
+// sendSilent opens connections that send nothing.
 func sendSilent(ctx context.Context, p *place) error {
 	for range silentClients {
 		conn, err := p.link.Dial(ctx, "tcp", listenAddress)
@@ -49,7 +49,7 @@ func callBackSilent(_ context.Context, p *place) error {
 	return nil
 }
 
-// freezeClients has clients ask for much and read none of it.
+// freezeClients makes clients request much and read none of it.
 func freezeClients(ctx context.Context, p *place) error {
 	p.crowd.thaw, p.crowd.frozen = make(chan struct{}), make(chan error, frozenClients)
 	begun := make(chan struct{}, frozenClients)
@@ -66,8 +66,8 @@ func freezeClients(ctx context.Context, p *place) error {
 	return nil
 }
 
-// thawClients has them read on, and is an error if what they get is not all that the
-// server has sent.
+// thawClients makes them continue to read. It returns an error unless they receive all that
+// the server has sent.
 func thawClients(_ context.Context, p *place) error {
 	close(p.crowd.thaw)
 	var failed []error
@@ -91,11 +91,11 @@ func (p *place) readLater(ctx context.Context, thaw <-chan struct{}, begun chan<
 	})
 }
 
-// lateReader takes its first bytes when it is told to.
+// lateReader blocks its first read until it is released.
 type lateReader struct {
 	sum   hash.Hash
 	thaw  <-chan struct{}
-	begun chan<- struct{} // nil: it has been told
+	begun chan<- struct{} // nil: it has been closed
 }
 
 func (r *lateReader) Write(b []byte) (int, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/netem"
 )
 
-// faults are all that are tried, in this order.
+// faults are all faults, in the order of the trials.
 func faults() []fault {
 	all := []fault{
 		{name: "server killed (SIGKILL), started again", hold: 2 * time.Second, begin: killServer, end: startServer},
@@ -57,8 +57,8 @@ func faults() []fault {
 	)
 }
 
-// clockFaults returns the faults that need credentials that outlive them: to a database
-// whose clock is ahead, credentials that expire soon have expired.
+// clockFaults are the faults that need longer credentials: if the database's clock is
+// ahead, short ones have expired.
 func clockFaults() []fault {
 	return []fault{
 		{name: "database's clock 20 minutes ahead for 5 s", hold: 5 * time.Second, begin: clock(20 * time.Minute), end: clock(0)},
@@ -76,7 +76,7 @@ func killServer(_ context.Context, p *place) error { return p.cluster.Kill() }
 
 func stopServer(ctx context.Context, p *place) error { return p.cluster.Stop(ctx, aurora.Fast) }
 
-// startServer returns when the server takes logins: what it takes to recover is its own.
+// startServer returns when the server accepts logins: its recovery is not iamproxy's.
 func startServer(ctx context.Context, p *place) error { return p.cluster.Restart(ctx) }
 
 func freezeServer(_ context.Context, p *place) error { return p.cluster.Freeze() }
@@ -109,7 +109,7 @@ func credentials(f fakeaws.Fault) func(context.Context, *place) error {
 	}
 }
 
-// clock sets how far the clock that tokens are verified by is ahead of iamproxy's.
+// clock sets the clock by which tokens are verified ahead of iamproxy's.
 func clock(ahead time.Duration) func(context.Context, *place) error {
 	return func(_ context.Context, p *place) error {
 		p.cluster.SetClock(func() time.Time { return time.Now().Add(ahead) })

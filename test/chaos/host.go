@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What goes wrong on iamproxy's own host.
+// Faults of iamproxy's own host.
 
-// fillDisk leaves no byte free where the log is.
+// fillDisk leaves no byte free on the disk of the log.
 func fillDisk(_ context.Context, p *place) error {
 	file, err := os.Create(p.proxy.onDisk("filler"))
 	if err != nil {
@@ -36,7 +36,7 @@ func fillDisk(_ context.Context, p *place) error {
 
 func emptyDisk(_ context.Context, p *place) error { return os.Remove(p.proxy.onDisk("filler")) }
 
-// fewDescriptors leaves iamproxy those that it has, and no other.
+// fewDescriptors limits iamproxy to the file descriptors that it has.
 func fewDescriptors(_ context.Context, p *place) error { return p.proxy.limitDescriptors(0) }
 
 func manyDescriptors(_ context.Context, p *place) error {

@@ -15,13 +15,13 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// hostile are clients of the soak who mean no good, or crash all the time.
+// hostile are clients of the soak that attack, or crash.
 var hostile = []kind{
 	{name: "garbage", count: 1, pause: 50 * time.Millisecond, work: (*client).garbage},
 	{name: "silent", count: 3, pause: 50 * time.Millisecond, work: (*client).silent},
 	{name: "one that leaves in the middle of its login", count: 1, pause: 50 * time.Millisecond, work: (*client).leave},
 	{name: "one that is gone in the middle of a COPY", count: 1, pause: 200 * time.Millisecond, work: (*client).crash},
-	{name: "a user that is not there", count: 1, pause: 2 * time.Second, work: (*client).nobody},
+	{name: "a user that is not there", count: 1, pause: 2 * time.Second, work: (*client).rejected},
 }
 
 func (c *client) dial(ctx context.Context) (*net.TCPConn, error) {
@@ -44,7 +44,7 @@ func (c *client) garbage(ctx context.Context) error {
 		b[i] = byte(c.random.Uint32())
 	}
 	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-	_, _ = conn.Write(b) // which may be cut off by the answer
+	_, _ = conn.Write(b) // the answer may cut it off
 	var silent net.Error
 	if _, err := io.ReadAll(conn); errors.As(err, &silent) && silent.Timeout() {
 		return errors.New("garbage was not answered")
@@ -52,7 +52,7 @@ func (c *client) garbage(ctx context.Context) error {
 	return nil
 }
 
-// silent asks for nothing.
+// silent sends nothing.
 func (c *client) silent(ctx context.Context) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -63,7 +63,7 @@ func (c *client) silent(ctx context.Context) error {
 	return nil
 }
 
-// leave does so at any time of a login.
+// leave disconnects at any time of a login.
 func (c *client) leave(ctx context.Context) error {
 	conn, err := c.dial(ctx)
 	if err != nil {
@@ -77,10 +77,10 @@ func (c *client) leave(ctx context.Context) error {
 	}
 	_, _ = conn.Write(packet[:c.random.IntN(len(packet)+1)])
 	sleep(ctx, time.Duration(c.random.IntN(40))*time.Millisecond)
-	return conn.SetLinger(-c.random.IntN(2)) // a reset, or none
+	return conn.SetLinger(-c.random.IntN(2)) // with or without a reset
 }
 
-// crash is gone in the middle of much.
+// crash disconnects in the middle of a large result.
 func (c *client) crash(ctx context.Context) error {
 	conn, err := c.connect(ctx)
 	if err != nil {
@@ -97,8 +97,8 @@ func (c *client) crash(ctx context.Context) error {
 	return nil
 }
 
-// nobody is refused by the server, each time.
-func (c *client) nobody(ctx context.Context) error {
+// rejected logs in as a user that the server rejects.
+func (c *client) rejected(ctx context.Context) error {
 	config, err := pgx.ParseConfig("host=127.0.0.1 port=5432 sslmode=disable user=" + aurora.PlainUser + " database=" + aurora.Database)
 	if err != nil {
 		return err

@@ -12,23 +12,22 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// ledger is what clients have written, and what they were told of it. It is compared
-// with what is in the database: what was acknowledged has to be there, and nothing that
-// nobody wrote, to the byte.
+// ledger records what clients have written, and which writes were acknowledged. It is
+// compared with the database: acknowledged rows must exist, and no others, to the byte.
 type ledger struct {
 	mu      sync.Mutex
 	next    int64
 	entries map[int64]entry // by id
 }
 
-// entry is one row, or all of one COPY.
+// entry is one row, or all rows of one COPY.
 type entry struct {
 	rows         int
 	acknowledged bool
 }
 
-// prepareLedger makes the table. Each row has the checksum that its writer has made of
-// the payload.
+// prepareLedger makes the table. Each row has the checksum of its payload, computed by its
+// writer.
 func prepareLedger(ctx context.Context, cluster *aurora.Cluster) error {
 	conn, err := cluster.Admin(ctx, aurora.Database)
 	if err != nil {
@@ -40,8 +39,8 @@ func prepareLedger(ctx context.Context, cluster *aurora.Cluster) error {
 	return err
 }
 
-// begin is for an entry that is about to be written. Until it is acknowledged it may
-// be there or not, as a whole.
+// begin adds an entry that is about to be written. Until it is acknowledged, it may exist
+// or not, as a whole.
 func (l *ledger) begin(rows int) (id int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -61,10 +60,10 @@ func (l *ledger) acknowledge(id int64) {
 	l.entries[id] = e
 }
 
-// account is how a comparison came out.
+// account is the result of a comparison.
 type account struct{ acknowledged, unknown, stored int }
 
-// settle compares, while nobody writes, and begins a new ledger.
+// settle compares, while no client writes, and begins a new ledger.
 func (l *ledger) settle(ctx context.Context, cluster *aurora.Cluster) (a account, err error) {
 	conn, err := cluster.Admin(ctx, aurora.Database)
 	if err != nil {
@@ -101,7 +100,7 @@ func (l *ledger) settle(ctx context.Context, cluster *aurora.Cluster) (a account
 	return a, err
 }
 
-// storedEntries is how many rows each has, all of which are as they were written.
+// storedEntries returns the number of rows of each entry. All rows are unchanged.
 func storedEntries(ctx context.Context, conn *pgx.Conn) (map[int64]int, error) {
 	var altered int
 	if err := conn.QueryRow(ctx, "select count(*) from ledger where md5(payload) <> checksum").Scan(&altered); err != nil {

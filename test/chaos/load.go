@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// load is all the clients at work.
+// load holds all clients at work.
 type load struct {
 	place  *place
 	kinds  []kind
@@ -27,16 +27,16 @@ type load struct {
 	all []observation
 }
 
-// observation is what one piece of work came to.
+// observation is the result of one operation.
 type observation struct {
 	kind         string
 	began, ended time.Time
 	err          error
-	// The longest waits in it, for a session and for an answer.
+	// The longest login, and the longest wait for an answer.
 	waited, stalled time.Duration
 }
 
-// start has the clients work until halt.
+// start starts the clients. They work until halt.
 func (l *load) start(ctx context.Context) {
 	stopping, stop := context.WithCancel(ctx)
 	l.stop = stop
@@ -68,13 +68,13 @@ func (l *load) work(ctx, stopping context.Context, kind kind, c *client) {
 	}
 }
 
-// halt lets each client do what it is at, and returns when they all have left.
+// halt lets each client finish its operation, and returns when all have disconnected.
 func (l *load) halt() {
 	l.stop()
 	l.clients.Wait()
 }
 
-// take returns what was observed since the last time.
+// take returns the observations since the last call.
 func (l *load) take() []observation {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,7 +83,7 @@ func (l *load) take() []observation {
 	return all
 }
 
-// allWork waits until each kind has done a piece of work that began after since.
+// allWork waits until each kind has finished an operation that began after since.
 func (l *load) allWork(ctx context.Context, since time.Time) error {
 	for {
 		missing := l.missing(since)
@@ -120,8 +120,8 @@ func (l *load) lastError(kind string) string {
 	return ""
 }
 
-// told is what the client of an observation was told: an SQLSTATE, or how its
-// connection ended. It is empty if all was well.
+// told returns the error of an observation: an SQLSTATE, or how the connection ended. It is
+// empty on success.
 func (o observation) told() string {
 	var said *pgconn.PgError
 	switch {

@@ -1,10 +1,10 @@
 //go:build linux
 
-// Chaos breaks what is around iamproxy while clients work through it: the server, the
-// network, the DNS, the source of the credentials, its own host. Of each fault it writes
-// down what clients saw, when service was back, and whether anything was lost, altered or
-// left behind. It ends with 1 where iamproxy did not keep what docs/reliability.md
-// promises. With -soak it breaks nothing, and has clients work for long.
+// Chaos causes faults around iamproxy while clients work through it: in the server, the
+// network, the DNS, the source of the credentials, and its own host. For each fault it
+// records what clients saw, when service was back, and whether anything was lost, altered
+// or leaked. It exits with 1 if iamproxy did not keep what docs/reliability.md promises.
+// With -soak it causes no faults, and clients work for a long time.
 package main
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// options are what the command line says.
+// options are the flags.
 type options struct {
 	binary string
 	page   string
@@ -72,7 +72,7 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	return mdtable.Replace(o.page, "make chaos writes", table)
 }
 
-// tryAll tries the faults whose names match the pattern. Those of the clock are tried with
+// tryAll runs the trials of faults whose names match the pattern. The faults of clocks have
 // credentials that live longer.
 func tryAll(ctx context.Context, o options, pattern *regexp.Regexp, out io.Writer) (all []trial, err error) {
 	for _, at := range []struct {
@@ -120,7 +120,7 @@ func tryAt(ctx context.Context, faults []fault, binary string, life time.Duratio
 	return trials, nil
 }
 
-// warmUp has clients work until what iamproxy has afterwards is what it has at rest.
+// warmUp lets clients work until iamproxy's memory is that of a used process at rest.
 func (p *place) warmUp(ctx context.Context, l *load) (before holdings, err error) {
 	for range 2 {
 		l.start(ctx)
@@ -142,7 +142,7 @@ func (p *place) warmUp(ctx context.Context, l *load) (before holdings, err error
 	return before, nil
 }
 
-// quiet is what there is once nothing changes any more.
+// quiet returns the holdings once they are stable.
 func (p *place) quiet(ctx context.Context) (holdings, error) {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()

@@ -21,17 +21,17 @@ import (
 )
 
 const (
-	// databaseName is what leads to the database, in a DNS of the place's own.
+	// databaseName is the name of the database, in a DNS zone of the place.
 	databaseName = "db.chaos.test"
-	// resolver is where that is asked, on iamproxy's host.
+	// resolver is the address of the name server, on iamproxy's host.
 	resolver = "127.0.0.53"
-	// keyLife is how long the role's credentials are good: so short that they are fetched
-	// anew all the time, as over hours in earnest.
+	// keyLife is the life of the role's credentials: so short that they are renewed all the
+	// time, as over hours in production.
 	keyLife = 12 * time.Second
 )
 
-// place is two hosts and the network between them. Here is the database; there are
-// iamproxy, its clients, the resolver, and the endpoint with the credentials.
+// place is two hosts and the network between them. The database is on this one. On the
+// other are iamproxy, its clients, the name server, and the endpoint with the credentials.
 type place struct {
 	link    *netem.Link
 	cluster aurora.Cluster
@@ -42,7 +42,7 @@ type place struct {
 	dir     string
 }
 
-// open makes the place. The caller closes it, whatever comes of that.
+// open makes the place. The caller closes it, even after an error.
 func (p *place) open(ctx context.Context, binary string, seed uint64, life time.Duration, flags ...string) (err error) {
 	if p.dir, err = os.MkdirTemp("", "iamproxy-chaos-"); err != nil {
 		return err
@@ -52,9 +52,9 @@ func (p *place) open(ctx context.Context, binary string, seed uint64, life time.
 	}
 	p.cluster.Settings = map[string]string{
 		"listen_addresses": "127.0.0.1," + p.link.Here(),
-		// What is acknowledged has to be there after a crash, too.
+		// Acknowledged writes must survive a crash.
 		"synchronous_commit": "on",
-		// A client that vanished is noticed in seconds, not hours.
+		// The server notices in seconds that a client vanished.
 		"tcp_keepalives_idle": "5", "tcp_keepalives_interval": "1", "tcp_keepalives_count": "3",
 	}
 	if err := p.cluster.Start(ctx); err != nil {
@@ -73,7 +73,7 @@ func (p *place) open(ctx context.Context, binary string, seed uint64, life time.
 	return p.proxy.start(ctx)
 }
 
-// serveAWS has the container's endpoint give out keys, with which one can log in.
+// serveAWS serves keys at the container's endpoint, which the database accepts.
 func (p *place) serveAWS(life time.Duration) (err error) {
 	p.aws.Issued = p.cluster.AddKey
 	p.aws.SetLife(life)
@@ -95,7 +95,7 @@ func (p *place) serveNames() error {
 
 func (p *place) resolvConf() string { return filepath.Join(p.dir, "resolv.conf") }
 
-// via is where iamproxy finds the database.
+// via returns the address of the database for iamproxy.
 func (p *place) via() string {
 	_, port, _ := net.SplitHostPort(p.cluster.Addr())
 	return net.JoinHostPort(databaseName, port)
@@ -116,7 +116,7 @@ func (p *place) close() error {
 	return errors.Join(append(errs, os.RemoveAll(p.dir))...)
 }
 
-// backends is how many processes the server has for clients.
+// backends returns the number of the server's processes for clients.
 func (p *place) backends(ctx context.Context) (n int, err error) {
 	conn, err := p.cluster.Admin(ctx, aurora.Database)
 	if err != nil {
@@ -127,7 +127,7 @@ func (p *place) backends(ctx context.Context) (n int, err error) {
 	return n, err
 }
 
-// names is the DNS, and what is wrong with it.
+// names is the name server, and its fault.
 type names struct {
 	conn    net.PacketConn
 	address [4]byte
@@ -162,7 +162,7 @@ func (n *names) answer(question dnsmessage.Question) ([]dnsmessage.Resource, dns
 	return []dnsmessage.Resource{{Header: fakedns.Header(question.Name), Body: record}}, dnsmessage.RCodeSuccess
 }
 
-// sayWhy is err, with what was being done.
+// sayWhy adds to err what was being done.
 func sayWhy(doing string, err error) error {
 	if err == nil {
 		return nil

@@ -24,27 +24,27 @@ import (
 const (
 	listenAddress = "127.0.0.1:5432"
 	adminAddress  = "127.0.0.1:9090"
-	// startLimit is what iamproxy has to begin to serve in.
+	// startLimit bounds the start of iamproxy.
 	startLimit = 30 * time.Second
-	// stopLimit is what it has to end in, its drain of two seconds included.
+	// stopLimit bounds its end, including a drain of two seconds.
 	stopLimit = 15 * time.Second
 )
 
-// ownFiles runs a program with a resolv.conf of its own, and with standard error in a
-// file of a small disk of its own. Both are gone with the program.
+// ownFiles runs a program with a resolv.conf of its own, and with standard error in a file
+// on a small disk of its own. Both vanish with the program.
 const ownFiles = `mount --bind "$0" /etc/resolv.conf && mount -t tmpfs -o size=16m none "$1" && log=$1/log && shift && exec "$@" 2>>"$log"`
 
-// process is the iamproxy that is tried.
+// process is the tested iamproxy.
 type process struct {
 	place  *place
 	binary string
 	flags  []string
 
-	descriptors uint64 // that it may have, before anybody changed that
+	descriptors uint64 // its limit before any fault
 
 	cmd    *exec.Cmd
-	exited chan struct{} // closed once it has
-	err    error         // how; to be read after exited
+	exited chan struct{} // closed once it has exited
+	err    error         // the result, to be read after exited
 }
 
 func (s *process) start(ctx context.Context) error {
@@ -90,12 +90,12 @@ func (s *process) pid() int { return s.cmd.Process.Pid }
 // disk is the directory with the log, which is a disk of its own for iamproxy.
 func (s *process) disk() string { return filepath.Join(s.place.dir, "disk") }
 
-// onDisk is a file there, as seen from outside.
+// onDisk returns the path of a file on it, as seen from outside.
 func (s *process) onDisk(name string) string {
 	return fmt.Sprintf("/proc/%d/root%s", s.pid(), filepath.Join(s.disk(), name))
 }
 
-// stop drains it. It is an error if it does not end with 0.
+// stop drains it. It returns an error unless it exits with 0.
 func (s *process) stop() error {
 	_ = s.cmd.Process.Signal(syscall.SIGTERM)
 	select {
@@ -108,7 +108,7 @@ func (s *process) stop() error {
 	return sayWhy("iamproxy", s.err)
 }
 
-// get asks the admin server.
+// get sends a request to the admin server.
 func (s *process) get(ctx context.Context, path string) (body string, err error) {
 	client := &http.Client{Transport: &http.Transport{DialContext: s.place.link.Dial, DisableKeepAlives: true}}
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+adminAddress+path, nil)
@@ -127,7 +127,7 @@ func (s *process) get(ctx context.Context, path string) (body string, err error)
 	return string(b), err
 }
 
-// holdings are what iamproxy has at a time, and the server has because of it.
+// holdings are the resources of iamproxy, and those of the server because of it.
 type holdings struct {
 	sessions, sockets, goroutines, backends int
 	memory                                  int // KiB
@@ -160,7 +160,7 @@ func (s *process) holdings(ctx context.Context) (h holdings, err error) {
 	return h, err
 }
 
-// trouble is what the log says that no log should.
+// trouble returns lines of the log that must not be there.
 func (s *process) trouble() error {
 	log, err := os.ReadFile(s.onDisk("log"))
 	if err != nil {

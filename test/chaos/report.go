@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// rows are those of the table in docs/reliability.md.
+// rows are the rows of the table in docs/reliability.md.
 func rows(trials []trial) [][]string {
 	lines := [][]string{{"fault", "clients without a session", "clients with one", "back after", "entries: acknowledged, failed", "left behind", "memory"}}
 	for _, t := range trials {
@@ -24,20 +24,20 @@ func rows(trials []trial) [][]string {
 	return lines
 }
 
-// newcomers is what those saw who asked for a session.
+// newcomers is what clients without a session saw.
 func (t *trial) newcomers() string {
 	return summary(t.during, observation.atLogin, func(o observation) time.Duration { return o.waited })
 }
 
-// inSession is what those saw who had one.
+// inSession is what clients with a session saw.
 func (t *trial) inSession() string {
 	return summary(t.during, func(o observation) bool { return !o.atLogin() }, func(o observation) time.Duration { return o.stalled })
 }
 
-// worthSaying is a wait that somebody may notice.
+// worthSaying is the least wait that is reported.
 const worthSaying = time.Second
 
-// summary counts what clients were told, and says how long the longest wait was.
+// summary counts the errors, and has the longest wait.
 func summary(all []observation, which func(observation) bool, wait func(observation) time.Duration) string {
 	told := make(map[string]int)
 	longest := time.Duration(0)
@@ -81,7 +81,7 @@ func (t *trial) leftBehind() string {
 	return strings.Join(parts, ", ")
 }
 
-// round shows as much of a time as it is worth.
+// round rounds a duration for display.
 func round(d time.Duration) string {
 	switch {
 	case d < 10*time.Millisecond:
@@ -93,7 +93,7 @@ func round(d time.Duration) string {
 	}
 }
 
-// say is the line while it runs.
+// say returns the line of progress.
 func (t *trial) say(out io.Writer) {
 	fmt.Fprintf(out, "%s: without a session: %s; with one: %s; back after %s, all kinds of work after %s; left behind: %s (%v)\n",
 		t.fault.name, t.newcomers(), t.inSession(), round(t.back), round(t.allBack), t.leftBehind(), t.took.Round(time.Second))
@@ -102,7 +102,7 @@ func (t *trial) say(out io.Writer) {
 	}
 }
 
-// verdict is an error if any trial was one.
+// verdict returns an error if any trial failed.
 func verdict(trials []trial) error {
 	var failed []error
 	for _, t := range trials {

@@ -17,40 +17,40 @@ import (
 )
 
 const (
-	// rotation is how long credentials are good in a soak.
+	// rotation is the life of credentials in a soak.
 	rotation = time.Minute
-	// soakRound is how long the clients work until what they have written is looked at.
+	// soakRound is the time between comparisons of the ledger.
 	soakRound = 30 * time.Second
-	// sampleEvery is how often is looked at iamproxy.
+	// sampleEvery is the interval of samples.
 	sampleEvery = 2 * time.Second
-	// parts are those of a soak that are compared. In the first it gets warm.
+	// parts is the number of parts that are compared. The first one warms up.
 	parts = 6
-	// growth is what may be more in the last part than in the second, in percent.
+	// growth is the allowed growth from the second to the last part, in percent.
 	growth = 10
 )
 
-// lasting are sessions that are there all the time.
+// lasting are sessions that last for the whole soak.
 var lasting = []kind{
 	{name: "hours of queries", count: 2, work: (*client).lastingQueries, lasts: true},
 	{name: "hours of listening", count: 2, work: (*client).lastingListen, lasts: true},
 }
 
-// sample is how iamproxy was at a time.
+// sample holds the resources of iamproxy at a time.
 type sample struct {
 	at time.Time
 	holdings
 }
 
-// watch is what is noted of a soak.
+// watch holds the observations of a soak.
 type watch struct {
 	began    time.Time
 	samples  []sample
-	works    map[string]int // pieces of work, by kind
+	works    map[string]int // operations, by kind
 	failures []error
 	account  account
 }
 
-// soak has all kinds of clients work for long, hostile ones beside them, and looks
+// soak runs all kinds of clients for a long time, with hostile ones beside them, and checks
 // whether anything grows, fails or is lost.
 func soak(ctx context.Context, o options, out io.Writer) (err error) {
 	var p place
@@ -85,7 +85,7 @@ func soak(ctx context.Context, o options, out io.Writer) (err error) {
 	return mdtable.Replace(o.page, "make soak writes", table)
 }
 
-// round is work for a while, and a look at what was written.
+// round runs the clients for a while, and compares the ledger.
 func (w *watch) round(ctx context.Context, p *place, l *load) error {
 	l.start(ctx)
 	for began := time.Now(); time.Since(began) < soakRound; {
@@ -136,7 +136,7 @@ func (w *watch) failed() (all []error) {
 	return slices.DeleteFunc(slices.Clone(w.failures), func(err error) bool { return err == nil })
 }
 
-// part is the samples of one of the parts, from 0.
+// part returns the samples of one of the parts, from 0.
 func (w *watch) part(n int) []sample {
 	size := len(w.samples) / parts
 	return w.samples[n*size : (n+1)*size]
@@ -158,7 +158,7 @@ func memoryOf(s sample) int     { return s.memory }
 func goroutinesOf(s sample) int { return s.goroutines }
 func socketsOf(s sample) int    { return s.sockets }
 
-// table is how it was in each part.
+// table returns the figures of each part.
 func (w *watch) table(fetched int) string {
 	lines := [][]string{{"from", "memory", "goroutines", "descriptors"}}
 	for n := range parts {
@@ -178,7 +178,7 @@ func (w *watch) table(fetched int) string {
 
 func inMinutes(d time.Duration) string { return fmt.Sprintf("%.0f minutes", d.Minutes()) }
 
-// verdict is an error if anything failed, or grew.
+// verdict returns an error if anything failed, or grew.
 func (w *watch) verdict() error {
 	if failed := w.failed(); len(failed) > 0 {
 		return fmt.Errorf("%d failures, such as %w", len(failed), failed[0])
@@ -186,7 +186,7 @@ func (w *watch) verdict() error {
 	for _, of := range []struct {
 		what  string
 		value func(sample) int
-		slack int // what it goes up and down by
+		slack int // its normal variation
 	}{{"memory", memoryOf, 2 << 10}, {"goroutines", goroutinesOf, 15}, {"descriptors", socketsOf, 15}} {
 		early, late := median(w.part(1), of.value), median(w.part(parts-1), of.value)
 		if late*100 > early*(100+growth)+of.slack*100 {
@@ -196,7 +196,7 @@ func (w *watch) verdict() error {
 	return nil
 }
 
-// lastingQueries asks now and then, in one session.
+// lastingQueries runs a query now and then, in one session.
 func (c *client) lastingQueries(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error {
 		for sleep(ctx, time.Duration(c.random.IntN(2000))*time.Millisecond) {
@@ -209,7 +209,7 @@ func (c *client) lastingQueries(ctx context.Context) error {
 	})
 }
 
-// lastingListen hears what it says itself, a while later.
+// lastingListen receives its own notifications, a while later.
 func (c *client) lastingListen(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error {
 		channel := fmt.Sprintf("lasting%d", c.random.Uint32())

@@ -12,48 +12,47 @@ import (
 )
 
 const (
-	// backLimit is in what time after a fault's end a new client has its session.
+	// backLimit bounds the time from a fault's end to a new client's session.
 	backLimit = 2 * time.Second
-	// giveUp is when it is no longer waited for.
+	// giveUp bounds the wait for it.
 	giveUp = 60 * time.Second
-	// probeEvery is how far clients are apart that find out about that.
+	// probeEvery is the interval of the clients that measure it.
 	probeEvery = 50 * time.Millisecond
-	// settleLimit is how long what a fault has left behind may take to be gone.
+	// settleLimit bounds the time until the effects of a fault are gone.
 	settleLimit = 60 * time.Second
-	// memorySlack is how much more memory there may be afterwards, in KiB: what the
-	// runtime has not given back yet.
+	// memorySlack is the allowed growth of memory, in KiB, which the runtime has not
+	// returned yet.
 	memorySlack = 12 << 10
 )
 
-// fault is something that goes wrong, and then no longer does.
+// fault is a fault with a beginning and an end.
 type fault struct {
 	name string
 	hold time.Duration
-	// begin and end take and give back. What is still wrong when end returns is the
-	// fault's.
+	// begin and end start and end the fault. Problems after end belong to the fault.
 	begin, end func(ctx context.Context, p *place) error
-	// spares says that no client may notice it by more than a wait.
+	// spares is set if clients must notice no more than a wait.
 	spares bool
-	// cuts says that clients may lose the connection before they have a session, which is
-	// not for iamproxy to help.
+	// cuts is set if clients may lose connections before they have a session, which
+	// iamproxy cannot prevent.
 	cuts bool
 }
 
-// trial is one fault, and what it came to.
+// trial is one fault, and its result.
 type trial struct {
 	fault   fault
 	back    time.Duration // from the fault's end to a new client's session
-	allBack time.Duration // until clients of each kind have done a piece of work
+	allBack time.Duration // until each kind has finished an operation
 	during  []observation
 	account account
 	before  holdings
 	after   holdings
 	took    time.Duration
-	err     error // why it is a failure
+	err     error // why it failed
 }
 
-// try is one fault: clients work, it goes wrong for a while, clients work again, and
-// when they have left nothing of them is left.
+// try runs one trial: clients work, the fault begins and ends, clients work again. After
+// they have disconnected, no resources of theirs remain.
 func (p *place) try(ctx context.Context, f fault, before holdings, l *load) (t trial) {
 	began := time.Now()
 	t = trial{fault: f, before: before}
@@ -101,7 +100,8 @@ func (t *trial) happen(ctx context.Context, p *place, l *load) error {
 	return nil
 }
 
-// back is how long after since the first client has a session that came after it.
+// back returns the time from since to the first session of a client that connected after
+// it.
 func (p *place) back(ctx context.Context, since time.Time) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, giveUp)
 	defer cancel()
@@ -124,7 +124,7 @@ func (p *place) back(ctx context.Context, since time.Time) (time.Duration, error
 	}
 }
 
-// probe is one client that says when it had an answer.
+// probe runs one client that reports when it had an answer.
 func (p *place) probe(ctx context.Context, in chan<- time.Time, failed chan<- error) {
 	c := &client{place: p}
 	err := c.with(ctx, func(conn *pgx.Conn) error {
@@ -145,7 +145,7 @@ func (p *place) probe(ctx context.Context, in chan<- time.Time, failed chan<- er
 	}
 }
 
-// complain is about what no client may have seen.
+// complain returns an error for what no client may have seen.
 func (t *trial) complain() error {
 	var wrong wrongData
 	for _, o := range t.during {
@@ -163,7 +163,7 @@ func (t *trial) complain() error {
 	return nil
 }
 
-// settled waits until iamproxy and the server have no more than before.
+// settled waits until iamproxy and the server have no more resources than before.
 func (p *place) settled(ctx context.Context, before holdings) (now holdings, err error) {
 	ctx, cancel := context.WithTimeout(ctx, settleLimit)
 	defer cancel()
@@ -177,7 +177,7 @@ func (p *place) settled(ctx context.Context, before holdings) (now holdings, err
 	}
 }
 
-// within reports whether there is no more of anything.
+// within reports whether no resource has grown.
 func (h holdings) within(before holdings) bool {
 	return h.sessions <= before.sessions && h.sockets <= before.sockets && h.goroutines <= before.goroutines &&
 		h.backends <= before.backends && h.memory <= before.memory+memorySlack
