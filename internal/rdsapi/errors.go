@@ -95,8 +95,9 @@ func accessDenied(action, message string) error {
 	if m := deniedAction.FindStringSubmatch(message); m != nil {
 		action = m[1]
 	} else if strings.Contains(message, "KMS") {
-		// The message of Secrets Manager is only "Access to KMS is not allowed", and its
-		// code does not differ.
+		// The message of Secrets Manager is only "Access to KMS is not allowed", with the
+		// same code.
+		// https://repost.aws/knowledge-center/secrets-manager-cross-account-key
 		action = "kms:Decrypt"
 	}
 	text := action + " is not allowed"
