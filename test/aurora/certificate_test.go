@@ -40,7 +40,7 @@ func TestCertificates(t *testing.T) {
 	switchTo(Certificate{NotAfter: time.Now().Add(-time.Minute)})
 	refused("expired", &invalid)
 
-	// While the server is stopped, it is for when it comes back.
+	// While the server is stopped, the certificate is for its restart.
 	if err := c.Stop(testContext(t), Fast); err != nil {
 		t.Fatal(err)
 	}

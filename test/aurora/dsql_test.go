@@ -12,7 +12,7 @@ import (
 func TestDSQL(t *testing.T) {
 	t.Parallel()
 	c := start(t, &Cluster{Service: ServiceDSQL})
-	// good is a token for a user who is not AdminUser.
+	// good is a token for a user other than AdminUser.
 	good := signing{host: DefaultHost, noUser: true, action: "DbConnect", service: ServiceDSQL}
 	admin := good
 	admin.action = "DbConnectAdmin"

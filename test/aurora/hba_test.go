@@ -17,7 +17,7 @@ func TestIAMOffAndOn(t *testing.T) {
 	if _, err := admin.Exec(ctx, "ALTER ROLE "+IAMUser+" PASSWORD 'secret'"); err != nil {
 		t.Fatal(err)
 	}
-	const wrongPassword = "28P01" // of SCRAM: a token is refused with 28000
+	const wrongPassword = "28P01" // of SCRAM: a token is rejected with 28000
 
 	mustLogin(t, c, IAMUser, token)
 	if err := c.SetIAM(ctx, false); err != nil {
@@ -58,7 +58,7 @@ func testPolicy(t *testing.T, c *Cluster) {
 		t.Error("another key")
 	}
 	c.ResetVerdicts()
-	// What is wrong with a token is said first.
+	// Errors of the token come first.
 	if _, err := login(t, c, IAMUser, mint(t, signing{host: "other:5432"})); err == nil {
 		t.Error("another host")
 	}

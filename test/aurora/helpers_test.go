@@ -38,7 +38,7 @@ func contextWithLimit() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), testLimit)
 }
 
-// start starts c for the length of the test.
+// start starts c for the duration of the test.
 func start(t *testing.T, c *Cluster) *Cluster {
 	t.Helper()
 	began := time.Now()
@@ -70,12 +70,12 @@ func eventually(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// signing is what to sign; the zero value is a good token for IAMUser.
+// signing holds the parameters of a token; the zero value is a valid token for IAMUser.
 type signing struct {
 	key                                 sigv4.Key
 	host, user, region, service, action string
 	path, expires                       string
-	noUser                              bool // leave DBUser out
+	noUser                              bool // omit DBUser
 	age                                 time.Duration
 }
 
@@ -108,7 +108,7 @@ func mint(t *testing.T, s signing) string {
 	return strings.TrimPrefix(signed, "https://")
 }
 
-// config is how a careful client connects: sslmode=verify-full, to c's name at
+// config returns the configuration of a careful client: sslmode=verify-full, to c's name at
 // c's address.
 func config(t *testing.T, c *Cluster, user, password string) *pgx.ConnConfig {
 	t.Helper()
@@ -131,7 +131,7 @@ func config(t *testing.T, c *Cluster, user, password string) *pgx.ConnConfig {
 	return config
 }
 
-// login connects as user and ends the connection with the test.
+// login connects as user. The test closes the connection at its end.
 func login(t *testing.T, c *Cluster, user, password string) (*pgx.Conn, error) {
 	t.Helper()
 	return open(t, config(t, c, user, password))
@@ -156,7 +156,7 @@ func mustLogin(t *testing.T, c *Cluster, user, password string) *pgx.Conn {
 	return conn
 }
 
-// sqlState is the code of a server's error; empty for any other.
+// sqlState returns the code of a server's error, or "".
 func sqlState(err error) string {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) {
@@ -165,7 +165,8 @@ func sqlState(err error) string {
 	return ""
 }
 
-// lastVerdict fails unless there is exactly one, and forgets it.
+// lastVerdict returns the only verdict, and resets the list. It fails if there is not
+// exactly one.
 func lastVerdict(t *testing.T, c *Cluster) Verdict {
 	t.Helper()
 	verdicts := c.Verdicts()

@@ -18,7 +18,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// encodeBind is what libldap sends; method 0 is simple, 3 is SASL.
+// encodeBind encodes a bind as libldap does; method 0 is simple, 3 is SASL.
 func encodeBind(id, version int64, password string, method ber.Tag) []byte {
 	bind := ber.Encode(ber.ClassApplication, ber.TypeConstructed, opBindRequest, nil, "")
 	bind.AppendChild(ber.NewInteger(ber.ClassUniversal, ber.TypePrimitive, ber.TagInteger, version, ""))
@@ -30,7 +30,7 @@ func encodeBind(id, version int64, password string, method ber.Tag) []byte {
 	return message.Bytes()
 }
 
-// passwordIs lets anyone in with this password.
+// passwordIs accepts all users with this password.
 func passwordIs(want string) func(context.Context, string, string) bool {
 	return func(_ context.Context, _, password string) bool { return password == want }
 }
@@ -80,7 +80,7 @@ func TestLDAPBind(t *testing.T) {
 			t.Errorf("%s: message %d, %v, want code %d", test.name, id, operation.Children[0].Value, test.want)
 		}
 	}
-	// An unbind has no answer but the end of the connection.
+	// An unbind closes the connection without an answer.
 	if _, err := conn.Write([]byte{0x30, 5, 2, 1, 9, 0x42, 0}); err != nil {
 		t.Fatal(err)
 	}
@@ -123,13 +123,13 @@ func TestLDAPGarbage(t *testing.T) {
 				_, _ = conn.Write(garbage) // the server may not read it all
 				_ = conn.(*net.TCPConn).CloseWrite()
 			})
-			// It may be a reset, but it must be the server who ends this.
+			// The server must end the connection, perhaps with a reset.
 			if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Error("the connection is still open")
 			}
 		})
 	}
-	// It is none the worse for it.
+	// It still serves others.
 	conn := dialLDAP(t, s)
 	if _, err := conn.Write(good); err != nil {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestLDAPGarbage(t *testing.T) {
 	}
 }
 
-// TestLDAPClose is not parallel: it looks at all goroutines.
+// TestLDAPClose is not parallel: it counts all goroutines.
 func TestLDAPClose(t *testing.T) {
 	before := goleak.IgnoreCurrent()
 	asked := make(chan struct{})
@@ -151,7 +151,7 @@ func TestLDAPClose(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialLDAP(t, s) // says nothing
+	dialLDAP(t, s) // sends nothing
 	conn := dialLDAP(t, s)
 	if _, err := conn.Write(encodeBind(1, 3, "good", 0)); err != nil {
 		t.Fatal(err)

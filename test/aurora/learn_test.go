@@ -38,7 +38,7 @@ func TestLearnToken(t *testing.T) {
 	if v := lastVerdict(t, c); v.Reason != WrongUser {
 		t.Errorf("verdict %+v", v)
 	}
-	// A client may start TLS without asking for it.
+	// A client may start with TLS directly.
 	other := mint(t, signing{user: OtherUser})
 	err := c.LearnToken(testContext(t), func() {
 		config := config(t, c, OtherUser, other)
@@ -54,7 +54,7 @@ func TestLearnToken(t *testing.T) {
 	if err := c.LearnToken(testContext(t), func() {}); err == nil {
 		t.Error("no login, and no error")
 	}
-	// It is still stopped, and comes back as it was.
+	// It is still stopped, and restarts with its data.
 	if err := c.Restart(testContext(t)); err != nil {
 		t.Fatal(err)
 	}

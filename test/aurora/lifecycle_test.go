@@ -25,7 +25,7 @@ func TestStopAndComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Smart waits for the client, however long.
+	// Smart waits for the client, without a limit.
 	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
 	if err := c.Stop(short, Smart); !errors.Is(err, context.DeadlineExceeded) {
@@ -78,7 +78,7 @@ func TestStopAndComeBack(t *testing.T) {
 		if err := c.Stop(ctx, mode); err != nil {
 			t.Fatal(err)
 		}
-		// Immediate may cut the connection before the message is out.
+		// Immediate may cut the connection before the message is sent.
 		if _, err := conn.Exec(ctx, "SELECT 1"); sqlState(err) != want && (mode == Fast || err == nil) {
 			t.Errorf("%s: client is told %v, want %s", mode, err, want)
 		}
@@ -114,7 +114,7 @@ func TestFreeze(t *testing.T) {
 			t.Errorf("process %d runs", m.pid)
 		}
 	}
-	// The kernel still takes connections, but nobody answers.
+	// The kernel still accepts connections, but the server does not answer.
 	raw, err := net.Dial("tcp", c.Addr())
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func TestFreeze(t *testing.T) {
 		t.Fatal(err)
 	}
 	var answer [1]byte
-	_ = raw.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // else Read tells
+	_ = raw.SetReadDeadline(time.Now().Add(100 * time.Millisecond)) // otherwise Read reports it
 	if _, err := raw.Read(answer[:]); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("a frozen server answers: %v", err)
 	}
@@ -143,7 +143,7 @@ func TestFreeze(t *testing.T) {
 		t.Errorf("twice: %v", err)
 	}
 
-	// Stopping thaws first.
+	// Stop thaws the server first.
 	if err := c.Freeze(); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func TestSeveralAtOnce(t *testing.T) {
 
 // TestStartFails is not parallel: it changes the environment.
 func TestStartFails(t *testing.T) {
-	start(t, new(Cluster)) // leaves the template, which is to stay
+	start(t, new(Cluster)) // makes the template, which must stay
 	dir, err := os.MkdirTemp("", "")
 	if err != nil {
 		t.Fatal(err)
@@ -251,8 +251,8 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
-// TestUnreachableTempDir: the server's user cannot get into TMPDIR, or its path
-// is too long for a socket.
+// TestUnreachableTempDir has a TMPDIR that the server's user cannot reach, or whose path is
+// too long for a socket.
 func TestUnreachableTempDir(t *testing.T) {
 	long := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
 	if err := os.Mkdir(long, 0o700); err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
-// TestLogin shares one server between all that leaves it as it was.
+// TestLogin runs tests that leave the server unchanged.
 func TestLogin(t *testing.T) {
 	t.Parallel()
 	c := start(t, &Cluster{})
@@ -129,7 +129,7 @@ func testBadTokens(t *testing.T, c *Cluster) {
 	}
 }
 
-// testPSQL has libpq, not pgx, verify the certificate and send the token.
+// testPSQL verifies the certificate and sends the token with libpq instead of pgx.
 func testPSQL(t *testing.T, c *Cluster) {
 	bin, err := BinDir()
 	if err != nil {
@@ -189,7 +189,7 @@ func testWithoutTLS(t *testing.T, c *Cluster) {
 func testReplication(t *testing.T, c *Cluster) {
 	config := config(t, c, IAMUser, mint(t, signing{}))
 	config.RuntimeParams["replication"] = "true"
-	// The token is good, but the role may not replicate.
+	// The token is valid, but the role may not replicate.
 	if _, err := open(t, config); sqlState(err) != "42501" {
 		t.Error(err)
 	}
@@ -234,7 +234,7 @@ func testDelay(t *testing.T, c *Cluster) {
 	if took := time.Since(began); took < delay {
 		t.Errorf("login took %v, want at least %v", took, delay)
 	}
-	// A client that does not wait is gone, but the verdict is on record.
+	// A client that does not wait has disconnected, but the verdict is recorded.
 	c.ResetVerdicts()
 	c.SetDelay(time.Hour)
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -269,7 +269,7 @@ func testKeys(t *testing.T, c *Cluster) {
 	c.AddKey(key)
 	check(OK)
 
-	// A key that ends by itself does so by the verifier's clock.
+	// A key expires by the verifier's clock.
 	defer c.SetClock(nil)
 	now := time.Now()
 	c.SetClock(func() time.Time { return now })

@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// ownerState tells TestMain to be the owner of a Cluster that gets killed, and
-// in which state to leave the Cluster.
+// ownerState makes TestMain the owner of a Cluster that is killed, and is the state of the
+// Cluster then.
 const ownerState = "STANDIN_TEST_OWNER"
 
 func TestMain(m *testing.M) {
@@ -27,13 +27,13 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// belongings is what an owner leaves behind.
+// belongings are the processes and files of an owner.
 type belongings struct {
 	Dir  string
 	PIDs []int
 }
 
-// beOwner starts a Cluster, says what there is, and waits to be killed.
+// beOwner starts a Cluster, prints its belongings, and waits to be killed.
 func beOwner(state string) error {
 	var c Cluster
 	ctx, cancel := contextWithLimit()
@@ -109,7 +109,7 @@ func TestOwnerDies(t *testing.T) {
 	}
 }
 
-// ended tells whether a process is gone, or a zombie that nobody collects.
+// ended reports whether a process has ended, even if it is a zombie.
 func ended(t *testing.T, pid int) bool {
 	t.Helper()
 	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {

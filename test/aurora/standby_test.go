@@ -34,7 +34,7 @@ func TestStandby(t *testing.T) {
 		t.Errorf("the standby says %q to a write", code)
 	}
 
-	// They change places.
+	// They exchange their roles.
 	if err := primary.StartAsStandby(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestStandby(t *testing.T) {
 		t.Error("promoted twice")
 	}
 
-	// One that follows nobody can be promoted as well, and stays what it is then.
+	// A standby without a primary can be promoted as well, and stays promoted.
 	if err := primary.Promote(ctx); err != nil {
 		t.Fatal(err)
 	}

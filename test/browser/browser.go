@@ -1,5 +1,5 @@
-// Package browser looks at a page as people do, with a Chromium that nobody sees. It is
-// there for the tests and for the pictures in the documentation.
+// Package browser runs a headless Chromium, for tests and for pictures in the
+// documentation.
 package browser
 
 import (
@@ -14,11 +14,11 @@ import (
 type Browser struct {
 	*pipe
 	process *exec.Cmd
-	files   []*os.File // our ends
+	files   []*os.File // this process's ends of the pipes
 	profile string
 }
 
-// Start has a Chromium run with a profile of its own. It ends with ctx, or with Close.
+// Start starts a Chromium with a profile of its own. It ends with ctx, or with Close.
 func Start(ctx context.Context) (*Browser, error) {
 	profile, err := os.MkdirTemp("", "iamproxy-browser-")
 	if err != nil {
@@ -51,7 +51,7 @@ func (b *Browser) start(ctx context.Context) error {
 		"--disable-sync", "--disable-extensions", "--hide-scrollbars", "--disable-dev-shm-usage",
 	}
 	if os.Geteuid() == 0 {
-		arguments = append(arguments, "--no-sandbox") // it has none for root
+		arguments = append(arguments, "--no-sandbox") // it has no sandbox for root
 	}
 	b.process = exec.CommandContext(ctx, "chromium", append(arguments, "about:blank")...)
 	b.process.Cancel = func() error { return b.process.Process.Kill() }
@@ -66,7 +66,7 @@ func (b *Browser) start(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the browser and removes what it has left behind.
+// Close ends the browser and removes its files.
 func (b *Browser) Close() {
 	if b.process != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)

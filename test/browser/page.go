@@ -8,27 +8,27 @@ import (
 	"sync"
 )
 
-// Screen is what a page is looked at on.
+// Screen describes the screen and the viewer.
 type Screen struct {
 	Width, Height int
-	Phone         bool    // touched, and with the viewport that the page asks for
-	Dark          bool    // preferred by its owner
-	Sharpness     float64 // pixels of the picture for one of the screen; 0 is 1
+	Phone         bool    // touch, and the viewport of the page
+	Dark          bool    // preferred
+	Sharpness     float64 // pixels of the picture per CSS pixel; 0 is 1
 }
 
-// Page is one that was loaded.
+// Page is a loaded page.
 type Page struct {
 	browser *Browser
 	session string
 
 	mu       sync.Mutex
 	loads    int
-	changed  chan struct{} // closed, and another, at each load
+	changed  chan struct{} // closed and replaced at each load
 	incident []string
 	requests []string
 }
 
-// Open loads a page and waits until it is there.
+// Open loads a page and waits for it.
 func (b *Browser) Open(ctx context.Context, url string, screen Screen) (*Page, error) {
 	var target struct{ TargetID string }
 	if err := b.call(ctx, "", "Target.createTarget", map[string]any{"url": "about:blank"}, &target); err != nil {
@@ -82,7 +82,7 @@ func (p *Page) call(ctx context.Context, method string, params, result any) erro
 	return p.browser.call(ctx, p.session, method, params, result)
 }
 
-// event keeps what is worth a word.
+// event records incidents, requests and loads.
 func (p *Page) event(method string, params json.RawMessage) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,7 @@ func (p *Page) event(method string, params json.RawMessage) {
 	}
 }
 
-// Incidents are the dialogs, console messages, script errors and violations of the
+// Incidents returns the dialogs, console messages, script errors and violations of the
 // page's policy so far. A page without scripts has none.
 func (p *Page) Incidents() []string {
 	p.mu.Lock()
@@ -108,14 +108,14 @@ func (p *Page) Incidents() []string {
 	return append([]string(nil), p.incident...)
 }
 
-// Requests are the addresses that were asked for so far.
+// Requests returns the requested addresses so far.
 func (p *Page) Requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]string(nil), p.requests...)
 }
 
-// WaitLoads waits until the page was loaded so many times.
+// WaitLoads waits until the page was loaded n times.
 func (p *Page) WaitLoads(ctx context.Context, times int) error {
 	for {
 		p.mu.Lock()
@@ -132,7 +132,7 @@ func (p *Page) WaitLoads(ctx context.Context, times int) error {
 	}
 }
 
-// Evaluate puts the value of an expression into result.
+// Evaluate stores the value of an expression in result.
 func (p *Page) Evaluate(ctx context.Context, expression string, result any) error {
 	var got struct {
 		Result           struct{ Value json.RawMessage }
@@ -148,7 +148,7 @@ func (p *Page) Evaluate(ctx context.Context, expression string, result any) erro
 	return json.Unmarshal(got.Result.Value, result)
 }
 
-// Screenshot is a PNG of the whole page, however long it is.
+// Screenshot returns a PNG of the whole page.
 func (p *Page) Screenshot(ctx context.Context) ([]byte, error) {
 	var shot struct{ Data []byte }
 	err := p.call(ctx, "Page.captureScreenshot", map[string]any{"format": "png", "captureBeyondViewport": true}, &shot)

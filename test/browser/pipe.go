@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// pipe carries the DevTools protocol: JSON with a NUL behind each message.
+// pipe transports the DevTools protocol: JSON messages, each followed by a NUL.
 // https://chromedevtools.github.io/devtools-protocol/
 type pipe struct {
 	to io.Writer
@@ -37,7 +37,7 @@ func newPipe(to io.Writer) *pipe {
 	}
 }
 
-// read hands out what comes until nothing does any more.
+// read dispatches messages until the end.
 func (p *pipe) read(from io.Reader) {
 	in := bufio.NewReader(from)
 	for {
@@ -80,7 +80,7 @@ func (p *pipe) end(why error) {
 	clear(p.waiting)
 }
 
-// call does one thing, and puts what came of it into result, which may be nil.
+// call calls a method, and stores its result in result, which may be nil.
 func (p *pipe) call(ctx context.Context, session, method string, params, result any) error {
 	got, err := p.send(session, method, params)
 	if err != nil {

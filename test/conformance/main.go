@@ -1,9 +1,8 @@
 //go:build unix
 
-// Conformance has PostgreSQL's own tests judge iamproxy: it runs them against a
-// server over its unix socket, then against ones just like it through iamproxy,
-// without a pool and with one, and compares. It ends with 1 where two differ in any
-// test.
+// Conformance runs PostgreSQL's own tests against a server over its unix socket, and
+// against servers just like it through iamproxy, with and without a pool. It compares the
+// results, and exits with 1 if any test differs.
 package main
 
 import (
@@ -27,7 +26,7 @@ func main() {
 	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to judge")
 	cache := flag.String("cache", "build/conformance", "where PostgreSQL's tests are kept, and what they found is left")
 	flag.Parse()
-	syscall.Umask(0o022) // the server reads what is written here
+	syscall.Umask(0o022) // the server reads files that this process writes
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, *binary, *cache, os.Stdout)
 	stop()
@@ -83,8 +82,7 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 	return nil
 }
 
-// fetch has the directory with a PostgreSQL and its own tests, which is made now
-// if it was not.
+// fetch returns the directory with a PostgreSQL and its tests, and makes it if necessary.
 func fetch(ctx context.Context, cache string) (string, error) {
 	installed, err := aurora.BinDir()
 	if err != nil {
@@ -99,8 +97,8 @@ func fetch(ctx context.Context, cache string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// publish copies the directory to where the server's user can get at it, which
-// in a checkout of root's own may not be.
+// publish copies the directory to where the server's user can read it. A checkout of root
+// may be unreadable.
 func publish(kept string) (string, error) {
 	dir, err := os.MkdirTemp("", "conformance-")
 	if err != nil {
@@ -108,7 +106,7 @@ func publish(kept string) (string, error) {
 	}
 	err = errors.Join(os.Chmod(dir, 0o755), os.CopyFS(dir, os.DirFS(kept)))
 	if err != nil {
-		_ = os.RemoveAll(dir) // the first error is the one that tells
+		_ = os.RemoveAll(dir) // the first error is reported
 	}
 	return dir, err
 }

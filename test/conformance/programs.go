@@ -11,9 +11,8 @@ import (
 	"strings"
 )
 
-// pgRegress runs pg_regress, or pg_isolation_regress, which is the same with
-// another client. --use-existing takes nothing from it but to start a server
-// and to make a database.
+// pgRegress runs pg_regress, or pg_isolation_regress, which differs in its client.
+// --use-existing makes it use a running server and an existing database.
 func pgRegress(program string, args ...string) func(context.Context, place) (*found, error) {
 	return func(ctx context.Context, p place) (*found, error) {
 		cmd, err := p.command(ctx, program, append([]string{
@@ -28,18 +27,18 @@ func pgRegress(program string, args ...string) func(context.Context, place) (*fo
 		switch {
 		case ctx.Err() != nil:
 			f.output += context.Cause(ctx).Error() + "\n"
-		case err != nil && cmd.ProcessState.ExitCode() != 1: // which is for tests that failed
+		case err != nil && cmd.ProcessState.ExitCode() != 1: // some tests failed
 			return nil, fmt.Errorf("%s: %w: %s", program, err, out)
 		case len(f.results) == 0:
 			return nil, fmt.Errorf("%s ran no test: %s", program, out)
 		}
 		diffs, err := os.ReadFile(filepath.Join(p.dir, "regression.diffs"))
-		if err != nil && !errors.Is(err, os.ErrNotExist) { // it is only there if a test has failed
+		if err != nil && !errors.Is(err, os.ErrNotExist) { // it exists only if a test has failed
 			return nil, err
 		}
 		f.diffs = string(diffs)
 		for i := range f.results {
-			// None of a test whose client could not even begin.
+			// The client of the tests could not start.
 			output, _ := os.ReadFile(filepath.Join(p.dir, "results", f.results[i].test+".out"))
 			f.results[i].output = string(output)
 		}
@@ -47,8 +46,8 @@ func pgRegress(program string, args ...string) func(context.Context, place) (*fo
 	}
 }
 
-// pipeline runs libpq_pipeline as its t/001_libpq_pipeline.pl does: each of its
-// tests, and libpq's trace of the messages has to be as expected.
+// pipeline runs libpq_pipeline as its t/001_libpq_pipeline.pl does: each of its tests, with
+// libpq's trace of the messages as expected.
 func pipeline(ctx context.Context, p place) (*found, error) {
 	program := filepath.Join(p.dir, "libpq_pipeline")
 	cmd, err := p.command(ctx, program, "tests")
@@ -64,7 +63,7 @@ func pipeline(ctx context.Context, p place) (*found, error) {
 	for _, test := range strings.Fields(string(list)) {
 		args := []string{"-r", "700", test, conninfo}
 		expected, err := os.ReadFile(filepath.Join(p.dir, "traces", test+".trace"))
-		if err == nil { // others have none: theirs depends on the time
+		if err == nil { // others have no trace: it depends on timing
 			args = append([]string{"-t", "trace"}, args...)
 		}
 		if cmd, err = p.command(ctx, program, args...); err != nil {
@@ -73,7 +72,7 @@ func pipeline(ctx context.Context, p place) (*found, error) {
 		out, err := cmd.CombinedOutput()
 		var trace []byte
 		if len(expected) > 0 {
-			trace, _ = os.ReadFile(filepath.Join(p.dir, "trace")) // or else it is not as expected
+			trace, _ = os.ReadFile(filepath.Join(p.dir, "trace")) // without a trace, the test fails
 		}
 		r := result{test: test, passed: err == nil && string(trace) == string(expected), output: string(trace)}
 		f.results = append(f.results, r)

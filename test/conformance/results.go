@@ -9,19 +9,19 @@ import (
 	"strings"
 )
 
-// result is what became of one test.
+// result is the result of one test.
 type result struct {
 	test   string
 	passed bool
-	output string // what the test's client printed
+	output string // of the test's client
 }
 
-// verdicts are pg_regress's lines about a test, up to PostgreSQL 15 as
+// verdicts match pg_regress's lines about a test, up to PostgreSQL 15 as
 //
 //	test boolean                      ... ok           77 ms
 //	     char                         ... FAILED       12 ms
 //
-// and in TAP from 16 on, with a + for a test that ran beside others:
+// and in TAP from 16 on, with a + for a test that ran in parallel with others:
 //
 //	ok 2         + boolean                                    77 ms
 //	not ok 3     + char                                       12 ms
@@ -30,7 +30,7 @@ var (
 	tapVerdict = regexp.MustCompile(`^(ok|not ok) \d+ +[-+] (\S+)`)
 )
 
-// parse reads what pg_regress printed. The order is that of its schedule.
+// parse parses the output of pg_regress. The order is that of its schedule.
 func parse(output string) []result {
 	var results []result
 	for line := range strings.Lines(output) {
@@ -53,10 +53,9 @@ func tally(results []result) string {
 	return fmt.Sprintf("%d tests, %d passed, %d failed", len(results), passed, len(results)-passed)
 }
 
-// compare prints both lists side by side, the second that of a way through iamproxy,
-// and tells whether they are the same.
-// A test that is missing on one side is a difference. So is one that fails on
-// both but not alike, or else one failure could hide another.
+// compare prints both lists side by side, the second that of a route through iamproxy, and
+// reports whether they are the same. A test that is missing on one side is a difference. So
+// is one that fails differently on both, or else one failure could hide another.
 func compare(out io.Writer, r route, direct, proxied []result) bool {
 	same := true
 	fmt.Fprintf(out, "  %-34s %-8s %s\n", "test", "direct", r.name)
@@ -91,14 +90,14 @@ func word(r *result) string {
 	}
 }
 
-// pair is one test, either way; nil where it did not run.
+// pair is one test on both routes; nil where it did not run.
 type pair struct {
 	test            string
 	direct, proxied *result
 }
 
-// pairs are in the order of the first list, and what is in the second alone
-// comes last.
+// pairs returns the tests in the order of the first list, and then those of the second
+// alone.
 func pairs(direct, proxied []result) []pair {
 	other := make(map[string]*result)
 	for i := range proxied {

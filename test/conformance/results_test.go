@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// As pg_regress of PostgreSQL 15 prints.
+// Output of pg_regress of PostgreSQL 15.
 const printed = `(using postmaster on 127.0.0.1, port 44533)
 ============== running regression test queries        ==============
 test test_setup                   ... ok          236 ms
@@ -23,7 +23,7 @@ test merge-delete                 ...
 ========================
 `
 
-// The same, as that of 17 does.
+// The same of PostgreSQL 17.
 const printedTAP = `# using postmaster on 127.0.0.1, port 44533
 ok 1         - test_setup                                236 ms
 # parallel group (3 tests):  char boolean name
@@ -57,7 +57,7 @@ func TestCompare(t *testing.T) {
 	for name, test := range map[string]struct {
 		direct, proxied []result
 		same            bool
-		line            string // that must be printed, spaces aside
+		line            string // that must be printed, without spaces
 	}{
 		"both pass":         {[]result{pass("a"), pass("b")}, []result{pass("a"), pass("b")}, true, "b ok ok"},
 		"in another order":  {[]result{pass("a"), pass("b")}, []result{pass("b"), pass("a")}, true, "b ok ok"},

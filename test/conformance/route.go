@@ -18,12 +18,12 @@ import (
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
-// suiteLimit is how long a suite may take, many times what it does: a relay that
-// loses a message may leave a client waiting for ever.
+// suiteLimit bounds a suite at many times its duration: if a relay loses a message, a
+// client may wait for ever.
 const suiteLimit = 10 * time.Minute
 
-// settings are PostgreSQL's own again where the stand-in trades them for speed
-// and a test may tell, and what pg_regress sets for servers that it starts.
+// settings restore PostgreSQL's defaults where the stand-in trades durability for speed,
+// and add what pg_regress sets.
 var settings = map[string]string{
 	"autovacuum":                "on",
 	"synchronous_commit":        "on",
@@ -32,14 +32,14 @@ var settings = map[string]string{
 }
 
 // route leads from a test to a server: through the iamproxy of binary, with flags, or
-// over the server's own socket if there is none.
+// directly if there is none.
 type route struct {
 	name, binary string
 	flags        []string
-	known        map[string]string // tests that fail this way, and why they have to
+	known        map[string]string // tests that must fail on this route, and why
 }
 
-// routes are those that have to come to the same, of which the first is the measure.
+// routes returns the routes to compare. The first one is the reference.
 func routes(binary string) []route {
 	return []route{
 		{name: "direct"},
@@ -91,9 +91,8 @@ func (r *route) run(ctx context.Context, s suite, source string) (f *found, err 
 	return f, nil
 }
 
-// prepare makes the suite's database, lets the superuser in with a token, too,
-// and returns the place from which it goes over the server's socket. It has to
-// be the superuser that owns the catalogs: the tests know them as their own.
+// prepare makes the suite's database, lets the superuser log in with a token, and returns
+// the place for the direct route. Some tests need the superuser that owns the catalogs.
 func prepare(ctx context.Context, cluster *aurora.Cluster, s suite, source string) (place, error) {
 	admin, err := cluster.Admin(ctx, "postgres")
 	if err != nil {
@@ -101,7 +100,7 @@ func prepare(ctx context.Context, cluster *aurora.Cluster, s suite, source strin
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
 	config := admin.Config()
-	// Membership for a superuser has to be granted to count in pg_hba.conf.
+	// Membership of a superuser must be granted to count in pg_hba.conf.
 	for _, sql := range append(s.createDatabase(), "GRANT "+aurora.RDSRole+" TO "+config.User) {
 		if _, err := admin.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
 			return place{}, fmt.Errorf("%s: %w", sql, err)
@@ -114,8 +113,8 @@ func prepare(ctx context.Context, cluster *aurora.Cluster, s suite, source strin
 	}, err
 }
 
-// unpack copies the tests into the cluster's directory, and gives them to the
-// server's user: some have the server read their files, and write others.
+// unpack copies the tests into the cluster's directory, owned by the server's user: the
+// server reads and writes files of some tests.
 func unpack(cluster *aurora.Cluster, s suite, source, socketDir string) (string, error) {
 	dir := filepath.Join(filepath.Dir(cluster.CAFile()), "tests")
 	for _, name := range []string{s.name, "lib"} {

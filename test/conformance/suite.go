@@ -15,14 +15,14 @@ import (
 
 // suite is a set of PostgreSQL's tests.
 type suite struct {
-	name     string // and that of the directory with its files
+	name     string // of the suite, and of the directory with its files
 	database string
 	run      func(ctx context.Context, p place) (*found, error)
 }
 
-// suites are those that try what passes between a client and a server. Debian
-// ships the programs of the first two beside those of the server in bin. Their
-// arguments are those of make installcheck-parallel and installcheck-prepared-txns.
+// suites are those that exercise the protocol. Debian ships the programs of the first two
+// beside those of the server in bin. Their arguments are those of make
+// installcheck-parallel and installcheck-prepared-txns.
 func suites(bin string) []suite {
 	pgxs := filepath.Join(bin, "../lib/pgxs/src/test")
 	return []suite{
@@ -34,15 +34,15 @@ func suites(bin string) []suite {
 	}
 }
 
-// found is what a run of a suite came to.
+// found is the result of a run of a suite.
 type found struct {
 	results []result
-	logins  int    // with a token that the server took
-	output  string // what its program printed
-	diffs   string // between what was expected and what came
+	logins  int    // with a token that the server accepted
+	output  string // of the suite's program
+	diffs   string // from the expected output
 }
 
-// keep leaves what was found in a directory of that name.
+// keep writes the result to a directory of that name.
 func (f *found) keep(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -55,10 +55,10 @@ func (f *found) keep(dir string) error {
 // place is where a suite runs.
 type place struct {
 	dir                        string // with the suite's files
-	host, port, user, database string // what its clients connect to, and as whom
+	host, port, user, database string // for the suite's clients
 }
 
-// command is one of PostgreSQL's programs, to run in the place as who owns it.
+// command returns one of PostgreSQL's programs, to run in the place as its owner.
 func (p place) command(ctx context.Context, program string, args ...string) (*exec.Cmd, error) {
 	owner, err := ownerOf(p.dir)
 	if err != nil {
@@ -67,15 +67,15 @@ func (p place) command(ctx context.Context, program string, args ...string) (*ex
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = p.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "PGPASSFILE=/nonexistent"}
-	// In a group of their own with all that they start, to be ended together.
+	// In a process group of its own, to be ended together.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: owner}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	return cmd, nil
 }
 
-// ownerOf is whom to be in order to own what is made in a directory; nil is
-// oneself.
+// ownerOf returns the credential of a directory's owner, or nil if that is the current
+// user.
 func ownerOf(dir string) (*syscall.Credential, error) {
 	info, err := os.Stat(dir)
 	if err != nil || os.Geteuid() != 0 {
@@ -85,7 +85,7 @@ func ownerOf(dir string) (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}, nil
 }
 
-// createDatabase is what pg_regress does for a database that it makes itself.
+// createDatabase returns the SQL by which pg_regress makes a database.
 func (s *suite) createDatabase() []string {
 	statements := []string{"CREATE DATABASE " + s.database + " TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"}
 	for _, setting := range []string{

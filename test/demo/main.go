@@ -1,10 +1,9 @@
 //go:build unix
 
-// Demo shows iamproxy at work on one machine, without an AWS account: it starts
-// a PostgreSQL that verifies tokens as Aurora does, and goes from there to the
-// first query of a user that was not there before. On a terminal it then stays
-// up until Ctrl-C. With -standin it starts only that PostgreSQL, for commands of
-// one's own.
+// Demo shows iamproxy on one machine, without an AWS account. It starts a PostgreSQL that
+// verifies tokens as Aurora does, and runs the commands that lead to the first query of a
+// new user. On a terminal it then runs until Ctrl-C. With -standin it starts only that
+// PostgreSQL, for other commands.
 package main
 
 import (
@@ -37,7 +36,7 @@ func main() {
 	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to show")
 	variables := flag.String("standin", "", "start only the PostgreSQL, and leave the variables that lead there in this file")
 	flag.Parse()
-	// SIGHUP is a terminal that was closed.
+	// A closed terminal sends SIGHUP.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	d := &demo{binary: *binary, out: os.Stdout}
 	var err error
@@ -110,7 +109,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 	return nil
 }
 
-// lend starts only the place, until ctx is done. Whoever sources file is led there.
+// lend runs only the place, until ctx is done. The file has the variables that lead to it.
 func (d *demo) lend(ctx context.Context, file string) (err error) {
 	defer func() { err = errors.Join(err, d.place.close()) }()
 	if err := d.open(ctx); err != nil {
@@ -122,7 +121,7 @@ func (d *demo) lend(ctx context.Context, file string) (err error) {
 	if err := os.WriteFile(file, []byte(strings.Join(d.exports(), "\n")+"\n"), 0o600); err != nil { // it has the password
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(file)) }() // nothing is there any more
+	defer func() { err = errors.Join(err, os.Remove(file)) }() // the variables are useless now
 	d.say("\nIn another terminal, in this directory:\n\n    . " + file + "\n\nThen the three commands of the README work as they stand.\n\nCtrl-C ends it.")
 	<-ctx.Done()
 	return nil
@@ -135,10 +134,10 @@ func (d *demo) open(ctx context.Context) error {
 
 func (d *demo) say(text string) { fmt.Fprintln(d.out, text) }
 
-// adminPassword is in the environment of who creates users.
+// adminPassword is the variable with the administrator's password.
 func (d *demo) adminPassword() []string { return []string{"PGPASSWORD=" + d.place.password} }
 
-// exports are the lines of a shell that lead iamproxy's commands here.
+// exports returns the shell commands that lead iamproxy here.
 func (d *demo) exports() (lines []string) {
 	for _, variable := range append(d.place.lead(), d.adminPassword()...) {
 		lines = append(lines, "export "+variable)
@@ -146,7 +145,7 @@ func (d *demo) exports() (lines []string) {
 	return lines
 }
 
-// iamproxy runs one of its commands.
+// iamproxy runs a command of iamproxy.
 func (d *demo) iamproxy(ctx context.Context, env []string, args ...string) error {
 	before := ""
 	if env != nil {
@@ -169,7 +168,7 @@ func (d *demo) psql(ctx context.Context, conninfo string) error {
 	return cmd.Run()
 }
 
-// showToken tells what the server says of the token that psql never saw.
+// showToken prints what the server saw of the token.
 func (d *demo) showToken() error {
 	verdicts := d.place.cluster.Verdicts()
 	if len(verdicts) == 0 || !verdicts[len(verdicts)-1].OK {
@@ -183,7 +182,7 @@ func (d *demo) showToken() error {
 	return nil
 }
 
-// stay tells what there is to try by oneself, and waits for the end.
+// stay prints further commands to try, and waits for the end.
 func (d *demo) stay(ctx context.Context, conninfo, admin string) {
 	d.say("\nStill up. In another terminal:\n\n    psql \"" + conninfo + "\"\n\nand in a browser how it is:\n\n    http://" + admin + "/")
 	d.say("\nWith these lines in a shell, iamproxy's commands lead here, as in the README:\n")
@@ -192,7 +191,7 @@ func (d *demo) stay(ctx context.Context, conninfo, admin string) {
 	<-ctx.Done()
 }
 
-// freeAddress is the usual one, or another if something else listens there already.
+// freeAddress returns the default address, or another one if that is in use.
 func freeAddress(ctx context.Context, usual string) string {
 	var config net.ListenConfig
 	for _, address := range []string{usual, "127.0.0.1:0"} {
@@ -201,5 +200,5 @@ func freeAddress(ctx context.Context, usual string) string {
 			return listener.Addr().String()
 		}
 	}
-	return usual // and iamproxy says what is wrong with it
+	return usual // iamproxy reports the error
 }

@@ -15,13 +15,13 @@ import (
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
-// Who does what at the place.
+// The users of the place.
 const (
 	administrator = "postgres"
 	role          = "arn:aws:sts::111122223333:assumed-role/app/demo" // whose credentials sign
 )
 
-// place is a cluster that nobody has logged in to with a token so far, and AWS around it.
+// place is a cluster without IAM users, and a fake AWS.
 type place struct {
 	cluster  aurora.Cluster
 	aws      fakeaws.AWS
@@ -35,7 +35,7 @@ func (p *place) open(ctx context.Context) error {
 	}
 	p.aws.AddKey(aurora.DefaultSessionKey, role)
 	p.aws.Allow(role, "rds:Describe*", "iam:SimulatePrincipalPolicy", "rds-db:connect")
-	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // long enough for check
+	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // no warning in check
 	p.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
 	if err := p.cluster.Start(ctx); err != nil {
 		return err
@@ -43,7 +43,7 @@ func (p *place) open(ctx context.Context) error {
 	return p.empty(ctx)
 }
 
-// empty leaves of all users the administrator, who has what RDS gives one.
+// empty drops all users but the administrator, who has the privileges of one in RDS.
 func (p *place) empty(ctx context.Context) error {
 	conn, err := p.cluster.Admin(ctx, "postgres")
 	if err != nil {
@@ -62,12 +62,12 @@ func (p *place) empty(ctx context.Context) error {
 	return nil
 }
 
-// lead is the environment that leads iamproxy here.
+// lead returns the environment that leads iamproxy here.
 func (p *place) lead() []string {
 	return slices.Concat(sidecar.ClusterEnvironment(&p.cluster), p.endpoints())
 }
 
-// endpoints are where the AWS SDK finds the services.
+// endpoints returns the variables that lead the AWS SDK to the services.
 func (p *place) endpoints() []string {
 	return []string{
 		"AWS_ENDPOINT_URL_STS=" + p.aws.URL() + "/sts",

@@ -15,14 +15,14 @@ var (
 	listed   = regexp.MustCompile("(?m)^\\| `([^`]+)` \\| [^|]+ \\| (yes|no) \\|$")
 )
 
-// Of every direct dependency the page says why it is there, and whether it is in the binary.
+// The page has the reason for every direct dependency, and whether it is in the binary.
 func TestDependencies(t *testing.T) {
 	gomod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var direct []string
-	for _, match := range required.FindAllStringSubmatch(string(gomod), -1) { // those that are indirect say so
+	for _, match := range required.FindAllStringSubmatch(string(gomod), -1) { // indirect ones have a comment
 		direct = append(direct, match[1])
 	}
 	reasons := make(map[string]bool) // in the binary?
@@ -39,8 +39,8 @@ func TestDependencies(t *testing.T) {
 	}
 }
 
-// imported reports whether product code imports a package of the module. Tests, test/, tools/
-// and what is in folders for other things are no product code.
+// imported reports whether product code imports a package of the module. Tests, test/,
+// tools/ and the folders below are not product code.
 func imported(t *testing.T, module string) (yes bool) {
 	t.Helper()
 	other := []string{".git", "bin", "build", "deploy", "dist", "docs", "test", "tools"}

@@ -1,4 +1,4 @@
-// Package docs holds the pages to what they say.
+// Package docs tests the pages.
 package docs
 
 import (
@@ -18,8 +18,8 @@ import (
 
 const root = "../.."
 
-// Every relative link of a page leads to a file that is there, and its anchor to a
-// heading. Links to other sites are not followed.
+// Every relative link of a page leads to an existing file, and its anchor to a heading.
+// Links to other sites are not tested.
 func TestLinks(t *testing.T) {
 	pages := pagesBelow(t, root)
 	if len(pages) < 20 {
@@ -73,7 +73,7 @@ var (
 	linkText = regexp.MustCompile(`\[([^\]]*)\]\([^)]*\)`)
 )
 
-// linksOf are the targets of a page's links within the project.
+// linksOf returns the targets of a page's links within the project.
 func linksOf(text string) (links []string) {
 	text = code.ReplaceAllString(block.ReplaceAllString(text, ""), "")
 	for _, found := range link.FindAllStringSubmatch(text, -1) {
@@ -84,13 +84,13 @@ func linksOf(text string) (links []string) {
 	return links
 }
 
-// anchorsOf are the headings of a page as GitHub names them.
+// anchorsOf returns the anchors of a page's headings, as GitHub names them.
 func anchorsOf(text string) (anchors []string) {
 	times := make(map[string]string)
 	for _, found := range heading.FindAllStringSubmatch(block.ReplaceAllString(text, ""), -1) {
 		name := strings.Map(anchorRune, strings.ToLower(linkText.ReplaceAllString(found[1], "$1")))
 		anchors = append(anchors, name+times[name])
-		times[name] += "-1" // nobody has a heading three times
+		times[name] += "-1" // no page has a heading three times
 	}
 	return anchors
 }
@@ -106,7 +106,7 @@ func anchorRune(r rune) rune {
 	}
 }
 
-// pagesBelow are the project's own pages, with paths from the project's directory.
+// pagesBelow returns the project's pages, with paths from the project's directory.
 func pagesBelow(t *testing.T, dir string) (pages []string) {
 	t.Helper()
 	err := fs.WalkDir(os.DirFS(dir), ".", func(file string, entry fs.DirEntry, err error) error {
@@ -137,7 +137,7 @@ func read(t *testing.T, file string) string {
 
 var jsonBlock = regexp.MustCompile("(?ms)^ *```json\n(.*?)^ *```$")
 
-// What is shown as JSON is JSON: documents, lines of a log, or members of an object.
+// Blocks of JSON are valid: documents, lines of a log, or members of an object.
 func TestJSON(t *testing.T) {
 	for _, page := range pagesBelow(t, root) {
 		for _, found := range jsonBlock.FindAllStringSubmatch(read(t, page), -1) {
@@ -157,7 +157,7 @@ func TestJSON(t *testing.T) {
 
 var healthCheck = regexp.MustCompile(`"healthCheck": (\{[^}]*\})`)
 
-// The health check of a container in ECS is the same wherever it is shown.
+// The health check of an ECS container is the same in all places.
 func TestHealthCheck(t *testing.T) {
 	want := ""
 	for _, file := range []string{"deploy/ecs/task-definition.json", "docs/ecs.md", "README.md"} {

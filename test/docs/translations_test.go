@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// x.ja.md is x.md in Japanese, and says as much: the same code, headings, tables,
-// links and figures, section by section. What the sentences between them mean is for
-// people to compare.
+// x.ja.md is x.md in Japanese, with the same code, headings, tables, links and figures,
+// section by section. The sentences are compared by people.
 func TestTranslations(t *testing.T) {
 	pages := pagesBelow(t, root)
 	translated := slices.DeleteFunc(slices.Clone(pages), func(page string) bool { return original(page) == page })
@@ -30,7 +29,7 @@ func TestTranslations(t *testing.T) {
 	}
 }
 
-// original is the page that this one translates, or the page itself.
+// original returns the page that this one translates, or the page itself.
 func original(page string) string {
 	if name, found := strings.CutSuffix(page, ".ja.md"); found {
 		return name + ".md"
@@ -45,7 +44,7 @@ func checkSwitch(t *testing.T, page, line string) {
 	}
 }
 
-// strays are the links of a translation that leave its language without need.
+// strays returns the links of a translation that needlessly lead to another language.
 func strays(t *testing.T, page string, pages []string) (problems []string) {
 	t.Helper()
 	for _, link := range linksOf(read(t, page)) {
@@ -65,7 +64,8 @@ type content struct {
 	sections []section
 }
 
-// section is a heading and what comes before the next; the first is what comes before any.
+// section is a heading and the text before the next one. The first section is the text
+// before any heading.
 type section struct {
 	title   string
 	level   int
@@ -90,8 +90,8 @@ func contentOf(t *testing.T, page string) content {
 	return parse(read(t, page), func(link string) string { return resolve(t, page, link) })
 }
 
-// resolve names what a link leads to as it is for each language: the original's page,
-// and the position of the heading.
+// resolve returns the target of a link independent of the language: the original page, and
+// the position of the heading.
 func resolve(t *testing.T, page, link string) string {
 	t.Helper()
 	if strings.Contains(link, ":") {
@@ -138,7 +138,7 @@ func (s section) with(text string, resolve func(string) string) section {
 	return s
 }
 
-// differences say what a translation lacks or has of its own, and where.
+// differences returns what a translation lacks or adds, and where.
 func differences(page, translation content) (problems []string) {
 	problem := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	for i := range max(len(page.blocks), len(translation.blocks)) {

@@ -36,7 +36,7 @@ func TestOnlyWhatIsKnownToBeGoodPasses(t *testing.T) {
 	}
 }
 
-// A session that goes another way than it should is a failure, and so is none.
+// A session on another route is a failure, and so is none.
 func TestSessionsOnAnotherRoute(t *testing.T) {
 	clear, secure, socket := `{"msg":"session opened","client":"127.0.0.1:1","client_tls":""}`,
 		`{"msg":"session opened","client":"127.0.0.1:1","client_tls":"TLS 1.3"}`, `{"msg":"session opened","client":"unix:/x","client_tls":""}`
@@ -59,7 +59,7 @@ func TestSessionsOnAnotherRoute(t *testing.T) {
 	}
 }
 
-// What becomes of a driver another way has a column, and its failures a line.
+// The result of another route has a column, and its failures have lines.
 func TestOtherRoutes(t *testing.T) {
 	steps := map[string]string{"query": done, "transaction": done, "copy": done, "cancel": done}
 	none := map[string]string{"query": hasNot, "transaction": hasNot, "copy": hasNot, "cancel": hasNot}
@@ -78,7 +78,7 @@ func TestOtherRoutes(t *testing.T) {
 	}
 }
 
-// What cannot run at all is a failure, with the reason.
+// A program that cannot run is a failure, with the reason.
 func TestProgramThatFails(t *testing.T) {
 	t.Chdir("../..")
 	for name, command := range map[string][]string{

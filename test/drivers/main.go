@@ -1,10 +1,9 @@
 //go:build unix
 
-// Drivers tries iamproxy with the drivers that people use: it starts a
-// PostgreSQL that verifies tokens as Aurora does and the real iamproxy in front
-// of it, runs a small program for each driver, which is given no password, and
-// prints what each could do. It runs in the project's directory, where the
-// programs are.
+// Drivers tests iamproxy with common drivers. It starts a PostgreSQL that verifies tokens
+// as Aurora does and the iamproxy binary in front of it, runs a small program for each
+// driver, without a password, and prints a table of results. It must run in the project's
+// directory, which has the programs.
 package main
 
 import (

@@ -18,19 +18,18 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// limit is how long a program may take. A cancel that does not arrive costs it
-// the minute that the query takes.
+// limit bounds a program. A lost cancel request costs it the minute that the query takes.
 const limit = 3 * time.Minute
 
-// driver is one driver and the program that tries it.
+// driver is one driver and the program that tests it.
 type driver struct {
 	name    string
-	dir     string // where the program is, below test/drivers
+	dir     string // of the program, below test/drivers
 	command []string
 }
 
-// What Debian packages is seen by Debian's own interpreters only, whatever else
-// is on the PATH.
+// Packages of Debian are visible to Debian's own interpreters only, which need not be first
+// on the PATH.
 var drivers = []driver{
 	{"psql", "shell", []string{"sh", "psql.sh"}},
 	{"pgbench", "shell", []string{"sh", "pgbench.sh"}},
@@ -64,17 +63,17 @@ func choose(names []string) ([]driver, error) {
 	return chosen, nil
 }
 
-// steps are what every program does, in the order of the table.
+// steps are the steps of every program, in the order of the table.
 var steps = []string{"query", "transaction", "copy", "cancel"}
 
-// What a program says of a step, if not what went wrong.
+// Results of a step, other than an error.
 const (
 	done   = "ok"
-	inOnly = "in only" // COPY, by a driver that has none to the client
-	hasNot = "–"       // the driver has no such thing
+	inOnly = "in only" // COPY, by a driver without COPY TO
+	hasNot = "–"       // the driver lacks the feature
 )
 
-// report is what a program prints, in one line of JSON.
+// report is the output of a program, one line of JSON.
 type report struct {
 	Driver  string            `json:"driver"`
 	Version string            `json:"version"`
@@ -82,20 +81,20 @@ type report struct {
 	Steps   map[string]string `json:"steps"`
 }
 
-// row is what became of one driver.
+// row is the result of one driver.
 type row struct {
 	report
-	failures map[string]string // by step; "" is for all of it
-	routes   []string          // what became of it on the other routes, as in the table
+	failures map[string]string // by step; "" is for all steps
+	routes   []string          // the results of the other routes, as in the table
 }
 
-// nothing reports whether the driver has no such way to connect.
+// nothing reports whether the driver cannot use the route.
 func (r row) nothing() bool {
 	return len(r.failures) == 0 && !slices.ContainsFunc(steps, func(step string) bool { return r.Steps[step] != hasNot })
 }
 
-// attempt runs the program of one driver. What the program says is held against
-// what the server and iamproxy saw.
+// attempt runs the program of one driver. Its report is compared with what the server and
+// iamproxy saw.
 func attempt(ctx context.Context, d driver, via *route) row {
 	via.proxy.Cluster.ResetVerdicts()
 	via.sessions.reset()
@@ -124,7 +123,7 @@ func attempt(ctx context.Context, d driver, via *route) row {
 	return r
 }
 
-// judge tells what of a report is a failure: whatever is not known to be good.
+// judge returns the failures in a report: all results but the accepted ones.
 func judge(said report) row {
 	failures := make(map[string]string)
 	for _, step := range steps {
@@ -150,7 +149,7 @@ func runProgram(ctx context.Context, d driver, environment []string) (report, er
 	cmd := exec.CommandContext(ctx, d.command[0], d.command[1:]...)
 	cmd.Dir = filepath.Join("test", "drivers", d.dir)
 	cmd.Env = environment
-	// Some have children, which have to go with them.
+	// Their children must end, too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var stderr bytes.Buffer

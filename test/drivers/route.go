@@ -18,26 +18,26 @@ import (
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
-// route is how the programs connect. All of them know it by libpq's variables.
+// route is how the programs connect. They read libpq's variables.
 type route struct {
 	name    string
 	proxy   sidecar.Sidecar
 	sslmode string
-	right   func(session) bool // of one that went this way
+	right   func(session) bool // reports whether a session used this route
 
 	host, port string
 	socketDir  string // to be removed; empty: none
 	sessions   sessions
 }
 
-// session is what iamproxy's log says of one that has begun.
+// session is the log entry of a new session.
 type session struct {
 	Msg, Client string
 	ClientTLS   string `json:"client_tls"`
 }
 
-// routes are those of the table: the first for all of its columns, the others for
-// one of their own.
+// routes returns those of the table: the first for all of its columns, and the others for
+// one column each.
 func routes(binary string, cluster *aurora.Cluster) []*route {
 	isSocket := func(s session) bool { return strings.HasPrefix(s.Client, "unix:") }
 	routes := []*route{
@@ -71,7 +71,7 @@ func (r *route) tryAll(ctx context.Context, drivers []driver, out io.Writer) (ro
 	return rows, nil
 }
 
-// start runs an iamproxy for the route.
+// start starts an iamproxy for the route.
 func (r *route) start(ctx context.Context) (err error) {
 	listen := "127.0.0.1:0"
 	if r.name == socketRoute {
@@ -108,7 +108,7 @@ func (r *route) environment() []string {
 		"PGHOST="+r.host, "PGPORT="+r.port, "PGSSLMODE="+r.sslmode, "PGUSER="+aurora.IAMUser, "PGDATABASE="+aurora.Database)
 }
 
-// sessions are those that a log tells of. Its zero value has none.
+// sessions collects the sessions of a log. The zero value is empty.
 type sessions struct {
 	mu     sync.Mutex
 	opened []session
@@ -130,8 +130,7 @@ func (s *sessions) reset() {
 	s.opened = nil
 }
 
-// other is a session that is not of the right kind, if there is any, or that there
-// was none.
+// other returns the first session for which right is false, or that there was none.
 func (s *sessions) other(right func(session) bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// table is Markdown that can be read as it is, too.
+// table returns Markdown that is legible as text.
 func table(rows []row) string {
 	lines := [][]string{{"driver", "version", "with", "query", "transaction", "COPY", "cancel", "TLS", socketRoute}}
 	for _, r := range rows {
@@ -26,7 +26,7 @@ func table(rows []row) string {
 	return mdtable.Table(lines)
 }
 
-// add takes in what became of the driver another way, which has one column.
+// add adds the result of another route, which has one column.
 func (r *row) add(route string, other row) {
 	result := done
 	switch {
@@ -41,11 +41,10 @@ func (r *row) add(route string, other row) {
 	}
 }
 
-// failed is what the table has for what went wrong; what that was is said
-// elsewhere.
+// failed marks a failure in the table. The error is printed below.
 const failed = "FAILED"
 
-// cell is a step's in the table.
+// cell returns the cell of a step.
 func cell(r row, step string) string {
 	if r.failures[""] != "" || r.failures[step] != "" {
 		return failed
@@ -53,7 +52,7 @@ func cell(r row, step string) string {
 	return r.Steps[step]
 }
 
-// outcome is what is said of a driver as soon as it was run.
+// outcome returns the line about a driver that is printed after its run.
 func outcome(d driver, r row) string {
 	switch {
 	case r.nothing():
@@ -64,7 +63,7 @@ func outcome(d driver, r row) string {
 	var lines []string
 	for _, step := range append([]string{""}, steps...) {
 		if failure := r.failures[step]; failure != "" {
-			// Some errors have lines of their own.
+			// Some errors have several lines.
 			lines = append(lines, strings.TrimSuffix(d.name+": "+step, ": ")+": "+strings.Join(strings.Fields(failure), " "))
 		}
 	}
@@ -80,7 +79,7 @@ func countFailed(rows []row) (n int) {
 	return n
 }
 
-// serverVersion is of the server behind iamproxy, as it says itself.
+// serverVersion returns the version of the server.
 func serverVersion(ctx context.Context) (string, error) {
 	bin, err := aurora.BinDir()
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// TestPodIdentity is how EKS has it.
+// TestPodIdentity uses the configuration of EKS.
 func TestPodIdentity(t *testing.T) {
 	a, keys := start(t)
 	a.RequireAuthorization("token")
@@ -39,7 +39,7 @@ func TestPodIdentity(t *testing.T) {
 	}
 }
 
-// TestTaskRole is how ECS has it: at an address that cannot be chosen.
+// TestTaskRole uses the configuration of ECS, with a fixed address.
 func TestTaskRole(t *testing.T) {
 	a, keys := start(t)
 	proxy, err := url.Parse(a.URL())

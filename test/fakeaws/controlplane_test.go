@@ -29,8 +29,8 @@ const (
 
 var mallory = sigv4.Key{AccessKeyID: "AKIAMALLORY", SecretAccessKey: "mallory's secret"}
 
-// startControlPlane starts a fake with a cluster for each of jane and mallory, who is of another
-// account, and one in another region.
+// startControlPlane starts a fake with a cluster for each of jane and mallory, who has
+// another account, and one in another region.
 func startControlPlane(t *testing.T) *fakeaws.AWS {
 	t.Helper()
 	a, _ := start(t)
@@ -45,7 +45,7 @@ func startControlPlane(t *testing.T) *fakeaws.AWS {
 	return a
 }
 
-// of is a configuration with k, which tries nothing twice.
+// of returns a configuration with k, without retries.
 func of(t *testing.T, k sigv4.Key) aws.Config {
 	t.Helper()
 	cfg, err := config.LoadDefaultConfig(context.Background(), once,
@@ -69,7 +69,7 @@ func endpoints(t *testing.T, cfg aws.Config, id *string) ([]string, error) {
 	return names, nil
 }
 
-// TestAccountsAndRegions shows nobody what is another account's or region's.
+// TestAccountsAndRegions shows that resources of other accounts and regions are invisible.
 func TestAccountsAndRegions(t *testing.T) {
 	a := startControlPlane(t)
 	a.Allow(fakeaws.Everyone, "rds:*")
@@ -98,7 +98,7 @@ func TestAccessDenied(t *testing.T) {
 	if err != nil && !strings.Contains(err.Error(), want) {
 		t.Errorf("%v", err)
 	}
-	// To list is another permission than to look at one.
+	// Listing is another permission than describing one.
 	a.Attach(janeARN, fakeaws.Policy{Actions: []string{"rds:Describe*"}, Resources: []string{"*:cluster:my??"}})
 	if _, err := endpoints(t, of(t, jane), aws.String("mydb")); err != nil {
 		t.Error(err)
@@ -110,7 +110,7 @@ func TestAccessDenied(t *testing.T) {
 	expectRefusal(t, err, 403, "AccessDenied")
 }
 
-// TestSignedForAnother has a signature that is good, but not for this service.
+// TestSignedForAnother has a valid signature for another service.
 func TestSignedForAnother(t *testing.T) {
 	a := startControlPlane(t)
 	a.Allow(fakeaws.Everyone, "*")
@@ -225,7 +225,7 @@ func TestGetSecretValue(t *testing.T) {
 	expectRefusal(t, err, 400, "UnknownOperationException")
 }
 
-// TestOnlyOneFails is Fault.Only, and the clock that all services go by.
+// TestOnlyOneFails tests Fault.Only, and the clock of all services.
 func TestOnlyOneFails(t *testing.T) {
 	a := startControlPlane(t)
 	a.Allow(fakeaws.Everyone, "*")

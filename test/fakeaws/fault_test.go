@@ -92,7 +92,7 @@ func TestStartAndClose(t *testing.T) {
 	if status, _ := do(t, "GET", a.URL()+"/nowhere", nil); status != 404 {
 		t.Errorf("no such service: %d", status)
 	}
-	// Nobody needs to be told of a key.
+	// Issued may be nil.
 	if status, _ := do(t, "GET", a.URL()+"/container/", nil); status != 200 {
 		t.Errorf("without Issued: %d", status)
 	}

@@ -29,7 +29,7 @@ const (
 
 var jane = sigv4.Key{AccessKeyID: "AKIAJANE", SecretAccessKey: "jane's secret"}
 
-// issued are the keys that somebody was told of.
+// issued records the keys of Issued.
 type issued struct {
 	mu   sync.Mutex
 	keys []sigv4.Key
@@ -47,7 +47,7 @@ func (i *issued) all() []sigv4.Key {
 	return slices.Clone(i.keys)
 }
 
-// start starts a fake that knows jane, and lets the SDK know of nothing else.
+// start starts a fake with the user jane, and an SDK environment without other sources.
 func start(t *testing.T) (*fakeaws.AWS, *issued) {
 	t.Helper()
 	keys := &issued{}
@@ -79,7 +79,7 @@ func start(t *testing.T) (*fakeaws.AWS, *issued) {
 	return a, keys
 }
 
-// writeConfig is the SDK's configuration file.
+// writeConfig writes the SDK's configuration file.
 func writeConfig(t *testing.T, lines ...string) {
 	t.Helper()
 	write(t, os.Getenv("AWS_CONFIG_FILE"), strings.Join(lines, "\n")+"\n")
@@ -95,10 +95,10 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// once has the SDK try nothing twice.
+// once disables retries of the SDK.
 var once = config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} })
 
-// retrieve has the SDK find credentials wherever the environment says.
+// retrieve returns the credentials of the SDK's default chain.
 func retrieve(t *testing.T, options ...func(*config.LoadOptions) error) (aws.Credentials, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -110,8 +110,8 @@ func retrieve(t *testing.T, options ...func(*config.LoadOptions) error) (aws.Cre
 	return cfg.Credentials.Retrieve(ctx)
 }
 
-// expectKey fails unless the credentials are the last key issued, for life, and
-// STS knows that they are who's.
+// expectKey fails unless the credentials are the last issued key, with this life, and STS
+// returns this owner.
 func expectKey(t *testing.T, keys *issued, got aws.Credentials, life time.Duration, who string) {
 	t.Helper()
 	all := keys.all()
@@ -130,7 +130,7 @@ func expectKey(t *testing.T, keys *issued, got aws.Credentials, life time.Durati
 	if left := time.Until(last.Expires); left > life || left < life-time.Minute {
 		t.Errorf("expires in %v, want %v", left, life)
 	}
-	// The SDK renews those of Container 5 minutes early, and says so.
+	// The SDK reports those of Container as expiring 5 minutes early.
 	early := last.Expires.Sub(got.Expires)
 	if !got.CanExpire || early != 0 && (early != 5*time.Minute || who != fakeaws.ContainerARN) {
 		t.Errorf("the SDK takes it to expire at %v, not at %v", got.Expires, last.Expires)
@@ -144,7 +144,7 @@ func expectKey(t *testing.T, keys *issued, got aws.Credentials, life time.Durati
 	}
 }
 
-// stsClient is one with k, which tries nothing twice.
+// stsClient returns a client with k, without retries.
 func stsClient(k sigv4.Key) *sts.Client {
 	return sts.New(sts.Options{
 		Region:       region,
@@ -177,7 +177,7 @@ func expectRefusal(t *testing.T, err error, status int, code string) {
 	}
 }
 
-// do sends a request without a body and returns what comes back.
+// do sends a request without a body and returns the response.
 func do(t *testing.T, method, url string, header map[string]string) (status int, body string) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, nil)

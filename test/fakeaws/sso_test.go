@@ -14,8 +14,7 @@ import (
 
 const ssoARN = "arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Reader_0123456789abcdef/user"
 
-// login writes what `aws sso login` leaves behind, with "access" for the access
-// token.
+// login writes what `aws sso login` writes, with "access" for the access token.
 func login(t *testing.T, refreshToken string, expires time.Time) (path string) {
 	t.Helper()
 	writeConfig(t, "[default]", "sso_session=corp", "sso_account_id=111122223333", "sso_role_name=Reader",
@@ -85,7 +84,7 @@ func TestSSORefresh(t *testing.T) {
 	if cached.AccessToken == "access" || cached.RefreshToken != "refresh" {
 		t.Errorf("cached: %+v", cached)
 	}
-	// The one before is good for nothing, the new one is.
+	// The former access token is invalid, and the new one is valid.
 	if status, _ := do(t, "GET", a.URL()+"/sso/federation/credentials?role_name=Reader&account_id=111122223333",
 		map[string]string{"x-amz-sso_bearer_token": "access"}); status != 401 {
 		t.Errorf("the access token of before: %d", status)

@@ -88,7 +88,7 @@ func TestAssumeRole(t *testing.T) {
 	}
 }
 
-// TestAssumeRoleChain goes from jane by way of app to db.
+// TestAssumeRoleChain assumes app as jane, and db as app.
 func TestAssumeRoleChain(t *testing.T) {
 	a, keys := start(t)
 	const dbARN = "arn:aws:iam::111122223333:role/db"
@@ -208,8 +208,8 @@ func TestNotAnAction(t *testing.T) {
 	expectRefusal(t, err, 403, "MissingAuthenticationToken")
 }
 
-// TestClockOffset has a machine whose clock is wrong: the SDK learns the time from
-// a refusal, and signs again.
+// TestClockOffset has a wrong clock: the SDK learns the time from an error, and signs
+// again.
 func TestClockOffset(t *testing.T) {
 	for _, ahead := range []time.Duration{20 * time.Minute, -20 * time.Minute} {
 		t.Run(ahead.String(), func(t *testing.T) {

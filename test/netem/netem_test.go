@@ -38,7 +38,7 @@ func newLink(t *testing.T) *Link {
 	return l
 }
 
-// pair is a connection across: the end there, and the end here.
+// pair is a connection between the hosts.
 func pair(t *testing.T, l *Link) (there, here net.Conn) {
 	t.Helper()
 	listener, err := net.Listen("tcp", net.JoinHostPort(l.Here(), "0"))
@@ -59,7 +59,7 @@ func pair(t *testing.T, l *Link) (there, here net.Conn) {
 	return there, here
 }
 
-// answer reads a word, which has to be this one.
+// answer reads a word, and fails if it is not this one.
 func answer(t *testing.T, conn net.Conn, word string) {
 	t.Helper()
 	got := make([]byte, len(word))
@@ -102,7 +102,7 @@ func TestDelay(t *testing.T) {
 	}
 }
 
-// TCP makes up for what is lost, and something is.
+// TCP retransmits lost packets, and some are lost.
 func TestLoss(t *testing.T) {
 	l := newLink(t)
 	there, here := pair(t, l)
@@ -126,7 +126,7 @@ func TestLoss(t *testing.T) {
 	}
 }
 
-// What is sent into a cut arrives when it is mended, and not before.
+// Data sent into a cut arrive after it ends, and not before.
 func TestCut(t *testing.T) {
 	for name, conditions := range map[string]Conditions{"up": {CutUp: true}, "both ways": {CutUp: true, CutDown: true}, "down": {CutDown: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -169,7 +169,7 @@ func TestReset(t *testing.T) {
 	}
 }
 
-// Only TCP with data has anything to reset, and nothing makes it read beyond a packet.
+// Only TCP packets with data are reset, and nothing is read beyond a packet.
 func FuzzResets(f *testing.F) {
 	f.Add([]byte{0x45, 0, 0, 41, 0, 0, 0, 0, 64, 6, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 0, 2, 0, 0, 0, 3, 0, 0, 0, 4, 0x50, 0x10, 0, 0, 0, 0, 0, 0, 'x'})
 	f.Fuzz(func(t *testing.T, packet []byte) {

@@ -16,8 +16,8 @@ func (r *request) sign(secret string) string {
 	return sign(secret, r.claims.SignedAt.Format(timeFormat), r.scope, r.canonical)
 }
 
-// canonicalRequest is step 1 of the manual. path is as it was sent; headers are
-// those that are signed, in the order of their names, which are in lower case.
+// canonicalRequest is step 1 of the manual. path is as received. headers are the signed
+// ones, sorted by name, with names in lower case.
 func canonicalRequest(method, path string, query, headers []param, payloadHash string) string {
 	var lines strings.Builder
 	names := make([]string, len(headers))
@@ -35,15 +35,13 @@ func canonicalRequest(method, path string, query, headers []param, payloadHash s
 	}, "\n")
 }
 
-// squeeze leaves no space at either end of a header's value, and nowhere more
-// than one.
+// squeeze trims spaces at both ends of a header's value, and reduces others to one.
 func squeeze(value string) string {
 	return strings.Join(strings.FieldsFunc(value, func(c rune) bool { return c == ' ' }), " ")
 }
 
-// sign is steps 2 to 4 of the manual: the hash of the canonical request goes
-// into the string to sign, which is signed with a key derived from the secret
-// and every part of the scope.
+// sign is steps 2 to 4 of the manual: the string to sign has the hash of the canonical
+// request, and is signed with a key derived from the secret and every part of the scope.
 func sign(secret, timestamp, scope, canonicalRequest string) string {
 	hash := sha256.Sum256([]byte(canonicalRequest))
 	toSign := strings.Join([]string{algorithm, timestamp, scope, hex.EncodeToString(hash[:])}, "\n")
@@ -60,7 +58,7 @@ func mac(key []byte, data string) []byte {
 	return h.Sum(nil)
 }
 
-// canonicalPath encodes the path once more, as every service but S3 has it.
+// canonicalPath encodes the path once more, as all services but S3 require.
 func canonicalPath(path string) string {
 	if path == "" {
 		return "/"
@@ -91,9 +89,9 @@ func canonicalQuery(params []param) string {
 	return strings.Join(pairs, "&")
 }
 
-// encode is the manual's UriEncode: every byte but the unreserved characters of
-// RFC 3986 section 2.3 becomes %XX, in upper case. net/url's escapers leave
-// other characters alone.
+// encode is the manual's UriEncode: every byte but the unreserved characters of RFC 3986
+// section 2.3 becomes %XX, in upper case. The escapers of net/url leave other characters
+// unescaped.
 func encode(s string) string {
 	const hexDigits = "0123456789ABCDEF"
 	var b strings.Builder

@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-// VerifyHeader checks that one of the keys that find knows has signed r, whose
-// body is body, in its Authorization header, and less than MaxSkew ago. r is as a
-// server gets it. Region and service of the signature may be any. The access key
-// ID is returned with every error but ErrMalformed.
+// VerifyHeader checks that one of the keys that find returns has signed r, whose body is
+// body, in its Authorization header, and less than MaxSkew ago. r is a server's request.
+// The signature may be for any region and service. The access key ID is returned with every
+// error but ErrMalformed.
 //
 // The rules are under "Create a signed AWS API request" in the IAM User Guide.
 func VerifyHeader(r *http.Request, body []byte, find func(accessKeyID string) (Key, bool), now time.Time) (accessKeyID string, err error) {
@@ -24,7 +24,7 @@ func VerifyHeader(r *http.Request, body []byte, find func(accessKeyID string) (K
 	return signed.claims.AccessKeyID, signed.check(find, now)
 }
 
-// parseHeader takes a request that is signed in its header apart.
+// parseHeader parses a request that is signed in its header.
 func parseHeader(r *http.Request, body []byte) (request, error) {
 	fields, err := authorization(r)
 	if err != nil {
@@ -59,7 +59,7 @@ func parseHeader(r *http.Request, body []byte) (request, error) {
 	return signed, nil
 }
 
-// queryParams are those of a query string, which may be empty.
+// queryParams returns the parameters of a query string, which may be empty.
 func queryParams(query string) ([]param, error) {
 	if query == "" {
 		return nil, nil
@@ -75,7 +75,7 @@ func queryParams(query string) ([]param, error) {
 	return params, nil
 }
 
-// authorization takes the one header of that name apart:
+// authorization parses the Authorization header:
 //
 //	AWS4-HMAC-SHA256 Credential=C, SignedHeaders=H, Signature=S
 func authorization(r *http.Request) (map[string]string, error) {
@@ -98,8 +98,8 @@ func authorization(r *http.Request) (map[string]string, error) {
 	return fields, nil
 }
 
-// signedHeaders are those that list names: h1;h2;h3 in lower case, in order. The
-// host and all that begins with x-amz- must be among them.
+// signedHeaders returns the headers that list names: h1;h2;h3 in lower case, sorted. Host
+// and all x-amz- headers must be among them.
 func signedHeaders(r *http.Request, list string) ([]param, error) {
 	names := strings.Split(list, ";")
 	if list != strings.ToLower(list) || !slices.IsSorted(names) || len(slices.Compact(slices.Clone(names))) != len(names) {
@@ -125,8 +125,8 @@ func signedHeaders(r *http.Request, list string) ([]param, error) {
 	return headers, nil
 }
 
-// headerValue is that of a header, or of all with this name. net/http keeps some
-// of them elsewhere.
+// headerValue returns the value of a header, or of all with this name. net/http moves some
+// of them out of Header.
 func headerValue(r *http.Request, name string) (value string, ok bool) {
 	switch name {
 	case "host":

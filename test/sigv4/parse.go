@@ -17,7 +17,7 @@ const (
 	maxLifetime = 7 * 24 * time.Hour // the manual's upper bound of X-Amz-Expires
 )
 
-// request is a signed request, taken apart.
+// request is a parsed signed request.
 type request struct {
 	claims       Claims
 	canonical    string // step 1 of the manual
@@ -29,7 +29,7 @@ type request struct {
 // param is one decoded query parameter, or a header.
 type param struct{ name, value string }
 
-// parse takes token apart and checks the form of every part.
+// parse parses token and checks the form of every part.
 func parse(token string) (request, error) {
 	target, query, ok := strings.Cut(token, "?")
 	if !ok {
@@ -51,8 +51,8 @@ func parse(token string) (request, error) {
 		if err != nil {
 			return request{}, err
 		}
-		// Two values for one name are signed like any others, but which of
-		// them would count is anyone's guess.
+		// Repeated names are signed like any others, but it is undefined which value
+		// counts.
 		if _, twice := values[p.name]; twice {
 			return request{}, malformed("a query parameter occurs twice")
 		}
@@ -68,7 +68,7 @@ func parse(token string) (request, error) {
 	return r, nil
 }
 
-// read fills in what the decoded query parameters say.
+// read sets the fields that decoded query parameters have.
 func (r *request) read(values map[string]string) error {
 	if r.claims.Action = values["Action"]; r.claims.Action == "" {
 		return malformed("no Action")
@@ -103,7 +103,7 @@ func (r *request) read(values map[string]string) error {
 	return r.readCredential(values["X-Amz-Credential"])
 }
 
-// readDate takes the value of X-Amz-Date.
+// readDate parses X-Amz-Date.
 func (r *request) readDate(date string) error {
 	signedAt, err := time.Parse(timeFormat, date)
 	if err != nil || signedAt.Format(timeFormat) != date {
@@ -113,8 +113,8 @@ func (r *request) readDate(date string) error {
 	return nil
 }
 
-// readCredential takes AKID/date/region/service/aws4_request apart. SignedAt
-// must have been read.
+// readCredential parses AKID/date/region/service/aws4_request. SignedAt must have been
+// read.
 func (r *request) readCredential(credential string) error {
 	parts := strings.Split(credential, "/")
 	if len(parts) != 5 || parts[4] != terminator {
@@ -133,8 +133,7 @@ func (r *request) readCredential(credential string) error {
 	return nil
 }
 
-// parseParam decodes name=value. A '+' stands for itself: to SigV4 a space is
-// %20 and nothing else.
+// parseParam decodes name=value. A '+' stands for itself: in SigV4 a space is always %20.
 func parseParam(pair string) (param, error) {
 	name, value, ok := strings.Cut(pair, "=")
 	if !ok || name == "" {
@@ -143,14 +142,13 @@ func parseParam(pair string) (param, error) {
 	name, errName := url.PathUnescape(name)
 	value, errValue := url.PathUnescape(value)
 	if errName != nil || errValue != nil {
-		// Not wrapped: url's error quotes the text.
+		// Not wrapped: the error of package url quotes the text.
 		return param{}, malformed("a query parameter is not percent-encoded properly")
 	}
 	return param{name, value}, nil
 }
 
-// isHost tells whether host is a name or address, with a decimal port or without
-// any.
+// isHost reports whether host is a name or address, with or without a decimal port.
 func isHost(host string) bool {
 	if !strings.Contains(host, ":") {
 		return host != ""
@@ -163,7 +161,7 @@ func isHost(host string) bool {
 	return err == nil && n > 0
 }
 
-// isSignature tells whether s is a SHA-256 in lower-case hexadecimal.
+// isSignature reports whether s is a SHA-256 in lower-case hexadecimal.
 func isSignature(s string) bool {
 	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }

@@ -34,7 +34,7 @@ var (
 	}
 )
 
-// find knows both keys.
+// find returns both keys.
 func find(id string) (sigv4.Key, bool) {
 	for _, k := range []sigv4.Key{longLived, temporary} {
 		if k.AccessKeyID == id {
@@ -44,7 +44,7 @@ func find(id string) (sigv4.Key, bool) {
 	return sigv4.Key{}, false
 }
 
-// mint has the SDK sign a token.
+// mint signs a token with the SDK.
 func mint(tb testing.TB, key sigv4.Key) string {
 	tb.Helper()
 	provider := credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, key.SessionToken)
@@ -52,7 +52,7 @@ func mint(tb testing.TB, key sigv4.Key) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	// Some releases of the SDK leave the path out; the signature is the same.
+	// Some releases of the SDK omit the path; the signature is the same.
 	if !strings.Contains(token, "/?") {
 		token = strings.Replace(token, "?", "/?", 1)
 	}
@@ -83,7 +83,7 @@ func TestVerifySDKTokens(t *testing.T) {
 			if parsed, err := sigv4.Parse(token); err != nil || parsed != want {
 				t.Errorf("Parse: %+v, %v", parsed, err)
 			}
-			// The order of the parameters and the path's absence are not signed.
+			// The order of parameters and an omitted path do not change the signature.
 			target, query, _ := strings.Cut(token, "/?")
 			first, rest, _ := strings.Cut(query, "&")
 			if got, err := sigv4.Verify(target+"?"+rest+"&"+first, find, time.Now()); err != nil || got.Path != "" {
@@ -93,7 +93,7 @@ func TestVerifySDKTokens(t *testing.T) {
 	}
 }
 
-// mintDSQL signs a token as Aurora DSQL wants it, for a week.
+// mintDSQL signs a token of Aurora DSQL, for a week.
 func mintDSQL(tb testing.TB, key sigv4.Key) string {
 	tb.Helper()
 	request, err := http.NewRequest(http.MethodGet, "https://"+dsqlHost+"/?Action=DbConnect&X-Amz-Expires=604800", nil)
@@ -126,8 +126,8 @@ func TestVerifyDSQL(t *testing.T) {
 	}
 }
 
-// TestVerifyKeyExpired: what became of the key since does not change what it has
-// signed.
+// TestVerifyKeyExpired shows that the expiration of a key does not invalidate its
+// signatures.
 func TestVerifyKeyExpired(t *testing.T) {
 	key := longLived
 	key.Expires = time.Now().Add(-time.Hour)
@@ -283,8 +283,7 @@ func FuzzVerify(f *testing.F) {
 		if (parseErr != nil) != errors.Is(err, sigv4.ErrMalformed) {
 			t.Errorf("Parse: %v; Verify: %v", parseErr, err)
 		}
-		// Whatever verifies was signed by one of the keys, so it has to carry
-		// the claims of a seed.
+		// What verifies was signed by one of the keys, and must have the claims of a seed.
 		rds := verified.Host == host+":"+port && verified.User == user
 		dsql := verified.Host == dsqlHost && verified.User == ""
 		if err == nil && !rds && !dsql {

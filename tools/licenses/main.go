@@ -1,6 +1,6 @@
-// Licenses looks at the licenses of all that is in the binary. It fails if one is not of
-// those that are known to be fine, and with -write puts their texts into a file, which has
-// to go along with the binary.
+// Licenses checks the licenses of all modules in the binary. It fails if one is not in the
+// list of accepted ones. With -write it writes their texts into a file, which must
+// accompany the binary.
 package main
 
 import (
@@ -20,14 +20,14 @@ import (
 	"github.com/google/licensecheck"
 )
 
-// systems are those that there are binaries for. Each has modules of its own.
+// systems are the systems that binaries are released for. Their modules differ.
 var systems = []string{"linux", "darwin", "windows"}
 
-// fine are the licenses, by SPDX's identifiers, that ask for no more than to be named; and
-// what Google grants with its own.
+// fine are the accepted licenses, by SPDX's identifiers, which require only attribution;
+// and Google's patent grant.
 var fine = []string{"Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "GooglePatentsFile"}
 
-// covered is how much of a file, in percent, has to be a license for it to be one.
+// covered is the percentage of a file that must match a license.
 const covered = 75
 
 func main() {
@@ -46,7 +46,7 @@ func run(ctx context.Context, file string, out io.Writer) error {
 	}
 	var wrong []error
 	count := make(map[string]int)
-	texts := make(map[string][]string) // whose they are
+	texts := make(map[string][]string) // by text
 	for _, m := range modules {
 		found, err := m.licenses()
 		wrong = append(wrong, err)
@@ -71,7 +71,7 @@ func run(ctx context.Context, file string, out io.Writer) error {
 	return os.WriteFile(file, together(texts), 0o644)
 }
 
-// together has each text once, behind the names of those whose it is.
+// together returns each text once, after the names of its modules.
 func together(texts map[string][]string) []byte {
 	var all []string
 	for text, whose := range texts {
@@ -81,14 +81,14 @@ func together(texts map[string][]string) []byte {
 	return []byte("What is linked into iamproxy beside its own code, under these licenses.\n\n" + strings.Join(all, ""))
 }
 
-// module is one that is linked in, with the folders of its packages that are. Go itself is
-// one, too.
+// module is a linked module, with the folders of its linked packages. Go itself is one,
+// too.
 type module struct {
 	name, dir string
 	packages  []string
 }
 
-// linked are the modules of the binary on any system, in the order of their names.
+// linked returns the modules of the binary on all systems, sorted by name.
 func linked(ctx context.Context) ([]module, error) {
 	root, err := goCommand(ctx, "", "env", "GOROOT")
 	if err != nil {
@@ -118,7 +118,7 @@ func linked(ctx context.Context) ([]module, error) {
 	return modules, nil
 }
 
-// folders are where its licenses may be: at its root, and between there and a package.
+// folders returns where its licenses may be: from its root to its packages.
 func (m module) folders() []string {
 	folders := []string{m.dir}
 	for _, dir := range m.packages {
@@ -144,16 +144,17 @@ func goCommand(ctx context.Context, system string, args ...string) (string, erro
 	return string(out), nil
 }
 
-// licenseFile is what such files are called, and noticeFile what has to go along with them.
+// licenseFile matches the names of licenses, and noticeFile those of files that must
+// accompany them.
 var (
 	licenseFile = regexp.MustCompile(`(?i)^((un)?licen[sc]e|copying|patents$)`)
 	noticeFile  = regexp.MustCompile(`(?i)^notice`)
 )
 
-// found are a module's licenses, and their texts.
+// found is the result of a module: its licenses, and their texts.
 type found struct{ ids, texts []string }
 
-// licenses are those of the module, and of parts of it that have others.
+// licenses returns those of the module, and those of its parts.
 func (m module) licenses() (f found, err error) {
 	for _, folder := range m.folders() {
 		entries, err := os.ReadDir(folder)
@@ -172,7 +173,7 @@ func (m module) licenses() (f found, err error) {
 	return f, nil
 }
 
-// look takes a file that is a license, or goes along with one.
+// look reads a license, or a file that accompanies one.
 func (f *found) look(m module, file string) error {
 	name := filepath.Base(file)
 	isLicense := licenseFile.MatchString(name) && filepath.Ext(name) != ".go"
@@ -199,7 +200,7 @@ func (f *found) look(m module, file string) error {
 	return nil
 }
 
-// identify names the licenses that a text consists of, if it does.
+// identify returns the names of the licenses that a text consists of, if it does.
 func identify(text []byte) (ids []string) {
 	coverage := licensecheck.Scan(text)
 	if coverage.Percent < covered {

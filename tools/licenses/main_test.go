@@ -70,7 +70,7 @@ func TestLicenses(t *testing.T) {
 	}
 }
 
-// The same text is there once, for all whose it is, and always in the same order.
+// A text is printed once for all its modules, in a fixed order.
 func TestTogether(t *testing.T) {
 	text := string(together(map[string][]string{"one": {"b", "c"}, "two": {"a"}}))
 	if !strings.HasSuffix(text, "==== a\n\ntwo\n\n==== b\n==== c\n\none\n\n") {

@@ -1,4 +1,4 @@
-// Package mdtable writes into pages of Markdown what a program has found out.
+// Package mdtable writes tables and other results into pages of Markdown.
 package mdtable
 
 import (
@@ -10,26 +10,26 @@ import (
 
 const ends = "<!-- to here -->\n"
 
-// begins is the line behind which who writes.
-func begins(who string) string { return "<!-- " + who + " from here -->\n" }
+// begins returns the line that starts the text of a writer.
+func begins(writer string) string { return "<!-- " + writer + " from here -->\n" }
 
-// Replace puts text between the line of a file in which it says that who writes
-// from there, as "make drivers writes", and the next that says "to here". It is an
-// error if there are no such lines.
-func Replace(file, who, text string) error {
+// Replace replaces the text between two comments of a file: the one that names the writer,
+// such as "make drivers writes the table from here", and the next "to here". It is an error
+// if they are missing.
+func Replace(file, writer, text string) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, found := strings.Cut(string(old), begins(who))
+	before, rest, found := strings.Cut(string(old), begins(writer))
 	_, after, ended := strings.Cut(rest, ends)
 	if !found || !ended {
-		return fmt.Errorf("%s has no place for it: put in the lines %q and %q", file, begins(who), ends)
+		return fmt.Errorf("%s has no place for it: put in the lines %q and %q", file, begins(writer), ends)
 	}
-	return os.WriteFile(file, []byte(before+begins(who)+"\n"+text+"\n"+ends+after), 0o644)
+	return os.WriteFile(file, []byte(before+begins(writer)+"\n"+text+"\n"+ends+after), 0o644)
 }
 
-// Table is a table that can be read as it is, too. The first line is its head.
+// Table returns a Markdown table that is legible as text. The first line is its header.
 func Table(lines [][]string) string {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {

@@ -1,4 +1,4 @@
-// Notes prints what CHANGELOG.md says of one version, for the page of its release.
+// Notes prints the section of CHANGELOG.md about one version, for the page of its release.
 package main
 
 import (
@@ -45,14 +45,14 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// links are the addresses of the headings, which stand at the changelog's end.
+// links are the targets of the headings, at the end of the changelog.
 var links = regexp.MustCompile(`(?m)^\[[^]]+\]: .*$`)
 
-// folds are where an item of a list goes on in the next line. GitHub shows a release's notes
-// with every line break that is in them.
+// folds match line breaks within an item of a list. GitHub renders every line break in a
+// release's notes.
 var folds = regexp.MustCompile(`\n +([^ *-])`)
 
-// section is what stands below the heading of a version, up to the next heading.
+// section returns the text below the heading of a version, up to the next heading.
 func section(changelog, version string) (string, error) {
 	heading := "## [" + version + "] - "
 	_, rest, found := strings.Cut("\n"+changelog, "\n"+heading)

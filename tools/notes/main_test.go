@@ -78,7 +78,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// What is not released yet has a heading of its own, which a release renames.
+// Unreleased changes have a heading of their own, which a release renames.
 func TestOurChangelog(t *testing.T) {
 	text, err := os.ReadFile("../../CHANGELOG.md")
 	if err != nil {

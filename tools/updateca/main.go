@@ -1,5 +1,5 @@
-// Updateca brings the built-in RDS root certificates up to date with what AWS publishes,
-// and says what changed. With -check it writes nothing and fails when there is a change.
+// Updateca updates the built-in RDS root certificates to those that AWS publishes, and
+// prints the changes. With -check it writes nothing and fails if there is a change.
 package main
 
 import (
@@ -26,7 +26,7 @@ const (
 	published = "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
 	builtIn   = "tls/global-bundle.pem"
 
-	// Some six times what the bundle has been so far.
+	// Some six times the size of the bundle so far.
 	maxSize = 1 << 20
 )
 
@@ -65,7 +65,7 @@ func run(args []string, client *http.Client, stdout, stderr io.Writer) int {
 }
 
 // update reports whether file differs from what source publishes, and unless check is set
-// makes it the same. It compares certificates: their order and layout mean nothing.
+// replaces it. It compares certificates: their order and layout do not count.
 func update(client *http.Client, source, file string, check bool, out io.Writer) (bool, error) {
 	pemNew, err := fetch(client, source)
 	if err != nil {
@@ -87,7 +87,7 @@ func update(client *http.Client, source, file string, check bool, out io.Writer)
 	return true, replace(file, pemNew)
 }
 
-// fetch gets the bundle over HTTPS, from the source's host and no other.
+// fetch downloads the bundle over HTTPS, from the source's host only.
 func fetch(client *http.Client, source string) ([]byte, error) {
 	u, err := url.Parse(source)
 	if err != nil {
@@ -125,8 +125,8 @@ func fetch(client *http.Client, source string) ([]byte, error) {
 	return body, nil
 }
 
-// readCopy returns the certificates in file. A missing or broken copy has none: it is what
-// an update is to mend.
+// readCopy returns the certificates in file. A missing or broken file has none: an update
+// repairs it.
 func readCopy(file string, out io.Writer) (bundle, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -174,7 +174,7 @@ func parse(data []byte) (bundle, error) {
 	return certs, nil
 }
 
-// report prints what an update brings and says whether that is anything.
+// report prints the changes of an update and reports whether there are any.
 func report(out io.Writer, before, now bundle) bool {
 	added, removed := 0, 0
 	for _, cert := range now {
@@ -198,7 +198,8 @@ func report(out io.Writer, before, now bundle) bool {
 	return added+removed > 0
 }
 
-// describe names a certificate in one line. The name is quoted: it is the sender's text.
+// describe returns a line about a certificate. The name is quoted, since it comes from the
+// network.
 func describe(cert *x509.Certificate) string {
 	name := cert.Subject.CommonName
 	if name == "" {
@@ -207,13 +208,14 @@ func describe(cert *x509.Certificate) string {
 	return fmt.Sprintf("%q, until %s, SHA-256 %x", name, cert.NotAfter.UTC().Format(time.DateOnly), fingerprint(cert))
 }
 
-// fingerprint is the start of it: enough to find the certificate by.
+// fingerprint returns the start of the fingerprint, which is enough to find the
+// certificate.
 func fingerprint(cert *x509.Certificate) []byte {
 	sum := sha256.Sum256(cert.Raw)
 	return sum[:8]
 }
 
-// replace swaps the file in one step: a run that is cut short leaves the old one whole.
+// replace replaces the file atomically.
 func replace(file string, data []byte) (err error) {
 	temp, err := os.CreateTemp(filepath.Dir(file), filepath.Base(file)+".*")
 	if err != nil {

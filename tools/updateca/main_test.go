@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// certificate makes a self-signed CA certificate, in PEM, as altered by change.
+// certificate returns a self-signed CA certificate, in PEM, after change.
 func certificate(t *testing.T, name string, change func(*x509.Certificate)) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -60,11 +60,11 @@ func TestRun(t *testing.T) {
 	const absent = "no file"
 	tests := []struct {
 		name      string
-		before    string // the copy, or absent
+		before    string // the file, or absent
 		published string
 		args      []string
 		code      int
-		want      string // the copy afterwards
+		want      string // the file afterwards
 		stdout    string // regular expressions
 		stderr    string
 	}{
@@ -291,7 +291,7 @@ func TestFileTrouble(t *testing.T) {
 	}
 }
 
-// TestBuiltIn holds the copy in this repository to what an update asks of a new one.
+// TestBuiltIn applies the rules for a new bundle to the one in this repository.
 func TestBuiltIn(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("..", "..", builtIn))
 	if err != nil {
@@ -308,7 +308,7 @@ func call(client *http.Client, args ...string) (code int, stdout, stderr string)
 	return code, out.String(), errs.String()
 }
 
-// match wants got to match, or to be empty when there is no pattern.
+// match fails unless got matches pattern, or is empty if there is no pattern.
 func match(t *testing.T, what, got, pattern string) {
 	t.Helper()
 	if pattern == "" {

@@ -1,6 +1,5 @@
 // Vulndb makes a copy of the Go vulnerability database, for govulncheck -db. The database's
-// source is a Go module, golang.org/x/vulndb: whoever gets modules gets it, and no other
-// host has to be asked.
+// source is a Go module, golang.org/x/vulndb, which is available wherever modules are.
 //
 // The copy has what https://go.dev/doc/security/vuln/database says.
 package main
@@ -25,7 +24,7 @@ import (
 
 const module = "golang.org/x/vulndb@latest"
 
-// fewest is what a whole database has more of.
+// fewest is less than the number of entries of a complete database.
 const fewest = 1000
 
 func main() {
@@ -53,10 +52,10 @@ func run(ctx context.Context, to string, out io.Writer) error {
 	return nil
 }
 
-// download returns where the module is, and of what time.
+// download returns the directory of the module, and its time.
 func download(ctx context.Context) (dir string, at time.Time, err error) {
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
-	cmd.Dir = os.TempDir() // it is none of our modules
+	cmd.Dir = os.TempDir() // outside of a module
 	out, err := cmd.Output()
 	var is struct{ Dir, Info, Error string }
 	if jsonErr := json.Unmarshal(out, &is); jsonErr != nil || err != nil {
@@ -73,7 +72,7 @@ func download(ctx context.Context) (dir string, at time.Time, err error) {
 	return is.Dir, version.Time, nil
 }
 
-// entry is what the index has to know of one in the form of OSV.
+// entry holds the fields of an OSV entry that the index needs.
 // https://ossf.github.io/osv-schema/
 type entry struct {
 	ID       string   `json:"id"`
@@ -102,7 +101,7 @@ type (
 	}
 )
 
-// convert writes the database of a directory of entries, and returns how many there are.
+// convert writes the database of a directory of entries, and returns their number.
 func convert(source, to string, at time.Time) (n int, err error) {
 	files, err := filepath.Glob(filepath.Join(source, "GO-*.json"))
 	if err != nil {
@@ -133,8 +132,8 @@ func convert(source, to string, at time.Time) (n int, err error) {
 	return len(files), writeIndex(to, at, modules, vulns)
 }
 
-// modules are those that it is about, each with the version in which the last of it is
-// mended; empty if any of it is not.
+// modules returns the affected modules, each with the version in which the last
+// vulnerability is fixed; empty if one is not fixed.
 func (e entry) modules() map[string]string {
 	fixed := make(map[string]string)
 	for _, affected := range e.Affected {

@@ -38,7 +38,7 @@ func TestConvert(t *testing.T) {
 	if !json.Valid([]byte(reported)) {
 		t.Error("that is no JSON")
 	}
-	// What cannot be read is no empty database.
+	// A malformed entry is an error, and no empty database.
 	if err := os.WriteFile(filepath.Join(source, "GO-2020-0002.json"), []byte("<html>"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-// Command screenshot makes a picture of a page.
+// Screenshot takes a picture of a page.
 package main
 
 import (
