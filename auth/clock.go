@@ -74,6 +74,6 @@ func (i *Identity) recordSkew(ahead time.Duration) {
 	case c.warnedAt.IsZero() || now.Sub(c.warnedAt).Abs() >= warnInterval:
 		c.warnedAt = now
 		i.log().Warn("this machine's clock is off; databases reject tokens from the future and expired ones; synchronize it with NTP",
-			zap.Duration("ahead_of_aws", ahead))
+			zap.Float64("ahead_of_aws_s", ahead.Seconds()))
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
 )
 
 // backend is a server that answers what it is asked, so that its connections can be
@@ -28,6 +30,7 @@ type backend struct {
 	ended    int
 	requests []*pgproto3.CancelRequest
 	peers    []*peer
+	dialled  net.Conn
 }
 
 func (b *backend) serve(p *peer) {
@@ -109,13 +112,23 @@ func (b *backend) pooled(t *testing.T, change func(*Proxy)) (p *Proxy, address s
 	t.Helper()
 	ca, s := good(t, b.serve)
 	p, address = start(t, ca, s, func(p *Proxy) {
-		p.Pool = 4
+		p.PoolSize = 4
+		p.Upstream.DialContext = b.dial
 		logs = observed(p)
 		if change != nil {
 			change(p)
 		}
 	})
 	return p, address, logs
+}
+
+// dial connects to the server, and keeps the connection for untilArrived.
+func (b *backend) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dialled = conn
+	return conn, err
 }
 
 // query sends a query and reads the answer.
@@ -136,15 +149,15 @@ func (p *peer) takeLeave() {
 // untilIdle waits until that many connections are.
 func untilIdle(t *testing.T, p *Proxy, n int) {
 	t.Helper()
-	until(t, fmt.Sprint(n, " idle connections"), func() bool { return p.PoolCounts() == PoolCounts{Idle: n} })
+	until(t, fmt.Sprint(n, " idle connections"), func() bool { return p.pool.Stats() == pool.Stats{Idle: n} })
 }
 
-// untilArrived waits until the one idle connection has something to be read.
-func untilArrived(t *testing.T, p *Proxy) {
+// untilArrived waits until the last connection to the server has something to be read.
+func (b *backend) untilArrived(t *testing.T) {
 	t.Helper()
-	p.pool.mu.Lock()
-	tcp := p.pool.idle[0].Socket().Conn.(*net.TCPConn)
-	p.pool.mu.Unlock()
+	b.mu.Lock()
+	tcp := b.dialled.(*net.TCPConn)
+	b.mu.Unlock()
 	until(t, "it to arrive", func() bool { return hasArrived(tcp) })
 }
 
@@ -157,7 +170,7 @@ func reasonOfEnd(t *testing.T, logs *observer.ObservedLogs, n int) string {
 	if len(all) == 0 {
 		return ""
 	}
-	return all[len(all)-1].ContextMap()["reason"].(string)
+	return all[len(all)-1].ContextMap()["error"].(string)
 }
 
 // afterwards is what the server hears when a client has left in order.

@@ -48,7 +48,7 @@ func eachPool(b *testing.B, run func(b *testing.B, pool int)) {
 func startQuietly(t testing.TB, pool int, script func(*peer)) (address string) {
 	t.Helper()
 	ca, s := good(t, script)
-	_, address = start(t, ca, s, func(p *Proxy) { p.Pool, p.Log = pool, nil })
+	_, address = start(t, ca, s, func(p *Proxy) { p.PoolSize, p.Log = pool, nil })
 	return address
 }
 
@@ -97,7 +97,7 @@ func benchSession(b *testing.B, address string, buffer []byte) (untilReady time.
 			}
 		}
 	}
-	exchange(ordinaryStartup, idleAndReady)
+	exchange(ordinaryStartup, pgwire.Encode(ready))
 	untilReady = time.Since(began)
 	exchange(question, answer)
 	if _, err := conn.Write(goodbye); err != nil {

@@ -12,65 +12,62 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
-	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// cancelWait bounds the time to connect to the server for a CancelRequest, and then the
-// time until the server has processed it.
+// cancelWait bounds the time to connect to the server for a CancelRequest, and then the time
+// until the server has processed it.
 const cancelWait = 10 * time.Second
 
-// Cancels returns the counts of CancelRequests so far.
-func (p *Proxy) Cancels() cancel.Stats { return p.cancels.Stats() }
-
-// remember registers the session under key, the cancel key that the client is sent.
-// serverKey is the one that the server knows the session by.
-func (s *session) remember(key, serverKey []byte, server *upstream) {
-	if !pgwire.IsCancelKey(key) || s.key != nil {
-		return
+// addCancelKey registers the session under key, the cancel key that the client is sent.
+// serverKey is the key by which the server at the address knows the session.
+func (s *session) addCancelKey(key, serverKey []byte, address string) {
+	if pgwire.IsCancelKey(key) {
+		s.cancelTarget = s.proxy.cancels.Add(key, serverKey, address)
 	}
-	s.key = s.proxy.cancels.Add(key, serverKey, server.address)
 }
 
-// forget makes the session's cancel key invalid. It reports whether the server may still
-// act on a request with it.
-func (s *session) forget() (pending bool) {
-	if s.key != nil {
-		pending = s.proxy.cancels.Remove(s.key)
-		s.key = nil
+// removeCancelKey makes the session's cancel key invalid. It reports whether the server may
+// still act on a request with it.
+func (s *session) removeCancelKey() (pending bool) {
+	if s.cancelTarget != nil {
+		pending = s.proxy.cancels.Remove(s.cancelTarget)
+		s.cancelTarget = nil
 	}
 	return pending
 }
 
-// cancel forwards a CancelRequest to the server that has its session, and returns when the
-// server has closed the connection: the request does not reach a query that the client
+// forwardCancel forwards a CancelRequest to the server that has its session, and returns when
+// the server has closed the connection: the request does not reach a query that the client
 // sends next. A CancelRequest has no response.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
-func (s *session) cancel(packet pgwire.StartupPacket) {
+func (s *session) forwardCancel(packet pgwire.StartupPacket) {
 	target, delivered := s.proxy.cancels.Claim(packet.Payload)
 	switch {
 	case target != nil:
 		defer close(delivered)
-		s.deliver(target)
+		s.deliverCancel(target)
 	case delivered != nil:
 		<-delivered
 		s.log().Debug("cancel request served by an earlier one that was not sent yet")
 	default:
-		s.log().Debug("cancel request with an unknown key", zap.Int64("rejected", s.proxy.Cancels().Rejected))
+		s.log().Debug("cancel request with an unknown key", zap.Int64("rejected", s.proxy.cancels.Stats().Rejected))
 	}
 }
 
-// deliver connects to the server of target and sends it a CancelRequest.
-func (s *session) deliver(target *cancel.Target) {
+// deliverCancel connects to the server of target and sends it a CancelRequest.
+func (s *session) deliverCancel(target *cancel.Target) {
 	p := s.proxy
-	ctx, stop := context.WithTimeout(p.ctx, min(p.connectTimeout(), cancelWait))
+	ctx, stop := context.WithTimeout(p.ctx, min(p.ConnectTimeout, cancelWait))
 	defer stop()
-	server, err := p.connect(ctx, target.Address, &stats.LoginTimings{})
+	server, err := p.Upstream.ConnectTo(ctx, target.Address)
 	send := p.cancels.Release(target, err == nil)
 	if err != nil {
 		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(p.failure(err)))
 		return
 	}
 	defer server.Close()
+	server.CloseWhenDone(p.ctx)
 	if !send {
 		s.log().Info("cancel request for a session that has ended")
 		return
@@ -81,7 +78,7 @@ func (s *session) deliver(target *cancel.Target) {
 }
 
 // sendCancel sends a CancelRequest and reports whether the server has processed it.
-func (s *session) sendCancel(server *upstream, target *cancel.Target) bool {
+func (s *session) sendCancel(server *upstream.Conn, target *cancel.Target) bool {
 	server.SetDeadline(time.Now().Add(cancelWait))
 	request := &pgproto3.CancelRequest{ProcessID: binary.BigEndian.Uint32(target.ServerKey), SecretKey: target.ServerKey[4:]}
 	_, err := server.Write(pgwire.Encode(request))
@@ -92,7 +89,7 @@ func (s *session) sendCancel(server *upstream, target *cancel.Target) bool {
 	}
 	// The server closes the connection when it has processed the request.
 	if _, err := io.Copy(io.Discard, server); netconn.IsTimeout(err) {
-		s.log().Warn("cancel request sent, but the server has not closed the connection", zap.String("server", target.Address), zap.Duration("waited", cancelWait))
+		s.log().Warn("cancel request sent, but the server has not closed the connection", zap.String("server", target.Address), zap.Float64("waited_s", cancelWait.Seconds()))
 		return false
 	}
 	s.log().Debug("cancel request delivered", zap.String("server", target.Address))

@@ -49,9 +49,9 @@ func TestCancel(t *testing.T) {
 	// A reader endpoint: one name, another instance at each connection.
 	var dials, dialled atomic.Int32
 	_, address := start(t, ca, first, func(p *Proxy) {
-		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialled.Add(1)
-			if address == p.Via && dials.Add(1) == 2 {
+			if address == p.Upstream.Via && dials.Add(1) == 2 {
 				address = second.addr()
 			}
 			var d net.Dialer
@@ -206,7 +206,7 @@ func TestRepeatedCancel(t *testing.T) {
 		repeat.send(cancelKey)
 		repeats = append(repeats, repeat)
 	}
-	until(t, "the repeats", func() bool { return p.Cancels().Repeated == 50 })
+	until(t, "the repeats", func() bool { return p.cancels.Stats().Repeated == 50 })
 	close(gate.open)
 	for _, client := range append(repeats, first) {
 		client.expectEnd()
@@ -217,8 +217,8 @@ func TestRepeatedCancel(t *testing.T) {
 	later := dial(t, address)
 	later.send(cancelKey)
 	later.expectEnd()
-	if len(requests) != 2 || p.Cancels() != (cancel.Stats{Delivered: 2, Repeated: 50}) {
-		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
+	if len(requests) != 2 || p.cancels.Stats() != (cancel.Stats{Delivered: 2, Repeated: 50}) {
+		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.cancels.Stats())
 	}
 	session.send([]byte("unharmed"))
 	session.expect([]byte("unharmed"))
@@ -239,8 +239,8 @@ func TestSessionEndsDuringCancel(t *testing.T) {
 	until(t, "its key to be forgotten", func() bool { return p.cancels.Len() == 0 })
 	close(gate.open)
 	late.expectEnd()
-	if len(requests) != 0 || p.Cancels() != (cancel.Stats{Rejected: 1}) {
-		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.Cancels())
+	if len(requests) != 0 || p.cancels.Stats() != (cancel.Stats{Rejected: 1}) {
+		t.Errorf("%d requests went to the server, counted %+v", len(requests), p.cancels.Stats())
 	}
 }
 
@@ -253,8 +253,8 @@ func TestCancelAfterServerClosed(t *testing.T) {
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
-	if p.Cancels() != (cancel.Stats{Rejected: 1}) {
-		t.Errorf("counted %+v", p.Cancels())
+	if p.cancels.Stats() != (cancel.Stats{Rejected: 1}) {
+		t.Errorf("counted %+v", p.cancels.Stats())
 	}
 }
 
@@ -266,8 +266,8 @@ func TestAmbiguousCancel(t *testing.T) {
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
-	if p.Cancels() != (cancel.Stats{Rejected: 1}) {
-		t.Errorf("counted %+v", p.Cancels())
+	if p.cancels.Stats() != (cancel.Stats{Rejected: 1}) {
+		t.Errorf("counted %+v", p.cancels.Stats())
 	}
 	for _, session := range []*peer{a, b} {
 		session.send([]byte("unharmed"))
@@ -296,7 +296,7 @@ func TestCancelFails(t *testing.T) {
 	var dials atomic.Int32
 	p, address := start(t, ca, s, func(p *Proxy) {
 		logs = observed(p)
-		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if dials.Add(1) > 1 {
 				return nil, errors.New("gone")
 			}
@@ -307,8 +307,8 @@ func TestCancelFails(t *testing.T) {
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
-	if p.Cancels() != (cancel.Stats{Failed: 1}) || logs.FilterMessage("cancel request not delivered").Len() != 1 {
-		t.Errorf("counted %+v", p.Cancels())
+	if p.cancels.Stats() != (cancel.Stats{Failed: 1}) || logs.FilterMessage("cancel request not delivered").Len() != 1 {
+		t.Errorf("counted %+v", p.cancels.Stats())
 	}
 }
 
@@ -366,7 +366,7 @@ func TestCancelRace(t *testing.T) {
 		})
 	}
 	all.Wait()
-	counts, delivered := p.Cancels(), 0
+	counts, delivered := p.cancels.Stats(), 0
 	arrived.Range(func(any, any) bool { delivered++; return true })
 	t.Logf("counted %+v", counts)
 	if counts.Delivered+counts.Rejected != 1000 || counts.Delivered != int64(delivered) {

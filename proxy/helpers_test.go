@@ -22,6 +22,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 var goodbye = pgwire.Encode(&pgproto3.Terminate{})
@@ -264,11 +265,13 @@ func (p *peer) echo() {
 func start(t testing.TB, ca authority, s *server, change func(*Proxy)) (*Proxy, string) {
 	t.Helper()
 	p := &Proxy{
-		Endpoint: serverName + ":5432",
-		Via:      s.addr(),
-		TLS:      &tls.Config{ServerName: serverName, RootCAs: ca.pool(), MinVersion: tls.VersionTLS12},
-		Tokens:   &tokens{},
-		Log:      zaptest.NewLogger(t, zaptest.Level(zap.DebugLevel)),
+		Upstream: &upstream.Dialer{
+			Endpoint: serverName + ":5432",
+			Via:      s.addr(),
+			TLS:      &tls.Config{ServerName: serverName, RootCAs: ca.pool(), MinVersion: tls.VersionTLS12},
+		},
+		Tokens: &tokens{},
+		Log:    zaptest.NewLogger(t, zaptest.Level(zap.DebugLevel)),
 	}
 	if change != nil {
 		change(p)

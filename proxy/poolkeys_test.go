@@ -61,8 +61,8 @@ func TestKeysOfPooledConnections(t *testing.T) {
 		untilIdle(t, p, 1)
 		cancelWith(t, address, given)
 	}
-	if want := (cancel.Stats{Delivered: 3, Rejected: 2 + 3 + 3}); p.Cancels() != want {
-		t.Errorf("counted %+v, want %+v", p.Cancels(), want)
+	if want := (cancel.Stats{Delivered: 3, Rejected: 2 + 3 + 3}); p.cancels.Stats() != want {
+		t.Errorf("counted %+v, want %+v", p.cancels.Stats(), want)
 	}
 	if len(b.said) != 1 {
 		t.Errorf("%d connections", len(b.said))
@@ -85,7 +85,7 @@ func TestCancelOnItsWayAtTheEnd(t *testing.T) {
 				}
 			})
 			var logs *observer.ObservedLogs
-			p, address := start(t, ca, s, func(p *Proxy) { p.Pool = 1; logs = observed(p) })
+			p, address := start(t, ca, s, func(p *Proxy) { p.PoolSize = 1; logs = observed(p) })
 			client, given := keyOf(t, address)
 			request := dial(t, address)
 			request.send(&pgproto3.CancelRequest{ProcessID: given.ProcessID, SecretKey: given.SecretKey})

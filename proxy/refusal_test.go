@@ -29,7 +29,7 @@ func TestUnreachableServer(t *testing.T) {
 		closed:                 "cannot reach " + serverName + ":5432 (via " + closed + ")",
 		"does.not.exist.:5432": "cannot resolve",
 	} {
-		_, address := start(t, ca, s, func(p *Proxy) { p.Via, p.ConnectTimeout = via, 2*time.Second })
+		_, address := start(t, ca, s, func(p *Proxy) { p.Upstream.Via, p.ConnectTimeout = via, 2*time.Second })
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, want) || e.Hint == "" {
@@ -130,7 +130,7 @@ func TestRefusedTokenWithoutAnother(t *testing.T) {
 		"server gone": func(p *Proxy) {
 			var dials atomic.Int32
 			p.ConnectTimeout = 2 * time.Second
-			p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 				if dials.Add(1) > 1 {
 					return nil, errors.New("gone")
 				}

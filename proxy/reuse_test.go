@@ -12,6 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // The next client has the connection of one that took leave, in order.
@@ -61,7 +63,7 @@ func TestPooledByParameters(t *testing.T) {
 			client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
 			client.query(fmt.Sprint(i))
 			client.takeLeave()
-			until(t, "the reset", func() bool { c := p.PoolCounts(); return c.InUse == 0 && c.Resetting == 0 })
+			until(t, "the reset", func() bool { c := p.pool.Stats(); return c.InUse == 0 && c.Resetting == 0 })
 		}
 	}
 	// There is room for four: when the fifth came, the first had to go.
@@ -102,7 +104,7 @@ func TestStatusesOfPooledConnections(t *testing.T) {
 	client.takeLeave()
 	untilIdle(t, p, 1)
 	b.peers[0].send(status("d", "2"), &pgproto3.NotificationResponse{Channel: "nobody's"})
-	untilArrived(t, p)
+	b.untilArrived(t)
 	next := dial(t, address)
 	next.send(ordinaryStartup)
 	next.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(status("a", "2")), pgwire.Encode(status("b", "1")), pgwire.Encode(status("c", "2")),
@@ -121,7 +123,7 @@ func TestReplicationIsNotPooled(t *testing.T) {
 		client.send(goodbye)
 		client.Close()
 		reasonOfEnd(t, logs, 1)
-		if kept := p.PoolCounts().Idle == 1; kept != pooled {
+		if kept := p.pool.Stats().Idle == 1; kept != pooled {
 			t.Errorf("replication=%q: kept is %v", value, kept)
 		}
 	}
@@ -131,16 +133,16 @@ func TestReplicationIsNotPooled(t *testing.T) {
 // its server takes none any more.
 func TestPooledConnectionsOfFormerWriters(t *testing.T) {
 	status := func(value string) *pgproto3.ParameterStatus {
-		return &pgproto3.ParameterStatus{Name: inHotStandby, Value: value}
+		return &pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: value}
 	}
-	b := &backend{statuses: []*pgproto3.ParameterStatus{status("off"), {Name: readOnlyDefault, Value: "off"}}}
+	b := &backend{statuses: []*pgproto3.ParameterStatus{status("off"), {Name: upstream.ReadOnlyDefault, Value: "off"}}}
 	p, address, _ := b.pooled(t, func(p *Proxy) { p.Writer = true })
 	connected(t, address).takeLeave()
 	untilIdle(t, p, 1)
 	connected(t, address).takeLeave()
 	untilIdle(t, p, 1)
 	b.peers[0].send(status("on"))
-	untilArrived(t, p)
+	b.untilArrived(t)
 	connected(t, address).takeLeave()
 	untilIdle(t, p, 1)
 	b.expect(t, afterwards+", "+afterwards+"; "+afterwards)
@@ -151,7 +153,7 @@ func TestPooledConnectionsOfOldWriters(t *testing.T) {
 	b := &backend{}
 	readOnly := "f"
 	b.answer = func(p *peer, said string) bool {
-		if said != readOnlyQuery {
+		if !strings.Contains(said, "pg_is_in_recovery") {
 			return false
 		}
 		p.send(&pgproto3.ParameterStatus{Name: "a", Value: readOnly}, &pgproto3.DataRow{Values: [][]byte{[]byte(readOnly)}}, &pgproto3.CommandComplete{}, ready)
@@ -165,7 +167,7 @@ func TestPooledConnectionsOfOldWriters(t *testing.T) {
 		client.takeLeave()
 		untilIdle(t, p, 1)
 	}
-	if got := b.all(); strings.Count(got, readOnlyQuery) != 2 || len(b.said) != 1 {
+	if got := b.all(); strings.Count(got, "pg_is_in_recovery") != 2 || len(b.said) != 1 {
 		t.Errorf("the server heard %q", got)
 	}
 }
@@ -176,7 +178,7 @@ func TestShutdownWithIdleConnections(t *testing.T) {
 	p, address, _ := b.pooled(t, nil)
 	client := connected(t, address)
 	connected(t, address).takeLeave()
-	until(t, "one idle connection", func() bool { return p.PoolCounts() == PoolCounts{Idle: 1, InUse: 1} })
+	until(t, "one idle connection", func() bool { return p.pool.Stats() == pool.Stats{Idle: 1, InUse: 1} })
 	cut := make(chan int)
 	go func() { cut <- p.Shutdown(context.Background()) }()
 	until(t, "the idle one to end", func() bool { b.mu.Lock(); defer b.mu.Unlock(); return b.ended == 1 })
@@ -220,8 +222,8 @@ func TestManyPooledSessions(t *testing.T) {
 		})
 	}
 	all.Wait()
-	until(t, "all to be reset", func() bool { c := p.PoolCounts(); return c.InUse == 0 && c.Resetting == 0 })
-	if got := p.PoolCounts(); got.Idle == 0 || got.Idle > 4 {
+	until(t, "all to be reset", func() bool { c := p.pool.Stats(); return c.InUse == 0 && c.Resetting == 0 })
+	if got := p.pool.Stats(); got.Idle == 0 || got.Idle > 4 {
 		t.Errorf("counted %+v", got)
 	}
 	b.mu.Lock()
@@ -234,7 +236,7 @@ func TestWordsOfAnotherServer(t *testing.T) {
 	var standby atomic.Pointer[peer]
 	b := &backend{statuses: []*pgproto3.ParameterStatus{{Name: "TimeZone", Value: "UTC"}}}
 	b.answer = func(p *peer, said string) bool {
-		if said != readOnlyQuery {
+		if !strings.Contains(said, "pg_is_in_recovery") {
 			return false
 		}
 		answer, before := "f", []any{}
@@ -247,7 +249,7 @@ func TestWordsOfAnotherServer(t *testing.T) {
 	p, address, _ := b.pooled(t, func(p *Proxy) { p.Writer = true })
 	one, two := connected(t, address), connected(t, address)
 	one.takeLeave()
-	until(t, "the first is idle", func() bool { return p.PoolCounts().Idle == 1 })
+	until(t, "the first is idle", func() bool { return p.pool.Stats().Idle == 1 })
 	two.takeLeave()
 	untilIdle(t, p, 2)
 	standby.Store(b.peers[1]) // idle last, and so the first to be tried

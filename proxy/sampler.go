@@ -82,12 +82,12 @@ func (s *session) logSampled(level zapcore.Level, message, reason string, fields
 	s.proxy.logSampled(s.log, level, message, reason, fields...)
 }
 
-// logUntold says how many lines were not written, of those whose time is up by then.
-func (p *Proxy) logUntold(by time.Time) {
+// logSuppressed says how many lines were not written, of those whose time is up by then.
+func (p *Proxy) logSuppressed(by time.Time) {
 	for what, seen := range p.sampler.untold(by) {
 		if seen.untold > 0 {
-			p.log().Log(what.level, what.message, zap.String("endpoint", p.Endpoint), zap.String("reason", what.reason),
-				zap.Int("suppressed", seen.untold), zap.Duration("within", sampleTime))
+			p.log().Log(what.level, what.message, zap.String("endpoint", p.Upstream.Endpoint), zap.String("reason", what.reason),
+				zap.Int("suppressed", seen.untold), zap.Float64("within_s", sampleTime.Seconds()))
 		}
 	}
 }

@@ -2,9 +2,9 @@ package proxy
 
 import (
 	"cmp"
-	"container/list"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -12,78 +12,90 @@ import (
 	"unicode/utf8"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// hintTimeout bounds the wait for what is only advice.
-const hintTimeout = 5 * time.Second
-
-// maxApplication is how many bytes of an application_name a server keeps.
+// maxApplicationName is how many bytes of an application_name a server keeps.
 // https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
-const maxApplication = 63
+const maxApplicationName = 63
 
-// session is one client's connection, from its first byte to its last. Its
-// steps stand below in their order:
+// session is a client's connection, from its first byte to its last. Its steps, in their
+// order:
 //
-//	enter                   accept, as soon as there is room for one more (proxy.go, arrivals.go)
-//	serve                   what to do with what the client wants
-//	  turnStrangerAway      or it may not connect (limit.go)
-//	  receiveStartup        TLS if the client wants it, then the startup packet (encryption.go)
-//	  admit                 whether there is room for it (proxy.go, limit.go)
-//	  cancel                or a CancelRequest instead (cancel.go)
-//	  logIn
-//	    wish                what the client asks for
-//	    reuse               or, of --pool, a connection that another client has left (reuse.go, pool.go)
-//	    connectWithRetry    until an attempt succeeds or there is no use in another (persist.go, retry/policy.go)
-//	      queue             it is its turn (persist.go, retry/limiter.go)
-//	      attempt           one, from the connection to a server that is ready
-//	        prepare         connect (upstream.go) while the token is fetched
-//	        authenticate    startup packet, token, what the server says to it (login.go)
-//	        awaitReady      all that the server says until it is ready (login.go)
-//	        checkTarget     whether it takes writes, if it has to (target.go)
-//	    handOver            the client gets to know it (login.go)
-//	  splice                copy both ways until one side ends (splice.go)
-//	    keep                or until a client of --pool takes leave: its connection is the next one's (parting.go, reuse.go)
-//	  refuse                or, if a step fails, tell the client why
+//	pending.add             wait until there is room for one more connection (proxy.go, pending.go)
+//	serve
+//	  checkAccess           the client's address and user (admission.go)
+//	  rejectUnauthorized    or the client may not connect (reject.go)
+//	  readStartup           TLS if the client requests it, then the startup packet (handshake.go)
+//	  admit                 limits, and whether the proxy drains (admission.go)
+//	  forwardCancel         or it is a CancelRequest (cancel.go)
+//	  login
+//	    startupMessage      what the client requests
+//	    reuseConn           a connection of the pool (pooling.go, pool)
+//	    connectWithRetry    or a new one, until an attempt succeeds or none can (connect.go, retry)
+//	      attempt           connect (upstream) while the token is fetched
+//	        Login           startup message, token, messages up to ReadyForQuery (upstream/login.go)
+//	        CheckWritable   whether the instance accepts writes, if it must (upstream/writable.go)
+//	    sendStartupReply    the server's messages to the client
+//	  relay                 copy both ways until one side ends (relay.go, relay)
+//	    release             or until the client leaves its connection to the pool (pooling.go, pool/release.go)
+//	  reject                or a step has failed: send the error to the client (reject.go)
 type session struct {
-	proxy    *Proxy
-	id       uint64 // as in the log
-	peer     string // where the client comes from
-	client   *netconn.Conn
-	arrival  *list.Element // among those who have not said yet what they want; nil if it is not
-	entered  time.Time     // when it came onto that list, which may be some time after it began
-	hurried  bool          // had to give way to the next
-	admitted bool          // counts as a session
-	began    time.Time
-	asked    time.Time          // for a session
-	took     stats.LoginTimings // until it had one
-	failed   error              // the attempt to log in that tells most of those that failed
-	up, down atomic.Int64       // bytes so far, to the server and from it
+	proxy  *Proxy
+	id     uint64
+	peer   string // the client's address
+	client *netconn.Conn
+	began  time.Time
 
-	user, database string // as logged in to upstream
-	application    string // as the client calls itself
+	pending   *pendingConn
+	evicted   bool
+	admitted  bool
+	requested time.Time // when the client was admitted
 
-	// held is what the server has said so far. The client gets it only from the
-	// attempt that succeeds.
-	held     []byte
-	keyData  []byte            // BackendKeyData of that, if there was any: not from RDS Proxy
-	reported map[string]string // settings of that, which checkTarget goes by
+	user, database  string // of the login
+	applicationName string // of the startup message
 
-	key    *cancel.Target // nil if there is none
-	pooled bool           // the connection was another client's before
+	timings   stats.LoginTimings
+	lastError error // the most informative one of the failed attempts
+
+	cancelTarget *cancel.Target // nil if the client has no cancel key
+	pooled       *pool.Conn     // the server's connection; nil if it cannot be reused
+	reused       bool           // another client used the connection before
+
+	up, down atomic.Int64 // bytes so far, to the server and from it
 }
 
-// serve is the whole of a client's connection. The session has a goroutine of its
-// own, since the stack that a login has grown would stay as long as that.
+func (p *Proxy) newSession(client net.Conn) *session {
+	return &session{
+		proxy:  p,
+		id:     p.lastID.Add(1),
+		peer:   peerAddress(client),
+		client: netconn.New(client),
+		began:  time.Now(),
+	}
+}
+
+// peerAddress returns the client's address. A client of a unix socket has none: it is that
+// of the socket.
+func peerAddress(client net.Conn) string {
+	if _, ok := client.(*net.UnixConn); ok {
+		return "unix:" + client.LocalAddr().String()
+	}
+	return client.RemoteAddr().String()
+}
+
+// serve handles a connection up to its session. The session has a goroutine of its own: the
+// stack that a login has grown would stay as large.
 func (p *Proxy) serve(s *session) {
-	if why := s.stranger(); why != nil {
-		p.arrivals.leave(s)
-		s.turnStrangerAway(why)
+	if denied := p.checkAccess(s); denied != nil {
+		p.admission.pending.remove(s.pending)
+		s.rejectUnauthorized(denied)
 		s.end()
 		return
 	}
@@ -94,95 +106,118 @@ func (p *Proxy) serve(s *session) {
 	s.end()
 }
 
-// open returns the server to which the session leads, or nil if there is to be no
-// session: then the client knows why.
-func (s *session) open() *upstream {
-	packet, err := s.arrive()
+// open returns the server's connection of the session, or nil if there is to be none: then
+// the client has been sent the reason.
+func (s *session) open() *upstream.Conn {
+	packet, err := s.readStartup()
 	switch {
 	case err != nil:
-		s.turnAway(err)
+		s.handshakeFailed(err)
 		return nil
 	case packet.Code == pgwire.CancelRequest:
-		s.cancel(packet)
+		s.forwardCancel(packet)
 		return nil
 	}
-	server, err := s.logIn(packet)
+	server, err := s.login(packet)
 	if err != nil {
-		s.refuse(err)
+		s.reject(err)
 		return nil
 	}
 	return server
 }
 
-// arrive finds out what the client wants, and whether it may have that.
-func (s *session) arrive() (pgwire.StartupPacket, error) {
-	defer s.proxy.arriving.Done()
-	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.clientTLS)
-	var full error
+// readStartup returns the client's startup packet. The client is admitted then, or the
+// packet is a CancelRequest.
+func (s *session) readStartup() (pgwire.StartupPacket, error) {
+	defer s.proxy.admission.startups.Done()
+	packet, err := s.receiveStartup(s.proxy.ConnectTimeout, s.proxy.ClientTLS)
+	var denied error
 	if err == nil && packet.Code != pgwire.CancelRequest {
-		full = s.proxy.admit(s) // may wait, and has its place meanwhile
+		denied = s.proxy.admit(s) // may wait, and the connection is pending meanwhile
 	}
 	left := errors.Is(err, pgwire.ErrNoStartup) && !netconn.IsTimeout(err)
-	if stayed := s.proxy.arrivals.leave(s); !stayed && err != nil && !left {
-		s.hurried = true
+	if stayed := s.proxy.admission.pending.remove(s.pending); !stayed && err != nil && !left {
+		s.evicted = true
 		return packet, s.proxy.evictedError(err)
 	}
-	return packet, cmp.Or(err, full)
+	return packet, cmp.Or(err, denied)
 }
 
-func (s *session) run(server *upstream) {
+func (s *session) run(server *upstream.Conn) {
 	defer s.end()
-	s.splice(server)
+	s.relay(server)
 }
 
-// end takes the session off all lists, and closes the client's connection.
+// end removes the session from all lists, and closes the client's connection.
 func (s *session) end() {
-	s.forget()
+	s.removeCancelKey()
 	if s.admitted {
-		s.proxy.leave(s)
+		s.proxy.dismiss(s)
+		s.proxy.sessions.admitted.Done()
 	}
-	s.close()
+	s.client.Close()
+	s.client.Socket().Close()
 	s.proxy.handlers.Done()
 }
 
-func (p *Proxy) newSession(client net.Conn) *session {
-	return &session{
-		proxy:  p,
-		id:     p.serial.Add(1),
-		peer:   peerName(client),
-		client: netconn.New(client),
-		began:  time.Now(),
+// login returns a connection to the server that is ready for queries. The client has been
+// sent the server's startup reply.
+func (s *session) login(packet pgwire.StartupPacket) (*upstream.Conn, error) {
+	startup, err := s.startupMessage(packet)
+	if err != nil {
+		return nil, err
 	}
-}
+	ctx, cancel := context.WithTimeout(s.proxy.ctx, s.proxy.ConnectTimeout)
+	defer cancel()
+	deadline, _ := ctx.Deadline()
+	s.client.SetDeadline(deadline)
 
-// log is made for each line: one that stays has a kilobyte of its own.
-func (s *session) log() *zap.Logger {
-	about := append(make([]zap.Field, 0, 5),
-		zap.Uint64("session", s.id),
-		zap.String("endpoint", s.proxy.Endpoint),
-		zap.String("client", s.peer))
-	if s.user != "" {
-		about = append(about, zap.String("user", s.user), zap.String("database", s.database))
+	server, reply, err := s.connect(ctx, startup)
+	switch {
+	case err != nil && s.proxy.ctx.Err() != nil:
+		return nil, errShuttingDown // the cause of any other error
+	case err != nil:
+		return nil, err
 	}
-	return s.proxy.log().With(about...)
-}
-
-// close ends the client's connection, with a word in TLS if it speaks that.
-func (s *session) close() {
-	s.client.Close()
-	s.client.Socket().Close()
-}
-
-// peerName is where a client comes from. Those of a unix socket have no address.
-func peerName(client net.Conn) string {
-	if _, ok := client.(*net.UnixConn); ok {
-		return "unix:" + client.LocalAddr().String()
+	if err := s.sendStartupReply(reply); err != nil {
+		s.discard(server)
+		return nil, err
 	}
-	return client.RemoteAddr().String()
+	s.client.SetDeadline(time.Time{})
+	server.SetDeadline(time.Time{})
+	return server, nil
 }
 
-// shorten cuts text to so many bytes, and not in the middle of a character.
-func shorten(text string, most int) string {
+// startupMessage returns what the client requests, with the proxy's own user and database.
+// Everything else is forwarded as it came, unknown protocol versions and options included:
+// the server decides about them.
+func (s *session) startupMessage(packet pgwire.StartupPacket) (pgwire.StartupMessage, error) {
+	if packet.Major() != 3 {
+		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.ProtocolUnsupported, nil, packet.Major(), packet.Minor())
+	}
+	startup, err := pgwire.ParseStartupMessage(packet)
+	if err != nil {
+		return pgwire.StartupMessage{}, err
+	}
+	if s.proxy.User != "" {
+		startup.Set("user", s.proxy.User)
+	}
+	if s.proxy.Database != "" {
+		startup.Set("database", s.proxy.Database)
+	}
+	s.user, s.database = startup.Get("user"), startup.Get("database")
+	switch {
+	case s.user == "":
+		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.UserMissing, nil)
+	case len(startup.Encode()) > pgwire.MaxStartupPacket:
+		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.StartupTooLong, nil)
+	}
+	s.applicationName = truncate(startup.Get("application_name"), maxApplicationName)
+	return startup, nil
+}
+
+// truncate cuts text to a number of bytes, but not within a character.
+func truncate(text string, most int) string {
 	if len(text) <= most {
 		return text
 	}
@@ -192,151 +227,52 @@ func shorten(text string, most int) string {
 	return strings.Clone(text[:most])
 }
 
-// logIn returns a server that has said that it is ready, and has the client
-// know it.
-func (s *session) logIn(packet pgwire.StartupPacket) (*upstream, error) {
-	wish, err := s.wish(packet)
+// connect returns a connection that is logged in, of the pool or a new one, and the messages
+// for the client. The client's cancel key is registered.
+func (s *session) connect(ctx context.Context, startup pgwire.StartupMessage) (server *upstream.Conn, reply []byte, err error) {
+	if s.pooled = s.reuseConn(startup); s.pooled != nil {
+		s.reused = true
+		return s.pooled.Conn, s.pooledReply(), nil
+	}
+	server, result, err := s.connectWithRetry(ctx, startup)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	ctx, cancel := context.WithTimeout(s.proxy.ctx, s.proxy.connectTimeout())
-	defer cancel()
-	deadline, _ := ctx.Deadline()
-	s.client.SetDeadline(deadline)
-
-	server, err := s.connection(ctx, wish)
-	switch {
-	case err != nil && s.proxy.ctx.Err() != nil:
-		return nil, errShuttingDown // and whatever failed, failed for that
-	case err != nil:
-		return nil, err
+	reply = result.StartupReply()
+	if s.pooled = s.makeReusable(server, startup, reply); s.pooled != nil {
+		return server, s.pooledReply(), nil
 	}
-	if err := s.handOver(server); err != nil {
-		s.abandon(server)
-		return nil, err
-	}
-	s.client.SetDeadline(time.Time{})
-	server.SetDeadline(time.Time{})
-	return server, nil
+	s.addCancelKey(result.Key, result.Key, server.Address)
+	return server, reply, nil
 }
 
-// connection is one that is logged in, whether it was before or is now.
-func (s *session) connection(ctx context.Context, wish pgwire.StartupMessage) (*upstream, error) {
-	if server := s.reuse(wish); server != nil {
-		return server, nil
+// sendStartupReply sends the server's messages to the client, as they came: all of them up
+// to the first ReadyForQuery.
+func (s *session) sendStartupReply(reply []byte) error {
+	if _, err := s.client.Write(reply); err != nil {
+		return fmt.Errorf("%w: %w", errClientLeft, err)
 	}
-	server, err := s.connectWithRetry(ctx, wish)
-	if err != nil {
-		return nil, err
-	}
-	s.mayKeep(server, wish)
-	return server, nil
+	return nil
 }
 
-// wish is what the client asks for, with what the proxy is set to ask for
-// instead. Everything else goes up as it came, protocol versions and options
-// that we do not know included: the server decides about them.
-func (s *session) wish(packet pgwire.StartupPacket) (pgwire.StartupMessage, error) {
-	if packet.Major() != 3 {
-		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.ProtocolUnsupported, nil, packet.Major(), packet.Minor())
+// log returns a logger with the session's fields. It is made for each line: kept, it would
+// take a kilobyte of every session.
+func (s *session) log() *zap.Logger {
+	fields := append(make([]zap.Field, 0, 6),
+		zap.Uint64("session", s.id),
+		zap.String("endpoint", s.proxy.Upstream.Endpoint),
+		optionalString("listen", s.proxy.Listen),
+		zap.String("client", s.peer))
+	if s.user != "" {
+		fields = append(fields, zap.String("user", s.user), optionalString("database", s.database))
 	}
-	wish, err := pgwire.ParseStartupMessage(packet)
-	if err != nil {
-		return pgwire.StartupMessage{}, err
-	}
-	if s.proxy.User != "" {
-		wish.Set("user", s.proxy.User)
-	}
-	if s.proxy.Database != "" {
-		wish.Set("database", s.proxy.Database)
-	}
-	s.user, s.database = wish.Get("user"), wish.Get("database")
-	switch {
-	case s.user == "":
-		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.UserMissing, nil)
-	case len(wish.Encode()) > pgwire.MaxStartupPacket:
-		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.StartupTooLong, nil)
-	}
-	s.application = shorten(wish.Get("application_name"), maxApplication)
-	return wish, nil
+	return s.proxy.log().With(fields...)
 }
 
-// attempt connects and logs in once, with the token that it returns.
-func (s *session) attempt(ctx context.Context, wish pgwire.StartupMessage) (*upstream, string, error) {
-	s.took.Queue = time.Since(s.asked)
-	ctx, stop := s.whileClientWaits(ctx)
-	defer stop()
-	server, token, err := s.prepare(ctx)
-	if err != nil {
-		return nil, "", s.unlessLeft(ctx, err)
+// optionalString is a field that is absent if the value is empty.
+func optionalString(key, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
 	}
-	goOn := context.AfterFunc(ctx, func() { server.SetDeadline(netconn.LongAgo) })
-	err = s.enter(server, wish, token)
-	if !goOn() { // nobody waits for it any more
-		err = s.unlessLeft(ctx, cmp.Or(err, ctx.Err()))
-	}
-	if err != nil {
-		server.Close()
-		var refusal *pgwire.ServerError
-		if errors.As(err, &refusal) {
-			refusal.Before = s.held
-		}
-		return nil, token, err
-	}
-	s.took.Login = time.Since(s.asked) - s.took.Queue - s.took.Resolve - s.took.Dial - s.took.TLS
-	return server, token, nil
-}
-
-// unlessLeft is err, or that the client has left meanwhile.
-func (s *session) unlessLeft(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), errClientLeft) {
-		return errClientLeft
-	}
-	return err
-}
-
-// enter is the way from a connection to a session.
-func (s *session) enter(server *upstream, wish pgwire.StartupMessage, token string) error {
-	if err := s.authenticate(server, wish, token); err != nil {
-		return err
-	}
-	s.proxy.retry.Authenticated(s.user)
-	ready, err := s.awaitReady(server)
-	if err != nil {
-		return err
-	}
-	s.recordServer(server)
-	if err := s.checkTarget(server, wish); err != nil {
-		return err
-	}
-	return s.hold(ready)
-}
-
-// prepare connects to the server while the token is fetched. If one of them
-// fails, the other is given up.
-func (s *session) prepare(ctx context.Context) (server *upstream, token string, err error) {
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() (err error) {
-		server, err = s.proxy.connect(ctx, s.proxy.address(), &s.took)
-		return err
-	})
-	both.Go(func() (err error) {
-		token, err = s.fetchToken(ctx)
-		return err
-	})
-	if err := both.Wait(); err != nil {
-		if server != nil {
-			server.Close()
-		}
-		return nil, "", err
-	}
-	return server, token, nil
-}
-
-func (s *session) fetchToken(ctx context.Context) (string, error) {
-	token, err := s.proxy.Tokens.Token(ctx, s.user)
-	if err != nil {
-		return "", tokenError(s.user, err)
-	}
-	return token, nil
+	return zap.String(key, value)
 }

@@ -79,7 +79,7 @@ func TestShutdownDrains(t *testing.T) {
 
 	cut := make(chan int)
 	go func() { cut <- p.Shutdown(context.Background()) }()
-	until(t, "draining", func() bool { p.mu.Lock(); defer p.mu.Unlock(); return p.draining })
+	until(t, "draining", func() bool { p.sessions.mu.Lock(); defer p.sessions.mu.Unlock(); return p.sessions.draining })
 
 	late := dial(t, address)
 	late.send(ordinaryStartup)
@@ -110,7 +110,7 @@ func TestShutdownCutsWhatIsLeft(t *testing.T) {
 	p, address := start(t, ca, s, func(p *Proxy) {
 		dial := (&net.Dialer{}).DialContext
 		var dials atomic.Int32
-		p.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if dials.Add(1) == 2 { // one that is still logging in
 				close(hung)
 				<-ctx.Done()

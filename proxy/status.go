@@ -1,11 +1,9 @@
 package proxy
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,7 +11,9 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // Counts is what a proxy does at the moment, and how much it has done so far.
@@ -22,7 +22,7 @@ type Counts struct {
 	Sessions int   // admitted clients at the moment, those that log in included
 	Up, Down int64 // bytes to the server and from it, since the sessions began
 	Cancels  cancel.Stats
-	Pool     PoolCounts
+	Pool     pool.Stats
 }
 
 // SessionInfo is an open session.
@@ -39,44 +39,26 @@ type SessionInfo struct {
 
 // Counts returns what the proxy does at the moment, and how much it has done so far.
 func (p *Proxy) Counts() Counts {
-	counts := Counts{Totals: p.recorder.Totals(), Cancels: p.Cancels(), Pool: p.pool.counts()}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	counts.Sessions = len(p.sessions)
-	counts.Up, counts.Down = p.carried.up, p.carried.down
-	for s := range p.sessions {
-		counts.Up += s.up.Load()
-		counts.Down += s.down.Load()
-	}
+	counts := Counts{Totals: p.recorder.Totals(), Cancels: p.cancels.Stats(), Pool: p.pool.Stats()}
+	counts.Sessions, counts.Up, counts.Down = p.sessions.counts()
 	return counts
 }
 
 // Sessions returns the open sessions, the oldest first.
-func (p *Proxy) Sessions() []SessionInfo {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var open []SessionInfo
-	for s, server := range p.sessions {
-		if server != nil { // before that, its fields are still being set
-			open = append(open, s.info(server))
-		}
-	}
-	slices.SortFunc(open, func(a, b SessionInfo) int { return cmp.Compare(a.ID, b.ID) })
-	return open
-}
+func (p *Proxy) Sessions() []SessionInfo { return p.sessions.info() }
 
-func (s *session) info(server *upstream) SessionInfo {
+func (s *session) info(server *upstream.Conn) SessionInfo {
 	return SessionInfo{
 		ID:              s.id,
 		Client:          s.peer,
 		User:            s.user,
 		Database:        s.database,
-		ApplicationName: s.application,
-		Server:          server.address,
+		ApplicationName: s.applicationName,
+		Server:          server.Address,
 		Began:           s.began,
 		Up:              s.up.Load(),
 		Down:            s.down.Load(),
-		Pooled:          s.pooled,
+		Pooled:          s.reused,
 	}
 }
 
@@ -98,7 +80,7 @@ func (p *Proxy) Server() stats.ServerInfo { return p.recorder.Server() }
 // that returns a hint.
 func (p *Proxy) Probe(ctx context.Context) error {
 	p.start()
-	server, err := p.connect(ctx, p.address(), &stats.LoginTimings{})
+	server, err := p.Upstream.Connect(ctx)
 	if err != nil {
 		return p.failure(err)
 	}
@@ -135,18 +117,18 @@ func (s *session) recordRetry(err error) {
 
 // recordDisconnect records a client that disconnected during login.
 func (s *session) recordDisconnect() {
-	if s.failed == nil && s.took.Attempts > 0 && time.Since(s.asked) > abandonThreshold {
-		s.failed = s.proxy.noAnswerBefore(errClientLeft)
+	if s.lastError == nil && s.timings.Attempts > 0 && time.Since(s.requested) > abandonThreshold {
+		s.lastError = s.proxy.Upstream.NoAnswer(errClientLeft)
 	}
-	s.logSampled(zap.InfoLevel, "client disconnected during login", pgwire.SQLSTATE(s.failed), zap.Error(errClientLeft), zap.NamedError("last_error", s.failed))
+	s.logSampled(zap.InfoLevel, "client disconnected during login", pgwire.SQLSTATE(s.lastError), zap.Error(errClientLeft), zap.NamedError("last_error", s.lastError))
 	var server *pgwire.ServerError
 	switch {
-	case s.failed == nil:
+	case s.lastError == nil:
 		s.proxy.recorder.ClientLeft()
-	case errors.As(s.failed, &server):
+	case errors.As(s.lastError, &server):
 		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failure(server, server.Hint, 1))
 	default:
-		own := s.proxy.failure(s.failed)
+		own := s.proxy.failure(s.lastError)
 		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failure(own, own.Hint, 1))
 	}
 }
@@ -172,8 +154,8 @@ func (s *session) failure(err error, hint string, times int) stats.Failure {
 }
 
 // recordServer records the server that accepted the login.
-func (s *session) recordServer(server *upstream) {
-	info := stats.ServerInfo{At: time.Now(), Address: server.address, Version: s.reported[serverVersion]}
+func (s *session) recordServer(server *upstream.Conn, result *upstream.LoginResult) {
+	info := stats.ServerInfo{At: time.Now(), Address: server.Address, Version: result.Parameters[upstream.ServerVersion]}
 	if state, ok := server.ConnectionState(); ok {
 		info.TLS = tls.VersionName(state.Version)
 		if len(state.PeerCertificates) > 0 {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // What is to be seen of a session while it lasts, and after.
@@ -76,7 +77,7 @@ func TestStatusOfSessions(t *testing.T) {
 func TestResolveIsTimed(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, port, _ := net.SplitHostPort(s.addr())
-	p, address := start(t, ca, s, func(p *Proxy) { p.Via = net.JoinHostPort("localhost", port) })
+	p, address := start(t, ca, s, func(p *Proxy) { p.Upstream.Via = net.JoinHostPort("localhost", port) })
 	connected(t, address).Close()
 	until(t, "the login to be noted", func() bool { return len(p.Logins()) > 0 }) // the client is told first
 	if logins := p.Logins(); len(logins) != 1 || logins[0].Resolve <= 0 || logins[0].Dial <= 0 {
@@ -140,7 +141,7 @@ func TestFailureReasonIsNotTheWords(t *testing.T) {
 func TestFailuresOfClientsThatLeave(t *testing.T) {
 	ca, s := good(t, func(p *peer) {})
 	p, address := start(t, ca, s, func(p *Proxy) {
-		p.Dial = func(context.Context, string, string) (net.Conn, error) {
+		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		}
 	})
@@ -163,7 +164,7 @@ func TestFailuresOfClientsThatLeave(t *testing.T) {
 // Of many lines for the same reason few are written, and then their number.
 func TestLogSamples(t *testing.T) {
 	core, lines := observer.New(zap.InfoLevel)
-	p := &Proxy{Log: zap.New(core)}
+	p := &Proxy{Upstream: &upstream.Dialer{}, Log: zap.New(core)}
 	s := &session{proxy: p}
 	for range 100 {
 		s.logSampled(zap.WarnLevel, "connection rejected", "08001")
@@ -173,12 +174,12 @@ func TestLogSamples(t *testing.T) {
 	if n := lines.Len(); n != 2*sampleLines {
 		t.Errorf("%d lines", n)
 	}
-	p.logUntold(time.Now())
+	p.logSuppressed(time.Now())
 	if n := lines.Len(); n != 2*sampleLines {
 		t.Errorf("%d lines before their time", n)
 	}
 	lines.TakeAll()
-	p.logUntold(time.Now().Add(sampleTime))
+	p.logSuppressed(time.Now().Add(sampleTime))
 	for _, line := range lines.TakeAll() {
 		if more := line.ContextMap()["suppressed"]; line.Message != "connection rejected" || more != int64(100-sampleLines) {
 			t.Errorf("line %q, %v", line.Message, line.ContextMap())
@@ -195,11 +196,11 @@ func TestAllowed(t *testing.T) {
 	for address, want := range map[string]bool{
 		"10.1.2.3": true, "11.0.0.1": false, "::ffff:10.1.2.3": true, "fe80::1": true, "127.0.0.1": false, "::1": false,
 	} {
-		if got := p.allowed(&net.TCPAddr{IP: net.ParseIP(address), Zone: "eth0"}); got != want {
+		if got := p.allowsAddress(&net.TCPAddr{IP: net.ParseIP(address), Zone: "eth0"}); got != want {
 			t.Errorf("%s: %v", address, got)
 		}
 	}
-	if !p.allowed(&net.UnixAddr{Name: "/run/x"}) || !(&Proxy{}).allowed(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}) {
+	if !p.allowsAddress(&net.UnixAddr{Name: "/run/x"}) || !(&Proxy{}).allowsAddress(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}) {
 		t.Error("those are allowed who are not asked about")
 	}
 }
@@ -207,7 +208,7 @@ func TestAllowed(t *testing.T) {
 // Proxies share a Limit; clients who are turned away or leave take no room.
 func TestLimit(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	limit := &Limit{Max: 2, Hint: "raise it"}
+	limit := &ConnLimit{Max: 2, Hint: "raise it"}
 	share := func(p *Proxy) { p.Limit = limit }
 	first, at := start(t, ca, s, share)
 	_, elsewhere := start(t, ca, s, share)
@@ -232,7 +233,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 	ca, s := good(t, func(p *peer) {})
 	_, address := start(t, ca, s, func(p *Proxy) {
 		p.ConnectTimeout = 500 * time.Millisecond
-		p.Dial = func(context.Context, string, string) (net.Conn, error) {
+		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
 		}
 	})
@@ -246,9 +247,9 @@ func TestNoDescriptorLeft(t *testing.T) {
 // A proxy with a successor lets those in who have connected, and then accepts nobody.
 func TestShutdownLeavesClients(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, func(p *Proxy) { p.Succeeded = true })
+	p, address := start(t, ca, s, func(p *Proxy) { p.HandOff = true })
 	early := dial(t, address)
-	until(t, "the client to be accepted", func() bool { return p.serial.Load() == 1 })
+	until(t, "the client to be accepted", func() bool { return p.lastID.Load() == 1 })
 	cut := make(chan int)
 	go func() { cut <- p.Shutdown(context.Background()) }()
 	until(t, "nobody to be accepted", func() bool {
@@ -286,7 +287,7 @@ func TestProbe(t *testing.T) {
 
 func TestShorten(t *testing.T) {
 	for text, want := range map[string]string{"": "", "abc": "abc", "abcd": "abc", "aäö": "aä", "ääää": "ä", "\x80\x80\x80\x80": ""} {
-		if got := shorten(text, 3); got != want {
+		if got := truncate(text, 3); got != want {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
@@ -301,9 +302,9 @@ func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
 		_, _ = io.Copy(io.Discard, p) // it says nothing
 		close(closed)
 	})
-	room := &Limit{Max: 1}
-	room.take() // as it is looked at below
-	room.giveBack()
+	room := &ConnLimit{Max: 1}
+	room.acquire() // as it is looked at below
+	room.release()
 	p, address := start(t, ca, s, func(p *Proxy) { p.Limit = room })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
@@ -323,7 +324,7 @@ func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
 // Who has read that the session is over finds room for the next.
 func TestRoomForTheNext(t *testing.T) {
 	ca, s := good(t, func(p *peer) { p.logIn(); _, _ = io.Copy(io.Discard, p) })
-	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &Limit{Max: 1} })
+	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1} })
 	for range 50 {
 		client := connected(t, address)
 		_ = client.raw.(*net.TCPConn).CloseWrite()
@@ -345,11 +346,11 @@ func TestStrangers(t *testing.T) {
 	cancels := dial(t, address)
 	cancels.send(pgwire.Encode(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}))
 	cancels.expectEnd()
-	until(t, "the request to be counted", func() bool { return p.Cancels().Rejected == 1 })
+	until(t, "the request to be counted", func() bool { return p.cancels.Stats().Rejected == 1 })
 	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[stats.Rejected] != 1 {
 		t.Errorf("failures %+v", f)
 	}
-	for range 2 * maxStrangers {
+	for range 2 * maxRejecting {
 		dial(t, address)
 	}
 	until(t, "some to be closed at once", func() bool { return p.Counts().Results[stats.Rejected] > 1 })

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // instance is a server that reports what it is, and answers if it is asked.
@@ -19,7 +20,7 @@ type instance struct {
 }
 
 func reporting(standby, readOnly string) []*pgproto3.ParameterStatus {
-	return []*pgproto3.ParameterStatus{{Name: inHotStandby, Value: standby}, {Name: readOnlyDefault, Value: readOnly}}
+	return []*pgproto3.ParameterStatus{{Name: upstream.InHotStandby, Value: standby}, {Name: upstream.ReadOnlyDefault, Value: readOnly}}
 }
 
 func (i instance) serve(p *peer) {
@@ -120,7 +121,7 @@ func TestTargetFound(t *testing.T) {
 	p, address := start(t, ca, s, func(p *Proxy) { p.Writer = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: inHotStandby, Value: "off"})))
+	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: "off"})))
 	if n := logins.Load(); n != 3 {
 		t.Errorf("%d logins", n)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -99,8 +100,7 @@ func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) 
 	if err != nil {
 		return nil, usageError{err}
 	}
-	p := e.Proxy(forward, roots)
-	p.Tokens = e.Tokens(identity)
+	p := &proxy.Proxy{Upstream: e.Dialer(forward, roots), Tokens: e.Tokens(identity)}
 	return &check.Check{
 		Host:     e.Host,
 		Port:     e.Port,

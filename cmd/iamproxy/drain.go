@@ -15,7 +15,7 @@ import (
 // drain accepts new clients for --drain-min, and waits for sessions to end until --drain-max or
 // until ctx is done. The steps are documented in docs/running.md.
 func (s *server) drain(ctx context.Context) {
-	s.log.Info("draining; a second signal ends it at once", zap.Duration("at_least", s.DrainMin), zap.Duration("at_most", s.DrainMax))
+	s.log.Info("draining; a second signal ends it at once", zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()))
 	ctx, stop := context.WithTimeout(ctx, s.DrainMax)
 	defer stop()
 	select {
@@ -51,7 +51,7 @@ func forceExitAfter(ctx context.Context, timeout time.Duration, done <-chan stru
 // cancelCounts returns the counts of cancel requests of all endpoints.
 func (s *server) cancelCounts() (sum cancel.Stats) {
 	for _, p := range s.proxies {
-		c := p.Cancels()
+		c := p.Counts().Cancels
 		sum.Delivered += c.Delivered
 		sum.Rejected += c.Rejected
 		sum.Repeated += c.Repeated

@@ -200,7 +200,7 @@ func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams)
 		return usageError{err}
 	}
 	defer portforward.StartAll(nil, forward)()
-	g.Connect = c.endpoint.Proxy(forward, roots).Connect
+	g.Dialer = c.endpoint.Dialer(forward, roots)
 	result, err := g.Run(ctx)
 	stop() // from here on, a signal ends the process at once
 	if err != nil {

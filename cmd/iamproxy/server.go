@@ -58,7 +58,7 @@ func (s *server) configure(ctx context.Context) error {
 			return usageError{err}
 		}
 		tokens := e.Tokens(identity)
-		p := e.Proxy(forward, roots)
+		p := &proxy.Proxy{Upstream: e.Dialer(forward, roots)}
 		p.ClientTLS = clientTLS
 		p.Tokens = tokens
 		p.User, p.Database = e.User, e.Database
@@ -66,10 +66,10 @@ func (s *server) configure(ctx context.Context) error {
 		p.ConnectTimeout = s.ConnectTimeout
 		p.ConnectRate = s.ConnectRate
 		if wanted := e.PoolSize(); wanted > 0 {
-			p.Pool = max(1, wanted*budget.Pool/poolSize)
+			p.PoolSize = max(1, wanted*budget.Pool/poolSize)
 		}
 		p.Limit = limit
-		p.MaxArriving = budget.Pending
+		p.MaxPending = budget.Pending
 		p.AllowFrom = s.settings.allowFrom
 		if s.settings.allowUser != nil {
 			p.AllowPeer = s.settings.allowUser.Check
@@ -142,7 +142,7 @@ func openFilesHint() string {
 
 // sessionLimit returns the limit of --max-sessions or of file descriptors, whichever is lower.
 // It is nil if neither limits the sessions; possible is 0 if descriptors do not.
-func (s *server) sessionLimit(possible int) *proxy.Limit {
+func (s *server) sessionLimit(possible int) *proxy.ConnLimit {
 	switch {
 	case possible > 0 && (s.MaxSessions == 0 || possible < s.MaxSessions):
 		hint := openFilesHint()
@@ -150,9 +150,9 @@ func (s *server) sessionLimit(possible int) *proxy.Limit {
 			s.log.Warn("there are not enough file descriptors for --max-sessions",
 				zap.Int("max_sessions", s.MaxSessions), zap.Int("possible", possible), zap.String("hint", hint))
 		}
-		return &proxy.Limit{Max: possible, Hint: hint}
+		return &proxy.ConnLimit{Max: possible, Hint: hint}
 	case s.MaxSessions > 0:
-		return &proxy.Limit{Max: s.MaxSessions, Hint: "end sessions that nobody uses, or raise --max-sessions"}
+		return &proxy.ConnLimit{Max: s.MaxSessions, Hint: "end sessions that nobody uses, or raise --max-sessions"}
 	}
 	return nil
 }
@@ -242,7 +242,8 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated) (
 func (s *server) serve(all listeners, failed chan<- error) {
 	for i, p := range s.proxies {
 		listener := all.endpoints[i]
-		p.Succeeded = listener.activated
+		p.HandOff = listener.activated
+		p.Listen = listener.Addr().String()
 		s.admin.Endpoints[i].Listen = listener.Addr().String()
 		s.logListener(s.settings.endpoints[i], p, listener)
 		go func() {
@@ -256,11 +257,11 @@ func (s *server) serve(all listeners, failed chan<- error) {
 func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpointListener) {
 	s.log.Info("listening",
 		zap.Stringer("listen", listener.Addr()),
-		zap.String("endpoint", p.Endpoint), zap.String("region", e.Region), zap.String("kind", string(e.Name.Kind)),
-		zap.String("via", e.ViaName()), zap.Bool("writer_only", p.Writer), zap.Int("pool", p.Pool),
+		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("kind", string(e.Name.Kind)),
+		zap.String("via", e.ViaName()), zap.Bool("writer_only", p.Writer), zap.Int("pool", p.PoolSize),
 		zap.Bool("socket_passed", listener.activated))
 	if named := e.Name.Region; named != "" && named != e.Region {
 		s.log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
-			zap.String("endpoint", p.Endpoint), zap.String("region", e.Region), zap.String("named", named))
+			zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("named", named))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -83,7 +84,7 @@ func busy(now time.Time) Endpoint {
 			},
 			Sessions: 50, Up: 48_220_118, Down: 3_920_114_003,
 			Cancels: cancel.Stats{Delivered: 12, Rejected: 1},
-			Pool:    proxy.PoolCounts{Idle: 4, InUse: 50, Resetting: 1},
+			Pool:    pool.Stats{Idle: 4, InUse: 50, Resetting: 1},
 		},
 		sessions: busySessions(now),
 		failures: []stats.Failure{

@@ -16,6 +16,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -130,7 +131,7 @@ type endpointSums struct {
 	failures                 map[stats.FailureKind]int64
 	retries, up, down        int64
 	cancels                  cancel.Stats
-	pool                     proxy.PoolCounts
+	pool                     pool.Stats
 	signed, failed           int64
 	tokens                   map[string]time.Time // the earliest expiry, by user
 	credentials, certificate time.Time            // the earliest expiry

@@ -21,6 +21,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -63,7 +64,7 @@ func allMetrics() *Server {
 				},
 				Sessions: 3, Up: 5, Down: 6,
 				Cancels: cancel.Stats{Delivered: 7, Rejected: 8, Repeated: 9, Failed: 10},
-				Pool:    proxy.PoolCounts{Idle: 11, InUse: 12, Resetting: 13},
+				Pool:    pool.Stats{Idle: 11, InUse: 12, Resetting: 13},
 			},
 			server: stats.ServerInfo{CertificateExpiry: time.Unix(2_000_000_000, 0)},
 			users:  []string{"app", "not UTF-8 \xff", "not UTF-8 \xfe", "no token"},

@@ -22,6 +22,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // The names of the steps, in their order.
@@ -161,9 +162,9 @@ type run struct {
 	steps []Step
 	seen  evidence
 
-	aws     *rdsapi.Client // set by database
-	reached *proxy.Reached // set by tcp
-	conn    *pgconn.PgConn // set by login
+	aws   *rdsapi.Client  // set by database
+	probe *upstream.Probe // set by tcp
+	conn  *pgconn.PgConn  // set by login
 }
 
 // result holds the outcome of a step until it is recorded.
@@ -248,7 +249,7 @@ func (r *run) record(name string, res result, took time.Duration) {
 }
 
 func (r *run) report() Report {
-	rep := Report{Endpoint: r.Proxy.Endpoint, User: r.User, Database: r.Database, Steps: r.steps}
+	rep := Report{Endpoint: r.Proxy.Upstream.Endpoint, User: r.User, Database: r.Database, Steps: r.steps}
 	rep.OK, rep.Cause, rep.Next = verdict(r.User, r.steps, r.seen)
 	if !rep.OK && rep.Next == "" {
 		rep.Next = r.withMoreTime()
@@ -263,8 +264,8 @@ func (r *run) close() {
 	if r.conn != nil {
 		r.conn.Close(ctx)
 	}
-	if r.reached != nil {
-		r.reached.Close()
+	if r.probe != nil {
+		r.probe.Close()
 	}
 	r.Proxy.Shutdown(ctx)
 }

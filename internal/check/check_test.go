@@ -84,10 +84,10 @@ func TestReasons(t *testing.T) {
 	}
 	listener.Close()
 	r := newRun("app")
-	r.Proxy.Via = listener.Addr().String()
+	r.Proxy.Upstream.Via = listener.Addr().String()
 	defer r.close()
 	r.record(TCP, r.tcp(t.Context()), 0)
-	r.Proxy.Via = "no..host:5432" // fails without a query
+	r.Proxy.Upstream.Via = "no..host:5432" // fails without a query
 	r.record(DNS, r.dns(t.Context()), 0)
 	for name, want := range map[string]pgwire.Reason{TCP: pgwire.DialRefused, DNS: pgwire.ResolveFailed} {
 		if s := find(r.steps, name); s.State != Failed || s.Reason != string(want) {

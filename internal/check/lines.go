@@ -50,7 +50,7 @@ func (r *run) endpointIn(region string) string {
 		text += separator + "target=" + r.Target
 		separator = "&"
 	}
-	if r.Proxy.DirectTLS {
+	if r.Proxy.Upstream.DirectTLS {
 		text += separator + "sslnegotiation=direct"
 	}
 	return text

@@ -17,7 +17,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/portforward"
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -32,11 +32,11 @@ type Endpoint struct {
 	Database   string
 	Region     string
 	Signer     Signer
-	Via        string       // HOST:PORT to dial, or the name of Tunnel; empty with SOCKS
-	SOCKS      *proxy.SOCKS // nil unless via names a SOCKS proxy
-	Tunnel     *Tunnel      // nil unless via starts a port forward
-	Target     string       // writer, any, or empty
-	Pool       string       // the number of idle connections to keep; empty means none
+	Via        string           // HOST:PORT to dial, or the name of Tunnel; empty with SOCKS
+	SOCKS      *upstream.SOCKS5 // nil unless via names a SOCKS proxy
+	Tunnel     *Tunnel          // nil unless via starts a port forward
+	Target     string           // writer, any, or empty
+	Pool       string           // the number of idle connections to keep; empty means none
 	// SSLNegotiation is how TLS with the database begins, as in libpq: postgres, direct, or empty.
 	SSLNegotiation string
 }
@@ -84,9 +84,9 @@ func (e Endpoint) ViaFlag() string {
 	return e.ViaName()
 }
 
-// Proxy returns a proxy that connects to the endpoint, through forward unless that is nil.
-func (e Endpoint) Proxy(forward *portforward.Forward, roots *x509.CertPool) *proxy.Proxy {
-	p := &proxy.Proxy{
+// Dialer returns what connects to the endpoint, through forward unless that is nil.
+func (e Endpoint) Dialer(forward *portforward.Forward, roots *x509.CertPool) *upstream.Dialer {
+	d := &upstream.Dialer{
 		Endpoint:  e.Address(),
 		Via:       e.Via,
 		SOCKS:     e.SOCKS,
@@ -94,9 +94,9 @@ func (e Endpoint) Proxy(forward *portforward.Forward, roots *x509.CertPool) *pro
 		DirectTLS: e.SSLNegotiation == "direct",
 	}
 	if forward != nil {
-		p.Dial, p.Said = forward.Dial, forward.LastOutput
+		d.DialContext, d.TunnelOutput = forward.Dial, forward.LastOutput
 	}
-	return p
+	return d
 }
 
 // Tokens returns a source of tokens for the endpoint.
@@ -269,7 +269,7 @@ func (e *Endpoint) parseVia() (err error) {
 	return nil
 }
 
-func parseSOCKS(via string) (*proxy.SOCKS, error) {
+func parseSOCKS(via string) (*upstream.SOCKS5, error) {
 	address, err := url.Parse(via)
 	if err != nil { // the text may be the first half of a URL with a comma in its password
 		return nil, errors.New("via: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL")
@@ -282,5 +282,5 @@ func parseSOCKS(via string) (*proxy.SOCKS, error) {
 		return nil, fmt.Errorf("via %s: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL", quote(via))
 	}
 	password, _ := address.User.Password()
-	return &proxy.SOCKS{Address: net.JoinHostPort(host, port), User: address.User.Username(), Password: password}, nil
+	return &upstream.SOCKS5{Address: net.JoinHostPort(host, port), User: address.User.Username(), Password: password}, nil
 }

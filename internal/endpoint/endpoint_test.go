@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/proxy"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 const host = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
@@ -39,7 +39,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestSOCKS(t *testing.T) {
-	for via, want := range map[string]proxy.SOCKS{
+	for via, want := range map[string]upstream.SOCKS5{
 		"socks5://127.0.0.1:1081":      {Address: "127.0.0.1:1081"},
 		"socks5h://bastion/":           {Address: "bastion:1080"},
 		"socks5://u:p%40ss@[::1]:1080": {Address: "[::1]:1080", User: "u", Password: "p@ss"},

@@ -21,13 +21,18 @@ const cancelTimeout = 3 * time.Second
 
 // configure sets the configuration of the administrator's connection.
 func (r *grantRun) configure() (err error) {
-	r.config, err = pgx.ParseConfig("host=iamproxy user=unset sslmode=disable") // Connect does DNS and TLS
+	r.config, err = pgx.ParseConfig("host=iamproxy user=unset sslmode=disable") // Dialer does DNS and TLS
 	if err != nil {
 		return err
 	}
-	r.config.DialFunc = func(ctx context.Context, _, _ string) (conn net.Conn, err error) {
-		conn, r.connectErr = r.Connect(ctx)
-		return conn, r.connectErr
+	r.config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		conn, err := r.Dialer.Connect(ctx)
+		if err != nil {
+			r.connectErr = r.Dialer.Error(err)
+			return nil, r.connectErr
+		}
+		conn.SetDeadline(time.Time{}) // pgx sets its own
+		return conn, nil
 	}
 	r.config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	r.config.User, r.config.Password, r.config.Database = r.Admin.User, r.Admin.Password, r.Database

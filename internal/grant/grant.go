@@ -2,11 +2,11 @@
 package grant
 
 import (
-	"context"
-	"net"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // rdsIAM is the role whose members log in with tokens, and only with tokens.
@@ -16,8 +16,8 @@ const rdsIAM = "rds_iam"
 type Grant struct {
 	// Host is the host of the endpoint, and Address its host:port, for messages.
 	Host, Address string
-	// Connect connects to the database over verified TLS.
-	Connect func(context.Context) (net.Conn, error)
+	// Dialer connects to the database.
+	Dialer *upstream.Dialer
 	// Database is the database to log in to.
 	Database string
 	// Admin is the login of the administrator.

@@ -48,15 +48,11 @@ type LoginTimings struct {
 
 // MarshalLogObject writes the phases in seconds.
 func (t LoginTimings) MarshalLogObject(to zapcore.ObjectEncoder) error {
-	if t.Attempts == 0 {
-		return nil
-	}
 	to.AddFloat64("queue", t.Queue.Seconds())
 	to.AddFloat64("resolve", t.Resolve.Seconds())
 	to.AddFloat64("dial", t.Dial.Seconds())
 	to.AddFloat64("tls", t.TLS.Seconds())
 	to.AddFloat64("login", t.Login.Seconds())
-	to.AddInt("attempts", t.Attempts)
 	return nil
 }
 

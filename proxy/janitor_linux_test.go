@@ -30,13 +30,13 @@ func TestUserTimeoutSparesAStalledServer(t *testing.T) {
 		client.Close()
 	}()
 	until(t, "the timeout to be lifted", func() bool {
-		p.checkWindows()
+		p.sessions.updateUserTimeouts()
 		return userTimeoutOf(t, p) == 0
 	})
 	close(goOn)
 	restored := false
 	until(t, "the timeout to be back", func() bool {
-		p.checkWindows()
+		p.sessions.updateUserTimeouts()
 		restored = restored || userTimeoutOf(t, p) == int(netconn.UserTimeout.Milliseconds())
 		return restored || len(received) > 0
 	})
@@ -50,9 +50,9 @@ func TestUserTimeoutSparesAStalledServer(t *testing.T) {
 
 func userTimeoutOf(t *testing.T, p *Proxy) (milliseconds int) {
 	t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, server := range p.sessions {
+	p.sessions.mu.Lock()
+	defer p.sessions.mu.Unlock()
+	for _, server := range p.sessions.servers {
 		if server == nil {
 			continue
 		}

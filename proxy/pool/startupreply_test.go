@@ -1,4 +1,4 @@
-package proxy
+package pool
 
 import (
 	"bytes"
@@ -10,9 +10,15 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// The next client hears what the first did, but for notices, with the settings as they
-// are by then, in their places, and with a key of its own.
-func TestGreeting(t *testing.T) {
+var (
+	okay  = &pgproto3.AuthenticationOk{}
+	ready = &pgproto3.ReadyForQuery{TxStatus: 'I'}
+	key   = &pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}}
+)
+
+// The next client gets the messages of the first one without the notices, with the current
+// settings in their places, and with a cancel key of its own.
+func TestStartupReply(t *testing.T) {
 	status := func(name, value string) []byte {
 		return pgwire.Encode(&pgproto3.ParameterStatus{Name: name, Value: value})
 	}
@@ -31,55 +37,55 @@ func TestGreeting(t *testing.T) {
 				}
 				return pgwire.Encode(own)
 			}
-			held := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "1"), notice, status("b", "2"), given(k), pgwire.Encode(ready))
-			g, ok := newGreeting(held)
+			messages := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "1"), notice, status("b", "2"), given(k), pgwire.Encode(ready))
+			r, ok := newStartupReply(messages)
 			if !ok {
-				t.Fatal("not taken")
+				t.Fatal("rejected")
 			}
 			secrets := map[string]bool{}
 			renewed := func() []byte {
-				made := g.renew()
+				made := r.newCancelKey()
 				if k == nil {
 					if made != nil {
-						t.Error("made a key where there is none")
+						t.Error("made a key for a server without one")
 					}
 					return nil
 				}
-				if len(made) != 4+len(k.SecretKey) || !bytes.Equal(made[:4], g.key[:4]) {
+				if len(made) != 4+len(k.SecretKey) || !bytes.Equal(made[:4], r.serverKey[:4]) {
 					t.Fatalf("made the key %x", made)
 				}
 				secrets[string(made[4:])] = true
 				return pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: k.ProcessID, SecretKey: made[4:]})
 			}
 			made := renewed()
-			if want := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "1"), notice, status("b", "2"), made, pgwire.Encode(ready)); !bytes.Equal(g.said, want) {
-				t.Errorf("the first is told %q, want %q", g.said, want)
+			if want := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "1"), notice, status("b", "2"), made, pgwire.Encode(ready)); !bytes.Equal(r.messages, want) {
+				t.Errorf("first reply %q, want %q", r.messages, want)
 			}
-			g.withoutNotices()
+			r.removeNotices()
 			for _, s := range [][]byte{status("a", "longer than before"), status("c", "new"), status("b", ""), status("b", "")} {
-				if !g.note(s) {
-					t.Errorf("%q not noted", s)
+				if !r.setParameter(s) {
+					t.Errorf("%q rejected", s)
 				}
 			}
 			made = renewed()
 			want := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "longer than before"), status("b", ""), made, status("c", "new"), pgwire.Encode(ready))
-			if !bytes.Equal(g.said, want) {
-				t.Errorf("the next is told %q, want %q", g.said, want)
+			if !bytes.Equal(r.messages, want) {
+				t.Errorf("next reply %q, want %q", r.messages, want)
 			}
-			if k != nil && (!bytes.Equal(g.key, given(k)[pgwire.HeaderSize:]) || len(secrets) != 2 || secrets[string(k.SecretKey)]) {
-				t.Errorf("the server's key is %x, %d secrets", g.key, len(secrets))
+			if k != nil && (!bytes.Equal(r.serverKey, given(k)[pgwire.HeaderSize:]) || len(secrets) != 2 || secrets[string(k.SecretKey)]) {
+				t.Errorf("the server's key is %x, %d secrets", r.serverKey, len(secrets))
 			}
-			if g.value("a") != "longer than before" || g.value("b") != "" || g.value("c") != "new" || g.value("d") != "" {
+			if r.parameter("a") != "longer than before" || r.parameter("b") != "" || r.parameter("c") != "new" || r.parameter("d") != "" {
 				t.Error("got other values")
 			}
 		})
 	}
 }
 
-// What cannot be told again is not kept.
-func TestGreetingsThatAreNotKept(t *testing.T) {
-	long := &pgproto3.ParameterStatus{Name: "a", Value: string(bytes.Repeat([]byte("v"), maxGreeting))}
-	for name, held := range map[string][]byte{
+// A reply that cannot be replayed is not kept.
+func TestStartupRepliesThatAreNotKept(t *testing.T) {
+	long := &pgproto3.ParameterStatus{Name: "a", Value: string(bytes.Repeat([]byte("v"), maxStartupReply))}
+	for name, messages := range map[string][]byte{
 		"a key without a secret": slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 1}), pgwire.Encode(ready)),
 		"a key too long":         slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, pgwire.MaxCancelKey+1)}), pgwire.Encode(ready)),
 		"two keys":               slices.Concat(pgwire.Encode(okay), pgwire.Encode(key), pgwire.Encode(key), pgwire.Encode(ready)),
@@ -87,27 +93,27 @@ func TestGreetingsThatAreNotKept(t *testing.T) {
 		"not idle":               slices.Concat(pgwire.Encode(okay), pgwire.Encode(key), pgwire.Encode(&pgproto3.ReadyForQuery{TxStatus: 'T'})),
 		"nothing":                nil,
 	} {
-		if _, ok := newGreeting(held); ok {
-			t.Errorf("%s: taken", name)
+		if _, ok := newStartupReply(messages); ok {
+			t.Errorf("%s: accepted", name)
 		}
 	}
-	g, _ := newGreeting(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
-	if g.note(pgwire.Encode(long)) {
-		t.Error("noted more than there is room for")
+	r, _ := newStartupReply(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+	if r.setParameter(pgwire.Encode(long)) {
+		t.Error("parameter accepted that exceeds the limit")
 	}
 }
 
-// Of two values the client has the last.
-func TestGreetingWithTwoValues(t *testing.T) {
+// Of two values the last one counts.
+func TestStartupReplyWithTwoValues(t *testing.T) {
 	status := func(value string) []byte {
 		return pgwire.Encode(&pgproto3.ParameterStatus{Name: "TimeZone", Value: value})
 	}
-	g, ok := newGreeting(slices.Concat(pgwire.Encode(okay), status("A"), status("B"), pgwire.Encode(ready)))
-	if !ok || g.value("TimeZone") != "B" {
-		t.Fatalf("of A and B it has %q", g.value("TimeZone"))
+	r, ok := newStartupReply(slices.Concat(pgwire.Encode(okay), status("A"), status("B"), pgwire.Encode(ready)))
+	if !ok || r.parameter("TimeZone") != "B" {
+		t.Fatalf("value %q", r.parameter("TimeZone"))
 	}
-	g.note(status("A"))
-	if g.value("TimeZone") != "A" {
-		t.Errorf("after another A it has %q", g.value("TimeZone"))
+	r.setParameter(status("A"))
+	if r.parameter("TimeZone") != "A" {
+		t.Errorf("after another A it has %q", r.parameter("TimeZone"))
 	}
 }

@@ -224,7 +224,7 @@ func TestDirectTLS(t *testing.T) {
 		"not taken":    {asking.addr(), "no direct TLS"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, address := start(t, ca, asking, func(p *Proxy) { p.Via, p.DirectTLS = test.via, true })
+			_, address := start(t, ca, asking, func(p *Proxy) { p.Upstream.Via, p.Upstream.DirectTLS = test.via, true })
 			client := dial(t, address)
 			client.send(ordinaryStartup)
 			if test.want == "" {
@@ -242,7 +242,9 @@ func TestDirectTLS(t *testing.T) {
 func TestDirectTLSWithASilentServer(t *testing.T) {
 	ca, other := good(t, func(*peer) {})
 	via := directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.startup(); p.message() })
-	_, address := start(t, ca, other, func(p *Proxy) { p.Via, p.DirectTLS, p.ConnectTimeout = via, true, 300*time.Millisecond })
+	_, address := start(t, ca, other, func(p *Proxy) {
+		p.Upstream.Via, p.Upstream.DirectTLS, p.ConnectTimeout = via, true, 300*time.Millisecond
+	})
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	if e := client.fatal(); e.Code != pgwire.ConnectionFailure || !strings.Contains(e.Message, "no answer from") {
@@ -266,7 +268,7 @@ func TestDirectTLSWithAnOldServer(t *testing.T) {
 		}
 	}()
 	s := startServer(t, ca.issue(t, serverName, time.Time{}), nil, func(*peer) {})
-	_, address := start(t, ca, s, func(p *Proxy) { p.Via, p.DirectTLS = listener.Addr().String(), true })
+	_, address := start(t, ca, s, func(p *Proxy) { p.Upstream.Via, p.Upstream.DirectTLS = listener.Addr().String(), true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, "no direct TLS") {

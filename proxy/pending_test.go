@@ -14,16 +14,16 @@ import (
 // few lets only a few arrive at once, and does not wait for them for long.
 func few(most int, grace time.Duration) func(*Proxy) {
 	return func(p *Proxy) {
-		p.MaxArriving = most
-		p.arrivals.grace = grace
+		p.MaxPending = most
+		p.admission.pending.grace = grace
 	}
 }
 
 // arrived is how many are on the list.
 func (p *Proxy) arrived() int {
-	p.arrivals.mu.Lock()
-	defer p.arrivals.mu.Unlock()
-	return p.arrivals.clients.Len()
+	p.admission.pending.mu.Lock()
+	defer p.admission.pending.mu.Unlock()
+	return p.admission.pending.conns.Len()
 }
 
 // drip sends a byte now and then, which makes no startup packet.

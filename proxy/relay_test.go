@@ -124,9 +124,9 @@ func TestSessionEnds(t *testing.T) {
 					t.Errorf("log says %v, want once that the %s has %s", ends, test.by, test.how)
 				}
 				until(t, "nothing left", func() bool {
-					p.mu.Lock()
-					defer p.mu.Unlock()
-					return len(p.sessions) == 0 && p.cancels.Len() == 0
+					p.sessions.mu.Lock()
+					defer p.sessions.mu.Unlock()
+					return len(p.sessions.servers) == 0 && p.cancels.Len() == 0
 				})
 			})
 		}

@@ -1,0 +1,133 @@
+package proxy
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+// ConnLimit is the most clients that are admitted at once, those that log in included.
+// Several proxies may share one. A nil ConnLimit is none.
+type ConnLimit struct {
+	Max  int    // must be more than 0
+	Hint string // how to raise it; may be empty
+
+	once  sync.Once
+	taken chan struct{} // an element for each client
+}
+
+// limitWait is how long a client waits for room: another one whose session has just ended
+// may not have released its place yet.
+const limitWait = 100 * time.Millisecond
+
+// acquire reports whether there was room for one more client.
+func (l *ConnLimit) acquire() bool {
+	if l == nil {
+		return true
+	}
+	l.once.Do(func() { l.taken = make(chan struct{}, l.Max) })
+	select {
+	case l.taken <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(limitWait)
+	defer timer.Stop()
+	select {
+	case l.taken <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+func (l *ConnLimit) release() {
+	if l != nil {
+		<-l.taken
+	}
+}
+
+const (
+	// maxLingering is the most rejected connections that linger at once. More would use up
+	// the descriptors of clients that get a session.
+	maxLingering = 256
+	// maxRejecting is the most unauthorized connections that are sent an error at once. The
+	// others are closed, for the same reason.
+	maxRejecting = 64
+)
+
+// admission decides which connections get as far as a login.
+type admission struct {
+	pending   pendingConns
+	startups  sync.WaitGroup // connections without a startup packet, and accept loops
+	rejecting atomic.Int64   // unauthorized connections that are being sent an error
+	lingering atomic.Int64   // rejected connections that linger until the client has read the error
+}
+
+// enter counts a connection, and reports whether there were less than most. Where few
+// connections may be pending there are few descriptors, and the limit is lower.
+func (a *admission) enter(count *atomic.Int64, most int) (ok bool) {
+	return count.Add(1) <= int64(max(1, min(most, a.pending.limit/2)))
+}
+
+// checkAccess returns why the client may not connect: its address or its user is not
+// allowed.
+func (p *Proxy) checkAccess(s *session) *pgwire.Error {
+	client := s.client.Socket().Conn
+	if !p.allowsAddress(client.RemoteAddr()) {
+		host, _, _ := net.SplitHostPort(s.peer)
+		return pgwire.NewError(pgwire.ClientAddressNotAllowed, nil, host)
+	}
+	if p.AllowPeer == nil {
+		return nil
+	}
+	if err := p.AllowPeer(client); err != nil {
+		failed := pgwire.NewError(pgwire.ClientUserNotAllowed, nil, err)
+		failed.Hint = text.Advice(err)
+		return failed
+	}
+	return nil
+}
+
+// allowsAddress reports whether a client may connect from the address. Access to a unix
+// socket is decided by its mode.
+func (p *Proxy) allowsAddress(client net.Addr) bool {
+	tcp, ok := client.(*net.TCPAddr)
+	if !ok || p.AllowFrom == nil {
+		return true
+	}
+	address := tcp.AddrPort().Addr().Unmap().WithZone("")
+	return slices.ContainsFunc(p.AllowFrom, func(prefix netip.Prefix) bool { return prefix.Contains(address) })
+}
+
+// admit counts a client that is about to log in. The error is why it may not now.
+func (p *Proxy) admit(s *session) error {
+	if p.sessions.isDraining() {
+		return errShuttingDown
+	}
+	if !p.Limit.acquire() {
+		failed := pgwire.NewError(pgwire.TooManySessions, nil, p.Limit.Max)
+		failed.Hint = p.Limit.Hint
+		return failed
+	}
+	if !p.sessions.add(s) {
+		p.Limit.release()
+		return errShuttingDown
+	}
+	s.requested = time.Now()
+	return nil
+}
+
+// dismiss takes a session off the list, once, so that there is room for another one. Its
+// connections may still be in use.
+func (p *Proxy) dismiss(s *session) {
+	if p.sessions.remove(s) {
+		p.Limit.release()
+	}
+}

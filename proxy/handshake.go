@@ -1,0 +1,109 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+// errClientTLS ends a connection whose TLS handshake failed. TLS itself has sent the client
+// the reason.
+var errClientTLS = errors.New("no TLS with the client")
+
+// receiveStartup returns the first packet that does not request encryption. TLS is started if
+// the client requests it (SSLRequest) or starts it at once, and config is not nil. There is no
+// GSSAPI encryption.
+func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgwire.StartupPacket, error) {
+	socket := s.client.Socket()
+	defer context.AfterFunc(s.proxy.ctx, func() { socket.Close() })()
+	socket.SetDeadline(time.Now().Add(timeout))
+	requested := make(map[uint32]bool)
+	for first := true; ; first = false {
+		head, err := pgwire.ReadStartupHead(s.client)
+		if err != nil {
+			return pgwire.StartupPacket{}, s.startupError(err)
+		}
+		if first && pgwire.IsClientHello(head) && config != nil {
+			s.client.Unread(head[:])
+			if err := s.startTLS(config); err != nil {
+				return pgwire.StartupPacket{}, err
+			}
+			if state, _ := s.client.ConnectionState(); state.NegotiatedProtocol != pgwire.ALPN {
+				return pgwire.StartupPacket{}, pgwire.NewError(pgwire.ClientALPNMissing, nil)
+			}
+			continue
+		}
+		packet, err := pgwire.ReadStartupBody(s.client, head)
+		switch {
+		case err != nil:
+			return packet, s.startupError(err)
+		case packet.Code != pgwire.SSLRequest && packet.Code != pgwire.GSSENCRequest:
+			return packet, nil
+		case s.client.Encrypted():
+			return packet, pgwire.NewError(pgwire.ClientTLSNested, nil)
+		case requested[packet.Code]:
+			return packet, pgwire.NewError(pgwire.ClientTLSRepeated, nil)
+		}
+		requested[packet.Code] = true
+		if packet.Code == pgwire.GSSENCRequest || config == nil {
+			err = s.answerEncryptionRequest('N')
+		} else if err = s.answerEncryptionRequest('S'); err == nil {
+			err = s.startTLS(config)
+		}
+		if err != nil {
+			return packet, err
+		}
+	}
+}
+
+func (s *session) answerEncryptionRequest(answer byte) error {
+	if _, err := s.client.Write([]byte{answer}); err != nil {
+		return fmt.Errorf("%w: %w", pgwire.ErrNoStartup, err)
+	}
+	return nil
+}
+
+// startTLS performs the handshake. No byte was read ahead, so that nothing sent in clear is
+// taken for data inside TLS: bytes after an SSLRequest that are no handshake are an error
+// (CVE-2021-23214).
+func (s *session) startTLS(config *tls.Config) error {
+	err := s.client.StartTLS(context.Background(), tls.Server(s.client.Socket(), config)) // a shutdown closes the socket
+	var noHandshake tls.RecordHeaderError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &noHandshake) && noHandshake.Conn != nil:
+		return pgwire.NewError(pgwire.ClientDataBeforeTLS, nil)
+	case netconn.IsDisconnect(err): // such as a health check's
+		return fmt.Errorf("%w: %w", pgwire.ErrNoStartup, err)
+	default:
+		return fmt.Errorf("%w: %w", errClientTLS, err)
+	}
+}
+
+// startupError classifies an error of reading a startup packet.
+func (s *session) startupError(err error) error {
+	var alert *net.OpError
+	switch {
+	case errors.As(err, &alert) && alert.Op == "remote error": // how crypto/tls reports an alert
+		return fmt.Errorf("%w: %w", errClientTLS, alert)
+	case netconn.IsTimeout(err) && !errors.Is(err, pgwire.ErrNoStartup):
+		return s.proxy.startupTimeoutError()
+	default:
+		return err
+	}
+}
+
+// clientTLSVersion returns the version of the client's TLS; empty without TLS.
+func (s *session) clientTLSVersion() string {
+	if state, ok := s.client.ConnectionState(); ok {
+		return tls.VersionName(state.Version)
+	}
+	return ""
+}

@@ -1,0 +1,155 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
+)
+
+const (
+	// lingerTime is how long a client has to read the last message sent to it.
+	lingerTime = time.Second
+	// rejectTimeout bounds reading the startup packet of a client that will be rejected.
+	rejectTimeout = time.Second
+	// hintTimeout bounds the wait for a hint.
+	hintTimeout = 5 * time.Second
+)
+
+// errClientLeft ends a login whose client has disconnected.
+var errClientLeft = errors.New("the client left during login")
+
+var errShuttingDown = pgwire.NewError(pgwire.ShuttingDown, nil)
+
+func (p *Proxy) startupTimeoutError() *pgwire.Error {
+	return pgwire.NewError(pgwire.StartupTimeout, nil, p.ConnectTimeout)
+}
+
+// evictedError returns the error of a client that sent no startup packet while too many
+// others connected; err is that of its connection. A client within a TLS handshake cannot be
+// sent an error.
+func (p *Proxy) evictedError(err error) error {
+	if errors.Is(err, errClientTLS) {
+		return err
+	}
+	return pgwire.NewError(pgwire.TooManyPending, nil, p.admission.pending.grace, p.admission.pending.limit)
+}
+
+// failure returns err as the client is sent it.
+func (p *Proxy) failure(err error) *pgwire.Error {
+	if p.ctx.Err() != nil {
+		return errShuttingDown
+	}
+	var own *pgwire.Error
+	failed := p.Upstream.Error(err)
+	if failed.Reason == pgwire.NoAnswer && !errors.As(err, &own) {
+		failed.Hint += "; --connect-timeout is how long to wait"
+	}
+	return failed
+}
+
+// handshakeFailed ends a connection without a startup packet.
+func (s *session) handshakeFailed(err error) {
+	switch {
+	case errors.Is(err, pgwire.ErrNoStartup):
+		s.log().Debug("connection closed before startup packet", zap.Error(err))
+		if netconn.IsTimeout(err) {
+			s.sendError(s.proxy.startupTimeoutError().ErrorResponse())
+		}
+	case errors.Is(err, errClientTLS):
+		s.logSampled(zap.InfoLevel, "TLS handshake failed", "", zap.Error(err),
+			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
+	default:
+		s.reject(err)
+	}
+}
+
+// rejectUnauthorized sends the error to a client that may not connect.
+func (s *session) rejectUnauthorized(denied *pgwire.Error) {
+	p := s.proxy
+	defer p.admission.startups.Done()
+	defer p.admission.rejecting.Add(-1)
+	if !p.admission.enter(&p.admission.rejecting, maxRejecting) {
+		p.recorder.ClientFailed(stats.Rejected, s.failure(denied, "", 1))
+		return
+	}
+	switch packet, err := s.receiveStartup(rejectTimeout, nil); {
+	case errors.Is(err, pgwire.ErrNoStartup): // the client requests nothing
+	case err == nil && packet.Code == pgwire.CancelRequest && p.allowsAddress(s.client.RemoteAddr()):
+		s.forwardCancel(packet) // the key is the permission; the client may have closed before its user could be found
+	case err == nil && packet.Code == pgwire.CancelRequest: // is never answered
+		p.cancels.Reject()
+	default:
+		s.reject(denied)
+	}
+}
+
+// reject logs why there will be no session, and sends the client the error.
+func (s *session) reject(err error) {
+	if errors.Is(err, errClientLeft) {
+		s.recordDisconnect()
+		return
+	}
+	var response []byte
+	var server *pgwire.ServerError
+	var own *pgwire.Error
+	if !errors.As(err, &own) && errors.As(err, &server) {
+		if server.IsAuthFailure() {
+			server.Hint = s.refusedHint()
+		}
+		response = server.ErrorResponse()
+		s.recordFailure(server, server.Hint)
+		s.logFailure("login refused by the server", server, server.Hint)
+	} else {
+		own = s.proxy.failure(err)
+		response = own.ErrorResponse()
+		s.recordFailure(own, own.Hint)
+		s.logFailure("connection rejected", own, own.Hint)
+	}
+	if s.admitted {
+		s.proxy.dismiss(s) // there is room for another client while this one lingers
+	}
+	s.sendError(response)
+}
+
+// logFailure writes a sampled line about err, an *pgwire.Error or a *pgwire.ServerError.
+func (s *session) logFailure(message string, err error, hint string) {
+	reason, sqlstate := string(pgwire.ReasonOf(err)), pgwire.SQLSTATE(err)
+	s.logSampled(zapcore.WarnLevel, message, reason+" "+sqlstate,
+		zap.String("reason", reason), zap.String("sqlstate", sqlstate), zap.Error(err), optionalString("hint", hint))
+}
+
+func (s *session) refusedHint() string {
+	ctx, cancel := context.WithTimeout(s.proxy.ctx, hintTimeout)
+	defer cancel()
+	return s.proxy.Tokens.RefusedHint(ctx, s.user)
+}
+
+// sendError sends a client the last message that it gets, and lingers, unless too many
+// connections do.
+func (s *session) sendError(response []byte) {
+	a := &s.proxy.admission
+	s.client.SetWriteDeadline(time.Now().Add(lingerTime))
+	if _, err := s.client.Write(response); err != nil || s.evicted {
+		return
+	}
+	defer a.lingering.Add(-1)
+	if a.enter(&a.lingering, maxLingering) {
+		s.linger()
+	}
+}
+
+// linger closes the writing side, and waits until the client has closed its own: a close with
+// unread bytes is a reset, which can overtake an error message.
+func (s *session) linger() {
+	s.client.SetDeadline(time.Now().Add(lingerTime))
+	_ = s.client.CloseWrite()
+	_, _ = io.Copy(io.Discard, s.client)
+}

@@ -1,0 +1,168 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pool"
+	"github.com/iamproxy/iamproxy/proxy/relay"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
+)
+
+// relay copies both ways until one side ends, delivers what is in flight, and ends the other
+// side alike. No byte is added. A reusable connection that the client has left in order is
+// not ended.
+func (s *session) relay(server *upstream.Conn) {
+	s.opened(server)
+	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
+
+	var first relay.Termination
+	up := upward{Direction: relay.Direction{Bytes: &s.up}, done: make(chan struct{})}
+	if s.pooled != nil {
+		up.release = s.pooled.NewRelease()
+	}
+	go s.copyUp(server, &first, &up)
+	down := s.copyDown(server, &first, &up)
+	<-up.done
+	s.ended(&first, &up, down)
+	if up.Stopped {
+		s.linger() // if the client is still connected
+	}
+}
+
+// opened records and logs that the session has begun.
+func (s *session) opened(server *upstream.Conn) {
+	p := s.proxy
+	s.timings.At = time.Now()
+	s.timings.Total = s.timings.At.Sub(s.requested)
+	p.sessions.open(s, server)
+	p.recorder.SessionOpened(s.timings)
+	if p.Observe != nil {
+		p.Observe(s.timings)
+	}
+	took, attempts := zap.Object("took_s", s.timings), zap.Int("attempts", s.timings.Attempts)
+	if s.reused {
+		took, attempts = zap.Skip(), zap.Skip()
+	}
+	s.log().Info("session opened",
+		optionalString("application_name", s.applicationName),
+		zap.Stringer("server", server.RemoteAddr()),
+		optionalString("client_tls", s.clientTLSVersion()),
+		zap.Float64("duration_s", s.timings.Total.Seconds()),
+		took, attempts,
+		ifTrue("pooled", s.reused))
+}
+
+// ended releases the server's connection, and logs how the session ended.
+func (s *session) ended(first *relay.Termination, up *upward, down *relay.Direction) {
+	by, how := string(first.Side), string(first.Cause())
+	switch {
+	case s.proxy.ctx.Err() != nil:
+		by, how = "proxy", "shut down"
+	case up.Stopped, relay.TerminatedCleanly(&up.Direction, down):
+		by, how = "client", "terminated"
+	}
+	cause := zap.Skip()
+	if how == string(relay.Broke) || how == string(relay.Vanished) {
+		cause = zap.Error(first.Err)
+	}
+	duration := time.Since(s.began)
+	kept := s.release(up.release)
+	s.log().Info("session ended",
+		zap.String("by", by), zap.String("how", how),
+		zap.Float64("duration_s", duration.Seconds()),
+		zap.Int64("bytes_up", s.up.Load()), zap.Int64("bytes_down", s.down.Load()),
+		cause,
+		ifTrue("kept", kept))
+}
+
+// ifTrue is a field that is absent if the value is false.
+func ifTrue(key string, value bool) zap.Field {
+	if !value {
+		return zap.Skip()
+	}
+	return zap.Bool(key, true)
+}
+
+// upward is the direction to the server, which has a goroutine of its own. It may be read
+// once done is closed.
+type upward struct {
+	relay.Direction
+	done    chan struct{}
+	release *pool.Release // nil if the connection cannot be reused
+}
+
+// copyUp copies from the client. When the client closes its side, so does the proxy towards
+// the server, like the client itself; the answers to its requests may still be on their way.
+func (s *session) copyUp(server *upstream.Conn, first *relay.Termination, up *upward) {
+	defer close(up.done)
+	if up.release == nil {
+		up.Copy(server.Conn, s.client, nil)
+	} else if up.release.CopyUp(&up.Direction, s.client); up.Stopped {
+		return
+	}
+	first.Record(&up.Direction, relay.Client, relay.Server)
+	switch {
+	case up.WriteErr != nil:
+		// The other direction reads why: the server's last message.
+	case netconn.IsClosed(up.ReadErr):
+		_ = server.CloseWrite()
+	default:
+		server.Abort(up.ReadErr)
+	}
+}
+
+// copyDown copies from the server. Its end is the end of the session: the client has
+// lingerTime to read the last of it.
+func (s *session) copyDown(server *upstream.Conn, first *relay.Termination, up *upward) *relay.Direction {
+	down := &relay.Direction{Bytes: &s.down}
+	if up.release == nil {
+		down.Copy(s.client, server.Conn, nil)
+	} else if up.release.CopyDown(down, s.client); down.Stopped {
+		s.closeClient()
+		return down
+	}
+	s.removeCancelKey() // another session may have the server's process number next
+	first.Record(down, relay.Server, relay.Client)
+	switch {
+	case down.WriteErr != nil:
+		// What the client sent before it left is still on its way up.
+		select {
+		case <-up.done:
+		case <-time.After(lingerTime):
+		}
+		server.Abort(down.WriteErr)
+	case netconn.IsClosed(down.ReadErr):
+		s.lingerWith(up)
+	default:
+		s.client.Abort(down.ReadErr)
+	}
+	server.Close()
+	s.client.Close()
+	return down
+}
+
+// closeClient closes the connection to a client that has sent Terminate, which need not wait
+// for the server's reset. If there may be data that the client has not read, only the writing
+// side is closed.
+func (s *session) closeClient() {
+	if s.client.NoUnreadData() {
+		s.client.Close()
+		return
+	}
+	_ = s.client.CloseWrite()
+}
+
+// lingerWith lingers while the other direction reads from the client.
+func (s *session) lingerWith(up *upward) {
+	s.client.SetDeadline(time.Now().Add(lingerTime))
+	_ = s.client.CloseWrite()
+	select {
+	case <-up.done:
+		s.linger()
+	case <-time.After(lingerTime):
+	}
+}
