@@ -58,24 +58,27 @@ func (s *server) configure(ctx context.Context) error {
 			return usageError{err}
 		}
 		tokens := e.Tokens(identity)
-		p := &proxy.Proxy{Upstream: e.Dialer(forward, roots)}
-		p.ClientTLS = clientTLS
-		p.Tokens = tokens
-		p.User, p.Database = e.User, e.Database
-		p.Writer = e.NeedsWriter()
-		p.ConnectTimeout = s.ConnectTimeout
-		p.ConnectRate = s.ConnectRate
+		p := &proxy.Proxy{
+			Upstream:       e.Dialer(forward, roots),
+			ClientTLS:      clientTLS,
+			Tokens:         tokens,
+			User:           e.User,
+			Database:       e.Database,
+			Writer:         e.NeedsWriter(),
+			ConnectTimeout: s.ConnectTimeout,
+			ConnectRate:    s.ConnectRate,
+			Limit:          limit,
+			MaxPending:     budget.Pending,
+			AllowFrom:      s.settings.allowFrom,
+			Observe:        s.admin.Observe(e.Address()),
+			Log:            s.log,
+		}
 		if wanted := e.PoolSize(); wanted > 0 {
 			p.PoolSize = max(1, wanted*budget.Pool/poolSize)
 		}
-		p.Limit = limit
-		p.MaxPending = budget.Pending
-		p.AllowFrom = s.settings.allowFrom
 		if s.settings.allowUser != nil {
 			p.AllowPeer = s.settings.allowUser.Check
 		}
-		p.Observe = s.admin.Observe(e.Address())
-		p.Log = s.log
 		s.forwards = append(s.forwards, forward)
 		s.proxies = append(s.proxies, p)
 		s.admin.Endpoints = append(s.admin.Endpoints, admin.Endpoint{
