@@ -69,7 +69,7 @@ type validator interface {
 }
 
 // usageError is an error of the command line or the configuration: exit code 2. Every error of
-// Validate is one. Run returns one if a file or AWS contradicts the command line.
+// Validate is one. Run returns one if a file, the system or AWS shows that they are wrong.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error {
@@ -117,8 +117,8 @@ func execute(ctx context.Context, args []string, std streams) (err error) {
 		return usagef("unknown environment variable %s; `iamproxy --help` lists the flags that have one", unknown)
 	}
 	netconn.SetPlainIO(c.PlainIO)
-	if c, ok := command.Selected().Target.Addr().Interface().(validator); ok {
-		if err := c.Validate(ctx); err != nil {
+	if v, ok := command.Selected().Target.Addr().Interface().(validator); ok {
+		if err := v.Validate(ctx); err != nil {
 			return usageError{err}
 		}
 	}

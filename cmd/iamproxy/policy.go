@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -50,7 +51,7 @@ func (c *policyCommand) Validate(ctx context.Context) error {
 		c.databases = append(c.databases, policyDatabase{e, users})
 	}
 	if c.ResourceID != "" && len(c.databases) > 1 {
-		return fmt.Errorf("--resource-id is of one database: give one ENDPOINT with it (all names of a cluster have the same)")
+		return errors.New("--resource-id is of one database: give one ENDPOINT with it (all names of a cluster have the same)")
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -118,7 +119,7 @@ func (c *runCommand) parseEndpoints(ctx context.Context) ([]endpoint.Endpoint, e
 	flags.Pool = strconv.Itoa(c.Pool)
 	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, flags)
 	if err == nil && len(endpoints) == 0 {
-		err = fmt.Errorf("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
+		err = errors.New("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
 	}
 	return endpoints, err
 }
