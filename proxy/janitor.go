@@ -16,7 +16,7 @@ func (p *Proxy) janitor() {
 		case <-ticker.C:
 			p.sessions.updateUserTimeouts()
 			p.pool.Expire(time.Now().Add(netconn.UserTimeoutInterval)) // before the next tick
-			p.logSuppressed(time.Now())
+			p.sampler.Report(p.log(), false)
 		case <-p.ctx.Done():
 			return
 		}

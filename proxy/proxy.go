@@ -18,6 +18,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/pool"
@@ -80,7 +81,7 @@ type Proxy struct {
 	pool      pool.Pool
 	cancels   cancel.Registry
 	recorder  stats.Recorder
-	sampler   sampler
+	sampler   logging.Sampler
 	admission admission
 	sessions  sessionTable
 	lastID    atomic.Uint64 // of a session
@@ -136,7 +137,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			return err
 		default: // no file descriptors, or the client has left already
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.logSampled(p.log, zap.WarnLevel, "cannot accept clients for now", "", zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
+			p.sampler.Log(p.log().Core(), p.log, zap.WarnLevel, "cannot accept clients for now", "", zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
 			select {
 			case <-time.After(pause):
 			case <-p.ctx.Done():
@@ -162,7 +163,7 @@ func (p *Proxy) Shutdown(ctx context.Context) (ended int) {
 	ended = p.sessions.stop(p.stop)
 	p.sessions.closeListeners()
 	p.handlers.Wait()
-	p.logSuppressed(time.Now().Add(sampleTime))
+	p.sampler.Report(p.log(), true)
 	return ended
 }
 
@@ -198,9 +199,10 @@ func (p *Proxy) start() {
 	})
 }
 
+// log returns a logger with the fields of the endpoint.
 func (p *Proxy) log() *zap.Logger {
 	if p.Log == nil {
 		return zap.NewNop()
 	}
-	return p.Log
+	return p.Log.With(zap.String("endpoint", p.Upstream.Endpoint), optionalString("listen", p.Listen))
 }

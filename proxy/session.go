@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
@@ -258,15 +259,18 @@ func (s *session) sendStartupReply(reply []byte) error {
 // log returns a logger with the session's fields. It is made for each line: kept, it would
 // take a kilobyte of every session.
 func (s *session) log() *zap.Logger {
-	fields := append(make([]zap.Field, 0, 6),
-		zap.Uint64("session", s.id),
-		zap.String("endpoint", s.proxy.Upstream.Endpoint),
-		optionalString("listen", s.proxy.Listen),
-		zap.String("client", s.peer))
+	fields := append(make([]zap.Field, 0, 4), zap.Uint64("session", s.id), zap.String("client", s.peer))
 	if s.user != "" {
 		fields = append(fields, zap.String("user", s.user), optionalString("database", s.database))
 	}
 	return s.proxy.log().With(fields...)
+}
+
+// logSampled writes a line, unless there were many for the same reason.
+func (s *session) logSampled(level zapcore.Level, message, reason string, fields ...zap.Field) {
+	if s.proxy.Log != nil {
+		s.proxy.sampler.Log(s.proxy.Log.Core(), s.log, level, message, reason, fields...)
+	}
 }
 
 // optionalString is a field that is absent if the value is empty.

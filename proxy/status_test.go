@@ -15,12 +15,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
-	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
 // What is to be seen of a session while it lasts, and after.
@@ -158,36 +155,6 @@ func TestFailuresOfClientsThatLeave(t *testing.T) {
 	}
 	if c := p.Counts(); c.Failures[stats.FailureKind{SQLSTATE: "08001", Reason: pgwire.DialRefused}] != 1 || c.Results[stats.Failed] != 0 || c.Retries == 0 {
 		t.Errorf("counts %+v", c)
-	}
-}
-
-// Of many lines for the same reason few are written, and then their number.
-func TestLogSamples(t *testing.T) {
-	core, lines := observer.New(zap.InfoLevel)
-	p := &Proxy{Upstream: &upstream.Dialer{}, Log: zap.New(core)}
-	s := &session{proxy: p}
-	for range 100 {
-		s.logSampled(zap.WarnLevel, "connection rejected", "08001")
-		s.logSampled(zap.WarnLevel, "connection rejected", "28000")
-		s.logSampled(zap.DebugLevel, "connection rejected", "28000") // which nobody reads
-	}
-	if n := lines.Len(); n != 2*sampleLines {
-		t.Errorf("%d lines", n)
-	}
-	p.logSuppressed(time.Now())
-	if n := lines.Len(); n != 2*sampleLines {
-		t.Errorf("%d lines before their time", n)
-	}
-	lines.TakeAll()
-	p.logSuppressed(time.Now().Add(sampleTime))
-	for _, line := range lines.TakeAll() {
-		if more := line.ContextMap()["suppressed"]; line.Message != "connection rejected" || more != int64(100-sampleLines) {
-			t.Errorf("line %q, %v", line.Message, line.ContextMap())
-		}
-	}
-	s.logSampled(zap.WarnLevel, "connection rejected", "08001")
-	if lines.Len() != 1 {
-		t.Error("the next one is not written")
 	}
 }
 

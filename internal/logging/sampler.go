@@ -1,0 +1,91 @@
+package logging
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Of lines of one kind, sampleLines are written in sampleTime. The others are counted.
+const (
+	sampleLines = 5
+	sampleTime  = 10 * time.Second
+)
+
+// Sampler limits the lines about failures that many clients have alike. Unlike zap's own
+// sampler it tells kinds apart by a reason beside the message, and logs how many lines it
+// has suppressed. Its zero value is ready to use; its methods may be called concurrently.
+type Sampler struct {
+	mu    sync.Mutex
+	kinds map[kind]*sample
+}
+
+// kind is what lines have in common. A client must not be able to choose any part of it.
+type kind struct {
+	level   zapcore.Level
+	message string
+	reason  string
+}
+
+// sample is what became of the lines of a kind within sampleTime.
+type sample struct {
+	since               time.Time
+	written, suppressed int
+}
+
+// Log writes a line, unless there were too many of its kind. log returns the logger; it is
+// called only if the line is written. enabled is the core that decides about the level.
+func (s *Sampler) Log(enabled zapcore.LevelEnabler, log func() *zap.Logger, level zapcore.Level, message, reason string, fields ...zap.Field) {
+	if enabled.Enabled(level) && s.allow(kind{level, message, reason}) {
+		log().Log(level, message, fields...)
+	}
+}
+
+func (s *Sampler) allow(k kind) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := s.kinds[k]
+	if seen == nil {
+		seen = &sample{since: time.Now()}
+		if s.kinds == nil {
+			s.kinds = make(map[kind]*sample)
+		}
+		s.kinds[k] = seen
+	}
+	if seen.written == sampleLines {
+		seen.suppressed++
+		return false
+	}
+	seen.written++
+	return true
+}
+
+// Report logs how many lines were suppressed, for each kind whose sampleTime has passed, or
+// for all kinds if all is set.
+func (s *Sampler) Report(log *zap.Logger, all bool) {
+	for k, seen := range s.finished(all) {
+		if seen.suppressed > 0 {
+			reason := zap.Skip()
+			if k.reason != "" {
+				reason = zap.String("reason", k.reason)
+			}
+			log.Log(k.level, k.message, reason, zap.Int("suppressed", seen.suppressed), zap.Float64("within_s", sampleTime.Seconds()))
+		}
+	}
+}
+
+// finished removes the samples whose time has passed, or all of them.
+func (s *Sampler) finished(all bool) map[kind]*sample {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	finished := make(map[kind]*sample)
+	for k, seen := range s.kinds {
+		if all || time.Since(seen.since) >= sampleTime {
+			finished[k] = seen
+			delete(s.kinds, k)
+		}
+	}
+	return finished
+}

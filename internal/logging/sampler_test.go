@@ -1,0 +1,51 @@
+package logging
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+func TestSampler(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, lines := observer.New(zap.InfoLevel)
+		log := zap.New(core)
+		var s Sampler
+		write := func(level zap.AtomicLevel, reason string) {
+			s.Log(core, func() *zap.Logger { return log }, level.Level(), "connection rejected", reason)
+		}
+		warn, debug := zap.NewAtomicLevelAt(zap.WarnLevel), zap.NewAtomicLevelAt(zap.DebugLevel)
+		for range 100 {
+			write(warn, "dial_refused")
+			write(warn, "token_refused")
+			write(debug, "token_refused")
+		}
+		if n := lines.Len(); n != 2*sampleLines {
+			t.Errorf("%d lines", n)
+		}
+		if s.Report(log, false); lines.Len() != 2*sampleLines {
+			t.Error("reported before the time has passed")
+		}
+		lines.TakeAll()
+		time.Sleep(sampleTime)
+		s.Report(log, false)
+		reported := lines.TakeAll()
+		for _, line := range reported {
+			if n := line.ContextMap()["suppressed"]; line.Message != "connection rejected" || n != int64(100-sampleLines) {
+				t.Errorf("line %q, %v", line.Message, line.ContextMap())
+			}
+		}
+		if len(reported) != 2 {
+			t.Errorf("%d kinds reported", len(reported))
+		}
+		for range 1 + sampleLines {
+			write(warn, "dial_refused")
+		}
+		if s.Report(log, true); lines.Len() != sampleLines+1 {
+			t.Errorf("%d lines at the end", lines.Len())
+		}
+	})
+}
