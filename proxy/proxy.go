@@ -185,7 +185,7 @@ func closeWhenDone(group *sync.WaitGroup, done chan<- struct{}) {
 // start sets what zero values stand for, once.
 func (p *Proxy) start() {
 	p.startOnce.Do(func() {
-		p.ctx, p.stop = context.WithCancel(context.Background())
+		p.ctx, p.stop = context.WithCancel(context.Background()) //nolint:gosec // Shutdown calls it
 		if p.ClientTLS != nil {
 			p.ClientTLS = p.ClientTLS.Clone()
 			p.ClientTLS.NextProtos = []string{pgwire.ALPN}
