@@ -34,7 +34,7 @@ func pages(now time.Time) map[string]*Server {
 	}
 }
 
-func open(t *testing.T) (context.Context, *browser.Browser) {
+func open(t *testing.T) *browser.Browser {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	b, err := browser.Start(ctx)
@@ -42,17 +42,17 @@ func open(t *testing.T) (context.Context, *browser.Browser) {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.Close)
-	return ctx, b
+	return b
 }
 
 // The page fits each screen, and text that a client chose stays text.
 func TestBrowserShowsPage(t *testing.T) {
-	ctx, b := open(t)
+	b := open(t)
 	for page, server := range pages(time.Now()) {
 		url := serve(t, server) + "/?paused"
 		for on, screen := range screens {
 			t.Run(page+" on "+on, func(t *testing.T) {
-				p, err := b.Open(ctx, url, screen)
+				p, err := b.Open(url, screen)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -61,7 +61,7 @@ func TestBrowserShowsPage(t *testing.T) {
 					Scripts, Images, Rows, Scrolls int
 					Width, Scroll, Cut, Background string
 				}
-				if err := p.Evaluate(ctx, `({
+				if err := p.Evaluate(`({
 					hacked: window.hacked === true,
 					scripts: document.scripts.length,
 					images: document.images.length,
@@ -96,7 +96,7 @@ func TestBrowserShowsPage(t *testing.T) {
 				if incidents := p.Incidents(); len(incidents) > 0 {
 					t.Errorf("the browser reports: %s", strings.Join(incidents, "\n"))
 				}
-				picture, err := p.Screenshot(ctx)
+				picture, err := p.Screenshot()
 				if err != nil || len(picture) < 10_000 {
 					t.Errorf("no picture: %d bytes, %v", len(picture), err)
 				}
@@ -111,24 +111,24 @@ func TestBrowserShowsPage(t *testing.T) {
 }
 
 func TestBrowserRefreshes(t *testing.T) {
-	ctx, b := open(t)
-	p, err := b.Open(ctx, serve(t, &Server{Endpoints: []Endpoint{busy(time.Now())}}), screens["desktop"])
+	b := open(t)
+	p, err := b.Open(serve(t, &Server{Endpoints: []Endpoint{busy(time.Now())}}), screens["desktop"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.WaitLoads(ctx, 3); err != nil {
+	if err := p.WaitLoads(3); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestBrowserEnforcesContentPolicy(t *testing.T) {
-	ctx, b := open(t)
-	p, err := b.Open(ctx, serve(t, &Server{})+"/?paused", screens["desktop"])
+	b := open(t)
+	p, err := b.Open(serve(t, &Server{})+"/?paused", screens["desktop"])
 	if err != nil {
 		t.Fatal(err)
 	}
 	var ran bool
-	if err := p.Evaluate(ctx, `(() => {
+	if err := p.Evaluate(`(() => {
 		const script = document.createElement('script');
 		script.textContent = 'window.hacked = true';
 		document.body.append(script);

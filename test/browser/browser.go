@@ -4,80 +4,165 @@ package browser
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"time"
+	"slices"
+	"sync"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
 )
 
 // Browser is a running Chromium.
 type Browser struct {
-	*pipe
-	process *exec.Cmd
-	files   []*os.File // this process's ends of the pipes
-	profile string
+	ctx   context.Context
+	close []context.CancelFunc
 }
 
-// Start starts a Chromium with a profile of its own. It ends with ctx, or with Close.
+// Start starts a Chromium with a profile of its own. It ends with ctx, or with Close, and so
+// do its pages.
 func Start(ctx context.Context) (*Browser, error) {
-	profile, err := os.MkdirTemp("", "iamproxy-browser-")
-	if err != nil {
-		return nil, err
+	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath("chromium"))
+	if os.Geteuid() == 0 {
+		options = append(options, chromedp.NoSandbox) // it has no sandbox for root
 	}
-	b := &Browser{profile: profile}
-	if err := b.start(ctx); err != nil {
+	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
+	browser, end := chromedp.NewContext(allocator)
+	b := &Browser{ctx: browser, close: []context.CancelFunc{end, stop}}
+	if err := chromedp.Do(browser); err != nil {
 		b.Close()
-		return nil, fmt.Errorf("cannot start chromium: %w", err)
+		return nil, fmt.Errorf("could not start chromium: %w", err)
 	}
 	return b, nil
 }
 
-func (b *Browser) start(ctx context.Context) error {
-	its, toIt, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer its.Close()
-	fromIt, itsOut, err := os.Pipe()
-	if err != nil {
-		toIt.Close()
-		return err
-	}
-	defer itsOut.Close()
-	b.files = []*os.File{toIt, fromIt}
-	arguments := []string{
-		"--headless", "--remote-debugging-pipe", "--user-data-dir=" + b.profile,
-		"--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-		"--disable-sync", "--disable-extensions", "--hide-scrollbars", "--disable-dev-shm-usage",
-	}
-	if os.Geteuid() == 0 {
-		arguments = append(arguments, "--no-sandbox") // it has no sandbox for root
-	}
-	b.process = exec.CommandContext(ctx, "chromium", append(arguments, "about:blank")...)
-	b.process.Cancel = func() error { return b.process.Process.Kill() }
-	b.process.WaitDelay = 5 * time.Second
-	b.process.ExtraFiles = []*os.File{its, itsOut} // it reads 3 and writes 4
-	if err := b.process.Start(); err != nil {
-		b.process = nil
-		return err
-	}
-	b.pipe = newPipe(toIt)
-	go b.read(fromIt)
-	return nil
-}
-
 // Close ends the browser and removes its files.
 func (b *Browser) Close() {
-	if b.process != nil {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if b.call(ctx, "", "Browser.close", nil, nil) != nil {
-			_ = b.process.Process.Kill()
+	for _, end := range b.close {
+		end()
+	}
+}
+
+// Screen describes the screen and the viewer.
+type Screen struct {
+	Width, Height int64
+	Phone         bool    // touch, and the viewport of the page
+	Dark          bool    // preferred
+	Sharpness     float64 // pixels of the picture per CSS pixel; 0 is 1
+}
+
+// emulate makes a page appear on the screen.
+func (s Screen) emulate(page context.Context) error {
+	viewport := []chromedp.EmulateViewportOption{chromedp.EmulateScale(max(s.Sharpness, 1))}
+	if s.Phone {
+		viewport = append(viewport, chromedp.EmulateMobile, chromedp.EmulateTouch)
+	}
+	scheme := &emulation.MediaFeature{Name: "prefers-color-scheme", Value: "light"}
+	if s.Dark {
+		scheme.Value = "dark"
+	}
+	if err := chromedp.Do(page, chromedp.EmulateViewport(s.Width, s.Height, viewport...)); err != nil {
+		return err
+	}
+	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{scheme}}
+	_, err := chromedp.Call(page, emulation.SetEmulatedMedia, media)
+	return err
+}
+
+// Page is a loaded page.
+type Page struct {
+	ctx context.Context
+
+	mu        sync.Mutex
+	loads     int
+	changed   chan struct{} // closed and replaced at each load
+	incidents []string
+	requests  []string
+}
+
+// Open loads a page and waits for it.
+func (b *Browser) Open(url string, screen Screen) (*Page, error) {
+	tab, _ := chromedp.NewContext(b.ctx)
+	p := &Page{ctx: tab, changed: make(chan struct{})}
+	if _, err := chromedp.Call(tab, network.Enable, network.EnableParams{}); err != nil {
+		return nil, err
+	}
+	if err := screen.emulate(tab); err != nil {
+		return nil, err
+	}
+	if err := chromedp.Listen(tab, p.event); err != nil {
+		return nil, err
+	}
+	if err := chromedp.Do(tab, chromedp.Navigate(url)); err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err)
+	}
+	return p, p.WaitLoads(1)
+}
+
+// event records incidents, requests and loads.
+func (p *Page) event(event any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e := event.(type) {
+	case *page.EventLoadEventFired:
+		p.loads++
+		close(p.changed)
+		p.changed = make(chan struct{})
+	case *network.EventRequestWillBeSent:
+		p.requests = append(p.requests, e.Request.URL)
+	case *page.EventJavascriptDialogOpening, *runtime.EventConsoleAPICalled, *runtime.EventExceptionThrown, *log.EventEntryAdded:
+		text, _ := json.Marshal(e)
+		p.incidents = append(p.incidents, fmt.Sprintf("%T %s", e, text))
+	}
+}
+
+// Incidents returns the dialogs, console messages, script errors and violations of the
+// page's policy so far. A page without scripts has none.
+func (p *Page) Incidents() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.incidents)
+}
+
+// Requests returns the requested addresses so far.
+func (p *Page) Requests() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.requests)
+}
+
+// WaitLoads waits until the page was loaded n times.
+func (p *Page) WaitLoads(n int) error {
+	for {
+		p.mu.Lock()
+		loads, changed := p.loads, p.changed
+		p.mu.Unlock()
+		if loads >= n {
+			return nil
 		}
-		_ = b.process.Wait()
+		select {
+		case <-changed:
+		case <-p.ctx.Done():
+			return fmt.Errorf("loaded %d times, not %d: %w", loads, n, p.ctx.Err())
+		}
 	}
-	for _, file := range b.files {
-		file.Close()
+}
+
+// Evaluate stores the value of an expression in result.
+func (p *Page) Evaluate(expression string, result any) error {
+	value, err := chromedp.Run(p.ctx, chromedp.Evaluate[[]byte](expression))
+	if err != nil {
+		return err
 	}
-	os.RemoveAll(b.profile)
+	return json.Unmarshal(value, result)
+}
+
+// Screenshot returns a PNG of the whole page.
+func (p *Page) Screenshot() ([]byte, error) {
+	return chromedp.Run(p.ctx, chromedp.FullScreenshot(100))
 }

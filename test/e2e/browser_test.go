@@ -60,7 +60,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 	defer b.Close()
 	url := "http://" + p.admin() + "/?paused"
 	if picture != "" {
-		takePicture(ctx, t, b, url)
+		takePicture(t, b, url)
 	}
 	for i := range 42 {
 		openAs(t, p, aurora.IAMUser, hostileNames[i%len(hostileNames)])
@@ -70,7 +70,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 		"desktop": {Width: 1280, Height: 800},
 		"phone":   {Width: 360, Height: 740, Phone: true, Dark: true},
 	} {
-		page, err := b.Open(ctx, url, screen)
+		page, err := b.Open(url, screen)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 			Width, Scroll         int
 			Text                  string
 		}
-		if err := page.Evaluate(ctx, `({
+		if err := page.Evaluate(`({
 			hacked: window.hacked === true,
 			scripts: document.scripts.length,
 			images: document.images.length,
@@ -125,13 +125,13 @@ func openAs(t *testing.T, p *process, user, application string) {
 }
 
 // takePicture takes a picture of a healthy proxy with a failure in the past.
-func takePicture(ctx context.Context, t *testing.T, b *browser.Browser, url string) {
+func takePicture(t *testing.T, b *browser.Browser, url string) {
 	t.Helper()
-	page, err := b.Open(ctx, url, browser.Screen{Width: 1120, Height: 900, Sharpness: 1.5})
+	page, err := b.Open(url, browser.Screen{Width: 1120, Height: 900, Sharpness: 1.5})
 	if err != nil {
 		t.Fatal(err)
 	}
-	png, err := page.Screenshot(ctx)
+	png, err := page.Screenshot()
 	if err != nil {
 		t.Fatal(err)
 	}

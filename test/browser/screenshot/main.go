@@ -14,8 +14,8 @@ import (
 func main() {
 	url := flag.String("url", "", "the page")
 	file := flag.String("o", "", "the PNG to write")
-	width := flag.Int("width", 1200, "of the screen, in pixels")
-	height := flag.Int("height", 800, "of the screen; the picture is of the whole page if that is longer")
+	width := flag.Int64("width", 1200, "of the screen, in pixels")
+	height := flag.Int64("height", 800, "of the screen; the picture is of the whole page if that is longer")
 	dark := flag.Bool("dark", false, "for those who prefer it dark")
 	sharpness := flag.Float64("sharpness", 1, "pixels of the picture for one of the screen")
 	flag.Parse()
@@ -34,11 +34,11 @@ func take(url, file string, screen browser.Screen) error {
 		return err
 	}
 	defer b.Close()
-	page, err := b.Open(ctx, url, screen)
+	page, err := b.Open(url, screen)
 	if err != nil {
 		return err
 	}
-	picture, err := page.Screenshot(ctx)
+	picture, err := page.Screenshot()
 	if err != nil {
 		return err
 	}
