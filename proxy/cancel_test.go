@@ -26,6 +26,7 @@ import (
 // A CancelRequest is forwarded over TLS to the address that its session is connected to. A
 // request with an unknown key is not forwarded.
 func TestCancel(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	certificate := ca.issue(t, serverName, time.Time{})
 	type request struct {
@@ -102,6 +103,7 @@ func TestCancel(t *testing.T) {
 
 // TLS of the client and of the server are independent. The client gets a close_notify.
 func TestCancelInsideTLS(t *testing.T) {
+	t.Parallel()
 	ca, s, gate, requests := cancelServer(t)
 	close(gate.open)
 	_, address := start(t, ca, s, withClientTLS(t, ca))
@@ -136,6 +138,7 @@ func lastRecord(records []byte) (kind byte) {
 }
 
 func TestCancelOfAnEndedSession(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, nil)
 	connected(t, address).Close()
@@ -194,6 +197,7 @@ var cancelKey = &pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key
 // A request made before an earlier one for the same session was sent is served by that one.
 // A later request is forwarded by itself.
 func TestRepeatedCancel(t *testing.T) {
+	t.Parallel()
 	ca, s, gate, requests := cancelServer(t)
 	p, address := start(t, ca, s, nil)
 	session := connected(t, address)
@@ -227,6 +231,7 @@ func TestRepeatedCancel(t *testing.T) {
 // A session can end while its CancelRequest is being delivered. Its server process has ended,
 // and another may have its number.
 func TestSessionEndsDuringCancel(t *testing.T) {
+	t.Parallel()
 	ca, s, gate, requests := cancelServer(t)
 	var logs *observer.ObservedLogs
 	p, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
@@ -246,6 +251,7 @@ func TestSessionEndsDuringCancel(t *testing.T) {
 
 // A session has ended when its server has closed the connection, even if the client has not.
 func TestCancelAfterServerClosed(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn() })
 	p, address := start(t, ca, s, nil)
 	session := connected(t, address)
@@ -260,6 +266,7 @@ func TestCancelAfterServerClosed(t *testing.T) {
 
 // Sessions on two servers can have the same key. A request could cancel the wrong one's query.
 func TestAmbiguousCancel(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, nil)
 	a, b := connected(t, address), connected(t, address)
@@ -277,6 +284,7 @@ func TestAmbiguousCancel(t *testing.T) {
 
 // A key that no client can send in a CancelRequest is passed on, but not registered.
 func TestKeysOfInvalidLength(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{0, 4, 5, 260, 261, 10_000} {
 		k := append([]byte{'K', 0, 0, byte((4 + size) >> 8), byte(4 + size)}, bytes.Repeat([]byte{1}, size)...)
 		ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, k, ready); p.echo() })
@@ -291,6 +299,7 @@ func TestKeysOfInvalidLength(t *testing.T) {
 }
 
 func TestCancelFails(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	var logs *observer.ObservedLogs
 	var dials atomic.Int32

@@ -14,6 +14,7 @@ import (
 
 // A server that is starting up is retried until it has started.
 func TestServerStartsUp(t *testing.T) {
+	t.Parallel()
 	var logins atomic.Int32
 	ca, s := good(t, func(p *peer) {
 		if logins.Add(1) < 3 {
@@ -33,6 +34,7 @@ func TestServerStartsUp(t *testing.T) {
 
 // The client receives the last error of a server that never starts.
 func TestServerNeverStarts(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {
 		p.startup()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
@@ -47,6 +49,7 @@ func TestServerNeverStarts(t *testing.T) {
 
 // A connection that breaks during login is retried: the server may restart.
 func TestServerBreaksOffOnce(t *testing.T) {
+	t.Parallel()
 	var logins atomic.Int32
 	ca, s := good(t, func(p *peer) {
 		if logins.Add(1) == 1 {
@@ -69,6 +72,7 @@ func TestServerBreaksOffOnce(t *testing.T) {
 // A client that disconnects while its login is queued costs no login. What a client sends
 // too early is not lost.
 func TestClientInQueue(t *testing.T) {
+	t.Parallel()
 	var logins atomic.Int32
 	ca, s := good(t, func(p *peer) {
 		logins.Add(1)
@@ -104,6 +108,7 @@ func TestClientInQueue(t *testing.T) {
 // A login that is queued because the server refuses the user's other logins fails with the
 // refusal, not with a full queue.
 func TestQueueFullOfRefusedLogins(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {
 		p.startup()
 		p.ask()
@@ -126,6 +131,7 @@ func TestQueueFullOfRefusedLogins(t *testing.T) {
 }
 
 func TestQueueFull(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 1, 3*time.Second })
 	connected(t, address)

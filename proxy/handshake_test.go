@@ -22,6 +22,7 @@ var (
 )
 
 func TestEncryptionIsDeclinedOnce(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn() })
 	_, address := start(t, ca, s, nil)
 	for _, order := range [][][]byte{{sslRequest, gssRequest}, {gssRequest, sslRequest}, {sslRequest}, {gssRequest}} {
@@ -46,6 +47,7 @@ func TestEncryptionIsDeclinedOnce(t *testing.T) {
 
 // Clients that want TLS have it, and so do others have no TLS, at one port.
 func TestClientTLS(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, address := start(t, ca, s, withClientTLS(t, ca))
 	for name, connect := range map[string]func() *peer{
@@ -79,6 +81,7 @@ func TestClientTLS(t *testing.T) {
 // What stands in clear behind an SSLRequest is never taken for something said
 // inside TLS.
 func TestClientTLSRefusals(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, address := start(t, ca, s, withClientTLS(t, ca))
 	for name, test := range map[string]struct {
@@ -131,6 +134,7 @@ func TestClientTLSRefusals(t *testing.T) {
 // Clients that cannot come to terms about TLS hear so from TLS. The log says why;
 // those that just leave are probes.
 func TestClientTLSFails(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(*peer) {})
 	var logs *observer.ObservedLogs
 	_, address := start(t, ca, s, func(p *Proxy) {
@@ -214,6 +218,7 @@ func directServer(t *testing.T, ca authority, protocols []string, script func(*p
 }
 
 func TestDirectTLS(t *testing.T) {
+	t.Parallel()
 	ca, asking := good(t, func(p *peer) { p.logIn() })
 	for name, test := range map[string]struct {
 		via  string
@@ -240,6 +245,7 @@ func TestDirectTLS(t *testing.T) {
 
 // Without a request for TLS the login's time is bounded all the same.
 func TestDirectTLSWithASilentServer(t *testing.T) {
+	t.Parallel()
 	ca, other := good(t, func(*peer) {})
 	via := directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.startup(); p.message() })
 	_, address := start(t, ca, other, func(p *Proxy) {
@@ -255,6 +261,7 @@ func TestDirectTLSWithASilentServer(t *testing.T) {
 // A server before 17 takes a handshake for a startup packet that is too long, and
 // hangs up without a word.
 func TestDirectTLSWithAnOldServer(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -27,8 +28,10 @@ import (
 
 var goodbye = pgwire.Encode(&pgproto3.Terminate{})
 
-// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program.
+// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program. Most
+// tests only wait, so more of them run at once than there are processors.
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "16")
 	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
 	goleak.VerifyTestMain(m)
 }

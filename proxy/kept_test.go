@@ -23,6 +23,7 @@ import (
 // What is not fit for another client is closed, and what its own has said goes up as
 // without a pool.
 func TestConnectionsThatAreNotKept(t *testing.T) {
+	t.Parallel()
 	failing := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "55P03", Message: "no"}
 	inTransaction := &pgproto3.ReadyForQuery{TxStatus: 'T'}
 	parse := pgwire.Encode(&pgproto3.Parse{Query: "select 1"})
@@ -128,6 +129,7 @@ func (p *peer) expectRest() {
 // Who takes leave before it has read all that was said to it can still read that,
 // whatever else it says.
 func TestLeaveBeforeTheAnswerIsRead(t *testing.T) {
+	t.Parallel()
 	b := &backend{}
 	p, address, _ := b.pooled(t, nil)
 	client := connected(t, address)
@@ -147,6 +149,7 @@ func answered(p *Proxy) bool { return p.Counts().Down > 0 }
 
 // Messages may come in pieces.
 func TestMessagesInPieces(t *testing.T) {
+	t.Parallel()
 	b := &backend{}
 	p, address, _ := b.pooled(t, nil)
 	client := connected(t, address)
@@ -163,6 +166,7 @@ func TestMessagesInPieces(t *testing.T) {
 // A connection that has ended while it was idle is noticed before anybody gets it; the
 // client has a new one.
 func TestDeadWhileIdle(t *testing.T) {
+	t.Parallel()
 	fatal := &pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01", Message: "terminating connection due to administrator command"}
 	for name, end := range map[string]func(p *peer){
 		"closed":              func(p *peer) { p.Close() },
@@ -173,6 +177,7 @@ func TestDeadWhileIdle(t *testing.T) {
 		"an answer to nobody": func(p *peer) { p.send(ready, &pgproto3.DataRow{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := &backend{}
 			p, address, logs := b.pooled(t, nil)
 			connected(t, address).takeLeave()
@@ -252,6 +257,7 @@ func TestSilentAtReset(t *testing.T) {
 // A client that is gone when it should get a pooled connection does not take it along
 // in the counts.
 func TestClientGoneAtHandOver(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, (&backend{}).serve)
 	p, _ := start(t, ca, s, func(p *Proxy) { p.PoolSize = 1 })
 	p.start()
@@ -291,6 +297,7 @@ func (c *corked) Close() error {
 // A client in TLS ends that right behind its Terminate, and crypto/tls may tell of
 // both at once.
 func TestTerminateWithCloseNotify(t *testing.T) {
+	t.Parallel()
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		t.Run(tls.VersionName(version), func(t *testing.T) {
 			ca := newAuthority(t)

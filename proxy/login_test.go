@@ -20,6 +20,7 @@ import (
 // the server's answer comes down as it is, and what either side sends ahead is
 // not lost.
 func TestLoginIsTransparent(t *testing.T) {
+	t.Parallel()
 	packet := startupPacket(3<<16|9999, "user", "alice", "options", `-c a=b\ c`, "database", "mydb",
 		"_pq_.test_protocol_negotiation", "", "application_name", "ünï", "replication", "database")
 	downstream := slices.Concat(
@@ -62,6 +63,7 @@ func TestLoginIsTransparent(t *testing.T) {
 }
 
 func TestOverriddenUserAndDatabase(t *testing.T) {
+	t.Parallel()
 	seen := make(chan []byte, 1)
 	ca, s := good(t, func(p *peer) { seen <- p.logIn() })
 	_, address := start(t, ca, s, func(p *Proxy) { p.User, p.Database = "bob", "other" })
@@ -73,6 +75,7 @@ func TestOverriddenUserAndDatabase(t *testing.T) {
 }
 
 func TestBadClients(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 300 * time.Millisecond })
 	bystander := connected(t, address)
@@ -131,6 +134,7 @@ func TestBadClients(t *testing.T) {
 // Servers that do not prove who they are, or ask for something else than a
 // token inside TLS, get neither a token nor the startup packet.
 func TestBadServers(t *testing.T) {
+	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
 	right := ca.issue(t, serverName, time.Time{})
 	plain := func(text string) func(net.Conn) bool {
@@ -186,6 +190,7 @@ func TestBadServers(t *testing.T) {
 		{name: "no answer", raw: plain(""), code: "08006", text: "no answer from"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			certificate := right
 			switch {
 			case test.untrusted:
@@ -230,6 +235,7 @@ func TestBadServers(t *testing.T) {
 
 // A client that leaves during its login is nobody's failure.
 func TestClientLeavesDuringLogin(t *testing.T) {
+	t.Parallel()
 	left := make(chan struct{})
 	ca, s := good(t, func(p *peer) {
 		p.startup()
@@ -252,6 +258,7 @@ func TestClientLeavesDuringLogin(t *testing.T) {
 }
 
 func TestShutdownDuringLogin(t *testing.T) {
+	t.Parallel()
 	asked := make(chan struct{})
 	ca, s := good(t, func(p *peer) { p.startup(); close(asked); p.message() })
 	p, address := start(t, ca, s, nil)
@@ -265,6 +272,7 @@ func TestShutdownDuringLogin(t *testing.T) {
 }
 
 func TestStartupTooLongWithOverride(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn() })
 	_, address := start(t, ca, s, func(p *Proxy) { p.Database = strings.Repeat("d", 100) })
 	client := dial(t, address)
@@ -276,6 +284,7 @@ func TestStartupTooLongWithOverride(t *testing.T) {
 
 // Half a message is not passed on: the client can still be told.
 func TestServerEndsInTheMiddleOfAMessage(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, []byte("S\x00\x00\x00\xffserver_ver")) })
 	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
 	client := dial(t, address)
@@ -287,6 +296,7 @@ func TestServerEndsInTheMiddleOfAMessage(t *testing.T) {
 
 // RDS Proxy gives no key to cancel with; none is made up.
 func TestNoBackendKey(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, ready); p.echo() })
 	_, address := start(t, ca, s, nil)
 	client := dial(t, address)
@@ -298,6 +308,7 @@ func TestNoBackendKey(t *testing.T) {
 
 // A server that wants no password at all is as good as one that took the token.
 func TestNoPasswordAsked(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.startup(); p.send(okay, ready); _, _ = io.Copy(io.Discard, p) })
 	_, address := start(t, ca, s, nil)
 	client := dial(t, address)

@@ -41,6 +41,7 @@ func (p *peer) drip(ctx context.Context) {
 // Those who say nothing, or nothing whole, give way to who comes next, the first of them
 // first. They are told, and are gone at once.
 func TestSilentClientsGiveWay(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, few(3, 50*time.Millisecond))
 	silent, half, slow := dial(t, address), dial(t, address), dial(t, address)
@@ -86,6 +87,7 @@ func TestStormOfClients(t *testing.T) {
 
 // One that has begun a handshake and does not go on gives way, too.
 func TestHandshakesGiveWay(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, func(p *Proxy) {
 		few(1, 10*time.Millisecond)(p)
@@ -101,6 +103,7 @@ func TestHandshakesGiveWay(t *testing.T) {
 
 // Who waits for room does not hold up the end.
 func TestShutdownWhileFull(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, few(1, time.Hour))
 	for range 3 {
@@ -122,6 +125,7 @@ func TestShutdownWhileFull(t *testing.T) {
 // Who said at once what it wants loses nothing to those who say nothing, however long it
 // had to wait for its place.
 func TestClientsBehindSilentOnes(t *testing.T) {
+	t.Parallel()
 	const silent, clients = 4, 60
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, few(silent, 100*time.Millisecond))

@@ -35,6 +35,7 @@ func cancelWith(t *testing.T, address string, given pgproto3.BackendKeyData) {
 
 // A client's key is good while its session lasts, and the server is told its own.
 func TestKeysOfPooledConnections(t *testing.T) {
+	t.Parallel()
 	b := &backend{keys: []*pgproto3.BackendKeyData{{ProcessID: 4711, SecretKey: bytes.Repeat([]byte{7}, 32)}}}
 	p, address, _ := b.pooled(t, nil)
 	seen := map[string]bool{string(b.keys[0].SecretKey): true}
@@ -72,8 +73,10 @@ func TestKeysOfPooledConnections(t *testing.T) {
 // A server that is still at a cancel request when the session ends may hit whoever has
 // the connection next: nobody gets it.
 func TestCancelOnItsWayAtTheEnd(t *testing.T) {
+	t.Parallel()
 	for _, done := range []bool{false, true} {
 		t.Run(fmt.Sprint("done is ", done), func(t *testing.T) {
+			t.Parallel()
 			b := &backend{keys: []*pgproto3.BackendKeyData{key}}
 			arrived, goOn := make(chan struct{}), make(chan struct{})
 			ca, s := good(t, func(p *peer) {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestUnreachableServer(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(*peer) {})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,6 +41,7 @@ func TestUnreachableServer(t *testing.T) {
 
 // A source of tokens that does not answer is a matter of time, not of rights.
 func TestTokenTooLate(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.startup() })
 	_, address := start(t, ca, s, func(p *Proxy) {
 		p.Tokens = &tokens{err: adviceError{fmt.Errorf("waiting: %w", context.DeadlineExceeded)}}
@@ -58,6 +60,7 @@ func (e adviceError) Unwrap() error { return e.error }
 func (adviceError) Advice() string { return "run\naws sso login" }
 
 func TestNoToken(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {
 		if p.startup() != nil {
 			t.Error("the server got a startup packet without a token at hand")
@@ -77,6 +80,7 @@ func TestNoToken(t *testing.T) {
 // A refused token is replaced once; the client hears of the second refusal
 // only, in the server's own words and with a hint.
 func TestRefusedToken(t *testing.T) {
+	t.Parallel()
 	refusal := &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed", File: "auth.c", Line: 7,
 		UnknownFields: map[byte]string{'z': "later"}}
 	asked := make(chan string, 10)
@@ -125,6 +129,7 @@ func TestRefusedToken(t *testing.T) {
 // Where there is no other token the server is not asked twice for nothing. If there
 // is no way to try one, the refusal is still what the client hears.
 func TestRefusedTokenWithoutAnother(t *testing.T) {
+	t.Parallel()
 	for name, change := range map[string]func(*Proxy){
 		"same token": func(p *Proxy) { p.Tokens = &tokens{same: true} },
 		"server gone": func(p *Proxy) {
@@ -139,6 +144,7 @@ func TestRefusedTokenWithoutAnother(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			logins := make(chan bool, 10)
 			ca, s := good(t, func(p *peer) {
 				logins <- true
@@ -161,6 +167,7 @@ func TestRefusedTokenWithoutAnother(t *testing.T) {
 
 // Refusals that are not about the token come down as they are, at once.
 func TestOtherRefusals(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		name   string
 		script func(*peer, *pgproto3.ErrorResponse)
@@ -171,6 +178,7 @@ func TestOtherRefusals(t *testing.T) {
 	} {
 		for _, code := range []string{"53300", "3D000", "0A000", "28000"} {
 			t.Run(test.name+" "+code, func(t *testing.T) {
+				t.Parallel()
 				said := &pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "no", Hint: "a hint of its own"}
 				logins := make(chan bool, 10)
 				ca, s := good(t, func(p *peer) { logins <- true; test.script(p, said) })
@@ -190,6 +198,7 @@ func TestOtherRefusals(t *testing.T) {
 // After a refusal, the server's later words are what the client hears; what else
 // ends an attempt is not.
 func TestSecondAttemptFailsOtherwise(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		second func(*peer)
 		code   string
@@ -199,6 +208,7 @@ func TestSecondAttemptFailsOtherwise(t *testing.T) {
 		"nonsense":        {func(p *peer) { p.send([]byte("nonsense")) }, "28000"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			var logins atomic.Int32
 			ca, s := good(t, func(p *peer) {
 				p.startup()
@@ -220,6 +230,7 @@ func TestSecondAttemptFailsOtherwise(t *testing.T) {
 }
 
 func TestShutdownDuringSecondAttempt(t *testing.T) {
+	t.Parallel()
 	var logins atomic.Int32
 	stuck := make(chan struct{})
 	ca, s := good(t, func(p *peer) {

@@ -19,6 +19,7 @@ import (
 )
 
 func TestSpliceBothWays(t *testing.T) {
+	t.Parallel()
 	data := make([]byte, 8<<20)
 	_, _ = rand.Read(data)
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
@@ -54,6 +55,7 @@ func ways(ca authority) map[string]func(testing.TB, string) *peer {
 // How a session ends on one side is how it ends on the other, all that was on
 // its way is delivered first, and the log says once who it was, and how.
 func TestSessionEnds(t *testing.T) {
+	t.Parallel()
 	last := bytes.Repeat([]byte("last words "), 100_000)
 	goodbye := pgwire.Encode(&pgproto3.Terminate{})
 	fatal := pgwire.Encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01", Message: "terminating connection due to administrator command"})

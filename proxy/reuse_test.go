@@ -18,6 +18,7 @@ import (
 
 // The next client has the connection of one that took leave, in order.
 func TestPooledConnection(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	for name, connect := range ways(ca) {
 		t.Run(name, func(t *testing.T) {
@@ -47,6 +48,7 @@ func TestPooledConnection(t *testing.T) {
 
 // Only a startup packet with the same in it leads to it.
 func TestPooledByParameters(t *testing.T) {
+	t.Parallel()
 	b := &backend{}
 	p, address, _ := b.pooled(t, nil)
 	packets := [][]byte{
@@ -82,6 +84,7 @@ func TestPooledByParameters(t *testing.T) {
 // Settings that change while a session goes on, while it is reset and while nobody has
 // it are the next client's from the start.
 func TestStatusesOfPooledConnections(t *testing.T) {
+	t.Parallel()
 	status := func(name, value string) *pgproto3.ParameterStatus {
 		return &pgproto3.ParameterStatus{Name: name, Value: value}
 	}
@@ -114,6 +117,7 @@ func TestStatusesOfPooledConnections(t *testing.T) {
 
 // Replication is not for the next.
 func TestReplicationIsNotPooled(t *testing.T) {
+	t.Parallel()
 	for value, pooled := range map[string]bool{"true": false, "database": false, "DATABASE": false, "on": false, "false": true, "no": true, "": true, "fals": false} {
 		b := &backend{}
 		p, address, logs := b.pooled(t, nil)
@@ -132,6 +136,7 @@ func TestReplicationIsNotPooled(t *testing.T) {
 // Where a session has to take writes, a connection does not go to the next client when
 // its server takes none any more.
 func TestPooledConnectionsOfFormerWriters(t *testing.T) {
+	t.Parallel()
 	status := func(value string) *pgproto3.ParameterStatus {
 		return &pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: value}
 	}
@@ -150,6 +155,7 @@ func TestPooledConnectionsOfFormerWriters(t *testing.T) {
 
 // Servers before PostgreSQL 14 report nothing, and are asked each time.
 func TestPooledConnectionsOfOldWriters(t *testing.T) {
+	t.Parallel()
 	b := &backend{}
 	readOnly := "f"
 	b.answer = func(p *peer, said string) bool {
@@ -174,6 +180,7 @@ func TestPooledConnectionsOfOldWriters(t *testing.T) {
 
 // A proxy that drains keeps none, and makes none ready for a next client.
 func TestShutdownWithIdleConnections(t *testing.T) {
+	t.Parallel()
 	b := &backend{}
 	p, address, _ := b.pooled(t, nil)
 	client := connected(t, address)
@@ -233,6 +240,7 @@ func TestManyPooledSessions(t *testing.T) {
 
 // What a server says that is thrown away is not told to a client of another one.
 func TestWordsOfAnotherServer(t *testing.T) {
+	t.Parallel()
 	var standby atomic.Pointer[peer]
 	b := &backend{statuses: []*pgproto3.ParameterStatus{{Name: "TimeZone", Value: "UTC"}}}
 	b.answer = func(p *peer, said string) bool {

@@ -36,6 +36,7 @@ func until(t testing.TB, what string, condition func() bool) {
 }
 
 func TestProbesAreNoErrors(t *testing.T) {
+	t.Parallel()
 	var logs *observer.ObservedLogs
 	ca, s := good(t, func(*peer) {})
 	_, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
@@ -72,6 +73,7 @@ func TestManySessionsAtOnce(t *testing.T) {
 // While the proxy drains, sessions go on, cancel requests are served, and new
 // clients are told; it stops as soon as the last session has ended.
 func TestShutdownDrains(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, nil)
 	client := connected(t, address)
@@ -100,6 +102,7 @@ func TestShutdownDrains(t *testing.T) {
 }
 
 func TestShutdownCutsWhatIsLeft(t *testing.T) {
+	t.Parallel()
 	ended := make(chan error, 1)
 	ca, s := good(t, func(p *peer) {
 		p.logIn()
@@ -148,6 +151,7 @@ func (f *flaky) Accept() (net.Conn, error) {
 }
 
 func TestAcceptGoesOn(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, _ := start(t, ca, s, nil)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

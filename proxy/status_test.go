@@ -22,6 +22,7 @@ import (
 
 // What is to be seen of a session while it lasts, and after.
 func TestStatusOfSessions(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	var mu sync.Mutex
 	var observed []stats.LoginTimings
@@ -72,6 +73,7 @@ func TestStatusOfSessions(t *testing.T) {
 
 // Names take time, too.
 func TestResolveIsTimed(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	_, port, _ := net.SplitHostPort(s.addr())
 	p, address := start(t, ca, s, func(p *Proxy) { p.Upstream.Via = net.JoinHostPort("localhost", port) })
@@ -84,6 +86,7 @@ func TestResolveIsTimed(t *testing.T) {
 
 // Failures for the same reason are one, which says how often and when.
 func TestFailuresAreRemembered(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	keys := &tokens{err: errors.New("no credentials")}
 	p, address := start(t, ca, s, func(p *Proxy) { p.Tokens = keys })
@@ -112,6 +115,7 @@ func TestFailuresAreRemembered(t *testing.T) {
 
 // A server can send any words, those of the proxy included.
 func TestFailureReasonIsNotTheWords(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {
 		p.startup()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "iamproxy: the server asks for nothing", Hint: "do as I say"})
@@ -136,6 +140,7 @@ func TestFailureReasonIsNotTheWords(t *testing.T) {
 // What fails is known while the first clients still wait, and when they leave before they
 // are told.
 func TestFailuresOfClientsThatLeave(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {})
 	p, address := start(t, ca, s, func(p *Proxy) {
 		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
@@ -174,6 +179,7 @@ func TestAllowed(t *testing.T) {
 
 // Proxies share a Limit; clients who are turned away or leave take no room.
 func TestLimit(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	limit := &ConnLimit{Max: 2, Hint: "raise it"}
 	share := func(p *Proxy) { p.Limit = limit }
@@ -197,6 +203,7 @@ func TestLimit(t *testing.T) {
 }
 
 func TestNoDescriptorLeft(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {})
 	_, address := start(t, ca, s, func(p *Proxy) {
 		p.ConnectTimeout = 500 * time.Millisecond
@@ -213,6 +220,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 
 // A proxy with a successor lets those in who have connected, and then accepts nobody.
 func TestShutdownLeavesClients(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, func(p *Proxy) { p.HandOff = true })
 	early := dial(t, address)
@@ -236,6 +244,7 @@ func TestShutdownLeavesClients(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { _, _ = p.Read(make([]byte, 1)) })
 	p, _ := start(t, ca, s, nil)
 	if err := p.Probe(t.Context()); err != nil {
@@ -262,6 +271,7 @@ func TestShorten(t *testing.T) {
 
 // A client that leaves in the middle of its login has none, and makes room.
 func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
+	t.Parallel()
 	asked, closed := make(chan struct{}), make(chan struct{})
 	ca, s := good(t, func(p *peer) {
 		p.startup()
@@ -290,6 +300,7 @@ func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
 
 // Who has read that the session is over finds room for the next.
 func TestRoomForTheNext(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); _, _ = io.Copy(io.Discard, p) })
 	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1} })
 	for range 50 {
@@ -301,6 +312,7 @@ func TestRoomForTheNext(t *testing.T) {
 
 // Strangers are told, or closed if there are many, and keep nobody out who may connect.
 func TestStrangers(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
 	p, address := start(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
 	told := dial(t, address)

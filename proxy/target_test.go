@@ -44,6 +44,7 @@ func (i instance) serve(p *peer) {
 }
 
 func TestTarget(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		instance
 		startup []byte
@@ -61,6 +62,7 @@ func TestTarget(t *testing.T) {
 		"nonsense":                       {instance{nil, "maybe"}, ordinaryStartup, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			ca, s := good(t, test.serve)
 			_, address := start(t, ca, s, func(p *Proxy) { p.Writer, p.ConnectTimeout = true, time.Second })
 			client := dial(t, address)
@@ -92,6 +94,7 @@ func TestTarget(t *testing.T) {
 
 // A server that does not want to be asked is not the client's affair.
 func TestCannotTellTheTarget(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) {
 		p.startup()
 		p.ask()
@@ -110,6 +113,7 @@ func TestCannotTellTheTarget(t *testing.T) {
 
 // The key of an instance that was left is nobody's.
 func TestTargetFound(t *testing.T) {
+	t.Parallel()
 	var logins atomic.Int32
 	ca, s := good(t, func(p *peer) {
 		i := instance{reports: reporting("on", "on")}

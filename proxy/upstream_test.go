@@ -23,6 +23,7 @@ func dialHungUp(context.Context, string, string) (net.Conn, error) {
 // A DialContext of the caller's, such as a port forward that is starting, has all the time
 // there is.
 func TestDialContextHasTime(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.expectEnd() })
 	var left time.Duration
 	p, _ := start(t, ca, s, func(p *Proxy) {
@@ -41,6 +42,7 @@ func TestDialContextHasTime(t *testing.T) {
 
 // A probe connects, starts TLS, and does not log in.
 func TestUpstreamProbe(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.expectEnd() })
 	p, _ := start(t, ca, s, nil)
 	probe, err := p.Upstream.Probe(t.Context())
@@ -64,6 +66,7 @@ func TestUpstreamProbe(t *testing.T) {
 
 // The errors are those that clients are sent, with the causes underneath.
 func TestUpstreamErrors(t *testing.T) {
+	t.Parallel()
 	ca, s := good(t, func(p *peer) { p.expectEnd() })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
