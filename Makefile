@@ -77,7 +77,7 @@ sbom: release ## compile into dist/, with a bill of materials (CycloneDX) of eac
 
 .PHONY: notes
 notes: ## print what CHANGELOG.md says of VERSION
-	@$(GO) run ./tools/notes $(VERSION)
+	@awk -v version=$(VERSION) -f tools/notes.awk CHANGELOG.md
 
 .PHONY: image
 image: ## build the container image iamproxy:VERSION
@@ -266,9 +266,14 @@ reproducible: ## build twice, from two folders, and compare
 deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip
 	@sh tools/setup/install.sh postgres cc certs netns
 
+RDS_ROOTS = https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
+
+# The test fails if there is anything but CA certificates in the file, and lists them.
 .PHONY: update-ca
-update-ca: ## bring tls/global-bundle.pem up to date with what AWS publishes
-	$(GO) run ./tools/updateca
+update-ca: ## fetch tls/global-bundle.pem as AWS publishes it, and list its certificates
+	curl --fail --silent --show-error --proto =https --max-filesize 1048576 --output tls/global-bundle.pem $(RDS_ROOTS)
+	$(GO) test -count=1 -v -run '^TestEmbeddedRoots$$' ./tls
+	git diff --stat tls/global-bundle.pem
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed

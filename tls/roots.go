@@ -44,7 +44,7 @@ func rootsFrom(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
-	certs, err := ParseCertificates(data)
+	certs, err := parseCertificates(data)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
@@ -55,9 +55,9 @@ func rootsFrom(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// ParseCertificates returns all certificates of a PEM bundle. It fails if any is invalid, or if
+// parseCertificates returns all certificates of a PEM bundle. It fails if any is invalid, or if
 // there are none. Other text and blocks are ignored.
-func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for rest := data; ; {
 		var block *pem.Block

@@ -1,9 +1,11 @@
 package tls
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -47,14 +49,14 @@ func TestSystemRoots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := ParseCertificates(systemRoot)
+	cert, _ := parseCertificates(systemRoot)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("a system root is not trusted: %v", err)
 	}
 }
 
 func TestEmbeddedRoots(t *testing.T) {
-	certs, err := ParseCertificates(rdsRoots)
+	certs, err := parseCertificates(rdsRoots)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,10 @@ func TestEmbeddedRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	regions := map[string]bool{}
+	var encoded []byte
 	for _, cert := range certs {
+		t.Logf("%s, until %s, SHA-256 %x", cert.Subject.CommonName, cert.NotAfter.Format(time.DateOnly), sha256.Sum256(cert.Raw))
+		encoded = append(encoded, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
 		if !cert.IsCA {
 			t.Errorf("%s is not a CA", cert.Subject.CommonName)
 		}
@@ -79,6 +84,9 @@ func TestEmbeddedRoots(t *testing.T) {
 			regions[words[2]] = true
 		}
 	}
+	if !bytes.Equal(bytes.Join(bytes.Fields(encoded), nil), bytes.Join(bytes.Fields(rdsRoots), nil)) {
+		t.Error("the file contains more than certificates")
+	}
 	if len(regions) < 30 {
 		t.Errorf("roots of %d regions, want at least 30", len(regions))
 	}
@@ -90,11 +98,11 @@ func TestCAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := ParseCertificates(own)
+	cert, _ := parseCertificates(own)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("the root in the file is not trusted: %v", err)
 	}
-	rds, _ := ParseCertificates(rdsRoots)
+	rds, _ := parseCertificates(rdsRoots)
 	if _, err := rds[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: rds[0].NotBefore.Add(time.Hour)}); err == nil {
 		t.Error("an RDS root is trusted in addition to the file")
 	}
