@@ -74,7 +74,7 @@ func TestCancelRace(t *testing.T) {
 	done := make(chan struct{})
 	var others sync.WaitGroup
 	for range strangers {
-		others.Go(func() { beStranger(t, p, done) })
+		others.Go(func() { runOtherSessions(t, p, done) })
 	}
 	slots := make(chan struct{}, atOnce)
 	var all sync.WaitGroup
@@ -90,8 +90,8 @@ func TestCancelRace(t *testing.T) {
 	others.Wait()
 }
 
-// beStranger runs short sessions, whose queries must not be canceled.
-func beStranger(t *testing.T, p *process, done <-chan struct{}) {
+// runOtherSessions runs short sessions, whose queries must not be canceled.
+func runOtherSessions(t *testing.T, p *process, done <-chan struct{}) {
 	for {
 		select {
 		case <-done:

@@ -19,19 +19,19 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// arrival is the result of one of many clients.
-type arrival struct {
+// loginResult is the result of one of many clients.
+type loginResult struct {
 	code, message string // of the error; empty: logged in
 	at            time.Time
 }
 
-// rush makes n clients log in at once, for one query each, and returns the results. They
+// loginBurst makes n clients log in at once, for one query each, and returns the results. They
 // keep their sessions until the last one has its result, as pools do.
-func rush(t *testing.T, p *process, n int) []arrival {
+func loginBurst(t *testing.T, p *process, n int) []loginResult {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	arrivals := make([]arrival, n)
+	results := make([]loginResult, n)
 	conns := make([]*pgx.Conn, n)
 	var all sync.WaitGroup
 	for i := range n {
@@ -40,7 +40,7 @@ func rush(t *testing.T, p *process, n int) []arrival {
 			if conns[i], err = p.connect(ctx, aurora.IAMUser, aurora.Database); err == nil {
 				_, err = conns[i].Exec(ctx, "select 1")
 			}
-			arrivals[i] = arrivalOf(err)
+			results[i] = loginResultOf(err)
 		})
 	}
 	all.Wait()
@@ -50,19 +50,19 @@ func rush(t *testing.T, p *process, n int) []arrival {
 		}
 	}
 	all.Wait()
-	return arrivals
+	return results
 }
 
-func arrivalOf(err error) arrival {
-	a := arrival{at: time.Now()}
+func loginResultOf(err error) loginResult {
+	result := loginResult{at: time.Now()}
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &refused):
-		a.code, a.message = refused.Code, refused.Message
+		result.code, result.message = refused.Code, refused.Message
 	case err != nil:
-		a.code, a.message = "no answer", err.Error()
+		result.code, result.message = "no answer", err.Error()
 	}
-	return a
+	return result
 }
 
 // connect logs in with pgx.
@@ -73,14 +73,14 @@ func (p *process) connect(ctx context.Context, user, database string) (*pgx.Conn
 }
 
 // expectAllIn fails for each client that received an error.
-func expectAllIn(t *testing.T, arrivals []arrival) (last time.Time) {
+func expectAllIn(t *testing.T, results []loginResult) (last time.Time) {
 	t.Helper()
-	for _, a := range arrivals {
-		if a.code != "" {
-			t.Errorf("a client was told %s: %s", a.code, a.message)
+	for _, r := range results {
+		if r.code != "" {
+			t.Errorf("a client was told %s: %s", r.code, r.message)
 		}
-		if a.at.After(last) {
-			last = a.at
+		if r.at.After(last) {
+			last = r.at
 		}
 	}
 	return last
@@ -94,7 +94,7 @@ func TestThrottledLogins(t *testing.T) {
 	cluster.SetLoginLimit(perSecond)
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	began := time.Now()
-	last := expectAllIn(t, rush(t, p, clients))
+	last := expectAllIn(t, loginBurst(t, p, clients))
 
 	count := map[aurora.Reason]int{}
 	for _, v := range cluster.Verdicts() {
@@ -116,7 +116,7 @@ func TestConnectRate(t *testing.T) {
 	const clients, rate = 60, 20
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=20")...)
-	expectAllIn(t, rush(t, p, clients))
+	expectAllIn(t, loginBurst(t, p, clients))
 
 	verdicts := cluster.Verdicts()
 	if len(verdicts) != clients {
@@ -152,25 +152,25 @@ func TestQueueTooLong(t *testing.T) {
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-rate=2", "--connect-timeout=3s")...)
 	var lastIn time.Time
 	in := 0
-	arrivals := rush(t, p, clients)
-	for _, a := range arrivals {
-		switch a.code {
+	results := loginBurst(t, p, clients)
+	for _, r := range results {
+		switch r.code {
 		case "":
 			in++
-			if a.at.After(lastIn) {
-				lastIn = a.at
+			if r.at.After(lastIn) {
+				lastIn = r.at
 			}
 		case "08006":
-			if !strings.Contains(a.message, "wait for their turn") {
-				t.Errorf("a client was told %s", a.message)
+			if !strings.Contains(r.message, "wait for their turn") {
+				t.Errorf("a client was told %s", r.message)
 			}
 		default:
-			t.Errorf("a client was told %s: %s", a.code, a.message)
+			t.Errorf("a client was told %s: %s", r.code, r.message)
 		}
 	}
 	atOnce := 0
-	for _, a := range arrivals {
-		if strings.Contains(a.message, "wait for their turn") && a.at.Before(lastIn) {
+	for _, r := range results {
+		if strings.Contains(r.message, "wait for their turn") && r.at.Before(lastIn) {
 			atOnce++
 		}
 	}

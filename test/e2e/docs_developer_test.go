@@ -16,7 +16,7 @@ func TestDeveloperConnects(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
 	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
-	d := sitDown(t, cluster, "developer.md")
+	d := newPageShell(t, cluster, "developer.md")
 	d.put("config", "[profile dev]\nregion = eu-west-1\naws_access_key_id = "+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+aurora.DefaultKey.SecretAccessKey+"\n")
 	path := d.path()
 	d.env = append(append(d.env, f.env...), "PATH="+f.dir+":"+path, "HOME="+d.dir, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"), "IAMPROXY_VIA=")

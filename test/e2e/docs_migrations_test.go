@@ -23,8 +23,8 @@ import (
 // migrationsVariable names the directory with the tools that `make migrations` fetches.
 const migrationsVariable = "MIGRATIONS"
 
-// desk is a directory and an environment to run the blocks of a page.
-type desk struct {
+// pageShell is a directory and an environment to run the blocks of a page.
+type pageShell struct {
 	t    *testing.T
 	page string // its text
 	dir  string // working directory
@@ -32,15 +32,15 @@ type desk struct {
 	port string // of iamproxy
 }
 
-// sitDown makes a desk with iamproxy on the PATH, which finds the stand-in through the
+// newPageShell makes a shell with iamproxy on the PATH, which finds the stand-in through the
 // environment.
-func sitDown(t *testing.T, cluster *aurora.Cluster, page string) *desk {
+func newPageShell(t *testing.T, cluster *aurora.Cluster, page string) *pageShell {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{t: t, page: string(text), dir: t.TempDir()}
+	d := &pageShell{t: t, page: string(text), dir: t.TempDir()}
 	bin := t.TempDir()
 	if err := os.Symlink(binaryPath(t), filepath.Join(bin, "iamproxy")); err != nil {
 		t.Fatal(err)
@@ -54,8 +54,8 @@ func sitDown(t *testing.T, cluster *aurora.Cluster, page string) *desk {
 	return d
 }
 
-// path returns the PATH of the desk.
-func (d *desk) path() (path string) {
+// path returns the PATH of the shell.
+func (d *pageShell) path() (path string) {
 	for _, variable := range d.env {
 		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
 			path = value // the last one counts
@@ -67,7 +67,7 @@ func (d *desk) path() (path string) {
 var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // block returns the page's one shell block with all of these words.
-func (d *desk) block(words ...string) string {
+func (d *pageShell) block(words ...string) string {
 	d.t.Helper()
 	var found []string
 	for _, block := range shellBlock.FindAllStringSubmatch(d.page, -1) {
@@ -92,7 +92,7 @@ func hasAll(text string, words []string) bool {
 
 // run runs all blocks in one shell, which ends at the first failure. Background processes
 // have to end as well.
-func (d *desk) run(blocks ...string) string {
+func (d *pageShell) run(blocks ...string) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
 	defer cancel()
@@ -112,7 +112,7 @@ func (d *desk) run(blocks ...string) string {
 	return string(out)
 }
 
-func (d *desk) put(name, text string) {
+func (d *pageShell) put(name, text string) {
 	d.t.Helper()
 	file := filepath.Join(d.dir, name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -129,7 +129,7 @@ func startMigratable(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres")
-	d := sitDown(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "migrations.md")
 	d.env = append(d.env, "PGPASSWORD="+adminPassword)
 	d.run(d.block("iamproxy grant"))
 	return cluster
@@ -158,7 +158,7 @@ func wantMigrated(t *testing.T, cluster *aurora.Cluster, table string) {
 func TestMigrationOfPlainSQL(t *testing.T) {
 	t.Parallel()
 	cluster := startMigratable(t)
-	d := sitDown(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "migrations.md")
 	d.put("migrations/001.sql", itemsTable)
 	d.run(d.block("iamproxy.log &", "iamproxy wait"), d.block("psql"), d.block("iamproxy shutdown"))
 	wantMigrated(t, cluster, "items")
@@ -176,7 +176,7 @@ func TestMigrations(t *testing.T) {
 }
 
 func testPrisma(t *testing.T, cluster *aurora.Cluster, tools string) {
-	d := sitDown(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "migrations.md")
 	for _, name := range []string{"node_modules", "package.json", "prisma", "prisma.config.js"} {
 		if err := os.Symlink(filepath.Join(tools, name), filepath.Join(d.dir, name)); err != nil {
 			t.Fatal(err)
@@ -198,7 +198,7 @@ var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
 
 // Flyway itself is not available here. Its URL is tried with its driver.
 func testFlywayURL(t *testing.T, cluster *aurora.Cluster, tools string) {
-	d := sitDown(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "migrations.md")
 	url := jdbcURL.FindStringSubmatch(d.block("flyway"))
 	if url == nil {
 		t.Fatal("Flyway is given no URL")

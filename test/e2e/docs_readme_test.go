@@ -63,7 +63,7 @@ func TestReadmeFirstQueryAtStandin(t *testing.T) {
 // firstQuery runs the three commands, in a shell that runs a line before.
 func firstQuery(t *testing.T, cluster *aurora.Cluster, prepare string) {
 	t.Helper()
-	d := sitDown(t, cluster, "../README.md")
+	d := newPageShell(t, cluster, "../README.md")
 	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestReadmeRejectedLogin(t *testing.T) {
 	aws.AddKey(aurora.DefaultSessionKey, caller)
 	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
 	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
-	d := sitDown(t, cluster, "../README.md")
+	d := newPageShell(t, cluster, "../README.md")
 	d.env = append(d.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
 		"PGPASSWORD="+adminPassword)
 	check := strings.ReplaceAll(d.block("iamproxy check"), "bin/iamproxy", "iamproxy")

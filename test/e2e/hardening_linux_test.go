@@ -11,8 +11,8 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// asSomebody runs a command as a user other than root, which may be the current one.
-func asSomebody(cmd *exec.Cmd) *exec.Cmd {
+// asUser runs a command as a user other than root, which may be the current one.
+func asUser(cmd *exec.Cmd) *exec.Cmd {
 	if os.Getuid() == 0 {
 		const nobody = 65534
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
@@ -27,7 +27,7 @@ func read(t *testing.T, pid int, name string) (string, error) {
 	if name == "fd" {
 		program = []string{"ls"}
 	}
-	cmd := asSomebody(exec.CommandContext(t.Context(), program[0], append(program[1:], fmt.Sprintf("/proc/%d/%s", pid, name))...))
+	cmd := asUser(exec.CommandContext(t.Context(), program[0], append(program[1:], fmt.Sprintf("/proc/%d/%s", pid, name))...))
 	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
@@ -38,9 +38,9 @@ func TestMemoryUnreadable(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
 	cmd.Env = keyEnvironment(aurora.DefaultKey)
-	p := startCommand(t, asSomebody(cmd), 1)
+	p := startCommand(t, asUser(cmd), 1)
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
-	open := asSomebody(exec.Command("sleep", "infinity"))
+	open := asUser(exec.Command("sleep", "infinity"))
 	if err := open.Start(); err != nil {
 		t.Fatal(err)
 	}

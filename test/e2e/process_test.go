@@ -48,7 +48,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if err := kept.keepFiles(homeless()); err != nil {
+	if err := kept.keepFiles(emptyHome()); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
@@ -109,9 +109,9 @@ func keyEnvironment(key sigv4.Key) []string {
 	return env
 }
 
-// homeless returns the directory for $HOME and temporary files, in which nothing may be
+// emptyHome returns the directory for $HOME and temporary files, in which nothing may be
 // left.
-func homeless() string {
+func emptyHome() string {
 	file, _ := buildBinary()
 	return filepath.Join(filepath.Dir(file), "home")
 }
@@ -121,7 +121,7 @@ func homeless() string {
 func bareEnvironment(more ...string) []string {
 	env := []string{
 		"PATH=" + os.Getenv("PATH"),
-		"HOME=" + homeless(), "TMPDIR=" + homeless(),
+		"HOME=" + emptyHome(), "TMPDIR=" + emptyHome(),
 		"AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE=/nonexistent",
 		"AWS_SHARED_CREDENTIALS_FILE=/nonexistent",

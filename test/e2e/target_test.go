@@ -334,22 +334,22 @@ func (w *writers) checkWritten(t *testing.T, cluster *aurora.Cluster) {
 	}
 }
 
-// wayThrough is an address that forwards to another, or refuses connections.
-type wayThrough struct {
+// tcpForward is an address that forwards to another, or refuses connections.
+type tcpForward struct {
 	address, target string
 	listener        net.Listener
 }
 
-func startForward(t *testing.T, address, target string) *wayThrough {
+func startForward(t *testing.T, address, target string) *tcpForward {
 	t.Helper()
-	f := &wayThrough{address: address, target: target}
+	f := &tcpForward{address: address, target: target}
 	f.open(t)
 	f.address = f.listener.Addr().String() // the same again after close
 	t.Cleanup(f.close)
 	return f
 }
 
-func (f *wayThrough) open(t *testing.T) {
+func (f *tcpForward) open(t *testing.T) {
 	t.Helper()
 	listener, err := net.Listen("tcp", f.address)
 	if err != nil {
@@ -367,7 +367,7 @@ func (f *wayThrough) open(t *testing.T) {
 	}()
 }
 
-func (f *wayThrough) connect(conn net.Conn) {
+func (f *tcpForward) connect(conn net.Conn) {
 	server, err := net.Dial("tcp", f.target)
 	if err != nil {
 		conn.Close()
@@ -377,9 +377,9 @@ func (f *wayThrough) connect(conn net.Conn) {
 }
 
 // close refuses new connections.
-func (f *wayThrough) close() { f.listener.Close() }
+func (f *tcpForward) close() { f.listener.Close() }
 
-func (f *wayThrough) port(t *testing.T) string {
+func (f *tcpForward) port(t *testing.T) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(f.address)
 	if err != nil {
