@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/retry"
@@ -108,20 +107,9 @@ func (s *session) dialAndFetchToken(ctx context.Context) (server *upstream.Conn,
 func (s *session) fetchToken(ctx context.Context) (string, error) {
 	token, err := s.proxy.Tokens.Token(ctx, s.user)
 	if err != nil {
-		return "", tokenError(s.user, err)
+		return "", pgwire.NewTokenError(s.user, err)
 	}
 	return token, nil
-}
-
-// tokenError returns why there is no token for user.
-func tokenError(user string, err error) error {
-	reason := pgwire.NoToken
-	if netconn.IsTimeout(err) {
-		reason = pgwire.TokenTimeout
-	}
-	failed := pgwire.NewError(reason, err, user)
-	failed.Hint = text.Advice(err)
-	return failed
 }
 
 // logInTo logs in on a new connection, and checks the instance.

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
 // The SQLSTATEs of the proxy's own errors.
@@ -45,6 +46,18 @@ type Error struct {
 	Err       error  // the cause, or nil
 	Transient Transience
 	Rejected  bool // the client was turned away before any attempt to log in
+}
+
+// NewTokenError returns the Error of a login of user for which there is no token because of
+// err.
+func NewTokenError(user string, err error) *Error {
+	reason := NoToken
+	if netconn.IsTimeout(err) {
+		reason = TokenTimeout
+	}
+	failed := NewError(reason, err, user)
+	failed.Hint = text.Advice(err)
+	return failed
 }
 
 func (e *Error) Error() string {
