@@ -17,7 +17,6 @@ import (
 	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/portforward"
-	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -100,7 +99,6 @@ func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) 
 	if err != nil {
 		return nil, usageError{err}
 	}
-	p := &proxy.Proxy{Upstream: e.Dialer(forward, roots), Tokens: e.Tokens(identity)}
 	return &check.Check{
 		Host:     e.Host,
 		Port:     e.Port,
@@ -111,7 +109,8 @@ func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) 
 		Target:   e.Target,
 		Writer:   e.NeedsWriter(),
 		Identity: identity,
-		Proxy:    p,
+		Dialer:   e.Dialer(forward, roots),
+		Tokens:   e.Tokens(identity),
 		Options:  c.options(),
 	}, nil
 }

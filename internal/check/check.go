@@ -4,8 +4,8 @@
 // it. It changes nothing.
 //
 // The steps are in these files: credentials in signing.go, requests to AWS in
-// permission.go, the connection in network.go, and the login in session.go. verdict.go
-// determines the root cause of several failures.
+// permission.go, the connection in network.go, the login in login.go, and what it shows in session.go.
+// verdict.go determines the root cause of several failures.
 package check
 
 import (
@@ -20,7 +20,6 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
-	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
@@ -54,13 +53,8 @@ const (
 	NotTried     State = "not tried"     // another step failed, or the step does not apply
 )
 
-const (
-	// stepTimeout limits each step, so that there is time for the others.
-	stepTimeout = 10 * time.Second
-	// loginTimeout limits the login. It is shorter than stepTimeout, so that the proxy
-	// reports why the login takes so long.
-	loginTimeout = 9 * time.Second
-)
+// stepTimeout limits each step, so that there is time for the others.
+const stepTimeout = 10 * time.Second
 
 // Step is the result of a step.
 type Step struct {
@@ -86,8 +80,8 @@ type Report struct {
 }
 
 // Check is a check of a login of one user to one database. All fields but Target, Options and
-// Observe are required. The environment must have none of libpq's variables, which would
-// change the login.
+// Observe are required. The environment must have none of libpq's variables, which pgx
+// would read.
 type Check struct {
 	Host, Port     string    // the endpoint
 	Name           auth.Name // the parsed Host
@@ -99,9 +93,10 @@ type Check struct {
 	Writer bool
 	// Identity has the credentials. Its Load must have been called.
 	Identity *auth.Identity
-	// Proxy connects to the database. It must not serve other clients, and is shut down
-	// at the end. Only Tokens and the fields for connecting may be set.
-	Proxy *proxy.Proxy
+	// Dialer connects to the database.
+	Dialer *upstream.Dialer
+	// Tokens has the tokens of Identity.
+	Tokens Tokens
 
 	// Options are added to the command lines in the report.
 	Options Options
@@ -139,7 +134,6 @@ var steps = []struct {
 
 // Run runs the steps until ctx is done.
 func (c *Check) Run(ctx context.Context) Report {
-	c.Proxy.ConnectTimeout = loginTimeout
 	r := &run{Check: c}
 	defer r.close()
 	for _, step := range steps {
@@ -249,7 +243,7 @@ func (r *run) record(name string, res result, took time.Duration) {
 }
 
 func (r *run) report() Report {
-	rep := Report{Endpoint: r.Proxy.Upstream.Endpoint, User: r.User, Database: r.Database, Steps: r.steps}
+	rep := Report{Endpoint: r.Dialer.Endpoint, User: r.User, Database: r.Database, Steps: r.steps}
 	rep.OK, rep.Cause, rep.Next = verdict(r.User, r.steps, r.seen)
 	if !rep.OK && rep.Next == "" {
 		rep.Next = r.withMoreTime()
@@ -267,7 +261,6 @@ func (r *run) close() {
 	if r.probe != nil {
 		r.probe.Close()
 	}
-	r.Proxy.Shutdown(ctx)
 }
 
 // find returns the step with a name, or the zero value.

@@ -84,44 +84,14 @@ func TestReasons(t *testing.T) {
 	}
 	listener.Close()
 	r := newRun("app")
-	r.Proxy.Upstream.Via = listener.Addr().String()
+	r.Dialer.Via = listener.Addr().String()
 	defer r.close()
 	r.record(TCP, r.tcp(t.Context()), 0)
-	r.Proxy.Upstream.Via = "no..host:5432" // fails without a query
+	r.Dialer.Via = "no..host:5432" // fails without a query
 	r.record(DNS, r.dns(t.Context()), 0)
 	for name, want := range map[string]pgwire.Reason{TCP: pgwire.DialRefused, DNS: pgwire.ResolveFailed} {
 		if s := find(r.steps, name); s.State != Failed || s.Reason != string(want) {
 			t.Errorf("%s: %+v, want reason %s", name, s, want)
 		}
-	}
-}
-
-func TestPipeListener(t *testing.T) {
-	p := newPipeListener()
-	result := make(chan error, 1)
-	go func() {
-		conn, err := p.Accept()
-		if err == nil {
-			conn.Close()
-		}
-		result <- err
-	}()
-	conn, err := p.dial(t.Context(), "tcp", "")
-	if err != nil || <-result != nil {
-		t.Fatalf("dial: %v", err)
-	}
-	conn.Close()
-	canceled, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err := p.dial(canceled, "tcp", ""); !errors.Is(err, context.Canceled) {
-		t.Errorf("dial with a canceled context: %v", err)
-	}
-	p.Close()
-	p.Close()
-	if _, err := p.Accept(); err == nil {
-		t.Error("Accept succeeds after Close")
-	}
-	if _, err := p.dial(t.Context(), "tcp", ""); err == nil {
-		t.Error("dial succeeds after Close")
 	}
 }

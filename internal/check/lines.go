@@ -50,7 +50,7 @@ func (r *run) endpointIn(region string) string {
 		text += separator + "target=" + r.Target
 		separator = "&"
 	}
-	if r.Proxy.Upstream.DirectTLS {
+	if r.Dialer.DirectTLS {
 		text += separator + "sslnegotiation=direct"
 	}
 	return text

@@ -16,7 +16,6 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
-	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
@@ -27,7 +26,7 @@ var resource = auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "
 func newRun(user string) *run {
 	return &run{Check: &Check{
 		Host: host, Port: "5432", Name: auth.ParseName(host), Region: "eu-west-1", User: user, Database: "postgres",
-		Proxy: &proxy.Proxy{Upstream: &upstream.Dialer{Endpoint: host + ":5432"}},
+		Dialer: &upstream.Dialer{Endpoint: host + ":5432"},
 	}}
 }
 
@@ -46,7 +45,7 @@ func TestLines(t *testing.T) {
 	odd := newRun("o'brien")
 	odd.Port, odd.Database, odd.Region = "6000", "my db", "eu-west-2"
 	odd.Options = Options{Profile: "dev", Sign: []string{"--profile", "dev"}, Reach: []string{"--via", "localhost:15432", "--ca-file", "my ca.pem"}}
-	odd.Proxy = &proxy.Proxy{Upstream: &upstream.Dialer{Endpoint: host + ":6000", DirectTLS: true}}
+	odd.Dialer = &upstream.Dialer{Endpoint: host + ":6000", DirectTLS: true}
 	for got, want := range map[string]string{
 		plain.again():          "iamproxy check " + host + " --user app",
 		plain.grant():          "iamproxy grant " + host + " --user app",
@@ -206,7 +205,7 @@ func TestConnectAdvice(t *testing.T) {
 		"known group":   {silent, func(r *run) { r.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 		"stopped":       {silent, func(r *run) { r.seen.database, r.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
 		"another port":  {refused, func(r *run) { r.seen.database, r.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
-		"via":           {refused, func(r *run) { r.Proxy.Upstream.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
+		"via":           {refused, func(r *run) { r.Dialer.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
 		"by a resolver": {silent, func(r *run) { r.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 	} {
 		r := newRun("app")

@@ -22,14 +22,14 @@ import (
 // dns resolves the host that is dialed.
 func (r *run) dns(ctx context.Context) result {
 	switch {
-	case r.Proxy.Upstream.SOCKS != nil:
-		return doesNotApply("the proxy resolves the name: " + r.Proxy.Upstream.SOCKS.String())
-	case r.Proxy.Upstream.DialContext != nil:
+	case r.Dialer.SOCKS != nil:
+		return doesNotApply("the proxy resolves the name: " + r.Dialer.SOCKS.String())
+	case r.Dialer.DialContext != nil:
 		return doesNotApply("the port forward leads there")
 	}
 	host := r.Host
-	if r.Proxy.Upstream.Via != "" {
-		host, _, _ = net.SplitHostPort(r.Proxy.Upstream.Via)
+	if r.Dialer.Via != "" {
+		host, _, _ = net.SplitHostPort(r.Dialer.Via)
 	}
 	if address, err := netip.ParseAddr(host); err == nil {
 		r.seen.addresses = []netip.Addr{address}
@@ -74,7 +74,7 @@ func networkOf(address netip.Addr) string {
 // listEndpoints returns the command line that lists the existing endpoints, or advice.
 func (r *run) listEndpoints() string {
 	switch {
-	case r.Proxy.Upstream.Via != "":
+	case r.Dialer.Via != "":
 		return advice("correct the name in via=, or have this host ask the name servers that know it")
 	case r.seen.database != nil:
 		return advice("the database is there: have this host ask name servers that know it; in a VPC that is 169.254.169.253")
@@ -93,7 +93,7 @@ func (r *run) listEndpoints() string {
 
 // tcp connects to the server.
 func (r *run) tcp(ctx context.Context) result {
-	probe, err := r.Proxy.Upstream.Probe(ctx)
+	probe, err := r.Dialer.Probe(ctx)
 	if err != nil {
 		return failed(err.Error(), r.connectAdvice(ctx, err)).withReason(reasonOf(err))
 	}
@@ -108,10 +108,10 @@ func (r *run) connectAdvice(ctx context.Context, err error) string {
 	switch {
 	case r.seen.down:
 		return r.start(*d)
-	case r.Proxy.Upstream.SOCKS != nil || r.Proxy.Upstream.DialContext != nil:
+	case r.Dialer.SOCKS != nil || r.Dialer.DialContext != nil:
 		return advice(text.Advice(err))
-	case r.Proxy.Upstream.Via != "":
-		return advice("start what is to listen at " + r.Proxy.Upstream.Via + ", such as a port forward, or correct via=")
+	case r.Dialer.Via != "":
+		return advice("start what is to listen at " + r.Dialer.Via + ", such as a port forward, or correct via=")
 	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != r.Port:
 		return r.atPort(d.Port)
 	case refused:
@@ -251,7 +251,7 @@ func (r *run) untrusted(err error) result {
 
 // otherName returns the next step for a certificate of another host.
 func (r *run) otherName() string {
-	if r.Proxy.Upstream.Via != "" || r.Proxy.Upstream.DialContext != nil {
+	if r.Dialer.Via != "" || r.Dialer.DialContext != nil {
 		return advice("have the port forward lead to this database, or give the name of the one that it leads to")
 	}
 	return r.listEndpoints()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"time"
@@ -13,57 +12,22 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
-	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// login logs in through the proxy, so that it gets the errors that clients get.
-func (r *run) login(ctx context.Context) result {
-	conn, err := r.connect(ctx)
-	var response *pgconn.PgError
-	switch {
-	case err == nil:
-		r.conn, r.seen.login = conn, accepted
-		return ok(fmt.Sprintf("logged in to %s, PostgreSQL %s", r.Database, conn.ParameterStatus("server_version")))
-	case errors.As(err, &response):
-		failure := r.lastFailure()
-		return r.explain(response, failure).withReason(string(failure.Reason))
-	default:
-		return failed("no answer to the login: "+err.Error(), r.again()).withReason(string(r.lastFailure().Reason))
+// explain returns the result for a login that failed with err.
+func (r *run) explain(err error) result {
+	var server *pgwire.ServerError
+	if errors.As(err, &server) {
+		return r.explainServerError(pgconn.ErrorResponseToPgError(&server.Fields)).withReason(string(server.Reason()))
 	}
+	own := r.Dialer.Error(err)
+	return r.explainOwnError(own).withReason(string(own.Reason))
 }
 
-func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	config, err := pgconn.ParseConfig("host=iamproxy port=5432 sslmode=disable")
-	if err != nil {
-		return nil, err
-	}
-	listener := newPipeListener()
-	go r.serve(listener)
-	config.User, config.Database = r.User, r.Database
-	config.DialFunc = listener.dial
-	config.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-	config.RuntimeParams = map[string]string{"application_name": "iamproxy check"}
-	return pgconn.ConnectConfig(ctx, config)
-}
-
-// serve serves until the proxy is shut down.
-func (r *run) serve(listener net.Listener) { _ = r.Proxy.Serve(listener) }
-
-// lastFailure returns the last failure that the proxy recorded, or the zero value.
-func (r *run) lastFailure() stats.Failure {
-	failures := r.Proxy.Failures()
-	if len(failures) == 0 {
-		return stats.Failure{}
-	}
-	return failures[0]
-}
-
-// explain returns the result for a login that failed with an ErrorResponse. The failure shows
-// whether the response is the proxy's own, since a server can imitate it.
-func (r *run) explain(response *pgconn.PgError, failure stats.Failure) result {
-	if failure.Reason != "" && !failure.Reason.FromServer() {
-		return r.explainOwn(failure)
-	}
+// explainServerError returns the result for a server that ended the login with an
+// ErrorResponse.
+func (r *run) explainServerError(response *pgconn.PgError) result {
 	if r.isTokenRefused(response) {
 		if next := r.rdsProxyAdvice(response.Message); next != "" {
 			r.seen.login = otherError
@@ -76,15 +40,14 @@ func (r *run) explain(response *pgconn.PgError, failure stats.Failure) result {
 	return failed(describeError(response), r.serverErrorAdvice(response))
 }
 
-// explainOwn returns the result for a failure of the proxy itself.
-func (r *run) explainOwn(failure stats.Failure) result {
-	found := strings.TrimPrefix(failure.Message, "iamproxy: ") // the prefix is for clients
-	if failure.Reason == pgwire.PasswordRequested {
+// explainOwnError returns the result for a login that failed without an ErrorResponse.
+func (r *run) explainOwnError(own *pgwire.Error) result {
+	if own.Reason == pgwire.PasswordRequested {
 		r.seen.login = passwordRequested
-		return r.explainPasswordRequested(found)
+		return r.explainPasswordRequested(own.Error())
 	}
 	r.seen.login = otherError
-	return failed(found, advice(failure.Hint))
+	return failed(own.Error(), advice(own.Hint))
 }
 
 // isTokenRefused reports whether the server rejected the token: class 28 (invalid authorization
@@ -198,11 +161,10 @@ func (r *run) serverErrorAdvice(response *pgconn.PgError) string {
 	}
 }
 
-// describeError returns the text of a server's error. It omits the hint for a refused token,
-// which the proxy adds and the steps replace.
+// describeError returns the text of a server's error.
 func describeError(response *pgconn.PgError) string {
 	text := fmt.Sprintf("%s (%s)", response.Message, response.Code)
-	if response.Hint != "" && !strings.HasPrefix(response.Code, "28") {
+	if response.Hint != "" {
 		text += "; " + response.Hint
 	}
 	return text
@@ -235,7 +197,7 @@ func (r *run) writes(ctx context.Context) result {
 	if err != nil {
 		return failed(err.Error(), r.again())
 	}
-	readOnly := r.conn.ParameterStatus("default_transaction_read_only") == "on"
+	readOnly := r.conn.ParameterStatus(upstream.ReadOnlyDefault) == "on"
 	switch {
 	case reader == "t" && r.Writer:
 		return failed("leads to an instance that takes no writes, as in a failover, or by a name that DNS has not forgotten yet", r.again())

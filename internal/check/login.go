@@ -1,0 +1,136 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/retry"
+	"github.com/iamproxy/iamproxy/proxy/upstream"
+)
+
+// Tokens signs tokens: an *auth.Tokens.
+type Tokens interface {
+	// Token returns user's token. An error may have a method Advice() string that returns a
+	// hint.
+	Token(ctx context.Context, user string) (string, error)
+	// Invalidate records that the server refused a token, and reports whether there is or
+	// will be another one.
+	Invalidate(user, token string) (another bool)
+}
+
+// login logs in. The connection stays open for the steps after it.
+func (r *run) login(ctx context.Context) result {
+	conn, err := r.connect(ctx)
+	if err != nil {
+		return r.explain(err)
+	}
+	r.conn, r.seen.login = conn, accepted
+	return ok(fmt.Sprintf("logged in to %s, PostgreSQL %s", r.Database, conn.ParameterStatus(upstream.ServerVersion)))
+}
+
+// connect attempts to log in until an attempt succeeds or another one is of no use, as the
+// proxy does. The error is the most specific one of all attempts.
+func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
+	policy := new(retry.Controller).Begin(r.User, stepTimeout)
+	defer policy.End()
+	var lastError error
+	for {
+		if err := policy.Wait(ctx); err != nil {
+			return nil, retry.MoreSpecificError(lastError, err)
+		}
+		conn, token, err := r.attempt(ctx)
+		if err == nil {
+			return conn, nil
+		}
+		lastError = retry.MoreSpecificError(lastError, err)
+		pause, again := policy.Next(err, r.nextToken(ctx, token, err))
+		if !again || ctx.Err() != nil {
+			return nil, lastError
+		}
+		if err := retry.Sleep(ctx, pause); err != nil {
+			return nil, retry.MoreSpecificError(lastError, err)
+		}
+	}
+}
+
+// attempt connects and logs in once, with the token that it returns.
+func (r *run) attempt(ctx context.Context) (conn *pgconn.PgConn, token string, err error) {
+	if token, err = r.token(ctx); err != nil {
+		return nil, "", err
+	}
+	server, err := r.Dialer.Connect(ctx)
+	if err != nil {
+		return nil, token, err
+	}
+	stop := context.AfterFunc(ctx, func() { server.SetDeadline(netconn.LongAgo) })
+	result, err := upstream.Login(server, r.startupMessage(), token)
+	if !stop() {
+		err = cmp.Or(err, ctx.Err())
+	}
+	if err == nil {
+		conn, err = newPgConn(server, result)
+	}
+	if err != nil {
+		server.Close()
+		return nil, token, err
+	}
+	return conn, token, nil
+}
+
+func (r *run) token(ctx context.Context) (string, error) {
+	token, err := r.Tokens.Token(ctx, r.User)
+	if err != nil {
+		return "", pgwire.NewTokenError(r.User, err)
+	}
+	return token, nil
+}
+
+// nextToken invalidates the token of an attempt that failed with err, if the server refused
+// it. It reports whether another token follows.
+func (r *run) nextToken(ctx context.Context, token string, err error) retry.NextToken {
+	var server *pgwire.ServerError
+	if !errors.As(err, &server) || !server.IsAuthFailure() || !r.Tokens.Invalidate(r.User, token) {
+		return retry.SameToken
+	}
+	if next, err := r.token(ctx); err != nil || next == token {
+		return retry.NewTokenLater
+	}
+	return retry.NewToken
+}
+
+func (r *run) startupMessage() pgwire.StartupMessage {
+	return pgwire.StartupMessage{
+		Version: pgproto3.ProtocolVersion30,
+		Parameters: []pgwire.Parameter{
+			{Name: "user", Value: r.User},
+			{Name: "database", Value: r.Database},
+			{Name: "application_name", Value: "iamproxy check"},
+		},
+	}
+}
+
+// newPgConn returns a connection for queries on server, which is logged in.
+func newPgConn(server *upstream.Conn, login *upstream.LoginResult) (*pgconn.PgConn, error) {
+	config, err := pgconn.ParseConfig("host=iamproxy user=unset sslmode=disable") // server has TLS
+	if err != nil {
+		return nil, err
+	}
+	server.SetDeadline(time.Time{}) // pgx sets its own
+	parameters := make(map[string]string)
+	maps.Copy(parameters, login.Parameters)
+	return pgconn.Construct(&pgconn.HijackedConn{
+		Conn:              server,
+		ParameterStatuses: parameters,
+		TxStatus:          'I',
+		Config:            config,
+	})
+}
