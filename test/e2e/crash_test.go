@@ -21,7 +21,7 @@ func TestCrashShowsNoSecret(t *testing.T) {
 			t.Run(level+" "+signal.String(), func(t *testing.T) {
 				t.Parallel()
 				dump := crash(t, signal, "GOTRACEBACK="+level)
-				for _, part := range []string{"goroutine ", "proxy.(*session).", "proxy.(*session).authenticate(", "(0x"} {
+				for _, part := range []string{"goroutine ", "proxy.(*session).", "upstream.(*LoginResult).authenticate(", "(0x"} {
 					if !strings.Contains(dump, part) {
 						t.Errorf("no %q in the dump", part)
 					}
