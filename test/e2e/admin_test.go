@@ -66,6 +66,7 @@ func valueOf(metric *dto.Metric) float64 {
 
 // Every metric changes with its subject.
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--pool=3", "--max-sessions=3")...)
 
@@ -130,6 +131,7 @@ func TestMetrics(t *testing.T) {
 
 // Strings that clients choose are escaped on the status page.
 func TestStatusPage(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	hostile := `<script>alert(1)</script>`
@@ -155,6 +157,7 @@ func TestStatusPage(t *testing.T) {
 
 // Failures with the same reason are logged a few times, and counted.
 func TestLogOfManyFailures(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	const clients = 200
@@ -186,6 +189,7 @@ func TestLogOfManyFailures(t *testing.T) {
 
 // Clients that occupy the admin server do not affect sessions.
 func TestSlowAdminClients(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for range 128 { // as many as the admin server takes at once

@@ -69,7 +69,7 @@ func TestCancelRace(t *testing.T) {
 	t.Parallel() // with the test that mostly waits
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--log-level=info", "--listen-tls=self-signed")...)
-	const races, atOnce, strangers = 1000, 8, 4
+	const races, atOnce, strangers = 300, 8, 4
 
 	done := make(chan struct{})
 	var others sync.WaitGroup

@@ -357,6 +357,7 @@ func testCheckClock(t *testing.T, c *checkTest) {
 
 // Without via, the endpoint's name is resolved by the name servers of this host.
 func TestCheckName(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	c := newCheckTest(t, cluster, policiesOf(cluster))
 	m := newMovingName(t, aurora.DefaultHost)

@@ -115,7 +115,7 @@ func TestRunChildrenGetNoSecrets(t *testing.T) {
 	f := startForwarders(t, cluster, instance+" eu-west-1")
 	s := newSourceTest(t, cluster)
 	s.rotateFile("process.json", processOutput)
-	s.write("config", "[profile p]\ncredential_process = sleep 0.1; cat "+s.path("process.json")+"\n")
+	s.write("config", "[profile p]\ncredential_process = sleep 0.5; cat "+s.path("process.json")+"\n")
 	authorization := "Basic " + newSecret("an authorization token")
 	s.aws.RequireAuthorization(authorization)
 	for name, test := range map[string]struct {

@@ -21,6 +21,7 @@ import (
 // Every sslmode works with a certificate that the client can verify, and direct TLS works
 // on the same port.
 func TestClientTLS(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -69,6 +70,7 @@ func TestClientTLS(t *testing.T) {
 }
 
 func TestSelfSignedTLS(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, append(keyEnvironment(aurora.DefaultKey), "IAMPROXY_LISTEN_TLS=self-signed"), clusterArgs(cluster)...)
 	for _, mode := range []string{"disable", "prefer", "require"} {

@@ -89,6 +89,7 @@ func expectAllIn(t *testing.T, results []loginResult) (last time.Time) {
 // A server that limits logins per second, and rejects the others like wrong tokens, accepts
 // all of them over time.
 func TestThrottledLogins(t *testing.T) {
+	t.Parallel()
 	const clients, perSecond = 400, 40
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "450"}})
 	cluster.SetLoginLimit(perSecond)
@@ -161,7 +162,8 @@ func TestQueueTooLong(t *testing.T) {
 				lastIn = r.at
 			}
 		case "08006":
-			if !strings.Contains(r.message, "wait for their turn") {
+			// The last one may get its turn, and too little time to log in.
+			if !strings.Contains(r.message, "wait for their turn") && !strings.Contains(r.message, "in time") {
 				t.Errorf("a client was told %s", r.message)
 			}
 		default:

@@ -14,6 +14,7 @@ import (
 )
 
 func TestSessionToken(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultSessionKey), clusterArgs(cluster)...)
 	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, isTLS); out != "t" {
@@ -26,6 +27,7 @@ func TestSessionToken(t *testing.T) {
 }
 
 func TestWrongSecret(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	wrong := sigv4.Key{AccessKeyID: aurora.DefaultKey.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
 	p := startProxy(t, keyEnvironment(wrong), clusterArgs(cluster)...)
@@ -39,6 +41,7 @@ func TestWrongSecret(t *testing.T) {
 }
 
 func TestNoCredentials(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, bareEnvironment(), clusterArgs(cluster)...)
 	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "no AWS credentials", "HINT: ")
@@ -49,6 +52,7 @@ func TestNoCredentials(t *testing.T) {
 
 // Keys that change while the proxy runs are reloaded without a failed login.
 func TestCredentialsChange(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	write := func(name, format string, args ...any) string {
@@ -82,6 +86,7 @@ func TestCredentialsChange(t *testing.T) {
 
 // The output of a credential_process is not repeated.
 func TestBrokenCredentialProcess(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	output, config := filepath.Join(dir, "output"), filepath.Join(dir, "config")
 	for file, content := range map[string]string{

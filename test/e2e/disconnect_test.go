@@ -25,6 +25,7 @@ import (
 // TestDisconnect ends a session in every way, once without the proxy and once through it. The
 // other side and the server's log must see the same.
 func TestDisconnect(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table sink (line text)")

@@ -20,6 +20,7 @@ import (
 
 // A CNAME is resolved for the suggestion only.
 func TestCNAME(t *testing.T) {
+	t.Parallel()
 	m := newMovingName(t, "db.example.com")
 	m.leadTo(aurora.DefaultHost)
 	for _, test := range []struct {

@@ -5,7 +5,9 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -23,6 +25,7 @@ import (
 // A transaction that is open at the signal can commit. The process exits with 0 as soon as
 // the session ends.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	for name, end := range map[string]func(p *process){
 		"SIGTERM": func(p *process) { p.signal(syscall.SIGTERM) },
@@ -87,6 +90,7 @@ func TestDrain(t *testing.T) {
 
 // During --drain-min the process runs on and accepts clients, even if no session is open.
 func TestDrainMin(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-min=3s", "--drain-max=1m")...)
 	p.admin()
@@ -115,6 +119,7 @@ func TestDrainMin(t *testing.T) {
 // Sessions that are open at --drain-max are closed: the client reads the end, and no byte
 // before it.
 func TestDrainMax(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=200ms")...)
 	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
@@ -145,6 +150,7 @@ func TestDrainMax(t *testing.T) {
 // A shutdown request followed by a signal counts as one, since platforms send the signal
 // anyway.
 func TestShutdownAndSignal(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-max=10m")...)
 	conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
@@ -168,6 +174,7 @@ func TestShutdownAndSignal(t *testing.T) {
 
 // The process can be ended even if its log is not read.
 func TestSecondSignalWithAStuckLog(t *testing.T) {
+	t.Parallel()
 	reader, writer, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -216,6 +223,7 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 
 // A second signal ends it, in --drain-min too.
 func TestSecondSignalInDrainMin(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--drain-min=10m", "--drain-max=10m")...)
 	p.admin()
@@ -229,6 +237,7 @@ func TestSecondSignalInDrainMin(t *testing.T) {
 
 // wait succeeds once there are credentials to sign with.
 func TestWait(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	address := freeAddress(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -254,6 +263,7 @@ func TestWait(t *testing.T) {
 }
 
 func TestWaitForCredentials(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, bareEnvironment(), clusterArgs(cluster)...)
 	out, code := p.command("wait", "--timeout=1s")
@@ -269,6 +279,7 @@ func TestWaitForCredentials(t *testing.T) {
 
 // Readiness does not include the database unless the request has ?upstream.
 func TestReadyWithoutDatabase(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	if status, body := p.get("/readyz?upstream"); status != 200 || !strings.Contains(body, aurora.DefaultHost) {
@@ -283,13 +294,15 @@ func TestReadyWithoutDatabase(t *testing.T) {
 	}
 }
 
-// freeAddress returns an address without a listener.
+// freeAddress returns an address without a listener. Its port is below those that the
+// kernel assigns, so that no other test gets it first.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			listener.Close()
+			return address
+		}
 	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

@@ -30,12 +30,11 @@ func TestSourceDown(t *testing.T) {
 		p := s.start([]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + s.aws.URL() + "/container/x"}, nil)
 		all.Go(func() {
 			began, broken := time.Now(), false
-			err := s.logInFor(p, 45*time.Second, func() {
-				switch since := time.Since(began); {
-				case since > 8*time.Second && !broken: // before the next fetch
+			err := s.logInFor(p, shortLife*9/4, func() {
+				if !broken && time.Since(began) > shortLife/3 { // before the next fetch
 					broken = true
 					s.aws.SetFault(fault)
-					time.AfterFunc(25*time.Second, func() { s.aws.SetFault(fakeaws.Fault{}) })
+					time.AfterFunc(shortLife*4/3, func() { s.aws.SetFault(fakeaws.Fault{}) })
 				}
 			})
 			if err != nil {
@@ -67,6 +66,7 @@ func TestSourceDown(t *testing.T) {
 
 // Without an SSO login, the client receives the command to run. It works without a restart.
 func TestSSOLogin(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	for name, form := range map[string]struct{ profile, more, cache string }{
 		"session": {"sso_session = corp\n", "[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", "corp"},
@@ -92,6 +92,7 @@ func TestSSOLogin(t *testing.T) {
 // If a role cannot be assumed, the client receives the reason at once. The next login tries
 // again.
 func TestRoleDenied(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "another"})
@@ -112,6 +113,7 @@ func TestRoleDenied(t *testing.T) {
 
 // A rejected token is reported with the identity, the region and AWS's message.
 func TestRejectionDetails(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
@@ -136,6 +138,7 @@ func TestRejectionDetails(t *testing.T) {
 
 // One process serves the databases of two accounts, with an identity for each.
 func TestIdentityPerEndpoint(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
@@ -166,6 +169,7 @@ func TestIdentityPerEndpoint(t *testing.T) {
 
 // Aurora DSQL has tokens of its own, chosen by its name.
 func TestDSQL(t *testing.T) {
+	t.Parallel()
 	const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
 	cluster := startCluster(t, &aurora.Cluster{Host: host, Region: "us-east-1", Service: aurora.ServiceDSQL})
 	p := startProxy(t, keyEnvironment(aurora.DefaultSessionKey), host, "--listen=127.0.0.1:0", "--via="+cluster.Addr(), "--ca-file="+cluster.CAFile())
@@ -187,6 +191,7 @@ func TestDSQL(t *testing.T) {
 
 // An explicit region overrides that of the name, with a warning.
 func TestExplicitRegion(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{Region: "ap-south-1"})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=ap-south-1")...)
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")

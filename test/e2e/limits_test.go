@@ -39,6 +39,7 @@ func hintOf(err error) string {
 // A client above --max-sessions, which counts all endpoints, is rejected. A cancel request
 // does not count.
 func TestMaxSessions(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	second := aurora.DefaultHost + "?listen=127.0.0.1:0"
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append([]string{second}, clusterArgs(cluster, "--max-sessions=2")...)...)
@@ -171,6 +172,7 @@ func TestMoreSessionsThanDescriptors(t *testing.T) {
 
 // --allow-from restricts clients, also beyond loopback.
 func TestAllowFrom(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
 	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, "iamproxy: clients from 127.0.0.1 may not connect", "--allow-from has the addresses that may")

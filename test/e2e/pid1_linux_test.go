@@ -14,6 +14,7 @@ import (
 
 // As PID 1, which receives only signals with a handler.
 func TestPID1(t *testing.T) {
+	t.Parallel()
 	if err := inPIDNamespace(exec.Command("true")).Run(); errors.Is(err, fs.ErrPermission) {
 		t.Skip("this account, or root of this container, makes no PID namespaces")
 	}

@@ -14,6 +14,7 @@ import (
 // The connection of a client that disconnects without Terminate is closed, whatever its
 // state. After a Terminate it is kept, and has no state of the client.
 func TestPoolRelease(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "create table lines (line text)")
@@ -152,6 +153,7 @@ func (s *rawSession) until(kind byte) {
 
 // Connections for replication are not reused.
 func TestPoolWithoutReplication(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical"}})
 	mustExec(t, connectAdmin(t, cluster), "alter role "+aurora.IAMUser+" replication")
 	p := startPool(t, cluster)

@@ -93,6 +93,7 @@ func sqlState(err error) string {
 
 // The state of a session is reset before the next.
 func TestPoolResetsState(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{
@@ -161,6 +162,7 @@ func TestPoolResetsState(t *testing.T) {
 
 // DISCARD ALL keeps the state that docs/pool.md lists.
 func TestPoolKeepsListedState(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{
@@ -213,6 +215,7 @@ func TestPoolKeepsListedState(t *testing.T) {
 
 // Connections are reused for the same user, database and startup parameters only.
 func TestPoolParameters(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	mustExec(t, connectAdmin(t, cluster), "create database other")
 	p := startPool(t, cluster, "--pool=10")
@@ -241,6 +244,7 @@ func TestPoolParameters(t *testing.T) {
 
 // A closed server connection is replaced without an error for the client.
 func TestPoolReplacesClosed(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	t.Run("terminated", func(t *testing.T) {
@@ -292,6 +296,7 @@ func TestPoolReplacesClosed(t *testing.T) {
 
 // Idle server connections do not delay the end of the process.
 func TestPoolStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	a, b := p.guest(t, aurora.IAMUser), p.guest(t, aurora.IAMUser)
@@ -310,6 +315,7 @@ func TestPoolStopsAtOnce(t *testing.T) {
 
 // All kinds of clients work with a pool.
 func TestPoolClients(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startPool(t, cluster)
 	for _, test := range []struct {
@@ -329,7 +335,7 @@ func TestPoolClients(t *testing.T) {
 		{"asynchronous messages", testAsynchronousMessages},
 		{"prepared statements", testPreparedStatements},
 		{"pipeline", testPipeline},
-		{"row of 1 GB", testLargeRow},
+		{"row of 100 MB", testLargeRow},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p.t = t
@@ -352,6 +358,7 @@ func testPgbenchReconnecting(t *testing.T, _ *aurora.Cluster, p *process) {
 
 // Clients that set state concurrently never see that of others.
 func TestPoolUnderLoad(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	admin := connectAdmin(t, cluster)
 	for _, sql := range []string{"create role app", "grant app to " + aurora.IAMUser, "create sequence numbers", "grant all on sequence numbers to public"} {

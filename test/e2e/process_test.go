@@ -14,6 +14,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,12 +42,20 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "iamproxy")
-	out, err := exec.Command("go", "build", "-race", "-ldflags", "-X main.version=dev", "-o", file, "../../cmd/iamproxy").CombinedOutput()
+	race := "-race=" + strconv.FormatBool(raceEnabled())
+	out, err := exec.Command("go", "build", race, "-ldflags", "-X main.version=dev", "-o", file, "../../cmd/iamproxy").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}
 	return file, nil
 })
+
+// raceEnabled reports whether the tests were built with the race detector. The binary is
+// built alike.
+func raceEnabled() bool {
+	info, _ := debug.ReadBuildInfo()
+	return slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"})
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -126,6 +137,7 @@ func bareEnvironment(more ...string) []string {
 		"AWS_CONFIG_FILE=/nonexistent",
 		"AWS_SHARED_CREDENTIALS_FILE=/nonexistent",
 		"AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", // the caller's identity is not looked up
+		"GORACE=atexit_sleep_ms=0",                // the race detector delays the exit by a second
 	}
 	return append(env, more...)
 }

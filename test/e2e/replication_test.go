@@ -17,6 +17,7 @@ import (
 
 // Replication uses a protocol of its own, without requests and responses.
 func TestReplication(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10"}})
 	admin := connectAdmin(t, cluster)
 	mustExec(t, admin, "alter role "+aurora.IAMUser+" replication")

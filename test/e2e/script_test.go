@@ -22,14 +22,14 @@ var update = flag.Bool("update", false, "rewrite the output in testdata/script")
 // TestScript runs the transcripts in testdata/script: what a user types, and what the real
 // binary prints. README.md there describes their commands.
 func TestScript(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Dir(binaryPath(t))
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
 		UpdateScripts:      *update,
 		RequireUniqueNames: true,
 		Setup: func(env *testscript.Env) error {
-			env.Vars = append(env.Vars, bareEnvironment("ENDPOINT="+aurora.DefaultHost, "SECRET="+newSecret("a script's secret"),
-				"GORACE=atexit_sleep_ms=0", "LC_ALL=C")...)
+			env.Vars = append(env.Vars, bareEnvironment("ENDPOINT="+aurora.DefaultHost, "SECRET="+newSecret("a script's secret"), "LC_ALL=C")...)
 			env.Setenv("PATH", dir+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			return nil
 		},

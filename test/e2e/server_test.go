@@ -15,6 +15,7 @@ import (
 )
 
 func TestServerStopsAndComesBack(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout=3s")...)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -42,6 +43,7 @@ func TestServerStopsAndComesBack(t *testing.T) {
 }
 
 func TestUntrustedServers(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	for _, test := range []struct {
@@ -71,6 +73,7 @@ func TestUntrustedServers(t *testing.T) {
 
 // Servers that reject TLS, or request the password before it, receive only the SSLRequest.
 func TestServersWithoutTLS(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct{ answer, want string }{
 		"declines TLS":             {"N", "does not offer TLS"},
 		"asks for the password":    {"R\x00\x00\x00\x08\x00\x00\x00\x03", "answered the request for TLS with 'R'"},

@@ -21,6 +21,7 @@ import (
 )
 
 func TestEndToEnd(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 
@@ -232,6 +233,7 @@ func (p *process) descriptors() int {
 }
 
 func TestFixedUserAndDatabase(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	_, port, err := net.SplitHostPort(cluster.Addr())
 	if err != nil {
@@ -246,6 +248,7 @@ func TestFixedUserAndDatabase(t *testing.T) {
 }
 
 func TestSeveralEndpoints(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	first := aurora.DefaultHost + "?via=" + cluster.Addr()
 	second := aurora.DefaultHost + "?via=" + cluster.Addr() + "&user=" + aurora.OtherUser + "&listen=localhost:0"
@@ -263,6 +266,7 @@ func TestSeveralEndpoints(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -309,6 +313,7 @@ func TestSignals(t *testing.T) {
 
 // Sessions survive the reader of the log.
 func TestLogReaderGone(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	p.stderr.Close()
@@ -319,6 +324,7 @@ func TestLogReaderGone(t *testing.T) {
 
 // Without an admin server, wait connects to the listener.
 func TestWaitForTheListener(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -68,6 +68,7 @@ func listenTCP(t *testing.T) *net.TCPListener {
 // Processes with the same listening socket take turns under a load of new clients: no
 // client is rejected, and the old sessions continue until they end.
 func TestRestartWithoutRefusal(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	listener := listenTCP(t)
 	address, socket := listener.Addr().String(), passable(t, listener)
@@ -118,6 +119,7 @@ func TestRestartWithoutRefusal(t *testing.T) {
 }
 
 func TestInheritedUnixSocketStays(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	path := filepath.Join(dir, ".s.PGSQL.5432")
@@ -141,6 +143,7 @@ func TestInheritedUnixSocketStays(t *testing.T) {
 
 // An inherited socket that no flag names is an error.
 func TestUnclaimedSocket(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	cmd := exec.Command(binaryPath(t), clusterArgs(cluster)...)
 	cmd.Env = keyEnvironment(aurora.DefaultKey)
@@ -154,6 +157,7 @@ func TestUnclaimedSocket(t *testing.T) {
 
 // systemd is notified when it is ready and when it stops.
 func TestNotify(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	path := filepath.Join(t.TempDir(), "notify")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})

@@ -17,6 +17,7 @@ import (
 )
 
 func TestUnixSocketEndToEnd(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	dir := t.TempDir()
 	args := func(more ...string) []string {
