@@ -46,6 +46,12 @@ const (
 	ReasonSigningFailed Reason = "signing_failed"
 )
 
+// IsReason reports whether text is the value of a Reason.
+func IsReason(text string) bool {
+	_, ok := texts[Reason(text)]
+	return ok
+}
+
 // texts holds the message and the hint of each reason. A name in braces stands
 // for a value that newError fills in.
 var texts = map[Reason]struct{ message, hint string }{

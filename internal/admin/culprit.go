@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -19,6 +20,9 @@ const (
 // culpritOf classifies a failure by its reason. It classifies an ErrorResponse of the server
 // by its SQLSTATE.
 func culpritOf(f stats.Failure) culprit {
+	if auth.IsReason(string(f.Reason)) {
+		return culpritCredentials
+	}
 	switch f.Reason {
 	case pgwire.NoToken, pgwire.TokenTimeout:
 		return culpritCredentials

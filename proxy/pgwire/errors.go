@@ -49,7 +49,7 @@ type Error struct {
 }
 
 // NewTokenError returns the Error of a login of user for which there is no token because of
-// err.
+// err. Its reason is that of err if err has a method Reason() string.
 func NewTokenError(user string, err error) *Error {
 	reason := NoToken
 	if netconn.IsTimeout(err) {
@@ -57,6 +57,10 @@ func NewTokenError(user string, err error) *Error {
 	}
 	failed := NewError(reason, err, user)
 	failed.Hint = text.Advice(err)
+	var cause interface{ Reason() string }
+	if errors.As(err, &cause) {
+		failed.Reason = Reason(cause.Reason())
+	}
 	return failed
 }
 

@@ -1,0 +1,71 @@
+package pgwire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+type reasonError string
+
+func (e reasonError) Error() string  { return "the session has expired" }
+func (e reasonError) Reason() string { return string(e) }
+func (e reasonError) Advice() string { return "sign in" }
+
+func TestNewTokenError(t *testing.T) {
+	for _, test := range []struct {
+		err      error
+		reason   Reason
+		sqlstate string
+		hint     string
+	}{
+		{errors.New("none"), NoToken, InvalidAuthorization, ""},
+		{context.DeadlineExceeded, TokenTimeout, ConnectionFailure, ""},
+		{fmt.Errorf("source: %w", reasonError("sso_expired")), "sso_expired", InvalidAuthorization, "sign in"},
+	} {
+		got := NewTokenError("app", test.err)
+		if got.Reason != test.reason || got.Code != test.sqlstate || got.Hint != test.hint || !errors.Is(got, test.err) {
+			t.Errorf("%v: got %+v", test.err, got)
+		}
+	}
+}
+
+// Every text has a SQLSTATE and a message in one line, as PostgreSQL writes them.
+func TestTexts(t *testing.T) {
+	for reason, text := range texts {
+		if len(text.code) != 5 || text.message == "" || strings.ContainsAny(text.message+text.hint, "\r\n") || strings.HasSuffix(text.message, ".") {
+			t.Errorf("%s: %+v", reason, text)
+		}
+	}
+}
+
+// A hint of the proxy's is added to an error without one, after the messages before it.
+func TestServerErrorResponse(t *testing.T) {
+	notice := Encode(&pgproto3.NoticeResponse{Message: "before"})
+	for name, test := range map[string]struct{ own, added, want string }{
+		"added":        {"", "do\nthis", "do this"},
+		"none":         {"", "", ""},
+		"the server's": {"its own", "do this", "its own"},
+	} {
+		var server *ServerError
+		if !errors.As(NewServerError(Encode(&pgproto3.ErrorResponse{Code: "28000", Message: "no", Hint: test.own}), true), &server) {
+			t.Fatalf("%s: no ServerError", name)
+		}
+		server.Before, server.Hint = notice, test.added
+		got, ok := strings.CutPrefix(string(server.ErrorResponse()), string(notice))
+		var fields pgproto3.ErrorResponse
+		messages := slices.Collect(func(yield func(Message) bool) {
+			for _, m := range Messages([]byte(got)) {
+				yield(m)
+			}
+		})
+		if !ok || len(messages) != 1 || fields.Decode(messages[0].Body()) != nil || fields.Hint != test.want || fields.Message != "no" || ReasonOf(server) != TokenRefused {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
