@@ -30,7 +30,7 @@ func TestMakeTargets(t *testing.T) {
 			t.Errorf("%s: make has no target %s", file, target)
 		}
 	}
-	for _, file := range append(pagesBelow(t, root), workflows(t)...) {
+	for _, file := range append(pages(t), workflows(t)...) {
 		text := read(t, file)
 		if file == "docs/conformance.md" {
 			text = strings.ReplaceAll(text, "`make check`", "") // of PostgreSQL
@@ -48,7 +48,7 @@ func TestMakeTargets(t *testing.T) {
 }
 
 var (
-	goTest    = regexp.MustCompile("go test (.*)|GO\\) test (.*)")
+	goTest    = regexp.MustCompile(`(?:go|GO\)) test .*`)
 	runOption = regexp.MustCompile(`-run '?([^' ` + "`" + `]+)`)
 	packages  = regexp.MustCompile(`\./[a-z0-9/.]*`)
 	skipped   = regexp.MustCompile(`(?m)^ *skip: (.*)$`)
@@ -72,7 +72,7 @@ func TestNamedTests(t *testing.T) {
 			}
 		}
 	}
-	for _, file := range append(pagesBelow(t, root), append(workflows(t), "Makefile")...) {
+	for _, file := range append(pages(t), append(workflows(t), "Makefile")...) {
 		text := strings.ReplaceAll(read(t, file), "\\\n", " ")
 		for _, command := range goTest.FindAllString(text, -1) {
 			var below []string

@@ -21,11 +21,11 @@ const root = "../.."
 // Every relative link of a page leads to an existing file, and its anchor to a heading.
 // Links to other sites are not tested.
 func TestLinks(t *testing.T) {
-	pages := pagesBelow(t, root)
-	if len(pages) < 20 {
-		t.Fatalf("%d pages: these are not all", len(pages))
+	all := pages(t)
+	if len(all) < 20 {
+		t.Fatalf("%d pages: these are not all", len(all))
 	}
-	for _, page := range pages {
+	for _, page := range all {
 		for _, link := range linksOf(read(t, page)) {
 			if problem := follow(t, page, link); problem != "" {
 				t.Errorf("%s: %s: %s", page, link, problem)
@@ -106,24 +106,24 @@ func anchorRune(r rune) rune {
 	}
 }
 
-// pagesBelow returns the project's pages, with paths from the project's directory.
-func pagesBelow(t *testing.T, dir string) (pages []string) {
+// pages returns the project's pages, with paths from the project's directory.
+func pages(t *testing.T) (files []string) {
 	t.Helper()
-	err := fs.WalkDir(os.DirFS(dir), ".", func(file string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(os.DirFS(root), ".", func(file string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
 		case entry.IsDir() && slices.Contains([]string{".git", "node_modules", "build", "dist"}, entry.Name()):
 			return fs.SkipDir
 		case strings.HasSuffix(file, ".md"):
-			pages = append(pages, file)
+			files = append(files, file)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pages
+	return files
 }
 
 func read(t *testing.T, file string) string {
@@ -139,7 +139,7 @@ var jsonBlock = regexp.MustCompile("(?ms)^ *```json\n(.*?)^ *```$")
 
 // Blocks of JSON are valid: documents, lines of a log, or members of an object.
 func TestJSON(t *testing.T) {
-	for _, page := range pagesBelow(t, root) {
+	for _, page := range pages(t) {
 		for _, found := range jsonBlock.FindAllStringSubmatch(read(t, page), -1) {
 			text := strings.TrimSpace(found[1])
 			if strings.HasPrefix(text, `"`) {

@@ -12,8 +12,8 @@ import (
 // x.ja.md is x.md in Japanese, with the same code, headings, tables, links and figures,
 // section by section. The sentences are compared by people.
 func TestTranslations(t *testing.T) {
-	pages := pagesBelow(t, root)
-	translated := slices.DeleteFunc(slices.Clone(pages), func(page string) bool { return original(page) == page })
+	all := pages(t)
+	translated := slices.DeleteFunc(slices.Clone(all), func(page string) bool { return original(page) == page })
 	if len(translated) < 2 {
 		t.Errorf("only %q are translated", translated)
 	}
@@ -21,7 +21,7 @@ func TestTranslations(t *testing.T) {
 		for _, problem := range differences(contentOf(t, original(page)), contentOf(t, page)) {
 			t.Errorf("%s: %s", page, problem)
 		}
-		for _, problem := range strays(t, page, pages) {
+		for _, problem := range strays(t, page, all) {
 			t.Errorf("%s: %s", page, problem)
 		}
 		checkSwitch(t, original(page), "[日本語]("+path.Base(page)+")\n")
