@@ -282,3 +282,22 @@ func TestDirectTLSWithAnOldServer(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 }
+
+func TestProbesAreNoErrors(t *testing.T) {
+	t.Parallel()
+	var logs *observer.ObservedLogs
+	ca, s := good(t, func(*peer) {})
+	_, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
+	dial(t, address).Close()
+	reset := dial(t, address)
+	reset.raw.(*net.TCPConn).SetLinger(0)
+	reset.Close()
+	asked := dial(t, address)
+	asked.send(pgwire.Encode(&pgproto3.SSLRequest{}))
+	asked.expect([]byte{'N'})
+	asked.Close()
+	until(t, "three probes", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 3 })
+	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
+		t.Errorf("logged above debug: %v", others.All())
+	}
+}

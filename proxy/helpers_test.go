@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -379,4 +380,21 @@ func (p *peer) fatal() pgproto3.ErrorResponse {
 	}
 	p.expectEnd()
 	return e
+}
+
+// observed has the proxy log to where a test can read.
+func observed(p *Proxy) *observer.ObservedLogs {
+	core, logs := observer.New(zap.DebugLevel)
+	p.Log = zap.New(core)
+	return logs
+}
+
+// until waits for a condition.
+func until(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !condition(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v for %s", limit, what)
+		}
+	}
 }

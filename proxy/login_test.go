@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 // The newest protocol there is, and options nobody knows, go up as they came;
@@ -314,4 +315,33 @@ func TestNoPasswordAsked(t *testing.T) {
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+}
+
+// A client that leaves in the middle of its login has none, and makes room.
+func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
+	t.Parallel()
+	asked, closed := make(chan struct{}), make(chan struct{})
+	ca, s := good(t, func(p *peer) {
+		p.startup()
+		close(asked)
+		_, _ = io.Copy(io.Discard, p) // it says nothing
+		close(closed)
+	})
+	room := &ConnLimit{Max: 1}
+	room.acquire() // as it is looked at below
+	room.release()
+	p, address := start(t, ca, s, func(p *Proxy) { p.Limit = room })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	<-asked
+	client.Close()
+	select {
+	case <-closed:
+	case <-time.After(limit):
+		t.Fatal("the server's connection stays")
+	}
+	until(t, "room", func() bool { return len(room.taken) == 0 })
+	if c := p.Counts(); c.Results[stats.Abandoned] != 1 || c.Results[stats.OK] != 0 || len(p.Logins()) != 0 {
+		t.Errorf("counts %+v", c)
+	}
 }

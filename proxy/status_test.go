@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -163,86 +161,6 @@ func TestFailuresOfClientsThatLeave(t *testing.T) {
 	}
 }
 
-func TestAllowed(t *testing.T) {
-	p := &Proxy{AllowFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}}
-	for address, want := range map[string]bool{
-		"10.1.2.3": true, "11.0.0.1": false, "::ffff:10.1.2.3": true, "fe80::1": true, "127.0.0.1": false, "::1": false,
-	} {
-		if got := p.allowsAddress(&net.TCPAddr{IP: net.ParseIP(address), Zone: "eth0"}); got != want {
-			t.Errorf("%s: %v", address, got)
-		}
-	}
-	if !p.allowsAddress(&net.UnixAddr{Name: "/run/x"}) || !(&Proxy{}).allowsAddress(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}) {
-		t.Error("those are allowed who are not asked about")
-	}
-}
-
-// Proxies share a Limit; clients who are turned away or leave take no room.
-func TestLimit(t *testing.T) {
-	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	limit := &ConnLimit{Max: 2, Hint: "raise it"}
-	share := func(p *Proxy) { p.Limit = limit }
-	first, at := start(t, ca, s, share)
-	_, elsewhere := start(t, ca, s, share)
-	a, b := connected(t, at), connected(t, elsewhere)
-	for range 3 {
-		c := dial(t, at)
-		c.send(ordinaryStartup)
-		if e := c.fatal(); e.Code != "53300" || e.Hint == "" {
-			t.Errorf("a third client is told %+v", e)
-		}
-	}
-	if c := first.Counts(); c.Results[stats.Rejected] != 3 || c.Failures[stats.FailureKind{SQLSTATE: "53300", Reason: pgwire.TooManySessions}] != 3 || c.Sessions != 1 {
-		t.Errorf("counts %+v", c)
-	}
-	a.Close()
-	b.Close()
-	until(t, "room", func() bool { return len(limit.taken) == 0 })
-	connected(t, at)
-}
-
-func TestNoDescriptorLeft(t *testing.T) {
-	t.Parallel()
-	ca, s := good(t, func(p *peer) {})
-	_, address := start(t, ca, s, func(p *Proxy) {
-		p.ConnectTimeout = 500 * time.Millisecond
-		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
-			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
-		}
-	})
-	client := dial(t, address)
-	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != "08001" || !strings.Contains(e.Message, "no file descriptor is left") || !strings.Contains(e.Hint, "--max-sessions") {
-		t.Errorf("the client is told %+v", e)
-	}
-}
-
-// A proxy with a successor lets those in who have connected, and then accepts nobody.
-func TestShutdownLeavesClients(t *testing.T) {
-	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, func(p *Proxy) { p.HandOff = true })
-	early := dial(t, address)
-	until(t, "the client to be accepted", func() bool { return p.lastID.Load() == 1 })
-	cut := make(chan int)
-	go func() { cut <- p.Shutdown(context.Background()) }()
-	until(t, "nobody to be accepted", func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			conn.Close()
-		}
-		return err != nil
-	})
-	early.connected()
-	early.send([]byte("here"))
-	early.expect([]byte("here"))
-	early.Close()
-	if n := <-cut; n != 0 {
-		t.Errorf("%d sessions cut", n)
-	}
-}
-
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	ca, s := good(t, func(p *peer) { _, _ = p.Read(make([]byte, 1)) })
@@ -258,89 +176,5 @@ func TestProbe(t *testing.T) {
 	}
 	if len(stranger.Failures()) > 0 || len(stranger.Counts().Results) > 0 {
 		t.Error("a probe counts as a client")
-	}
-}
-
-func TestShorten(t *testing.T) {
-	for text, want := range map[string]string{"": "", "abc": "abc", "abcd": "abc", "aäö": "aä", "ääää": "ä", "\x80\x80\x80\x80": ""} {
-		if got := truncate(text, 3); got != want {
-			t.Errorf("%q became %q", text, got)
-		}
-	}
-}
-
-// A client that leaves in the middle of its login has none, and makes room.
-func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
-	t.Parallel()
-	asked, closed := make(chan struct{}), make(chan struct{})
-	ca, s := good(t, func(p *peer) {
-		p.startup()
-		close(asked)
-		_, _ = io.Copy(io.Discard, p) // it says nothing
-		close(closed)
-	})
-	room := &ConnLimit{Max: 1}
-	room.acquire() // as it is looked at below
-	room.release()
-	p, address := start(t, ca, s, func(p *Proxy) { p.Limit = room })
-	client := dial(t, address)
-	client.send(ordinaryStartup)
-	<-asked
-	client.Close()
-	select {
-	case <-closed:
-	case <-time.After(limit):
-		t.Fatal("the server's connection stays")
-	}
-	until(t, "room", func() bool { return len(room.taken) == 0 })
-	if c := p.Counts(); c.Results[stats.Abandoned] != 1 || c.Results[stats.OK] != 0 || len(p.Logins()) != 0 {
-		t.Errorf("counts %+v", c)
-	}
-}
-
-// Who has read that the session is over finds room for the next.
-func TestRoomForTheNext(t *testing.T) {
-	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); _, _ = io.Copy(io.Discard, p) })
-	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1} })
-	for range 50 {
-		client := connected(t, address)
-		_ = client.raw.(*net.TCPConn).CloseWrite()
-		client.expectEnd()
-	}
-}
-
-// Strangers are told, or closed if there are many, and keep nobody out who may connect.
-func TestStrangers(t *testing.T) {
-	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
-	told := dial(t, address)
-	told.send(pgwire.Encode(&pgproto3.SSLRequest{}))
-	told.expect([]byte{'N'})
-	told.send(ordinaryStartup)
-	if e := told.fatal(); e.Code != "28000" || !strings.HasSuffix(e.Message, "clients from 127.0.0.1 may not connect") || e.Hint == "" {
-		t.Errorf("a stranger is told %+v", e)
-	}
-	cancels := dial(t, address)
-	cancels.send(pgwire.Encode(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}))
-	cancels.expectEnd()
-	until(t, "the request to be counted", func() bool { return p.cancels.Stats().Rejected == 1 })
-	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[stats.Rejected] != 1 {
-		t.Errorf("failures %+v", f)
-	}
-	for range 2 * maxRejecting {
-		dial(t, address)
-	}
-	until(t, "some to be closed at once", func() bool { return p.Counts().Results[stats.Rejected] > 1 })
-	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
-	conn, err := dialer.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.SetDeadline(time.Now().Add(limit))
-	(&peer{Conn: conn, t: t, raw: conn}).connected().Close()
-	if f := p.Failures(); len(f) != 1 {
-		t.Errorf("strangers are %d failures on the list", len(f))
 	}
 }

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -250,5 +252,21 @@ func TestShutdownDuringSecondAttempt(t *testing.T) {
 	stopNow(p)
 	if e := client.fatal(); e.Code != "57P03" {
 		t.Errorf("got %+v", e)
+	}
+}
+
+func TestNoDescriptorLeft(t *testing.T) {
+	t.Parallel()
+	ca, s := good(t, func(p *peer) {})
+	_, address := start(t, ca, s, func(p *Proxy) {
+		p.ConnectTimeout = 500 * time.Millisecond
+		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
+		}
+	})
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.fatal(); e.Code != "08001" || !strings.Contains(e.Message, "no file descriptor is left") || !strings.Contains(e.Hint, "--max-sessions") {
+		t.Errorf("the client is told %+v", e)
 	}
 }
