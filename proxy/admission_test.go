@@ -14,7 +14,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-func TestAllowed(t *testing.T) {
+func TestAllowsAddress(t *testing.T) {
 	p := &Proxy{AllowFrom: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fe80::/10")}}
 	for address, want := range map[string]bool{
 		"10.1.2.3": true, "11.0.0.1": false, "::ffff:10.1.2.3": true, "fe80::1": true, "127.0.0.1": false, "::1": false,
@@ -24,24 +24,24 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 	if !p.allowsAddress(&net.UnixAddr{Name: "/run/x"}) || !(&Proxy{}).allowsAddress(&net.TCPAddr{IP: net.ParseIP("192.0.2.1")}) {
-		t.Error("those are allowed who are not asked about")
+		t.Error("rejected a client that AllowFrom does not apply to")
 	}
 }
 
-// Proxies share a Limit; clients who are turned away or leave take no room.
-func TestLimit(t *testing.T) {
+// Proxies share a ConnLimit. Rejected and ended sessions do not count.
+func TestConnLimit(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
 	limit := &ConnLimit{Max: 2, Hint: "raise it"}
 	share := func(p *Proxy) { p.Limit = limit }
-	first, at := start(t, ca, s, share)
-	_, elsewhere := start(t, ca, s, share)
-	a, b := connected(t, at), connected(t, elsewhere)
+	first, at := startProxy(t, ca, s, share)
+	_, elsewhere := startProxy(t, ca, s, share)
+	a, b := openSession(t, at), openSession(t, elsewhere)
 	for range 3 {
 		c := dial(t, at)
 		c.send(ordinaryStartup)
-		if e := c.fatal(); e.Code != "53300" || e.Hint == "" {
-			t.Errorf("a third client is told %+v", e)
+		if e := c.expectError(); e.Code != pgwire.TooManyConnections || e.Hint == "" {
+			t.Errorf("got %+v", e)
 		}
 	}
 	if c := first.Counts(); c.Results[stats.Rejected] != 3 || c.Failures[stats.FailureKind{SQLSTATE: "53300", Reason: pgwire.TooManySessions}] != 3 || c.Sessions != 1 {
@@ -49,53 +49,55 @@ func TestLimit(t *testing.T) {
 	}
 	a.Close()
 	b.Close()
-	until(t, "room", func() bool { return len(limit.taken) == 0 })
-	connected(t, at)
+	eventually(t, "a free place", func() bool { return len(limit.taken) == 0 })
+	openSession(t, at)
 }
 
-// Who has read that the session is over finds room for the next.
-func TestRoomForTheNext(t *testing.T) {
+// A client that has read the end of its session can connect again at once.
+func TestConnLimitReleasedBeforeClose(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); _, _ = io.Copy(io.Discard, p) })
-	_, address := start(t, ca, s, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1} })
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); _, _ = io.Copy(io.Discard, p) })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1} })
 	for range 50 {
-		client := connected(t, address)
+		client := openSession(t, address)
 		_ = client.raw.(*net.TCPConn).CloseWrite()
 		client.expectEnd()
 	}
 }
 
-// Strangers are told, or closed if there are many, and keep nobody out who may connect.
-func TestStrangers(t *testing.T) {
+// Unauthorized clients are sent an error. If there are many, their connections are closed. Authorized
+// clients can connect meanwhile.
+func TestUnauthorizedClients(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
-	told := dial(t, address)
-	told.send(pgwire.Encode(&pgproto3.SSLRequest{}))
-	told.expect([]byte{'N'})
-	told.send(ordinaryStartup)
-	if e := told.fatal(); e.Code != "28000" || !strings.HasSuffix(e.Message, "clients from 127.0.0.1 may not connect") || e.Hint == "" {
-		t.Errorf("a stranger is told %+v", e)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
+	rejected := dial(t, address)
+	rejected.send(pgwire.Encode(&pgproto3.SSLRequest{}))
+	rejected.expect([]byte{'N'})
+	rejected.send(ordinaryStartup)
+	if e := rejected.expectError(); e.Code != pgwire.InvalidAuthorization || !strings.Contains(e.Message, "127.0.0.1") || e.Hint == "" {
+		t.Errorf("got %+v", e)
 	}
-	cancels := dial(t, address)
-	cancels.send(pgwire.Encode(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey}))
-	cancels.expectEnd()
-	until(t, "the request to be counted", func() bool { return p.cancels.Stats().Rejected == 1 })
+	p.expectReason(t, pgwire.ClientAddressNotAllowed)
+	request := dial(t, address)
+	request.send(cancelKey)
+	request.expectEnd()
+	eventually(t, "the request to be counted", func() bool { return p.cancels.Stats().Rejected == 1 })
 	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[stats.Rejected] != 1 {
 		t.Errorf("failures %+v", f)
 	}
 	for range 2 * maxRejecting {
 		dial(t, address)
 	}
-	until(t, "some to be closed at once", func() bool { return p.Counts().Results[stats.Rejected] > 1 })
+	eventually(t, "some to be closed at once", func() bool { return p.Counts().Results[stats.Rejected] > 1 })
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	conn, err := dialer.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(limit))
-	(&peer{Conn: conn, t: t, raw: conn}).connected().Close()
+	conn.SetDeadline(time.Now().Add(testTimeout))
+	(&peer{Conn: conn, t: t, raw: conn}).openSession().Close()
 	if f := p.Failures(); len(f) != 1 {
-		t.Errorf("strangers are %d failures on the list", len(f))
+		t.Errorf("unauthorized clients are %d failures, want one", len(f))
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// authority is a CA for one test.
+// authority is the certificate authority of a test.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey

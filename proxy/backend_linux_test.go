@@ -6,8 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hasArrived reports whether a connection has something to be read.
-func hasArrived(conn *net.TCPConn) bool {
+// hasUnread reports whether the connection has unread data.
+func hasUnread(conn *net.TCPConn) bool {
 	err := error(unix.EAGAIN)
 	if raw, rawErr := conn.SyscallConn(); rawErr == nil {
 		_ = raw.Control(func(fd uintptr) {

@@ -17,20 +17,20 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pool"
 )
 
-// backend is a server that answers what it is asked, so that its connections can be
-// kept, and notes what was said on each of them.
+// backend is a server that completes every request, so that its connections can be pooled.
+// It records the requests of each connection.
 type backend struct {
-	keys     []*pgproto3.BackendKeyData // of its connections in turn, the last of them for all others
+	keys     []*pgproto3.BackendKeyData // of its connections, in order; the last one is repeated
 	statuses []*pgproto3.ParameterStatus
-	// answer, if not nil, is asked first, and reports whether it has dealt with it.
-	answer func(p *peer, said string) bool
+	// respond may respond to a request, and reports whether it did. If nil, it does not.
+	respond func(p *peer, request string) bool
 
-	mu       sync.Mutex
-	said     [][]string
-	ended    int
-	requests []*pgproto3.CancelRequest
-	peers    []*peer
-	dialled  net.Conn
+	mu             sync.Mutex
+	received       [][]string // requests by connection: the text of a query, or the message type
+	ended          int        // connections
+	cancelRequests []*pgproto3.CancelRequest
+	peers          []*peer
+	lastConn       net.Conn
 }
 
 func (b *backend) serve(p *peer) {
@@ -40,13 +40,13 @@ func (b *backend) serve(p *peer) {
 		_ = request.Decode(packet[4:])
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.requests = append(b.requests, &request)
+		b.cancelRequests = append(b.cancelRequests, &request)
 		return
 	}
-	p.ask()
+	p.requestToken()
 	b.mu.Lock()
-	n := len(b.said)
-	b.said = append(b.said, nil)
+	n := len(b.received)
+	b.received = append(b.received, nil)
 	b.peers = append(b.peers, p)
 	b.mu.Unlock()
 	messages := []any{okay}
@@ -57,64 +57,64 @@ func (b *backend) serve(p *peer) {
 		messages = append(messages, b.keys[min(n, len(b.keys)-1)])
 	}
 	p.send(append(messages, ready)...)
-	for b.next(p, n) {
+	for b.handleMessage(p, n) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.ended++
 }
 
-// next answers one message.
-func (b *backend) next(p *peer, n int) bool {
+// handleMessage reads a message and responds to it. It reports whether the connection goes on.
+func (b *backend) handleMessage(p *peer, n int) bool {
 	m := p.message()
 	if m == nil {
 		return false
 	}
-	said := string(m[0])
+	request := string(m[0])
 	if m[0] == pgwire.Query {
-		said = string(bytes.TrimSuffix(m[pgwire.HeaderSize:], []byte{0}))
+		request = string(bytes.TrimSuffix(m[pgwire.HeaderSize:], []byte{0}))
 	}
 	b.mu.Lock()
-	b.said[n] = append(b.said[n], said)
+	b.received[n] = append(b.received[n], request)
 	b.mu.Unlock()
 	switch {
-	case b.answer != nil && b.answer(p, said):
+	case b.respond != nil && b.respond(p, request):
 	case m[0] == pgwire.Terminate:
 		return false
 	case m[0] == pgwire.Query:
-		p.send(&pgproto3.CommandComplete{CommandTag: []byte(said)}, ready)
+		p.send(&pgproto3.CommandComplete{CommandTag: []byte(request)}, ready)
 	case m[0] == pgwire.Sync:
 		p.send(ready)
 	}
 	return true
 }
 
-// all is what was said on the connections so far.
-func (b *backend) all() string {
+// transcript returns the requests so far, by connection.
+func (b *backend) transcript() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var connections []string
-	for _, said := range b.said {
-		connections = append(connections, strings.Join(said, ", "))
+	for _, requests := range b.received {
+		connections = append(connections, strings.Join(requests, ", "))
 	}
 	return strings.Join(connections, "; ")
 }
 
 func (b *backend) expect(t *testing.T, want string) {
 	t.Helper()
-	if got := b.all(); got != want {
-		t.Errorf("the server heard %q, want %q", got, want)
+	if got := b.transcript(); got != want {
+		t.Errorf("the server received %q, want %q", got, want)
 	}
 }
 
-// pooled starts a proxy that keeps connections to the server.
-func (b *backend) pooled(t *testing.T, change func(*Proxy)) (p *Proxy, address string, logs *observer.ObservedLogs) {
+// startPooled starts a proxy with a pool for the server.
+func (b *backend) startPooled(t *testing.T, change func(*Proxy)) (p *Proxy, address string, logs *observer.ObservedLogs) {
 	t.Helper()
-	ca, s := good(t, b.serve)
-	p, address = start(t, ca, s, func(p *Proxy) {
+	ca, s := trustedServer(t, b.serve)
+	p, address = startProxy(t, ca, s, func(p *Proxy) {
 		p.PoolSize = 4
 		p.Upstream.DialContext = b.dial
-		logs = observed(p)
+		logs = observeLogs(p)
 		if change != nil {
 			change(p)
 		}
@@ -122,50 +122,50 @@ func (b *backend) pooled(t *testing.T, change func(*Proxy)) (p *Proxy, address s
 	return p, address, logs
 }
 
-// dial connects to the server, and keeps the connection for untilArrived.
+// dial connects to the server, and keeps the connection for waitUnread.
 func (b *backend) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dialled = conn
+	b.lastConn = conn
 	return conn, err
 }
 
-// query sends a query and reads the answer.
+// query sends a query and reads the response.
 func (p *peer) query(text string) {
 	p.t.Helper()
 	p.send(&pgproto3.Query{String: text})
 	p.expect(slices.Concat(pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte(text)}), pgwire.Encode(ready)))
 }
 
-// takeLeave ends a client's session in order.
-func (p *peer) takeLeave() {
+// closeClean sends Terminate and expects the end of the connection.
+func (p *peer) closeClean() {
 	p.t.Helper()
-	p.send(goodbye)
+	p.send(terminate)
 	p.expectEnd()
 	p.Close()
 }
 
-// untilIdle waits until that many connections are.
-func untilIdle(t *testing.T, p *Proxy, n int) {
+// waitIdle waits until the pool has n idle connections and no others.
+func waitIdle(t *testing.T, p *Proxy, n int) {
 	t.Helper()
-	until(t, fmt.Sprint(n, " idle connections"), func() bool { return p.pool.Stats() == pool.Stats{Idle: n} })
+	eventually(t, fmt.Sprint(n, " idle connections"), func() bool { return p.pool.Stats() == pool.Stats{Idle: n} })
 }
 
-// untilArrived waits until the last connection to the server has something to be read.
-func (b *backend) untilArrived(t *testing.T) {
+// waitUnread waits until the last connection to the server has unread data.
+func (b *backend) waitUnread(t *testing.T) {
 	t.Helper()
 	b.mu.Lock()
-	tcp := b.dialled.(*net.TCPConn)
+	tcp := b.lastConn.(*net.TCPConn)
 	b.mu.Unlock()
-	until(t, "it to arrive", func() bool { return hasArrived(tcp) })
+	eventually(t, "unread data", func() bool { return hasUnread(tcp) })
 }
 
-// reasonOfEnd waits for the ends of that many sessions, and returns the reason why the
-// last connection was not kept.
-func reasonOfEnd(t *testing.T, logs *observer.ObservedLogs, n int) string {
+// discardReason waits for the ends of n sessions, and returns the logged reason why the last
+// discarded connection was not kept.
+func discardReason(t *testing.T, logs *observer.ObservedLogs, n int) string {
 	t.Helper()
-	until(t, "the session's end", func() bool { return logs.FilterMessage("session ended").Len() == n })
+	eventually(t, "the session's end", func() bool { return logs.FilterMessage("session ended").Len() == n })
 	all := logs.FilterMessage("connection not kept").All()
 	if len(all) == 0 {
 		return ""
@@ -173,5 +173,5 @@ func reasonOfEnd(t *testing.T, logs *observer.ObservedLogs, n int) string {
 	return all[len(all)-1].ContextMap()["error"].(string)
 }
 
-// afterwards is what the server hears when a client has left in order.
-const afterwards = "DISCARD ALL, RESET ROLE"
+// resetQueries is what a server receives after Terminate.
+const resetQueries = "DISCARD ALL, RESET ROLE"

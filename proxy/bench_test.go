@@ -16,22 +16,21 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// What is said in these sessions. It is encoded once, and read into buffers that are
-// there, so that the peers allocate nothing while they talk: what is counted is the
-// proxy's.
+// The messages of the benchmarks are encoded once and read into existing buffers. So client and
+// server allocate nothing, and the allocations are the proxy's.
 var (
-	question = pgwire.Encode(&pgproto3.Query{String: string(make([]byte, 100-pgwire.HeaderSize-1))})
-	answer   = slices.Concat(
+	request  = pgwire.Encode(&pgproto3.Query{String: string(make([]byte, 100-pgwire.HeaderSize-1))})
+	response = slices.Concat(
 		pgwire.Encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 70)}}),
 		pgwire.Encode(&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}),
 		pgwire.Encode(ready))
 
-	// 64 KiB in short messages, as COPY has them: a pool's framing looks at each.
+	// 64 KiB in short messages, as of COPY: with a pool, each is tracked.
 	chunkUp   = bytes.Repeat(pgwire.Encode(&pgproto3.CopyData{Data: make([]byte, 128-pgwire.HeaderSize)}), 512)
 	chunkDown = bytes.Repeat(pgwire.Encode(&pgproto3.DataRow{Values: [][]byte{make([]byte, 128-pgwire.HeaderSize-6)}}), 512)
 )
 
-// recordOverhead is how much longer a record of TLS 1.3 is than what is in it.
+// recordOverhead is the size of a TLS 1.3 record without its data.
 const recordOverhead = 5 + 1 + 16
 
 // eachPool runs a benchmark without --pool and with it.
@@ -44,30 +43,29 @@ func eachPool(b *testing.B, run func(b *testing.B, pool int)) {
 	}
 }
 
-// startQuietly starts a proxy that does not log, and its server.
-func startQuietly(t testing.TB, pool int, script func(*peer)) (address string) {
+// startWithoutLog starts a proxy without a log, and its server.
+func startWithoutLog(t testing.TB, pool int, script func(*peer)) (address string) {
 	t.Helper()
-	ca, s := good(t, script)
-	_, address = start(t, ca, s, func(p *Proxy) { p.PoolSize, p.Log = pool, nil })
+	ca, s := trustedServer(t, script)
+	_, address = startProxy(t, ca, s, func(p *Proxy) { p.PoolSize, p.Log = pool, nil })
 	return address
 }
 
-// BenchmarkSession is a session with one query, from the client's dial to its end.
-// With a pool all have the same connection to the server. ready-ns/op is the part of
-// it until the client is told that the server is ready, which with a pool is often
-// when the reset after the session before is over. Here the allocations are those of
-// the client and the server as well: TLS cannot begin without any.
+// BenchmarkSession measures a session with one query, from the client's dial to its end. With a
+// pool, all sessions use one connection to the server. ready-ns/op is the time to the client's
+// ReadyForQuery; with a pool it often includes the reset after the session before. The
+// allocations include those of client and server: a TLS handshake allocates.
 func BenchmarkSession(b *testing.B) {
 	eachPool(b, func(b *testing.B, pool int) {
-		address := startQuietly(b, pool, func(p *peer) {
+		address := startWithoutLog(b, pool, func(p *peer) {
 			p.raw.SetDeadline(time.Time{})
-			p.logIn()
+			p.acceptLogin()
 			for m := p.message(); m != nil && m[0] == pgwire.Query; m = p.message() {
-				p.send(answer)
+				p.send(response)
 			}
 		})
 		buffer := make([]byte, 1024)
-		benchSession(b, address, buffer) // a pool has its connection now
+		benchSession(b, address, buffer) // fills the pool
 		var untilReady time.Duration
 		for b.Loop() {
 			untilReady += benchSession(b, address, buffer)
@@ -76,8 +74,8 @@ func BenchmarkSession(b *testing.B) {
 	})
 }
 
-// benchSession does what dial, connected, query and takeLeave do, but leaves nothing to
-// be cleaned up at the benchmark's end.
+// benchSession runs a session like dial, openSession, query and closeClean, but without Cleanup
+// functions.
 func benchSession(b *testing.B, address string, buffer []byte) (untilReady time.Duration) {
 	began := time.Now()
 	conn, err := net.Dial("tcp", address)
@@ -85,7 +83,7 @@ func benchSession(b *testing.B, address string, buffer []byte) (untilReady time.
 		b.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(began.Add(limit))
+	conn.SetDeadline(began.Add(testTimeout))
 	exchange := func(request, end []byte) {
 		if _, err := conn.Write(request); err != nil {
 			b.Fatal(err)
@@ -99,8 +97,8 @@ func benchSession(b *testing.B, address string, buffer []byte) (untilReady time.
 	}
 	exchange(ordinaryStartup, pgwire.Encode(ready))
 	untilReady = time.Since(began)
-	exchange(question, answer)
-	if _, err := conn.Write(goodbye); err != nil {
+	exchange(request, response)
+	if _, err := conn.Write(terminate); err != nil {
 		b.Fatal(err)
 	}
 	if n, err := conn.Read(buffer); !errors.Is(err, io.EOF) {
@@ -109,28 +107,28 @@ func benchSession(b *testing.B, address string, buffer []byte) (untilReady time.
 	return untilReady
 }
 
-// splicedPeers are the ends of a session that has begun. What comes to the server is to
-// be read from its raw connection, in TLS, since tls.Conn allocates for each read.
-func splicedPeers(t testing.TB, pool int) (client, server *peer) {
+// relayedPeers returns the ends of an open session. The server's data is read encrypted, from its
+// raw connection, since tls.Conn allocates for each read.
+func relayedPeers(t testing.TB, pool int) (client, server *peer) {
 	t.Helper()
 	loggedIn, done := make(chan *peer, 1), make(chan struct{})
-	address := startQuietly(t, pool, func(p *peer) {
-		p.logIn()
+	address := startWithoutLog(t, pool, func(p *peer) {
+		p.acceptLogin()
 		loggedIn <- p
 		<-done
 	})
 	t.Cleanup(func() { close(done) })
-	client = connected(t, address)
+	client = openSession(t, address)
 	server = <-loggedIn
 	client.raw.SetDeadline(time.Time{})
 	server.raw.SetDeadline(time.Time{})
 	return client, server
 }
 
-// roundTrip returns a function that has a short message go up and another come down.
+// roundTrip returns a function that sends a short message to the server and another back.
 func roundTrip(t testing.TB, pool int) func() {
-	client, server := splicedPeers(t, pool)
-	up, down := make([]byte, len(question)+recordOverhead), make([]byte, len(answer))
+	client, server := relayedPeers(t, pool)
+	up, down := make([]byte, len(request)+recordOverhead), make([]byte, len(response))
 	pass := func(from io.Writer, message []byte, to io.Reader, buffer []byte) {
 		if _, err := from.Write(message); err != nil {
 			t.Fatal(err)
@@ -140,12 +138,12 @@ func roundTrip(t testing.TB, pool int) func() {
 		}
 	}
 	return func() {
-		pass(client, question, server.raw, up)
-		pass(server, answer, client, down)
+		pass(client, request, server.raw, up)
+		pass(server, response, client, down)
 	}
 }
 
-func BenchmarkSpliceRoundTrip(b *testing.B) {
+func BenchmarkRelayRoundTrip(b *testing.B) {
 	eachPool(b, func(b *testing.B, pool int) {
 		once := roundTrip(b, pool)
 		for b.Loop() {
@@ -154,25 +152,24 @@ func BenchmarkSpliceRoundTrip(b *testing.B) {
 	})
 }
 
-// BenchmarkSpliceUp has the server read what the client sends all the time, but not
-// decrypt it: that would take as long as the proxy does.
-func BenchmarkSpliceUp(b *testing.B) {
+// BenchmarkRelayUp measures a stream from the client. The server does not decrypt it: that would
+// take as long as the proxy's work.
+func BenchmarkRelayUp(b *testing.B) {
 	eachPool(b, func(b *testing.B, pool int) {
-		client, server := splicedPeers(b, pool)
+		client, server := relayedPeers(b, pool)
 		benchStream(b, client, chunkUp, server.raw)
 	})
 }
 
-// BenchmarkSpliceDown is the other way round. Here the server has to encrypt.
-func BenchmarkSpliceDown(b *testing.B) {
+// BenchmarkRelayDown measures a stream from the server, which has to encrypt it.
+func BenchmarkRelayDown(b *testing.B) {
 	eachPool(b, func(b *testing.B, pool int) {
-		client, server := splicedPeers(b, pool)
+		client, server := relayedPeers(b, pool)
 		benchStream(b, server, chunkDown, client)
 	})
 }
 
-// benchStream reads at one end while chunk after chunk is written at the other, until
-// the session ends with the benchmark.
+// benchStream reads at one end what is written at the other, chunk by chunk.
 func benchStream(b *testing.B, from io.Writer, chunk []byte, to io.Reader) {
 	go func() {
 		for err := error(nil); err == nil; {
@@ -188,9 +185,9 @@ func benchStream(b *testing.B, from io.Writer, chunk []byte, to io.Reader) {
 	}
 }
 
-// While a session goes on nothing is allocated, but for what crypto/tls does for each
-// message from the server: an atLeastReader for the read that finds it, and another for
-// the read that finds no more (readFromUntil in its conn.go).
+// Relaying allocates nothing, except that crypto/tls does so for each message from the server: an
+// atLeastReader for the read that returns it, and one for the read that finds no more
+// (readFromUntil in its conn.go).
 func TestRoundTripAllocations(t *testing.T) {
 	const most = 2
 	if hasRaceDetector() {
@@ -199,7 +196,7 @@ func TestRoundTripAllocations(t *testing.T) {
 	for _, pool := range []int{0, 1} {
 		t.Run(fmt.Sprint("pool=", pool), func(t *testing.T) {
 			if n := testing.AllocsPerRun(1000, roundTrip(t, pool)); n > most {
-				t.Errorf("%v allocations, want %d at the most", n, most)
+				t.Errorf("%v allocations, want at most %d", n, most)
 			}
 		})
 	}

@@ -41,7 +41,7 @@ func TestCancel(t *testing.T) {
 				requests <- request{at, packet}
 				return
 			}
-			p.ask()
+			p.requestToken()
 			p.send(okay, &pgproto3.BackendKeyData{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)}, ready)
 			p.echo()
 		})
@@ -49,7 +49,7 @@ func TestCancel(t *testing.T) {
 	first, second := instance(1), instance(2)
 	// A reader endpoint: one name, another instance at each connection.
 	var dials, dialled atomic.Int32
-	_, address := start(t, ca, first, func(p *Proxy) {
+	_, address := startProxy(t, ca, first, func(p *Proxy) {
 		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			dialled.Add(1)
 			if address == p.Upstream.Via && dials.Add(1) == 2 {
@@ -59,7 +59,7 @@ func TestCancel(t *testing.T) {
 			return d.DialContext(ctx, network, address)
 		}
 	})
-	a, b := connected(t, address), connected(t, address)
+	a, b := openSession(t, address), openSession(t, address)
 
 	cancel := func(secret byte, size int) {
 		client := dial(t, address)
@@ -106,23 +106,23 @@ func TestCancelInsideTLS(t *testing.T) {
 	t.Parallel()
 	ca, s, gate, requests := cancelServer(t)
 	close(gate.open)
-	_, address := start(t, ca, s, withClientTLS(t, ca))
-	connected(t, address)
+	_, address := startProxy(t, ca, s, withClientTLS(t, ca))
+	openSession(t, address)
 	for _, direct := range []bool{false, true} {
 		client := dial(t, address)
 		if !direct {
 			client.send(sslRequest)
 			client.expect([]byte{'S'})
 		}
-		heard := &recorder{Conn: client.raw}
+		recorded := &readRecorder{Conn: client.raw}
 		// In TLS 1.2 the type of a record is not encrypted.
-		client.Conn = tls.Client(heard, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{pgwire.ALPN}, MaxVersion: tls.VersionTLS12})
+		client.Conn = tls.Client(recorded, &tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{pgwire.ALPN}, MaxVersion: tls.VersionTLS12})
 		client.send(cancelKey)
 		client.expectEnd()
 		if got := <-requests; !bytes.Equal(got, pgwire.Encode(cancelKey)) {
 			t.Errorf("the server got %x", got)
 		}
-		if last := lastRecord(heard.first()); last != 0x15 {
+		if last := lastRecord(recorded.first()); last != 0x15 {
 			t.Errorf("the last record is of type %#x, want an alert", last)
 		}
 	}
@@ -139,16 +139,16 @@ func lastRecord(records []byte) (kind byte) {
 
 func TestCancelOfAnEndedSession(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, nil)
-	connected(t, address).Close()
-	until(t, "the session's end", func() bool { return p.cancels.Len() == 0 })
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, nil)
+	openSession(t, address).Close()
+	eventually(t, "the end of the session", func() bool { return p.cancels.Len() == 0 })
 	client := dial(t, address)
 	client.send(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey})
 	client.expectEnd()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.clear) > 1 {
+	if len(s.unencrypted) > 1 {
 		t.Error("a stale key was forwarded")
 	}
 }
@@ -185,7 +185,7 @@ func cancelServer(t *testing.T) (authority, *server, *gate, chan []byte) {
 			requests <- packet
 			return
 		}
-		p.ask()
+		p.requestToken()
 		p.send(okay, key, ready)
 		p.echo()
 	})
@@ -199,8 +199,8 @@ var cancelKey = &pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key
 func TestRepeatedCancel(t *testing.T) {
 	t.Parallel()
 	ca, s, gate, requests := cancelServer(t)
-	p, address := start(t, ca, s, nil)
-	session := connected(t, address)
+	p, address := startProxy(t, ca, s, nil)
+	session := openSession(t, address)
 	first := dial(t, address)
 	first.send(cancelKey)
 	<-gate.held
@@ -210,7 +210,7 @@ func TestRepeatedCancel(t *testing.T) {
 		repeat.send(cancelKey)
 		repeats = append(repeats, repeat)
 	}
-	until(t, "the repeats", func() bool { return p.cancels.Stats().Repeated == 50 })
+	eventually(t, "the repeats", func() bool { return p.cancels.Stats().Repeated == 50 })
 	close(gate.open)
 	for _, client := range append(repeats, first) {
 		client.expectEnd()
@@ -234,14 +234,14 @@ func TestSessionEndsDuringCancel(t *testing.T) {
 	t.Parallel()
 	ca, s, gate, requests := cancelServer(t)
 	var logs *observer.ObservedLogs
-	p, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
-	session := connected(t, address)
+	p, address := startProxy(t, ca, s, func(p *Proxy) { logs = observeLogs(p) })
+	session := openSession(t, address)
 	late := dial(t, address)
 	late.send(cancelKey)
 	<-gate.held
 	session.Close()
-	until(t, "the session's end", func() bool { return logs.FilterMessage("session ended").Len() == 1 })
-	until(t, "its key to be forgotten", func() bool { return p.cancels.Len() == 0 })
+	eventually(t, "the end of the session", func() bool { return logs.FilterMessage("session ended").Len() == 1 })
+	eventually(t, "its key to be removed", func() bool { return p.cancels.Len() == 0 })
 	close(gate.open)
 	late.expectEnd()
 	if len(requests) != 0 || p.cancels.Stats() != (cancel.Stats{Rejected: 1}) {
@@ -252,9 +252,9 @@ func TestSessionEndsDuringCancel(t *testing.T) {
 // A session has ended when its server has closed the connection, even if the client has not.
 func TestCancelAfterServerClosed(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn() })
-	p, address := start(t, ca, s, nil)
-	session := connected(t, address)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin() })
+	p, address := startProxy(t, ca, s, nil)
+	session := openSession(t, address)
 	session.expectEnd()
 	client := dial(t, address)
 	client.send(cancelKey)
@@ -267,9 +267,9 @@ func TestCancelAfterServerClosed(t *testing.T) {
 // Sessions on two servers can have the same key. A request could cancel the wrong one's query.
 func TestAmbiguousCancel(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, nil)
-	a, b := connected(t, address), connected(t, address)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, nil)
+	a, b := openSession(t, address), openSession(t, address)
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
@@ -287,8 +287,8 @@ func TestKeysOfInvalidLength(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 4, 5, 260, 261, 10_000} {
 		k := append([]byte{'K', 0, 0, byte((4 + size) >> 8), byte(4 + size)}, bytes.Repeat([]byte{1}, size)...)
-		ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, k, ready); p.echo() })
-		p, address := start(t, ca, s, nil)
+		ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(okay, k, ready); p.echo() })
+		p, address := startProxy(t, ca, s, nil)
 		client := dial(t, address)
 		client.send(ordinaryStartup)
 		client.expect(slices.Concat(pgwire.Encode(okay), k, pgwire.Encode(ready)))
@@ -300,11 +300,11 @@ func TestKeysOfInvalidLength(t *testing.T) {
 
 func TestCancelFails(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
 	var logs *observer.ObservedLogs
 	var dials atomic.Int32
-	p, address := start(t, ca, s, func(p *Proxy) {
-		logs = observed(p)
+	p, address := startProxy(t, ca, s, func(p *Proxy) {
+		logs = observeLogs(p)
 		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 			if dials.Add(1) > 1 {
 				return nil, errors.New("gone")
@@ -312,7 +312,7 @@ func TestCancelFails(t *testing.T) {
 			return (&net.Dialer{}).DialContext(ctx, network, address)
 		}
 	})
-	connected(t, address)
+	openSession(t, address)
 	client := dial(t, address)
 	client.send(cancelKey)
 	client.expectEnd()
@@ -330,7 +330,7 @@ func TestCancelRace(t *testing.T) {
 		free <- pid
 	}
 	var issued, arrived sync.Map // by secret: the process number
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		packet := p.startup()
 		if isCancel(packet) {
 			pid, secret := binary.BigEndian.Uint32(packet[8:]), string(packet[12:])
@@ -342,7 +342,7 @@ func TestCancelRace(t *testing.T) {
 			}
 			return
 		}
-		p.ask()
+		p.requestToken()
 		pid, secret := <-free, make([]byte, 32)
 		_, _ = rand.Read(secret)
 		issued.Store(string(secret), pid)
@@ -350,7 +350,7 @@ func TestCancelRace(t *testing.T) {
 		_, _ = io.Copy(io.Discard, p)
 		free <- pid
 	})
-	p, address := start(t, ca, s, func(p *Proxy) { p.Log = zap.NewNop() })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Log = zap.NewNop() })
 	var all sync.WaitGroup
 	slots := make(chan struct{}, pids)
 	for range 1000 {

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -16,17 +15,17 @@ import (
 func TestServerStartsUp(t *testing.T) {
 	t.Parallel()
 	var logins atomic.Int32
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		if logins.Add(1) < 3 {
 			p.startup()
 			p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
 			return
 		}
-		p.logIn()
+		p.acceptLogin()
 		p.echo()
 	})
-	_, address := start(t, ca, s, nil)
-	connected(t, address)
+	_, address := startProxy(t, ca, s, nil)
+	openSession(t, address)
 	if n := logins.Load(); n != 3 {
 		t.Errorf("%d logins", n)
 	}
@@ -35,51 +34,51 @@ func TestServerStartsUp(t *testing.T) {
 // The client receives the last error of a server that never starts.
 func TestServerNeverStarts(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		p.startup()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
 	})
-	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != "57P03" || e.Message != "the database system is starting up" {
+	if e := client.expectError(); e.Code != "57P03" || e.Message != "the database system is starting up" {
 		t.Errorf("got %+v", e)
 	}
 }
 
 // A connection that breaks during login is retried: the server may restart.
-func TestServerBreaksOffOnce(t *testing.T) {
+func TestServerDisconnectsOnce(t *testing.T) {
 	t.Parallel()
 	var logins atomic.Int32
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		if logins.Add(1) == 1 {
 			p.startup()
-			p.ask()
+			p.requestToken()
 			p.send(okay, &pgproto3.ParameterStatus{Name: "from", Value: "the first"}, key)
 			return
 		}
 		p.startup()
-		p.ask()
+		p.requestToken()
 		p.send(okay, ready)
 		p.echo()
 	})
-	_, address := start(t, ca, s, nil)
+	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(append(pgwire.Encode(okay), pgwire.Encode(ready)...)) // nothing of the first attempt
 }
 
-// A client that disconnects while its login is queued costs no login. What a client sends
-// too early is not lost.
+// A client that disconnects while its login is queued causes no login. Data that a client sends
+// early is not lost.
 func TestClientInQueue(t *testing.T) {
 	t.Parallel()
 	var logins atomic.Int32
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		logins.Add(1)
-		p.logIn()
+		p.acceptLogin()
 		p.echo()
 	})
-	proxy, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate = 2 })
+	proxy, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectRate = 2 })
 	for range 10 { // few enough for the queue
 		client := dial(t, address)
 		client.send(ordinaryStartup)
@@ -99,7 +98,7 @@ func TestClientInQueue(t *testing.T) {
 	early.expect([]byte("early"))
 	early.send([]byte("late"))
 	early.expect([]byte("late"))
-	until(t, "the end of the others", func() bool { return proxy.Counts().Sessions == 1 })
+	eventually(t, "the end of the others", func() bool { return proxy.Counts().Sessions == 1 })
 	if n := logins.Load(); n > 4 {
 		t.Errorf("%d logins, although one client stayed", n)
 	}
@@ -109,12 +108,12 @@ func TestClientInQueue(t *testing.T) {
 // refusal, not with a full queue.
 func TestQueueFullOfRefusedLogins(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		p.startup()
-		p.ask()
+		p.requestToken()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
 	})
-	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 150, 3*time.Second })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 150, 3*time.Second })
 	var all sync.WaitGroup
 	for range 40 {
 		client := dial(t, address)
@@ -132,9 +131,9 @@ func TestQueueFullOfRefusedLogins(t *testing.T) {
 
 func TestQueueFull(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 1, 3*time.Second })
-	connected(t, address)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 1, 3*time.Second })
+	openSession(t, address)
 	failed := make(chan pgproto3.ErrorResponse, 20)
 	for range 20 {
 		client := dial(t, address)
@@ -147,7 +146,8 @@ func TestQueueFull(t *testing.T) {
 			}
 		}()
 	}
-	if e := <-failed; e.Code != "08006" || !strings.Contains(e.Message, "wait for their turn") || e.Hint == "" {
+	if e := <-failed; e.Code != pgwire.ConnectionFailure || e.Hint == "" {
 		t.Errorf("got %+v", e)
 	}
+	p.expectReason(t, pgwire.QueueFull)
 }

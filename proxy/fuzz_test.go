@@ -16,11 +16,10 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// Each parser of what comes from the network has a target here. The corpus in
-// testdata has what real clients and servers send, recorded, and what fuzzing has
-// found worth keeping. `make fuzz` runs them all.
+// The corpus in testdata has what real clients send, recorded, and inputs that fuzzing has found worth
+// keeping.
 
-// script is a connection whose other side has said all that it will say.
+// script is a connection whose peer has sent everything in advance.
 type script struct {
 	in  *bytes.Reader
 	out bytes.Buffer
@@ -35,13 +34,12 @@ func (s *script) SetDeadline(time.Time) error      { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
-// scripted is a Conn of such a connection.
-func scripted(said []byte) (*netconn.Conn, *script) {
-	s := &script{in: bytes.NewReader(said)}
+func scripted(input []byte) (*netconn.Conn, *script) {
+	s := &script{in: bytes.NewReader(input)}
 	return netconn.New(s), s
 }
 
-// fuzzProxy is one that serves nobody.
+// fuzzProxy returns a started proxy without listeners.
 func fuzzProxy(f *testing.F, change func(*Proxy)) *Proxy {
 	p := &Proxy{Upstream: &upstream.Dialer{Endpoint: serverName + ":5432", TLS: &tls.Config{ServerName: serverName}}, Tokens: &tokens{}}
 	if change != nil {
@@ -52,9 +50,9 @@ func fuzzProxy(f *testing.F, change func(*Proxy)) *Proxy {
 	return p
 }
 
-// FuzzOpening: whatever a client begins with, it gets an answer for each request
-// for encryption, and nothing that stands behind its packet is taken.
-func FuzzOpening(f *testing.F) {
+// FuzzReceiveStartup checks that each request for encryption gets an answer, and that no byte after
+// the startup packet is read.
+func FuzzReceiveStartup(f *testing.F) {
 	for _, packets := range [][][]byte{
 		{ordinaryStartup}, {sslRequest, ordinaryStartup}, {gssRequest, sslRequest, ordinaryStartup},
 		{sslRequest, sslRequest}, {sslRequest, pgwire.Encode(cancelKey)}, {[]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")},
@@ -64,17 +62,17 @@ func FuzzOpening(f *testing.F) {
 	}
 	ca := newAuthority(f)
 	withTLS, without := fuzzProxy(f, withClientTLS(f, ca)), fuzzProxy(f, nil)
-	f.Fuzz(func(t *testing.T, said []byte, offered bool) {
+	f.Fuzz(func(t *testing.T, input []byte, offered bool) {
 		p := without
 		if offered {
 			p = withTLS
 		}
-		client, conn := scripted(said)
+		client, conn := scripted(input)
 		s := &session{proxy: p, client: client}
 		_, err := s.receiveStartup(p.ConnectTimeout, p.ClientTLS)
 		answers := conn.out.Bytes()
 		if s.client.Encrypted() {
-			t.Fatal("a handshake with nobody")
+			t.Fatal("TLS without a handshake")
 		}
 		if err != nil {
 			var failed *pgwire.Error
@@ -86,12 +84,12 @@ func FuzzOpening(f *testing.F) {
 		if string(answers) != "N" && string(answers) != "NN" && len(answers) > 0 {
 			t.Fatalf("answered %q", answers)
 		}
-		behind := said
+		rest := input
 		for range len(answers) + 1 {
-			behind = behind[binary.BigEndian.Uint32(behind):]
+			rest = rest[binary.BigEndian.Uint32(rest):]
 		}
-		if rest, _ := io.ReadAll(conn.in); !bytes.Equal(rest, behind) {
-			t.Fatalf("%d bytes are left, want the %d that stand behind the packet", len(rest), len(behind))
+		if unread, _ := io.ReadAll(conn.in); !bytes.Equal(unread, rest) {
+			t.Fatalf("%d bytes are left, want the %d after the packet", len(unread), len(rest))
 		}
 	})
 }

@@ -21,10 +21,10 @@ var (
 	gssRequest = pgwire.Encode(&pgproto3.GSSEncRequest{})
 )
 
-func TestEncryptionIsDeclinedOnce(t *testing.T) {
+func TestEncryptionDeclined(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn() })
-	_, address := start(t, ca, s, nil)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin() })
+	p, address := startProxy(t, ca, s, nil)
 	for _, order := range [][][]byte{{sslRequest, gssRequest}, {gssRequest, sslRequest}, {sslRequest}, {gssRequest}} {
 		client := dial(t, address)
 		for _, request := range order {
@@ -39,21 +39,22 @@ func TestEncryptionIsDeclinedOnce(t *testing.T) {
 		client.send(twice)
 		client.expect([]byte{'N'})
 		client.send(twice)
-		if e := client.fatal(); e.Code != pgwire.ProtocolViolation {
+		if e := client.expectError(); e.Code != pgwire.ProtocolViolation {
 			t.Errorf("SQLSTATE %s", e.Code)
 		}
+		p.expectReason(t, pgwire.ClientTLSRepeated)
 	}
 }
 
-// Clients that want TLS have it, and so do others have no TLS, at one port.
+// Clients with TLS and without it share one port.
 func TestClientTLS(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	_, address := start(t, ca, s, withClientTLS(t, ca))
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	_, address := startProxy(t, ca, s, withClientTLS(t, ca))
 	for name, connect := range map[string]func() *peer{
 		"none":             func() *peer { return dial(t, address) },
-		"asked for":        func() *peer { return dialTLS(t, address, ca, false) },
-		"asked, with ALPN": func() *peer { return dialTLS(t, address, ca, false, pgwire.ALPN) },
+		"SSLRequest":       func() *peer { return dialTLS(t, address, ca, false) },
+		"SSLRequest, ALPN": func() *peer { return dialTLS(t, address, ca, false, pgwire.ALPN) },
 		"direct":           func() *peer { return dialTLS(t, address, ca, true, "other", pgwire.ALPN) },
 		"GSSAPI declined": func() *peer {
 			client := dial(t, address)
@@ -71,83 +72,83 @@ func TestClientTLS(t *testing.T) {
 			return client
 		},
 	} {
-		client := connect().connected()
+		client := connect().openSession()
 		client.send([]byte(name))
 		client.expect([]byte(name))
 		client.Close()
 	}
 }
 
-// What stands in clear behind an SSLRequest is never taken for something said
-// inside TLS.
-func TestClientTLSRefusals(t *testing.T) {
+// Unencrypted data after an SSLRequest is never taken for data inside TLS, and TLS needs ALPN
+// without an SSLRequest.
+func TestClientTLSRejected(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	_, address := start(t, ca, s, withClientTLS(t, ca))
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, withClientTLS(t, ca))
 	for name, test := range map[string]struct {
 		connect func() *peer
-		want    string
+		reason  pgwire.Reason
 	}{
-		"startup packet behind the request": {func() *peer {
+		"startup packet after the SSLRequest": {func() *peer {
 			client := dial(t, address)
 			client.send(sslRequest, ordinaryStartup)
 			client.expect([]byte{'S'})
 			return client
-		}, "unencrypted data"},
-		"cancel request behind the request": {func() *peer {
+		}, pgwire.ClientDataBeforeTLS},
+		"CancelRequest after the SSLRequest": {func() *peer {
 			client := dial(t, address)
 			client.send(sslRequest, &pgproto3.CancelRequest{ProcessID: 1, SecretKey: []byte{1, 2, 3, 4}})
 			client.expect([]byte{'S'})
 			return client
-		}, "unencrypted data"},
-		"direct without ALPN": {func() *peer { return dialTLS(t, address, ca, true) }, "ALPN"},
+		}, pgwire.ClientDataBeforeTLS},
+		"direct without ALPN": {func() *peer { return dialTLS(t, address, ca, true) }, pgwire.ClientALPNMissing},
 		"SSLRequest inside TLS": {func() *peer {
 			client := dialTLS(t, address, ca, false)
 			client.send(sslRequest)
 			return client
-		}, "inside TLS"},
+		}, pgwire.ClientTLSNested},
 		"GSSENCRequest inside direct TLS": {func() *peer {
 			client := dialTLS(t, address, ca, true, pgwire.ALPN)
 			client.send(gssRequest)
 			return client
-		}, "inside TLS"},
+		}, pgwire.ClientTLSNested},
 		"TLS inside TLS": {func() *peer {
 			client := dialTLS(t, address, ca, true, pgwire.ALPN)
 			client.send([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"))
 			return client
-		}, "started TLS"},
+		}, pgwire.ClientTLSDisabled},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := test.connect().fatal()
-			if e.Code != pgwire.ProtocolViolation || !strings.Contains(e.Message, test.want) {
-				t.Errorf("got %+v, want %q", e, test.want)
+			if e := test.connect().expectError(); e.Code != pgwire.ProtocolViolation {
+				t.Errorf("got %+v", e)
 			}
+			p.expectReason(t, test.reason)
 		})
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.clear) > 0 {
-		t.Error("the server was bothered")
+	if len(s.unencrypted) > 0 {
+		t.Error("a connection to the server was made")
 	}
 }
 
-// Clients that cannot come to terms about TLS hear so from TLS. The log says why;
-// those that just leave are probes.
-func TestClientTLSFails(t *testing.T) {
+// A failed TLS handshake is reported to the client by TLS, and logged with its cause. A client that
+// disconnects is a health check.
+func TestClientTLSHandshakeFails(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(*peer) {})
+	ca, s := trustedServer(t, func(*peer) {})
 	var logs *observer.ObservedLogs
-	_, address := start(t, ca, s, func(p *Proxy) {
+	_, address := startProxy(t, ca, s, func(p *Proxy) {
 		withClientTLS(t, ca)(p)
 		p.ConnectTimeout = 3 * time.Second
-		logs = observed(p)
+		logs = observeLogs(p)
 	})
 	handshake := func(config *tls.Config) error {
 		client := dial(t, address)
 		client.send(sslRequest)
 		client.expect([]byte{'S'})
 		secure := tls.Client(client.raw, config)
-		_, err := secure.Read(make([]byte, 1)) // shakes hands first, and then finds the end
+		_, err := secure.Read(make([]byte, 1)) // handshakes first
 		return err
 	}
 	for name, test := range map[string]struct {
@@ -163,7 +164,7 @@ func TestClientTLSFails(t *testing.T) {
 		"other protocol": {func() error {
 			return handshake(&tls.Config{ServerName: "localhost", RootCAs: ca.pool(), NextProtos: []string{"h2"}})
 		}, "protocol"},
-		"silent": {func() error {
+		"no handshake": {func() error {
 			client := dial(t, address)
 			client.send(sslRequest)
 			_, err := io.ReadAll(client)
@@ -175,23 +176,23 @@ func TestClientTLSFails(t *testing.T) {
 			if err := test.connect(); err == nil {
 				t.Error("no error")
 			}
-			until(t, "the log", func() bool { return logs.FilterMessage("TLS handshake failed").Len() == before+1 })
-			if said := logs.FilterMessage("TLS handshake failed").All()[before].ContextMap()["error"].(string); !strings.Contains(said, test.want) {
-				t.Errorf("log says %q, want %q", said, test.want)
+			eventually(t, "the log line", func() bool { return logs.FilterMessage("TLS handshake failed").Len() == before+1 })
+			if cause := logs.FilterMessage("TLS handshake failed").All()[before].ContextMap()["error"].(string); !strings.Contains(cause, test.want) {
+				t.Errorf("logged %q, want %q", cause, test.want)
 			}
 		})
 	}
-	probe := dial(t, address)
-	probe.send(sslRequest)
-	probe.expect([]byte{'S'})
-	probe.Close()
-	until(t, "the probe", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 1 })
-	if loud := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); loud.Len() > 0 {
-		t.Errorf("warned: %v", loud.All())
+	check := dial(t, address)
+	check.send(sslRequest)
+	check.expect([]byte{'S'})
+	check.Close()
+	eventually(t, "the health check", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 1 })
+	if warnings := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); warnings.Len() > 0 {
+		t.Errorf("warned: %v", warnings.All())
 	}
 }
 
-// directServer is one that takes TLS without a request for it, as PostgreSQL 17.
+// directServer starts a server that accepts direct TLS, as PostgreSQL 17 does.
 func directServer(t *testing.T, ca authority, protocols []string, script func(*peer)) string {
 	t.Helper()
 	listener, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{
@@ -219,48 +220,50 @@ func directServer(t *testing.T, ca authority, protocols []string, script func(*p
 
 func TestDirectTLS(t *testing.T) {
 	t.Parallel()
-	ca, asking := good(t, func(p *peer) { p.logIn() })
+	ca, negotiating := trustedServer(t, func(p *peer) { p.acceptLogin() })
 	for name, test := range map[string]struct {
-		via  string
-		want string // in the error; none if empty
+		via      string
+		accepted bool
 	}{
-		"taken":        {directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.logIn() }), ""},
-		"without ALPN": {directServer(t, ca, nil, func(p *peer) { p.expectEnd() }), "ALPN"},
-		"not taken":    {asking.addr(), "no direct TLS"},
+		"accepted":     {directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.acceptLogin() }), true},
+		"without ALPN": {directServer(t, ca, nil, func(p *peer) { p.expectEnd() }), false},
+		"not accepted": {negotiating.addr(), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, address := start(t, ca, asking, func(p *Proxy) { p.Upstream.Via, p.Upstream.DirectTLS = test.via, true })
+			p, address := startProxy(t, ca, negotiating, func(p *Proxy) { p.Upstream.Via, p.Upstream.DirectTLS = test.via, true })
 			client := dial(t, address)
 			client.send(ordinaryStartup)
-			if test.want == "" {
+			if test.accepted {
 				client.expect(pgwire.Encode(okay))
 				return
 			}
-			if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, test.want) || !strings.Contains(e.Hint, "sslnegotiation") {
+			if e := client.expectError(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Hint, "sslnegotiation") {
 				t.Errorf("got %+v", e)
 			}
+			p.expectReason(t, pgwire.TLSDirectNotOffered)
 		})
 	}
 }
 
-// Without a request for TLS the login's time is bounded all the same.
-func TestDirectTLSWithASilentServer(t *testing.T) {
+// ConnectTimeout bounds a login with direct TLS, too.
+func TestDirectTLSServerTimeout(t *testing.T) {
 	t.Parallel()
-	ca, other := good(t, func(*peer) {})
+	ca, other := trustedServer(t, func(*peer) {})
 	via := directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.startup(); p.message() })
-	_, address := start(t, ca, other, func(p *Proxy) {
+	p, address := startProxy(t, ca, other, func(p *Proxy) {
 		p.Upstream.Via, p.Upstream.DirectTLS, p.ConnectTimeout = via, true, 300*time.Millisecond
 	})
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != pgwire.ConnectionFailure || !strings.Contains(e.Message, "no answer from") {
+	if e := client.expectError(); e.Code != pgwire.ConnectionFailure {
 		t.Errorf("got %+v", e)
 	}
+	p.expectReason(t, pgwire.NoAnswer)
 }
 
-// A server before 17 takes a handshake for a startup packet that is too long, and
-// hangs up without a word.
-func TestDirectTLSWithAnOldServer(t *testing.T) {
+// A server before PostgreSQL 17 reads the handshake as a startup packet that is too long, and closes
+// the connection.
+func TestDirectTLSBeforePostgreSQL17(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -275,28 +278,30 @@ func TestDirectTLSWithAnOldServer(t *testing.T) {
 		}
 	}()
 	s := startServer(t, ca.issue(t, serverName, time.Time{}), nil, func(*peer) {})
-	_, address := start(t, ca, s, func(p *Proxy) { p.Upstream.Via, p.Upstream.DirectTLS = listener.Addr().String(), true })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Upstream.Via, p.Upstream.DirectTLS = listener.Addr().String(), true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Message, "no direct TLS") {
+	if e := client.expectError(); e.Code != pgwire.CannotConnect {
 		t.Errorf("got %+v", e)
 	}
+	p.expectReason(t, pgwire.TLSDirectNotOffered)
 }
 
-func TestProbesAreNoErrors(t *testing.T) {
+// A client that disconnects before its startup packet is logged at debug level only.
+func TestHealthChecksNotLogged(t *testing.T) {
 	t.Parallel()
 	var logs *observer.ObservedLogs
-	ca, s := good(t, func(*peer) {})
-	_, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
+	ca, s := trustedServer(t, func(*peer) {})
+	_, address := startProxy(t, ca, s, func(p *Proxy) { logs = observeLogs(p) })
 	dial(t, address).Close()
 	reset := dial(t, address)
 	reset.raw.(*net.TCPConn).SetLinger(0)
 	reset.Close()
-	asked := dial(t, address)
-	asked.send(pgwire.Encode(&pgproto3.SSLRequest{}))
-	asked.expect([]byte{'N'})
-	asked.Close()
-	until(t, "three probes", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 3 })
+	declined := dial(t, address)
+	declined.send(pgwire.Encode(&pgproto3.SSLRequest{}))
+	declined.expect([]byte{'N'})
+	declined.Close()
+	eventually(t, "three log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 3 })
 	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
 		t.Errorf("logged above debug: %v", others.All())
 	}

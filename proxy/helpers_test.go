@@ -27,7 +27,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-var goodbye = pgwire.Encode(&pgproto3.Terminate{})
+// terminate is the client's last message in an orderly session.
+var terminate = pgwire.Encode(&pgproto3.Terminate{})
 
 // TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program. Most
 // tests only wait, so more of them run at once than there are processors.
@@ -37,17 +38,16 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// limit is how long a test waits for what must happen. It only runs out in a
-// test that fails.
-const limit = 20 * time.Second
+// testTimeout bounds each wait of a test. It expires only in a test that fails.
+const testTimeout = 20 * time.Second
 
 const serverName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 
-// tokens gives every user a token of its own, and a new one after a refusal.
+// tokens returns a different token for each user, and a new one after Invalidate.
 type tokens struct {
 	mu     sync.Mutex
 	serial map[string]int
-	same   bool // after a refusal too
+	same   bool // Invalidate does not change the token
 	err    error
 }
 
@@ -75,30 +75,31 @@ func (k *tokens) Invalidate(user, token string) bool {
 func (k *tokens) RefusedHint(_ context.Context, user string) string {
 	return "refused hint for " + user
 }
-func (k *tokens) UnexpectedAuthHint(user string) string { return "not asked hint for " + user }
+func (k *tokens) UnexpectedAuthHint(user string) string { return "unexpected auth hint for " + user }
 
-// server is a PostgreSQL server that follows a script.
+// server is a scripted PostgreSQL server.
 type server struct {
 	t        testing.TB
 	listener net.Listener
 	tls      *tls.Config
 	conns    sync.WaitGroup
 
-	mu    sync.Mutex
-	clear [][]byte // what came before TLS, by connection
+	mu          sync.Mutex
+	unencrypted [][]byte // the beginning of each connection, as it was sent
 }
 
-// startServer serves each connection, once it is in TLS, with the script. raw,
-// if not nil, has it before that, and says whether to go on.
-func startServer(t testing.TB, certificate tls.Certificate, raw func(net.Conn) bool, script func(*peer)) *server {
+// startServer starts a server that runs script on each connection after the TLS handshake.
+// answer responds to the SSLRequest and reports whether the handshake follows. If nil, it
+// sends 'S'.
+func startServer(t testing.TB, certificate tls.Certificate, answer func(net.Conn) bool, script func(*peer)) *server {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &server{t: t, listener: listener, tls: &tls.Config{Certificates: []tls.Certificate{certificate}}}
-	if raw == nil {
-		raw = func(conn net.Conn) bool {
+	if answer == nil {
+		answer = func(conn net.Conn) bool {
 			_, err := conn.Write([]byte{'S'})
 			return err == nil
 		}
@@ -109,7 +110,7 @@ func startServer(t testing.TB, certificate tls.Certificate, raw func(net.Conn) b
 			if err != nil {
 				return
 			}
-			s.conns.Go(func() { s.handle(conn, raw, script) })
+			s.conns.Go(func() { s.handle(conn, answer, script) })
 		}
 	})
 	t.Cleanup(func() {
@@ -121,18 +122,18 @@ func startServer(t testing.TB, certificate tls.Certificate, raw func(net.Conn) b
 
 func (s *server) addr() string { return s.listener.Addr().String() }
 
-func (s *server) handle(conn net.Conn, raw func(net.Conn) bool, script func(*peer)) {
+func (s *server) handle(conn net.Conn, answer func(net.Conn) bool, script func(*peer)) {
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(limit))
+	conn.SetDeadline(time.Now().Add(testTimeout))
 	request := make([]byte, 8)
 	n, _ := io.ReadFull(conn, request)
-	recorded := &recorder{Conn: conn}
+	recorded := &readRecorder{Conn: conn}
 	defer func() {
 		s.mu.Lock()
-		s.clear = append(s.clear, append(request[:n], recorded.first()...))
+		s.unencrypted = append(s.unencrypted, append(request[:n], recorded.first()...))
 		s.mu.Unlock()
 	}()
-	if n < 8 || !raw(recorded) {
+	if n < 8 || !answer(recorded) {
 		_, _ = io.Copy(io.Discard, recorded)
 		return
 	}
@@ -144,13 +145,13 @@ func (s *server) handle(conn net.Conn, raw func(net.Conn) bool, script func(*pee
 }
 
 // recorder notes the beginning of what is read.
-type recorder struct {
+type readRecorder struct {
 	net.Conn
 	mu   sync.Mutex
 	read []byte
 }
 
-func (r *recorder) Read(b []byte) (int, error) {
+func (r *readRecorder) Read(b []byte) (int, error) {
 	n, err := r.Conn.Read(b)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -160,17 +161,17 @@ func (r *recorder) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (r *recorder) first() []byte {
+func (r *readRecorder) first() []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.read)
 }
 
-// peer is one end of a connection, as a test plays it.
+// peer is the scripted end of a connection: a client or a server.
 type peer struct {
 	net.Conn
 	t   testing.TB
-	raw net.Conn
+	raw net.Conn // the connection below TLS
 }
 
 func (p *peer) send(messages ...any) {
@@ -192,7 +193,7 @@ func (p *peer) send(messages ...any) {
 	}
 }
 
-// startup reads a startup packet, whole.
+// startup reads a startup packet. It returns nil if the connection ends first.
 func (p *peer) startup() []byte {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(p, head); err != nil {
@@ -205,12 +206,12 @@ func (p *peer) startup() []byte {
 	return packet
 }
 
-// isCancel tells a cancel request from a startup packet.
+// isCancel reports whether the packet is a CancelRequest.
 func isCancel(packet []byte) bool {
 	return len(packet) >= 12 && binary.BigEndian.Uint32(packet[4:]) == pgwire.CancelRequest
 }
 
-// message reads a message, whole; nil at the end.
+// message reads a message. It returns nil if the connection ends first.
 func (p *peer) message() []byte {
 	m, err := pgwire.ReadMessage(p)
 	if err != nil {
@@ -219,6 +220,7 @@ func (p *peer) message() []byte {
 	return m
 }
 
+// expect reads exactly the bytes of want.
 func (p *peer) expect(want []byte) {
 	p.t.Helper()
 	got := make([]byte, len(want))
@@ -228,6 +230,7 @@ func (p *peer) expect(want []byte) {
 	}
 }
 
+// expectEnd expects the end of the connection before any byte.
 func (p *peer) expectEnd() {
 	p.t.Helper()
 	if n, err := p.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
@@ -235,8 +238,8 @@ func (p *peer) expectEnd() {
 	}
 }
 
-// ask is a server's demand for the token, and returns what came.
-func (p *peer) ask() string {
+// requestToken requests a cleartext password, and returns the client's answer.
+func (p *peer) requestToken() string {
 	p.send(&pgproto3.AuthenticationCleartextPassword{})
 	var password pgproto3.PasswordMessage
 	raw := p.message()
@@ -252,21 +255,21 @@ var (
 	okay  = &pgproto3.AuthenticationOk{}
 )
 
-// logIn is a server's part of a login that succeeds.
-func (p *peer) logIn() (startup []byte) {
+// acceptLogin serves a login that succeeds, and returns the startup packet.
+func (p *peer) acceptLogin() (startup []byte) {
 	startup = p.startup()
-	p.ask()
+	p.requestToken()
 	p.send(okay, &pgproto3.ParameterStatus{Name: "server_version", Value: "17.2"}, key, ready)
 	return startup
 }
 
-// echo sends back what comes until it ends.
+// echo sends all bytes back until the connection ends.
 func (p *peer) echo() {
 	_, _ = io.Copy(p, p)
 }
 
-// start serves a Proxy that is set up for the server, and returns its address.
-func start(t testing.TB, ca authority, s *server, change func(*Proxy)) (*Proxy, string) {
+// startProxy starts a Proxy for the server, and returns its address. change may be nil.
+func startProxy(t testing.TB, ca authority, s *server, change func(*Proxy)) (*Proxy, string) {
 	t.Helper()
 	p := &Proxy{
 		Upstream: &upstream.Dialer{
@@ -302,8 +305,8 @@ func stopNow(p *Proxy) {
 	p.Shutdown(now)
 }
 
-// good is a server with the right certificate.
-func good(t testing.TB, script func(*peer)) (authority, *server) {
+// trustedServer starts a server with a valid certificate of a new authority.
+func trustedServer(t testing.TB, script func(*peer)) (authority, *server) {
 	t.Helper()
 	ca := newAuthority(t)
 	return ca, startServer(t, ca.issue(t, serverName, time.Time{}), nil, script)
@@ -315,7 +318,7 @@ func dial(t testing.TB, address string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn.SetDeadline(time.Now().Add(limit))
+	conn.SetDeadline(time.Now().Add(testTimeout))
 	t.Cleanup(func() { conn.Close() })
 	return &peer{Conn: conn, t: t, raw: conn}
 }
@@ -330,13 +333,14 @@ func startupPacket(version uint32, parameters ...string) []byte {
 
 var ordinaryStartup = startupPacket(3<<16, "user", "alice", "database", "mydb")
 
-// connected is a client whose session has begun.
-func connected(t testing.TB, address string) *peer {
+// openSession returns a client with an open session.
+func openSession(t testing.TB, address string) *peer {
 	t.Helper()
-	return dial(t, address).connected()
+	return dial(t, address).openSession()
 }
 
-func (p *peer) connected() *peer {
+// openSession sends a startup packet and reads up to ReadyForQuery.
+func (p *peer) openSession() *peer {
 	p.t.Helper()
 	p.send(ordinaryStartup)
 	for {
@@ -351,7 +355,7 @@ func (p *peer) connected() *peer {
 	}
 }
 
-// dialTLS starts TLS, having asked for it or not.
+// dialTLS connects with TLS: direct, or after an SSLRequest.
 func dialTLS(t testing.TB, address string, ca authority, direct bool, protocols ...string) *peer {
 	t.Helper()
 	client := dial(t, address)
@@ -367,8 +371,8 @@ func dialTLS(t testing.TB, address string, ca authority, direct bool, protocols 
 	return client
 }
 
-// fatal reads the error that a connection is refused with, and its end.
-func (p *peer) fatal() pgproto3.ErrorResponse {
+// expectError reads the error that ends the connection.
+func (p *peer) expectError() pgproto3.ErrorResponse {
 	p.t.Helper()
 	var e pgproto3.ErrorResponse
 	raw := p.message()
@@ -382,19 +386,27 @@ func (p *peer) fatal() pgproto3.ErrorResponse {
 	return e
 }
 
-// observed has the proxy log to where a test can read.
-func observed(p *Proxy) *observer.ObservedLogs {
+// expectReason checks the reason of the last failure, which messages do not carry.
+func (p *Proxy) expectReason(t *testing.T, want pgwire.Reason) {
+	t.Helper()
+	if f := p.Failures(); len(f) == 0 || f[0].Reason != want {
+		t.Errorf("failures %+v, want reason %s first", f, want)
+	}
+}
+
+// observeLogs replaces the log of the proxy by one that the test can read.
+func observeLogs(p *Proxy) *observer.ObservedLogs {
 	core, logs := observer.New(zap.DebugLevel)
 	p.Log = zap.New(core)
 	return logs
 }
 
-// until waits for a condition.
-func until(t testing.TB, what string, condition func() bool) {
+// eventually waits until the condition is true.
+func eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(limit); !condition(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(testTimeout); !condition(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", limit, what)
+			t.Fatalf("waited %v for %s", testTimeout, what)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"io"
 	"net"
 	"slices"
@@ -17,195 +18,206 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// The newest protocol there is, and options nobody knows, go up as they came;
-// the server's answer comes down as it is, and what either side sends ahead is
-// not lost.
+// Unknown protocol versions and options are forwarded unchanged, as is the server's reply. Data that
+// either side sends early is not lost.
 func TestLoginIsTransparent(t *testing.T) {
 	t.Parallel()
 	packet := startupPacket(3<<16|9999, "user", "alice", "options", `-c a=b\ c`, "database", "mydb",
 		"_pq_.test_protocol_negotiation", "", "application_name", "ünï", "replication", "database")
 	downstream := slices.Concat(
-		[]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), // NegotiateProtocolVersion, and something unknown in it
+		[]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), // NegotiateProtocolVersion with an unknown option
 		pgwire.Encode(&pgproto3.NoticeResponse{Severity: "WARNING", Message: "before"}),
 		pgwire.Encode(okay),
 		pgwire.Encode(&pgproto3.ParameterStatus{Name: "search_path", Value: strings.Repeat("a, ", 30000)}),
-		[]byte("~\x00\x00\x00\x08what"), // a message of a later protocol
+		[]byte("~\x00\x00\x00\x08what"), // a message of a later protocol version
 		pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: bytes.Repeat([]byte{9}, 256)}),
 		pgwire.Encode(&pgproto3.NoticeResponse{Severity: "NOTICE", Message: "after"}),
 		pgwire.Encode(ready),
 		pgwire.Encode(&pgproto3.NotificationResponse{PID: 1, Channel: "c", Payload: "in the same segment"}))
 	query := pgwire.Encode(&pgproto3.Query{String: "select 1"})
 
-	seen := make(chan []byte, 3)
-	ca, s := good(t, func(p *peer) {
-		seen <- p.startup()
-		ask := pgwire.Encode(&pgproto3.AuthenticationCleartextPassword{})
+	received := make(chan []byte, 3)
+	ca, s := trustedServer(t, func(p *peer) {
+		received <- p.startup()
+		request := pgwire.Encode(&pgproto3.AuthenticationCleartextPassword{})
 		early := bytes.Index(downstream, pgwire.Encode(okay))
-		p.send(slices.Concat(downstream[:early], ask))
-		seen <- p.message()
+		p.send(slices.Concat(downstream[:early], request))
+		received <- p.message()
 		p.send(downstream[early:])
-		seen <- p.message()
+		received <- p.message()
 	})
-	_, address := start(t, ca, s, nil)
+	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(slices.Concat(packet, query)) // in one segment
 	client.expect(downstream)
 	client.expectEnd()
 
-	if got := <-seen; !bytes.Equal(got, packet) {
-		t.Errorf("startup packet went up as %q", got)
+	if got := <-received; !bytes.Equal(got, packet) {
+		t.Errorf("the server received the startup packet %q", got)
 	}
-	if got := <-seen; !bytes.Equal(got, pgwire.Encode(&pgproto3.PasswordMessage{Password: "token-alice-0"})) {
-		t.Errorf("the server got %q for a password", got)
+	if got := <-received; !bytes.Equal(got, pgwire.Encode(&pgproto3.PasswordMessage{Password: "token-alice-0"})) {
+		t.Errorf("the server received the password %q", got)
 	}
-	if got := <-seen; !bytes.Equal(got, query) {
-		t.Errorf("the query behind the startup packet went up as %q", got)
+	if got := <-received; !bytes.Equal(got, query) {
+		t.Errorf("the query behind the the server received the startup packet %q", got)
 	}
 }
 
 func TestOverriddenUserAndDatabase(t *testing.T) {
 	t.Parallel()
-	seen := make(chan []byte, 1)
-	ca, s := good(t, func(p *peer) { seen <- p.logIn() })
-	_, address := start(t, ca, s, func(p *Proxy) { p.User, p.Database = "bob", "other" })
+	received := make(chan []byte, 1)
+	ca, s := trustedServer(t, func(p *peer) { received <- p.acceptLogin() })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.User, p.Database = "bob", "other" })
 	client := dial(t, address)
 	client.send(startupPacket(3<<16, "user", "alice", "application_name", "x"))
-	if got, want := <-seen, startupPacket(3<<16, "user", "bob", "application_name", "x", "database", "other"); !bytes.Equal(got, want) {
-		t.Errorf("went up as %q, want %q", got, want)
+	if got, want := <-received, startupPacket(3<<16, "user", "bob", "application_name", "x", "database", "other"); !bytes.Equal(got, want) {
+		t.Errorf("the server received %q, want %q", got, want)
 	}
 }
 
-func TestBadClients(t *testing.T) {
+func TestInvalidClients(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 300 * time.Millisecond })
-	bystander := connected(t, address)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, nil)
+	session := openSession(t, address)
 	for _, test := range []struct {
 		name, sent string
-		leave      bool // half-close behind it
-		code, text string
+		halfClose  bool
+		code       string
+		reason     pgwire.Reason
 	}{
-		{"length 0", "\x00\x00\x00\x00", false, "08P01", "invalid length"},
-		{"length 7", "\x00\x00\x00\x07\x00\x03\x00", false, "08P01", "invalid length"},
-		{"length 10001", "\x00\x00\x27\x11\x00\x03\x00\x00", false, "08P01", "invalid length"},
-		{"length negative", "\xff\xff\xff\xff\x00\x03\x00\x00", false, "08P01", "invalid length"},
-		{"HTTP", "GET / HTTP/1.1\r\n\r\n", false, "08P01", "HTTP"},
-		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", false, "08P01", "TLS"},
-		{"noise", strings.Repeat("\xde\xad\xbe\xef", 20000), false, "08P01", "invalid length"},
-		{"cut short", "\x00\x00\x00\x20\x00\x03\x00\x00user", true, "08P01", "incomplete"},
-		{"cut in the length", "\x00\x00", true, "08P01", "incomplete"},
-		{"stops in the middle", "\x00\x00\x00\x20\x00\x03\x00\x00user", false, "08006", "within 300ms"},
-		{"no terminator", "\x00\x00\x00\x0e\x00\x03\x00\x00user\x00a", false, "08P01", "terminator"},
-		{"no last terminator", "\x00\x00\x00\x0f\x00\x03\x00\x00user\x00a\x00", false, "08P01", "terminator"},
-		{"something behind", "\x00\x00\x00\x11\x00\x03\x00\x00user\x00a\x00\x00x", false, "08P01", "terminator"},
-		{"no user", "\x00\x00\x00\x09\x00\x03\x00\x00\x00", false, "28000", "no PostgreSQL user name"},
-		{"protocol 2", "\x00\x00\x00\x09\x00\x02\x00\x00\x00", false, "0A000", "protocol 2.0"},
-		{"protocol 4", "\x00\x00\x00\x09\x00\x04\x00\x01\x00", false, "0A000", "protocol 4.1"},
-		{"unknown request", "\x00\x00\x00\x08\x04\xd2\x16\x2a", false, "0A000", "protocol 1234.5674"},
+		{"length 0", "\x00\x00\x00\x00", false, "08P01", pgwire.StartupLengthInvalid},
+		{"length 7", "\x00\x00\x00\x07\x00\x03\x00", false, "08P01", pgwire.StartupLengthInvalid},
+		{"length 10001", "\x00\x00\x27\x11\x00\x03\x00\x00", false, "08P01", pgwire.StartupLengthInvalid},
+		{"length negative", "\xff\xff\xff\xff\x00\x03\x00\x00", false, "08P01", pgwire.StartupLengthInvalid},
+		{"HTTP", "GET / HTTP/1.1\r\n\r\n", false, "08P01", pgwire.HTTPRequest},
+		{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", false, "08P01", pgwire.ClientTLSDisabled},
+		{"noise", strings.Repeat("\xde\xad\xbe\xef", 20000), false, "08P01", pgwire.StartupLengthInvalid},
+		{"ends within the packet", "\x00\x00\x00\x20\x00\x03\x00\x00user", true, "08P01", pgwire.StartupIncomplete},
+		{"ends within the length", "\x00\x00", true, "08P01", pgwire.StartupIncomplete},
+		{"no terminator", "\x00\x00\x00\x0e\x00\x03\x00\x00user\x00a", false, "08P01", pgwire.StartupLayoutInvalid},
+		{"no last terminator", "\x00\x00\x00\x0f\x00\x03\x00\x00user\x00a\x00", false, "08P01", pgwire.StartupLayoutInvalid},
+		{"bytes after the terminator", "\x00\x00\x00\x11\x00\x03\x00\x00user\x00a\x00\x00x", false, "08P01", pgwire.StartupLayoutInvalid},
+		{"no user", "\x00\x00\x00\x09\x00\x03\x00\x00\x00", false, "28000", pgwire.UserMissing},
+		{"protocol 2", "\x00\x00\x00\x09\x00\x02\x00\x00\x00", false, "0A000", pgwire.ProtocolUnsupported},
+		{"protocol 4", "\x00\x00\x00\x09\x00\x04\x00\x01\x00", false, "0A000", pgwire.ProtocolUnsupported},
+		{"unknown request", "\x00\x00\x00\x08\x04\xd2\x16\x2a", false, "0A000", pgwire.ProtocolUnsupported},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			client := dial(t, address)
 			client.send([]byte(test.sent))
-			if test.leave {
+			if test.halfClose {
 				halfClose(client.raw)
 			}
-			e := client.fatal()
-			if e.Severity != "FATAL" || e.SeverityUnlocalized != "FATAL" || e.Code != test.code ||
-				!strings.HasPrefix(e.Message, "iamproxy: ") || !strings.Contains(e.Message, test.text) {
-				t.Errorf("got %+v, want %s with %q", e, test.code, test.text)
+			e := client.expectError()
+			if e.Severity != "FATAL" || e.SeverityUnlocalized != "FATAL" || e.Code != test.code || !strings.HasPrefix(e.Message, "iamproxy: ") {
+				t.Errorf("got %+v, want %s", e, test.code)
 			}
+			p.expectReason(t, test.reason)
 		})
 	}
-	t.Run("silent", func(t *testing.T) {
-		if e := dial(t, address).fatal(); e.Code != "08006" {
-			t.Errorf("got %+v", e)
-		}
-	})
-	t.Run("leaves at once", func(t *testing.T) { dial(t, address).Close() })
+	dial(t, address).Close()
 
-	bystander.send([]byte("still here"))
-	bystander.expect([]byte("still here"))
+	session.send([]byte("unharmed"))
+	session.expect([]byte("unharmed"))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if n := len(s.clear); n != 0 {
-		t.Errorf("%d connections to the server for clients that asked for nothing", n)
+	if n := len(s.unencrypted); n != 0 {
+		t.Errorf("%d connections to the server for invalid clients", n)
 	}
 }
 
-// Servers that do not prove who they are, or ask for something else than a
-// token inside TLS, get neither a token nor the startup packet.
-func TestBadServers(t *testing.T) {
+// ConnectTimeout bounds the wait for a startup packet.
+func TestStartupTimeout(t *testing.T) {
+	t.Parallel()
+	ca, s := trustedServer(t, func(*peer) {})
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
+	silent, partial := dial(t, address), dial(t, address)
+	partial.send([]byte("\x00\x00\x00\x20\x00\x03\x00\x00user"))
+	if e := partial.expectError(); e.Code != pgwire.ConnectionFailure {
+		t.Errorf("part of a packet: %+v", e)
+	}
+	p.expectReason(t, pgwire.StartupTimeout)
+	if e := silent.expectError(); e.Code != pgwire.ConnectionFailure {
+		t.Errorf("no packet: %+v", e)
+	}
+}
+
+// A server that is not verified, or that requests anything but a token inside TLS, receives neither
+// a token nor the startup packet.
+func TestInvalidServers(t *testing.T) {
 	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)
-	right := ca.issue(t, serverName, time.Time{})
+	valid := ca.issue(t, serverName, time.Time{})
 	plain := func(text string) func(net.Conn) bool {
 		return func(conn net.Conn) bool {
 			_, _ = conn.Write([]byte(text))
 			return false
 		}
 	}
+	forged := pgwire.Encode(&pgproto3.ErrorResponse{Message: "forged"})
+	tooLong := func(p *peer) {
+		p.startup()
+		for range 2000 {
+			p.send(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)})
+		}
+	}
+	sends := func(message any) func(*peer) { return func(p *peer) { p.startup(); p.send(message) } }
 	for _, test := range []struct {
-		name                    string
-		raw                     func(net.Conn) bool
-		script                  func(*peer)
-		code, text, hint        string
-		untrusted, renamed, old bool
+		name                          string
+		answer                        func(net.Conn) bool // to the SSLRequest
+		script                        func(*peer)
+		code                          string
+		reason                        pgwire.Reason
+		hint                          string
+		untrusted, otherName, expired bool
+		timeout                       time.Duration
 	}{
-		{name: "declines TLS", raw: plain("N"), code: "08001", text: "does not offer TLS", hint: "token is never sent"},
-		{name: "error instead of TLS", raw: plain(string(pgwire.Encode(&pgproto3.ErrorResponse{Message: "forged"}))), code: "08001", text: "with an error"},
-		{name: "password asked before TLS", raw: plain("R\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", text: `with 'R'`},
-		{name: "clear text behind S", raw: plain("SR\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", text: "no TLS"},
-		{name: "not PostgreSQL", raw: plain("HTTP/1.1 400 Bad Request\r\n\r\n"), code: "08001", text: `with 'H'`},
-		{name: "closes", raw: func(conn net.Conn) bool {
-			halfClose(conn.(*recorder).Conn)
+		{name: "declines TLS", answer: plain("N"), code: "08001", reason: pgwire.TLSNotOffered},
+		{name: "error instead of TLS", answer: plain(string(forged)), code: "08001", reason: pgwire.TLSRequestRejected},
+		{name: "password requested before TLS", answer: plain("R\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", reason: pgwire.TLSRequestUnknown},
+		{name: "unencrypted data after S", answer: plain("SR\x00\x00\x00\x08\x00\x00\x00\x03"), code: "08001", reason: pgwire.TLSFailed},
+		{name: "not PostgreSQL", answer: plain("HTTP/1.1 400 Bad Request\r\n\r\n"), code: "08001", reason: pgwire.TLSRequestUnknown},
+		{name: "closes", answer: func(conn net.Conn) bool {
+			halfClose(conn.(*readRecorder).Conn)
 			return false
-		}, code: "08006", text: "closed the connection"},
-		{name: "untrusted", untrusted: true, code: "08001", text: "not trusted", hint: "--ca-file"},
-		{name: "other name", renamed: true, code: "08001", text: "no certificate for " + serverName, hint: "via="},
-		{name: "expired", old: true, code: "08001", text: "not valid now", hint: "clock"},
-		{name: "MD5", script: func(p *peer) { p.startup(); p.send(&pgproto3.AuthenticationMD5Password{}); p.message() },
-			code: "28000", text: "asks alice for an MD5 password", hint: "not asked hint for alice"},
-		{name: "SCRAM", script: func(p *peer) {
-			p.startup()
-			p.send(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}})
-			p.message()
-		}, code: "28000", text: "SCRAM", hint: "not asked hint"},
-		{name: "Kerberos", script: func(p *peer) { p.startup(); p.send(&pgproto3.AuthenticationGSS{}); p.message() }, code: "28000", text: "Kerberos"},
-		{name: "password twice", script: func(p *peer) { p.startup(); p.ask(); p.ask() }, code: "08P01", text: "twice"},
-		{name: "short request", script: func(p *peer) { p.startup(); p.send([]byte("R\x00\x00\x00\x04")) }, code: "08P01", text: "cannot be read"},
-		{name: "impossible length", script: func(p *peer) { p.startup(); p.send([]byte("R\x00\x00\x00\x03")) }, code: "08P01", text: "length 3 during login"},
-		{name: "negative length", script: func(p *peer) { p.startup(); p.send([]byte("R\xff\xff\xff\xff")) }, code: "08P01", text: "length -1 during login"},
-		{name: "huge length", script: func(p *peer) { p.startup(); p.send([]byte("E\x7f\xff\xff\xff")) }, code: "08P01", text: "length 2147483647 during login"},
-		{name: "huge length after login", script: func(p *peer) { p.startup(); p.ask(); p.send(okay, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", text: "length 2147483647 during login"},
-		{name: "endless notices", script: func(p *peer) {
-			p.startup()
-			for range 2000 {
-				p.send(&pgproto3.NoticeResponse{Message: strings.Repeat("x", 1000)})
-			}
-		}, code: "08P01", text: "too much"},
-		{name: "ends before the token", script: func(p *peer) { p.startup() }, code: "08006", text: "closed the connection during login"},
-		{name: "ends after the token", script: func(p *peer) { p.startup(); p.ask() }, code: "08006", text: "closed the connection during login"},
-		{name: "ends in a message", script: func(p *peer) { p.startup(); p.send([]byte("R\x00\x00")) }, code: "08006", text: "closed the connection during login"},
-		{name: "says nothing", script: func(p *peer) { p.startup(); p.message() }, code: "08006", text: "no answer from"},
-		{name: "no handshake", raw: plain("S"), code: "08006", text: "no answer from"},
-		{name: "no answer", raw: plain(""), code: "08006", text: "no answer from"},
+		}, code: "08006", reason: pgwire.ConnectionClosed},
+		{name: "untrusted", untrusted: true, code: "08001", reason: pgwire.TLSUntrusted, hint: "--ca-file"},
+		{name: "other name", otherName: true, code: "08001", reason: pgwire.TLSWrongName, hint: "via="},
+		{name: "expired", expired: true, code: "08001", reason: pgwire.TLSExpired},
+		{name: "MD5", script: sends(&pgproto3.AuthenticationMD5Password{}), code: "28000", reason: pgwire.PasswordRequested, hint: "unexpected auth hint for alice"},
+		{name: "SCRAM", script: sends(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}), code: "28000", reason: pgwire.PasswordRequested, hint: "unexpected auth hint for alice"},
+		{name: "Kerberos", script: sends(&pgproto3.AuthenticationGSS{}), code: "28000", reason: pgwire.PasswordRequested},
+		{name: "password twice", script: func(p *peer) { p.startup(); p.requestToken(); p.requestToken() }, code: "08P01", reason: pgwire.PasswordRepeated},
+		{name: "short request", script: sends([]byte("R\x00\x00\x00\x04")), code: "08P01", reason: pgwire.AuthRequestInvalid},
+		{name: "impossible length", script: sends([]byte("R\x00\x00\x00\x03")), code: "08P01", reason: pgwire.MessageInvalid},
+		{name: "negative length", script: sends([]byte("R\xff\xff\xff\xff")), code: "08P01", reason: pgwire.MessageInvalid},
+		{name: "huge length", script: sends([]byte("E\x7f\xff\xff\xff")), code: "08P01", reason: pgwire.MessageInvalid},
+		{name: "huge length after login", script: func(p *peer) { p.startup(); p.requestToken(); p.send(okay, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", reason: pgwire.MessageInvalid},
+		{name: "endless notices", script: tooLong, code: "08P01", reason: pgwire.MessagesTooLong},
+		{name: "ends before the token", script: func(p *peer) { p.startup() }, code: "08006", reason: pgwire.ConnectionClosed},
+		{name: "ends after the token", script: func(p *peer) { p.startup(); p.requestToken() }, code: "08006", reason: pgwire.ConnectionClosed},
+		{name: "ends within a message", script: sends([]byte("R\x00\x00")), code: "08006", reason: pgwire.ConnectionClosed},
+		{name: "no answer to the startup packet", script: func(p *peer) { p.startup(); p.message() }, code: "08006", reason: pgwire.NoAnswer, timeout: 500 * time.Millisecond},
+		{name: "no handshake", answer: plain("S"), code: "08006", reason: pgwire.NoAnswer, timeout: 500 * time.Millisecond},
+		{name: "no answer", answer: plain(""), code: "08006", reason: pgwire.NoAnswer, timeout: 500 * time.Millisecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			certificate := right
+			certificate := valid
 			switch {
 			case test.untrusted:
 				certificate = other.issue(t, serverName, time.Time{})
-			case test.renamed:
+			case test.otherName:
 				certificate = ca.issue(t, "other.example", time.Time{})
-			case test.old:
+			case test.expired:
 				certificate = ca.issue(t, serverName, time.Now().Add(-time.Hour))
 			}
-			s := startServer(t, certificate, test.raw, test.script)
-			_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 500 * time.Millisecond })
+			s := startServer(t, certificate, test.answer, test.script)
+			p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = cmp.Or(test.timeout, 3*time.Second) })
 			client := dial(t, address)
 			client.send(ordinaryStartup)
-			// What was sent before the login failed is the server's own.
+			// The server's messages before the error are forwarded.
 			raw := client.message()
 			for raw != nil && raw[0] != pgwire.ErrorResponse {
 				raw = client.message()
@@ -215,44 +227,44 @@ func TestBadServers(t *testing.T) {
 				t.Fatal("no error")
 			}
 			client.expectEnd()
-			if e.Severity != "FATAL" || e.Code != test.code || !strings.HasPrefix(e.Message, "iamproxy: ") ||
-				!strings.Contains(e.Message, test.text) || !strings.Contains(e.Hint, test.hint) {
-				t.Errorf("got %s %q (hint %q), want %s with %q (%q)", e.Code, e.Message, e.Hint, test.code, test.text, test.hint)
+			if e.Severity != "FATAL" || e.Code != test.code || !strings.HasPrefix(e.Message, "iamproxy: ") || !strings.Contains(e.Hint, test.hint) {
+				t.Errorf("got %s %q (hint %q), want %s (%q)", e.Code, e.Message, e.Hint, test.code, test.hint)
 			}
-			if test.text == "with an error" && strings.Contains(e.Message+e.Hint, "forged") {
-				t.Error("a text that nobody vouches for is shown")
+			p.expectReason(t, test.reason)
+			if strings.Contains(e.Message+e.Hint, "forged") {
+				t.Error("the text of an unverified server is shown")
 			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			for _, clear := range s.clear {
-				if !bytes.HasPrefix(clear, pgwire.Encode(&pgproto3.SSLRequest{})) ||
-					bytes.Contains(clear, []byte("alice")) || bytes.Contains(clear, []byte("token")) {
-					t.Errorf("went out unencrypted: %q", clear)
+			for _, sent := range s.unencrypted {
+				if !bytes.HasPrefix(sent, pgwire.Encode(&pgproto3.SSLRequest{})) ||
+					bytes.Contains(sent, []byte("alice")) || bytes.Contains(sent, []byte("token")) {
+					t.Errorf("sent unencrypted: %q", sent)
 				}
 			}
 		})
 	}
 }
 
-// A client that leaves during its login is nobody's failure.
-func TestClientLeavesDuringLogin(t *testing.T) {
+// A client that disconnects during its login causes no warning.
+func TestClientDisconnectsDuringLogin(t *testing.T) {
 	t.Parallel()
-	left := make(chan struct{})
-	ca, s := good(t, func(p *peer) {
+	closed := make(chan struct{})
+	ca, s := trustedServer(t, func(p *peer) {
 		p.startup()
-		p.ask()
-		<-left
+		p.requestToken()
+		<-closed
 		p.send(okay, &pgproto3.ParameterStatus{Name: "x", Value: strings.Repeat("x", 100_000)}, ready)
 		p.echo()
 	})
 	var logs *observer.ObservedLogs
-	_, address := start(t, ca, s, func(p *Proxy) { logs = observed(p) })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { logs = observeLogs(p) })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.raw.(*net.TCPConn).SetLinger(0)
 	client.Close()
-	close(left)
-	until(t, "the log", func() bool { return logs.FilterMessage("client disconnected during login").Len() == 1 })
+	close(closed)
+	eventually(t, "the log line", func() bool { return logs.FilterMessage("client disconnected during login").Len() == 1 })
 	if warnings := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); warnings.Len() > 0 {
 		t.Errorf("warned: %v", warnings.All())
 	}
@@ -260,46 +272,48 @@ func TestClientLeavesDuringLogin(t *testing.T) {
 
 func TestShutdownDuringLogin(t *testing.T) {
 	t.Parallel()
-	asked := make(chan struct{})
-	ca, s := good(t, func(p *peer) { p.startup(); close(asked); p.message() })
-	p, address := start(t, ca, s, nil)
+	started := make(chan struct{})
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); close(started); p.message() })
+	p, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	<-asked
+	<-started
 	stopNow(p)
-	if e := client.fatal(); e.Code != "57P03" {
+	if e := client.expectError(); e.Code != pgwire.CannotConnectNow {
 		t.Errorf("got %+v", e)
 	}
 }
 
 func TestStartupTooLongWithOverride(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn() })
-	_, address := start(t, ca, s, func(p *Proxy) { p.Database = strings.Repeat("d", 100) })
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin() })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Database = strings.Repeat("d", 100) })
 	client := dial(t, address)
 	client.send(startupPacket(3<<16, "user", "alice", "options", strings.Repeat("x", 9900)))
-	if e := client.fatal(); e.Code != "08P01" || !strings.Contains(e.Message, "too long") {
+	if e := client.expectError(); e.Code != pgwire.ProtocolViolation {
 		t.Errorf("got %+v", e)
 	}
+	p.expectReason(t, pgwire.StartupTooLong)
 }
 
-// Half a message is not passed on: the client can still be told.
-func TestServerEndsInTheMiddleOfAMessage(t *testing.T) {
+// Part of a message is not forwarded, so that the client can read the error after it.
+func TestServerClosesWithinMessage(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, []byte("S\x00\x00\x00\xffserver_ver")) })
-	_, address := start(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(okay, []byte("S\x00\x00\x00\xffserver_ver")) })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 3 * time.Second })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Code != "08006" || !strings.Contains(e.Message, "closed the connection during login") {
+	if e := client.expectError(); e.Code != pgwire.ConnectionFailure {
 		t.Errorf("got %+v", e)
 	}
+	p.expectReason(t, pgwire.ConnectionClosed)
 }
 
-// RDS Proxy gives no key to cancel with; none is made up.
+// RDS Proxy sends no cancel key. The client gets none.
 func TestNoBackendKey(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.startup(); p.ask(); p.send(okay, ready); p.echo() })
-	_, address := start(t, ca, s, nil)
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(okay, ready); p.echo() })
+	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
@@ -307,40 +321,40 @@ func TestNoBackendKey(t *testing.T) {
 	client.expect([]byte("hello"))
 }
 
-// A server that wants no password at all is as good as one that took the token.
-func TestNoPasswordAsked(t *testing.T) {
+// A server may accept the login without requesting a password.
+func TestNoPasswordRequested(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.startup(); p.send(okay, ready); _, _ = io.Copy(io.Discard, p) })
-	_, address := start(t, ca, s, nil)
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.send(okay, ready); _, _ = io.Copy(io.Discard, p) })
+	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
 }
 
-// A client that leaves in the middle of its login has none, and makes room.
-func TestClientLeavesWhileTheServerIsSilent(t *testing.T) {
+// A login ends when its client disconnects, and its place is free.
+func TestClientDisconnectsWhileServerIsSilent(t *testing.T) {
 	t.Parallel()
-	asked, closed := make(chan struct{}), make(chan struct{})
-	ca, s := good(t, func(p *peer) {
+	started, closed := make(chan struct{}), make(chan struct{})
+	ca, s := trustedServer(t, func(p *peer) {
 		p.startup()
-		close(asked)
-		_, _ = io.Copy(io.Discard, p) // it says nothing
+		close(started)
+		_, _ = io.Copy(io.Discard, p)
 		close(closed)
 	})
-	room := &ConnLimit{Max: 1}
-	room.acquire() // as it is looked at below
-	room.release()
-	p, address := start(t, ca, s, func(p *Proxy) { p.Limit = room })
+	limit := &ConnLimit{Max: 1}
+	limit.acquire() // sets taken
+	limit.release()
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Limit = limit })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	<-asked
+	<-started
 	client.Close()
 	select {
 	case <-closed:
-	case <-time.After(limit):
-		t.Fatal("the server's connection stays")
+	case <-time.After(testTimeout):
+		t.Fatal("the connection to the server stays open")
 	}
-	until(t, "room", func() bool { return len(room.taken) == 0 })
+	eventually(t, "a free place", func() bool { return len(limit.taken) == 0 })
 	if c := p.Counts(); c.Results[stats.Abandoned] != 1 || c.Results[stats.OK] != 0 || len(p.Logins()) != 0 {
 		t.Errorf("counts %+v", c)
 	}

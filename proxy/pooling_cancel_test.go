@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -13,114 +12,101 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// keyOf is what a client was given.
-func keyOf(t *testing.T, address string) (client *peer, given pgproto3.BackendKeyData) {
+// openSessionWithKey returns a client with an open session, and its cancel key.
+func openSessionWithKey(t *testing.T, address string) (client *peer, key pgproto3.BackendKeyData) {
 	t.Helper()
 	client = dial(t, address)
 	client.send(ordinaryStartup)
 	for m := client.message(); m != nil && m[0] != pgwire.ReadyForQuery; m = client.message() {
 		if m[0] == pgwire.BackendKeyData {
-			_ = given.Decode(m[pgwire.HeaderSize:])
+			_ = key.Decode(m[pgwire.HeaderSize:])
 		}
 	}
-	return client, given
+	return client, key
 }
 
-func cancelWith(t *testing.T, address string, given pgproto3.BackendKeyData) {
+// sendCancelRequest sends a CancelRequest and waits for the end of its connection.
+func sendCancelRequest(t *testing.T, address string, key pgproto3.BackendKeyData) {
 	t.Helper()
 	client := dial(t, address)
-	client.send(&pgproto3.CancelRequest{ProcessID: given.ProcessID, SecretKey: given.SecretKey})
+	client.send(&pgproto3.CancelRequest{ProcessID: key.ProcessID, SecretKey: key.SecretKey})
 	client.expectEnd()
 }
 
-// A client's key is good while its session lasts, and the server is told its own.
-func TestKeysOfPooledConnections(t *testing.T) {
+// Each session has its own cancel key, valid while it lasts. The server receives its own key.
+func TestPooledCancelKeys(t *testing.T) {
 	t.Parallel()
 	b := &backend{keys: []*pgproto3.BackendKeyData{{ProcessID: 4711, SecretKey: bytes.Repeat([]byte{7}, 32)}}}
-	p, address, _ := b.pooled(t, nil)
+	p, address, _ := b.startPooled(t, nil)
 	seen := map[string]bool{string(b.keys[0].SecretKey): true}
 	var last pgproto3.BackendKeyData
 	for i := range 3 {
-		client, given := keyOf(t, address)
+		client, given := openSessionWithKey(t, address)
 		if given.ProcessID != 4711 || len(given.SecretKey) != 32 || seen[string(given.SecretKey)] {
-			t.Errorf("client %d was given %+v", i, given)
+			t.Errorf("client %d has the key %+v", i, given)
 		}
 		seen[string(given.SecretKey)] = true
 		if i > 0 {
-			cancelWith(t, address, last)
+			sendCancelRequest(t, address, last)
 		}
-		cancelWith(t, address, *b.keys[0])
-		if len(b.requests) != i {
-			t.Errorf("%d requests reached the server with keys that are not good any more", len(b.requests)-i)
+		sendCancelRequest(t, address, *b.keys[0])
+		if len(b.cancelRequests) != i {
+			t.Errorf("%d requests with invalid keys reached the server", len(b.cancelRequests)-i)
 		}
-		cancelWith(t, address, given)
-		if len(b.requests) != i+1 || b.requests[i].ProcessID != 4711 || !bytes.Equal(b.requests[i].SecretKey, b.keys[0].SecretKey) {
-			t.Fatalf("the server was told %+v", b.requests)
+		sendCancelRequest(t, address, given)
+		if len(b.cancelRequests) != i+1 || b.cancelRequests[i].ProcessID != 4711 || !bytes.Equal(b.cancelRequests[i].SecretKey, b.keys[0].SecretKey) {
+			t.Fatalf("the server received %+v", b.cancelRequests)
 		}
 		last = given
-		client.takeLeave()
-		untilIdle(t, p, 1)
-		cancelWith(t, address, given)
+		client.closeClean()
+		waitIdle(t, p, 1)
+		sendCancelRequest(t, address, given)
 	}
 	if want := (cancel.Stats{Delivered: 3, Rejected: 2 + 3 + 3}); p.cancels.Stats() != want {
 		t.Errorf("counted %+v, want %+v", p.cancels.Stats(), want)
 	}
-	if len(b.said) != 1 {
-		t.Errorf("%d connections", len(b.said))
+	if len(b.received) != 1 {
+		t.Errorf("%d connections", len(b.received))
 	}
 }
 
-// A server that is still at a cancel request when the session ends may hit whoever has
-// the connection next: nobody gets it.
-func TestCancelOnItsWayAtTheEnd(t *testing.T) {
+// A connection is not reused if a CancelRequest for its session may still be processed: it
+// could cancel a query of the next client.
+func TestPooledCancelInFlight(t *testing.T) {
 	t.Parallel()
-	for _, done := range []bool{false, true} {
-		t.Run(fmt.Sprint("done is ", done), func(t *testing.T) {
+	for _, processed := range []bool{false, true} {
+		t.Run(fmt.Sprint("processed=", processed), func(t *testing.T) {
 			t.Parallel()
 			b := &backend{keys: []*pgproto3.BackendKeyData{key}}
-			arrived, goOn := make(chan struct{}), make(chan struct{})
-			ca, s := good(t, func(p *peer) {
-				recorded := &startupRecorder{Conn: p.Conn}
+			arrived, proceed := make(chan struct{}), make(chan struct{})
+			ca, s := trustedServer(t, func(p *peer) {
+				recorded := &readRecorder{Conn: p.Conn}
 				b.serve(&peer{t: p.t, Conn: recorded, raw: p.raw})
-				if isCancel(recorded.first) {
+				if isCancel(recorded.first()) {
 					close(arrived)
-					<-goOn
+					<-proceed
 				}
 			})
 			var logs *observer.ObservedLogs
-			p, address := start(t, ca, s, func(p *Proxy) { p.PoolSize = 1; logs = observed(p) })
-			client, given := keyOf(t, address)
+			p, address := startProxy(t, ca, s, func(p *Proxy) { p.PoolSize = 1; logs = observeLogs(p) })
+			client, given := openSessionWithKey(t, address)
 			request := dial(t, address)
 			request.send(&pgproto3.CancelRequest{ProcessID: given.ProcessID, SecretKey: given.SecretKey})
 			<-arrived
-			if done {
-				close(goOn)
+			if processed {
+				close(proceed)
 				request.expectEnd()
-				client.takeLeave()
-				untilIdle(t, p, 1)
+				client.closeClean()
+				waitIdle(t, p, 1)
 				return
 			}
-			client.takeLeave()
-			if reason := reasonOfEnd(t, logs, 1); reason != "a cancel request was on its way" {
+			client.closeClean()
+			if reason := discardReason(t, logs, 1); reason != "a cancel request was on its way" {
 				t.Errorf("not kept because %q", reason)
 			}
-			close(goOn)
+			close(proceed)
 			request.expectEnd()
-			untilIdle(t, p, 0)
+			waitIdle(t, p, 0)
 		})
 	}
-}
-
-// startupRecorder keeps the first of what is read.
-type startupRecorder struct {
-	net.Conn
-	first []byte
-}
-
-func (r *startupRecorder) Read(b []byte) (int, error) {
-	n, err := r.Conn.Read(b)
-	if len(r.first) < 16 {
-		r.first = append(r.first, b[:n]...)
-	}
-	return n, err
 }

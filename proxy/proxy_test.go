@@ -10,47 +10,49 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 func TestManySessionsAtOnce(t *testing.T) {
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	_, address := start(t, ca, s, nil)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	_, address := startProxy(t, ca, s, nil)
 	var all sync.WaitGroup
 	for i := range 50 {
 		all.Go(func() {
-			client := connected(t, address)
-			said := []byte(strings.Repeat(string(rune('a'+i%26)), 1000+i))
-			client.send(said)
-			client.expect(said)
+			client := openSession(t, address)
+			data := []byte(strings.Repeat(string(rune('a'+i%26)), 1000+i))
+			client.send(data)
+			client.expect(data)
 			client.Close()
 		})
 	}
 	all.Wait()
 }
 
-// While the proxy drains, sessions go on, cancel requests are served, and new
-// clients are told; it stops as soon as the last session has ended.
+// While the proxy drains, sessions continue and new clients are rejected. It stops when the last
+// session has ended.
 func TestShutdownDrains(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, nil)
-	client := connected(t, address)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, nil)
+	client := openSession(t, address)
 	idle := dial(t, address)
 
-	cut := make(chan int)
-	go func() { cut <- p.Shutdown(context.Background()) }()
-	until(t, "draining", func() bool { p.sessions.mu.Lock(); defer p.sessions.mu.Unlock(); return p.sessions.draining })
+	ended := make(chan int)
+	go func() { ended <- p.Shutdown(context.Background()) }()
+	eventually(t, "draining", func() bool { p.sessions.mu.Lock(); defer p.sessions.mu.Unlock(); return p.sessions.draining })
 
 	late := dial(t, address)
 	late.send(ordinaryStartup)
-	if e := late.fatal(); e.Code != "57P03" {
-		t.Errorf("a new client is told %+v", e)
+	if e := late.expectError(); e.Code != pgwire.CannotConnectNow {
+		t.Errorf("got %+v", e)
 	}
 	client.send([]byte("still here"))
 	client.expect([]byte("still here"))
 	client.Close()
-	if n := <-cut; n != 0 {
-		t.Errorf("%d sessions cut", n)
+	if n := <-ended; n != 0 {
+		t.Errorf("%d sessions ended", n)
 	}
 	idle.expectEnd()
 	if conn, err := net.Dial("tcp", address); err == nil {
@@ -59,20 +61,21 @@ func TestShutdownDrains(t *testing.T) {
 	}
 }
 
-func TestShutdownCutsWhatIsLeft(t *testing.T) {
+// When its context is done, Shutdown ends open sessions and logins, and counts the sessions.
+func TestShutdownEndsSessions(t *testing.T) {
 	t.Parallel()
 	ended := make(chan error, 1)
-	ca, s := good(t, func(p *peer) {
-		p.logIn()
+	ca, s := trustedServer(t, func(p *peer) {
+		p.acceptLogin()
 		_, err := p.Read(make([]byte, 1))
 		ended <- err
 	})
 	hung := make(chan struct{})
-	p, address := start(t, ca, s, func(p *Proxy) {
+	p, address := startProxy(t, ca, s, func(p *Proxy) {
 		dial := (&net.Dialer{}).DialContext
 		var dials atomic.Int32
 		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if dials.Add(1) == 2 { // one that is still logging in
+			if dials.Add(1) == 2 { // a login
 				close(hung)
 				<-ctx.Done()
 				return nil, ctx.Err()
@@ -80,47 +83,47 @@ func TestShutdownCutsWhatIsLeft(t *testing.T) {
 			return dial(ctx, network, address)
 		}
 	})
-	client := connected(t, address)
+	client := openSession(t, address)
 	waiting := dial(t, address)
 	waiting.send(ordinaryStartup)
 	<-hung
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()
 	if n := p.Shutdown(ctx); n != 1 {
-		t.Errorf("%d sessions cut, want 1", n)
+		t.Errorf("%d sessions ended, want 1", n)
 	}
-	client.expectEnd() // and not a byte before it
+	client.expectEnd()
 	if err := <-ended; !errors.Is(err, io.EOF) {
-		t.Errorf("the server saw %v, want a clean end", err)
+		t.Errorf("the server read %v, want a clean end", err)
 	}
 }
 
-// flaky fails to accept now and then, as when there are too many open files.
-type flaky struct {
+// flakyListener fails to accept a number of times.
+type flakyListener struct {
 	net.Listener
 	failures atomic.Int32
 }
 
-func (f *flaky) Accept() (net.Conn, error) {
+func (f *flakyListener) Accept() (net.Conn, error) {
 	if f.failures.Add(-1) >= 0 {
 		return nil, errors.New("too many open files")
 	}
 	return f.Listener.Accept()
 }
 
-func TestAcceptGoesOn(t *testing.T) {
+func TestAcceptErrors(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, _ := start(t, ca, s, nil)
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, _ := startProxy(t, ca, s, nil)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &flaky{Listener: listener}
+	f := &flakyListener{Listener: listener}
 	f.failures.Store(3)
 	served := make(chan error)
 	go func() { served <- p.Serve(f) }()
-	client := connected(t, listener.Addr().String())
+	client := openSession(t, listener.Addr().String())
 	client.Close()
 	p.Shutdown(context.Background())
 	if err := <-served; err != nil {
@@ -128,27 +131,27 @@ func TestAcceptGoesOn(t *testing.T) {
 	}
 }
 
-// A proxy with a successor lets those in who have connected, and then accepts nobody.
-func TestShutdownLeavesClients(t *testing.T) {
+// With HandOff, Shutdown closes the listener, but clients that have connected get their sessions.
+func TestShutdownHandOff(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.logIn(); p.echo() })
-	p, address := start(t, ca, s, func(p *Proxy) { p.HandOff = true })
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.HandOff = true })
 	early := dial(t, address)
-	until(t, "the client to be accepted", func() bool { return p.lastID.Load() == 1 })
-	cut := make(chan int)
-	go func() { cut <- p.Shutdown(context.Background()) }()
-	until(t, "nobody to be accepted", func() bool {
+	eventually(t, "the client to be accepted", func() bool { return p.lastID.Load() == 1 })
+	ended := make(chan int)
+	go func() { ended <- p.Shutdown(context.Background()) }()
+	eventually(t, "the listener to close", func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
 			conn.Close()
 		}
 		return err != nil
 	})
-	early.connected()
-	early.send([]byte("here"))
-	early.expect([]byte("here"))
+	early.openSession()
+	early.send([]byte("open"))
+	early.expect([]byte("open"))
 	early.Close()
-	if n := <-cut; n != 0 {
-		t.Errorf("%d sessions cut", n)
+	if n := <-ended; n != 0 {
+		t.Errorf("%d sessions ended", n)
 	}
 }

@@ -24,9 +24,9 @@ func dialHungUp(context.Context, string, string) (net.Conn, error) {
 // there is.
 func TestDialContextHasTime(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.expectEnd() })
+	ca, s := trustedServer(t, func(p *peer) { p.expectEnd() })
 	var left time.Duration
-	p, _ := start(t, ca, s, func(p *Proxy) {
+	p, _ := startProxy(t, ca, s, func(p *Proxy) {
 		p.Upstream.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			deadline, _ := ctx.Deadline()
 			left = time.Until(deadline)
@@ -43,8 +43,8 @@ func TestDialContextHasTime(t *testing.T) {
 // A probe connects, starts TLS, and does not log in.
 func TestUpstreamProbe(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.expectEnd() })
-	p, _ := start(t, ca, s, nil)
+	ca, s := trustedServer(t, func(p *peer) { p.expectEnd() })
+	p, _ := startProxy(t, ca, s, nil)
 	probe, err := p.Upstream.Probe(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -67,21 +67,21 @@ func TestUpstreamProbe(t *testing.T) {
 // The errors are those that clients are sent, with the causes underneath.
 func TestUpstreamErrors(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) { p.expectEnd() })
+	ca, s := trustedServer(t, func(p *peer) { p.expectEnd() })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	closed := listener.Addr().String()
 	listener.Close()
-	p, _ := start(t, ca, s, func(p *Proxy) { p.Upstream.Via = closed })
+	p, _ := startProxy(t, ca, s, func(p *Proxy) { p.Upstream.Via = closed })
 	_, err = p.Upstream.Probe(t.Context())
 	if !errors.Is(err, syscall.ECONNREFUSED) || pgwire.ReasonOf(err) != pgwire.DialRefused || text.Advice(err) == "" {
 		t.Errorf("nothing listens: %v", err)
 	}
 
-	other, _ := good(t, func(p *peer) { p.expectEnd() })
-	p, _ = start(t, other, s, nil)
+	other, _ := trustedServer(t, func(p *peer) { p.expectEnd() })
+	p, _ = startProxy(t, other, s, nil)
 	probe, err := p.Upstream.Probe(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestUpstreamErrors(t *testing.T) {
 		t.Errorf("certificate of another authority: %v", err)
 	}
 
-	tunnel, _ := start(t, ca, s, func(p *Proxy) {
+	tunnel, _ := startProxy(t, ca, s, func(p *Proxy) {
 		p.Upstream.Via, p.Upstream.TunnelOutput = "exec:ssh", func() string { return "channel 2: open failed" }
 		p.Upstream.DialContext = dialHungUp
 	})

@@ -13,19 +13,19 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// instance is a server that reports what it is, and answers if it is asked.
+// instance is a server that reports settings, and answers the query for writability.
 type instance struct {
 	reports []*pgproto3.ParameterStatus
-	answer  string // empty: it must not be asked
+	answer  string // if empty, the server must not be queried
 }
 
-func reporting(standby, readOnly string) []*pgproto3.ParameterStatus {
+func reportedSettings(standby, readOnly string) []*pgproto3.ParameterStatus {
 	return []*pgproto3.ParameterStatus{{Name: upstream.InHotStandby, Value: standby}, {Name: upstream.ReadOnlyDefault, Value: readOnly}}
 }
 
 func (i instance) serve(p *peer) {
 	p.startup()
-	p.ask()
+	p.requestToken()
 	p.send(okay)
 	for _, report := range i.reports {
 		p.send(report)
@@ -33,48 +33,45 @@ func (i instance) serve(p *peer) {
 	p.send(key, ready)
 	if i.answer != "" {
 		if m := p.message(); m == nil || m[0] != 'Q' || !strings.Contains(string(m), "pg_is_in_recovery") {
-			p.t.Errorf("got %q, want to be asked", m)
+			p.t.Errorf("got %q, want the query", m)
 		}
 		p.send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x")}}},
-			&pgproto3.NoticeResponse{Message: "by the way"},
+			&pgproto3.NoticeResponse{Message: "notice"},
 			&pgproto3.DataRow{Values: [][]byte{[]byte(i.answer)}},
 			&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, ready)
 	}
 	p.echo()
 }
 
-func TestTarget(t *testing.T) {
+func TestWritable(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		instance
 		startup []byte
-		takes   bool
+		reason  pgwire.Reason // empty: the session begins
 	}{
-		"writer":                         {instance{reporting("off", "off"), ""}, ordinaryStartup, true},
-		"standby":                        {instance{reporting("on", "off"), ""}, ordinaryStartup, false},
-		"read-only by its configuration": {instance{reporting("off", "on"), "t"}, ordinaryStartup, false},
-		"read-only by wish":              {instance{reporting("off", "on"), "f"}, ordinaryStartup, true},
-		"old writer":                     {instance{nil, "f"}, ordinaryStartup, true},
-		"old standby":                    {instance{nil, "t"}, ordinaryStartup, false},
-		"logical replication":            {instance{nil, "t"}, startupPacket(3<<16, "user", "alice", "replication", "database"), false},
-		"physical replication":           {instance{nil, ""}, startupPacket(3<<16, "user", "alice", "replication", "true"), true},
-		"physical replication, standby":  {instance{reporting("on", "off"), ""}, startupPacket(3<<16, "user", "alice", "replication", "1"), false},
-		"nonsense":                       {instance{nil, "maybe"}, ordinaryStartup, false},
+		"writer":                         {instance{reportedSettings("off", "off"), ""}, ordinaryStartup, ""},
+		"standby":                        {instance{reportedSettings("on", "off"), ""}, ordinaryStartup, pgwire.NotWritable},
+		"read-only by its configuration": {instance{reportedSettings("off", "on"), "t"}, ordinaryStartup, pgwire.NotWritable},
+		"read-only session":              {instance{reportedSettings("off", "on"), "f"}, ordinaryStartup, ""},
+		"old writer":                     {instance{nil, "f"}, ordinaryStartup, ""},
+		"old standby":                    {instance{nil, "t"}, ordinaryStartup, pgwire.NotWritable},
+		"logical replication":            {instance{nil, "t"}, startupPacket(3<<16, "user", "alice", "replication", "database"), pgwire.NotWritable},
+		"physical replication":           {instance{nil, ""}, startupPacket(3<<16, "user", "alice", "replication", "true"), ""},
+		"physical replication, standby":  {instance{reportedSettings("on", "off"), ""}, startupPacket(3<<16, "user", "alice", "replication", "1"), pgwire.NotWritable},
+		"invalid answer":                 {instance{nil, "maybe"}, ordinaryStartup, pgwire.WritableInvalid},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ca, s := good(t, test.serve)
-			_, address := start(t, ca, s, func(p *Proxy) { p.Writer, p.ConnectTimeout = true, time.Second })
+			ca, s := trustedServer(t, test.serve)
+			p, address := startProxy(t, ca, s, func(p *Proxy) { p.Writer, p.ConnectTimeout = true, 3*time.Second })
 			client := dial(t, address)
 			client.send(test.startup)
-			if !test.takes {
-				e := client.fatal()
-				if name == "nonsense" && e.Code == "08P01" {
-					return
-				}
-				if e.Code != "25006" || !strings.Contains(e.Message, "no instance that takes writes") || e.Hint == "" {
+			if test.reason != "" {
+				if e := client.expectError(); test.reason == pgwire.NotWritable && (e.Code != pgwire.ReadOnlyTransaction || e.Hint == "") {
 					t.Errorf("got %+v", e)
 				}
+				p.expectReason(t, test.reason)
 				return
 			}
 			want := pgwire.Encode(okay)
@@ -83,7 +80,7 @@ func TestTarget(t *testing.T) {
 			}
 			want = append(want, pgwire.Encode(key)...)
 			if test.answer != "" {
-				want = append(want, pgwire.Encode(&pgproto3.NoticeResponse{Message: "by the way"})...)
+				want = append(want, pgwire.Encode(&pgproto3.NoticeResponse{Message: "notice"})...)
 			}
 			client.expect(append(want, pgwire.Encode(ready)...))
 			client.send([]byte("hello"))
@@ -92,37 +89,39 @@ func TestTarget(t *testing.T) {
 	}
 }
 
-// A server that does not want to be asked is not the client's affair.
-func TestCannotTellTheTarget(t *testing.T) {
+// A server that rejects the query ends the login with the proxy's error.
+func TestWritableUnknown(t *testing.T) {
 	t.Parallel()
-	ca, s := good(t, func(p *peer) {
+	ca, s := trustedServer(t, func(p *peer) {
 		p.startup()
-		p.ask()
+		p.requestToken()
 		p.send(okay, key, ready)
 		p.message()
 		p.send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42501", Message: "permission denied for view pg_settings"}, ready)
 		p.message()
 	})
-	_, address := start(t, ca, s, func(p *Proxy) { p.Writer = true })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Writer = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.fatal(); e.Severity != "FATAL" || e.Code != "08006" || !strings.Contains(e.Message, "cannot tell") || !strings.Contains(e.Message, "permission denied") || e.Hint == "" {
+	if e := client.expectError(); e.Severity != "FATAL" || e.Code != pgwire.ConnectionFailure || !strings.Contains(e.Message, "permission denied") || e.Hint == "" {
 		t.Errorf("got %+v", e)
 	}
+	p.expectReason(t, pgwire.WritableUnknown)
 }
 
-// The key of an instance that was left is nobody's.
-func TestTargetFound(t *testing.T) {
+// The login is retried until an instance accepts writes. The cancel keys of the others are not
+// registered.
+func TestWritableAfterRetry(t *testing.T) {
 	t.Parallel()
 	var logins atomic.Int32
-	ca, s := good(t, func(p *peer) {
-		i := instance{reports: reporting("on", "on")}
+	ca, s := trustedServer(t, func(p *peer) {
+		i := instance{reports: reportedSettings("on", "on")}
 		if logins.Add(1) == 3 {
-			i.reports = reporting("off", "off")
+			i.reports = reportedSettings("off", "off")
 		}
 		i.serve(p)
 	})
-	p, address := start(t, ca, s, func(p *Proxy) { p.Writer = true })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Writer = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: "off"})))
