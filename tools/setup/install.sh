@@ -70,7 +70,7 @@ saved=$conf.before-iamproxy
 log=
 
 # Debian starts a service as soon as it is installed, unless this script says that it
-# may not (101). A script of somebody else's stays, and so does what it says. These
+# may not (101). A script that exists already stays in effect. These
 # packages have services, and all that is wanted of them is their programs.
 services='pgbouncer prometheus'
 policy=/usr/sbin/policy-rc.d
@@ -128,7 +128,7 @@ install_packages() {
 	}
 	apt install --no-install-recommends "$@"
 	for service in $unwanted; do
-		# Not at the next start of the machine either, nor if somebody else's script let it.
+		# It must not run at the next boot either, nor if another script has started it.
 		invoke-rc.d --quiet "$service" stop >/dev/null 2>&1 || :
 		update-rc.d "$service" disable >/dev/null
 	done

@@ -14,7 +14,7 @@ const bare = {
   AWS_ACCESS_KEY_ID: 'AKIAIOSFODNN7EXAMPLE',
   AWS_SECRET_ACCESS_KEY: 'wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY',
   AWS_EC2_METADATA_DISABLED: 'true',
-  AWS_ENDPOINT_URL_STS: 'http://127.0.0.1:1', // nobody is asked who signs
+  AWS_ENDPOINT_URL_STS: 'http://127.0.0.1:1', // there is no STS
 };
 
 /** How ECS starts a container: the image's entry point is the binary. */
@@ -52,7 +52,7 @@ test('the health check is a command that it knows', () => {
   const [kind, program, ...args] = containerOf(example, 'iamproxy').container.HealthCheck.Command;
   assert.deepEqual([kind, program], ['CMD', '/iamproxy']);
   const { status, stderr } = spawnSync(binary, args, { env: bare, encoding: 'utf8' });
-  assert.ok(status === 0 || status === 1, `ended with ${status}: ${stderr}`); // somebody may listen there
+  assert.ok(status === 0 || status === 1, `ended with ${status}: ${stderr}`); // another process may listen there
 });
 
 test('so is the task that creates the users', () => {

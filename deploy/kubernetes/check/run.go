@@ -115,7 +115,7 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 	return run, nil
 }
 
-// freePort is one on which nobody listens.
+// freePort returns a port that is not in use.
 func freePort() (string, error) {
 	listener, err := net.Listen("tcp", ":0") //nolint:gosec // those of the manifests listen everywhere, too
 	if err != nil {

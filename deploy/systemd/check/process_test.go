@@ -96,7 +96,7 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// environment is that of env.example, with somebody who signs.
+// environment returns the variables of env.example, and credentials.
 func environment(t *testing.T, text string) []string {
 	t.Helper()
 	env := []string{"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE", "AWS_SECRET_ACCESS_KEY=example", "AWS_EC2_METADATA_DISABLED=true",
