@@ -58,13 +58,13 @@ func strays(t *testing.T, page string, pages []string) (problems []string) {
 	return problems
 }
 
-// content is what a page and its translation have in common.
+// content holds what a page and its translation have in common.
 type content struct {
 	blocks   []string // of code
 	sections []section
 }
 
-// section is a heading and the text before the next one. The first section is the text
+// section holds a heading and the text before the next one. The first section is the text
 // before any heading.
 type section struct {
 	title   string
