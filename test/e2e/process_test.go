@@ -41,6 +41,9 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "home"), 0o700)); err != nil {
 		return "", err
 	}
+	if err := openSources(); err != nil {
+		return "", err
+	}
 	file := filepath.Join(dir, "iamproxy")
 	race := "-race=" + strconv.FormatBool(raceEnabled())
 	out, err := exec.Command("go", "build", race, "-ldflags", "-X main.version=dev", "-o", file, "../../cmd/iamproxy").CombinedOutput()
@@ -49,6 +52,22 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	}
 	return file, nil
 })
+
+// openSources opens the directories that the binary is built from. A cached result of the
+// tests is valid for the files that they opened, which does not include those of go build.
+func openSources() error {
+	const ours = `{{with .Module}}{{if .Main}}{{$.Dir}}{{end}}{{end}}`
+	out, err := exec.Command("go", "list", "-deps", "-f", ours, "../../cmd/iamproxy").Output()
+	if err != nil {
+		return err
+	}
+	for dir := range strings.Lines(string(out)) {
+		if _, err := os.ReadDir(strings.TrimSpace(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // raceEnabled reports whether the tests were built with the race detector. The binary is
 // built alike.
