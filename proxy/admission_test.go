@@ -86,10 +86,10 @@ func TestUnauthorizedClients(t *testing.T) {
 	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 || p.Counts().Results[stats.Rejected] != 1 {
 		t.Errorf("failures %+v", f)
 	}
-	for range 2 * maxRejecting {
+	eventually(t, "some to be closed at once", func() bool {
 		dial(t, address)
-	}
-	eventually(t, "some to be closed at once", func() bool { return p.Counts().Results[stats.Rejected] > 1 })
+		return p.Counts().Results[stats.Rejected] > 1
+	})
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	conn, err := dialer.Dial("tcp", address)
 	if err != nil {

@@ -32,7 +32,10 @@ func (i instance) serve(p *peer) {
 	}
 	p.send(key, ready)
 	if i.answer != "" {
-		if m := p.message(); m == nil || m[0] != 'Q' || !strings.Contains(string(m), "pg_is_in_recovery") {
+		switch m := p.message(); {
+		case m == nil: // ConnectTimeout has ended the attempt
+			return
+		case m[0] != pgwire.Query || !strings.Contains(string(m), "pg_is_in_recovery"):
 			p.t.Errorf("got %q, want the query", m)
 		}
 		p.send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("x")}}},
