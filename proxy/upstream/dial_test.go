@@ -1,0 +1,179 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
+)
+
+// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program.
+func TestMain(m *testing.M) {
+	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
+	goleak.VerifyTestMain(m)
+}
+
+// startServer starts a server that accepts TLS and then waits for the end of the
+// connection. It returns a Dialer for it.
+func startServer(t *testing.T) *Dialer {
+	t.Helper()
+	https := httptest.NewTLSServer(nil) // for its certificate
+	https.Close()
+	roots := x509.NewCertPool()
+	roots.AddCert(https.Certificate())
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	t.Cleanup(func() {
+		listener.Close()
+		running.Wait()
+	})
+	running.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer conn.Close()
+				if packet, err := pgwire.ReadStartupPacket(conn); err != nil || packet.Code != pgwire.SSLRequest {
+					return
+				}
+				_, _ = conn.Write([]byte{'S'})
+				secure := tls.Server(conn, &tls.Config{Certificates: https.TLS.Certificates})
+				if n, err := secure.Read(make([]byte, 1)); n > 0 {
+					t.Errorf("read %d bytes, %v", n, err)
+				}
+			})
+		}
+	})
+	return &Dialer{Endpoint: "example.com:5432", Via: listener.Addr().String(), TLS: &tls.Config{ServerName: "example.com", RootCAs: roots}}
+}
+
+func TestConnect(t *testing.T) {
+	d := startServer(t)
+	conn, err := d.Connect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if conn.Address != d.Via || !conn.Encrypted() || conn.Timings.Dial <= 0 || conn.Timings.TLS <= 0 {
+		t.Errorf("connected to %s, %+v", conn.Address, conn.Timings)
+	}
+}
+
+// DialContext, such as of a port forward that starts, has all the time until the deadline.
+func TestDialContextDeadline(t *testing.T) {
+	d := startServer(t)
+	var left time.Duration
+	d.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		deadline, _ := ctx.Deadline()
+		left = time.Until(deadline)
+		return net.Dial(network, address)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	conn, err := d.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if left < time.Minute {
+		t.Errorf("%v left", left)
+	}
+}
+
+// A probe connects, starts TLS, and does not log in.
+func TestProbe(t *testing.T) {
+	d := startServer(t)
+	probe, err := d.Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if probe.Address.String() != d.Via {
+		t.Errorf("connected to %v, want %s", probe.Address, d.Via)
+	}
+	state, err := probe.StartTLS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if state.Version != tls.VersionTLS13 || len(state.VerifiedChains) != 1 {
+		t.Errorf("TLS: %+v", state)
+	}
+	if err := probe.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDialRefused(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := listener.Addr().String()
+	listener.Close()
+	_, err = (&Dialer{Endpoint: "example.com:5432", Via: closed}).Probe(t.Context())
+	if !errors.Is(err, syscall.ECONNREFUSED) || pgwire.ReasonOf(err) != pgwire.DialRefused || text.Advice(err) == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The cause of an error is wrapped in it.
+func TestUntrustedCertificate(t *testing.T) {
+	d := startServer(t)
+	d.TLS.RootCAs = x509.NewCertPool()
+	probe, err := d.Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Close()
+	_, err = probe.StartTLS(t.Context())
+	var unknown x509.UnknownAuthorityError
+	var certificate *tls.CertificateVerificationError
+	if !errors.As(err, &unknown) || !errors.As(err, &certificate) || pgwire.ReasonOf(err) != pgwire.TLSUntrusted || text.Advice(err) == "" {
+		t.Errorf("got %v", err)
+	}
+}
+
+// The hint has the last output of a tunnel process whose connections break.
+func TestTunnelOutput(t *testing.T) {
+	d := &Dialer{
+		Endpoint:     "example.com:5432",
+		Via:          "exec:ssh",
+		TunnelOutput: func() string { return "channel 2: open failed" },
+		DialContext: func(context.Context, string, string) (net.Conn, error) {
+			conn, other := net.Pipe()
+			return conn, other.Close()
+		},
+	}
+	_, err := d.Connect(t.Context())
+	if failed := d.Error(err); !errors.Is(err, io.ErrClosedPipe) || failed.Reason != pgwire.ConnectionBroken || !strings.HasSuffix(failed.Hint, "channel 2: open failed") {
+		t.Errorf("got %v; %s", failed, failed.Hint)
+	}
+}
+
+func TestConnectCanceled(t *testing.T) {
+	d := startServer(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.Probe(ctx); err == nil {
+		t.Error("no error")
+	}
+}
