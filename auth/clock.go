@@ -13,7 +13,7 @@ import (
 
 const (
 	// maxSkew is the clock skew that is not reported. A token that is signed five
-	// minutes in the future, or fifteen in the past, is rejected.
+	// minutes in the future, or fifteen in the past, is refused.
 	maxSkew = time.Minute
 	// warnInterval limits the warnings about a clock that stays off.
 	warnInterval = time.Hour
@@ -73,7 +73,7 @@ func (i *Identity) recordSkew(ahead time.Duration) {
 		c.warnedAt = time.Time{}
 	case c.warnedAt.IsZero() || now.Sub(c.warnedAt).Abs() >= warnInterval:
 		c.warnedAt = now
-		i.log().Warn("this machine's clock is off; databases reject tokens from the future and expired ones; synchronize it with NTP",
+		i.log().Warn("this machine's clock is off; databases refuse tokens from the future and expired ones; synchronize it with NTP",
 			zap.Float64("ahead_of_aws_s", ahead.Seconds()))
 	}
 }

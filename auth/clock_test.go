@@ -12,7 +12,7 @@ import (
 func stepClock(tokens *Tokens, s *fake, d time.Duration) {
 	synctest.Wait()
 	for user, token := range tokens.cache {
-		for _, at := range []*time.Time{&token.signedAt, &token.renewAt, &token.expiry, &token.rejectedAt, &token.signedBy.Expires} {
+		for _, at := range []*time.Time{&token.signedAt, &token.renewAt, &token.expiry, &token.refusedAt, &token.signedBy.Expires} {
 			moveBack(at, d)
 		}
 		tokens.cache[user] = token
@@ -46,7 +46,7 @@ func expectFreshToken(t *testing.T, tokens *Tokens) (value string) {
 }
 
 // TestClockSteps verifies that the next login gets a good token after the clock is set,
-// in either direction, even if the database rejected the tokens before.
+// in either direction, even if the database refused the tokens before.
 func TestClockSteps(t *testing.T) {
 	for _, step := range []time.Duration{-2 * time.Hour, -20 * time.Minute, -2 * time.Minute, 2 * time.Minute, 20 * time.Minute} {
 		t.Run(step.String(), func(t *testing.T) {
@@ -63,12 +63,12 @@ func TestClockSteps(t *testing.T) {
 				}
 				tokens.Invalidate("u", wrong)
 				time.Sleep(5 * time.Second)
-				rejected := expectFreshToken(t, tokens)
+				refused := expectFreshToken(t, tokens)
 				time.Sleep(5 * time.Second)
 
 				stepClock(tokens, s, -step)
 				right := expectFreshToken(t, tokens)
-				if kept := right == rejected; kept != (step == -2*time.Minute) {
+				if kept := right == refused; kept != (step == -2*time.Minute) {
 					t.Errorf("token of the wrong clock is kept: %v", kept)
 				}
 				if tokens.Identity.filesCheckedAt.After(wallClock()) {
@@ -76,7 +76,7 @@ func TestClockSteps(t *testing.T) {
 				}
 				fetched := s.fetched.Load()
 				if !tokens.Invalidate("u", right) || mustToken(t, tokens, "u") == right || s.fetched.Load() == fetched {
-					t.Error("a rejection by the wrong clock delays the next token")
+					t.Error("a refusal by the wrong clock delays the next token")
 				}
 			})
 		})

@@ -25,7 +25,7 @@ type Error struct {
 	// ReasonSSOExpired and ReasonLoginExpired.
 	Command []string
 	// Source is where the credentials that assume the role come from. It is set for
-	// ReasonSourceCredentialsExpired and ReasonSourceCredentialsRejected.
+	// ReasonSourceCredentialsExpired and ReasonSourceCredentialsRefused.
 	Source Source
 	Err    error // the cause; may be nil, and may contain secrets
 
@@ -71,8 +71,8 @@ func (i *Identity) classify(err error) *Error {
 		return i.loginError(ReasonSSOExpired, err, "aws", "sso", "login")
 	case isLoginError(err):
 		return i.loginError(ReasonLoginExpired, err, "aws", "login")
-	case hasOperation(err, sts.ServiceID, "AssumeRole") && slices.Contains(Rejections, errorCode(err)):
-		return i.rejectedError(err)
+	case hasOperation(err, sts.ServiceID, "AssumeRole") && slices.Contains(Refusals, errorCode(err)):
+		return i.refusedError(err)
 	case isRoleDenied(err):
 		return newError(ReasonRoleDenied, err, "{cause}", redact(err))
 	default:
@@ -91,10 +91,10 @@ func (i *Identity) loginError(reason Reason, err error, command ...string) *Erro
 	return explained
 }
 
-// rejectedError returns the error of credentials with which STS lets no role be
+// refusedError returns the error of credentials with which STS lets no role be
 // assumed.
-func (i *Identity) rejectedError(err error) *Error {
-	reason, code := ReasonSourceCredentialsRejected, errorCode(err)
+func (i *Identity) refusedError(err error) *Error {
+	reason, code := ReasonSourceCredentialsRefused, errorCode(err)
 	if strings.HasPrefix(code, "Expired") {
 		reason = ReasonSourceCredentialsExpired
 	}
@@ -116,7 +116,7 @@ func (i *Identity) assumingSource() Source {
 }
 
 // isTransient reports whether a source's failure is likely to pass. A source that
-// has worked before is not misconfigured, so that all but a definite rejection is.
+// has worked before is not misconfigured, so that all but a definite refusal is.
 func isTransient(err error, hasWorked bool) bool {
 	var unreachable *smithyhttp.RequestSendError
 	var loggedOut *ssocreds.InvalidTokenError
@@ -179,7 +179,7 @@ func isLoginError(err error) bool {
 	return strings.Contains(err.Error(), "please reauthenticate")
 }
 
-// isRoleDenied reports whether STS rejected the request to assume a role. If the
+// isRoleDenied reports whether STS refused the request to assume a role. If the
 // credentials for that request could not be fetched, it did not.
 func isRoleDenied(err error) bool {
 	var last *smithy.OperationError
@@ -229,10 +229,10 @@ func redact(err error) string {
 	return text
 }
 
-// Rejections lists AWS's error codes for credentials that are expired or invalid.
+// Refusals lists AWS's error codes for credentials that are expired or invalid.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_general.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/CommonErrors.html
-var Rejections = []string{
+var Refusals = []string{
 	"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
 	"SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken",
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// RefusedHint returns the hint for a login that failed because the server rejected
+// RefusedHint returns the hint for a login that failed because the server refused
 // the token of user. The server's own message is only "PAM authentication failed".
 // It may take callerTimeout to request the caller's ARN.
 func (t *Tokens) RefusedHint(ctx context.Context, user string) string {

@@ -23,7 +23,7 @@ const (
 	// credentials it is minRetryDelay.
 	minRetryDelay, maxRetryDelay = time.Second, 30 * time.Second
 	// invalidateInterval is the least time between two refreshes of credentials
-	// because of rejected tokens.
+	// because of refused tokens.
 	invalidateInterval = time.Minute
 )
 
@@ -70,7 +70,7 @@ type Identity struct {
 // changes, they are refreshed whatever their remaining life.
 type generation struct {
 	files         int // changes of the files; they may make earlier tokens invalid
-	invalidations int // rejected tokens; other tokens are likely to be valid
+	invalidations int // refused tokens; other tokens are likely to be valid
 }
 
 // source fetches credentials. It does not cache them.
@@ -199,8 +199,8 @@ func (i *Identity) currentGeneration() generation {
 	return i.generation
 }
 
-// invalidate has the credentials fetched again after a database rejected a token
-// that they signed. It does so once a minute at most, since rejections often have
+// invalidate has the credentials fetched again after a database refused a token
+// that they signed. It does so once a minute at most, since refusals often have
 // other causes.
 func (i *Identity) invalidate() {
 	i.mu.Lock()

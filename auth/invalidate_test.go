@@ -8,7 +8,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
-// TestInvalidate verifies that a rejected token is replaced, once a minute at most.
+// TestInvalidate verifies that a refused token is replaced, once a minute at most.
 func TestInvalidate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{}
@@ -20,7 +20,7 @@ func TestInvalidate(t *testing.T) {
 		}
 		second := mustToken(t, tokens, "u")
 		if second == first {
-			t.Error("the rejected token is used again")
+			t.Error("the refused token is used again")
 		}
 		if n := s.fetched.Load(); n != 2 {
 			t.Errorf("credentials fetched %d times, want 2", n)
@@ -38,7 +38,7 @@ func TestInvalidate(t *testing.T) {
 		time.Sleep(time.Minute)
 		tokens.Invalidate("u", second)
 		if mustToken(t, tokens, "u") == second {
-			t.Error("the rejected token is used again after a minute")
+			t.Error("the refused token is used again after a minute")
 		}
 		if n := s.fetched.Load(); n != 3 {
 			t.Errorf("credentials fetched %d times, want 3", n)
@@ -46,8 +46,8 @@ func TestInvalidate(t *testing.T) {
 	})
 }
 
-// TestInvalidateDuringRenewal verifies that a renewal that began before the rejection
-// does not bring the rejected token back, and that the credentials are replaced.
+// TestInvalidateDuringRenewal verifies that a renewal that began before the refusal
+// does not bring the refused token back, and that the credentials are replaced.
 func TestInvalidateDuringRenewal(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestInvalidateDuringRenewal(t *testing.T) {
 			time.Sleep(time.Minute)
 			next := mustToken(t, tokens, "u")
 			if next == first {
-				t.Error("the rejected token is back")
+				t.Error("the refused token is back")
 			}
 			if got, want := claims(t, next).AccessKeyID, keyID(s.fetched.Load()); got != want {
 				t.Errorf("token of key %s, want the newest, %s", got, want)
@@ -95,7 +95,7 @@ func TestInvalidateWhileSourceFails(t *testing.T) {
 }
 
 // TestConfirmAfterInvalidate verifies that a token is not confirmed if it has been
-// rejected meanwhile.
+// refused meanwhile.
 func TestConfirmAfterInvalidate(t *testing.T) {
 	tokens := newTokens(&fake{})
 	mustToken(t, tokens, "u")
@@ -103,11 +103,11 @@ func TestConfirmAfterInvalidate(t *testing.T) {
 	tokens.Invalidate("u", old.value)
 	tokens.confirm("u", old)
 	if tokens.lookUp("u").value != "" {
-		t.Error("the rejected token is back")
+		t.Error("the refused token is back")
 	}
 }
 
-// TestSameTokenIsNotCached verifies that a token that equals the rejected one, since
+// TestSameTokenIsNotCached verifies that a token that equals the refused one, since
 // it is signed within the same second, is not cached.
 func TestSameTokenIsNotCached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -121,12 +121,12 @@ func TestSameTokenIsNotCached(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		if mustToken(t, tokens, "u") == first {
-			t.Error("the rejected token was cached")
+			t.Error("the refused token was cached")
 		}
 	})
 }
 
-// TestInvalidateForAnotherUser verifies that rejections of one user's tokens affect
+// TestInvalidateForAnotherUser verifies that refusals of one user's tokens affect
 // neither the tokens nor the login time of another.
 func TestInvalidateForAnotherUser(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -167,7 +167,7 @@ func TestSameCredentials(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		tokens.Invalidate("bad", bad)
 		if mustToken(t, tokens, "bad") == bad {
-			t.Error("the rejected token is used again")
+			t.Error("the refused token is used again")
 		}
 		for range 10 {
 			if mustToken(t, tokens, "good") != good {

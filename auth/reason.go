@@ -29,9 +29,9 @@ const (
 	// ReasonSourceCredentialsExpired means that the credentials that assume the
 	// role have expired.
 	ReasonSourceCredentialsExpired Reason = "source_credentials_expired" //nolint:gosec // not a credential
-	// ReasonSourceCredentialsRejected means that STS rejects the credentials that
+	// ReasonSourceCredentialsRefused means that STS refuses the credentials that
 	// assume the role.
-	ReasonSourceCredentialsRejected Reason = "source_credentials_rejected" //nolint:gosec // not a credential
+	ReasonSourceCredentialsRefused Reason = "source_credentials_refused" //nolint:gosec // not a credential
 	// ReasonMFARequired means that the profile assumes its role with an MFA code.
 	ReasonMFARequired Reason = "mfa_required"
 	// ReasonInvalidRole means that a role in the configuration is not an ARN.
@@ -91,7 +91,7 @@ var texts = map[Reason]struct{ message, hint string }{
 		"no AWS credentials: those that are to assume the role, from {source}, are expired ({code})",
 		"renew them where they come from",
 	},
-	ReasonSourceCredentialsRejected: {
+	ReasonSourceCredentialsRefused: {
 		"no AWS credentials: those that are to assume the role, from {source}, are not valid ({code})",
 		"renew them where they come from",
 	},

@@ -27,7 +27,7 @@ func signRDS(ctx context.Context, endpoint, region, user string, creds aws.Crede
 }
 
 // withSlash returns the token in the form host:port/?Action=..., as the AWS CLI
-// prints it. Some releases of the SDK omit the slash, and some AWS gateways reject
+// prints it. Some releases of the SDK omit the slash, and some AWS gateways refuse
 // that form (aws-sdk-go-v2 #3365). The signature stays valid, since SigV4 treats
 // an empty path as "/".
 func withSlash(token string) string {

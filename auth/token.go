@@ -54,19 +54,19 @@ type Tokens struct {
 	counts TokenCounts
 }
 
-// token is a cached token. After Invalidate only the fields rejected and
-// rejectedAt are set, and the token is neither fresh nor valid.
+// token is a cached token. After Invalidate only the fields refused and
+// refusedAt are set, and the token is neither fresh nor valid.
 type token struct {
 	value                     string
 	signedAt, renewAt, expiry time.Time
 	generation                generation // of the credentials that signed it
 	signedBy                  aws.Credentials
-	rejected                  string    // value that must not be cached again
-	rejectedAt                time.Time // zero if no token has been rejected
+	refused                   string    // value that must not be cached again
+	refusedAt                 time.Time // zero if no token has been refused
 }
 
 // fresh reports whether the token can be used as it is. If the clock has been set
-// back, it cannot: RDS rejects tokens from the future.
+// back, it cannot: RDS refuses tokens from the future.
 func (t token) fresh(now time.Time, current generation) bool {
 	return t.generation == current && !now.Before(t.signedAt) && now.Before(t.renewAt)
 }
@@ -138,23 +138,23 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 	}
 }
 
-// Invalidate drops a token of user that the server rejected, has the credentials
+// Invalidate drops a token of user that the server refused, has the credentials
 // that signed it fetched again, and reports whether Token will return another
-// one. If the token before it was rejected less than a minute ago, the token stays
-// in use, since a new one would be rejected as well.
+// one. If the token before it was refused less than a minute ago, the token stays
+// in use, since a new one would be refused as well.
 func (t *Tokens) Invalidate(user, value string) (another bool) {
 	now := wallClock()
 	switch old := t.lookUp(user); {
 	case old.value != value:
 		return true // another session invalidated it
-	case now.Sub(old.rejectedAt).Abs() < invalidateInterval:
+	case now.Sub(old.refusedAt).Abs() < invalidateInterval:
 		return false
 	}
 	t.Identity.invalidate() // first, so that these credentials do not sign the next token
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.cache[user].value == value {
-		t.cache[user] = token{rejected: value, rejectedAt: now}
+		t.cache[user] = token{refused: value, refusedAt: now}
 		t.signing.Forget(user)
 	}
 	return true
@@ -227,15 +227,15 @@ func (t *Tokens) confirm(user string, confirmed token) {
 	}
 }
 
-// keep caches a token. It does not if the token is the rejected one, since signing
-// twice within a second yields the same token. After a rejection, it does not if
+// keep caches a token. It does not if the token is the refused one, since signing
+// twice within a second yields the same token. After a refusal, it does not if
 // newer credentials may be available.
 func (t *Tokens) keep(user string, renewed token) {
 	invalidated := t.Identity.hasNewer(renewed.generation)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.cache[user]
-	if old.rejected != "" && (renewed.value == old.rejected || invalidated) {
+	if old.refused != "" && (renewed.value == old.refused || invalidated) {
 		return
 	}
 	if t.cache == nil {
@@ -247,6 +247,6 @@ func (t *Tokens) keep(user string, renewed token) {
 			break
 		}
 	}
-	renewed.rejectedAt = old.rejectedAt
+	renewed.refusedAt = old.refusedAt
 	t.cache[user] = renewed
 }

@@ -50,7 +50,7 @@ func (r *run) explainOwnError(own *pgwire.Error) result {
 	return failed(own.Error(), advice(own.Hint))
 }
 
-// isTokenRefused reports whether the server rejected the token: class 28 (invalid authorization
+// isTokenRefused reports whether the server refused the token: class 28 (invalid authorization
 // specification). Aurora DSQL has no code of its own for it, only a text.
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
 // PostgreSQL has the same code for a role without LOGIN, and checks that after the token.

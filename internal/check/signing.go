@@ -49,7 +49,7 @@ func (r *run) credentials(ctx context.Context) result {
 func (r *run) noCredentials(missing *auth.Error) result {
 	found := missing.Message
 	switch missing.Code {
-	case auth.ReasonSourceCredentialsExpired, auth.ReasonSourceCredentialsRejected:
+	case auth.ReasonSourceCredentialsExpired, auth.ReasonSourceCredentialsRefused:
 		return failed(found, r.renew(missing.Source))
 	case auth.ReasonSSOExpired, auth.ReasonLoginExpired:
 		return failed(found, commandLine(missing.Command...))
@@ -74,17 +74,17 @@ func (r *run) identity(ctx context.Context) result {
 		return r.noCredentials(missing).withReason(missing.Reason())
 	case !errors.As(err, &response):
 		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
-	case !slices.Contains(auth.Rejections, response.ErrorCode()):
+	case !slices.Contains(auth.Refusals, response.ErrorCode()):
 		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
 	case r.Identity.ClockIsOff():
 		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
 	default:
-		return r.rejected(response.ErrorMessage(), response.ErrorCode())
+		return r.refused(response.ErrorMessage(), response.ErrorCode())
 	}
 }
 
-// rejected returns the result for credentials that AWS rejects.
-func (r *run) rejected(message, code string) result {
+// refused returns the result for credentials that AWS refuses.
+func (r *run) refused(message, code string) result {
 	why := "not valid"
 	if strings.HasPrefix(code, "Expired") {
 		why = "expired"

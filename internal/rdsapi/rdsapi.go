@@ -75,7 +75,7 @@ var (
 	// ErrNotFound means that the database or secret is not in the caller's account and
 	// the region, or that the database of that name has another endpoint.
 	ErrNotFound = errors.New("no such database")
-	// ErrCredentials means that AWS rejected the credentials.
+	// ErrCredentials means that AWS refused the credentials.
 	ErrCredentials = errors.New("AWS does not take the credentials")
 	// ErrUnreachable means that the service did not answer or is unavailable, as from a
 	// subnet that has neither a route to the internet nor a VPC endpoint.
