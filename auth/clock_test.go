@@ -12,13 +12,13 @@ import (
 func stepClock(tokens *Tokens, s *fake, d time.Duration) {
 	synctest.Wait()
 	for user, token := range tokens.cache {
-		for _, at := range []*time.Time{&token.signedAt, &token.renewAt, &token.expiry, &token.refusedAt, &token.signedBy.Expires} {
+		for _, at := range []*time.Time{&token.signedAt, &token.refreshAt, &token.expiry, &token.refusedAt, &token.signedBy.Expires} {
 			moveBack(at, d)
 		}
 		tokens.cache[user] = token
 	}
 	i := tokens.Identity
-	for _, at := range []*time.Time{&i.cached.creds.Expires, &i.cached.renewAt, &i.cached.last.at, &i.filesCheckedAt, &i.invalidated} {
+	for _, at := range []*time.Time{&i.cached.creds.Expires, &i.cached.refreshAt, &i.cached.last.at, &i.filesCheckedAt, &i.invalidated} {
 		moveBack(at, d)
 	}
 	s.life -= d
@@ -31,7 +31,7 @@ func moveBack(at *time.Time, d time.Duration) {
 }
 
 // expectFreshToken fails unless a login gets a token at once that was signed in the
-// past and is not due for renewal, by the clock as it is now.
+// past and is not due to be refreshed, by the clock as it is now.
 func expectFreshToken(t *testing.T, tokens *Tokens) (value string) {
 	t.Helper()
 	began := time.Now()

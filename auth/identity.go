@@ -83,7 +83,7 @@ type source interface {
 type cached struct {
 	creds      aws.Credentials
 	generation generation
-	renewAt    time.Time // zero if never
+	refreshAt  time.Time // zero if never
 	failures   int       // since the last success
 	last       failure
 }
@@ -105,7 +105,7 @@ func usable(creds aws.Credentials, now time.Time) bool {
 
 // needsRefresh reports whether the credentials should be fetched again.
 func (c cached) needsRefresh(now time.Time, current generation) bool {
-	return !c.valid(now) || c.generation != current || !c.renewAt.IsZero() && !now.Before(c.renewAt)
+	return !c.valid(now) || c.generation != current || !c.refreshAt.IsZero() && !now.Before(c.refreshAt)
 }
 
 // retryDelay returns how long to wait before the next fetch after a failure, or 0.
@@ -256,7 +256,7 @@ func (c cached) next(creds aws.Credentials, current generation, err error) cache
 		// If the credentials are short-lived, or the source returns the same ones
 		// again, left/3 limits the number of requests.
 		left := creds.Expires.Sub(now)
-		c.renewAt = now.Add(max(left-minRemaining, left/3))
+		c.refreshAt = now.Add(max(left-minRemaining, left/3))
 	}
 	return c
 }

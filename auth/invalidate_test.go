@@ -46,9 +46,9 @@ func TestInvalidate(t *testing.T) {
 	})
 }
 
-// TestInvalidateDuringRenewal verifies that a renewal that began before the refusal
+// TestInvalidateDuringRefresh verifies that a refresh that began before the refusal
 // does not bring the refused token back, and that the credentials are replaced.
-func TestInvalidateDuringRenewal(t *testing.T) {
+func TestInvalidateDuringRefresh(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &fake{life: 20 * time.Minute}
@@ -58,7 +58,7 @@ func TestInvalidateDuringRenewal(t *testing.T) {
 			s.delay = time.Second
 			s.broken.Store(broken)
 			go func() { _, _ = tokens.Token(t.Context(), "u") }()
-			time.Sleep(time.Second / 2) // the renewal waits for credentials
+			time.Sleep(time.Second / 2) // the refresh waits for credentials
 			tokens.Invalidate("u", first)
 			time.Sleep(time.Second / 4)
 			s.broken.Store(false)

@@ -57,18 +57,18 @@ type Tokens struct {
 // token is a cached token. After Invalidate only the fields refused and
 // refusedAt are set, and the token is neither fresh nor valid.
 type token struct {
-	value                     string
-	signedAt, renewAt, expiry time.Time
-	generation                generation // of the credentials that signed it
-	signedBy                  aws.Credentials
-	refused                   string    // value that must not be cached again
-	refusedAt                 time.Time // zero if no token has been refused
+	value                       string
+	signedAt, refreshAt, expiry time.Time
+	generation                  generation // of the credentials that signed it
+	signedBy                    aws.Credentials
+	refused                     string    // value that must not be cached again
+	refusedAt                   time.Time // zero if no token has been refused
 }
 
 // fresh reports whether the token can be used as it is. If the clock has been set
 // back, it cannot: RDS refuses tokens from the future.
 func (t token) fresh(now time.Time, current generation) bool {
-	return t.generation == current && !now.Before(t.signedAt) && now.Before(t.renewAt)
+	return t.generation == current && !now.Before(t.signedAt) && now.Before(t.refreshAt)
 }
 
 // stale reports whether the token can be used while a new one is signed in the
@@ -111,7 +111,7 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 	if old.fresh(now, current) {
 		return old.value, nil
 	}
-	signed := t.signing.DoChan(user, func() (any, error) { return t.renew(user) })
+	signed := t.signing.DoChan(user, func() (any, error) { return t.refresh(user) })
 	if old.stale(now, current) {
 		return old.value, nil
 	}
@@ -166,10 +166,10 @@ func (t *Tokens) lookUp(user string) token {
 	return t.cache[user]
 }
 
-// renew signs and caches a token for user. It runs once at a time for each user
+// refresh signs and caches a token for user. It runs once at a time for each user
 // and does not end with the client that started it. It uses one snapshot of the
 // credentials, so that the token does not outlive them.
-func (t *Tokens) renew(user string) (token, error) {
+func (t *Tokens) refresh(user string) (token, error) {
 	creds, generation, err := t.Identity.snapshot(context.Background()) // limited by fetchTimeout
 	if err != nil {
 		t.count(err)
@@ -183,14 +183,14 @@ func (t *Tokens) renew(user string) (token, error) {
 		t.confirm(user, old)
 		return old, nil
 	}
-	renewed, err := t.sign(user, creds)
+	refreshed, err := t.sign(user, creds)
 	t.count(err)
 	if err != nil {
 		return token{}, newError(ReasonSigningFailed, err, "{cause}", err.Error())
 	}
-	renewed.generation, renewed.signedBy = generation, creds
-	t.keep(user, renewed)
-	return renewed, nil
+	refreshed.generation, refreshed.signedBy = generation, creds
+	t.keep(user, refreshed)
+	return refreshed, nil
 }
 
 // sameCredentials reports whether two credentials have the same keys and expiry.
@@ -210,10 +210,10 @@ func (t *Tokens) sign(user string, creds aws.Credentials) (token, error) {
 		life = min(life, creds.Expires.Sub(now))
 	}
 	return token{
-		value:    value,
-		signedAt: now,
-		renewAt:  now.Add(life * 2 / 3),
-		expiry:   now.Add(life),
+		value:     value,
+		signedAt:  now,
+		refreshAt: now.Add(life * 2 / 3),
+		expiry:    now.Add(life),
 	}, err
 }
 
@@ -230,12 +230,12 @@ func (t *Tokens) confirm(user string, confirmed token) {
 // keep caches a token. It does not if the token is the refused one, since signing
 // twice within a second yields the same token. After a refusal, it does not if
 // newer credentials may be available.
-func (t *Tokens) keep(user string, renewed token) {
-	invalidated := t.Identity.hasNewer(renewed.generation)
+func (t *Tokens) keep(user string, refreshed token) {
+	invalidated := t.Identity.hasNewer(refreshed.generation)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	old, known := t.cache[user]
-	if old.refused != "" && (renewed.value == old.refused || invalidated) {
+	if old.refused != "" && (refreshed.value == old.refused || invalidated) {
 		return
 	}
 	if t.cache == nil {
@@ -247,6 +247,6 @@ func (t *Tokens) keep(user string, renewed token) {
 			break
 		}
 	}
-	renewed.refusedAt = old.refusedAt
-	t.cache[user] = renewed
+	refreshed.refusedAt = old.refusedAt
+	t.cache[user] = refreshed
 }

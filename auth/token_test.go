@@ -123,7 +123,7 @@ func TestTokenIsReused(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		mustToken(t, tokens, "u")
-		synctest.Wait() // for the renewal in the background
+		synctest.Wait() // for the refresh in the background
 		if mustToken(t, tokens, "u") == first {
 			t.Error("a token is used for more than two thirds of its life")
 		}
@@ -136,7 +136,7 @@ func TestTokenExpiresWithCredentials(t *testing.T) {
 		tokens := newTokens(s)
 		for range 60 { // 10 minutes
 			mustToken(t, tokens, "u")
-			synctest.Wait() // for the renewal in the background
+			synctest.Wait() // for the refresh in the background
 			if left := time.Until(tokens.lookUp("u").expiry); left > s.life || left < expiryMargin {
 				t.Fatalf("token with %v left", left)
 			}
@@ -187,9 +187,9 @@ func TestConcurrentCallsSignOnce(t *testing.T) {
 	})
 }
 
-// TestRenewalInTheBackground verifies that no login waits for the renewal of a stale
+// TestRefreshInTheBackground verifies that no login waits for the refresh of a stale
 // token.
-func TestRenewalInTheBackground(t *testing.T) {
+func TestRefreshInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &fake{life: 16 * time.Minute}
 		tokens := newTokens(s)
@@ -202,7 +202,7 @@ func TestRenewalInTheBackground(t *testing.T) {
 		}
 		time.Sleep(s.delay + time.Second)
 		if mustToken(t, tokens, "u") == first || time.Since(begun) != s.delay+time.Second {
-			t.Error("the renewal was lost")
+			t.Error("the refresh was lost")
 		}
 	})
 }

@@ -166,7 +166,7 @@ func TestSlowSource(t *testing.T) {
 		}
 		time.Sleep(20 * time.Second)
 		if mustToken(t, tokens, "u") == first {
-			t.Error("the renewal was lost")
+			t.Error("the refresh was lost")
 		}
 	})
 }
