@@ -1,6 +1,8 @@
 package docs
 
 import (
+	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,8 +26,18 @@ func TestRefusedQuotesMessages(t *testing.T) {
 		t.Fatal("docs/refused.md has no section about iamproxy's messages")
 	}
 	var messages []string
-	for _, file := range []string{"proxy/pgwire/reason.go", "proxy/retry/limiter.go", "auth/reason.go"} {
-		messages = append(messages, literal.FindAllString(read(t, file), -1)...)
+	for _, dir := range []string{"proxy/pgwire", "proxy/retry", "auth"} {
+		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			messages = append(messages, literal.FindAllString(string(source), -1)...)
+		}
 	}
 	n := 0
 	for _, title := range heading.FindAllStringSubmatch(section[1], -1) {
