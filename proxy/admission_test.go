@@ -65,8 +65,8 @@ func TestConnLimitReleasedBeforeClose(t *testing.T) {
 	}
 }
 
-// Unauthorized clients are sent an error. If there are many, their connections are closed. Authorized
-// clients can connect meanwhile.
+// Unauthorized clients are sent an error. If there are many, their connections are closed.
+// Authorized clients can connect meanwhile.
 func TestUnauthorizedClients(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })

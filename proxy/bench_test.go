@@ -107,8 +107,8 @@ func benchSession(b *testing.B, address string, buffer []byte) (untilReady time.
 	return untilReady
 }
 
-// relayedPeers returns the ends of an open session. The server's data is read encrypted, from its
-// raw connection, since tls.Conn allocates for each read.
+// relayedPeers returns the ends of an open session. The server's data is read encrypted,
+// from its raw connection, since tls.Conn allocates for each read.
 func relayedPeers(t testing.TB, pool int) (client, server *peer) {
 	t.Helper()
 	loggedIn, done := make(chan *peer, 1), make(chan struct{})
@@ -152,8 +152,8 @@ func BenchmarkRelayRoundTrip(b *testing.B) {
 	})
 }
 
-// BenchmarkRelayUp measures a stream from the client. The server does not decrypt it: that would
-// take as long as the proxy's work.
+// BenchmarkRelayUp measures a stream from the client. The server does not decrypt it: that
+// would take as long as the proxy's work.
 func BenchmarkRelayUp(b *testing.B) {
 	eachPool(b, func(b *testing.B, pool int) {
 		client, server := relayedPeers(b, pool)
@@ -185,9 +185,9 @@ func benchStream(b *testing.B, from io.Writer, chunk []byte, to io.Reader) {
 	}
 }
 
-// Relaying allocates nothing, except that crypto/tls does so for each message from the server: an
-// atLeastReader for the read that returns it, and one for the read that finds no more
-// (readFromUntil in its conn.go).
+// Relaying allocates nothing, except that crypto/tls does so for each message from the
+// server: an atLeastReader for the read that returns it, and one for the read that finds no
+// more (readFromUntil in its conn.go).
 func TestRoundTripAllocations(t *testing.T) {
 	const most = 2
 	if hasRaceDetector() {

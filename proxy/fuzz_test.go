@@ -16,8 +16,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// The corpus in testdata has what real clients send, recorded, and inputs that fuzzing has found worth
-// keeping.
+// The corpus in testdata has what real clients send, recorded, and inputs that fuzzing has
+// found worth keeping.
 
 // script is a connection whose peer has sent everything in advance.
 type script struct {
@@ -50,8 +50,8 @@ func fuzzProxy(f *testing.F, change func(*Proxy)) *Proxy {
 	return p
 }
 
-// FuzzReceiveStartup checks that each request for encryption gets an answer, and that no byte after
-// the startup packet is read.
+// FuzzReceiveStartup checks that each request for encryption gets an answer, and that no
+// byte after the startup packet is read.
 func FuzzReceiveStartup(f *testing.F) {
 	for _, packets := range [][][]byte{
 		{ordinaryStartup}, {sslRequest, ordinaryStartup}, {gssRequest, sslRequest, ordinaryStartup},

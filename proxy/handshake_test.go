@@ -132,8 +132,8 @@ func TestClientTLSRejected(t *testing.T) {
 	}
 }
 
-// A failed TLS handshake is reported to the client by TLS, and logged with its cause. A client that
-// disconnects is a health check.
+// A failed TLS handshake is reported to the client by TLS, and logged with its cause. A
+// client that disconnects is a health check.
 func TestClientTLSHandshakeFails(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(*peer) {})
@@ -261,8 +261,8 @@ func TestDirectTLSServerTimeout(t *testing.T) {
 	p.expectReason(t, pgwire.NoAnswer)
 }
 
-// A server before PostgreSQL 17 reads the handshake as a startup packet that is too long, and closes
-// the connection.
+// A server before PostgreSQL 17 reads the handshake as a startup packet that is too long,
+// and closes the connection.
 func TestDirectTLSBeforePostgreSQL17(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -288,7 +288,7 @@ func TestDirectTLSBeforePostgreSQL17(t *testing.T) {
 }
 
 // A client that disconnects before its startup packet is logged at debug level only.
-func TestHealthChecksNotLogged(t *testing.T) {
+func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 	t.Parallel()
 	var logs *observer.ObservedLogs
 	ca, s := trustedServer(t, func(*peer) {})

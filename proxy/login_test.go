@@ -18,8 +18,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
-// Unknown protocol versions and options are forwarded unchanged, as is the server's reply. Data that
-// either side sends early is not lost.
+// Unknown protocol versions and options are forwarded unchanged, as is the server's reply.
+// Data that either side sends early is not lost.
 func TestLoginIsTransparent(t *testing.T) {
 	t.Parallel()
 	packet := startupPacket(3<<16|9999, "user", "alice", "options", `-c a=b\ c`, "database", "mydb",
@@ -143,8 +143,8 @@ func TestStartupTimeout(t *testing.T) {
 	}
 }
 
-// A server that is not verified, or that requests anything but a token inside TLS, receives neither
-// a token nor the startup packet.
+// A server that is not verified, or that requests anything but a token inside TLS, receives
+// neither a token nor the startup packet.
 func TestInvalidServers(t *testing.T) {
 	t.Parallel()
 	ca, other := newAuthority(t), newAuthority(t)

@@ -123,8 +123,8 @@ func TestPendingShutdown(t *testing.T) {
 	}
 }
 
-// A client that sends its startup packet at once is not evicted for silent ones, however long it
-// waited for room.
+// A client that sends its startup packet at once is not evicted for silent ones, however
+// long it waited for room.
 func TestPendingClientsNotEvicted(t *testing.T) {
 	t.Parallel()
 	const silent, clients = 4, 30

@@ -30,8 +30,8 @@ func TestManySessionsAtOnce(t *testing.T) {
 	all.Wait()
 }
 
-// While the proxy drains, sessions continue and new clients are rejected. It stops when the last
-// session has ended.
+// While the proxy drains, sessions continue and new clients are rejected. It stops when the
+// last session has ended.
 func TestShutdownDrains(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
@@ -131,7 +131,8 @@ func TestAcceptErrors(t *testing.T) {
 	}
 }
 
-// With HandOff, Shutdown closes the listener, but clients that have connected get their sessions.
+// With HandOff, Shutdown closes the listener, but clients that have connected get their
+// sessions.
 func TestShutdownHandOff(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })

@@ -80,8 +80,8 @@ func TestNoToken(t *testing.T) {
 	p.expectReason(t, pgwire.NoToken)
 }
 
-// A refused token is replaced once. The client receives the second refusal only, unchanged but for
-// the hint.
+// A refused token is replaced once. The client receives the second refusal only, unchanged
+// but for the hint.
 func TestRefusedToken(t *testing.T) {
 	t.Parallel()
 	refusal := &pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed", File: "auth.c", Line: 7,
@@ -129,8 +129,8 @@ func TestRefusedToken(t *testing.T) {
 	}
 }
 
-// Without another token there is no second attempt. If the second attempt cannot be made, the client
-// receives the refusal.
+// Without another token there is no second attempt. If the second attempt cannot be made,
+// the client receives the refusal.
 func TestRefusedTokenNotReplaced(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*Proxy){

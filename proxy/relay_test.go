@@ -52,8 +52,8 @@ func clientTransports(ca authority) map[string]func(testing.TB, string) *peer {
 	}
 }
 
-// The end of one side's connection becomes the end of the other's, after the data in flight. The
-// log has one line, with the side and the cause.
+// The end of one side's connection becomes the end of the other's, after the data in
+// flight. The log has one line, with the side and the cause.
 func TestSessionEnds(t *testing.T) {
 	t.Parallel()
 	last := bytes.Repeat([]byte("in flight "), 100_000)

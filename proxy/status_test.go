@@ -135,8 +135,8 @@ func TestFailureReason(t *testing.T) {
 	}
 }
 
-// A failure is shown while its client still waits, and counted when the client disconnects before it
-// receives the error.
+// A failure is shown while its client still waits, and counted when the client disconnects
+// before it receives the error.
 func TestFailuresOfDisconnectedClients(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) {})
