@@ -25,7 +25,6 @@ func TestPooledConnectionDiscarded(t *testing.T) {
 	t.Parallel()
 	failure := &pgproto3.ErrorResponse{Severity: "ERROR", Code: "55P03", Message: "no"}
 	inTransaction := &pgproto3.ReadyForQuery{TxStatus: 'T'}
-	parse := pgwire.Encode(&pgproto3.Parse{Query: "select 1"})
 	for name, test := range map[string]struct {
 		client   func(p *peer)
 		respond  func(p *peer, request string) bool
@@ -39,10 +38,6 @@ func TestPooledConnectionDiscarded(t *testing.T) {
 			client:  func(p *peer) { p.send(&pgproto3.Query{String: "slow"}); p.send(terminate); p.expectEnd() },
 			respond: func(_ *peer, request string) bool { return request == "slow" },
 			reason:  "in flight", received: "slow, X",
-		},
-		"request in the same segment": {
-			client: func(p *peer) { p.send(&pgproto3.Query{String: "q"}, terminate) },
-			reason: "in flight", received: "q, X",
 		},
 		"response half read": {
 			client: func(p *peer) {
@@ -75,27 +70,6 @@ func TestPooledConnectionDiscarded(t *testing.T) {
 			},
 			reason: "a transaction was open", received: "begin, X",
 		},
-		"no Sync":               {client: func(p *peer) { p.send(parse); p.send(terminate); p.expectEnd() }, reason: "requests", received: "P, X"},
-		"bytes after Terminate": {client: func(p *peer) { p.send(terminate, parse) }, reason: "in flight", received: "X"},
-		"Sync without response": {
-			client:  func(p *peer) { p.send(&pgproto3.Sync{}); p.send(terminate); p.expectEnd() },
-			respond: func(_ *peer, request string) bool { return request == "S" },
-			reason:  "in flight", received: "S, X",
-		},
-		"unrequested response": {
-			client: func(p *peer) { p.query("q"); p.expect(pgwire.Encode(ready)); p.closeClean() },
-			respond: func(p *peer, request string) bool {
-				if request == "q" {
-					p.send(&pgproto3.CommandComplete{CommandTag: []byte(request)}, ready, ready)
-				}
-				return request == "q"
-			},
-			reason: "in flight", received: "q, X",
-		},
-		"Terminate with a body": {
-			client: func(p *peer) { p.send([]byte("X\x00\x00\x00\x05?")); p.send(terminate); p.expectEnd() },
-			reason: "did not terminate", received: "X",
-		},
 		"DISCARD ALL fails": {
 			client: func(p *peer) { p.closeClean() },
 			respond: func(p *peer, request string) bool {
@@ -105,26 +79,6 @@ func TestPooledConnectionDiscarded(t *testing.T) {
 				return request == "DISCARD ALL"
 			},
 			reason: "cannot be reset", received: resetQueries,
-		},
-		"server closes at DISCARD ALL": {
-			client:  func(p *peer) { p.closeClean() },
-			respond: func(p *peer, _ string) bool { p.Close(); return true },
-			reason:  "cannot be reset",
-		},
-		"transaction after the reset": {
-			client:  func(p *peer) { p.closeClean() },
-			respond: func(p *peer, _ string) bool { p.send(inTransaction); return true },
-			reason:  "cannot be reset",
-		},
-		"unrequested response to the reset": {
-			client: func(p *peer) { p.closeClean() },
-			respond: func(p *peer, request string) bool {
-				if request == "RESET ROLE" {
-					p.send(ready, ready)
-				}
-				return request == "RESET ROLE"
-			},
-			reason: "cannot be reset",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -259,27 +213,6 @@ func TestPooledConnectionUnresponsive(t *testing.T) {
 	}
 	if got := len(b.peers); got != 3 {
 		t.Errorf("%d connections", got)
-	}
-}
-
-// A client does not wait for a reset that the server does not complete.
-func TestPooledResetTimeout(t *testing.T) {
-	t.Parallel()
-	b := &backend{respond: func(_ *peer, request string) bool { return request == "DISCARD ALL" }}
-	p, address, logs := b.startPooled(t, nil)
-	client := openSession(t, address)
-	began := time.Now()
-	client.closeClean()
-	next := openSession(t, address)
-	if got := p.pool.Stats(); got.Resetting != 1 {
-		t.Errorf("the next client waited %v for the reset, counted %+v", time.Since(began), got)
-	}
-	next.Close()
-	if reason := discardReason(t, logs, 2); !strings.Contains(reason, "cannot be reset") || time.Since(began) < 5*time.Second {
-		t.Errorf("after %v not kept because %q", time.Since(began), reason)
-	}
-	if got := p.pool.Stats(); got != (pool.Stats{}) {
-		t.Errorf("counted %+v", got)
 	}
 }
 
