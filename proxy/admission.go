@@ -12,7 +12,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// ConnLimit is the most clients that are admitted at once, those that log in included.
+// ConnLimit is the maximum number of clients that are admitted at once, those that log in included.
 // Several proxies may share one. A nil ConnLimit is none.
 type ConnLimit struct {
 	Max  int    // must be more than 0
@@ -54,10 +54,10 @@ func (l *ConnLimit) release() {
 }
 
 const (
-	// maxLingering is the most rejected connections that linger at once. More would use up
+	// maxLingering is the maximum number of rejected connections that linger. More would use up
 	// the descriptors of clients that get a session.
 	maxLingering = 256
-	// maxRejecting is the most unauthorized connections that are sent an error at once. The
+	// maxRejecting is the maximum number of unauthorized connections that are being sent an error. The
 	// others are closed, for the same reason.
 	maxRejecting = 64
 )
@@ -120,13 +120,13 @@ func (p *Proxy) admit(s *session) error {
 		p.Limit.release()
 		return errShuttingDown
 	}
-	s.requested = time.Now()
+	s.admittedAt = time.Now()
 	return nil
 }
 
-// dismiss takes a session off the list, once, so that there is room for another one. Its
+// removeSession takes a session off the list, once, so that there is room for another one. Its
 // connections may still be in use.
-func (p *Proxy) dismiss(s *session) {
+func (p *Proxy) removeSession(s *session) {
 	if p.sessions.remove(s) {
 		p.Limit.release()
 	}

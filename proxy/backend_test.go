@@ -112,7 +112,7 @@ func (b *backend) startPooled(t *testing.T, change func(*Proxy)) (p *Proxy, addr
 	t.Helper()
 	ca, s := trustedServer(t, b.serve)
 	p, address = startProxy(t, ca, s, func(p *Proxy) {
-		p.PoolSize = 4
+		p.MaxIdleConns = 4
 		p.Upstream.DialContext = b.dial
 		logs = observeLogs(p)
 		if change != nil {

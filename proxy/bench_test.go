@@ -47,7 +47,7 @@ func eachPool(b *testing.B, run func(b *testing.B, pool int)) {
 func startWithoutLog(t testing.TB, pool int, script func(*peer)) (address string) {
 	t.Helper()
 	ca, s := trustedServer(t, script)
-	_, address = startProxy(t, ca, s, func(p *Proxy) { p.PoolSize, p.Log = pool, nil })
+	_, address = startProxy(t, ca, s, func(p *Proxy) { p.MaxIdleConns, p.Log = pool, nil })
 	return address
 }
 

@@ -37,9 +37,9 @@ func (s *session) removeCancelKey() (pending bool) {
 	return pending
 }
 
-// forwardCancel forwards a CancelRequest to the server that has its session, and returns when
-// the server has closed the connection: the request does not reach a query that the client
-// sends next. A CancelRequest has no response.
+// forwardCancel forwards a CancelRequest to the server that has its session. It returns when
+// the server has closed the connection, so that the request does not reach the client's next
+// query. A CancelRequest has no response.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS
 func (s *session) forwardCancel(packet pgwire.StartupPacket) {
 	target, delivered := s.proxy.cancels.Claim(packet.Payload)
@@ -63,7 +63,7 @@ func (s *session) deliverCancel(target *cancel.Target) {
 	server, err := p.Upstream.ConnectTo(ctx, target.Address)
 	send := p.cancels.Release(target, err == nil)
 	if err != nil {
-		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(p.failure(err)))
+		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(p.clientError(err)))
 		return
 	}
 	defer server.Close()

@@ -48,10 +48,10 @@ func TestCancel(t *testing.T) {
 	}
 	first, second := instance(1), instance(2)
 	// A reader endpoint: one name, another instance at each connection.
-	var dials, dialled atomic.Int32
+	var dials, dialed atomic.Int32
 	_, address := startProxy(t, ca, first, func(p *Proxy) {
 		p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialled.Add(1)
+			dialed.Add(1)
 			if address == p.Upstream.Via && dials.Add(1) == 2 {
 				address = second.addr()
 			}
@@ -83,7 +83,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("cancel for instance %d was not delivered when the client's connection was closed", at)
 		}
 	}
-	before := dialled.Load()
+	before := dialed.Load()
 	cancel(3, 32)
 	cancel(1, 31)
 	cancel(1, 4)
@@ -91,7 +91,7 @@ func TestCancel(t *testing.T) {
 	short := dial(t, address)
 	short.send([]byte("\x00\x00\x00\x09\x04\xd2\x16\x2e\x07"))
 	short.expectEnd()
-	if dialled.Load() != before || len(requests) != 0 {
+	if dialed.Load() != before || len(requests) != 0 {
 		t.Error("a forged key was forwarded")
 	}
 	for _, client := range []*peer{a, b} {
@@ -321,7 +321,7 @@ func TestCancelFails(t *testing.T) {
 	}
 }
 
-// A thousand CancelRequests race the ends of their sessions, while process numbers are
+// A thousand CancelRequests race the ends of their sessions, while process IDs are
 // reused at once. The server gets at most one request for each key, with the right number.
 func TestCancelRace(t *testing.T) {
 	const pids = 8
@@ -329,7 +329,7 @@ func TestCancelRace(t *testing.T) {
 	for pid := range uint32(pids) {
 		free <- pid
 	}
-	var issued, arrived sync.Map // by secret: the process number
+	var issued, arrived sync.Map // by secret: the process ID
 	ca, s := trustedServer(t, func(p *peer) {
 		packet := p.startup()
 		if isCancel(packet) {

@@ -8,8 +8,8 @@ import (
 )
 
 // watchClient returns a context that is done when the client disconnects, with the cause
-// errClientLeft. During a storm of logins, work for clients that have given up would delay
-// the others. Until stop is called, nothing else may read from the client or write to it.
+// errClientDisconnected. When many clients log in, work for those that have disconnected would
+// delay the others. Until stop is called, nothing else may read from the client or write to it.
 func (s *session) watchClient(ctx context.Context) (watched context.Context, stop func()) {
 	deadline, _ := ctx.Deadline()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -28,14 +28,14 @@ func (s *session) watchClient(ctx context.Context) (watched context.Context, sto
 func (s *session) waitDisconnect(cancel context.CancelCauseFunc, done chan<- struct{}) {
 	defer close(done)
 	if err := s.client.ReadAhead(); err != nil && !netconn.IsTimeout(err) {
-		cancel(errClientLeft)
+		cancel(errClientDisconnected)
 	}
 }
 
-// clientGoneOr returns errClientLeft if that is the cause of ctx, else err.
+// clientGoneOr returns errClientDisconnected if that is the cause of ctx, else err.
 func clientGoneOr(ctx context.Context, err error) error {
-	if errors.Is(context.Cause(ctx), errClientLeft) {
-		return errClientLeft
+	if errors.Is(context.Cause(ctx), errClientDisconnected) {
+		return errClientDisconnected
 	}
 	return err
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// connectWithRetry attempts to log in until an attempt succeeds, or another one is of no use
-// or would come too late. The error is the most specific one of all attempts.
+// connectWithRetry attempts to log in until an attempt succeeds, or another one cannot
+// succeed or would come too late. The error is the most specific one of all attempts.
 func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMessage) (*upstream.Conn, *upstream.LoginResult, error) {
 	policy := s.proxy.retry.Begin(s.user, s.proxy.ConnectTimeout)
 	defer policy.End()
@@ -33,7 +33,7 @@ func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMe
 			return server, result, nil
 		}
 		failed := s.loginError(err)
-		if errors.Is(err, errClientLeft) {
+		if errors.Is(err, errClientDisconnected) {
 			return nil, nil, failed
 		}
 		pause, again := policy.Next(err, s.nextToken(ctx, token, err))
@@ -60,7 +60,7 @@ func (s *session) queue(ctx context.Context, policy *retry.Policy) error {
 
 // attempt connects and logs in once, with the token that it returns.
 func (s *session) attempt(ctx context.Context, startup pgwire.StartupMessage) (*upstream.Conn, *upstream.LoginResult, string, error) {
-	s.timings.Queue = time.Since(s.requested)
+	s.timings.Queue = time.Since(s.admittedAt)
 	ctx, stop := s.watchClient(ctx)
 	defer stop()
 	server, token, err := s.dialAndFetchToken(ctx)
@@ -68,9 +68,9 @@ func (s *session) attempt(ctx context.Context, startup pgwire.StartupMessage) (*
 		return nil, nil, "", clientGoneOr(ctx, err)
 	}
 	server.CloseWhenDone(s.proxy.ctx)
-	watching := context.AfterFunc(ctx, func() { server.SetDeadline(netconn.LongAgo) })
+	stopWatching := context.AfterFunc(ctx, func() { server.SetDeadline(netconn.LongAgo) })
 	result, err := s.logInTo(server, startup, token)
-	if !watching() { // the client has disconnected, or the time is up
+	if !stopWatching() { // the client has disconnected, or the time is up
 		err = clientGoneOr(ctx, cmp.Or(err, ctx.Err()))
 	}
 	if err != nil {
@@ -79,23 +79,23 @@ func (s *session) attempt(ctx context.Context, startup pgwire.StartupMessage) (*
 	}
 	took := server.Timings
 	s.timings.Resolve, s.timings.Dial, s.timings.TLS = took.Resolve, took.Dial, took.TLS
-	s.timings.Login = time.Since(s.requested) - s.timings.Queue - took.Resolve - took.Dial - took.TLS
+	s.timings.Login = time.Since(s.admittedAt) - s.timings.Queue - took.Resolve - took.Dial - took.TLS
 	return server, result, token, nil
 }
 
 // dialAndFetchToken connects to the server while the token is fetched. If one of them fails,
 // the other is given up.
 func (s *session) dialAndFetchToken(ctx context.Context) (server *upstream.Conn, token string, err error) {
-	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() (err error) {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
 		server, err = s.proxy.Upstream.Connect(ctx)
 		return err
 	})
-	both.Go(func() (err error) {
+	g.Go(func() (err error) {
 		token, err = s.fetchToken(ctx)
 		return err
 	})
-	if err := both.Wait(); err != nil {
+	if err := g.Wait(); err != nil {
 		if server != nil {
 			server.Close()
 		}
@@ -126,7 +126,7 @@ func (s *session) logInTo(server *upstream.Conn, startup pgwire.StartupMessage, 
 		return nil, err
 	}
 	s.recordServer(server, result)
-	if s.proxy.Writer {
+	if s.proxy.RequireWritable {
 		return result, upstream.CheckWritable(server, result)
 	}
 	return result, nil
@@ -135,7 +135,7 @@ func (s *session) logInTo(server *upstream.Conn, startup pgwire.StartupMessage, 
 // loginError returns the most specific error of the login, err included. If the client has
 // disconnected, it returns that.
 func (s *session) loginError(err error) error {
-	if errors.Is(err, errClientLeft) {
+	if errors.Is(err, errClientDisconnected) {
 		return err
 	}
 	s.lastError = retry.MoreSpecificError(s.lastError, err)
@@ -166,7 +166,7 @@ func (s *session) pause(ctx context.Context, d time.Duration) error {
 }
 
 // retryLevel returns the level of the log line about a retry after pause. The first one that
-// delays the client is worth the attention of an operator.
+// delays the client is logged at Info.
 func (s *session) retryLevel(pause time.Duration) zapcore.Level {
 	if s.timings.Attempts == 1 && pause > 0 {
 		return zap.InfoLevel

@@ -69,8 +69,8 @@ func (s *session) answerEncryptionRequest(answer byte) error {
 	return nil
 }
 
-// startTLS performs the handshake. No byte was read ahead, so that nothing sent in clear is
-// taken for data inside TLS: bytes after an SSLRequest that are no handshake are an error
+// startTLS performs the handshake. No byte was read ahead, so that nothing sent unencrypted
+// is taken for data inside TLS: bytes after an SSLRequest that are no handshake are an error
 // (CVE-2021-23214).
 func (s *session) startTLS(config *tls.Config) error {
 	err := s.client.StartTLS(context.Background(), tls.Server(s.client.Socket(), config)) // a shutdown closes the socket

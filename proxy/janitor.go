@@ -6,16 +6,19 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
+// janitorInterval is how often the janitor runs. It is netconn's, whose timeouts need it.
+const janitorInterval = netconn.UserTimeoutInterval
+
 // janitor runs periodic maintenance until the proxy stops.
 func (p *Proxy) janitor() {
 	defer p.handlers.Done()
-	ticker := time.NewTicker(netconn.UserTimeoutInterval)
+	ticker := time.NewTicker(janitorInterval)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
 			p.sessions.updateUserTimeouts()
-			p.pool.Expire(time.Now().Add(netconn.UserTimeoutInterval)) // before the next tick
+			p.pool.Expire(time.Now().Add(janitorInterval)) // before the next tick
 			p.sampler.Report(p.log(), false)
 		case <-p.ctx.Done():
 			return

@@ -18,10 +18,10 @@ const (
 )
 
 // pendingConns are the connections whose client has not sent its startup packet. At the
-// limit, the oldest connection past its grace period is evicted for the next one; until
-// there is one, the next waits, with those after it in the system's backlog. So clients that
-// connect and stay silent delay others for seconds, and take no more memory and descriptors
-// than that.
+// limit, the oldest connection past its grace period is evicted for the next one. Until
+// there is one, the next connection waits, and others wait in the system's backlog. So clients
+// that connect and stay silent delay others for seconds at most, and their memory and
+// descriptors are limited.
 type pendingConns struct {
 	limit int
 	grace time.Duration
@@ -35,7 +35,7 @@ type pendingConns struct {
 type pendingConn struct {
 	conn  *netconn.Conn
 	since time.Time
-	place *list.Element // nil if it is not on the list
+	elem  *list.Element // nil if it is not on the list
 }
 
 // init sets the values that zero values stand for.
@@ -61,7 +61,7 @@ func (p *pendingConns) add(ctx context.Context, conn *netconn.Conn) *pendingConn
 		p.mu.Lock()
 	}
 	added := &pendingConn{conn: conn, since: time.Now()}
-	added.place = p.conns.PushBack(added)
+	added.elem = p.conns.PushBack(added)
 	return added
 }
 
@@ -81,7 +81,7 @@ func (p *pendingConns) waitForRoom(ctx context.Context, timeout time.Duration) {
 func (p *pendingConns) remove(c *pendingConn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.place == nil {
+	if c.elem == nil {
 		return false
 	}
 	p.unlist(c)
@@ -94,6 +94,6 @@ func (p *pendingConns) remove(c *pendingConn) bool {
 
 // unlist takes a connection off the list. p.mu is held.
 func (p *pendingConns) unlist(c *pendingConn) {
-	p.conns.Remove(c.place)
-	c.place = nil
+	p.conns.Remove(c.elem)
+	c.elem = nil
 }

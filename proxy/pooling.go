@@ -15,7 +15,7 @@ func (s *session) reuseConn(startup pgwire.StartupMessage) *pool.Conn {
 		return nil
 	}
 	return p.pool.Get(startup.PoolKey(), func(conn *pool.Conn) error {
-		err := conn.Validate(p.ConnectTimeout/4, p.Writer) // a login needs its time, too
+		err := conn.Validate(p.ConnectTimeout/4, p.RequireWritable) // a login needs its time, too
 		if err != nil {
 			s.log().Debug("pooled connection discarded", zap.Error(err), zap.Float64("idle_s", conn.IdleTime().Seconds()))
 		}
@@ -60,7 +60,7 @@ func (s *session) release(r *pool.Release) (kept bool) {
 		s.proxy.pool.Discard(s.pooled)
 		return false
 	}
-	s.proxy.dismiss(s)
+	s.proxy.removeSession(s)
 	if err := s.proxy.pool.Put(s.pooled); err != nil {
 		s.log().Debug("connection not kept", zap.Error(err))
 		return false

@@ -88,7 +88,7 @@ func TestPooledCancelInFlight(t *testing.T) {
 				}
 			})
 			var logs *observer.ObservedLogs
-			p, address := startProxy(t, ca, s, func(p *Proxy) { p.PoolSize = 1; logs = observeLogs(p) })
+			p, address := startProxy(t, ca, s, func(p *Proxy) { p.MaxIdleConns = 1; logs = observeLogs(p) })
 			client, given := openSessionWithKey(t, address)
 			request := dial(t, address)
 			request.send(&pgproto3.CancelRequest{ProcessID: given.ProcessID, SecretKey: given.SecretKey})

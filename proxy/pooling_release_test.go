@@ -220,13 +220,13 @@ func TestPooledConnectionUnresponsive(t *testing.T) {
 func TestPooledClientDisconnectsDuringReply(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, (&backend{}).serve)
-	p, _ := startProxy(t, ca, s, func(p *Proxy) { p.PoolSize = 1 })
+	p, _ := startProxy(t, ca, s, func(p *Proxy) { p.MaxIdleConns = 1 })
 	p.start()
 	ours, theirs := net.Pipe()
 	theirs.Close()
 	session := &session{proxy: p, client: netconn.New(ours)}
 	packet := pgwire.StartupPacket{Code: 3 << 16, Payload: ordinaryStartup[8:]}
-	if _, err := session.login(packet); !errors.Is(err, errClientLeft) {
+	if _, err := session.login(packet); !errors.Is(err, errClientDisconnected) {
 		t.Errorf("got %v", err)
 	}
 	if got := p.pool.Stats(); got != (pool.Stats{}) {

@@ -140,7 +140,7 @@ func TestPooledConnectionAfterFailover(t *testing.T) {
 		return &pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: value}
 	}
 	b := &backend{statuses: []*pgproto3.ParameterStatus{status("off"), {Name: upstream.ReadOnlyDefault, Value: "off"}}}
-	p, address, _ := b.startPooled(t, func(p *Proxy) { p.Writer = true })
+	p, address, _ := b.startPooled(t, func(p *Proxy) { p.RequireWritable = true })
 	openSession(t, address).closeClean()
 	waitIdle(t, p, 1)
 	openSession(t, address).closeClean()
@@ -164,7 +164,7 @@ func TestPooledConnectionBeforePostgreSQL14(t *testing.T) {
 		p.send(&pgproto3.ParameterStatus{Name: "a", Value: readOnly}, &pgproto3.DataRow{Values: [][]byte{[]byte(readOnly)}}, &pgproto3.CommandComplete{}, ready)
 		return true
 	}
-	p, address, _ := b.startPooled(t, func(p *Proxy) { p.Writer = true })
+	p, address, _ := b.startPooled(t, func(p *Proxy) { p.RequireWritable = true })
 	for range 2 {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
@@ -253,7 +253,7 @@ func TestPooledParameterStatusOfDiscardedConnection(t *testing.T) {
 		p.send(append(before, &pgproto3.DataRow{Values: [][]byte{[]byte(readOnly)}}, &pgproto3.CommandComplete{}, ready)...)
 		return true
 	}
-	p, address, _ := b.startPooled(t, func(p *Proxy) { p.Writer = true })
+	p, address, _ := b.startPooled(t, func(p *Proxy) { p.RequireWritable = true })
 	one, two := openSession(t, address), openSession(t, address)
 	one.closeClean()
 	eventually(t, "the first to be idle", func() bool { return p.pool.Stats().Idle == 1 })

@@ -45,22 +45,22 @@ type Proxy struct {
 	Tokens Tokens
 	// User and Database replace those of the client. If empty, the client's are used.
 	User, Database string
-	// Writer has sessions begin only on an instance that accepts writes. While there is
+	// RequireWritable has sessions begin only on an instance that accepts writes. While there is
 	// none, as during a failover, logins are retried.
-	Writer bool
+	RequireWritable bool
 	// ConnectTimeout bounds the time from a client's startup packet to its session, and the
 	// wait for the startup packet. If zero, 30 s.
 	ConnectTimeout time.Duration
-	// ConnectRate is the most new logins a second; more wait their turn. If zero, there is
+	// ConnectRate is the maximum number of new logins a second; more wait their turn. If zero, there is
 	// no limit.
 	ConnectRate float64
-	// PoolSize is the most idle server connections that are kept for the next client with
+	// MaxIdleConns is the maximum number of idle server connections that are kept for the next client with
 	// the same startup parameters. If zero, each client has a connection of its own.
-	PoolSize int
-	// Limit is the most clients that are admitted at once; several proxies may share it. If
+	MaxIdleConns int
+	// Limit is the maximum number of clients that are admitted at once; several proxies may share it. If
 	// nil, there is no limit.
 	Limit *ConnLimit
-	// MaxPending is the most clients at once that have not sent their startup packet. At the
+	// MaxPending is the maximum number of clients that have not sent their startup packet. At the
 	// limit, the oldest is evicted. If zero, 1000.
 	MaxPending int
 	// AllowFrom is the addresses from which clients may connect. If nil, all may; that is
@@ -115,7 +115,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 	p.start()
 	defer listener.Close()
 	counted := func() { p.handlers.Add(1); p.admission.startups.Add(1) } // so that Shutdown waits between two clients, too
-	if !p.sessions.listen(listener, counted) {
+	if !p.sessions.addListener(listener, counted) {
 		return nil
 	}
 	defer p.handlers.Done()
@@ -170,14 +170,14 @@ func (p *Proxy) Shutdown(ctx context.Context) (ended int) {
 // waitFor returns when all of a group are done, or ctx is.
 func waitFor(ctx context.Context, group *sync.WaitGroup) {
 	done := make(chan struct{})
-	go closeWhenDone(group, done)
+	go closeAfterWait(group, done)
 	select {
 	case <-done:
 	case <-ctx.Done():
 	}
 }
 
-func closeWhenDone(group *sync.WaitGroup, done chan<- struct{}) {
+func closeAfterWait(group *sync.WaitGroup, done chan<- struct{}) {
 	group.Wait()
 	close(done)
 }
@@ -192,7 +192,7 @@ func (p *Proxy) start() {
 		}
 		p.ConnectTimeout = cmp.Or(p.ConnectTimeout, 30*time.Second)
 		p.retry.SetRate(p.ConnectRate)
-		p.pool.Size = p.PoolSize
+		p.pool.MaxIdle = p.MaxIdleConns
 		p.admission.pending.init(p.MaxPending)
 		p.handlers.Add(1)
 		go p.janitor()

@@ -23,8 +23,8 @@ const (
 	hintTimeout = 5 * time.Second
 )
 
-// errClientLeft ends a login whose client has disconnected.
-var errClientLeft = errors.New("the client left during login")
+// errClientDisconnected ends a login whose client has disconnected.
+var errClientDisconnected = errors.New("the client left during login")
 
 var errShuttingDown = pgwire.NewError(pgwire.ShuttingDown, nil)
 
@@ -42,13 +42,13 @@ func (p *Proxy) evictedError(err error) error {
 	return pgwire.NewError(pgwire.TooManyPending, nil, p.admission.pending.grace, p.admission.pending.limit)
 }
 
-// failure returns err as the client is sent it.
-func (p *Proxy) failure(err error) *pgwire.Error {
+// clientError returns err as the client is sent it.
+func (p *Proxy) clientError(err error) *pgwire.Error {
 	if p.ctx.Err() != nil {
 		return errShuttingDown
 	}
 	var own *pgwire.Error
-	failed := p.Upstream.Error(err)
+	failed := p.Upstream.AsError(err)
 	if failed.Reason == pgwire.NoAnswer && !errors.As(err, &own) {
 		failed.Hint += "; --connect-timeout is how long to wait"
 	}
@@ -77,7 +77,7 @@ func (s *session) rejectUnauthorized(denied *pgwire.Error) {
 	defer p.admission.startups.Done()
 	defer p.admission.rejecting.Add(-1)
 	if !p.admission.enter(&p.admission.rejecting, maxRejecting) {
-		p.recorder.ClientFailed(stats.Rejected, s.failure(denied, "", 1))
+		p.recorder.ClientFailed(stats.Rejected, s.failureRecord(denied, "", 1))
 		return
 	}
 	switch packet, err := s.receiveStartup(rejectTimeout, nil); {
@@ -93,7 +93,7 @@ func (s *session) rejectUnauthorized(denied *pgwire.Error) {
 
 // reject logs why there will be no session, and sends the client the error.
 func (s *session) reject(err error) {
-	if errors.Is(err, errClientLeft) {
+	if errors.Is(err, errClientDisconnected) {
 		s.recordDisconnect()
 		return
 	}
@@ -108,13 +108,13 @@ func (s *session) reject(err error) {
 		s.recordFailure(server, server.Hint)
 		s.logFailure("login refused by the server", server, server.Hint)
 	} else {
-		own = s.proxy.failure(err)
+		own = s.proxy.clientError(err)
 		response = own.ErrorResponse()
 		s.recordFailure(own, own.Hint)
 		s.logFailure("connection rejected", own, own.Hint)
 	}
 	if s.admitted {
-		s.proxy.dismiss(s) // there is room for another client while this one lingers
+		s.proxy.removeSession(s) // there is room for another client while this one lingers
 	}
 	s.sendError(response)
 }

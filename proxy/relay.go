@@ -16,7 +16,7 @@ import (
 // side alike. No byte is added. A reusable connection that the client has left in order is
 // not ended.
 func (s *session) relay(server *upstream.Conn) {
-	s.opened(server)
+	s.sessionOpened(server)
 	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
 
 	var first relay.Termination
@@ -27,18 +27,18 @@ func (s *session) relay(server *upstream.Conn) {
 	go s.copyUp(server, &first, &up)
 	down := s.copyDown(server, &first, &up)
 	<-up.done
-	s.ended(&first, &up, down)
+	s.sessionEnded(&first, &up, down)
 	if up.Stopped {
 		s.linger() // if the client is still connected
 	}
 }
 
-// opened records and logs that the session has begun.
-func (s *session) opened(server *upstream.Conn) {
+// sessionOpened records and logs that the session has begun.
+func (s *session) sessionOpened(server *upstream.Conn) {
 	p := s.proxy
 	s.timings.At = time.Now()
-	s.timings.Total = s.timings.At.Sub(s.requested)
-	p.sessions.open(s, server)
+	s.timings.Total = s.timings.At.Sub(s.admittedAt)
+	p.sessions.setServer(s, server)
 	p.recorder.SessionOpened(s.timings)
 	if p.Observe != nil {
 		p.Observe(s.timings)
@@ -56,8 +56,8 @@ func (s *session) opened(server *upstream.Conn) {
 		ifTrue("pooled", s.reused))
 }
 
-// ended releases the server's connection, and logs how the session ended.
-func (s *session) ended(first *relay.Termination, up *upward, down *relay.Direction) {
+// sessionEnded releases the server's connection, and logs how the session ended.
+func (s *session) sessionEnded(first *relay.Termination, up *upward, down *relay.Direction) {
 	by, how := string(first.Side), string(first.Cause())
 	switch {
 	case s.proxy.ctx.Err() != nil:
@@ -125,7 +125,7 @@ func (s *session) copyDown(server *upstream.Conn, first *relay.Termination, up *
 		s.closeClient()
 		return down
 	}
-	s.removeCancelKey() // another session may have the server's process number next
+	s.removeCancelKey() // another session may have the server's process ID next
 	first.Record(down, relay.Server, relay.Client)
 	switch {
 	case down.WriteErr != nil:

@@ -33,16 +33,18 @@ const maxApplicationName = 63
 //	serve
 //	  checkAccess           the client's address and user (admission.go)
 //	  rejectUnauthorized    or the client may not connect (reject.go)
-//	  readStartup           TLS if the client requests it, then the startup packet (handshake.go)
-//	  admit                 limits, and whether the proxy drains (admission.go)
-//	  forwardCancel         or it is a CancelRequest (cancel.go)
+//	  readStartup
+//	    receiveStartup      TLS if the client requests it, then the startup packet (handshake.go)
+//	    admit               limits, and whether the proxy drains (admission.go)
+//	  forwardCancel         or the packet is a CancelRequest, which needs no admission (cancel.go)
 //	  login
 //	    startupMessage      what the client requests
-//	    reuseConn           a connection of the pool (pooling.go, pool)
-//	    connectWithRetry    or a new one, until an attempt succeeds or none can (connect.go, retry)
-//	      attempt           connect (upstream) while the token is fetched
-//	        Login           startup message, token, messages up to ReadyForQuery (upstream/login.go)
-//	        CheckWritable   whether the instance accepts writes, if it must (upstream/writable.go)
+//	    connect
+//	      reuseConn         a connection of the pool (pooling.go, pool)
+//	      connectWithRetry  or a new one, until an attempt succeeds or none can (connect.go, retry)
+//	        attempt         connect (upstream) while the token is fetched
+//	          Login         startup message, token, messages up to ReadyForQuery (upstream/login.go)
+//	          CheckWritable whether the instance accepts writes, if it must (upstream/writable.go)
 //	    sendStartupReply    the server's messages to the client
 //	  relay                 copy both ways until one side ends (relay.go, relay)
 //	    release             or until the client leaves its connection to the pool (pooling.go, pool/release.go)
@@ -54,10 +56,10 @@ type session struct {
 	client *netconn.Conn
 	began  time.Time
 
-	pending   *pendingConn
-	evicted   bool
-	admitted  bool
-	requested time.Time // when the client was admitted
+	pending    *pendingConn
+	evicted    bool
+	admitted   bool
+	admittedAt time.Time
 
 	user, database  string // of the login
 	applicationName string // of the startup message
@@ -100,16 +102,16 @@ func (p *Proxy) serve(s *session) {
 		s.end()
 		return
 	}
-	if server := s.open(); server != nil {
+	if server := s.establish(); server != nil {
 		go s.run(server)
 		return
 	}
 	s.end()
 }
 
-// open returns the server's connection of the session, or nil if there is to be none: then
+// establish returns the server's connection of the session, or nil if there is to be none: then
 // the client has been sent the reason.
-func (s *session) open() *upstream.Conn {
+func (s *session) establish() *upstream.Conn {
 	packet, err := s.readStartup()
 	switch {
 	case err != nil:
@@ -153,7 +155,7 @@ func (s *session) run(server *upstream.Conn) {
 func (s *session) end() {
 	s.removeCancelKey()
 	if s.admitted {
-		s.proxy.dismiss(s)
+		s.proxy.removeSession(s)
 		s.proxy.sessions.admitted.Done()
 	}
 	s.client.Close()
@@ -251,7 +253,7 @@ func (s *session) connect(ctx context.Context, startup pgwire.StartupMessage) (s
 // to the first ReadyForQuery.
 func (s *session) sendStartupReply(reply []byte) error {
 	if _, err := s.client.Write(reply); err != nil {
-		return fmt.Errorf("%w: %w", errClientLeft, err)
+		return fmt.Errorf("%w: %w", errClientDisconnected, err)
 	}
 	return nil
 }

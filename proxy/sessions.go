@@ -23,8 +23,8 @@ type sessionTable struct {
 	closed    struct{ up, down int64 }    // bytes of ended sessions
 }
 
-// listen adds a listener, and calls added, unless no clients are accepted any more.
-func (t *sessionTable) listen(listener net.Listener, added func()) bool {
+// addListener adds a listener, and calls added, unless no clients are accepted any more.
+func (t *sessionTable) addListener(listener net.Listener, added func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.handedOff || t.stopped {
@@ -104,8 +104,8 @@ func (t *sessionTable) add(s *session) bool {
 	return true
 }
 
-// open records that a session has a server.
-func (t *sessionTable) open(s *session, server *upstream.Conn) {
+// setServer records that a session has a server.
+func (t *sessionTable) setServer(s *session, server *upstream.Conn) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.servers[s] = server

@@ -20,7 +20,7 @@ import (
 type Counts struct {
 	stats.Totals
 	Sessions int   // admitted clients at the moment, those that log in included
-	Up, Down int64 // bytes to the server and from it, since the sessions began
+	Up, Down int64 // bytes to the server and from it, since the proxy started
 	Cancels  cancel.Stats
 	Pool     pool.Stats
 }
@@ -82,7 +82,7 @@ func (p *Proxy) Probe(ctx context.Context) error {
 	p.start()
 	server, err := p.Upstream.Connect(ctx)
 	if err != nil {
-		return p.failure(err)
+		return p.clientError(err)
 	}
 	return server.Close()
 }
@@ -99,7 +99,7 @@ func (s *session) recordFailure(err error, hint string) {
 	if errors.As(err, &own) && own.Rejected {
 		result = stats.Rejected
 	}
-	s.proxy.recorder.ClientFailed(result, s.failure(err, hint, 1))
+	s.proxy.recorder.ClientFailed(result, s.failureRecord(err, hint, 1))
 }
 
 // recordRetry records an attempt that is made again. A server's error is only shown in the
@@ -110,31 +110,31 @@ func (s *session) recordRetry(err error) {
 		s.proxy.recorder.Retried(nil)
 		return
 	}
-	own := s.proxy.failure(err)
-	f := s.failure(own, own.Hint, 0)
+	own := s.proxy.clientError(err)
+	f := s.failureRecord(own, own.Hint, 0)
 	s.proxy.recorder.Retried(&f)
 }
 
 // recordDisconnect records a client that disconnected during login.
 func (s *session) recordDisconnect() {
-	if s.lastError == nil && s.timings.Attempts > 0 && time.Since(s.requested) > abandonThreshold {
-		s.lastError = s.proxy.Upstream.NoAnswer(errClientLeft)
+	if s.lastError == nil && s.timings.Attempts > 0 && time.Since(s.admittedAt) > abandonThreshold {
+		s.lastError = s.proxy.Upstream.NoAnswerError(errClientDisconnected)
 	}
-	s.logSampled(zap.InfoLevel, "client disconnected during login", pgwire.SQLSTATE(s.lastError), zap.Error(errClientLeft), zap.NamedError("last_error", s.lastError))
+	s.logSampled(zap.InfoLevel, "client disconnected during login", pgwire.SQLSTATE(s.lastError), zap.Error(errClientDisconnected), zap.NamedError("last_error", s.lastError))
 	var server *pgwire.ServerError
 	switch {
 	case s.lastError == nil:
-		s.proxy.recorder.ClientLeft()
+		s.proxy.recorder.ClientDisconnected()
 	case errors.As(s.lastError, &server):
-		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failure(server, server.Hint, 1))
+		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(server, server.Hint, 1))
 	default:
-		own := s.proxy.failure(s.lastError)
-		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failure(own, own.Hint, 1))
+		own := s.proxy.clientError(s.lastError)
+		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(own, own.Hint, 1))
 	}
 }
 
-// failure returns err, an *pgwire.Error or a *pgwire.ServerError, as it is shown.
-func (s *session) failure(err error, hint string, times int) stats.Failure {
+// failureRecord returns err, an *pgwire.Error or a *pgwire.ServerError, as it is shown.
+func (s *session) failureRecord(err error, hint string, times int) stats.Failure {
 	message := err.Error()
 	reason := pgwire.ReasonOf(err)
 	if !reason.FromServer() {

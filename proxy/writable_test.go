@@ -67,7 +67,7 @@ func TestWritable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ca, s := trustedServer(t, test.serve)
-			p, address := startProxy(t, ca, s, func(p *Proxy) { p.Writer, p.ConnectTimeout = true, 3*time.Second })
+			p, address := startProxy(t, ca, s, func(p *Proxy) { p.RequireWritable, p.ConnectTimeout = true, 3*time.Second })
 			client := dial(t, address)
 			client.send(test.startup)
 			if test.reason != "" {
@@ -103,7 +103,7 @@ func TestWritableUnknown(t *testing.T) {
 		p.send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42501", Message: "permission denied for view pg_settings"}, ready)
 		p.message()
 	})
-	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Writer = true })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.RequireWritable = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	if e := client.expectError(); e.Severity != "FATAL" || e.Code != pgwire.ConnectionFailure || !strings.Contains(e.Message, "permission denied") || e.Hint == "" {
@@ -124,7 +124,7 @@ func TestWritableAfterRetry(t *testing.T) {
 		}
 		i.serve(p)
 	})
-	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Writer = true })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.RequireWritable = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: "off"})))

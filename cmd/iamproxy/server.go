@@ -59,22 +59,22 @@ func (s *server) configure(ctx context.Context) error {
 		}
 		tokens := e.Tokens(identity)
 		p := &proxy.Proxy{
-			Upstream:       e.Dialer(forward, roots),
-			ClientTLS:      clientTLS,
-			Tokens:         tokens,
-			User:           e.User,
-			Database:       e.Database,
-			Writer:         e.NeedsWriter(),
-			ConnectTimeout: s.ConnectTimeout,
-			ConnectRate:    s.ConnectRate,
-			Limit:          limit,
-			MaxPending:     budget.Pending,
-			AllowFrom:      s.settings.allowFrom,
-			Observe:        s.admin.Observe(e.Address()),
-			Log:            s.log,
+			Upstream:        e.Dialer(forward, roots),
+			ClientTLS:       clientTLS,
+			Tokens:          tokens,
+			User:            e.User,
+			Database:        e.Database,
+			RequireWritable: e.NeedsWriter(),
+			ConnectTimeout:  s.ConnectTimeout,
+			ConnectRate:     s.ConnectRate,
+			Limit:           limit,
+			MaxPending:      budget.Pending,
+			AllowFrom:       s.settings.allowFrom,
+			Observe:         s.admin.Observe(e.Address()),
+			Log:             s.log,
 		}
 		if wanted := e.PoolSize(); wanted > 0 {
-			p.PoolSize = max(1, wanted*budget.Pool/poolSize)
+			p.MaxIdleConns = max(1, wanted*budget.Pool/poolSize)
 		}
 		if s.settings.allowUser != nil {
 			p.AllowPeer = s.settings.allowUser.Check
@@ -261,7 +261,7 @@ func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpo
 	s.log.Info("listening",
 		zap.Stringer("listen", listener.Addr()),
 		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("kind", string(e.Name.Kind)),
-		zap.String("via", e.ViaName()), zap.Bool("writer_only", p.Writer), zap.Int("pool", p.PoolSize),
+		zap.String("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
 		zap.Bool("socket_passed", listener.activated))
 	if named := e.Name.Region; named != "" && named != e.Region {
 		s.log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",

@@ -21,7 +21,7 @@ func (r *run) explain(err error) result {
 	if errors.As(err, &server) {
 		return r.explainServerError(pgconn.ErrorResponseToPgError(&server.Fields)).withReason(string(server.Reason()))
 	}
-	own := r.Dialer.Error(err)
+	own := r.Dialer.AsError(err)
 	return r.explainOwnError(own).withReason(string(own.Reason))
 }
 

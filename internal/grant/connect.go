@@ -28,7 +28,7 @@ func (r *grantRun) configure() (err error) {
 	r.config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		conn, err := r.Dialer.Connect(ctx)
 		if err != nil {
-			r.connectErr = r.Dialer.Error(err)
+			r.connectErr = r.Dialer.AsError(err)
 			return nil, r.connectErr
 		}
 		conn.SetDeadline(time.Time{}) // pgx sets its own
@@ -48,8 +48,8 @@ func (r *grantRun) configure() (err error) {
 }
 
 // runtimeParams returns settings that take precedence over those of the database and of the
-// administrator: no function of another owner is called, names have their usual meaning, and
-// the script is read as it stands.
+// administrator. With them no function of another owner is called, names have their usual
+// meaning, and the script is read as it is written.
 func runtimeParams(timeout time.Duration) map[string]string {
 	return map[string]string{
 		"application_name":            "iamproxy grant",

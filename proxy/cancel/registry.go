@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// pidSize is the length of the process number, with which every cancel key begins. The
+// pidSize is the length of the process ID, with which every cancel key begins. The
 // secret follows.
 const pidSize = 4
 
@@ -46,12 +46,12 @@ type Stats struct {
 // called concurrently.
 type Registry struct {
 	mu    sync.Mutex
-	byPID map[uint32][]*Target // process numbers of different servers can be equal
+	byPID map[uint32][]*Target // process IDs of different servers can be equal
 	stats Stats
 }
 
 // Add registers a session under key, the key that its client is sent. Both keys are bodies
-// of BackendKeyData: a process number of 4 bytes and a secret.
+// of BackendKeyData: a process ID of 4 bytes and a secret.
 func (r *Registry) Add(key, serverKey []byte, address string) *Target {
 	t := &Target{Address: address, ServerKey: serverKey, key: key}
 	r.mu.Lock()
@@ -135,11 +135,11 @@ func (r *Registry) find(key []byte) *Target {
 	return found
 }
 
-// Release ends the time in which other requests can join the one that was claimed. connected
-// says whether the server was reached.
+// Release releases a claimed request. Later requests do not join it any more. connected is
+// whether the server was reached.
 //
 // Release reports whether the request is to be sent. It is not if the session has ended: its
-// server process may have ended, too, and another may have its number.
+// server process may have ended, too, and another may have its process ID.
 func (r *Registry) Release(t *Target, connected bool) (send bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -18,22 +18,22 @@ func newKey(pid uint32, secret byte) []byte {
 func TestClaimFindsSessionByKey(t *testing.T) {
 	var r Registry
 	a := r.Add(newKey(7, 1), newKey(7, 101), address)
-	b := r.Add(newKey(7, 2), newKey(7, 102), "192.0.2.2:5432") // same process number on another server
+	b := r.Add(newKey(7, 2), newKey(7, 102), "192.0.2.2:5432") // same process ID on another server
 	c := r.Add(newKey(8, 1), newKey(8, 101), address)
 	for _, test := range []struct {
 		name string
 		key  []byte
 		want *Target
 	}{
-		{"first of two with one process number", newKey(7, 1), a},
-		{"second of two with one process number", newKey(7, 2), b},
-		{"other process number", newKey(8, 1), c},
+		{"first of two with one process ID", newKey(7, 1), a},
+		{"second of two with one process ID", newKey(7, 2), b},
+		{"other process ID", newKey(8, 1), c},
 		{"unknown secret", newKey(7, 3), nil},
-		{"unknown process number", newKey(9, 1), nil},
+		{"unknown process ID", newKey(9, 1), nil},
 		{"server's key", a.ServerKey, nil},
 		{"shortened secret", newKey(7, 1)[:35], nil},
 		{"no secret", newKey(7, 1)[:4], nil},
-		{"no process number", []byte{7}, nil},
+		{"no process ID", []byte{7}, nil},
 		{"empty", nil, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -160,12 +160,11 @@ func (c *Conn) CloseWrite() error {
 	return err
 }
 
-// Abort closes the connection like a peer that has crashed, because the connection that
-// it is relayed to has failed with cause: with a reset, and without TLS's close_notify.
+// Abort closes the connection with a reset and without TLS's close_notify, like a peer that
+// has crashed. cause is why the connection failed that this one is relayed to.
 //
-// A reset discards what the peer has not acknowledged. If there is still anything of
-// that after a second, or if cause is that the proxy has closed the other connection,
-// Abort closes in order instead.
+// A reset discards what the peer has not acknowledged. Abort closes gracefully instead if
+// that is still so after a second, or if cause is that the proxy closed the other connection.
 func (c *Conn) Abort(cause error) {
 	tcp, ok := c.socket.Conn.(*net.TCPConn)
 	if !ok || errors.Is(cause, net.ErrClosed) || !waitSendQueueEmpty(tcp, abortTimeout) {

@@ -39,7 +39,7 @@ func tcpPair(t *testing.T) (ours, theirs *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
-	dialled, err := net.Dial("tcp", listener.Addr().String())
+	dialed, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,11 +47,11 @@ func tcpPair(t *testing.T) (ours, theirs *net.TCPConn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, conn := range []net.Conn{dialled, accepted} {
+	for _, conn := range []net.Conn{dialed, accepted} {
 		t.Cleanup(func() { conn.Close() })
 		_ = conn.SetDeadline(time.Now().Add(limit))
 	}
-	return accepted.(*net.TCPConn), dialled.(*net.TCPConn)
+	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
 }
 
 // peer is the other end of a Conn.

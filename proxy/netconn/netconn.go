@@ -16,8 +16,8 @@ import (
 var plainIO atomic.Bool
 
 // SetPlainIO makes connections that New returns from now on read and write through
-// package net and crypto/tls alone. They behave alike, but need more memory while they
-// are idle, and more time for each message.
+// package net and crypto/tls alone. The behavior is the same. Such
+// connections need more memory while they are idle, and more time for each message.
 func SetPlainIO(on bool) { plainIO.Store(on) }
 
 // LongAgo is a deadline that fails pending reads and writes at once.

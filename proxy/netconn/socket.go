@@ -13,8 +13,8 @@ type Socket struct {
 	polling bool   // by SetPolling
 	unread  []byte // put back by Conn.Unread, before TLS
 
-	wrote  atomic.Bool // since UpdateUserTimeout
-	unsent bool        // there were unacknowledged bytes then
+	wrote   atomic.Bool // since UpdateUserTimeout
+	unacked bool        // there were unacknowledged bytes then
 }
 
 func newSocket(conn net.Conn, plain bool) *Socket {

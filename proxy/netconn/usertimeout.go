@@ -13,20 +13,20 @@ const (
 
 // SetUserTimeout sets the user timeout of a new connection. Set before the connection
 // is established, it would limit the time to connect.
-func (s *Socket) SetUserTimeout() { s.unsent = adjustUserTimeout(s.Conn) }
+func (s *Socket) SetUserTimeout() { s.unacked = adjustUserTimeout(s.Conn) }
 
 // UpdateUserTimeout keeps the user timeout from ending the connection to a peer that is
-// alive but does not read for a while, such as a server that waits for a lock in the
-// middle of a COPY. Linux counts the time in which the peer's window is closed,
-// whether or not the peer acknowledges the probes (tcp_probe_timer in
-// net/ipv4/tcp_timer.c). While it acknowledges them, the timeout is lifted.
+// alive but does not read, such as a server that waits for a lock in the middle of a COPY.
+// Linux counts the time in which the peer's window is closed, even if the peer acknowledges
+// the probes (tcp_probe_timer in net/ipv4/tcp_timer.c). While it acknowledges them, the
+// timeout is lifted.
 //
-// The price: a peer that vanishes after it has not read for long is noticed only when
-// two probes are unacknowledged. Linux sends them up to 2 minutes apart.
+// As a result, a peer that vanishes after it has not read for long is noticed only when two
+// probes are unacknowledged. Linux sends them up to 2 minutes apart.
 //
 // A connection without anything to send costs no system call.
 func (s *Socket) UpdateUserTimeout() {
-	if s.wrote.Swap(false) || s.unsent {
-		s.unsent = adjustUserTimeout(s.Conn)
+	if s.wrote.Swap(false) || s.unacked {
+		s.unacked = adjustUserTimeout(s.Conn)
 	}
 }

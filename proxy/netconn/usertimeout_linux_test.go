@@ -36,7 +36,7 @@ func TestUserTimeout(t *testing.T) {
 			t.Error(err)
 		}
 
-		until(t, func() bool { conn.Socket().UpdateUserTimeout(); return !conn.Socket().unsent })
+		until(t, func() bool { conn.Socket().UpdateUserTimeout(); return !conn.Socket().unacked })
 		control(ours, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1) })
 		conn.Socket().UpdateUserTimeout()
 		if got := timeout(); got != 1 {

@@ -39,13 +39,13 @@ const (
 // Error is a failure of the proxy's own that ends a connection before its session.
 // NewError makes one.
 type Error struct {
-	Reason    Reason
-	Code      string // SQLSTATE
-	Message   string // the client reads it behind "iamproxy: "
-	Hint      string // may be empty
-	Err       error  // the cause, or nil
-	Transient Transience
-	Rejected  bool // the client was turned away before any attempt to log in
+	Reason     Reason
+	Code       string // SQLSTATE
+	Message    string // the client reads it behind "iamproxy: "
+	Hint       string // may be empty
+	Err        error  // the cause, or nil
+	Transience Transience
+	Rejected   bool // the client was rejected before any attempt to log in
 }
 
 // NewTokenError returns the Error of a login of user for which there is no token because of

@@ -37,12 +37,12 @@ const (
 // HeaderSize is the number of bytes of a message's type and length.
 const HeaderSize = 5
 
-// MaxLogin is the most bytes that the server may send in one message, or in all before it
-// has accepted the token, until the session starts. libpq's own limit for most of these
-// messages is 30,000 (pqParseInput3 in its fe-protocol3.c).
+// MaxLogin is the maximum size, in bytes, of one message of the server during a login, and of
+// all of them. libpq's limit for most of these messages is 30,000 (pqParseInput3 in its
+// fe-protocol3.c).
 const MaxLogin = 1 << 20
 
-// MaxCancelKey is the most bytes of a cancel key's secret (protocol 3.2).
+// MaxCancelKey is the maximum number of bytes of a cancel key's secret (protocol 3.2).
 // https://www.postgresql.org/docs/current/protocol-message-formats.html
 const MaxCancelKey = 256
 
@@ -55,9 +55,9 @@ func (m Message) Type() byte { return m[0] }
 // Body returns what follows the length. It is not a copy.
 func (m Message) Body() []byte { return m[HeaderSize:] }
 
-// ReadMessage reads one message of the server during a login, and not a byte more:
-// pgproto3's readers read ahead, and what they hold would be lost when the streams are
-// relayed. The error is that of r, or an *Error for a length that no message has.
+// ReadMessage reads one message of the server during a login, and not a byte more. pgproto3's
+// readers read ahead; their buffered data would be lost when the streams are relayed. The
+// error is that of r, or an *Error for a length that no message has.
 func ReadMessage(r io.Reader) (Message, error) {
 	var header [HeaderSize]byte
 	if _, err := io.ReadFull(r, header[:]); err != nil {
@@ -87,7 +87,7 @@ func Messages(b []byte) iter.Seq2[int, Message] {
 }
 
 // IsCancelKey reports whether key, the body of a BackendKeyData, is one that a client can
-// send in a CancelRequest: a process number and a secret of up to MaxCancelKey bytes.
+// send in a CancelRequest: a process ID and a secret of up to MaxCancelKey bytes.
 func IsCancelKey(key []byte) bool { return len(key) > 4 && len(key) <= 4+MaxCancelKey }
 
 // Encode encodes a message of pgproto3. It cannot fail: pgproto3 only rejects messages of

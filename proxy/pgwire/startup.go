@@ -22,7 +22,7 @@ const (
 	SSLRequest    = 80877103
 	GSSENCRequest = 80877104
 
-	// MaxStartupPacket is the most bytes of a startup packet. It is the server's limit
+	// MaxStartupPacket is the maximum number of bytes of a startup packet. It is the server's limit
 	// (MAX_STARTUP_PACKET_LENGTH in its libpq/pqcomm.h) but for the length word, which
 	// the server does not count.
 	MaxStartupPacket = 10000
@@ -195,9 +195,9 @@ func (m *StartupMessage) Encode() []byte {
 	return b
 }
 
-// PoolKey returns what two clients must have in common to use the same server connection,
-// one after the other: their startup packets but for the order of the parameters, which
-// some drivers keep in a hash table.
+// PoolKey returns a key that is equal for two clients that can use the same server connection,
+// one after the other. It is the startup packet with the parameters sorted by name: some
+// drivers keep them in a hash table.
 func (m *StartupMessage) PoolKey() string {
 	sorted := StartupMessage{Version: m.Version, Parameters: slices.Clone(m.Parameters)}
 	slices.SortStableFunc(sorted.Parameters, func(a, b Parameter) int { return strings.Compare(a.Name, b.Name) })

@@ -91,7 +91,7 @@ func (t *FrontendTracker) begin() {
 	}
 }
 
-// maxParameterStatus is the most bytes of a ParameterStatus that is kept.
+// maxParameterStatus is the maximum number of bytes of a ParameterStatus that is kept.
 const maxParameterStatus = 16 << 10
 
 // BackendTracker follows the server's messages. It reads the bodies of ReadyForQuery and

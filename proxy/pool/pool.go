@@ -33,8 +33,8 @@ type Stats struct {
 
 // Pool keeps idle connections. Its methods may be called concurrently.
 type Pool struct {
-	// Size is the most idle connections. If zero, the pool is off.
-	Size int
+	// MaxIdle is the maximum number of idle connections. If zero, the pool is off.
+	MaxIdle int
 	// CheckDelay is how long a connection is idle until Validate sends the server a message
 	// to see whether it still answers. If zero, a second.
 	CheckDelay time.Duration
@@ -67,7 +67,7 @@ type pendingReset struct {
 }
 
 // Enabled reports whether the pool keeps any connections.
-func (p *Pool) Enabled() bool { return p.Size > 0 }
+func (p *Pool) Enabled() bool { return p.MaxIdle > 0 }
 
 // errNotReusable is the error of New for a login that cannot be replayed.
 var errNotReusable = errors.New("the server has sent too much, or a cancel key of an unknown kind")
@@ -134,7 +134,7 @@ func (p *Pool) Put(conn *Conn) error {
 }
 
 // errExpired is the error of Put for a connection that must not be used any longer.
-var errExpired = errors.New("its time is up, or the proxy stops")
+var errExpired = errors.New("the connection has expired, or the proxy stops")
 
 // Discard closes a connection that is in use.
 func (p *Pool) Discard(conn *Conn) {
@@ -223,7 +223,7 @@ func (p *Pool) unclaim(r *pendingReset) *Conn {
 	}
 }
 
-// startReset returns nil if a reset of the connection, which was in use, is of no use.
+// startReset returns nil if the connection, which was in use, would not be kept.
 func (p *Pool) startReset(conn *Conn) *pendingReset {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -256,7 +256,7 @@ func (p *Pool) finishReset(r *pendingReset, ok bool) (surplus *Conn) {
 		return nil
 	}
 	p.idle = append(p.idle, r.conn)
-	if len(p.idle) > p.Size {
+	if len(p.idle) > p.MaxIdle {
 		surplus = p.idle[0]
 		p.idle = slices.Delete(p.idle, 0, 1)
 	}

@@ -55,7 +55,7 @@ func (p *Pool) expectStats(t *testing.T, idle, inUse int) {
 // one that was idle longest is closed if there are too many.
 func TestPoolOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := Pool{Size: 3}
+		p := Pool{MaxIdle: 3}
 		a, b, other, last := newConn("x"), newConn("x"), newConn("y"), newConn("x")
 		for _, conn := range []*Conn{a, b, other} {
 			if surplus := p.add(conn); surplus != nil {
@@ -85,7 +85,7 @@ func TestPoolOrder(t *testing.T) {
 // A connection is closed 2 minutes after it became idle, and 10 minutes after its login.
 func TestPoolTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := Pool{Size: 3}
+		p := Pool{MaxIdle: 3}
 		const x = "x"
 		conn := newConn(x)
 		p.add(conn)
@@ -142,7 +142,7 @@ func TestPoolWaitsForResets(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := Pool{Size: 3, inUse: 1}
+				p := Pool{MaxIdle: 3, inUse: 1}
 				conn := newConn("x")
 				reset := p.startReset(conn)
 				if p.take("y") != nil || time.Since(conn.loggedIn) > 0 {
@@ -183,7 +183,7 @@ func TestPoolWaitsForResets(t *testing.T) {
 func TestPoolResetAtTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		for range 100 {
-			p := Pool{Size: 1, inUse: 1}
+			p := Pool{MaxIdle: 1, inUse: 1}
 			reset := p.startReset(newConn("x"))
 			time.AfterFunc(resetWait, func() { p.finishReset(reset, true) })
 			if p.take("x") != nil {
@@ -198,7 +198,7 @@ func TestPoolResetAtTheTimeout(t *testing.T) {
 
 func TestPoolCloses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := Pool{Size: 2}
+		p := Pool{MaxIdle: 2}
 		first, second := newConn("x"), newConn("y")
 		p.add(first)
 		p.add(second)
@@ -217,7 +217,7 @@ func TestPoolCloses(t *testing.T) {
 // After a timeout all idle connections to the same server are closed.
 func TestPoolDropsTheServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := Pool{Size: 10}
+		p := Pool{MaxIdle: 10}
 		var conns []*Conn
 		for i := range 4 {
 			conn := newConn(fmt.Sprint(i))

@@ -8,13 +8,13 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// maxStartupReply is the most bytes that are kept of a server's messages at a login. A
-// connection with more is not reused.
+// maxStartupReply is the maximum size of a server's messages at a login. A connection with
+// more is not reused.
 const maxStartupReply = 16 << 10
 
-// startupReply is what each client of a connection gets when its session begins: the
-// server's messages at the login, with the settings as they are now, and with a cancel key
-// that is made for the client.
+// startupReply is what each client of a connection receives when its session begins. It is the
+// server's messages at the login, with the current settings, and with a cancel key that is
+// made for the client.
 type startupReply struct {
 	messages  []byte // whole ones
 	serverKey []byte // the server's own BackendKeyData; nil if there was none, as of RDS Proxy
@@ -50,7 +50,7 @@ func (r *startupReply) locateSecret() {
 }
 
 // newCancelKey replaces the last client's secret by a random one of the same length, and
-// returns it after the process number. Without a key it returns nil.
+// returns it after the process ID. Without a key it returns nil.
 func (r *startupReply) newCancelKey() (key []byte) {
 	if r.serverKey == nil {
 		return nil

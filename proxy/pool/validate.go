@@ -37,7 +37,7 @@ const resetAnswers = 2
 var serverCheckQuery = pgwire.Encode(&pgproto3.Sync{})
 
 // errNotReady is the error of a server that does not answer like one that was idle.
-var errNotReady = errors.New("the server is not as it should be")
+var errNotReady = errors.New("unexpected response of the server")
 
 // Validate returns an error if the connection has ended, does not answer, or, where
 // writable is set, leads to a server that accepts no writes. timeout bounds each step, if it
@@ -98,7 +98,7 @@ func (c *Conn) exchange(request []byte, answers int64, timeout time.Duration) er
 		c.tracker.Scan(buffer[:n])
 		switch {
 		case c.tracker.Failed():
-			return fmt.Errorf("%w: it says no", errNotReady)
+			return fmt.Errorf("%w: an error", errNotReady)
 		case err != nil:
 			return err
 		case c.tracker.Lost():

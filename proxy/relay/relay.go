@@ -18,7 +18,7 @@ type Direction struct {
 	WriteErr error         // of the destination
 	Stopped  bool          // the hook stopped the copying
 
-	any  bool    // bytes were copied
+	seen bool    // bytes were copied
 	last [6]byte // the last of them
 }
 
@@ -64,7 +64,7 @@ func (d *Direction) copyAvailable(dst, src *netconn.Conn, hook func(b []byte) (s
 
 func (d *Direction) count(b []byte) {
 	d.Bytes.Add(int64(len(b)))
-	d.any = true
+	d.seen = true
 	tail := b[max(0, len(b)-len(d.last)):]
 	copy(d.last[:], d.last[len(tail):])
 	copy(d.last[len(d.last)-len(tail):], tail)
@@ -75,7 +75,7 @@ func (d *Direction) count(b []byte) {
 // close the connection.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-TERMINATION
 func TerminatedCleanly(up, down *Direction) bool {
-	idle := !down.any || string(down.last[:5]) == "Z\x00\x00\x00\x05"
+	idle := !down.seen || string(down.last[:5]) == "Z\x00\x00\x00\x05"
 	return idle && string(up.last[1:]) == "X\x00\x00\x00\x04"
 }
 
@@ -87,8 +87,8 @@ const (
 	Server Side = "server"
 )
 
-// Termination is how a session ended first. What the other direction did about it does not
-// change it. Its zero value is a session that has not ended.
+// Termination records which side ended the session, and why. Its zero value is a session that
+// has not ended.
 type Termination struct {
 	Side Side
 	Err  error

@@ -10,9 +10,9 @@ import (
 // MoreSpecificError returns the one of two failures of a login that says more about its
 // cause. earlier may be nil.
 //
-// It is the later one, with these exceptions: a timeout or a full queue says less than any
-// failure before it; a broken connection says less than an error of the server; and in a
-// failover, the lack of a writable instance says more than the failures around it.
+// It prefers the later one, with three exceptions. A timeout or a full queue is less specific
+// than any failure before it. A broken connection is less specific than an error of the
+// server. In a failover, the lack of a writable instance is more specific than other failures.
 func MoreSpecificError(earlier, later error) error {
 	var before, server *pgwire.ServerError
 	fromServer := errors.As(later, &server)

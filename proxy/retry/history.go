@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// busyLogins and busyTime say when a refused token counts as throttling: that many
-	// logins of the user are running, or were within that time.
+	// A refused token counts as throttling if busyLogins logins of the user are running, or
+	// were within busyTime.
 	busyLogins = 5
 	busyTime   = 10 * time.Second
 
@@ -21,9 +21,9 @@ const (
 	refusalLifetime = time.Minute
 )
 
-// history holds the outcomes of earlier logins. They tell a server that is busy or away
-// for a moment from one that was never there, and a user whose logins are throttled from
-// one that may not log in.
+// history holds the outcomes of earlier logins. They distinguish a server that is unavailable
+// for a moment from one that never answered. They also distinguish a user whose logins are
+// throttled from one that may not log in.
 type history struct {
 	rate float64 // full rate of each user's limiter
 

@@ -16,8 +16,8 @@ const (
 	maxPause   = time.Second
 )
 
-// unprovenFraction is the part of the timeout (1/unprovenFraction) for which a login is
-// retried that has no success before it: no login to the server, or no token of the user.
+// A login is retried for 1/unprovenFraction of its timeout only, if no earlier login has
+// succeeded: none to the server, or none of the user.
 const unprovenFraction = 3
 
 // Policy decides about the attempts of one login. It is not safe for concurrent use.
@@ -34,7 +34,7 @@ type Policy struct {
 	refusals int // refused tokens
 }
 
-// NextToken says which token the next attempt would use after a refused one.
+// NextToken specifies which token the next attempt would use after a refused one.
 type NextToken int
 
 const (
@@ -57,9 +57,9 @@ func (p *Policy) Allow() bool {
 }
 
 // Wait waits until the next attempt may begin. If that is not before the deadline of ctx, it
-// returns an error with the reason pgwire.QueueFull; or the server's last refusal, if the
-// user's own limiter is full because the server refuses the user's tokens. If ctx is
-// canceled, it returns the cause.
+// returns an error with the reason pgwire.QueueFull. If the user's own limiter is full because
+// the server refuses the user's tokens, it returns the server's last refusal instead. If ctx
+// is canceled, it returns the cause.
 func (p *Policy) Wait(ctx context.Context) error {
 	for _, l := range p.limiters[p.passed:] {
 		if err := l.wait(ctx, p.began); err != nil {
@@ -146,7 +146,7 @@ func jitter(d time.Duration) time.Duration {
 func isTransient(err error, seenBefore bool) bool {
 	var own *pgwire.Error
 	if errors.As(err, &own) {
-		return own.Transient == pgwire.Transient || own.Transient == pgwire.IfSeenBefore && seenBefore
+		return own.Transience == pgwire.Transient || own.Transience == pgwire.IfSeenBefore && seenBefore
 	}
 	return true
 }

@@ -26,7 +26,7 @@ func serverError(code string, tokenSent bool) *pgwire.ServerError {
 }
 
 func transient(t pgwire.Transience) error {
-	return fmt.Errorf("attempt: %w", &pgwire.Error{Transient: t})
+	return fmt.Errorf("attempt: %w", &pgwire.Error{Transience: t})
 }
 
 func TestNext(t *testing.T) {

@@ -77,8 +77,8 @@ func (r *Recorder) ClientFailed(result Result, f Failure) {
 	r.remember(f)
 }
 
-// ClientLeft records a client that disconnected for no reason of the proxy's.
-func (r *Recorder) ClientLeft() {
+// ClientDisconnected records a client that disconnected for no reason of the proxy's.
+func (r *Recorder) ClientDisconnected() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.count(Abandoned)

@@ -27,7 +27,7 @@ func TestRecorderTotals(t *testing.T) {
 	r.ClientFailed(Failed, f)
 	r.ClientFailed(Abandoned, f)
 	r.ClientFailed(Rejected, failureAt(0, "alice", pgwire.ShuttingDown))
-	r.ClientLeft()
+	r.ClientDisconnected()
 	r.Retried(nil)
 	r.Retried(&f)
 	got := r.Totals()

@@ -16,7 +16,7 @@ type Result = string
 const (
 	OK        Result = "ok"        // it has, or had, a session
 	Failed    Result = "failed"    // the login failed, and the client was sent the reason
-	Rejected  Result = "rejected"  // the client was turned away: too many, not allowed, shutting down
+	Rejected  Result = "rejected"  // the client was rejected: too many, not allowed, shutting down
 	Abandoned Result = "abandoned" // the client disconnected before it had a session
 )
 
@@ -41,7 +41,7 @@ type LoginTimings struct {
 	Resolve  time.Duration // the name; this and the following are of the attempt that succeeded
 	Dial     time.Duration // TCP
 	TLS      time.Duration // request for it and handshake
-	Login    time.Duration // from the startup packet to the first ReadyForQuery, the wait for the token included
+	Login    time.Duration // from the startup packet to ReadyForQuery; the wait for the token and CheckWritable included
 	Total    time.Duration // from the client's startup packet to its session
 	Attempts int           // 0 if the session got a connection of the pool
 }

@@ -31,12 +31,12 @@ const (
 type Dialer struct {
 	// Endpoint is the database's host:port, as messages name it.
 	Endpoint string
-	// Via is the host:port that is dialled instead. If empty, Endpoint.
+	// Via is the host:port that is dialed instead. If empty, Endpoint.
 	Via string
 	// SOCKS is a proxy through which the server is reached, and which resolves its name.
-	// If nil, the server is dialled directly.
+	// If nil, the server is dialed directly.
 	SOCKS *SOCKS5
-	// TLS verifies the server, whatever was dialled. It must have a ServerName.
+	// TLS verifies the server, whatever was dialed. It must have a ServerName.
 	TLS *tls.Config
 	// DirectTLS starts TLS without an SSLRequest, which saves a round trip and needs
 	// PostgreSQL 17.
@@ -56,11 +56,11 @@ type Dialer struct {
 // Conn is a connection to the server, inside verified TLS.
 type Conn struct {
 	*netconn.Conn
-	Address string // where this very server is dialled again
-	Target  string // the database, as messages name it
+	Address string // where this very server is dialed again
+	Name    string // the database, as messages name it
 	Timings Timings
 
-	detach func() bool // nil before CloseWhenDone
+	stopClosing func() bool // nil before CloseWhenDone
 }
 
 // Timings is how long the steps of connecting took.
@@ -68,7 +68,7 @@ type Timings struct{ Resolve, Dial, TLS time.Duration }
 
 // Connect dials the database and starts TLS. ctx bounds it, and its deadline stays that of
 // the connection. The error is an *pgwire.Error, a timeout, or that of a connection that
-// broke; Error makes an *pgwire.Error of each.
+// broke; AsError makes an *pgwire.Error of each.
 func (d *Dialer) Connect(ctx context.Context) (*Conn, error) { return d.ConnectTo(ctx, d.address()) }
 
 // ConnectTo is Connect to a Conn's Address.
@@ -94,7 +94,7 @@ func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
 	}
 	took.TLS = time.Since(began)
 	tcp.SetDeadline(deadline)
-	server := &Conn{Conn: conn, Address: tcp.RemoteAddr().String(), Target: d.Target(), Timings: took}
+	server := &Conn{Conn: conn, Address: tcp.RemoteAddr().String(), Name: d.Name(), Timings: took}
 	if d.SOCKS != nil {
 		server.Address = address // as the SOCKS proxy resolves it
 	}
@@ -103,13 +103,13 @@ func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
 
 // CloseWhenDone closes the connection when ctx is done.
 func (c *Conn) CloseWhenDone(ctx context.Context) {
-	c.detach = context.AfterFunc(ctx, func() { c.Conn.Close() })
+	c.stopClosing = context.AfterFunc(ctx, func() { c.Conn.Close() })
 }
 
 // Close closes the connection, with TLS's close_notify.
 func (c *Conn) Close() error {
-	if c.detach != nil {
-		c.detach()
+	if c.stopClosing != nil {
+		c.stopClosing()
 	}
 	return c.Conn.Close()
 }
@@ -119,6 +119,23 @@ func (c *Conn) Terminate() {
 	c.SetWriteDeadline(time.Now().Add(time.Second))
 	_, _ = c.Write(pgwire.Encode(&pgproto3.Terminate{}))
 	c.Close()
+}
+
+// Name returns the database's name in messages: the endpoint, and what it is reached
+// through.
+func (d *Dialer) Name() string {
+	if via := d.via(); via != "" {
+		return d.Endpoint + " (via " + via + ")"
+	}
+	return d.Endpoint
+}
+
+// via returns what stands between here and the server; empty if nothing does.
+func (d *Dialer) via() string {
+	if d.SOCKS != nil {
+		return d.SOCKS.String()
+	}
+	return d.Via
 }
 
 func (d *Dialer) address() string {
@@ -161,8 +178,8 @@ func traceResolve(ctx context.Context, took *time.Duration) context.Context {
 	})
 }
 
-// startTLS requests TLS in PostgreSQL's way, or starts it at once. Nothing is sent or read
-// outside it afterwards.
+// startTLS requests TLS in PostgreSQL's way, or starts it at once. Afterwards nothing is sent or
+// read outside it.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
 func (d *Dialer) startTLS(ctx context.Context, conn *netconn.Conn) error {
 	if !d.DirectTLS {
@@ -184,7 +201,7 @@ func (d *Dialer) startTLS(ctx context.Context, conn *netconn.Conn) error {
 }
 
 // requestTLS sends an SSLRequest and reads exactly one byte: the bytes after it belong to
-// the handshake, so that nothing sent in clear is taken for a message of the server
+// the handshake, so that nothing sent unencrypted is taken for a message of the server
 // (CVE-2021-23222). For the same reason the text of an error that comes instead is not
 // shown (CVE-2024-10977).
 func (d *Dialer) requestTLS(ctx context.Context, conn net.Conn) error {
@@ -200,10 +217,10 @@ func (d *Dialer) requestTLS(ctx context.Context, conn net.Conn) error {
 	case 'S':
 		return nil
 	case 'N':
-		return pgwire.NewError(pgwire.TLSNotOffered, nil, d.Target())
+		return pgwire.NewError(pgwire.TLSNotOffered, nil, d.Name())
 	case 'E':
-		return pgwire.NewError(pgwire.TLSRequestRejected, nil, d.Target())
+		return pgwire.NewError(pgwire.TLSRequestRejected, nil, d.Name())
 	default:
-		return pgwire.NewError(pgwire.TLSRequestUnknown, nil, d.Target(), answer[0])
+		return pgwire.NewError(pgwire.TLSRequestUnknown, nil, d.Name(), answer[0])
 	}
 }

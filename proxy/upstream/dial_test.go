@@ -164,7 +164,7 @@ func TestTunnelOutput(t *testing.T) {
 		},
 	}
 	_, err := d.Connect(t.Context())
-	if failed := d.Error(err); !errors.Is(err, io.ErrClosedPipe) || failed.Reason != pgwire.ConnectionBroken || !strings.HasSuffix(failed.Hint, "channel 2: open failed") {
+	if failed := d.AsError(err); !errors.Is(err, io.ErrClosedPipe) || failed.Reason != pgwire.ConnectionBroken || !strings.HasSuffix(failed.Hint, "channel 2: open failed") {
 		t.Errorf("got %v; %s", failed, failed.Hint)
 	}
 }

@@ -13,32 +13,15 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// Target returns the database's name in messages: the endpoint, and what it is reached
-// through.
-func (d *Dialer) Target() string {
-	if via := d.via(); via != "" {
-		return d.Endpoint + " (via " + via + ")"
-	}
-	return d.Endpoint
-}
-
-// via returns what stands between here and the server; empty if nothing does.
-func (d *Dialer) via() string {
-	if d.SOCKS != nil {
-		return d.SOCKS.String()
-	}
-	return d.Via
-}
-
-// Error returns err of Connect, Login or CheckWritable as an *pgwire.Error: unless it is one
+// AsError returns err of Connect, Login or CheckWritable as an *pgwire.Error: unless it is one
 // already, the server did not answer in time, or the connection broke.
-func (d *Dialer) Error(err error) *pgwire.Error {
+func (d *Dialer) AsError(err error) *pgwire.Error {
 	var own *pgwire.Error
 	switch {
 	case errors.As(err, &own):
 		return own
 	case netconn.IsTimeout(err):
-		return d.NoAnswer(err)
+		return d.NoAnswerError(err)
 	case netconn.IsClosed(err):
 		return d.brokenError(pgwire.ConnectionClosed, nil)
 	default:
@@ -46,16 +29,16 @@ func (d *Dialer) Error(err error) *pgwire.Error {
 	}
 }
 
-// NoAnswer returns the error of a server that had not answered when end ended the wait for
+// NoAnswerError returns the error of a server that had not answered when end ended the wait for
 // it.
-func (d *Dialer) NoAnswer(end error) *pgwire.Error {
-	failed := pgwire.NewError(pgwire.NoAnswer, end, d.Target())
+func (d *Dialer) NoAnswerError(end error) *pgwire.Error {
+	failed := pgwire.NewError(pgwire.NoAnswer, end, d.Name())
 	failed.Hint = cmp.Or(text.Advice(end), d.viaHint(), failed.Hint)
 	return failed
 }
 
 func (d *Dialer) brokenError(reason pgwire.Reason, err error) *pgwire.Error {
-	failed := pgwire.NewError(reason, err, d.Target())
+	failed := pgwire.NewError(reason, err, d.Name())
 	failed.Hint = cmp.Or(d.viaHint(), failed.Hint)
 	return failed
 }
@@ -73,7 +56,7 @@ func (d *Dialer) viaHint() string {
 	return hint
 }
 
-// dialError returns why the server could not be dialled: an *pgwire.Error or a timeout.
+// dialError returns why the server could not be dialed: an *pgwire.Error or a timeout.
 func (d *Dialer) dialError(err error) error {
 	var dns *net.DNSError
 	var socks *socksError
@@ -96,8 +79,8 @@ func (d *Dialer) dialError(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		reason = pgwire.DialRefused
 	}
-	failed := pgwire.NewError(reason, err, d.Target())
-	failed.Transient = transient
+	failed := pgwire.NewError(reason, err, d.Name())
+	failed.Transience = transient
 	if reason == pgwire.DialFailed || reason == pgwire.DialRefused {
 		failed.Hint = cmp.Or(text.Advice(err), failed.Hint)
 	}
@@ -117,19 +100,19 @@ func (d *Dialer) handshakeError(err error) error {
 	case netconn.IsTimeout(err):
 		return err
 	case errors.As(err, &name):
-		return pgwire.NewError(pgwire.TLSWrongName, err, d.Target(), d.TLS.ServerName)
+		return pgwire.NewError(pgwire.TLSWrongName, err, d.Name(), d.TLS.ServerName)
 	case errors.As(err, &unknown):
-		return pgwire.NewError(pgwire.TLSUntrusted, err, d.Target())
+		return pgwire.NewError(pgwire.TLSUntrusted, err, d.Name())
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return pgwire.NewError(pgwire.TLSExpired, err, d.Target())
+		return pgwire.NewError(pgwire.TLSExpired, err, d.Name())
 	case errors.As(err, &rejected):
-		return pgwire.NewError(pgwire.TLSCertificateBad, err, d.Target())
+		return pgwire.NewError(pgwire.TLSCertificateBad, err, d.Name())
 	case d.DirectTLS:
 		return d.directTLSError(err)
 	}
-	failed := pgwire.NewError(pgwire.TLSFailed, err, d.Target())
+	failed := pgwire.NewError(pgwire.TLSFailed, err, d.Name())
 	if netconn.IsHangup(err) {
-		failed.Transient = pgwire.Transient
+		failed.Transience = pgwire.Transient
 	}
 	return failed
 }
@@ -137,9 +120,9 @@ func (d *Dialer) handshakeError(err error) error {
 // directTLSError returns the error of a server that did not accept direct TLS. A server
 // before PostgreSQL 17 hangs up, as does one that restarts.
 func (d *Dialer) directTLSError(err error) error {
-	failed := pgwire.NewError(pgwire.TLSDirectNotOffered, err, d.Target())
+	failed := pgwire.NewError(pgwire.TLSDirectNotOffered, err, d.Name())
 	if netconn.IsHangup(err) {
-		failed.Transient = pgwire.IfSeenBefore
+		failed.Transience = pgwire.IfSeenBefore
 	}
 	return failed
 }

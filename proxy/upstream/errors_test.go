@@ -28,7 +28,7 @@ func TestTransience(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var own *pgwire.Error
-			if !errors.As(test.err, &own) || own.Transient != test.want {
+			if !errors.As(test.err, &own) || own.Transience != test.want {
 				t.Errorf("got %v, want %v", test.err, test.want)
 			}
 		})

@@ -72,7 +72,7 @@ func FuzzServerLogin(f *testing.F) {
 		if got := result.StartupReply(); !bytes.HasPrefix(want, got) || err == nil && len(got) != len(want) {
 			t.Fatalf("the client gets %q of %q, and %v", got, want, err)
 		}
-		if err != nil && (&Dialer{}).Error(err) == nil {
+		if err != nil && (&Dialer{}).AsError(err) == nil {
 			t.Fatal("no error for the client")
 		}
 	})

@@ -26,8 +26,8 @@ type LoginResult struct {
 	replication bool   // physical: the connection takes no SQL
 }
 
-// StartupReply returns the messages for the client: all that the server sent from
-// AuthenticationOk to ReadyForQuery, as they came.
+// StartupReply returns the messages with which the client's session begins, as they came: all
+// from AuthenticationOk to ReadyForQuery. PgBouncer calls it the welcome message.
 func (r *LoginResult) StartupReply() []byte { return slices.Concat(r.messages, r.ready) }
 
 // Login sends a startup message, and the token to a server that requests a cleartext

@@ -11,7 +11,7 @@ import (
 // Probe is a connection to the server on which there is no login. It is made like the
 // connection of a session, step by step.
 type Probe struct {
-	// Address is that of what was dialled: the server, Via, or the SOCKS proxy.
+	// Address is that of what was dialed: the server, Via, or the SOCKS proxy.
 	Address net.Addr
 
 	dialer *Dialer
@@ -22,7 +22,7 @@ type Probe struct {
 func (d *Dialer) Probe(ctx context.Context) (*Probe, error) {
 	conn, err := d.dial(ctx, d.address(), &Timings{})
 	if err != nil {
-		return nil, d.Error(err)
+		return nil, d.AsError(err)
 	}
 	return &Probe{Address: conn.RemoteAddr(), dialer: d, conn: netconn.New(conn)}, nil
 }
@@ -30,7 +30,7 @@ func (d *Dialer) Probe(ctx context.Context) (*Probe, error) {
 // StartTLS starts TLS and verifies the server. The error is an *pgwire.Error.
 func (p *Probe) StartTLS(ctx context.Context) (tls.ConnectionState, error) {
 	if err := p.dialer.startTLS(ctx, p.conn); err != nil {
-		return tls.ConnectionState{}, p.dialer.Error(err)
+		return tls.ConnectionState{}, p.dialer.AsError(err)
 	}
 	state, _ := p.conn.ConnectionState()
 	return state, nil

@@ -30,7 +30,7 @@ const readOnlyQuery = `SELECT pg_catalog.pg_is_in_recovery() OR EXISTS (
 func CheckWritable(conn *Conn, r *LoginResult) error {
 	switch standby, readOnly := r.Parameters[InHotStandby], r.Parameters[ReadOnlyDefault]; {
 	case standby == "on":
-		return pgwire.NewError(pgwire.NotWritable, nil, conn.Target, "is a standby")
+		return pgwire.NewError(pgwire.NotWritable, nil, conn.Name, "is a standby")
 	case standby == "off" && readOnly == "off":
 		return nil
 	case r.replication: // takes no queries, and reads
@@ -40,11 +40,11 @@ func CheckWritable(conn *Conn, r *LoginResult) error {
 	var server *pgwire.ServerError
 	switch {
 	case errors.As(err, &server):
-		return pgwire.NewError(pgwire.WritableUnknown, err, conn.Target)
+		return pgwire.NewError(pgwire.WritableUnknown, err, conn.Name)
 	case err != nil:
 		return err
 	case readOnly == "t":
-		return pgwire.NewError(pgwire.NotWritable, nil, conn.Target, "is read-only")
+		return pgwire.NewError(pgwire.NotWritable, nil, conn.Name, "is read-only")
 	case readOnly == "f":
 		return nil
 	default:
@@ -52,7 +52,7 @@ func CheckWritable(conn *Conn, r *LoginResult) error {
 	}
 }
 
-// query runs a query that returns one value, before the client knows of the session.
+// query runs a query that returns one value, before the startup reply is sent.
 func (r *LoginResult) query(conn *Conn, query string) (value string, err error) {
 	if _, err := conn.Write(pgwire.Encode(&pgproto3.Query{String: query})); err != nil {
 		return "", err
