@@ -26,8 +26,8 @@ type checkCommand struct {
 	Database string `help:"Database to log in to." default:"postgres" placeholder:"NAME"`
 	credentialFlags
 	connectFlags
-	Timeout time.Duration `help:"Time for all of it." default:"30s"`
-	JSON    bool          `help:"Print one JSON document instead of lines for people."`
+	Timeout time.Duration `help:"Timeout of the whole command." default:"30s"`
+	JSON    bool          `help:"Print one JSON document instead of text."`
 
 	endpoint endpoint.Endpoint // set by Validate
 }

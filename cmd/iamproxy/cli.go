@@ -29,13 +29,13 @@ ENDPOINT is HOST[:PORT][?key=value&...], where HOST is the name that AWS gave th
 Exit codes: 0 done, or drained after SIGTERM, SIGINT or shutdown; 1 failed; 2 the command line or the configuration is wrong.`
 
 type commands struct {
-	Run      runCommand      `cmd:"" default:"withargs" help:"Serve clients: the default command."`
-	Token    tokenCommand    `cmd:"" help:"Print a fresh token and nothing else, as in PGPASSWORD=$$(iamproxy token ...)."`
-	Check    checkCommand    `cmd:"" help:"Walk every step of a connection, and say which holds, which does not, and what to do about it."`
-	Grant    grantCommand    `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens. Safe to run again."`
+	Run      runCommand      `cmd:"" default:"withargs" help:"Serve clients. This is the default command."`
+	Token    tokenCommand    `cmd:"" help:"Print a fresh token and nothing else, for example PGPASSWORD=$$(iamproxy token ...)."`
+	Check    checkCommand    `cmd:"" help:"Test every step of a connection. Report which steps fail, and how to fix them."`
+	Grant    grantCommand    `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens. It is safe to run again."`
 	Policy   policyCommand   `cmd:"" help:"Print the IAM policy that lets a role log in as database users, and nothing else."`
-	Wait     waitCommand     `cmd:"" help:"End with 0 as soon as the iamproxy on this host is ready: a health check, a start-up gate."`
-	Shutdown shutdownCommand `cmd:"" help:"Ask the iamproxy on this host to drain and end."`
+	Wait     waitCommand     `cmd:"" help:"Wait until the iamproxy on this host is ready, and exit with 0. For health checks and startup ordering."`
+	Shutdown shutdownCommand `cmd:"" help:"Request the iamproxy on this host to drain and exit."`
 	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`
 
 	PlainIO bool `hidden:"" help:"Read and write connections through Go's net and crypto/tls alone, for troubleshooting."`
@@ -43,10 +43,10 @@ type commands struct {
 
 // credentialFlags select the credentials that sign tokens, and the region.
 type credentialFlags struct {
-	Region     string `help:"AWS region of the database. Default: read from the endpoint's name." placeholder:"REGION"`
-	Profile    string `help:"AWS profile whose credentials sign. Default: the SDK's own chain." placeholder:"NAME"`
-	AssumeRole string `help:"Role that these credentials assume, and that signs. Several, with commas between them, are assumed one by the other." placeholder:"ARN"`
-	ExternalID string `name:"external-id" help:"External id that the (last) role asks for." placeholder:"ID"`
+	Region     string `help:"AWS region of the database. Default: taken from the endpoint's name." placeholder:"REGION"`
+	Profile    string `help:"AWS profile whose credentials sign tokens. Default: the SDK's default chain." placeholder:"NAME"`
+	AssumeRole string `help:"Role to assume, whose credentials sign tokens. A comma-separated list of roles is assumed in order, each with the credentials of the one before." placeholder:"ARN"`
+	ExternalID string `name:"external-id" help:"External ID that the (last) role requires." placeholder:"ID"`
 }
 
 // flags returns the values for endpoints that do not set their own.
@@ -56,8 +56,8 @@ func (f credentialFlags) flags() endpoint.Endpoint {
 
 // connectFlags determine how the database is reached and verified.
 type connectFlags struct {
-	Via    string `help:"Address to dial instead of the endpoint: a port forward, a name of your own, or a proxy as socks5://HOST:PORT. Or a port forward to start: ssm://TARGET by the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} filled in. The endpoint's name is still what is signed and verified." placeholder:"HOST:PORT"`
-	CAFile string `name:"ca-file" help:"PEM file of the roots to trust instead of the built-in RDS roots and the system's." placeholder:"FILE"`
+	Via    string `help:"Address to connect to instead of the endpoint: a port forward, a name of your own, or a SOCKS proxy (socks5://HOST:PORT). Or a port forward to start: ssm://TARGET with the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} replaced. Tokens and certificates are still for the endpoint's name." placeholder:"HOST:PORT"`
+	CAFile string `name:"ca-file" help:"PEM file with the roots to trust, instead of the built-in RDS roots and those of the system." placeholder:"FILE"`
 }
 
 // streams are the outputs of a command.

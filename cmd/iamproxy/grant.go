@@ -22,24 +22,24 @@ import (
 )
 
 type grantCommand struct {
-	Endpoint string   `arg:"" help:"The database, by the name that leads to its writer."`
-	User     []string `help:"Database users to create, unless they are there, and to grant rds_iam." placeholder:"USER"`
+	Endpoint string   `arg:"" help:"The database: an endpoint of its writer."`
+	User     []string `help:"Database users to create, unless they exist, and to grant rds_iam." placeholder:"USER"`
 
-	Privileges string   `help:"What else the users get, in --schema of --database: readonly, readwrite or owner (may create there, too)." enum:",readonly,readwrite,owner" default:"" placeholder:"LEVEL"`
-	Database   string   `help:"Database to log in to, which --privileges and --init are for; users are the same in all. Default: postgres, without those." placeholder:"NAME"`
-	Schema     []string `help:"Schemas that --privileges is for, and where --init finds and makes things. Default: public." placeholder:"NAME"`
-	Init       string   `help:"SQL file that the administrator runs after all that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
+	Privileges string   `help:"Privileges to grant in --schema of --database: readonly, readwrite or owner (may also create objects)." enum:",readonly,readwrite,owner" default:"" placeholder:"LEVEL"`
+	Database   string   `help:"Database to log in to, for --privileges and --init. Users belong to all databases. Default: postgres, without those." placeholder:"NAME"`
+	Schema     []string `help:"Schemas for --privileges, and the search path of --init. Default: public." placeholder:"NAME"`
+	Init       string   `help:"SQL file to run as the administrator after that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
 
-	AdminUser      string `help:"Who does it, with the password in PGPASSWORD or --password-file. Default: postgres, or as --admin-secret says." placeholder:"USER"`
-	PasswordFile   string `help:"File with the administrator's password, instead of PGPASSWORD." placeholder:"FILE"`
-	AdminSecret    string `help:"ARN of the administrator's secret in Secrets Manager, or managed: the one that RDS keeps for this database." placeholder:"ARN"`
-	AdminIAM       bool   `name:"admin-iam" help:"The administrator logs in with a token."`
-	GiveUpPassword string `help:"Name --admin-user here, too, to let it get rds_iam: it will log in with tokens only." placeholder:"USER"`
+	AdminUser      string `help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
+	PasswordFile   string `help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
+	AdminSecret    string `help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
+	AdminIAM       bool   `name:"admin-iam" help:"Log the administrator in with a token."`
+	GiveUpPassword string `help:"Repeat the name of --admin-user here to grant it rds_iam. It can then log in with tokens only." placeholder:"USER"`
 	credentialFlags
 
 	connectFlags
-	Timeout time.Duration `help:"Time for all of it." default:"30s"`
-	DryRun  bool          `help:"Print the SQL and connect nowhere."`
+	Timeout time.Duration `help:"Timeout of the whole command." default:"30s"`
+	DryRun  bool          `help:"Print the SQL, and do not connect."`
 
 	endpoint endpoint.Endpoint // set by Validate
 }

@@ -15,10 +15,10 @@ import (
 )
 
 type policyCommand struct {
-	Endpoints  []string `arg:"" name:"endpoint" help:"The databases, by the names that AWS gave them."`
-	User       []string `help:"Database users that the role may log in as; several with commas between them, or the flag several times." placeholder:"USER"`
-	Account    string   `help:"The database's AWS account, 12 digits. Default: asked from AWS." placeholder:"ID"`
-	ResourceID string   `name:"resource-id" help:"cluster-..., db-... or prx-..., which a policy names in place of the endpoint. Default: asked from AWS. With --account nothing is asked." placeholder:"ID"`
+	Endpoints  []string `arg:"" name:"endpoint" help:"The databases, by the names that AWS assigned."`
+	User       []string `help:"Database users that the role may log in as, comma-separated or with the flag repeated." placeholder:"USER"`
+	Account    string   `help:"AWS account of the database, 12 digits. Default: requested from AWS." placeholder:"ID"`
+	ResourceID string   `name:"resource-id" help:"Resource ID that the policy contains: cluster-..., db-... or prx-... Default: requested from AWS. With --account too, no request is made." placeholder:"ID"`
 	Format     string   `help:"json, terraform (a data source) or cdk (TypeScript). Default: json." enum:"json,terraform,cdk" default:"json" placeholder:"FORMAT"`
 	credentialFlags
 

@@ -29,26 +29,26 @@ import (
 )
 
 type runCommand struct {
-	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases; the first is served at --listen, each further one at the next port."`
+	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases. The first is served at --listen, each further one at the next port."`
 
-	User string `help:"Database user to log in as. Default: as the client says." placeholder:"USER"`
+	User string `help:"Database user to log in as. Default: the client's." placeholder:"USER"`
 	credentialFlags
 	connectFlags
-	Database       string        `help:"Database to log in to. Default: as the client says." placeholder:"NAME"`
+	Database       string        `help:"Database to log in to. Default: the client's." placeholder:"NAME"`
 	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
-	SocketMode     string        `help:"Who may connect to a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
-	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that want it: off, self-signed, or CERT.pem,KEY.pem, which are read again when they change. Default: off." default:"off" placeholder:"HOW"`
-	Target         string        `help:"writer: only an instance that takes writes, which after a failover is looked for until --connect-timeout. any: whichever answers. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
-	ConnectTimeout time.Duration `help:"Time for everything between a client's startup packet and its session." default:"30s"`
-	ConnectRate    float64       `help:"Most new logins a second and endpoint; more wait their turn. AWS takes 200. 0 is no limit." default:"150" placeholder:"N"`
-	Pool           int           `help:"Idle connections to keep, of each endpoint, for the next client with the same user, database and startup parameters; DISCARD ALL stands between two clients. 0 keeps none." default:"0" placeholder:"N"`
-	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Needed to listen beyond loopback: who connects needs no password." sep:"," placeholder:"CIDR"`
-	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all that reach the listener." sep:"," placeholder:"USER"`
-	MaxSessions    int           `help:"Most clients at once, of all endpoints together. Default: as many as there are file descriptors for." default:"0" placeholder:"N"`
-	DrainMin       time.Duration `help:"After a signal to end: how long new clients are still let in." default:"0s"`
-	DrainMax       time.Duration `help:"After a signal to end: when sessions that are still open are ended." default:"25s"`
+	SocketMode     string        `help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
+	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
+	Target         string        `help:"writer: connect only to an instance that accepts writes; after a failover, retry until --connect-timeout. any: connect to any instance. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
+	ConnectTimeout time.Duration `help:"Timeout from a client's startup packet to its session." default:"30s"`
+	ConnectRate    float64       `help:"Maximum number of new logins a second and endpoint; more are queued. AWS allows 200. 0 is no limit." default:"150" placeholder:"N"`
+	Pool           int           `help:"Maximum number of idle connections for each endpoint, reused by clients with the same user, database and startup parameters after DISCARD ALL. 0 is off." default:"0" placeholder:"N"`
+	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Required to listen beyond loopback, since clients need no password." sep:"," placeholder:"CIDR"`
+	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all." sep:"," placeholder:"USER"`
+	MaxSessions    int           `help:"Maximum number of clients at once, of all endpoints together. Default: as the file descriptors allow." default:"0" placeholder:"N"`
+	DrainMin       time.Duration `help:"After a termination signal: time during which new clients are still accepted." default:"0s"`
+	DrainMax       time.Duration `help:"After a termination signal: time after which open sessions are closed." default:"25s"`
 	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics, the status page at / and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Pprof          bool          `help:"Profiles of the Go runtime at /debug/pprof/ of --admin, over loopback."`
+	Pprof          bool          `help:"Serve profiles of the Go runtime at /debug/pprof/ of --admin, to loopback only."`
 	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 

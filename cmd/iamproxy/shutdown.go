@@ -9,7 +9,7 @@ import (
 )
 
 type shutdownCommand struct {
-	Admin string `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Admin string `help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
 
 	client admin.Client // set by Validate
 }

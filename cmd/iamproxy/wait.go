@@ -15,9 +15,9 @@ import (
 )
 
 type waitCommand struct {
-	Admin   string        `help:"Where iamproxy's HTTP server is, in the words of run. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Listen  string        `help:"Where iamproxy listens, if that is off. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
-	Timeout time.Duration `help:"How long to wait." default:"30s"`
+	Admin   string        `help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Listen  string        `help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Timeout time.Duration `help:"Timeout." default:"30s"`
 
 	check readinessCheck // set by Validate
 }
