@@ -83,7 +83,7 @@ func TestPooledRelease(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			client, clientPeer := tcpPair(t)
 			server, serverPeer := tcpPair(t)
-			p := &Pool{Size: 1}
+			p := &Pool{MaxIdle: 1}
 			conn, err := p.New(&upstream.Conn{Conn: server}, "key", slices.Concat(pgwire.Encode(okay), idle))
 			if err != nil {
 				t.Fatal(err)

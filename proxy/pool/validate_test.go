@@ -127,7 +127,7 @@ func TestPut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &Pool{Size: 1}
+				p := &Pool{MaxIdle: 1}
 				conn, server := connect(t, p, test.respond)
 				p.expectStats(t, 0, 1)
 				began := time.Now()
@@ -151,7 +151,7 @@ func TestPut(t *testing.T) {
 // While a reset takes long, a client waits for it only for resetWait.
 func TestGetDuringReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &Pool{Size: 1}
+		p := &Pool{MaxIdle: 1}
 		conn, _ := connect(t, p, insteadOf("DISCARD ALL"))
 		put := make(chan error)
 		go func() { put <- p.Put(conn) }()
@@ -169,7 +169,7 @@ func TestGetDuringReset(t *testing.T) {
 // A connection that Put must not keep is closed with Terminate, without a reset.
 func TestPutAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &Pool{Size: 1}
+		p := &Pool{MaxIdle: 1}
 		conn, server := connect(t, p, nil)
 		p.Close()
 		if err := p.Put(conn); !errors.Is(err, errExpired) {
@@ -217,7 +217,7 @@ func TestValidate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := &Pool{Size: 1}
+				p := &Pool{MaxIdle: 1}
 				conn, server := connect(t, p, test.respond)
 				conn.idleSince = time.Now()
 				time.Sleep(test.idleFor)
