@@ -1,6 +1,10 @@
 package auth
 
-import "strings"
+import (
+	"maps"
+	"slices"
+	"strings"
+)
 
 // Reason identifies the cause of an Error. The values are stable: logs, metrics
 // and scripts may depend on them.
@@ -45,6 +49,9 @@ const (
 	// ReasonSigningFailed means that the SDK could not sign the token.
 	ReasonSigningFailed Reason = "signing_failed"
 )
+
+// Reasons returns all reasons.
+func Reasons() []Reason { return slices.Collect(maps.Keys(texts)) }
 
 // IsReason reports whether text is the value of a Reason.
 func IsReason(text string) bool {

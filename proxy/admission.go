@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,8 +23,8 @@ type ConnLimit struct {
 	taken chan struct{} // an element for each client
 }
 
-// limitWait is how long a client waits for room: another one whose session has just ended
-// may not have released its place yet.
+// limitWait bounds the wait for room: a client whose session has just ended may not have
+// released its place yet.
 const limitWait = 100 * time.Millisecond
 
 // acquire reports whether there was room for one more client.
@@ -64,16 +65,19 @@ const (
 
 // admission decides which connections get as far as a login.
 type admission struct {
+	clientTLS *tls.Config // Proxy.ClientTLS with ALPN; nil if there is none
 	pending   pendingConns
 	startups  sync.WaitGroup // connections without a startup packet, and accept loops
 	rejecting atomic.Int64   // unauthorized connections that are being sent an error
 	lingering atomic.Int64   // rejected connections that linger until the client has read the error
 }
 
-// enter counts a connection, and reports whether there were less than most. Where few
-// connections may be pending there are few descriptors, and the limit is lower.
-func (a *admission) enter(count *atomic.Int64, most int) (ok bool) {
-	return count.Add(1) <= int64(max(1, min(most, a.pending.limit/2)))
+// enter counts a connection until leave is called. It reports whether the count is at most
+// limit. Where few connections may be pending there are few descriptors, and the limit is
+// lower.
+func (a *admission) enter(count *atomic.Int64, limit int) (leave func(), ok bool) {
+	ok = count.Add(1) <= int64(max(1, min(limit, a.pending.limit/2)))
+	return func() { count.Add(-1) }, ok
 }
 
 // checkAccess returns why the client may not connect: its address or its user is not

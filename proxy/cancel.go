@@ -58,12 +58,13 @@ func (s *session) forwardCancel(packet pgwire.StartupPacket) {
 // deliverCancel connects to the server of target and sends it a CancelRequest.
 func (s *session) deliverCancel(target *cancel.Target) {
 	p := s.proxy
-	ctx, stop := context.WithTimeout(p.ctx, min(p.ConnectTimeout, cancelWait))
+	ctx, stop := context.WithTimeout(p.ctx, min(p.connectTimeout(), cancelWait))
 	defer stop()
 	server, err := p.Upstream.ConnectTo(ctx, target.Address)
 	send := p.cancels.Release(target, err == nil)
 	if err != nil {
-		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(p.clientError(err)))
+		failed := p.clientError(err)
+		s.logSampled(zap.WarnLevel, "cancel request not delivered", failed, zap.Error(failed))
 		return
 	}
 	defer server.Close()
@@ -84,7 +85,7 @@ func (s *session) sendCancel(server *upstream.Conn, target *cancel.Target) bool 
 	_, err := server.Write(pgwire.Encode(request))
 	s.proxy.cancels.Sent(err)
 	if err != nil {
-		s.logSampled(zap.WarnLevel, "cancel request not delivered", "", zap.Error(err))
+		s.logSampled(zap.WarnLevel, "cancel request not delivered", nil, zap.Error(err))
 		return false
 	}
 	// The server closes the connection when it has processed the request.

@@ -19,7 +19,7 @@ import (
 // connectWithRetry attempts to log in until an attempt succeeds, or another one cannot
 // succeed or would come too late. The error is the most specific one of all attempts.
 func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMessage) (*upstream.Conn, *upstream.LoginResult, error) {
-	policy := s.proxy.retry.Begin(s.user, s.proxy.ConnectTimeout)
+	policy := s.proxy.retry.Begin(s.user, s.proxy.connectTimeout())
 	defer policy.End()
 	for {
 		if err := s.queue(ctx, policy); err != nil {
@@ -40,8 +40,9 @@ func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMe
 		if !again || ctx.Err() != nil {
 			return nil, nil, failed
 		}
-		s.recordRetry(err)
-		s.logSampled(s.retryLevel(pause), "login failed; it is tried again", pgwire.SQLSTATE(err), zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
+		f := s.proxy.classify(err)
+		s.recordRetry(f)
+		s.logSampled(s.retryLevel(pause), "login failed; it is tried again", f, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
 		if err := s.pause(ctx, pause); err != nil {
 			return nil, nil, s.loginError(err)
 		}

@@ -12,8 +12,8 @@ import (
 
 const (
 	defaultMaxPending = 1000
-	// pendingGrace is how long a client has for its startup packet in any case. Clients
-	// send it at once; a TLS handshake beside a thousand others takes its time.
+	// pendingGrace is the minimum time that a client has for its startup packet. Clients send
+	// it at once; a TLS handshake beside a thousand others takes longer.
 	pendingGrace = 2 * time.Second
 )
 

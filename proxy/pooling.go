@@ -15,7 +15,7 @@ func (s *session) reuseConn(startup pgwire.StartupMessage) *pool.Conn {
 		return nil
 	}
 	return p.pool.Get(startup.PoolKey(), func(conn *pool.Conn) error {
-		err := conn.Validate(p.ConnectTimeout/4, p.RequireWritable) // a login needs its time, too
+		err := conn.Validate(p.connectTimeout()/4, p.RequireWritable) // a login needs its time, too
 		if err != nil {
 			s.log().Debug("pooled connection discarded", zap.Error(err), zap.Float64("idle_s", conn.IdleTime().Seconds()))
 		}

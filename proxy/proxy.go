@@ -27,8 +27,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// handOffGrace is how long connected clients have for their startup packet once the
-// listeners are handed off to another process.
+// handOffGrace bounds the wait for the startup packets of connected clients once the listeners
+// are handed off to another process.
 const handOffGrace = 2 * time.Second
 
 // Proxy serves the clients of one database. Upstream and Tokens must be set. The exported
@@ -69,7 +69,7 @@ type Proxy struct {
 	// AllowPeer returns an error if the client's user is not allowed. The error may have a
 	// method Advice() string that returns a hint. If nil, all users are.
 	AllowPeer func(client net.Conn) error
-	// HandOff says that another process accepts clients of the same listening sockets: at
+	// HandOff means that another process accepts clients of the same listening sockets: at
 	// Shutdown new clients are left to it instead of being rejected.
 	HandOff bool
 	// Observe is called with the timings of each login that led to a session. May be nil.
@@ -137,7 +137,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			return err
 		default: // no file descriptors, or the client has left already
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.sampler.Log(p.log().Core(), p.log, zap.WarnLevel, "cannot accept clients for now", "", zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
+			p.sampler.Log(p.log().Core(), p.log, logging.Kind{Level: zap.WarnLevel, Message: "cannot accept clients for now"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
 			select {
 			case <-time.After(pause):
 			case <-p.ctx.Done():
@@ -182,15 +182,14 @@ func closeAfterWait(group *sync.WaitGroup, done chan<- struct{}) {
 	close(done)
 }
 
-// start sets what zero values stand for, once.
+// start prepares the state, once.
 func (p *Proxy) start() {
 	p.startOnce.Do(func() {
 		p.ctx, p.stop = context.WithCancel(context.Background()) //nolint:gosec // Shutdown calls it
 		if p.ClientTLS != nil {
-			p.ClientTLS = p.ClientTLS.Clone()
-			p.ClientTLS.NextProtos = []string{pgwire.ALPN}
+			p.admission.clientTLS = p.ClientTLS.Clone()
+			p.admission.clientTLS.NextProtos = []string{pgwire.ALPN}
 		}
-		p.ConnectTimeout = cmp.Or(p.ConnectTimeout, 30*time.Second)
 		p.retry.SetRate(p.ConnectRate)
 		p.pool.MaxIdle = p.MaxIdleConns
 		p.admission.pending.init(p.MaxPending)
@@ -198,6 +197,8 @@ func (p *Proxy) start() {
 		go p.janitor()
 	})
 }
+
+func (p *Proxy) connectTimeout() time.Duration { return cmp.Or(p.ConnectTimeout, 30*time.Second) }
 
 // log returns a logger with the fields of the endpoint.
 func (p *Proxy) log() *zap.Logger {

@@ -7,15 +7,15 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 const (
-	// lingerTime is how long a client has to read the last message sent to it.
+	// lingerTime bounds the wait for a client to read the last message sent to it.
 	lingerTime = time.Second
 	// rejectTimeout bounds reading the startup packet of a client that will be rejected.
 	rejectTimeout = time.Second
@@ -29,7 +29,7 @@ var errClientDisconnected = errors.New("the client left during login")
 var errShuttingDown = pgwire.NewError(pgwire.ShuttingDown, nil)
 
 func (p *Proxy) startupTimeoutError() *pgwire.Error {
-	return pgwire.NewError(pgwire.StartupTimeout, nil, p.ConnectTimeout)
+	return pgwire.NewError(pgwire.StartupTimeout, nil, p.connectTimeout())
 }
 
 // evictedError returns the error of a client that sent no startup packet while too many
@@ -42,7 +42,23 @@ func (p *Proxy) evictedError(err error) error {
 	return pgwire.NewError(pgwire.TooManyPending, nil, p.admission.pending.grace, p.admission.pending.limit)
 }
 
-// clientError returns err as the client is sent it.
+// failure is the error that a client is sent: an *pgwire.Error or a *pgwire.ServerError.
+type failure interface {
+	error
+	ErrorResponse() []byte
+}
+
+// classify returns err of a login as the client is sent it.
+func (p *Proxy) classify(err error) failure {
+	var own *pgwire.Error
+	var server *pgwire.ServerError
+	if !errors.As(err, &own) && errors.As(err, &server) {
+		return server
+	}
+	return p.clientError(err)
+}
+
+// clientError returns err as an error of the proxy's own.
 func (p *Proxy) clientError(err error) *pgwire.Error {
 	if p.ctx.Err() != nil {
 		return errShuttingDown
@@ -64,7 +80,7 @@ func (s *session) handshakeFailed(err error) {
 			s.sendError(s.proxy.startupTimeoutError().ErrorResponse())
 		}
 	case errors.Is(err, errClientTLS):
-		s.logSampled(zap.InfoLevel, "TLS handshake failed", "", zap.Error(err),
+		s.logSampled(zap.InfoLevel, "TLS handshake failed", nil, zap.Error(err),
 			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
 	default:
 		s.reject(err)
@@ -75,9 +91,10 @@ func (s *session) handshakeFailed(err error) {
 func (s *session) rejectUnauthorized(denied *pgwire.Error) {
 	p := s.proxy
 	defer p.admission.startups.Done()
-	defer p.admission.rejecting.Add(-1)
-	if !p.admission.enter(&p.admission.rejecting, maxRejecting) {
-		p.recorder.ClientFailed(stats.Rejected, s.failureRecord(denied, "", 1))
+	leave, ok := p.admission.enter(&p.admission.rejecting, maxRejecting)
+	defer leave()
+	if !ok {
+		p.recorder.ClientFailed(stats.Rejected, s.failureRecord(denied, 1))
 		return
 	}
 	switch packet, err := s.receiveStartup(rejectTimeout, nil); {
@@ -97,33 +114,19 @@ func (s *session) reject(err error) {
 		s.recordDisconnect()
 		return
 	}
-	var response []byte
-	var server *pgwire.ServerError
-	var own *pgwire.Error
-	if !errors.As(err, &own) && errors.As(err, &server) {
+	failure, message := s.proxy.classify(err), "connection rejected"
+	if server, ok := failure.(*pgwire.ServerError); ok {
+		message = "login refused by the server"
 		if server.IsAuthFailure() {
 			server.Hint = s.refusedHint()
 		}
-		response = server.ErrorResponse()
-		s.recordFailure(server, server.Hint)
-		s.logFailure("login refused by the server", server, server.Hint)
-	} else {
-		own = s.proxy.clientError(err)
-		response = own.ErrorResponse()
-		s.recordFailure(own, own.Hint)
-		s.logFailure("connection rejected", own, own.Hint)
 	}
+	s.recordFailure(failure)
+	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), optionalString("hint", text.Advice(failure)))
 	if s.admitted {
 		s.proxy.removeSession(s) // there is room for another client while this one lingers
 	}
-	s.sendError(response)
-}
-
-// logFailure writes a sampled line about err, an *pgwire.Error or a *pgwire.ServerError.
-func (s *session) logFailure(message string, err error, hint string) {
-	reason, sqlstate := string(pgwire.ReasonOf(err)), pgwire.SQLSTATE(err)
-	s.logSampled(zapcore.WarnLevel, message, reason+" "+sqlstate,
-		zap.String("reason", reason), zap.String("sqlstate", sqlstate), zap.Error(err), optionalString("hint", hint))
+	s.sendError(failure.ErrorResponse())
 }
 
 func (s *session) refusedHint() string {
@@ -140,8 +143,9 @@ func (s *session) sendError(response []byte) {
 	if _, err := s.client.Write(response); err != nil || s.evicted {
 		return
 	}
-	defer a.lingering.Add(-1)
-	if a.enter(&a.lingering, maxLingering) {
+	leave, ok := a.enter(&a.lingering, maxLingering)
+	defer leave()
+	if ok {
 		s.linger()
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -133,13 +134,15 @@ func (s *session) establish() *upstream.Conn {
 // packet is a CancelRequest.
 func (s *session) readStartup() (pgwire.StartupPacket, error) {
 	defer s.proxy.admission.startups.Done()
-	packet, err := s.receiveStartup(s.proxy.ConnectTimeout, s.proxy.ClientTLS)
+	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.admission.clientTLS)
 	var denied error
 	if err == nil && packet.Code != pgwire.CancelRequest {
 		denied = s.proxy.admit(s) // may wait, and the connection is pending meanwhile
 	}
 	left := errors.Is(err, pgwire.ErrNoStartup) && !netconn.IsTimeout(err)
-	if stayed := s.proxy.admission.pending.remove(s.pending); !stayed && err != nil && !left {
+	stayed := s.proxy.admission.pending.remove(s.pending)
+	s.pending = nil
+	if !stayed && err != nil && !left {
 		s.evicted = true
 		return packet, s.proxy.evictedError(err)
 	}
@@ -156,7 +159,7 @@ func (s *session) end() {
 	s.removeCancelKey()
 	if s.admitted {
 		s.proxy.removeSession(s)
-		s.proxy.sessions.admitted.Done()
+		s.proxy.sessions.done()
 	}
 	s.client.Close()
 	s.client.Socket().Close()
@@ -170,7 +173,7 @@ func (s *session) login(packet pgwire.StartupPacket) (*upstream.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(s.proxy.ctx, s.proxy.ConnectTimeout)
+	ctx, cancel := context.WithTimeout(s.proxy.ctx, s.proxy.connectTimeout())
 	defer cancel()
 	deadline, _ := ctx.Deadline()
 	s.client.SetDeadline(deadline)
@@ -268,11 +271,14 @@ func (s *session) log() *zap.Logger {
 	return s.proxy.log().With(fields...)
 }
 
-// logSampled writes a line, unless there were many for the same reason.
-func (s *session) logSampled(level zapcore.Level, message, reason string, fields ...zap.Field) {
-	if s.proxy.Log != nil {
-		s.proxy.sampler.Log(s.proxy.Log.Core(), s.log, level, message, reason, fields...)
+// logSampled writes a line, unless there were many of its kind. err is the *pgwire.Error or
+// *pgwire.ServerError that the line is about, or nil.
+func (s *session) logSampled(level zapcore.Level, message string, err error, fields ...zap.Field) {
+	if s.proxy.Log == nil {
+		return
 	}
+	kind := logging.Kind{Level: level, Message: message, Reason: string(pgwire.ReasonOf(err)), SQLSTATE: pgwire.SQLSTATE(err)}
+	s.proxy.sampler.Log(s.proxy.Log.Core(), s.log, kind, fields...)
 }
 
 // optionalString is a field that is absent if the value is empty.

@@ -104,6 +104,9 @@ func (t *sessionTable) add(s *session) bool {
 	return true
 }
 
+// done ends what add has begun.
+func (t *sessionTable) done() { t.admitted.Done() }
+
 // setServer records that a session has a server.
 func (t *sessionTable) setServer(s *session, server *upstream.Conn) {
 	t.mu.Lock()

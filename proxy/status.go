@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -16,7 +15,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// Counts is what a proxy does at the moment, and how much it has done so far.
+// Counts are the counts of a proxy, at the moment and so far.
 type Counts struct {
 	stats.Totals
 	Sessions int   // admitted clients at the moment, those that log in included
@@ -87,32 +86,28 @@ func (p *Proxy) Probe(ctx context.Context) error {
 	return server.Close()
 }
 
-// abandonThreshold is how long a client waits for the server until its disconnect counts as
-// a failed login.
+// A client that disconnects after waiting longer than abandonThreshold counts as a failed
+// login.
 const abandonThreshold = 2 * time.Second
 
-// recordFailure records the failure that the client is sent: an *pgwire.Error or a
-// *pgwire.ServerError.
-func (s *session) recordFailure(err error, hint string) {
+// recordFailure records the failure that the client is sent.
+func (s *session) recordFailure(f failure) {
 	result := stats.Failed
-	var own *pgwire.Error
-	if errors.As(err, &own) && own.Rejected {
+	if own, ok := f.(*pgwire.Error); ok && own.Rejected {
 		result = stats.Rejected
 	}
-	s.proxy.recorder.ClientFailed(result, s.failureRecord(err, hint, 1))
+	s.proxy.recorder.ClientFailed(result, s.failureRecord(f, 1))
 }
 
 // recordRetry records an attempt that is made again. A server's error is only shown in the
 // end: it may well be for a token that is too old, or for the number of logins.
-func (s *session) recordRetry(err error) {
-	var server *pgwire.ServerError
-	if errors.As(err, &server) {
+func (s *session) recordRetry(f failure) {
+	if _, ok := f.(*pgwire.ServerError); ok {
 		s.proxy.recorder.Retried(nil)
 		return
 	}
-	own := s.proxy.clientError(err)
-	f := s.failureRecord(own, own.Hint, 0)
-	s.proxy.recorder.Retried(&f)
+	record := s.failureRecord(f, 0)
+	s.proxy.recorder.Retried(&record)
 }
 
 // recordDisconnect records a client that disconnected during login.
@@ -120,21 +115,18 @@ func (s *session) recordDisconnect() {
 	if s.lastError == nil && s.timings.Attempts > 0 && time.Since(s.admittedAt) > abandonThreshold {
 		s.lastError = s.proxy.Upstream.NoAnswerError(errClientDisconnected)
 	}
-	s.logSampled(zap.InfoLevel, "client disconnected during login", pgwire.SQLSTATE(s.lastError), zap.Error(errClientDisconnected), zap.NamedError("last_error", s.lastError))
-	var server *pgwire.ServerError
-	switch {
-	case s.lastError == nil:
+	if s.lastError == nil {
+		s.logSampled(zap.InfoLevel, "client disconnected during login", nil, zap.Error(errClientDisconnected))
 		s.proxy.recorder.ClientDisconnected()
-	case errors.As(s.lastError, &server):
-		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(server, server.Hint, 1))
-	default:
-		own := s.proxy.clientError(s.lastError)
-		s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(own, own.Hint, 1))
+		return
 	}
+	f := s.proxy.classify(s.lastError)
+	s.logSampled(zap.InfoLevel, "client disconnected during login", f, zap.Error(errClientDisconnected), zap.NamedError("last_error", f))
+	s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(f, 1))
 }
 
-// failureRecord returns err, an *pgwire.Error or a *pgwire.ServerError, as it is shown.
-func (s *session) failureRecord(err error, hint string, times int) stats.Failure {
+// failureRecord returns a failure as it is shown.
+func (s *session) failureRecord(err failure, times int) stats.Failure {
 	message := err.Error()
 	reason := pgwire.ReasonOf(err)
 	if !reason.FromServer() {
@@ -149,7 +141,7 @@ func (s *session) failureRecord(err error, hint string, times int) stats.Failure
 		SQLSTATE: pgwire.SQLSTATE(err),
 		Reason:   reason,
 		Message:  text.OneLine(message),
-		Hint:     text.OneLine(hint),
+		Hint:     text.OneLine(text.Advice(err)),
 	}
 }
 

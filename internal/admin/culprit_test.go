@@ -35,3 +35,12 @@ func TestCulpritOf(t *testing.T) {
 		}
 	}
 }
+
+// culpritOf relies on that.
+func TestReasonsAreDistinct(t *testing.T) {
+	for reason := range pgwire.Reasons() {
+		if auth.IsReason(string(reason)) {
+			t.Errorf("%s is a reason of both pgwire and auth", reason)
+		}
+	}
+}

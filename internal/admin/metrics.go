@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -146,6 +147,9 @@ func newEndpointSums() *endpointSums {
 	}
 	for reason, sqlstate := range pgwire.Reasons() {
 		sum.failures[stats.FailureKind{SQLSTATE: sqlstate, Reason: reason}] = 0
+	}
+	for _, reason := range auth.Reasons() { // see pgwire.NewTokenError
+		sum.failures[stats.FailureKind{SQLSTATE: pgwire.InvalidAuthorization, Reason: pgwire.Reason(reason)}] = 0
 	}
 	return sum
 }

@@ -94,8 +94,8 @@ func TestMetrics(t *testing.T) {
 			own.WriteString(strings.Replace(line, runtime.Version(), "go1.26.0", 1))
 		}
 	}
-	if zeros != len(pgwire.Reasons()) {
-		t.Errorf("%d reasons without a failure, want %d", zeros, len(pgwire.Reasons()))
+	if want := len(pgwire.Reasons()) + len(auth.Reasons()); zeros != want {
+		t.Errorf("%d reasons without a failure, want %d", zeros, want)
 	}
 	const file = "testdata/metrics.txt"
 	if *update {

@@ -15,18 +15,32 @@ const (
 )
 
 // Sampler limits the lines about failures that many clients have alike. Unlike zap's own
-// sampler it tells kinds apart by a reason beside the message, and logs how many lines it
-// has suppressed. Its zero value is ready to use; its methods may be called concurrently.
+// sampler it tells kinds apart by reason and SQLSTATE beside the message, and logs how many
+// lines it has suppressed. Its zero value is ready to use; its methods may be called
+// concurrently.
 type Sampler struct {
 	mu    sync.Mutex
-	kinds map[kind]*sample
+	kinds map[Kind]*sample
 }
 
-// kind is what lines have in common. A client must not be able to choose any part of it.
-type kind struct {
-	level   zapcore.Level
-	message string
-	reason  string
+// Kind is what lines have in common. A client must not be able to choose any part of it.
+type Kind struct {
+	Level    zapcore.Level
+	Message  string
+	Reason   string // may be empty
+	SQLSTATE string // may be empty
+}
+
+// fields returns the fields of every line of the kind.
+func (k Kind) fields() []zap.Field {
+	var fields []zap.Field
+	if k.Reason != "" {
+		fields = append(fields, zap.String("reason", k.Reason))
+	}
+	if k.SQLSTATE != "" {
+		fields = append(fields, zap.String("sqlstate", k.SQLSTATE))
+	}
+	return fields
 }
 
 // sample is what became of the lines of a kind within sampleTime.
@@ -35,22 +49,23 @@ type sample struct {
 	written, suppressed int
 }
 
-// Log writes a line, unless there were too many of its kind. log returns the logger; it is
-// called only if the line is written. enabled is the core that decides about the level.
-func (s *Sampler) Log(enabled zapcore.LevelEnabler, log func() *zap.Logger, level zapcore.Level, message, reason string, fields ...zap.Field) {
-	if enabled.Enabled(level) && s.allow(kind{level, message, reason}) {
-		log().Log(level, message, fields...)
+// Log writes a line with the fields of its kind, unless there were too many of them. log
+// returns the logger; it is called only if the line is written. enabled is the core that
+// decides about the level.
+func (s *Sampler) Log(enabled zapcore.LevelEnabler, log func() *zap.Logger, k Kind, fields ...zap.Field) {
+	if enabled.Enabled(k.Level) && s.allow(k) {
+		log().Log(k.Level, k.Message, append(k.fields(), fields...)...)
 	}
 }
 
-func (s *Sampler) allow(k kind) bool {
+func (s *Sampler) allow(k Kind) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	seen := s.kinds[k]
 	if seen == nil {
 		seen = &sample{since: time.Now()}
 		if s.kinds == nil {
-			s.kinds = make(map[kind]*sample)
+			s.kinds = make(map[Kind]*sample)
 		}
 		s.kinds[k] = seen
 	}
@@ -67,20 +82,17 @@ func (s *Sampler) allow(k kind) bool {
 func (s *Sampler) Report(log *zap.Logger, all bool) {
 	for k, seen := range s.finished(all) {
 		if seen.suppressed > 0 {
-			reason := zap.Skip()
-			if k.reason != "" {
-				reason = zap.String("reason", k.reason)
-			}
-			log.Log(k.level, k.message, reason, zap.Int("suppressed", seen.suppressed), zap.Float64("within_s", sampleTime.Seconds()))
+			fields := append(k.fields(), zap.Int("suppressed", seen.suppressed), zap.Float64("within_s", sampleTime.Seconds()))
+			log.Log(k.Level, k.Message, fields...)
 		}
 	}
 }
 
 // finished removes the samples whose time has passed, or all of them.
-func (s *Sampler) finished(all bool) map[kind]*sample {
+func (s *Sampler) finished(all bool) map[Kind]*sample {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	finished := make(map[kind]*sample)
+	finished := make(map[Kind]*sample)
 	for k, seen := range s.kinds {
 		if all || time.Since(seen.since) >= sampleTime {
 			finished[k] = seen

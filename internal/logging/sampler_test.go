@@ -15,7 +15,7 @@ func TestSampler(t *testing.T) {
 		log := zap.New(core)
 		var s Sampler
 		write := func(level zap.AtomicLevel, reason string) {
-			s.Log(core, func() *zap.Logger { return log }, level.Level(), "connection rejected", reason)
+			s.Log(core, func() *zap.Logger { return log }, Kind{level.Level(), "connection rejected", reason, "08001"})
 		}
 		warn, debug := zap.NewAtomicLevelAt(zap.WarnLevel), zap.NewAtomicLevelAt(zap.DebugLevel)
 		for range 100 {
@@ -34,7 +34,7 @@ func TestSampler(t *testing.T) {
 		s.Report(log, false)
 		reported := lines.TakeAll()
 		for _, line := range reported {
-			if n := line.ContextMap()["suppressed"]; line.Message != "connection rejected" || n != int64(100-sampleLines) {
+			if n := line.ContextMap()["suppressed"]; line.Message != "connection rejected" || n != int64(100-sampleLines) || line.ContextMap()["sqlstate"] != "08001" || len(line.ContextMap()) != 4 {
 				t.Errorf("line %q, %v", line.Message, line.ContextMap())
 			}
 		}

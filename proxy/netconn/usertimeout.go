@@ -3,8 +3,8 @@ package netconn
 import "time"
 
 const (
-	// UserTimeout is how long the peer may leave bytes or keep-alives unacknowledged
-	// before the connection fails (TCP_USER_TIMEOUT, tcp(7)).
+	// UserTimeout is the maximum time that bytes or keep-alives stay unacknowledged before
+	// the connection fails (TCP_USER_TIMEOUT, tcp(7)).
 	UserTimeout = 20 * time.Second
 	// UserTimeoutInterval is how often to call UpdateUserTimeout. It is well below
 	// UserTimeout.

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -41,7 +42,7 @@ const (
 type Error struct {
 	Reason     Reason
 	Code       string // SQLSTATE
-	Message    string // the client reads it behind "iamproxy: "
+	Message    string // the client reads it after "iamproxy: "
 	Hint       string // may be empty
 	Err        error  // the cause, or nil
 	Transience Transience
@@ -57,6 +58,10 @@ func NewTokenError(user string, err error) *Error {
 	}
 	failed := NewError(reason, err, user)
 	failed.Hint = text.Advice(err)
+	var dns *net.DNSError
+	if errors.As(err, &dns) && dns.IsNotFound {
+		failed.Transience = IfSeenBefore
+	}
 	var cause interface{ Reason() string }
 	if errors.As(err, &cause) {
 		failed.Reason = Reason(cause.Reason())
@@ -98,7 +103,7 @@ type ServerError struct {
 	tokenSent bool
 }
 
-// NewServerError reads an ErrorResponse. tokenSent says that it is the answer to a token.
+// NewServerError reads an ErrorResponse. tokenSent is whether it is the answer to a token.
 // The error is an *Error if the message has no SQLSTATE or cannot be read.
 func NewServerError(m Message, tokenSent bool) error {
 	e := &ServerError{message: m, tokenSent: tokenSent}
@@ -114,6 +119,9 @@ func NewServerError(m Message, tokenSent bool) error {
 func (e *ServerError) Error() string {
 	return fmt.Sprintf("the server said: %s (SQLSTATE %s)", text.OneLine(e.Fields.Message), e.Fields.Code)
 }
+
+// Advice returns the hint to be added.
+func (e *ServerError) Advice() string { return e.Hint }
 
 // Copy returns the same message without what is added to it for one client.
 func (e *ServerError) Copy() *ServerError {

@@ -1,7 +1,7 @@
 package pgwire
 
-// Reason is a short constant that says why a client got no session. The log, the metrics,
-// the status page and `iamproxy check` go by it, never by the words of a message.
+// Reason is a short constant for the cause of a failed connection. The log, the metrics, the
+// status page and `iamproxy check` depend on it, never on the words of a message.
 type Reason string
 
 // Reasons of the client's own making.

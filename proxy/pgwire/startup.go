@@ -116,7 +116,7 @@ func truncatedError(err error) error {
 	}
 }
 
-// StartupMessage is what a startup packet requests.
+// StartupMessage is the content of a startup packet that requests a session.
 type StartupMessage struct {
 	Version    uint32
 	Parameters []Parameter // in the client's order, with repetitions

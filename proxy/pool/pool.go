@@ -14,13 +14,13 @@ import (
 )
 
 const (
-	// serverLifetime is how long after its login a connection is reused. A new login checks
-	// again who may log in, and with which settings.
+	// serverLifetime is the maximum age of a connection that is reused. A new login checks
+	// permissions and settings again.
 	serverLifetime = 10 * time.Minute
-	// serverIdleTimeout is how long an idle connection is kept.
+	// serverIdleTimeout is the maximum time that an idle connection is kept.
 	serverIdleTimeout = 2 * time.Minute
-	// resetWait is how long a client waits for a connection that is being reset: longer
-	// than a reset takes, and not much longer than a login.
+	// resetWait bounds the wait of a client for a connection that is being reset. It is
+	// longer than a reset takes, and not much longer than a login.
 	resetWait = 100 * time.Millisecond
 )
 
@@ -35,8 +35,8 @@ type Stats struct {
 type Pool struct {
 	// MaxIdle is the maximum number of idle connections. If zero, the pool is off.
 	MaxIdle int
-	// CheckDelay is how long a connection is idle until Validate sends the server a message
-	// to see whether it still answers. If zero, a second.
+	// CheckDelay is the idle time after which Validate checks whether the server still
+	// answers. If zero, a second.
 	CheckDelay time.Duration
 
 	mu        sync.Mutex

@@ -16,6 +16,7 @@ import (
 // another client's. If not, both go on as if nothing had happened.
 type Release struct {
 	conn   *Conn
+	server *netconn.Conn // below conn
 	client pgwire.FrontendTracker
 
 	stopping atomic.Bool
@@ -26,7 +27,7 @@ type Release struct {
 // NewRelease returns the Release of a session that begins.
 func (c *Conn) NewRelease() *Release {
 	c.tracker.Reset()
-	return &Release{conn: c, idle: make(chan bool, 1), reason: "the client did not terminate, or with requests in flight"}
+	return &Release{conn: c, server: c.Conn.Conn, idle: make(chan bool, 1), reason: "the client did not terminate, or with requests in flight"}
 }
 
 // Reason returns why the connection cannot be reused; empty if it can. It must not be
@@ -36,7 +37,7 @@ func (r *Release) Reason() string { return r.reason }
 // CopyUp copies from the client. The direction is stopped by a Terminate that ends the
 // session and leaves the connection to the next one.
 func (r *Release) CopyUp(d *relay.Direction, client *netconn.Conn) {
-	d.Copy(r.conn.Conn.Conn, client, r.isCleanTerminate)
+	d.Copy(r.server, client, r.isCleanTerminate)
 }
 
 // isCleanTerminate reports whether b is a Terminate sent while the server is idle.
@@ -47,7 +48,7 @@ func (r *Release) isCleanTerminate(b []byte) bool {
 	// A client that has read all answers cannot have sent more requests than that.
 	if r.client.Requests() == r.conn.tracker.Ready() {
 		r.stopping.Store(true)
-		r.conn.SetReadDeadline(netconn.LongAgo)
+		r.server.SetReadDeadline(netconn.LongAgo)
 		if <-r.idle {
 			return true
 		}
@@ -60,7 +61,7 @@ func (r *Release) isCleanTerminate(b []byte) bool {
 func (r *Release) CopyDown(d *relay.Direction, client *netconn.Conn) {
 	defer close(r.idle) // the other direction goes on alone
 	for {
-		d.Copy(client, r.conn.Conn.Conn, r.track)
+		d.Copy(client, r.server, r.track)
 		interrupted, idle := r.interrupted(d.ReadErr)
 		if !interrupted {
 			return
@@ -85,7 +86,7 @@ func (r *Release) interrupted(err error) (interrupted, idle bool) {
 	if !r.stopping.Load() || !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false, false
 	}
-	r.conn.SetReadDeadline(time.Time{})
+	r.server.SetReadDeadline(time.Time{})
 	r.stopping.Store(false)
 	r.reason = pgwire.BusyReason(&r.client, r.conn.tracker)
 	idle = r.reason == ""

@@ -193,7 +193,7 @@ func TestValidate(t *testing.T) {
 		received string
 	}{
 		"just become idle":     {valid: true},
-		"idle for a moment":        {idleFor: serverCheckDelay / 2, valid: true},
+		"idle for a moment":    {idleFor: serverCheckDelay / 2, valid: true},
 		"idle longer":          {idleFor: serverCheckDelay + 1, valid: true, received: "S"},
 		"no response":          {idleFor: time.Minute, respond: insteadOf("S"), took: serverCheckTimeout, received: "S"},
 		"closed":               {idle: func(s *server) { s.Close() }},

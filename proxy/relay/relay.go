@@ -1,4 +1,4 @@
-// Package relay copies the bytes of a session from one connection to another, and says how
+// Package relay copies the bytes of a session from one connection to another, and records how
 // the session ended.
 package relay
 

@@ -7,8 +7,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// MoreSpecificError returns the one of two failures of a login that says more about its
-// cause. earlier may be nil.
+// MoreSpecificError returns the one of two failures of a login that is more specific about
+// its cause. earlier may be nil.
 //
 // It prefers the later one, with three exceptions. A timeout or a full queue is less specific
 // than any failure before it. A broken connection is less specific than an error of the

@@ -27,8 +27,8 @@ const (
 	// doublingTime is the time in which the rate of a throttled limiter doubles by itself.
 	doublingTime = 10 * time.Second
 
-	// throttleInterval is the least time between two halvings of the rate. A login that
-	// was running at the first one says nothing about the halved rate.
+	// throttleInterval is the minimum time between two halvings of the rate. A login that
+	// was running at the first one is no evidence about the halved rate.
 	throttleInterval = time.Second
 
 	// defaultRate is the rate up to which a limiter without a limit recovers. Beyond it,

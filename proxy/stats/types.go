@@ -10,7 +10,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// Result is what became of a client that requested a session.
+// Result is the outcome for a client that requested a session.
 type Result = string
 
 const (
@@ -20,7 +20,7 @@ const (
 	Abandoned Result = "abandoned" // the client disconnected before it had a session
 )
 
-// FailureKind is what failures are counted by.
+// FailureKind groups failures that are counted together.
 type FailureKind struct {
 	SQLSTATE string
 	Reason   pgwire.Reason
@@ -33,8 +33,8 @@ type Totals struct {
 	Retries  int64                 // attempts to log in that failed and were made again
 }
 
-// LoginTimings is how long the steps of a login took that led to a session. A step that did
-// not happen is zero.
+// LoginTimings holds the durations of the steps of a login that led to a session. A step that
+// did not happen is zero.
 type LoginTimings struct {
 	At       time.Time     // when the session began
 	Queue    time.Duration // until the attempt that succeeded: its turn, failed attempts, and the pauses after them

@@ -63,7 +63,7 @@ type Conn struct {
 	stopClosing func() bool // nil before CloseWhenDone
 }
 
-// Timings is how long the steps of connecting took.
+// Timings holds the durations of the steps of connecting.
 type Timings struct{ Resolve, Dial, TLS time.Duration }
 
 // Connect dials the database and starts TLS. ctx bounds it, and its deadline stays that of

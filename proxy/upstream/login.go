@@ -11,9 +11,9 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// LoginResult is what the server sent during a login.
+// LoginResult holds what the server sent during a login.
 type LoginResult struct {
-	// Authenticated says that the server accepted the token.
+	// Authenticated reports that the server accepted the token.
 	Authenticated bool
 	// Key is the body of BackendKeyData: nil if there was none, as of RDS Proxy.
 	Key []byte
@@ -134,6 +134,9 @@ func (r *LoginResult) waitReady(conn *Conn) error {
 		case pgwire.ErrorResponse:
 			return pgwire.NewServerError(m, false)
 		case pgwire.ReadyForQuery:
+			if len(r.messages)+len(m) > pgwire.MaxLogin {
+				return pgwire.NewError(pgwire.MessagesTooLong, nil)
+			}
 			r.ready = m
 			return nil
 		case pgwire.BackendKeyData:
