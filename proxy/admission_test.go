@@ -70,7 +70,10 @@ func TestConnLimitReleasedBeforeClose(t *testing.T) {
 func TestUnauthorizedClients(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
-	p, address := startProxy(t, ca, s, func(p *Proxy) { p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")} })
+	p, address := startProxy(t, ca, s, func(p *Proxy) {
+		p.AllowFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.2/32")}
+		p.MaxPending = 4 // half as many are rejected at once
+	})
 	rejected := dial(t, address)
 	rejected.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 	rejected.expect([]byte{'N'})

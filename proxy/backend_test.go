@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 	"go.uber.org/zap/zaptest/observer"
@@ -113,6 +114,7 @@ func (b *backend) startPooled(t *testing.T, change func(*Proxy)) (p *Proxy, addr
 	ca, s := trustedServer(t, b.serve)
 	p, address = startProxy(t, ca, s, func(p *Proxy) {
 		p.MaxIdleConns = 4
+		p.pool.CheckDelay = time.Hour // no checks, however slow the machine is
 		p.Upstream.DialContext = b.dial
 		logs = observeLogs(p)
 		if change != nil {

@@ -38,7 +38,7 @@ func TestServerNeverStarts(t *testing.T) {
 		p.startup()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P03", Message: "the database system is starting up"})
 	})
-	_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 3 * time.Second })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	if e := client.expectError(); e.Code != "57P03" || e.Message != "the database system is starting up" {
@@ -113,7 +113,7 @@ func TestQueueFullOfRefusedLogins(t *testing.T) {
 		p.requestToken()
 		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
 	})
-	_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 150, 3*time.Second })
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectRate, p.ConnectTimeout = 150, 5*time.Second })
 	var all sync.WaitGroup
 	for range 40 {
 		client := dial(t, address)

@@ -251,7 +251,7 @@ func TestDirectTLSServerTimeout(t *testing.T) {
 	ca, other := trustedServer(t, func(*peer) {})
 	via := directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.startup(); p.message() })
 	p, address := startProxy(t, ca, other, func(p *Proxy) {
-		p.Upstream.Via, p.Upstream.DirectTLS, p.ConnectTimeout = via, true, 300*time.Millisecond
+		p.Upstream.Via, p.Upstream.DirectTLS, p.ConnectTimeout = via, true, 2*time.Second
 	})
 	client := dial(t, address)
 	client.send(ordinaryStartup)

@@ -131,7 +131,7 @@ func TestInvalidClients(t *testing.T) {
 func TestStartupTimeout(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(*peer) {})
-	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = time.Second })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 2 * time.Second })
 	silent, partial := dial(t, address), dial(t, address)
 	partial.send([]byte("\x00\x00\x00\x20\x00\x03\x00\x00user"))
 	if e := partial.expectError(); e.Code != pgwire.ConnectionFailure {
@@ -198,9 +198,9 @@ func TestInvalidServers(t *testing.T) {
 		{name: "ends before the token", script: func(p *peer) { p.startup() }, code: "08006", reason: pgwire.ConnectionClosed},
 		{name: "ends after the token", script: func(p *peer) { p.startup(); p.requestToken() }, code: "08006", reason: pgwire.ConnectionClosed},
 		{name: "ends within a message", script: sends([]byte("R\x00\x00")), code: "08006", reason: pgwire.ConnectionClosed},
-		{name: "no answer to the startup packet", script: func(p *peer) { p.startup(); p.message() }, code: "08006", reason: pgwire.NoAnswer, timeout: 500 * time.Millisecond},
-		{name: "no handshake", answer: plain("S"), code: "08006", reason: pgwire.NoAnswer, timeout: 500 * time.Millisecond},
-		{name: "no answer", answer: plain(""), code: "08006", reason: pgwire.NoAnswer, timeout: 500 * time.Millisecond},
+		{name: "no answer to the startup packet", script: func(p *peer) { p.startup(); p.message() }, code: "08006", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
+		{name: "no handshake", answer: plain("S"), code: "08006", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
+		{name: "no answer", answer: plain(""), code: "08006", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -214,7 +214,7 @@ func TestInvalidServers(t *testing.T) {
 				certificate = ca.issue(t, serverName, time.Now().Add(-time.Hour))
 			}
 			s := startServer(t, certificate, test.answer, test.script)
-			p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = cmp.Or(test.timeout, 3*time.Second) })
+			p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = cmp.Or(test.timeout, 6*time.Second) })
 			client := dial(t, address)
 			client.send(ordinaryStartup)
 			// The server's messages before the error are forwarded.

@@ -127,9 +127,9 @@ func TestPendingShutdown(t *testing.T) {
 // long it waited for room.
 func TestPendingClientsNotEvicted(t *testing.T) {
 	t.Parallel()
-	const silent, clients = 4, 30
+	const silent, clients = 4, 10
 	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
-	p, address := startProxy(t, ca, s, pendingLimit(silent, 100*time.Millisecond))
+	p, address := startProxy(t, ca, s, pendingLimit(silent, 250*time.Millisecond))
 	for range silent {
 		dial(t, address)
 	}

@@ -137,7 +137,7 @@ func TestRefusedTokenNotReplaced(t *testing.T) {
 		"same token": func(p *Proxy) { p.Tokens = &tokens{same: true} },
 		"server gone": func(p *Proxy) {
 			var dials atomic.Int32
-			p.ConnectTimeout = 2 * time.Second
+			p.ConnectTimeout = 3 * time.Second
 			p.Upstream.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
 				if dials.Add(1) > 1 {
 					return nil, errors.New("gone")
@@ -221,7 +221,7 @@ func TestSecondAttemptError(t *testing.T) {
 				}
 				p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})
 			})
-			_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 2 * time.Second })
+			_, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 3 * time.Second })
 			client := dial(t, address)
 			client.send(ordinaryStartup)
 			if e := client.expectError(); e.Code != test.code {
@@ -259,7 +259,7 @@ func TestFileDescriptorsUsedUp(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) {})
 	p, address := startProxy(t, ca, s, func(p *Proxy) {
-		p.ConnectTimeout = 500 * time.Millisecond
+		p.ConnectTimeout = 2 * time.Second
 		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("socket", syscall.EMFILE)}
 		}
