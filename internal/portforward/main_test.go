@@ -36,8 +36,12 @@ var programs = map[string]func(args []string) (code int, err error){
 		time.Sleep(300 * time.Millisecond)
 		return 1, greet(args[0], -1)
 	},
-	"fail":           func(args []string) (int, error) { return 254, fmt.Errorf("\n%s\n", strings.Join(args[1:], " ")) },
-	"silent":         func([]string) (int, error) { fmt.Fprintln(os.Stdout, "Starting"); select {} },
+	"fail": func(args []string) (int, error) { return 254, fmt.Errorf("\n%s\n", strings.Join(args[1:], " ")) },
+	"silent": func([]string) (int, error) {
+		fmt.Fprintln(os.Stdout, "Starting")
+		time.Sleep(time.Hour) // without cgo, Go ends a process that waits for nothing
+		return 1, nil
+	},
 	"flood":          flood,
 	"spawn":          spawn,
 	"ignore-sigterm": ignoreSIGTERM,

@@ -90,6 +90,7 @@ func TestRestart(t *testing.T) {
 }
 
 func TestRestartDelayGrows(t *testing.T) {
+	t.Parallel()
 	f, logs := start(t, "fail", "An error occurred (TargetNotConnected)")
 	_, err := greeting(t, f, limit)
 	if want := "the port forward ended: exit status 254: An error occurred (TargetNotConnected)"; err == nil || err.Error() != want {
@@ -206,6 +207,7 @@ func (m *monitor) watch(conn net.Conn) {
 
 // Stop also ends a child that ignores SIGTERM.
 func TestStopEndsDescendants(t *testing.T) {
+	t.Parallel()
 	m := startMonitor(t)
 	f, _ := start(t, "spawn", m.listener.Addr().String(), "ignore-sigterm")
 	if got, err := greeting(t, f, limit); got != "hello" || err != nil {
@@ -220,6 +222,7 @@ func TestStopEndsDescendants(t *testing.T) {
 
 // A child that the program leaves is ended before the restart.
 func TestExitEndsDescendants(t *testing.T) {
+	t.Parallel()
 	m := startMonitor(t)
 	_, logs := start(t, "abandon", m.listener.Addr().String())
 	until(t, "the end", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 1 })
@@ -227,6 +230,7 @@ func TestExitEndsDescendants(t *testing.T) {
 }
 
 func TestStopBeforeRestart(t *testing.T) {
+	t.Parallel()
 	f, logs := start(t, "fail", "x")
 	until(t, "the third delay", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 3 })
 	began := time.Now()

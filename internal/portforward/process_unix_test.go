@@ -56,6 +56,7 @@ func waitChildren([]string) (int, error) {
 // A program whose background process cannot be ended is not restarted, and Dial returns
 // the reason.
 func TestBackgroundProcess(t *testing.T) {
+	t.Parallel()
 	m := startMonitor(t)
 	defer m.disconnect()
 	f, logs := start(t, "daemonize", m.listener.Addr().String())
