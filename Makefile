@@ -10,6 +10,10 @@ CYCLONEDX     ?= github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT    ?= github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
+LINT = $(GO) run $(GOLANGCI_LINT) run --allow-serial-runners
+# Most tests wait for a process or a timer, so that one core can run several.
+PARALLEL = -p 4 -parallel 8
+
 # Everything is built and tested with the release of Go that go.mod names, which comes as a
 # module: that of the machine may be an older one, with known vulnerabilities in its library.
 # Where it cannot be had, or GOTOOLCHAIN says otherwise, that one is taken.
@@ -100,10 +104,18 @@ standin: ## start only the cluster of the demo, for commands of your own
 	$(GO) build -o bin/demo ./test/demo
 	bin/demo -standin build/standin.env
 
+# Results are cached. Lint reports only what is new since main.
+.PHONY: check
+check: deps ## vet, lint what changed, run unit tests, transcripts and one login: a minute
+	$(GO) vet ./...
+	$(LINT) $(if $(shell git rev-parse -q --verify main 2>/dev/null),--new-from-merge-base main)
+	$(GO) test $(PARALLEL) $$($(GO) list ./... | grep -v /test/e2e)
+	$(GO) test $(PARALLEL) -run '^TestScript$$|^TestEndToEnd$$/^first_query$$' ./test/e2e
+
+# The limit is for slow and busy machines: two idle cores need less than five minutes.
 .PHONY: test
 test: deps ## run every test, with the race detector
-	CGO_ENABLED=1 $(GO) test -race -timeout 20m ./...
-	IAMPROXY_PLAIN_IO=1 CGO_ENABLED=1 $(GO) test -race -run 'Session|Relay|TLS|Pooled|Copy|Connect|Probe' ./proxy/...
+	CGO_ENABLED=1 $(GO) test -race $(PARALLEL) -timeout 40m ./...
 
 # Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
 .PHONY: versions
@@ -169,6 +181,17 @@ chaos-build:
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/chaos ./test/chaos
 
+# Only the weekly workflow, or a person, runs these programs. Here each starts, and chaos and
+# bench run their shortest parts.
+.PHONY: programs
+programs: chaos-build ## start each program of test/ and tools/ (as root, on Debian)
+	@sh tools/setup/install.sh pgbouncer
+	rm -rf build/programs
+	$(GO) build -o build/programs/ $$($(GO) list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./test/... ./tools/...)
+	for program in build/programs/*; do $$program -h 2>/dev/null || exit 1; done
+	bin/chaos -binary bin/iamproxy -only "^server restarted$$|^database's clock 2 minutes"
+	build/programs/bench -binary bin/iamproxy -quick -rounds 1 -only '^(select-8|copy-in|connect|idle)$$'
+
 # With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
 .PHONY: browser
 browser: deps ## look at the status page with Chromium (on Debian)
@@ -218,7 +241,7 @@ cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
 
 .PHONY: lint
 lint: ## run golangci-lint as pinned here (the first run compiles it)
-	$(GO) run $(GOLANGCI_LINT) run
+	$(LINT)
 
 # With shellcheck installed, it reads what the workflows run, too.
 .PHONY: workflows
