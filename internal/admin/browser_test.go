@@ -14,16 +14,17 @@ import (
 	"github.com/iamproxy/iamproxy/test/browser"
 )
 
-// pictures is the directory for screenshots; empty: none are written.
+// pictures is the directory for screenshots; if empty, none is written.
 var pictures = os.Getenv("PICTURES")
 
 var screens = map[string]browser.Screen{
 	"desktop": {Width: 1280, Height: 800},
 	"dark":    {Width: 1280, Height: 800, Dark: true},
 	"tablet":  {Width: 820, Height: 1180},
-	"phone":   {Width: 360, Height: 740, Phone: true, Sharpness: 2},
+	"phone":   {Width: 360, Height: 740, Scale: 2, Phone: true},
 }
 
+// pages returns servers with the status pages to look at.
 func pages(now time.Time) map[string]*Server {
 	fresh := endpoint()
 	return map[string]*Server{
@@ -34,7 +35,8 @@ func pages(now time.Time) map[string]*Server {
 	}
 }
 
-func open(t *testing.T) *browser.Browser {
+// startBrowser starts a browser for the time of a test.
+func startBrowser(t *testing.T) *browser.Browser {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	b, err := browser.Start(ctx)
@@ -45,9 +47,9 @@ func open(t *testing.T) *browser.Browser {
 	return b
 }
 
-// The page fits each screen, and text that a client chose stays text.
+// The page fits each screen, loads nothing else, and shows clients' values as text.
 func TestBrowserShowsPage(t *testing.T) {
-	b := open(t)
+	b := startBrowser(t)
 	for page, server := range pages(time.Now()) {
 		url := serve(t, server) + "/?paused"
 		for on, screen := range screens {
@@ -56,7 +58,7 @@ func TestBrowserShowsPage(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				var is struct {
+				var got struct {
 					Hacked                         bool
 					Scripts, Images, Rows, Scrolls int
 					Width, Scroll, Cut, Background string
@@ -72,33 +74,34 @@ func TestBrowserShowsPage(t *testing.T) {
 					cut: [...document.querySelectorAll('main *:not(thead *)')].filter(e => !e.closest('.scroll table') && e.getBoundingClientRect().right > window.innerWidth + 1).map(e => e.outerHTML.slice(0, 80)).join('\n'),
 					scrolls: [...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length,
 					background: getComputedStyle(document.body).backgroundColor,
-				})`, &is); err != nil {
+				})`, &got); err != nil {
 					t.Fatal(err)
 				}
-				if is.Hacked || is.Scripts > 0 || is.Images > 0 {
-					t.Errorf("text of a client became an element or ran: %+v", is)
+				if got.Hacked || got.Scripts > 0 || got.Images > 0 {
+					t.Errorf("a client's value became markup or ran: %+v", got)
 				}
-				if is.Scroll != is.Width || is.Cut != "" {
-					t.Errorf("%s wide on %s:\n%s", is.Scroll, is.Width, is.Cut)
+				if got.Scroll != got.Width || got.Cut != "" {
+					t.Errorf("page is %s pixels wide, screen is %s; elements that are cut:\n%s", got.Scroll, got.Width, got.Cut)
 				}
-				if on != "tablet" && is.Scrolls > 0 {
-					t.Errorf("%d tables have to be scrolled", is.Scrolls)
+				if on != "tablet" && got.Scrolls > 0 {
+					t.Errorf("%d tables are wider than the screen", got.Scrolls)
 				}
-				if page == "busy" && is.Rows != 50 {
-					t.Errorf("%d sessions are shown, not 50", is.Rows)
+				if page == "busy" && got.Rows != 50 {
+					t.Errorf("%d sessions, want 50", got.Rows)
 				}
-				if dark := is.Background == "rgb(16, 21, 28)"; dark != screen.Dark {
-					t.Errorf("the background is %s", is.Background)
+				if dark := got.Background == "rgb(16, 21, 28)"; dark != screen.Dark {
+					t.Errorf("background is %s", got.Background)
 				}
-				if requests := p.Requests(); slices.ContainsFunc(requests, func(r string) bool { return r != url && !strings.HasPrefix(r, "data:") }) {
-					t.Errorf("the page requested %q", requests)
+				requests := slices.DeleteFunc(p.Requests(), func(r string) bool { return strings.HasPrefix(r, "data:") })
+				if !slices.Equal(requests, []string{url}) {
+					t.Errorf("requests are %q, want only the page's", requests)
 				}
 				if incidents := p.Incidents(); len(incidents) > 0 {
-					t.Errorf("the browser reports: %s", strings.Join(incidents, "\n"))
+					t.Errorf("incidents:\n%s", strings.Join(incidents, "\n"))
 				}
 				picture, err := p.Screenshot()
 				if err != nil || len(picture) < 10_000 {
-					t.Errorf("no picture: %d bytes, %v", len(picture), err)
+					t.Errorf("screenshot has %d bytes, error: %v", len(picture), err)
 				}
 				if pictures != "" {
 					if err := os.WriteFile(filepath.Join(pictures, page+"-"+on+".png"), picture, 0o600); err != nil {
@@ -110,19 +113,23 @@ func TestBrowserShowsPage(t *testing.T) {
 	}
 }
 
+// The page loads again and again without a script.
 func TestBrowserRefreshes(t *testing.T) {
-	b := open(t)
+	b := startBrowser(t)
 	p, err := b.Open(serve(t, &Server{Endpoints: []Endpoint{busy(time.Now())}}), screens["desktop"])
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.WaitLoads(3); err != nil {
-		t.Error(err)
+	for range 2 {
+		if err := p.WaitLoad(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
+// A script that gets into the page does not run, and the browser reports it.
 func TestBrowserEnforcesContentPolicy(t *testing.T) {
-	b := open(t)
+	b := startBrowser(t)
 	p, err := b.Open(serve(t, &Server{})+"/?paused", screens["desktop"])
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +144,9 @@ func TestBrowserEnforcesContentPolicy(t *testing.T) {
 		t.Fatal(err)
 	}
 	if ran {
-		t.Error("a script ran")
+		t.Error("the script ran")
+	}
+	if incidents := strings.Join(p.Incidents(), "\n"); !strings.Contains(incidents, "Content Security Policy") {
+		t.Errorf("the violation was not reported; incidents:\n%s", incidents)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"sync"
 
@@ -20,99 +19,95 @@ import (
 
 // Browser is a running Chromium.
 type Browser struct {
-	ctx   context.Context
-	close []context.CancelFunc
+	ctx    context.Context
+	cancel context.CancelFunc
 }
 
-// Start starts a Chromium with a profile of its own. It ends with ctx, or with Close, and so
-// do its pages.
+// Start starts a Chromium with an empty profile. It ends with ctx or Close, and its pages
+// end with it.
 func Start(ctx context.Context) (*Browser, error) {
-	options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath("chromium"))
-	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // it has no sandbox for root
-	}
-	allocator, stop := chromedp.NewExecAllocator(ctx, options...)
-	browser, end := chromedp.NewContext(allocator)
-	b := &Browser{ctx: browser, close: []context.CancelFunc{end, stop}}
-	if err := chromedp.Do(browser); err != nil {
+	ctx, cancel := chromedp.NewContext(ctx, chromedp.WithAllocatorOptions(
+		chromedp.ExecPath("chromium"),
+		// Nothing is resolved but this machine. Otherwise Chromium contacts its vendor's
+		// services, which --disable-background-networking does not prevent.
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
+	))
+	b := &Browser{ctx, cancel}
+	if err := chromedp.Do(ctx); err != nil {
 		b.Close()
 		return nil, fmt.Errorf("could not start chromium: %w", err)
 	}
 	return b, nil
 }
 
-// Close ends the browser and removes its files.
+// Close ends the browser and removes its profile.
 func (b *Browser) Close() {
-	for _, end := range b.close {
-		end()
-	}
+	b.cancel()
+	chromedp.FromContext(b.ctx).Allocator.Wait()
 }
 
-// Screen describes the screen and the viewer.
+// Screen describes a screen and the preference of its user.
 type Screen struct {
-	Width, Height int64
-	Phone         bool    // touch, and the viewport of the page
-	Dark          bool    // preferred
-	Sharpness     float64 // pixels of the picture per CSS pixel; 0 is 1
+	Width, Height int64   // in CSS pixels
+	Scale         float64 // device pixels per CSS pixel; 1 if 0
+	Phone         bool    // has touch, and follows the page's viewport element
+	Dark          bool    // prefers a dark color scheme
 }
 
-// emulate makes a page appear on the screen.
-func (s Screen) emulate(page context.Context) error {
-	viewport := []chromedp.EmulateViewportOption{chromedp.EmulateScale(max(s.Sharpness, 1))}
+// emulate shows the tab on the screen.
+func (s Screen) emulate(tab context.Context) error {
+	viewport := []chromedp.EmulateViewportOption{chromedp.EmulateScale(max(s.Scale, 1))}
 	if s.Phone {
 		viewport = append(viewport, chromedp.EmulateMobile, chromedp.EmulateTouch)
+	}
+	if err := chromedp.Do(tab, chromedp.EmulateViewport(s.Width, s.Height, viewport...)); err != nil {
+		return err
 	}
 	scheme := &emulation.MediaFeature{Name: "prefers-color-scheme", Value: "light"}
 	if s.Dark {
 		scheme.Value = "dark"
 	}
-	if err := chromedp.Do(page, chromedp.EmulateViewport(s.Width, s.Height, viewport...)); err != nil {
-		return err
-	}
 	media := emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{scheme}}
-	_, err := chromedp.Call(page, emulation.SetEmulatedMedia, media)
+	_, err := chromedp.Call(tab, emulation.SetEmulatedMedia, media)
 	return err
 }
 
 // Page is a loaded page.
 type Page struct {
-	ctx context.Context
+	ctx    context.Context
+	loaded chan struct{} // has a load that WaitLoad has not returned for
 
 	mu        sync.Mutex
-	loads     int
-	changed   chan struct{} // closed and replaced at each load
 	incidents []string
 	requests  []string
 }
 
-// Open loads a page and waits for it.
+// Open opens a page in a new tab, and waits until it is loaded.
 func (b *Browser) Open(url string, screen Screen) (*Page, error) {
-	tab, _ := chromedp.NewContext(b.ctx)
-	p := &Page{ctx: tab, changed: make(chan struct{})}
-	if _, err := chromedp.Call(tab, network.Enable, network.EnableParams{}); err != nil {
-		return nil, err
-	}
+	tab, _ := chromedp.NewContext(b.ctx) // ends with the browser
 	if err := screen.emulate(tab); err != nil {
 		return nil, err
 	}
+	p := &Page{ctx: tab, loaded: make(chan struct{}, 1)}
 	if err := chromedp.Listen(tab, p.event); err != nil {
 		return nil, err
 	}
 	if err := chromedp.Do(tab, chromedp.Navigate(url)); err != nil {
-		return nil, fmt.Errorf("%s: %w", url, err)
+		return nil, fmt.Errorf("could not open %s: %w", url, err)
 	}
-	return p, p.WaitLoads(1)
+	return p, p.WaitLoad()
 }
 
-// event records incidents, requests and loads.
+// event records loads, requests and incidents.
 func (p *Page) event(event any) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e := event.(type) {
 	case *page.EventLoadEventFired:
-		p.loads++
-		close(p.changed)
-		p.changed = make(chan struct{})
+		select {
+		case p.loaded <- struct{}{}:
+		default:
+		}
 	case *network.EventRequestWillBeSent:
 		p.requests = append(p.requests, e.Request.URL)
 	case *page.EventJavascriptDialogOpening, *runtime.EventConsoleAPICalled, *runtime.EventExceptionThrown, *log.EventEntryAdded:
@@ -121,39 +116,32 @@ func (p *Page) event(event any) {
 	}
 }
 
+// WaitLoad waits until the page is loaded again: after Open, or after the last WaitLoad.
+func (p *Page) WaitLoad() error {
+	select {
+	case <-p.loaded:
+		return nil
+	case <-p.ctx.Done():
+		return fmt.Errorf("page was not loaded: %w", p.ctx.Err())
+	}
+}
+
 // Incidents returns the dialogs, console messages, script errors and violations of the
-// page's policy so far. A page without scripts has none.
+// content policy so far. A page without scripts has none.
 func (p *Page) Incidents() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.incidents)
 }
 
-// Requests returns the requested addresses so far.
+// Requests returns the requested URLs so far.
 func (p *Page) Requests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.requests)
 }
 
-// WaitLoads waits until the page was loaded n times.
-func (p *Page) WaitLoads(n int) error {
-	for {
-		p.mu.Lock()
-		loads, changed := p.loads, p.changed
-		p.mu.Unlock()
-		if loads >= n {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-p.ctx.Done():
-			return fmt.Errorf("loaded %d times, not %d: %w", loads, n, p.ctx.Err())
-		}
-	}
-}
-
-// Evaluate stores the value of an expression in result.
+// Evaluate stores the value of a JavaScript expression in result.
 func (p *Page) Evaluate(expression string, result any) error {
 	value, err := chromedp.Run(p.ctx, chromedp.Evaluate[[]byte](expression))
 	if err != nil {

@@ -17,10 +17,11 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// picture is the file for a picture of the status page, for the docs.
+// picture is the file for a screenshot of the status page, for the documentation; if empty,
+// none is written.
 var picture = os.Getenv("PICTURE")
 
-// Application names that try to be markup.
+// hostileNames are application names that contain markup, scripts or control characters.
 var hostileNames = []string{
 	`<script>window.hacked = true</script>`,
 	`"><img src=x onerror="window.hacked=true">`,
@@ -34,13 +35,13 @@ var hostileNames = []string{
 	`</style><style>body{display:none}`,
 }
 
-// The status page with 50 sessions, most of which have such names.
+// The status page shows 50 sessions of real clients, most with hostile names, as text.
 func TestBrowserWithRealSessions(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{Certificate: aurora.Certificate{NotAfter: time.Now().AddDate(0, 6, 0)}})
 	s := newSourceTest(t, cluster)
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}})
 	p := s.start(s.janes(), []string{"--assume-role=" + appRole, "--pool=5"})
-	until(t, "who signs", func() bool { return strings.Contains(p.logs(), `"msg":"signing"`) })
+	until(t, "the first signature", func() bool { return strings.Contains(p.logs(), `"msg":"signing"`) })
 	for _, name := range []string{"orders-api", "orders-api", "billing", "migrations", "psql", "pgAdmin 4", "reports"} {
 		openAs(t, p, aurora.IAMUser, name)
 	}
@@ -74,7 +75,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var is struct {
+		var got struct {
 			Hacked                bool
 			Scripts, Images, Rows int
 			Width, Scroll         int
@@ -88,24 +89,24 @@ func TestBrowserWithRealSessions(t *testing.T) {
 			width: window.innerWidth,
 			scroll: document.documentElement.scrollWidth,
 			text: document.body.innerText,
-		})`, &is); err != nil {
+		})`, &got); err != nil {
 			t.Fatal(err)
 		}
-		if is.Hacked || is.Scripts > 0 || is.Images > 0 || len(page.Incidents()) > 0 {
-			t.Errorf("%s: what a client sent is more than text: %+v, %q", name, is, page.Incidents())
+		if got.Hacked || got.Scripts > 0 || got.Images > 0 || len(page.Incidents()) > 0 {
+			t.Errorf("%s: a client's value became markup or ran: %+v; incidents: %q", name, got, page.Incidents())
 		}
-		if is.Rows != 50 || is.Scroll != is.Width {
-			t.Errorf("%s: %d sessions in %d pixels of %d", name, is.Rows, is.Scroll, is.Width)
+		if got.Rows != 50 || got.Scroll != got.Width {
+			t.Errorf("%s: %d sessions, want 50; page is %d pixels wide, screen is %d", name, got.Rows, got.Scroll, got.Width)
 		}
 		for _, want := range []string{hostileNames[0][:20], hostileNames[1][:20], "orders-api", aurora.DefaultHost, "no_such_database"} {
-			if !strings.Contains(is.Text, want) {
+			if !strings.Contains(got.Text, want) {
 				t.Errorf("%s: the page does not show %q", name, want)
 			}
 		}
 	}
 }
 
-// openAs opens a session with an application name.
+// openAs opens a session with an application name, until the end of the test.
 func openAs(t *testing.T, p *process, user, application string) {
 	t.Helper()
 	config, err := pgx.ParseConfig(p.conninfo(user, aurora.Database) + " sslmode=disable")
@@ -124,10 +125,10 @@ func openAs(t *testing.T, p *process, user, application string) {
 	}
 }
 
-// takePicture takes a picture of a healthy proxy with a failure in the past.
+// takePicture writes a screenshot of the status page to picture.
 func takePicture(t *testing.T, b *browser.Browser, url string) {
 	t.Helper()
-	page, err := b.Open(url, browser.Screen{Width: 1120, Height: 900, Sharpness: 1.5})
+	page, err := b.Open(url, browser.Screen{Width: 1120, Height: 900, Scale: 1.5})
 	if err != nil {
 		t.Fatal(err)
 	}
