@@ -30,7 +30,7 @@ func testCancelAt(t *testing.T, cluster *aurora.Cluster, conninfo string) {
 	}
 	defer admin.Close(context.Background())
 	sleeping := func(name string) (n int) {
-		err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1 and state = 'active'", name).Scan(&n)
+		err := admin.QueryRow(t.Context(), "select count(*) from pg_stat_activity where application_name = $1 and state = 'active' and query like '%pg_sleep%'", name).Scan(&n)
 		if err != nil {
 			t.Fatal(err)
 		}

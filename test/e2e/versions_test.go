@@ -372,4 +372,7 @@ func testVersionDirectTLS(t *testing.T, s *versioned) {
 		t.Fatal(err)
 	}
 	expectRefusal(t, p, aurora.OtherUser, aurora.Database, "is not trusted")
+	if err := s.cluster.SetCertificate(t.Context(), aurora.Certificate{}); err != nil {
+		t.Fatal(err)
+	}
 }
