@@ -50,7 +50,7 @@ func (b *backend) serve(p *peer) {
 	b.received = append(b.received, nil)
 	b.peers = append(b.peers, p)
 	b.mu.Unlock()
-	messages := []any{okay}
+	messages := []any{authOK}
 	for _, status := range b.statuses {
 		messages = append(messages, status)
 	}

@@ -42,7 +42,7 @@ func TestCancel(t *testing.T) {
 				return
 			}
 			p.requestToken()
-			p.send(okay, &pgproto3.BackendKeyData{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)}, ready)
+			p.send(authOK, &pgproto3.BackendKeyData{ProcessID: 7, SecretKey: bytes.Repeat([]byte{byte(at)}, 32)}, ready)
 			p.echo()
 		})
 	}
@@ -186,7 +186,7 @@ func cancelServer(t *testing.T) (authority, *server, *gate, chan []byte) {
 			return
 		}
 		p.requestToken()
-		p.send(okay, key, ready)
+		p.send(authOK, key, ready)
 		p.echo()
 	})
 	return ca, s, g, requests
@@ -287,11 +287,11 @@ func TestKeysOfInvalidLength(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, 4, 5, 260, 261, 10_000} {
 		k := append([]byte{'K', 0, 0, byte((4 + size) >> 8), byte(4 + size)}, bytes.Repeat([]byte{1}, size)...)
-		ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(okay, k, ready); p.echo() })
+		ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(authOK, k, ready); p.echo() })
 		p, address := startProxy(t, ca, s, nil)
 		client := dial(t, address)
 		client.send(ordinaryStartup)
-		client.expect(slices.Concat(pgwire.Encode(okay), k, pgwire.Encode(ready)))
+		client.expect(slices.Concat(pgwire.Encode(authOK), k, pgwire.Encode(ready)))
 		if registered := p.cancels.Len() == 1; registered != (size > 4 && size <= 260) {
 			t.Errorf("a key of %d bytes was registered: %v", size, registered)
 		}
@@ -346,7 +346,7 @@ func TestCancelRace(t *testing.T) {
 		pid, secret := <-free, make([]byte, 32)
 		_, _ = rand.Read(secret)
 		issued.Store(string(secret), pid)
-		p.send(okay, &pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret}, ready)
+		p.send(authOK, &pgproto3.BackendKeyData{ProcessID: pid, SecretKey: secret}, ready)
 		_, _ = io.Copy(io.Discard, p)
 		free <- pid
 	})

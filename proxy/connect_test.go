@@ -54,18 +54,18 @@ func TestServerDisconnectsOnce(t *testing.T) {
 		if logins.Add(1) == 1 {
 			p.startup()
 			p.requestToken()
-			p.send(okay, &pgproto3.ParameterStatus{Name: "from", Value: "the first"}, key)
+			p.send(authOK, &pgproto3.ParameterStatus{Name: "from", Value: "the first"}, key)
 			return
 		}
 		p.startup()
 		p.requestToken()
-		p.send(okay, ready)
+		p.send(authOK, ready)
 		p.echo()
 	})
 	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(append(pgwire.Encode(okay), pgwire.Encode(ready)...)) // nothing of the first attempt
+	client.expect(append(pgwire.Encode(authOK), pgwire.Encode(ready)...)) // nothing of the first attempt
 }
 
 // A client that disconnects while its login is queued causes no login. Data that a client sends

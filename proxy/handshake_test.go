@@ -32,7 +32,7 @@ func TestEncryptionDeclined(t *testing.T) {
 			client.expect([]byte{'N'})
 		}
 		client.send(ordinaryStartup)
-		client.expect(pgwire.Encode(okay))
+		client.expect(pgwire.Encode(authOK))
 	}
 	for _, twice := range [][]byte{sslRequest, gssRequest} {
 		client := dial(t, address)
@@ -234,7 +234,7 @@ func TestDirectTLS(t *testing.T) {
 			client := dial(t, address)
 			client.send(ordinaryStartup)
 			if test.accepted {
-				client.expect(pgwire.Encode(okay))
+				client.expect(pgwire.Encode(authOK))
 				return
 			}
 			if e := client.expectError(); e.Code != pgwire.CannotConnect || !strings.Contains(e.Hint, "sslnegotiation") {

@@ -250,16 +250,16 @@ func (p *peer) requestToken() string {
 }
 
 var (
-	key   = &pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}}
-	ready = &pgproto3.ReadyForQuery{TxStatus: 'I'}
-	okay  = &pgproto3.AuthenticationOk{}
+	key    = &pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}}
+	ready  = &pgproto3.ReadyForQuery{TxStatus: 'I'}
+	authOK = &pgproto3.AuthenticationOk{}
 )
 
 // acceptLogin serves a login that succeeds, and returns the startup packet.
 func (p *peer) acceptLogin() (startup []byte) {
 	startup = p.startup()
 	p.requestToken()
-	p.send(okay, &pgproto3.ParameterStatus{Name: "server_version", Value: "17.2"}, key, ready)
+	p.send(authOK, &pgproto3.ParameterStatus{Name: "server_version", Value: "17.2"}, key, ready)
 	return startup
 }
 

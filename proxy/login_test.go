@@ -27,7 +27,7 @@ func TestLoginIsTransparent(t *testing.T) {
 	downstream := slices.Concat(
 		[]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), // NegotiateProtocolVersion with an unknown option
 		pgwire.Encode(&pgproto3.NoticeResponse{Severity: "WARNING", Message: "before"}),
-		pgwire.Encode(okay),
+		pgwire.Encode(authOK),
 		pgwire.Encode(&pgproto3.ParameterStatus{Name: "search_path", Value: strings.Repeat("a, ", 30000)}),
 		[]byte("~\x00\x00\x00\x08what"), // a message of a later protocol version
 		pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 1, SecretKey: bytes.Repeat([]byte{9}, 256)}),
@@ -40,7 +40,7 @@ func TestLoginIsTransparent(t *testing.T) {
 	ca, s := trustedServer(t, func(p *peer) {
 		received <- p.startup()
 		request := pgwire.Encode(&pgproto3.AuthenticationCleartextPassword{})
-		early := bytes.Index(downstream, pgwire.Encode(okay))
+		early := bytes.Index(downstream, pgwire.Encode(authOK))
 		p.send(slices.Concat(downstream[:early], request))
 		received <- p.message()
 		p.send(downstream[early:])
@@ -193,7 +193,7 @@ func TestInvalidServers(t *testing.T) {
 		{name: "impossible length", script: sends([]byte("R\x00\x00\x00\x03")), code: "08P01", reason: pgwire.MessageInvalid},
 		{name: "negative length", script: sends([]byte("R\xff\xff\xff\xff")), code: "08P01", reason: pgwire.MessageInvalid},
 		{name: "huge length", script: sends([]byte("E\x7f\xff\xff\xff")), code: "08P01", reason: pgwire.MessageInvalid},
-		{name: "huge length after login", script: func(p *peer) { p.startup(); p.requestToken(); p.send(okay, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", reason: pgwire.MessageInvalid},
+		{name: "huge length after login", script: func(p *peer) { p.startup(); p.requestToken(); p.send(authOK, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", reason: pgwire.MessageInvalid},
 		{name: "endless notices", script: tooLong, code: "08P01", reason: pgwire.MessagesTooLong},
 		{name: "ends before the token", script: func(p *peer) { p.startup() }, code: "08006", reason: pgwire.ConnectionClosed},
 		{name: "ends after the token", script: func(p *peer) { p.startup(); p.requestToken() }, code: "08006", reason: pgwire.ConnectionClosed},
@@ -254,7 +254,7 @@ func TestClientDisconnectsDuringLogin(t *testing.T) {
 		p.startup()
 		p.requestToken()
 		<-closed
-		p.send(okay, &pgproto3.ParameterStatus{Name: "x", Value: strings.Repeat("x", 100_000)}, ready)
+		p.send(authOK, &pgproto3.ParameterStatus{Name: "x", Value: strings.Repeat("x", 100_000)}, ready)
 		p.echo()
 	})
 	var logs *observer.ObservedLogs
@@ -299,7 +299,7 @@ func TestStartupTooLongWithOverride(t *testing.T) {
 // Part of a message is not forwarded, so that the client can read the error after it.
 func TestServerClosesWithinMessage(t *testing.T) {
 	t.Parallel()
-	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(okay, []byte("S\x00\x00\x00\xffserver_ver")) })
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(authOK, []byte("S\x00\x00\x00\xffserver_ver")) })
 	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 3 * time.Second })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
@@ -312,11 +312,11 @@ func TestServerClosesWithinMessage(t *testing.T) {
 // RDS Proxy sends no cancel key. The client gets none.
 func TestNoBackendKey(t *testing.T) {
 	t.Parallel()
-	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(okay, ready); p.echo() })
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.requestToken(); p.send(authOK, ready); p.echo() })
 	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(ready)))
 	client.send([]byte("hello"))
 	client.expect([]byte("hello"))
 }
@@ -324,11 +324,11 @@ func TestNoBackendKey(t *testing.T) {
 // A server may accept the login without requesting a password.
 func TestNoPasswordRequested(t *testing.T) {
 	t.Parallel()
-	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.send(okay, ready); _, _ = io.Copy(io.Discard, p) })
+	ca, s := trustedServer(t, func(p *peer) { p.startup(); p.send(authOK, ready); _, _ = io.Copy(io.Discard, p) })
 	_, address := startProxy(t, ca, s, nil)
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(ready)))
 }
 
 // A login ends when its client disconnects, and its place is free.

@@ -62,7 +62,7 @@ func TestPooledByStartupParameters(t *testing.T) {
 		for i, packet := range packets {
 			client := dial(t, address)
 			client.send(packet)
-			client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+			client.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(ready)))
 			client.query(fmt.Sprint(i))
 			client.closeClean()
 			eventually(t, "the reset", func() bool { c := p.pool.Stats(); return c.InUse == 0 && c.Resetting == 0 })
@@ -110,7 +110,7 @@ func TestPooledParameterStatus(t *testing.T) {
 	b.waitUnread(t)
 	next := dial(t, address)
 	next.send(ordinaryStartup)
-	next.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(status("a", "2")), pgwire.Encode(status("b", "1")), pgwire.Encode(status("c", "2")),
+	next.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(status("a", "2")), pgwire.Encode(status("b", "1")), pgwire.Encode(status("c", "2")),
 		pgwire.Encode(status("d", "2")), pgwire.Encode(status("new", "1")), pgwire.Encode(ready)))
 	next.closeClean()
 }
@@ -123,7 +123,7 @@ func TestReplicationNotPooled(t *testing.T) {
 		p, address, logs := b.startPooled(t, nil)
 		client := dial(t, address)
 		client.send(startupPacket(3<<16, "user", "alice", "replication", value))
-		client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+		client.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(ready)))
 		client.send(terminate)
 		client.Close()
 		discardReason(t, logs, 1)
@@ -168,7 +168,7 @@ func TestPooledConnectionBeforePostgreSQL14(t *testing.T) {
 	for range 2 {
 		client := dial(t, address)
 		client.send(ordinaryStartup)
-		client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: "a", Value: "f"}), pgwire.Encode(ready)))
+		client.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(&pgproto3.ParameterStatus{Name: "a", Value: "f"}), pgwire.Encode(ready)))
 		client.closeClean()
 		waitIdle(t, p, 1)
 	}

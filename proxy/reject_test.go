@@ -97,14 +97,14 @@ func TestRefusedToken(t *testing.T) {
 			p.send(refusal)
 			return
 		}
-		p.send(okay, ready)
+		p.send(authOK, ready)
 	})
 	k := &tokens{}
 	_, address := startProxy(t, ca, s, func(p *Proxy) { p.Tokens = k })
 
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(pgwire.Encode(&pgproto3.NoticeResponse{Message: "for each attempt"}), pgwire.Encode(okay), pgwire.Encode(ready)))
+	client.expect(slices.Concat(pgwire.Encode(&pgproto3.NoticeResponse{Message: "for each attempt"}), pgwire.Encode(authOK), pgwire.Encode(ready)))
 	if first, second := <-received, <-received; first != "token-alice-0" || second != accepted {
 		t.Errorf("the server received %q and %q", first, second)
 	}
@@ -177,7 +177,7 @@ func TestOtherServerErrors(t *testing.T) {
 		before []byte
 	}{
 		{"before the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.send(e) }, nil},
-		{"after the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.requestToken(); p.send(okay, e) }, pgwire.Encode(okay)},
+		{"after the token", func(p *peer, e *pgproto3.ErrorResponse) { p.startup(); p.requestToken(); p.send(authOK, e) }, pgwire.Encode(authOK)},
 	} {
 		for _, code := range []string{"53300", "3D000", "0A000", "28000"} {
 			t.Run(test.name+" "+code, func(t *testing.T) {

@@ -26,7 +26,7 @@ func reportedSettings(standby, readOnly string) []*pgproto3.ParameterStatus {
 func (i instance) serve(p *peer) {
 	p.startup()
 	p.requestToken()
-	p.send(okay)
+	p.send(authOK)
 	for _, report := range i.reports {
 		p.send(report)
 	}
@@ -77,7 +77,7 @@ func TestWritable(t *testing.T) {
 				p.expectReason(t, test.reason)
 				return
 			}
-			want := pgwire.Encode(okay)
+			want := pgwire.Encode(authOK)
 			for _, report := range test.reports {
 				want = append(want, pgwire.Encode(report)...)
 			}
@@ -98,7 +98,7 @@ func TestWritableUnknown(t *testing.T) {
 	ca, s := trustedServer(t, func(p *peer) {
 		p.startup()
 		p.requestToken()
-		p.send(okay, key, ready)
+		p.send(authOK, key, ready)
 		p.message()
 		p.send(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "42501", Message: "permission denied for view pg_settings"}, ready)
 		p.message()
@@ -127,7 +127,7 @@ func TestWritableAfterRetry(t *testing.T) {
 	p, address := startProxy(t, ca, s, func(p *Proxy) { p.RequireWritable = true })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	client.expect(slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: "off"})))
+	client.expect(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(&pgproto3.ParameterStatus{Name: upstream.InHotStandby, Value: "off"})))
 	if n := logins.Load(); n != 3 {
 		t.Errorf("%d logins", n)
 	}

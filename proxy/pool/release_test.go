@@ -84,7 +84,7 @@ func TestPooledRelease(t *testing.T) {
 			client, clientPeer := tcpPair(t)
 			server, serverPeer := tcpPair(t)
 			p := &Pool{MaxIdle: 1}
-			conn, err := p.New(&upstream.Conn{Conn: server}, "key", slices.Concat(pgwire.Encode(okay), idle))
+			conn, err := p.New(&upstream.Conn{Conn: server}, "key", slices.Concat(pgwire.Encode(authOK), idle))
 			if err != nil {
 				t.Fatal(err)
 			}

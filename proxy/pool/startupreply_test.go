@@ -11,9 +11,9 @@ import (
 )
 
 var (
-	okay  = &pgproto3.AuthenticationOk{}
-	ready = &pgproto3.ReadyForQuery{TxStatus: 'I'}
-	key   = &pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}}
+	authOK = &pgproto3.AuthenticationOk{}
+	ready  = &pgproto3.ReadyForQuery{TxStatus: 'I'}
+	key    = &pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}}
 )
 
 // The next client gets the messages of the first one without the notices, with the current
@@ -37,7 +37,7 @@ func TestStartupReply(t *testing.T) {
 				}
 				return pgwire.Encode(own)
 			}
-			messages := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "1"), notice, status("b", "2"), given(k), pgwire.Encode(ready))
+			messages := slices.Concat(negotiated, pgwire.Encode(authOK), status("a", "1"), notice, status("b", "2"), given(k), pgwire.Encode(ready))
 			r, ok := newStartupReply(messages)
 			if !ok {
 				t.Fatal("rejected")
@@ -58,7 +58,7 @@ func TestStartupReply(t *testing.T) {
 				return pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: k.ProcessID, SecretKey: made[4:]})
 			}
 			made := renewed()
-			if want := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "1"), notice, status("b", "2"), made, pgwire.Encode(ready)); !bytes.Equal(r.messages, want) {
+			if want := slices.Concat(negotiated, pgwire.Encode(authOK), status("a", "1"), notice, status("b", "2"), made, pgwire.Encode(ready)); !bytes.Equal(r.messages, want) {
 				t.Errorf("first reply %q, want %q", r.messages, want)
 			}
 			r.removeNotices()
@@ -68,7 +68,7 @@ func TestStartupReply(t *testing.T) {
 				}
 			}
 			made = renewed()
-			want := slices.Concat(negotiated, pgwire.Encode(okay), status("a", "longer than before"), status("b", ""), made, status("c", "new"), pgwire.Encode(ready))
+			want := slices.Concat(negotiated, pgwire.Encode(authOK), status("a", "longer than before"), status("b", ""), made, status("c", "new"), pgwire.Encode(ready))
 			if !bytes.Equal(r.messages, want) {
 				t.Errorf("next reply %q, want %q", r.messages, want)
 			}
@@ -86,18 +86,18 @@ func TestStartupReply(t *testing.T) {
 func TestStartupRepliesThatAreNotKept(t *testing.T) {
 	long := &pgproto3.ParameterStatus{Name: "a", Value: string(bytes.Repeat([]byte("v"), maxStartupReply))}
 	for name, messages := range map[string][]byte{
-		"a key without a secret": slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 1}), pgwire.Encode(ready)),
-		"a key too long":         slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, pgwire.MaxCancelKey+1)}), pgwire.Encode(ready)),
-		"two keys":               slices.Concat(pgwire.Encode(okay), pgwire.Encode(key), pgwire.Encode(key), pgwire.Encode(ready)),
-		"too much":               slices.Concat(pgwire.Encode(okay), pgwire.Encode(long), pgwire.Encode(ready)),
-		"not idle":               slices.Concat(pgwire.Encode(okay), pgwire.Encode(key), pgwire.Encode(&pgproto3.ReadyForQuery{TxStatus: 'T'})),
+		"a key without a secret": slices.Concat(pgwire.Encode(authOK), pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 1}), pgwire.Encode(ready)),
+		"a key too long":         slices.Concat(pgwire.Encode(authOK), pgwire.Encode(&pgproto3.BackendKeyData{SecretKey: make([]byte, pgwire.MaxCancelKey+1)}), pgwire.Encode(ready)),
+		"two keys":               slices.Concat(pgwire.Encode(authOK), pgwire.Encode(key), pgwire.Encode(key), pgwire.Encode(ready)),
+		"too much":               slices.Concat(pgwire.Encode(authOK), pgwire.Encode(long), pgwire.Encode(ready)),
+		"not idle":               slices.Concat(pgwire.Encode(authOK), pgwire.Encode(key), pgwire.Encode(&pgproto3.ReadyForQuery{TxStatus: 'T'})),
 		"nothing":                nil,
 	} {
 		if _, ok := newStartupReply(messages); ok {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	r, _ := newStartupReply(slices.Concat(pgwire.Encode(okay), pgwire.Encode(ready)))
+	r, _ := newStartupReply(slices.Concat(pgwire.Encode(authOK), pgwire.Encode(ready)))
 	if r.setParameter(pgwire.Encode(long)) {
 		t.Error("parameter accepted that exceeds the limit")
 	}
@@ -108,7 +108,7 @@ func TestStartupReplyWithTwoValues(t *testing.T) {
 	status := func(value string) []byte {
 		return pgwire.Encode(&pgproto3.ParameterStatus{Name: "TimeZone", Value: value})
 	}
-	r, ok := newStartupReply(slices.Concat(pgwire.Encode(okay), status("A"), status("B"), pgwire.Encode(ready)))
+	r, ok := newStartupReply(slices.Concat(pgwire.Encode(authOK), status("A"), status("B"), pgwire.Encode(ready)))
 	if !ok || r.parameter("TimeZone") != "B" {
 		t.Fatalf("value %q", r.parameter("TimeZone"))
 	}

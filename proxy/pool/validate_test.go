@@ -33,7 +33,7 @@ func connect(t *testing.T, p *Pool, respond func(s *server, request string)) (*C
 	ours, theirs := net.Pipe()
 	s := &server{Conn: theirs, respond: respond}
 	go s.serve()
-	reply := slices.Concat(pgwire.Encode(okay), pgwire.Encode(&pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}), pgwire.Encode(ready))
+	reply := slices.Concat(pgwire.Encode(authOK), pgwire.Encode(&pgproto3.ParameterStatus{Name: "TimeZone", Value: "UTC"}), pgwire.Encode(ready))
 	conn, err := p.New(&upstream.Conn{Conn: netconn.New(ours), Address: "10.0.0.1:5432"}, "key", reply)
 	if err != nil {
 		t.Fatal(err)

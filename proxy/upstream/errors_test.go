@@ -11,7 +11,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// The retry policy goes by what an error says about itself.
+// An error carries whether another attempt may succeed.
 func TestTransience(t *testing.T) {
 	d, direct := &Dialer{}, &Dialer{DirectTLS: true}
 	for name, test := range map[string]struct {

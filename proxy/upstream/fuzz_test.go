@@ -18,9 +18,9 @@ import (
 // found worth keeping.
 
 var (
-	okay  = pgwire.Encode(&pgproto3.AuthenticationOk{})
-	ready = pgwire.Encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-	key   = pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}})
+	authOK = pgwire.Encode(&pgproto3.AuthenticationOk{})
+	ready  = pgwire.Encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})
+	key    = pgwire.Encode(&pgproto3.BackendKeyData{ProcessID: 4711, SecretKey: []byte{1, 2, 3, 4}})
 )
 
 const token = "the token"
@@ -52,8 +52,8 @@ var startup = pgwire.StartupMessage{Version: 3 << 16, Parameters: []pgwire.Param
 // order and to the byte, up to the first ReadyForQuery.
 func FuzzServerLogin(f *testing.F) {
 	request := pgwire.Encode(&pgproto3.AuthenticationCleartextPassword{})
-	f.Add(slices.Concat(request, okay, pgwire.Encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), key, ready, []byte("more")))
-	f.Add(slices.Concat([]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), request, okay, ready))
+	f.Add(slices.Concat(request, authOK, pgwire.Encode(&pgproto3.ParameterStatus{Name: "a", Value: "b"}), key, ready, []byte("more")))
+	f.Add(slices.Concat([]byte("v\x00\x00\x00\x0f\x00\x03\x00\x02\x00\x00\x00\x01x\x00\x00"), request, authOK, ready))
 	f.Add(slices.Concat(request, request))
 	f.Add(slices.Concat(request, pgwire.Encode(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed"})))
 	f.Add(pgwire.Encode(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}))
@@ -118,7 +118,7 @@ func FuzzWritable(f *testing.F) {
 	f.Add(slices.Concat(ready, pgwire.Encode(&pgproto3.NoticeResponse{Message: "n"}), answers("f")))
 	f.Add(slices.Concat(ready, pgwire.Encode(&pgproto3.ErrorResponse{Code: "57014"}), ready))
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		stream = slices.Concat(okay, stream)
+		stream = slices.Concat(authOK, stream)
 		conn, server := scripted(stream)
 		result, err := Login(conn, startup, token)
 		if err != nil {
