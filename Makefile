@@ -116,6 +116,7 @@ check: deps ## vet, lint what changed, run unit tests, transcripts and one login
 .PHONY: test
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race $(PARALLEL) -timeout 40m ./...
+	IAMPROXY_PLAIN_IO=1 CGO_ENABLED=1 $(GO) test -race $(PARALLEL) -run 'Session|Relay|Copy|TLS|Pool|Release' ./proxy/...
 
 # Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
 .PHONY: versions
