@@ -66,7 +66,7 @@ func testCancelAt(t *testing.T, cluster *aurora.Cluster, conninfo string) {
 // Cancel requests that race with the ends of their sessions cancel no query of others,
 // whose server processes may reuse the process ids.
 func TestCancelRace(t *testing.T) {
-	t.Parallel() // with the test that mostly waits
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--log-level=info", "--listen-tls=self-signed")...)
 	const races, atOnce, strangers = 300, 8, 4

@@ -272,7 +272,7 @@ func (s *sourceTest) logInFor(p *process, d time.Duration, between func()) error
 
 // Each source is sufficient, and no login fails when its credentials are replaced.
 func TestSources(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	var all sync.WaitGroup
 	for _, source := range sources {

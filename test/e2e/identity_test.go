@@ -14,7 +14,7 @@ import (
 
 // A source that is down for longer than its credentials live delays logins, and none fails.
 func TestSourceDown(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	var all sync.WaitGroup
 	for name, fault := range map[string]fakeaws.Fault{
