@@ -295,8 +295,11 @@ RDS_ROOTS = https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
 # The test fails if there is anything but CA certificates in the file, and lists them.
 .PHONY: update-ca
 update-ca: ## fetch tls/global-bundle.pem as AWS publishes it, and list its certificates
-	curl --fail --silent --show-error --proto =https --max-filesize 1048576 --output tls/global-bundle.pem $(RDS_ROOTS)
-	$(GO) test -count=1 -v -run '^TestEmbeddedRoots$$' ./tls
+	mkdir -p build
+	curl --fail --silent --show-error --proto =https --max-filesize 1048576 --output build/global-bundle.pem $(RDS_ROOTS)
+	cp tls/global-bundle.pem build/global-bundle.before.pem
+	cp build/global-bundle.pem tls/global-bundle.pem
+	$(GO) test -count=1 -v -run '^TestEmbeddedRoots$$' ./tls || { cp build/global-bundle.before.pem tls/global-bundle.pem; exit 1; }
 	git diff --stat tls/global-bundle.pem
 
 .PHONY: clean

@@ -1,8 +1,6 @@
 package auth
 
 import (
-	"maps"
-	"slices"
 	"strings"
 )
 
@@ -50,8 +48,15 @@ const (
 	ReasonSigningFailed Reason = "signing_failed"
 )
 
-// Reasons returns all reasons.
-func Reasons() []Reason { return slices.Collect(maps.Keys(texts)) }
+// TokenReasons returns the reasons for which there may be no token. The other reasons are
+// found when the configuration is loaded.
+func TokenReasons() []Reason {
+	return []Reason{
+		ReasonNoCredentials, ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonCredentialsIncomplete,
+		ReasonCredentialsExpired, ReasonSSOExpired, ReasonLoginExpired, ReasonRoleDenied,
+		ReasonSourceCredentialsExpired, ReasonSourceCredentialsRefused, ReasonSigningFailed,
+	}
+}
 
 // IsReason reports whether text is the value of a Reason.
 func IsReason(text string) bool {

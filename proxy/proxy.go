@@ -205,5 +205,5 @@ func (p *Proxy) log() *zap.Logger {
 	if p.Log == nil {
 		return zap.NewNop()
 	}
-	return p.Log.With(zap.String("endpoint", p.Upstream.Endpoint), optionalString("listen", p.Listen))
+	return p.Log.With(zap.String("endpoint", p.Upstream.Endpoint), logging.OptionalString("listen", p.Listen))
 }

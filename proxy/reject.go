@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -122,7 +123,7 @@ func (s *session) reject(err error) {
 		}
 	}
 	s.recordFailure(failure)
-	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), optionalString("hint", text.Advice(failure)))
+	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), logging.OptionalString("hint", text.Advice(failure)))
 	if s.admitted {
 		s.proxy.removeSession(s) // there is room for another client while this one lingers
 	}

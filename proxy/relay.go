@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/relay"
@@ -48,9 +49,9 @@ func (s *session) sessionOpened(server *upstream.Conn) {
 		took, attempts = zap.Skip(), zap.Skip()
 	}
 	s.log().Info("session opened",
-		optionalString("application_name", s.applicationName),
+		logging.OptionalString("application_name", s.applicationName),
 		zap.Stringer("server", server.RemoteAddr()),
-		optionalString("client_tls", s.clientTLSVersion()),
+		logging.OptionalString("client_tls", s.clientTLSVersion()),
 		zap.Float64("duration_s", s.timings.Total.Seconds()),
 		took, attempts,
 		ifTrue("pooled", s.reused))

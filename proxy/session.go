@@ -266,7 +266,7 @@ func (s *session) sendStartupReply(reply []byte) error {
 func (s *session) log() *zap.Logger {
 	fields := append(make([]zap.Field, 0, 4), zap.Uint64("session", s.id), zap.String("client", s.peer))
 	if s.user != "" {
-		fields = append(fields, zap.String("user", s.user), optionalString("database", s.database))
+		fields = append(fields, zap.String("user", s.user), logging.OptionalString("database", s.database))
 	}
 	return s.proxy.log().With(fields...)
 }
@@ -279,12 +279,4 @@ func (s *session) logSampled(level zapcore.Level, message string, err error, fie
 	}
 	kind := logging.Kind{Level: level, Message: message, Reason: string(pgwire.ReasonOf(err)), SQLSTATE: pgwire.SQLSTATE(err)}
 	s.proxy.sampler.Log(s.proxy.Log.Core(), s.log, kind, fields...)
-}
-
-// optionalString is a field that is absent if the value is empty.
-func optionalString(key, value string) zap.Field {
-	if value == "" {
-		return zap.Skip()
-	}
-	return zap.String(key, value)
 }

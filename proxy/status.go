@@ -61,7 +61,7 @@ func (s *session) info(server *upstream.Conn) SessionInfo {
 	}
 }
 
-// Failures returns the last failures, the newest first. Those of one kind are one.
+// Failures returns the last failures, the newest first. Failures of one kind are grouped.
 func (p *Proxy) Failures() []stats.Failure { return p.recorder.Failures() }
 
 // Logins returns the last logins that led to a session, the oldest first.

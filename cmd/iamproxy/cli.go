@@ -125,11 +125,12 @@ func execute(ctx context.Context, args []string, std streams) (err error) {
 	return command.Run()
 }
 
-// parseError adds a hint to an error of kong about the order of arguments.
+// parseError adds a hint to an error of kong about the order of arguments. Kong has no type or
+// code for it (its context.go).
 func parseError(err error) error {
 	var parsing *kong.ParseError
 	if errors.As(err, &parsing) && strings.HasPrefix(parsing.Context.Command(), "run") && strings.HasPrefix(err.Error(), "unexpected argument ") {
-		return usagef("%w; endpoints stand in a row, before or behind the flags", err)
+		return usagef("%w; endpoints stand in a row, before or after the flags", err)
 	}
 	return usageError{err}
 }

@@ -201,6 +201,7 @@ func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams)
 	}
 	defer portforward.StartAll(nil, forward)()
 	g.Dialer = c.endpoint.Dialer(forward, roots)
+	g.Dialer.Timeout = c.Timeout
 	result, err := g.Run(ctx)
 	stop() // from here on, a signal ends the process at once
 	if err != nil {

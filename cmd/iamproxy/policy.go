@@ -171,7 +171,7 @@ func (c *policyCommand) resolve(ctx context.Context, resolver *iampolicy.Resolve
 	if resolver.NeedsLookup(db) {
 		identity, err := identities.Load(ctx, e)
 		if err != nil {
-			return auth.Resource{}, usageError{err}
+			return auth.Resource{}, usageError{resolver.LookupError(db, err)}
 		}
 		lookup = iampolicy.AWS{Identity: identity, Region: e.Region}
 	}

@@ -192,9 +192,9 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	log, flush := logging.New(std.err, level, c.LogFormat == "console" || c.LogFormat == "" && isTerminal(std.err))
 	defer flush()
 	s := &server{runCommand: c, log: log, identities: endpoint.Identities{Log: log}}
-	s.admin.Version, s.admin.Commit = buildInfo()
-	s.admin.Pprof = c.Pprof
-	s.admin.Shutdown, s.admin.Draining = shutdown, func() bool { return draining.Err() != nil }
+	s.adminServer.Version, s.adminServer.Commit = buildInfo()
+	s.adminServer.Pprof = c.Pprof
+	s.adminServer.Shutdown, s.adminServer.Draining = shutdown, func() bool { return draining.Err() != nil }
 	if err := s.configure(ctx); err != nil {
 		return err
 	}
@@ -209,7 +209,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	failed := make(chan error, len(s.proxies))
 	s.serve(listeners, failed)
 	if listeners.admin != nil {
-		defer s.admin.Serve(listeners.admin, s.budget().Admin, log)()
+		defer s.adminServer.Serve(listeners.admin, s.budget().Admin, log)()
 	}
 	notify(log, daemon.SdNotifyReady)
 	go s.identities.LogCallers(draining)

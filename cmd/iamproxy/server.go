@@ -14,6 +14,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/limits"
 	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/portforward"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
@@ -22,11 +23,11 @@ import (
 // server is what run starts: a proxy for each endpoint, and the admin server.
 type server struct {
 	*runCommand
-	log        *zap.Logger
-	identities endpoint.Identities
-	forwards   []*portforward.Forward // by endpoint, nil for none
-	proxies    []*proxy.Proxy         // by endpoint
-	admin      admin.Server
+	log         *zap.Logger
+	identities  endpoint.Identities
+	forwards    []*portforward.Forward // by endpoint, nil for none
+	proxies     []*proxy.Proxy         // by endpoint
+	adminServer admin.Server
 }
 
 // configure reads the files that the flags name, and creates a proxy for each endpoint.
@@ -42,7 +43,7 @@ func (s *server) configure(ctx context.Context) error {
 	budget := s.budget()
 	limit := s.sessionLimit(budget.Sessions)
 	if limit != nil {
-		s.admin.MaxSessions = limit.Max
+		s.adminServer.MaxSessions = limit.Max
 	}
 	poolSize := s.poolSize()
 	if budget.Pool < poolSize {
@@ -70,7 +71,7 @@ func (s *server) configure(ctx context.Context) error {
 			Limit:           limit,
 			MaxPending:      budget.Pending,
 			AllowFrom:       s.settings.allowFrom,
-			Observe:         s.admin.Observe(e.Address()),
+			Observe:         s.adminServer.Observe(e.Address()),
 			Log:             s.log,
 		}
 		if wanted := e.PoolSize(); wanted > 0 {
@@ -81,7 +82,7 @@ func (s *server) configure(ctx context.Context) error {
 		}
 		s.forwards = append(s.forwards, forward)
 		s.proxies = append(s.proxies, p)
-		s.admin.Endpoints = append(s.admin.Endpoints, admin.Endpoint{
+		s.adminServer.Endpoints = append(s.adminServer.Endpoints, admin.Endpoint{
 			Name:       e.Address(),
 			Via:        e.ViaName(),
 			Region:     e.Region,
@@ -247,7 +248,7 @@ func (s *server) serve(all listeners, failed chan<- error) {
 		listener := all.endpoints[i]
 		p.HandOff = listener.activated
 		p.Listen = listener.Addr().String()
-		s.admin.Endpoints[i].Listen = listener.Addr().String()
+		s.adminServer.Endpoints[i].Listen = listener.Addr().String()
 		s.logListener(s.settings.endpoints[i], p, listener)
 		go func() {
 			if err := p.Serve(listener); err != nil {
@@ -260,8 +261,8 @@ func (s *server) serve(all listeners, failed chan<- error) {
 func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpointListener) {
 	s.log.Info("listening",
 		zap.Stringer("listen", listener.Addr()),
-		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("kind", string(e.Name.Kind)),
-		zap.String("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
+		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), logging.OptionalString("kind", string(e.Name.Kind)),
+		logging.OptionalString("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
 		zap.Bool("socket_passed", listener.activated))
 	if named := e.Name.Region; named != "" && named != e.Region {
 		s.log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",

@@ -148,8 +148,12 @@ func newEndpointSums() *endpointSums {
 	for reason, sqlstate := range pgwire.Reasons() {
 		sum.failures[stats.FailureKind{SQLSTATE: sqlstate, Reason: reason}] = 0
 	}
-	for _, reason := range auth.Reasons() { // see pgwire.NewTokenError
-		sum.failures[stats.FailureKind{SQLSTATE: pgwire.InvalidAuthorization, Reason: pgwire.Reason(reason)}] = 0
+	for _, reason := range auth.TokenReasons() { // as pgwire.NewTokenError returns them
+		sqlstate := pgwire.InvalidAuthorization
+		if reason == auth.ReasonCredentialsTimeout {
+			sqlstate = pgwire.ConnectionFailure
+		}
+		sum.failures[stats.FailureKind{SQLSTATE: sqlstate, Reason: pgwire.Reason(reason)}] = 0
 	}
 	return sum
 }

@@ -94,7 +94,7 @@ func TestMetrics(t *testing.T) {
 			own.WriteString(strings.Replace(line, runtime.Version(), "go1.26.0", 1))
 		}
 	}
-	if want := len(pgwire.Reasons()) + len(auth.Reasons()); zeros != want {
+	if want := len(pgwire.Reasons()) + len(auth.TokenReasons()); zeros != want {
 		t.Errorf("%d reasons without a failure, want %d", zeros, want)
 	}
 	const file = "testdata/metrics.txt"

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/logging"
 )
 
 // Identities loads the AWS identities of endpoints. Endpoints with the same Signer share one.
@@ -61,14 +62,14 @@ var arnAfterComma = regexp.MustCompile(`,\s*arn:`)
 // the first client gets an error, and many networks block STS.
 func (i *Identities) LogCallers(ctx context.Context) {
 	for signer, identity := range i.loaded {
-		log := i.Log.With(zap.String("profile", signer.Profile), zap.String("assume_role", signer.AssumeRole))
+		log := i.Log.With(logging.OptionalString("profile", signer.Profile), logging.OptionalString("assume_role", signer.AssumeRole))
 		caller, err := identity.Caller(ctx)
 		var missing *auth.Error
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.As(err, &missing):
-			log.Warn("no AWS credentials so far", zap.Error(missing), zap.String("hint", missing.Hint))
+			log.Warn("no AWS credentials so far", zap.Error(missing), logging.OptionalString("hint", missing.Hint))
 		case err != nil:
 			log.Debug("AWS does not say who signs", zap.Error(err))
 		default:

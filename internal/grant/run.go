@@ -136,8 +136,8 @@ func isCollision(server *pgconn.PgError) bool {
 }
 
 // apply executes everything in one transaction. It reports whether the administrator, logged in
-// with a password, may now need a token. Membership in rds_iam alone does not tell: from
-// PostgreSQL 16 on the administrator has to be a member to grant the role.
+// with a password, may now need a token. Membership in rds_iam alone is no evidence:
+// from PostgreSQL 16 on the administrator has to be a member to grant the role.
 func (r *grantRun) apply(ctx context.Context, conn *pgx.Conn) (adminAtRisk bool, err error) {
 	r.result, r.undo = Result{}, nil
 	tx, err := conn.Begin(ctx)

@@ -48,11 +48,23 @@ func (r *Resolver) Resolve(ctx context.Context, db Database, lookup Lookup) (aut
 	if account == "" {
 		caller, err := lookup.Caller(ctx)
 		if account = caller.Account; account == "" {
-			return auth.Resource{}, fmt.Errorf("cannot tell the AWS account of %s: %w; give --account", db.Host, cmp.Or(err, errors.New("AWS does not say who asks")))
+			return auth.Resource{}, accountError(db, cmp.Or(err, errors.New("AWS does not say who asks")))
 		}
 		r.AddNote("%s is the account of who asks; give --account if %s is of another", account, db.Host)
 	}
 	return auth.Resource{Kind: db.Kind, Region: db.Region, Account: account, ID: id}, nil
+}
+
+// LookupError returns the error of a database for which there can be no Lookup because of err.
+func (r *Resolver) LookupError(db Database, err error) error {
+	if r.resourceID(db) == "" {
+		return err
+	}
+	return accountError(db, err)
+}
+
+func accountError(db Database, err error) error {
+	return fmt.Errorf("cannot tell the AWS account of %s: %w; give --account", db.Host, err)
 }
 
 // resourceID returns the resource ID of a database if it is known without a lookup.

@@ -24,3 +24,11 @@ func New(out io.Writer, level zapcore.Level, console bool) (log *zap.Logger, flu
 	log = zap.New(zapcore.NewCore(encoder, writer, level))
 	return log, writer.close
 }
+
+// OptionalString returns a field that is absent if the value is empty.
+func OptionalString(key, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
+	}
+	return zap.String(key, value)
+}

@@ -8,15 +8,15 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Of lines of one kind, sampleLines are written in sampleTime. The others are counted.
+// At most sampleLines lines of a kind are written within sampleTime. The others are counted.
 const (
 	sampleLines = 5
 	sampleTime  = 10 * time.Second
 )
 
 // Sampler limits the lines about failures that many clients have alike. Unlike zap's own
-// sampler it tells kinds apart by reason and SQLSTATE beside the message, and logs how many
-// lines it has suppressed. Its zero value is ready to use; its methods may be called
+// sampler it distinguishes lines by reason and SQLSTATE, too, and logs how many lines it has
+// suppressed. Its zero value is ready to use; its methods may be called
 // concurrently.
 type Sampler struct {
 	mu    sync.Mutex

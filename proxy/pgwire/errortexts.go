@@ -2,10 +2,10 @@ package pgwire
 
 import "fmt"
 
-// wording is what the client is sent for a Reason. The verbs of message are those of package
-// fmt; NewError has their values. A hint that depends on the configuration or on the error
+// errorText is the text of a Reason, as the client is sent it. NewError has the values for the
+// verbs of message, which are those of package fmt. A hint that depends on the configuration or on the error
 // underneath replaces the one here.
-type wording struct {
+type errorText struct {
 	code     string // SQLSTATE
 	message  string
 	hint     string
@@ -13,7 +13,7 @@ type wording struct {
 }
 
 // texts holds the message and the default hint of each Reason.
-var texts = map[Reason]wording{
+var texts = map[Reason]errorText{
 	StartupTimeout:          {ConnectionFailure, "no complete startup packet within %v", "--connect-timeout is how long to wait", false},
 	StartupIncomplete:       {ProtocolViolation, "incomplete startup packet", "", false},
 	StartupLengthInvalid:    {ProtocolViolation, "invalid length of startup packet: %d bytes, not 8 to %d", "", false},

@@ -24,8 +24,8 @@ type Direction struct {
 
 // Copy copies from src to dst until one of them fails, or until hook returns true for
 // bytes, which are not copied then. hook may be nil; it is called with each chunk before it
-// is sent. Copy is no io.Copy, which does not tell whose failure it was, and holds a buffer
-// while there is nothing to copy.
+// is sent. Copy does not use io.Copy, which does not report whose failure it was, and holds a
+// buffer while there is nothing to copy.
 func (d *Direction) Copy(dst, src *netconn.Conn, hook func(b []byte) (stop bool)) {
 	src.Socket().SetPolling(true)
 	defer src.Socket().SetPolling(false)

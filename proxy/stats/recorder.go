@@ -33,7 +33,7 @@ func (r *Recorder) Logins() []LoginTimings {
 	return slices.Clone(r.logins)
 }
 
-// Failures returns the last ones, the newest first. Those of one kind are one.
+// Failures returns the last ones, the newest first. Failures of one kind are grouped.
 func (r *Recorder) Failures() []Failure {
 	r.mu.Lock()
 	defer r.mu.Unlock()

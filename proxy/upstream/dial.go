@@ -2,6 +2,7 @@
 package upstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -21,8 +22,7 @@ const (
 	// dialTimeout bounds one attempt to connect, so that the next one resolves the name
 	// again.
 	dialTimeout = 5 * time.Second
-	// connectTimeout bounds the attempt together with TLS. A DialContext of the caller's
-	// may take longer; then it bounds TLS alone.
+	// connectTimeout is the default of Dialer.Timeout.
 	connectTimeout = 10 * time.Second
 )
 
@@ -45,6 +45,9 @@ type Dialer struct {
 	// a name and detects a server that has vanished. An error that has a method
 	// Advice() string returns a hint with it.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Timeout bounds one Connect, dialing and TLS. A DialContext may take longer; then it
+	// bounds TLS alone. If zero, 10 s. The caller's context bounds all of it.
+	Timeout time.Duration
 	// TunnelOutput returns the last line printed by the program that DialContext connects
 	// through. May be nil.
 	TunnelOutput func() string
@@ -74,8 +77,9 @@ func (d *Dialer) Connect(ctx context.Context) (*Conn, error) { return d.ConnectT
 // ConnectTo is Connect to a Conn's Address.
 func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
 	deadline, _ := ctx.Deadline()
+	timeout := cmp.Or(d.Timeout, connectTimeout)
 	if d.DialContext == nil {
-		within, cancel := context.WithTimeout(ctx, connectTimeout)
+		within, cancel := context.WithTimeout(ctx, timeout)
 		defer cancel()
 		ctx = within
 	}
@@ -84,7 +88,7 @@ func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	conn, began := netconn.New(tcp), time.Now()
 	conn.Socket().SetUserTimeout()

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -97,6 +98,26 @@ func TestDialContextDeadline(t *testing.T) {
 	conn.Close()
 	if left < time.Minute {
 		t.Errorf("%v left", left)
+	}
+}
+
+// A server that accepts and stays silent ends Connect after Timeout.
+func TestConnectTimeout(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{0: 10 * time.Second, 16 * time.Second: 16 * time.Second, time.Hour: 30 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			silent, server := net.Pipe()
+			defer server.Close()
+			go func() { _, _ = io.Copy(io.Discard, server) }()
+			d := &Dialer{Endpoint: "example.com:5432", Timeout: timeout, TLS: &tls.Config{ServerName: "example.com"}}
+			d.DialContext = func(context.Context, string, string) (net.Conn, error) { return silent, nil }
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			began := time.Now()
+			_, err := d.Connect(ctx)
+			if took := time.Since(began); took != want || d.AsError(err).Reason != pgwire.NoAnswer {
+				t.Errorf("Timeout %v: %v after %v, want %v", timeout, err, took, want)
+			}
+		})
 	}
 }
 
