@@ -6,36 +6,20 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // The corpus in testdata has what real clients send, recorded, and inputs that fuzzing has
 // found worth keeping.
 
-// script is a connection whose peer has sent everything in advance.
-type script struct {
-	in  *bytes.Reader
-	out bytes.Buffer
-}
-
-func (s *script) Read(b []byte) (int, error)       { return s.in.Read(b) }
-func (s *script) Write(b []byte) (int, error)      { return s.out.Write(b) }
-func (s *script) Close() error                     { return nil }
-func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (s *script) SetDeadline(time.Time) error      { return nil }
-func (s *script) SetReadDeadline(time.Time) error  { return nil }
-func (s *script) SetWriteDeadline(time.Time) error { return nil }
-
-func scripted(input []byte) (*netconn.Conn, *script) {
-	s := &script{in: bytes.NewReader(input)}
+func scripted(input []byte) (*netconn.Conn, *conntest.Script) {
+	s := conntest.NewScript(input)
 	return netconn.New(s), s
 }
 
@@ -70,7 +54,7 @@ func FuzzReceiveStartup(f *testing.F) {
 		client, conn := scripted(input)
 		s := &session{proxy: p, client: client}
 		_, err := s.receiveStartup(p.ConnectTimeout, p.ClientTLS)
-		answers := conn.out.Bytes()
+		answers := conn.Out.Bytes()
 		if s.client.Encrypted() {
 			t.Fatal("TLS without a handshake")
 		}
@@ -88,7 +72,7 @@ func FuzzReceiveStartup(f *testing.F) {
 		for range len(answers) + 1 {
 			rest = rest[binary.BigEndian.Uint32(rest):]
 		}
-		if unread, _ := io.ReadAll(conn.in); !bytes.Equal(unread, rest) {
+		if unread, _ := io.ReadAll(conn.In); !bytes.Equal(unread, rest) {
 			t.Fatalf("%d bytes are left, want the %d after the packet", len(unread), len(rest))
 		}
 	})

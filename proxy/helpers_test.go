@@ -10,14 +10,12 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 	"go.uber.org/zap/zaptest/observer"
@@ -25,17 +23,16 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // terminate is the client's last message in an orderly session.
 var terminate = pgwire.Encode(&pgproto3.Terminate{})
 
-// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program. Most
-// tests only wait, so more of them run at once than there are processors.
+// TestMain lets more tests run at once than there are processors, as most only wait.
 func TestMain(m *testing.M) {
 	_ = flag.Set("test.parallel", "16")
-	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
-	goleak.VerifyTestMain(m)
+	conntest.Main(m, netconn.SetPlainIO)
 }
 
 // testTimeout bounds each wait of a test. It expires only in a test that fails.

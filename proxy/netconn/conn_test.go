@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // receive reads from c like a relay, until it has n bytes or a read fails.
@@ -85,7 +87,7 @@ func TestPiecesOfRecords(t *testing.T) {
 	eachIO(t, func(t *testing.T, plain bool) {
 		for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 			for _, size := range []int{1, 4, 5, 6, 50} {
-				ours, theirs := tcpPair(t)
+				ours, theirs := conntest.TCPPair(t)
 				conn := newConn(ours, plain)
 				server, client := tlsConfigs(t, version)
 				cut := &sliced{Conn: theirs, size: 1 << 20}
@@ -162,7 +164,7 @@ func TestUnread(t *testing.T) {
 // A client may begin TLS with its first byte.
 func TestStartTLSAfterUnread(t *testing.T) {
 	eachIO(t, func(t *testing.T, plain bool) {
-		ours, theirs := tcpPair(t)
+		ours, theirs := conntest.TCPPair(t)
 		conn := newConn(ours, plain)
 		server, client := tlsConfigs(t, 0)
 		go func() { _, _ = tls.Client(theirs, client).Write([]byte("inside")) }()
@@ -185,7 +187,7 @@ func TestStartTLSAfterUnread(t *testing.T) {
 
 func TestStartTLSFails(t *testing.T) {
 	eachIO(t, func(t *testing.T, plain bool) {
-		ours, theirs := tcpPair(t)
+		ours, theirs := conntest.TCPPair(t)
 		conn := newConn(ours, plain)
 		server, _ := tlsConfigs(t, 0)
 		go func() { _, _ = theirs.Write([]byte("this is no TLS")) }()

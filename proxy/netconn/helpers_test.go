@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -31,29 +33,6 @@ func eachTLS(t *testing.T, test func(t *testing.T, version uint16)) {
 	}
 }
 
-// tcpPair returns both ends of a TCP connection.
-func tcpPair(t *testing.T) (ours, theirs *net.TCPConn) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	dialed, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	accepted, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, conn := range []net.Conn{dialed, accepted} {
-		t.Cleanup(func() { conn.Close() })
-		_ = conn.SetDeadline(time.Now().Add(limit))
-	}
-	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
-}
-
 // peer is the other end of a Conn.
 type peer struct {
 	net.Conn
@@ -69,7 +48,7 @@ func (p *peer) reset() {
 // connPair returns a Conn and its peer, with TLS unless version is 0.
 func connPair(t *testing.T, plain bool, version uint16) (*Conn, *peer) {
 	t.Helper()
-	ours, theirs := tcpPair(t)
+	ours, theirs := conntest.TCPPair(t)
 	conn := newConn(ours, plain)
 	if version == 0 {
 		return conn, &peer{Conn: theirs, tcp: theirs}

@@ -5,12 +5,14 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // The user timeout is lifted exactly while a peer that is alive does not read.
 func TestUserTimeout(t *testing.T) {
 	eachIO(t, func(t *testing.T, plain bool) {
-		ours, theirs := tcpPair(t)
+		ours, theirs := conntest.TCPPair(t)
 		conn := newConn(ours, plain)
 		timeout := func() (milliseconds int) {
 			control(ours, func(fd int) {

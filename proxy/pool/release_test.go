@@ -4,51 +4,20 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-	"go.uber.org/goleak"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/relay"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
-// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program.
-func TestMain(m *testing.M) {
-	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
-	goleak.VerifyTestMain(m)
-}
-
-// testTimeout bounds each wait of a test. It expires only in a test that fails.
-const testTimeout = 20 * time.Second
-
-// tcpPair returns both ends of a TCP connection.
-func tcpPair(t *testing.T) (ours *netconn.Conn, theirs net.Conn) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	dialed, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dialed.Close() })
-	accepted, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { accepted.Close() })
-	dialed.SetDeadline(time.Now().Add(testTimeout))
-	return netconn.New(accepted), dialed
-}
+func TestMain(m *testing.M) { conntest.Main(m, netconn.SetPlainIO) }
 
 // A Terminate is kept back if the server is idle, and both directions stop. If not, it is
 // forwarded.
@@ -81,8 +50,9 @@ func TestPooledRelease(t *testing.T) {
 		"Terminate with a body":     {last: []byte("X\x00\x00\x00\x05?"), forwarded: []byte("X\x00\x00\x00\x05?")},
 	} {
 		t.Run(name, func(t *testing.T) {
-			client, clientPeer := tcpPair(t)
-			server, serverPeer := tcpPair(t)
+			clientConn, clientPeer := conntest.TCPPair(t)
+			serverConn, serverPeer := conntest.TCPPair(t)
+			client, server := netconn.New(clientConn), netconn.New(serverConn)
 			p := &Pool{MaxIdle: 1}
 			conn, err := p.New(&upstream.Conn{Conn: server}, "key", slices.Concat(pgwire.Encode(authOK), idle))
 			if err != nil {

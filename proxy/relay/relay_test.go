@@ -12,40 +12,17 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/iamproxy/iamproxy/proxy/netconn"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
-// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program.
-func TestMain(m *testing.M) {
-	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
-	goleak.VerifyTestMain(m)
-}
-
-// testTimeout bounds each wait of a test. It expires only in a test that fails.
-const testTimeout = 20 * time.Second
+func TestMain(m *testing.M) { conntest.Main(m, netconn.SetPlainIO) }
 
 // tcpPair returns both ends of a TCP connection.
 func tcpPair(t *testing.T) (ours *netconn.Conn, theirs *net.TCPConn) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	dialed, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { dialed.Close() })
-	accepted, err := listener.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { accepted.Close() })
-	dialed.SetDeadline(time.Now().Add(testTimeout))
-	return netconn.New(accepted), dialed.(*net.TCPConn)
+	conn, theirs := conntest.TCPPair(t)
+	return netconn.New(conn), theirs
 }
 
 // copying is a Copy that runs between two peers.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -16,18 +15,13 @@ import (
 	"testing/synctest"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
-// TestMain runs the tests with plain I/O if IAMPROXY_PLAIN_IO is 1, like the program.
-func TestMain(m *testing.M) {
-	netconn.SetPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
-	goleak.VerifyTestMain(m)
-}
+func TestMain(m *testing.M) { conntest.Main(m, netconn.SetPlainIO) }
 
 // startServer starts a server that accepts TLS and then waits for the end of the
 // connection. It returns a Dialer for it.

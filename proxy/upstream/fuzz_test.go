@@ -3,15 +3,14 @@ package upstream
 import (
 	"bytes"
 	"encoding/binary"
-	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // The corpus in testdata has what real servers send, recorded, and inputs that fuzzing has
@@ -25,23 +24,8 @@ var (
 
 const token = "the token"
 
-// script is a connection whose peer has sent everything in advance.
-type script struct {
-	in  *bytes.Reader
-	out bytes.Buffer
-}
-
-func (s *script) Read(b []byte) (int, error)       { return s.in.Read(b) }
-func (s *script) Write(b []byte) (int, error)      { return s.out.Write(b) }
-func (s *script) Close() error                     { return nil }
-func (s *script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (s *script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
-func (s *script) SetDeadline(time.Time) error      { return nil }
-func (s *script) SetReadDeadline(time.Time) error  { return nil }
-func (s *script) SetWriteDeadline(time.Time) error { return nil }
-
-func scripted(stream []byte) (*Conn, *script) {
-	s := &script{in: bytes.NewReader(stream)}
+func scripted(stream []byte) (*Conn, *conntest.Script) {
+	s := conntest.NewScript(stream)
 	return &Conn{Conn: netconn.New(s)}, s
 }
 
@@ -61,9 +45,9 @@ func FuzzServerLogin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		conn, server := scripted(stream)
 		result, err := Login(conn, startup, token)
-		passwords := bytes.Count(server.out.Bytes(), pgwire.Encode(&pgproto3.PasswordMessage{Password: token}))
-		if want := server.out.Len() - len(startup.Encode()); passwords > 1 || passwords*len("p....the token.") != want {
-			t.Fatalf("the server got %q", server.out.Bytes())
+		passwords := bytes.Count(server.Out.Bytes(), pgwire.Encode(&pgproto3.PasswordMessage{Password: token}))
+		if want := server.Out.Len() - len(startup.Encode()); passwords > 1 || passwords*len("p....the token.") != want {
+			t.Fatalf("the server got %q", server.Out.Bytes())
 		}
 		want, requested := relayed(stream, err == nil)
 		if passwords == 1 && !requested {
@@ -127,7 +111,7 @@ func FuzzWritable(f *testing.F) {
 		if CheckWritable(conn, result) != nil {
 			return
 		}
-		queried := bytes.Contains(server.out.Bytes(), []byte("pg_is_in_recovery"))
+		queried := bytes.Contains(server.Out.Bytes(), []byte("pg_is_in_recovery"))
 		switch {
 		case result.Parameters[InHotStandby] == "on":
 			t.Fatal("a standby passes")
@@ -174,8 +158,8 @@ func FuzzTLSAnswer(f *testing.F) {
 		if offered := len(answer) > 0 && answer[0] == 'S'; offered != (err == nil) {
 			t.Fatalf("%q: %v", answer, err)
 		}
-		if !bytes.Equal(server.out.Bytes(), request) || len(answer) > 0 && server.in.Len() != len(answer)-1 {
-			t.Fatalf("sent %q, %d bytes of %d are left", server.out.Bytes(), server.in.Len(), len(answer))
+		if !bytes.Equal(server.Out.Bytes(), request) || len(answer) > 0 && server.In.Len() != len(answer)-1 {
+			t.Fatalf("sent %q, %d bytes of %d are left", server.Out.Bytes(), server.In.Len(), len(answer))
 		}
 	})
 }

@@ -23,8 +23,8 @@ func TestLoginPasswordRequested(t *testing.T) {
 		if pgwire.ReasonOf(err) != pgwire.PasswordRequested || !strings.Contains(err.Error(), method) || !strings.Contains(err.Error(), "alice") {
 			t.Errorf("%s: %v", method, err)
 		}
-		if !bytes.Equal(server.out.Bytes(), startup.Encode()) {
-			t.Errorf("%s: the server received %q", method, server.out.Bytes())
+		if !bytes.Equal(server.Out.Bytes(), startup.Encode()) {
+			t.Errorf("%s: the server received %q", method, server.Out.Bytes())
 		}
 	}
 }

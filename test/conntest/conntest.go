@@ -1,0 +1,64 @@
+// Package conntest provides what tests of connections share. It imports nothing of the
+// project, so that the tests of package netconn can import it, too.
+package conntest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// timeout bounds the use of a connection. It expires only in a test that fails.
+const timeout = 20 * time.Second
+
+// Main runs the tests of a package, with plain I/O if IAMPROXY_PLAIN_IO is 1, like the
+// program. It fails if they leave goroutines. setPlainIO is netconn.SetPlainIO.
+func Main(m *testing.M, setPlainIO func(on bool)) {
+	setPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
+	goleak.VerifyTestMain(m)
+}
+
+// TCPPair returns both ends of a TCP connection. They are closed at the end of the test.
+func TCPPair(t testing.TB) (ours, theirs *net.TCPConn) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	dialed, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialed.Close() })
+	accepted, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { accepted.Close() })
+	accepted.SetDeadline(time.Now().Add(timeout))
+	dialed.SetDeadline(time.Now().Add(timeout))
+	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
+}
+
+// Script is a connection whose peer has sent everything in advance.
+type Script struct {
+	In  *bytes.Reader // from the peer
+	Out bytes.Buffer  // to the peer
+}
+
+// NewScript returns a connection whose peer has sent input.
+func NewScript(input []byte) *Script { return &Script{In: bytes.NewReader(input)} }
+
+func (s *Script) Read(b []byte) (int, error)       { return s.In.Read(b) }
+func (s *Script) Write(b []byte) (int, error)      { return s.Out.Write(b) }
+func (s *Script) Close() error                     { return nil }
+func (s *Script) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (s *Script) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (s *Script) SetDeadline(time.Time) error      { return nil }
+func (s *Script) SetReadDeadline(time.Time) error  { return nil }
+func (s *Script) SetWriteDeadline(time.Time) error { return nil }
