@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,6 +32,8 @@ type fault struct {
 	hold time.Duration
 	// begin and end start and end the fault. Problems after end belong to the fault.
 	begin, end func(ctx context.Context, p *place) error
+	// backWithin bounds the time to a new client's session after end. If zero, backLimit.
+	backWithin time.Duration
 	// spares is set if clients must notice no more than a wait.
 	spares bool
 	// cuts is set if clients may lose connections before they have a session, which
@@ -94,7 +97,7 @@ func (t *trial) happen(ctx context.Context, p *place, l *load) error {
 		return sayWhy("after the fault", err)
 	}
 	t.allBack = time.Since(ended)
-	if t.back > backLimit {
+	if t.back > cmp.Or(t.fault.backWithin, backLimit) {
 		return fmt.Errorf("service was back only after %v", t.back.Round(time.Millisecond))
 	}
 	return nil
