@@ -19,7 +19,7 @@ import (
 func (r *run) explain(err error) result {
 	var server *pgwire.ServerError
 	if errors.As(err, &server) {
-		return r.explainServerError(pgconn.ErrorResponseToPgError(&server.Fields)).withReason(string(server.Reason()))
+		return r.explainServerError(server).withReason(string(server.Reason()))
 	}
 	own := r.Dialer.AsError(err)
 	return r.explainOwnError(own).withReason(string(own.Reason))
@@ -27,9 +27,10 @@ func (r *run) explain(err error) result {
 
 // explainServerError returns the result for a server that ended the login with an
 // ErrorResponse.
-func (r *run) explainServerError(response *pgconn.PgError) result {
-	if r.isTokenRefused(response) {
-		if next := r.rdsProxyAdvice(response.Message); next != "" {
+func (r *run) explainServerError(server *pgwire.ServerError) result {
+	response := pgconn.ErrorResponseToPgError(&server.Fields)
+	if r.isTokenRefused(server) {
+		if next := r.rdsProxyAdvice(server.Reason()); next != "" {
 			r.seen.login = otherError
 			return failed(describeError(response), next)
 		}
@@ -50,28 +51,27 @@ func (r *run) explainOwnError(own *pgwire.Error) result {
 	return failed(own.Error(), advice(own.Hint))
 }
 
-// isTokenRefused reports whether the server refused the token: class 28 (invalid authorization
-// specification). Aurora DSQL has no code of its own for it, only a text.
-// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
-// PostgreSQL has the same code for a role without LOGIN, and checks that after the token.
-// https://github.com/postgres/postgres/blob/master/src/backend/utils/init/miscinit.c
-func (r *run) isTokenRefused(response *pgconn.PgError) bool {
-	if r.Name.Kind == auth.DSQL && strings.Contains(response.Message, "access denied") {
-		return true
+// isTokenRefused reports whether the server refused the token, or the user before it requested
+// one.
+func (r *run) isTokenRefused(server *pgwire.ServerError) bool {
+	switch server.Reason() {
+	case pgwire.LoginNotPermitted:
+		return false
+	case pgwire.DSQLAccessDenied:
+		return r.Name.Kind == auth.DSQL
+	default:
+		return strings.HasPrefix(server.Fields.Code, "28")
 	}
-	return strings.HasPrefix(response.Code, "28") && !strings.Contains(response.Message, "not permitted to log in")
 }
 
-// rdsProxyAdvice returns advice for an error of RDS Proxy, or "". Only the text identifies the
-// error, since RDS Proxy uses the codes of a refused password.
-// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
-func (r *run) rdsProxyAdvice(message string) string {
+// rdsProxyAdvice returns advice for an error of RDS Proxy, or "".
+func (r *run) rdsProxyAdvice(reason pgwire.Reason) string {
 	switch {
 	case r.Name.Kind != auth.RDSProxy:
 		return ""
-	case strings.Contains(message, "has no credentials for the role"):
+	case reason == pgwire.ProxySecretMissing:
 		return advice("the RDS Proxy has to have a secret for " + r.User)
-	case strings.Contains(message, "IAM authentication is not allowed for the role"):
+	case reason == pgwire.ProxyIAMNotAllowed:
 		return advice("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED) for " + r.User)
 	default:
 		return ""

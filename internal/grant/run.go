@@ -128,8 +128,8 @@ func isCollision(server *pgconn.PgError) bool {
 	switch server.Code {
 	case "23505", "42710", "40P01", "42P01": // unique_violation, duplicate_object, deadlock_detected, undefined_table
 		return true
-	case "XX000": // internal_error
-		return strings.HasPrefix(server.Message, "tuple concurrently ")
+	case "XX000": // internal_error: "tuple concurrently updated" or "deleted", of heapam.c
+		return server.Routine == "simple_heap_update" || server.Routine == "simple_heap_delete"
 	default:
 		return false
 	}

@@ -8,19 +8,19 @@ import (
 
 func TestIsCollision(t *testing.T) {
 	for _, test := range []struct {
-		code, message string
+		code, routine string
 		want          bool
 	}{
-		{"23505", "duplicate key value violates unique constraint", true},
-		{"42710", `role "app" already exists`, true},
-		{"40P01", "deadlock detected", true},
-		{"XX000", "tuple concurrently updated", true},
-		{"XX000", "tuple concurrently deleted", true},
-		{"XX000", "cache lookup failed for role 1", false},
-		{"42501", "permission denied", false},
+		{"23505", "_bt_check_unique", true},
+		{"42710", "CreateRole", true},
+		{"40P01", "DeadLockReport", true},
+		{"XX000", "simple_heap_update", true},
+		{"XX000", "simple_heap_delete", true},
+		{"XX000", "AlterRole", false},
+		{"42501", "simple_heap_update", false},
 	} {
-		if got := isCollision(&pgconn.PgError{Code: test.code, Message: test.message}); got != test.want {
-			t.Errorf("%s, %s: %v", test.code, test.message, got)
+		if got := isCollision(&pgconn.PgError{Code: test.code, Routine: test.routine}); got != test.want {
+			t.Errorf("%s, %s: %v", test.code, test.routine, got)
 		}
 	}
 }

@@ -99,14 +99,23 @@ type ServerError struct {
 	Before []byte // messages of the server before it, as they came
 	Hint   string // to be added; may be empty
 
-	message   Message
-	tokenSent bool
+	message Message
+	phase   LoginPhase
 }
 
-// NewServerError reads an ErrorResponse. tokenSent is whether it is the answer to a token.
-// The error is an *Error if the message has no SQLSTATE or cannot be read.
-func NewServerError(m Message, tokenSent bool) error {
-	e := &ServerError{message: m, tokenSent: tokenSent}
+// LoginPhase is the progress of a login.
+type LoginPhase int
+
+const (
+	BeforeToken   LoginPhase = iota
+	TokenSent                // the server's next message is the answer to the token
+	Authenticated            // the server has sent AuthenticationOk
+)
+
+// NewServerError reads an ErrorResponse that came in a phase of the login. The error is an
+// *Error if the message has no SQLSTATE or cannot be read.
+func NewServerError(m Message, phase LoginPhase) error {
+	e := &ServerError{message: m, phase: phase}
 	if err := e.Fields.Decode(m.Body()); err != nil {
 		return NewError(ErrorInvalid, err)
 	}
@@ -125,22 +134,49 @@ func (e *ServerError) Advice() string { return e.Hint }
 
 // Copy returns the same message without what is added to it for one client.
 func (e *ServerError) Copy() *ServerError {
-	return &ServerError{Fields: e.Fields, message: e.message, tokenSent: e.tokenSent}
+	return &ServerError{Fields: e.Fields, message: e.message, phase: e.phase}
 }
 
-// Reason returns TokenRefused or ServerRefused.
+// serverTexts identifies errors for which servers have no SQLSTATE of their own. It is the only
+// place that goes by the text of a server.
+//
+// https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
+var serverTexts = []struct {
+	class  string // of the SQLSTATE
+	text   string
+	reason Reason
+}{
+	{"28", "has no credentials for the role", ProxySecretMissing},
+	{"28", "IAM authentication is not allowed for the role", ProxyIAMNotAllowed},
+	{"08", "access denied", DSQLAccessDenied},
+}
+
+// Reason returns the reason. PostgreSQL checks that a role has LOGIN after it has accepted the
+// token (InitializeSessionUserId in its miscinit.c).
 func (e *ServerError) Reason() Reason {
+	if e.phase == Authenticated {
+		if e.isAuthClass() {
+			return LoginNotPermitted
+		}
+		return ServerRefused
+	}
+	for _, t := range serverTexts {
+		if strings.HasPrefix(e.Fields.Code, t.class) && strings.Contains(e.Fields.Message, t.text) {
+			return t.reason
+		}
+	}
 	if e.IsAuthFailure() {
 		return TokenRefused
 	}
 	return ServerRefused
 }
 
-// IsAuthFailure reports whether the server refused the token: class 28 (invalid
-// authorization specification) in answer to it.
-func (e *ServerError) IsAuthFailure() bool {
-	return e.tokenSent && strings.HasPrefix(e.Fields.Code, "28")
-}
+// isAuthClass reports whether the SQLSTATE is of class 28, invalid authorization specification.
+func (e *ServerError) isAuthClass() bool { return strings.HasPrefix(e.Fields.Code, "28") }
+
+// IsAuthFailure reports whether the server refused the token: class 28 in answer to it.
+func (e *ServerError) IsAuthFailure() bool { return e.phase == TokenSent && e.isAuthClass() }
 
 // IsShutdown reports whether the server starts, stops or recovers.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html

@@ -53,7 +53,7 @@ func TestServerErrorResponse(t *testing.T) {
 		"the server's": {"its own", "do this", "its own"},
 	} {
 		var server *ServerError
-		if !errors.As(NewServerError(Encode(&pgproto3.ErrorResponse{Code: "28000", Message: "no", Hint: test.own}), true), &server) {
+		if !errors.As(NewServerError(Encode(&pgproto3.ErrorResponse{Code: "28000", Message: "no", Hint: test.own}), TokenSent), &server) {
 			t.Fatalf("%s: no ServerError", name)
 		}
 		server.Before, server.Hint = notice, test.added
@@ -66,6 +66,29 @@ func TestServerErrorResponse(t *testing.T) {
 		})
 		if !ok || len(messages) != 1 || fields.Decode(messages[0].Body()) != nil || fields.Hint != test.want || fields.Message != "no" || ReasonOf(server) != TokenRefused {
 			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
+
+func TestServerErrorReason(t *testing.T) {
+	for _, test := range []struct {
+		code, message string
+		phase         LoginPhase
+		want          Reason
+	}{
+		{"28000", "PAM authentication failed", TokenSent, TokenRefused},
+		{"28000", "no pg_hba.conf entry", BeforeToken, ServerRefused},
+		{"28000", "Rolle darf nicht anmelden", Authenticated, LoginNotPermitted},
+		{"3D000", "no such database", Authenticated, ServerRefused},
+		{"08006", "unable to accept connection, access denied", TokenSent, DSQLAccessDenied},
+		{"08006", "unable to accept connection", TokenSent, ServerRefused},
+		{"28P01", "This RDS proxy has no credentials for the role app.", TokenSent, ProxySecretMissing},
+		{"28000", "IAM authentication is not allowed for the role app.", TokenSent, ProxyIAMNotAllowed},
+		{"53300", "access denied", TokenSent, ServerRefused},
+	} {
+		err := NewServerError(Encode(&pgproto3.ErrorResponse{Code: test.code, Message: test.message}), test.phase)
+		if got := ReasonOf(err); got != test.want || !got.FromServer() {
+			t.Errorf("%s, %s: %s, want %s", test.code, test.message, got, test.want)
 		}
 	}
 }

@@ -80,7 +80,7 @@ func FuzzServerMessage(f *testing.F) {
 			t.Fatal("message differs from the input")
 		}
 		var refusal *ServerError
-		if !errors.As(NewServerError(m, true), &refusal) {
+		if !errors.As(NewServerError(m, TokenSent), &refusal) {
 			return
 		}
 		refusal.Hint = "do\nthis"

@@ -68,14 +68,24 @@ const (
 	ErrorWithoutCode   Reason = "error_without_code"
 )
 
-// Reasons that are the server's own words. They are never of an Error.
+// Reasons of an ErrorResponse of the server. An Error never has them.
 const (
-	TokenRefused  Reason = "token_refused"  // class 28 in answer to a token
-	ServerRefused Reason = "server_refused" // any other ErrorResponse
+	TokenRefused       Reason = "token_refused"         // class 28 in answer to a token
+	LoginNotPermitted  Reason = "login_not_permitted"   // class 28 after the token was accepted: the role lacks LOGIN
+	DSQLAccessDenied   Reason = "dsql_access_denied"    // Aurora DSQL refused the token
+	ProxySecretMissing Reason = "proxy_secret_missing"  // RDS Proxy has no secret for the user
+	ProxyIAMNotAllowed Reason = "proxy_iam_not_allowed" // RDS Proxy allows no IAM authentication for the user
+	ServerRefused      Reason = "server_refused"        // any other ErrorResponse
 )
 
 // FromServer reports whether the failure is an ErrorResponse of the server.
-func (r Reason) FromServer() bool { return r == TokenRefused || r == ServerRefused }
+func (r Reason) FromServer() bool {
+	switch r {
+	case TokenRefused, LoginNotPermitted, DSQLAccessDenied, ProxySecretMissing, ProxyIAMNotAllowed, ServerRefused:
+		return true
+	}
+	return false
+}
 
 // Reasons returns all reasons of the proxy's own, with their SQLSTATEs.
 func Reasons() map[Reason]string {

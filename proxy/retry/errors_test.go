@@ -12,9 +12,9 @@ import (
 
 func TestMoreSpecificError(t *testing.T) {
 	var (
-		refused     = serverError("28000", true)
-		startingUp  = serverError("57P03", false)
-		noDatabase  = serverError("3D000", false)
+		refused     = serverError("28000", pgwire.TokenSent)
+		startingUp  = serverError("57P03", pgwire.Authenticated)
+		noDatabase  = serverError("3D000", pgwire.Authenticated)
 		notWritable = pgwire.NewError(pgwire.NotWritable, nil, "", "")
 		dialRefused = pgwire.NewError(pgwire.DialRefused, nil, "")
 		queueFull   = pgwire.NewError(pgwire.QueueFull, errQueueFull, timeout)

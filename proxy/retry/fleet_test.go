@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // fleet simulates many sidecars that start at once and connect to one database. The
@@ -53,7 +55,7 @@ func (s *service) logIn() error {
 		s.recent = append(s.recent, now)
 	}
 	if full {
-		return serverError("28000", true)
+		return serverError("28000", pgwire.TokenSent)
 	}
 	return nil
 }
@@ -187,7 +189,7 @@ func TestUsersAreThrottledIndependently(t *testing.T) {
 						mu.Lock()
 						defer mu.Unlock()
 						attempts++
-						return serverError("28000", true)
+						return serverError("28000", pgwire.TokenSent)
 					})
 					time.Sleep(time.Second)
 				}

@@ -19,9 +19,9 @@ const timeout = 30 * time.Second
 
 // serverError returns an ErrorResponse of the server; tokenSent makes it the answer to a
 // token.
-func serverError(code string, tokenSent bool) *pgwire.ServerError {
+func serverError(code string, phase pgwire.LoginPhase) *pgwire.ServerError {
 	var server *pgwire.ServerError
-	errors.As(pgwire.NewServerError(pgwire.Encode(&pgproto3.ErrorResponse{Code: code}), tokenSent), &server)
+	errors.As(pgwire.NewServerError(pgwire.Encode(&pgproto3.ErrorResponse{Code: code}), phase), &server)
 	return server
 }
 
@@ -36,12 +36,12 @@ func TestNext(t *testing.T) {
 		// has accepted no login yet; and once it has.
 		first, later, proven bool
 	}{
-		"starting up":            {serverError("57P03", false), true, true, true},
-		"shutting down":          {serverError("57P01", false), true, true, true},
-		"rate exceeded":          {serverError("53400", false), true, true, true},
-		"too many connections":   {serverError("53300", false), false, false, false},
-		"no such database":       {serverError("3D000", false), false, false, false},
-		"not in pg_hba.conf":     {serverError("28000", false), false, false, false},
+		"starting up":            {serverError("57P03", pgwire.Authenticated), true, true, true},
+		"shutting down":          {serverError("57P01", pgwire.Authenticated), true, true, true},
+		"rate exceeded":          {serverError("53400", pgwire.Authenticated), true, true, true},
+		"too many connections":   {serverError("53300", pgwire.Authenticated), false, false, false},
+		"no such database":       {serverError("3D000", pgwire.Authenticated), false, false, false},
+		"not in pg_hba.conf":     {serverError("28000", pgwire.Authenticated), false, false, false},
 		"read-only instance":     {pgwire.NewError(pgwire.NotWritable, nil), true, true, true},
 		"connection broken":      {io.ErrUnexpectedEOF, true, false, true},
 		"no answer":              {os.ErrDeadlineExceeded, true, true, true},
@@ -75,13 +75,13 @@ func TestBackOff(t *testing.T) {
 	p := c.Begin("u", timeout)
 	defer p.End()
 	for i, want := range []time.Duration{firstPause, 2 * firstPause, maxPause, maxPause} {
-		pause, again := p.Next(serverError("57P03", false), SameToken)
+		pause, again := p.Next(serverError("57P03", pgwire.Authenticated), SameToken)
 		if !again || pause < want/2 || pause > want*3/2 {
 			t.Errorf("pause %d is %v, want about %v", i+1, pause, want)
 		}
 	}
 	for range 100 { // the shift must not overflow
-		if pause, _ := p.Next(serverError("57P03", false), SameToken); pause < maxPause/2 || pause > maxPause*3/2 {
+		if pause, _ := p.Next(serverError("57P03", pgwire.Authenticated), SameToken); pause < maxPause/2 || pause > maxPause*3/2 {
 			t.Fatalf("pause %v, want about %v", pause, maxPause)
 		}
 	}
@@ -113,7 +113,7 @@ func TestNextAfterRefusedToken(t *testing.T) {
 				if test.authenticated {
 					c.Authenticated("u")
 				}
-				refused := serverError("28000", true)
+				refused := serverError("28000", pgwire.TokenSent)
 				next := func(token NextToken) (time.Duration, bool) {
 					p := c.Begin("u", timeout)
 					defer p.End()
@@ -201,7 +201,7 @@ func TestWaitErrors(t *testing.T) {
 				p := c.Begin("u", time.Second)
 				defer p.End()
 				if test.refused {
-					p.Next(serverError("28000", true), SameToken)
+					p.Next(serverError("28000", pgwire.TokenSent), SameToken)
 				}
 				slow := &c.limiter
 				if test.user {
@@ -249,7 +249,7 @@ func TestUsersAreLimited(t *testing.T) {
 	defer running.End()
 	for i := range maxUsers + 100 {
 		p := c.Begin(fmt.Sprint("user", i), timeout)
-		p.Next(serverError("28000", true), SameToken)
+		p.Next(serverError("28000", pgwire.TokenSent), SameToken)
 		p.End()
 	}
 	if n := len(c.history.users); n > maxUsers {

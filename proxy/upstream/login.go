@@ -64,7 +64,11 @@ func (r *LoginResult) authenticate(conn *Conn, user, token string) error {
 		}
 		switch m.Type() {
 		case pgwire.ErrorResponse:
-			return pgwire.NewServerError(m, tokenSent)
+			phase := pgwire.BeforeToken
+			if tokenSent {
+				phase = pgwire.TokenSent
+			}
+			return pgwire.NewServerError(m, phase)
 		case pgwire.Authentication:
 			ok, err := r.handleAuthRequest(conn, m, user, token, tokenSent)
 			if ok || err != nil {
@@ -132,7 +136,7 @@ func (r *LoginResult) waitReady(conn *Conn) error {
 		}
 		switch m.Type() {
 		case pgwire.ErrorResponse:
-			return pgwire.NewServerError(m, false)
+			return pgwire.NewServerError(m, pgwire.Authenticated)
 		case pgwire.ReadyForQuery:
 			if len(r.messages)+len(m) > pgwire.MaxLogin {
 				return pgwire.NewError(pgwire.MessagesTooLong, nil)

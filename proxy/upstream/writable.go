@@ -64,7 +64,7 @@ func (r *LoginResult) query(conn *Conn, query string) (value string, err error) 
 		}
 		switch m.Type() {
 		case pgwire.ErrorResponse:
-			return "", pgwire.NewServerError(m, false)
+			return "", pgwire.NewServerError(m, pgwire.Authenticated)
 		case pgwire.DataRow:
 			var row pgproto3.DataRow
 			if err := row.Decode(m.Body()); err == nil && len(row.Values) == 1 {
