@@ -55,7 +55,7 @@ type Proxy struct {
 	// no limit.
 	ConnectRate float64
 	// MaxIdleConns is the maximum number of idle server connections that are kept for the next client with
-	// the same startup parameters. If zero, each client has a connection of its own.
+	// the same startup parameters. If zero, each client has its own connection.
 	MaxIdleConns int
 	// Limit is the maximum number of clients that are admitted at once; several proxies may share it. If
 	// nil, there is no limit.

@@ -59,7 +59,7 @@ func (p *Proxy) classify(err error) failure {
 	return p.clientError(err)
 }
 
-// clientError returns err as an error of the proxy's own.
+// clientError returns err as an Error of the proxy.
 func (p *Proxy) clientError(err error) *pgwire.Error {
 	if p.ctx.Err() != nil {
 		return errShuttingDown

@@ -88,7 +88,7 @@ func ifTrue(key string, value bool) zap.Field {
 	return zap.Bool(key, true)
 }
 
-// upward is the direction to the server, which has a goroutine of its own. It may be read
+// upward is the direction to the server, which has its own goroutine. It may be read
 // once done is closed.
 type upward struct {
 	relay.Direction

@@ -94,7 +94,7 @@ func peerAddress(client net.Conn) string {
 	return client.RemoteAddr().String()
 }
 
-// serve handles a connection up to its session. The session has a goroutine of its own: the
+// serve handles a connection up to its session. The session has a separate goroutine: the
 // stack that a login has grown would stay as large.
 func (p *Proxy) serve(s *session) {
 	if denied := p.checkAccess(s); denied != nil {

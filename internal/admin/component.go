@@ -53,7 +53,7 @@ func (e Endpoint) components(now time.Time) []component {
 }
 
 // credentialsStatus evaluates the cached credentials without fetching any. noToken is the last
-// login that got no token: a source that does not answer has no error of its own.
+// login that got no token: a source that does not answer returns no error.
 func credentialsStatus(status auth.IdentityStatus, noToken stats.Failure, lastLogin, now time.Time) component {
 	c := component{Name: "AWS credentials"}
 	valid := status.Expires.IsZero() || now.Before(status.Expires)

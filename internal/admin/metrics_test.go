@@ -27,7 +27,7 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/metrics.txt")
 
-// scrape returns the values of iamproxy's own metrics, by series.
+// scrape returns the values of iamproxy's metrics, by series.
 func scrape(t *testing.T, s *Server) map[string]string {
 	t.Helper()
 	values := make(map[string]string)

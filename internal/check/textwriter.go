@@ -35,7 +35,7 @@ func (w *TextWriter) Step(step Step) {
 }
 
 // Verdict writes the result of the check. The command to run next starts in the first column,
-// on a line of its own. Verdict returns the first error of any write.
+// on a separate line. Verdict returns the first error of any write.
 func (w *TextWriter) Verdict(report Report) error {
 	if report.OK {
 		begin, end := w.color(OK)

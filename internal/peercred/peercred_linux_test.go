@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// as calls f on a thread of its own with the effective user uid.
+// as calls f on a separate thread with the effective user uid.
 func as(t *testing.T, uid int, f func()) {
 	t.Helper()
 	if os.Getuid() != 0 {

@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// process is a program with its descendants, in a session of its own. Without a
+// process is a program with its descendants, in its own session. Without a
 // controlling terminal it gets no Ctrl-C and cannot prompt.
 type process struct {
 	cmd *exec.Cmd

@@ -66,7 +66,7 @@ type Database struct {
 	SecurityGroups []string
 }
 
-// Kinds of errors, for errors.Is. The errors have texts of their own, of one line.
+// Kinds of errors, for errors.Is. Each has its own text, in one line.
 // ErrNotPermitted and ErrUnreachable imply nothing about the database.
 var (
 	// ErrNotPermitted means that the caller lacks a permission, or that AWS does not

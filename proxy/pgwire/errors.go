@@ -15,7 +15,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
-// The SQLSTATEs of the proxy's own errors.
+// The SQLSTATEs of the proxy's errors.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 const (
 	CannotConnect        = "08001" // sqlclient_unable_to_establish_sqlconnection
@@ -37,7 +37,7 @@ const (
 	Transient
 )
 
-// Error is a failure of the proxy's own that ends a connection before its session.
+// Error is a failure in the proxy that ends a connection before its session.
 // NewError makes one.
 type Error struct {
 	Reason     Reason
@@ -137,8 +137,8 @@ func (e *ServerError) Copy() *ServerError {
 	return &ServerError{Fields: e.Fields, message: e.message, phase: e.phase}
 }
 
-// serverTexts identifies errors for which servers have no SQLSTATE of their own. It is the only
-// place that goes by the text of a server.
+// serverTexts identifies errors that have no specific SQLSTATE. It is the only place that
+// matches the text of a server.
 //
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html

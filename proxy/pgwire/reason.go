@@ -4,7 +4,7 @@ package pgwire
 // status page and `iamproxy check` depend on it, never on the words of a message.
 type Reason string
 
-// Reasons of the client's own making.
+// Reasons that the client causes.
 const (
 	StartupTimeout          Reason = "startup_timeout"
 	StartupIncomplete       Reason = "startup_incomplete"
@@ -23,7 +23,7 @@ const (
 	ClientUserNotAllowed    Reason = "client_user_not_allowed"
 )
 
-// Reasons of the proxy's own limits and state.
+// Reasons that the proxy's limits and state cause.
 const (
 	ShuttingDown          Reason = "shutting_down"
 	TooManySessions       Reason = "too_many_sessions"
@@ -87,7 +87,7 @@ func (r Reason) FromServer() bool {
 	return false
 }
 
-// Reasons returns all reasons of the proxy's own, with their SQLSTATEs.
+// Reasons returns all reasons of an Error, with their SQLSTATEs.
 func Reasons() map[Reason]string {
 	codes := make(map[Reason]string, len(texts))
 	for reason, t := range texts {

@@ -17,7 +17,7 @@ var (
 )
 
 // The next client gets the messages of the first one without the notices, with the current
-// settings in their places, and with a cancel key of its own.
+// settings in their places, and with its own cancel key.
 func TestStartupReply(t *testing.T) {
 	status := func(name, value string) []byte {
 		return pgwire.Encode(&pgproto3.ParameterStatus{Name: name, Value: value})

@@ -46,7 +46,7 @@ const (
 	RDSRole       = "rds_iam"
 	IAMUser       = "iam_user"
 	OtherUser     = "iam_other"
-	AdminUser     = "admin" // requires an action of its own with ServiceDSQL
+	AdminUser     = "admin" // requires a separate action with ServiceDSQL
 	PlainUser     = "plain_user"
 	PlainPassword = "plain_password"
 	superuser     = "rdsadmin" // over the unix socket only: see Admin

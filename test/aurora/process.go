@@ -24,7 +24,7 @@ type process struct {
 	err     error         // the result, to be read after done
 }
 
-// spawn starts a program as the server's account, in a session of its own, with its output
+// spawn starts a program as the server's account, in its own session, with its output
 // in the log.
 func (c *Cluster) spawn(command ...string) (*process, error) {
 	c.mu.Lock()

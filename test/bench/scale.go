@@ -38,7 +38,7 @@ func scale(ctx context.Context, b *bench, targets []target) error {
 	}
 	b.points = make(map[string][]point)
 	for _, t := range targets {
-		// In a proxy of its own, whose memory is not measured.
+		// In a separate proxy, whose memory is not measured.
 		var alone float64
 		err := b.each(ctx, []target{t}, func(p *path) (err error) {
 			alone, err = b.busy(ctx, p)

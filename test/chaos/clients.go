@@ -228,7 +228,7 @@ func (c *client) listen(ctx context.Context) error {
 	})
 }
 
-// cancel cancels a query of its own.
+// cancel runs a query and cancels it.
 func (c *client) cancel(ctx context.Context) error {
 	return c.with(ctx, func(conn *pgx.Conn) error {
 		ended, asked := make(chan struct{}), make(chan struct{})

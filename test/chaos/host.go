@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Faults of iamproxy's own host.
+// Faults of the host of iamproxy.
 
 // fillDisk leaves no byte free on the disk of the log.
 func fillDisk(_ context.Context, p *place) error {

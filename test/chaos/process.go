@@ -30,8 +30,8 @@ const (
 	stopLimit = 15 * time.Second
 )
 
-// ownFiles runs a program with a resolv.conf of its own, and with standard error in a file
-// on a small disk of its own. Both vanish with the program.
+// ownFiles runs a program with its own resolv.conf, and with standard error in a file on a
+// separate small disk. Both vanish with the program.
 const ownFiles = `mount --bind "$0" /etc/resolv.conf && mount -t tmpfs -o size=16m none "$1" && log=$1/log && shift && exec "$@" 2>>"$log"`
 
 // process is the tested iamproxy.

@@ -67,7 +67,7 @@ func (p place) command(ctx context.Context, program string, args ...string) (*ex
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = p.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.dir, "PGPASSFILE=/nonexistent"}
-	// In a process group of its own, to be ended together.
+	// In its own process group, to be ended together.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: owner}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second

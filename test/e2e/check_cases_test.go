@@ -18,7 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// These cases share a cluster. Each has a fake AWS of its own.
+// These cases share a cluster. Each has its own fake AWS.
 func TestCheck(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
@@ -317,7 +317,7 @@ func testCheckReader(t *testing.T, c *checkTest) {
 	}
 }
 
-// Aurora DSQL has tokens, policies and commands of its own.
+// Aurora DSQL has its own tokens, policies and commands.
 func TestCheckDSQL(t *testing.T) {
 	t.Parallel()
 	const name = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"

@@ -35,7 +35,7 @@ type checkTest struct {
 	args    []string // without check and --user
 }
 
-// newCheckTest returns a set-up with a key of its own, which the database and all services
+// newCheckTest returns a set-up with its own key, which the database and all services
 // know. The policies decide about logins.
 func newCheckTest(t *testing.T, cluster *aurora.Cluster, policies *policies) *checkTest {
 	t.Helper()

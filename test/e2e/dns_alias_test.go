@@ -42,7 +42,7 @@ func TestCNAME(t *testing.T) {
 	}
 }
 
-// movingName is a name in a DNS zone of its own, for processes with its resolv.conf.
+// movingName is a name in a separate DNS zone, for processes with its resolv.conf.
 type movingName struct {
 	name       string
 	resolvConf string

@@ -148,7 +148,7 @@ func TestForwardFails(t *testing.T) {
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
-// Each endpoint has a forward of its own, which receives the profile of the endpoint. A
+// Each endpoint has its own forward, which receives the profile of the endpoint. A
 // command in an ENDPOINT is percent-encoded where necessary.
 func TestForwardTwoEndpoints(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// Replication uses a protocol of its own, without requests and responses.
+// Replication uses its own protocol, without requests and responses.
 func TestReplication(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10"}})

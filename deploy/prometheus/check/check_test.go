@@ -15,10 +15,10 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// page has every metric of iamproxy's own: package admin compares it with what it serves.
+// page has every metric that iamproxy itself defines: package admin compares it with what it serves.
 const page = "../../../internal/admin/testdata/metrics.txt"
 
-// metrics are the series that a query may select, with the labels of their own.
+// metrics are the series that a query may select, with their own labels.
 var metrics = map[string]string{
 	"up":                            "",
 	"ALERTS":                        "alertname alertstate",

@@ -136,7 +136,7 @@ func TestQueries(t *testing.T) {
 	}
 }
 
-// TestDashboardIsComplete requires a panel for each metric of iamproxy's own. A histogram is
+// TestDashboardIsComplete requires a panel for each metric that iamproxy itself defines. A histogram is
 // shown by its buckets.
 func TestDashboardIsComplete(t *testing.T) {
 	_, text := read(t)
