@@ -36,7 +36,7 @@ func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMe
 		if errors.Is(err, errClientDisconnected) {
 			return nil, nil, failed
 		}
-		pause, again := policy.Next(err, s.nextToken(ctx, token, err))
+		pause, again := policy.Next(err, retry.Replace(ctx, s.proxy.Tokens, s.user, token, err))
 		if !again || ctx.Err() != nil {
 			return nil, nil, failed
 		}
@@ -141,19 +141,6 @@ func (s *session) loginError(err error) error {
 	}
 	s.lastError = retry.MoreSpecificError(s.lastError, err)
 	return s.lastError
-}
-
-// nextToken invalidates the token of an attempt that failed with err, if the server refused
-// it. It reports whether another token follows.
-func (s *session) nextToken(ctx context.Context, token string, err error) retry.NextToken {
-	var server *pgwire.ServerError
-	if !errors.As(err, &server) || !server.IsAuthFailure() || !s.proxy.Tokens.Invalidate(s.user, token) {
-		return retry.SameToken
-	}
-	if next, err := s.fetchToken(ctx); err != nil || next == token {
-		return retry.NewTokenLater
-	}
-	return retry.NewToken
 }
 
 // pause waits for d. It fails if the client disconnects or the deadline does not suffice.

@@ -21,6 +21,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/retry"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
@@ -96,7 +97,7 @@ type Check struct {
 	// Dialer connects to the database.
 	Dialer *upstream.Dialer
 	// Tokens has the tokens of Identity.
-	Tokens Tokens
+	Tokens retry.Tokens
 
 	// Options are added to the command lines in the report.
 	Options Options

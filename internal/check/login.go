@@ -3,7 +3,6 @@ package check
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -16,16 +15,6 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/retry"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
-
-// Tokens signs tokens: an *auth.Tokens.
-type Tokens interface {
-	// Token returns user's token. An error may have a method Advice() string that returns a
-	// hint.
-	Token(ctx context.Context, user string) (string, error)
-	// Invalidate records that the server refused a token, and reports whether there is or
-	// will be another one.
-	Invalidate(user, token string) (another bool)
-}
 
 // login logs in. The connection stays open for the steps after it.
 func (r *run) login(ctx context.Context) result {
@@ -52,7 +41,7 @@ func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
 			return conn, nil
 		}
 		lastError = retry.MoreSpecificError(lastError, err)
-		pause, again := policy.Next(err, r.nextToken(ctx, token, err))
+		pause, again := policy.Next(err, retry.Replace(ctx, r.Tokens, r.User, token, err))
 		if !again || ctx.Err() != nil {
 			return nil, lastError
 		}
@@ -92,19 +81,6 @@ func (r *run) token(ctx context.Context) (string, error) {
 		return "", pgwire.NewTokenError(r.User, err)
 	}
 	return token, nil
-}
-
-// nextToken invalidates the token of an attempt that failed with err, if the server refused
-// it. It reports whether another token follows.
-func (r *run) nextToken(ctx context.Context, token string, err error) retry.NextToken {
-	var server *pgwire.ServerError
-	if !errors.As(err, &server) || !server.IsAuthFailure() || !r.Tokens.Invalidate(r.User, token) {
-		return retry.SameToken
-	}
-	if next, err := r.token(ctx); err != nil || next == token {
-		return retry.NewTokenLater
-	}
-	return retry.NewToken
 }
 
 func (r *run) startupMessage() pgwire.StartupMessage {

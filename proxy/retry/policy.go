@@ -43,6 +43,28 @@ const (
 	NewToken
 )
 
+// Tokens is a source of tokens.
+type Tokens interface {
+	// Token returns user's token.
+	Token(ctx context.Context, user string) (string, error)
+	// Invalidate records that the server refused a token, and reports whether there is or
+	// will be another one.
+	Invalidate(user, token string) (another bool)
+}
+
+// Replace invalidates the token of an attempt that failed with err, if the server refused it.
+// It returns what is known of the next attempt's token.
+func Replace(ctx context.Context, tokens Tokens, user, token string, err error) NextToken {
+	var server *pgwire.ServerError
+	if !errors.As(err, &server) || !server.IsAuthFailure() || !tokens.Invalidate(user, token) {
+		return SameToken
+	}
+	if next, err := tokens.Token(ctx, user); err != nil || next == token {
+		return NewTokenLater
+	}
+	return NewToken
+}
+
 // Allow reports whether the next attempt may begin at once. If it may not, the caller calls
 // Wait.
 func (p *Policy) Allow() bool {

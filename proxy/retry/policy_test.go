@@ -282,3 +282,32 @@ func TestSleep(t *testing.T) {
 		}
 	})
 }
+
+// replacements is a source of tokens.
+type replacements struct {
+	another bool
+	next    string
+	err     error
+}
+
+func (r replacements) Token(context.Context, string) (string, error) { return r.next, r.err }
+func (r replacements) Invalidate(string, string) bool                { return r.another }
+
+func TestReplace(t *testing.T) {
+	refused := serverError("28000", pgwire.TokenSent)
+	for name, test := range map[string]struct {
+		err    error
+		tokens replacements
+		want   NextToken
+	}{
+		"not refused":    {io.EOF, replacements{another: true, next: "new"}, SameToken},
+		"not replaced":   {refused, replacements{next: "new"}, SameToken},
+		"equal so far":   {refused, replacements{another: true, next: "old"}, NewTokenLater},
+		"not signed yet": {refused, replacements{another: true, err: io.EOF}, NewTokenLater},
+		"replaced":       {refused, replacements{another: true, next: "new"}, NewToken},
+	} {
+		if got := Replace(t.Context(), test.tokens, "u", "old", test.err); got != test.want {
+			t.Errorf("%s: %v, want %v", name, got, test.want)
+		}
+	}
+}
