@@ -84,9 +84,7 @@ func TestRestart(t *testing.T) {
 	if len(ports) != 2 {
 		t.Error("the second run has the same port")
 	}
-	if n := logs.FilterMessage("port forward ended, restarting").Len(); n != 2 {
-		t.Errorf("%d ends logged, want 2", n)
-	}
+	until(t, "both ends in the log", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 2 })
 }
 
 func TestRestartDelayGrows(t *testing.T) {

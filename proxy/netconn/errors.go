@@ -26,15 +26,16 @@ func IsClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// IsHangup reports whether the peer has closed or reset the connection.
+// IsHangup reports whether the peer has closed or reset the connection. A write returns EPIPE
+// after a reset.
 func IsHangup(err error) bool {
-	return IsClosed(err) || errors.Is(err, syscall.ECONNRESET)
+	return IsClosed(err) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // IsDisconnect reports whether the connection has ended, no matter which side ended it
 // or how.
 func IsDisconnect(err error) bool {
-	return IsHangup(err) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE)
+	return IsHangup(err) || errors.Is(err, net.ErrClosed)
 }
 
 // IsTimeout reports whether a deadline has passed, of a context or of a connection, or

@@ -137,8 +137,8 @@ func (e *ServerError) Copy() *ServerError {
 	return &ServerError{Fields: e.Fields, message: e.message, phase: e.phase}
 }
 
-// serverTexts identifies errors that have no specific SQLSTATE. It is the only place that
-// matches the text of a server.
+// serverTexts identifies errors of a login that have no specific SQLSTATE. No other code of a
+// login matches the text of a server.
 //
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
