@@ -111,29 +111,8 @@ func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) 
 		Identity: identity,
 		Dialer:   e.Dialer(forward, roots),
 		Tokens:   e.Tokens(identity),
-		Options:  c.options(),
+		Options:  check.Options{Profile: e.Signer.Profile, Sign: e.SignFlags(), Reach: e.ConnectFlags(c.CAFile)},
 	}, nil
-}
-
-// options returns the flags of a command for the same endpoint. They contain no password.
-func (c *checkCommand) options() (o check.Options) {
-	signer := c.endpoint.Signer
-	o.Profile = signer.Profile
-	for _, option := range []struct {
-		to          *[]string
-		flag, value string
-	}{
-		{&o.Sign, "--profile", signer.Profile},
-		{&o.Sign, "--assume-role", signer.AssumeRole},
-		{&o.Sign, "--external-id", signer.ExternalID},
-		{&o.Reach, "--via", c.endpoint.ViaFlag()},
-		{&o.Reach, "--ca-file", c.CAFile},
-	} {
-		if option.value != "" {
-			*option.to = append(*option.to, option.flag, option.value)
-		}
-	}
-	return o
 }
 
 func writeJSON(out io.Writer, report check.Report) error {

@@ -30,16 +30,6 @@ func newRun(user string) *run {
 	}}
 }
 
-// A shell expands the quoted word to the word.
-func TestQuote(t *testing.T) {
-	for _, word := range []string{"app", "o'brien", `we"ird; rm -rf $HOME`, "a b", "`id`", "#x", "~", "!!", "{a,b}", "*", "ä"} {
-		out, err := exec.Command("sh", "-c", "printf %s "+quote(word)).Output()
-		if err != nil || string(out) != word {
-			t.Errorf("%q became %q: %v", word, out, err)
-		}
-	}
-}
-
 func TestLines(t *testing.T) {
 	plain := newRun("app")
 	odd := newRun("o'brien")

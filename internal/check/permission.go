@@ -13,6 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/iampolicy"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // database requests the database's description from RDS.
@@ -253,7 +254,7 @@ func (r *run) putPolicy(resource auth.Resource) string {
 
 // iamLine returns the command line of the AWS CLI for IAM, which has no region.
 func (r *run) iamLine(words ...string) string {
-	return "aws iam " + commandLine(words...) + r.profileFlag()
+	return "aws iam " + text.ShellCommand(words...) + r.profileFlag()
 }
 
 // policyName returns a name that is unique to a database and a user, since a new policy

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // endpoint checks the region against the one in the host name. The database rejects tokens for
@@ -52,7 +53,7 @@ func (r *run) noCredentials(missing *auth.Error) result {
 	case auth.ReasonSourceCredentialsExpired, auth.ReasonSourceCredentialsRefused:
 		return failed(found, r.renew(missing.Source))
 	case auth.ReasonSSOExpired, auth.ReasonLoginExpired:
-		return failed(found, commandLine(missing.Command...))
+		return failed(found, text.ShellCommand(missing.Command...))
 	case auth.ReasonNoCredentials:
 		return failed(found+"; "+missing.Hint, "aws configure sso"+r.profileFlag())
 	default:
@@ -107,7 +108,7 @@ func (r *run) renew(source auth.Source) string {
 	case auth.SourceLogin:
 		return "aws login" + r.profileFlag()
 	case auth.SourceEnvironment:
-		return `eval "$(aws configure export-credentials --format env --profile ` + cmp.Or(quote(r.Options.Profile), "PROFILE") + `)"`
+		return `eval "$(aws configure export-credentials --format env --profile ` + text.ShellQuote(cmp.Or(r.Options.Profile, "PROFILE")) + `)"`
 	case auth.SourceProfileKeys:
 		return "aws configure" + r.profileFlag()
 	default:
