@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/iamproxy/iamproxy/internal/text"
@@ -18,11 +19,15 @@ var (
 	pageHTML string
 	//go:embed style.css
 	styleCSS string
+)
 
-	page = template.Must(template.New("page").Funcs(template.FuncMap{
+// page returns the template. It is parsed when it is used: other commands, such as wait, start
+// faster.
+var page = sync.OnceValue(func() *template.Template {
+	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"name": formatName, "address": formatAddress, "message": formatMessage,
 	}).Parse(pageHTML))
-)
+})
 
 // contentPolicy allows a browser to apply the page's own style and to show its icon, and
 // nothing else.
@@ -58,7 +63,7 @@ func (s *Server) status(since time.Time) http.HandlerFunc {
 		v.Since = newTimestamp(since, time.Now())
 		v.Paused = r.URL.Query().Has("paused")
 		var out bytes.Buffer
-		if err := page.Execute(&out, v); err != nil {
+		if err := page().Execute(&out, v); err != nil {
 			writeText(w, http.StatusInternalServerError, "the page cannot be written: "+text.OneLine(err.Error()))
 			return
 		}
