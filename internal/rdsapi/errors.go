@@ -46,11 +46,19 @@ func explain(action string, err error) error {
 	case errors.As(err, &unsent):
 		return &apiError{fmt.Sprintf("%s's API does not answer from here: %s", service, sendErrorText(unsent)), ErrUnreachable}
 	case errors.As(err, &response):
-		return &apiError{fmt.Sprintf("what answers for %s's API from here is not AWS: status %d, in a form that is not its own",
-			service, response.HTTPStatusCode()), ErrUnreachable}
+		return notAWS(service, response.HTTPStatusCode())
 	default:
 		return &apiError{fmt.Sprintf("%s: %s", action, innermost(err)), nil}
 	}
+}
+
+// noCode is the SDK's error code for an error response without one.
+const noCode = "UnknownError"
+
+// notAWS returns the error for a response that AWS does not send.
+func notAWS(service string, status int) error {
+	return &apiError{fmt.Sprintf("what answers for %s's API from here is not AWS: status %d, in a form that is not its own",
+		service, status), ErrUnreachable}
 }
 
 // responseError returns the error for a service's error response. The codes are listed under
@@ -72,6 +80,9 @@ func responseError(service, action string, answer smithy.APIError, status int) e
 	case "Throttling", "RequestLimitExceeded", "TooManyRequests":
 		return &apiError{fmt.Sprintf("%s's API is asked too much of now (%s); try again", service, code), ErrUnreachable}
 	default:
+		if code == noCode && status < http.StatusInternalServerError {
+			return notAWS(service, status)
+		}
 		if status >= http.StatusInternalServerError {
 			return &apiError{fmt.Sprintf("%s's API does not work now (status %d, %s); try again", service, status, code), ErrUnreachable}
 		}
