@@ -290,17 +290,11 @@ reproducible: ## build twice, from two folders, and compare
 deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip
 	@sh tools/setup/install.sh postgres cc certs netns
 
-RDS_ROOTS = https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem
-
-# The test fails if there is anything but CA certificates in the file, and lists them.
 .PHONY: update-ca
-update-ca: ## fetch tls/global-bundle.pem as AWS publishes it, and list its certificates
-	mkdir -p build
-	curl --fail --silent --show-error --proto =https --max-filesize 1048576 --output build/global-bundle.pem $(RDS_ROOTS)
-	cp tls/global-bundle.pem build/global-bundle.before.pem
-	cp build/global-bundle.pem tls/global-bundle.pem
-	$(GO) test -count=1 -v -run '^TestEmbeddedRoots$$' ./tls || { cp build/global-bundle.before.pem tls/global-bundle.pem; exit 1; }
-	git diff --stat tls/global-bundle.pem
+update-ca: ## fetch tls/rds/*.pem as AWS publishes them, and list what has changed
+	$(GO) run ./tools/updateca
+	$(GO) test -count=1 -run '^TestEmbedded' ./tls ./tools/updateca
+	git status --short tls/rds
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed

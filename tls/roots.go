@@ -3,21 +3,20 @@ package tls
 import (
 	"bytes"
 	"crypto/x509"
-	_ "embed"
+	"embed"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
-// rdsRoots holds the root certificates of RDS and Aurora in PEM. Operating systems
-// do not include them. `make update-ca` updates the file.
+// rdsRoots holds the root certificates of RDS and Aurora in PEM, in a file for each
+// partition. Operating systems do not include them. `make update-ca` updates the files from
+// Bundles.
 //
-// Source: https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem, see
-// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
-//
-//go:embed global-bundle.pem
-var rdsRoots []byte
+//go:embed rds/*.pem
+var rdsRoots embed.FS
 
 // Roots returns the roots for verifying a database's certificate: the certificates
 // in caFile only or, if caFile is empty, the embedded RDS roots and the system's.
@@ -33,20 +32,35 @@ func Roots(caFile string) (*x509.CertPool, error) {
 		// Without system roots, RDS instances can still be verified.
 		pool = x509.NewCertPool()
 	}
-	pool.AppendCertsFromPEM(rdsRoots)
+	for _, file := range embedded() {
+		pool.AppendCertsFromPEM(file)
+	}
 	return pool, nil
+}
+
+// embedded returns the contents of the embedded files.
+func embedded() (files [][]byte) {
+	entries, _ := rdsRoots.ReadDir("rds")
+	for _, entry := range entries {
+		file, _ := rdsRoots.ReadFile("rds/" + entry.Name())
+		files = append(files, file)
+	}
+	return files
 }
 
 // rootsFrom returns the certificates of a PEM file. AppendCertsFromPEM would skip
 // invalid ones, so that part of a damaged bundle would be trusted.
 func rootsFrom(file string) (*x509.CertPool, error) {
 	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		err = failed.Err
 	}
-	certs, err := parseCertificates(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
+		return nil, fmt.Errorf("could not read %q: %w", file, err)
+	}
+	certs, err := ParseCertificates(data)
+	if err != nil {
+		return nil, fmt.Errorf("%q %w", file, err)
 	}
 	pool := x509.NewCertPool()
 	for _, cert := range certs {
@@ -55,10 +69,17 @@ func rootsFrom(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// parseCertificates returns all certificates of a PEM bundle. It fails if any is invalid, or if
-// there are none. Other text and blocks are ignored.
-func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+// byteOrderMark is what editors on Windows put at the start of a UTF-8 file. It is in the
+// middle of one that was made of several.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// ParseCertificates returns all certificates of a PEM bundle. It fails if any is invalid, or if
+// there are none. Other text and blocks are ignored. The error is the predicate of a sentence
+// about the bundle.
+func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
+	data = bytes.ReplaceAll(data, byteOrderMark, nil)
 	var certs []*x509.Certificate
+	other := "" // the type of a block that is no certificate
 	for rest := data; ; {
 		var block *pem.Block
 		block, rest = pem.Decode(rest)
@@ -66,19 +87,37 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 			break
 		}
 		if block.Type != "CERTIFICATE" {
+			other = block.Type
 			continue
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
+			return nil, fmt.Errorf("has an invalid certificate (number %d): %w", len(certs)+1, err)
 		}
 		certs = append(certs, cert)
 	}
 	if begun := bytes.Count(data, []byte("-----BEGIN CERTIFICATE-----")); begun > len(certs) {
-		return nil, fmt.Errorf("%d of %d certificates are not valid PEM", begun-len(certs), begun)
+		return nil, fmt.Errorf("has %d certificates, of which %d cannot be decoded: the file is truncated, indented or damaged", begun, begun-len(certs))
 	}
 	if len(certs) == 0 {
-		return nil, errors.New("no PEM certificate in it")
+		return nil, noCertificate(data, other)
 	}
 	return certs, nil
+}
+
+// noCertificate returns the error for data without a certificate in PEM. other is the type of
+// a PEM block in it, or empty.
+func noCertificate(data []byte, other string) error {
+	switch {
+	case len(bytes.TrimSpace(data)) == 0:
+		return errors.New("is empty")
+	case other != "":
+		return fmt.Errorf("has no certificate, but a PEM block of type %q", other)
+	case bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")):
+		return errors.New("is UTF-16 text: save it as UTF-8")
+	}
+	if _, err := x509.ParseCertificates(data); err == nil {
+		return errors.New("is a certificate in DER format: convert it to PEM with openssl x509 -inform der")
+	}
+	return errors.New("has no certificate in PEM format (-----BEGIN CERTIFICATE-----)")
 }

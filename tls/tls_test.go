@@ -1,11 +1,9 @@
 package tls
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -14,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -49,46 +48,77 @@ func TestSystemRoots(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := parseCertificates(systemRoot)
+	cert, _ := ParseCertificates(systemRoot)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("a system root is not trusted: %v", err)
 	}
 }
 
+// TestEmbeddedRoots verifies that each embedded certificate is a root of RDS, and that it is
+// trusted. The names of the files are partitions with published bundles.
 func TestEmbeddedRoots(t *testing.T) {
-	certs, err := parseCertificates(rdsRoots)
-	if err != nil {
-		t.Fatal(err)
-	}
 	pool, err := Roots("")
 	if err != nil {
 		t.Fatal(err)
 	}
-	regions := map[string]bool{}
-	var encoded []byte
-	for _, cert := range certs {
-		t.Logf("%s, until %s, SHA-256 %x", cert.Subject.CommonName, cert.NotAfter.Format(time.DateOnly), sha256.Sum256(cert.Raw))
-		encoded = append(encoded, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})...)
-		if !cert.IsCA {
-			t.Errorf("%s is not a CA", cert.Subject.CommonName)
+	entries, err := rdsRoots.ReadDir("rds")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, entry := range entries {
+		i := slices.IndexFunc(Bundles, func(b Bundle) bool { return b.Partition+".pem" == entry.Name() })
+		if i < 0 {
+			t.Fatalf("%s: no partition with a published bundle has this name", entry.Name())
 		}
-		if _, err := cert.Verify(x509.VerifyOptions{
-			Roots:       pool,
-			CurrentTime: cert.NotBefore.Add(time.Hour),
-			KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-		}); err != nil {
-			t.Errorf("%s is not trusted: %v", cert.Subject.CommonName, err)
-		}
-		// "Amazon RDS eu-west-1 Root CA RSA2048 G1"
-		if words := strings.Fields(cert.Subject.CommonName); len(words) > 2 {
-			regions[words[2]] = true
+		for _, cert := range embeddedCerts(t, entry.Name()) {
+			if !cert.IsCA || !IssuedByRDS(cert) || cert.CheckSignatureFrom(cert) != nil {
+				t.Errorf("%s is not a root of RDS", cert.Subject)
+			}
+			if _, err := cert.Verify(x509.VerifyOptions{
+				Roots:       pool,
+				CurrentTime: cert.NotBefore.Add(time.Hour),
+				KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+			}); err != nil {
+				t.Errorf("%s is not trusted: %v", cert.Subject, err)
+			}
+			region := issuingRegion(cert)
+			if !Bundles[i].regions.MatchString(region) || !strings.HasPrefix(BundleURL(cert), Bundles[i].site+"/"+region+"/") || !HasEmbeddedRoots(cert) {
+				t.Errorf("%s: region %q, bundle %s", cert.Subject, region, BundleURL(cert))
+			}
 		}
 	}
-	if !bytes.Equal(bytes.Join(bytes.Fields(encoded), nil), bytes.Join(bytes.Fields(rdsRoots), nil)) {
-		t.Error("the file contains more than certificates")
+}
+
+func embeddedCerts(t *testing.T, name string) []*x509.Certificate {
+	t.Helper()
+	data, err := rdsRoots.ReadFile("rds/" + name)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(regions) < 30 {
-		t.Errorf("roots of %d regions, want at least 30", len(regions))
+	certs, err := ParseCertificates(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return certs
+}
+
+// TestUntrustedHint verifies that the hint for a certificate of RDS names its region's bundle,
+// and that the hint for another one does not begin with trusting it.
+func TestUntrustedHint(t *testing.T) {
+	for issuer, want := range map[string]string{
+		"Amazon RDS ap-east-2 Root CA RSA2048 G1":          "Download https://truststore.pki.rds.amazonaws.com/ap-east-2/ap-east-2-bundle.pem and pass it with --ca-file.",
+		"Amazon RDS cn-north-1 Root CA RSA2048 G1":         "Download https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/cn-north-1/cn-north-1-bundle.pem and pass it with --ca-file.",
+		"Amazon RDS us-gov-west-1 Subordinate CA RSA G1.A": "If --ca-file is set, leave it out: the roots of RDS in us-gov-west-1 are built in. Otherwise RDS has a newer one. Download https://truststore.pki.us-gov-west-1.rds.amazonaws.com/us-gov-west-1/us-gov-west-1-bundle.pem and pass it with --ca-file.",
+		"Amazon RDS eusc-de-east-1 Root CA RSA2048 G1":     "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file.",
+		"Amazon RDS us-iso-east-1 Root CA RSA2048 G1":      "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file.",
+		"Amazon RDS x-1;reboot CA":                         "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file.",
+		"Example Corp Inspection":                          `The certificate was issued by "Example Corp Inspection". ` + StrangerAdvice,
+		"two\nlines\x1b[31m" + strings.Repeat("x", 100):    `The certificate was issued by "two\nlines\x1b[31m` + strings.Repeat("x", 50) + `…". ` + StrangerAdvice,
+	} {
+		cert := &x509.Certificate{Issuer: pkix.Name{CommonName: issuer}}
+		if got := UntrustedHint(cert); got != want {
+			t.Errorf("%q:\n%s\nwant:\n%s", issuer, got, want)
+		}
 	}
 }
 
@@ -98,11 +128,15 @@ func TestCAFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, _ := parseCertificates(own)
+	cert, _ := ParseCertificates(own)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("the root in the file is not trusted: %v", err)
 	}
-	rds, _ := parseCertificates(rdsRoots)
+	marked := "\ufeff" + strings.ReplaceAll(string(own), "\n", "\r\n") // as editors on Windows write it
+	if _, err := Roots(writeCA(t, []byte(marked+marked))); err != nil {
+		t.Errorf("with byte order marks: %v", err)
+	}
+	rds := embeddedCerts(t, "aws.pem")
 	if _, err := rds[0].Verify(x509.VerifyOptions{Roots: pool, CurrentTime: rds[0].NotBefore.Add(time.Hour)}); err == nil {
 		t.Error("an RDS root is trusted in addition to the file")
 	}
@@ -110,11 +144,20 @@ func TestCAFile(t *testing.T) {
 
 func TestInvalidCAFile(t *testing.T) {
 	good := string(selfSigned("good"))
+	block, _ := pem.Decode([]byte(good))
+	var wide []byte
+	for _, b := range []byte(good) {
+		wide = append(wide, b, 0)
+	}
 	for _, test := range []struct{ name, content, want string }{
-		{"empty", "", "no PEM certificate"},
-		{"not PEM", "hello", "no PEM certificate"},
-		{"truncated", good + good[:len(good)/2], "1 of 2 certificates are not valid PEM"},
-		{"not a certificate", good + "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "certificate 2: "},
+		{"empty", "\ufeff \r\n", "is empty"},
+		{"not PEM", "hello", "has no certificate in PEM format (-----BEGIN CERTIFICATE-----)"},
+		{"truncated", good + good[:len(good)/2], "has 2 certificates, of which 1 cannot be decoded"},
+		{"indented", "  " + strings.ReplaceAll(good, "\n", "\n  "), "has 1 certificates, of which 1 cannot be decoded: the file is truncated, indented or damaged"},
+		{"not a certificate", good + "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n", "has an invalid certificate (number 2): "},
+		{"a key", "-----BEGIN PRIVATE KEY-----\naGVsbG8=\n-----END PRIVATE KEY-----\n", `has no certificate, but a PEM block of type "PRIVATE KEY"`},
+		{"DER", string(block.Bytes), "is a certificate in DER format: convert it to PEM with openssl x509 -inform der"},
+		{"UTF-16", "\xff\xfe" + string(wide), "is UTF-16 text: save it as UTF-8"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := writeCA(t, []byte(test.content))

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	roots "github.com/iamproxy/iamproxy/tls"
 )
 
 // dns resolves the host that is dialed.
@@ -245,7 +247,7 @@ func (r *run) untrusted(err error) result {
 		return failed(fmt.Sprintf("the certificate is valid from %s to %s only", shown.NotBefore.UTC().Format(time.DateTime), shown.NotAfter.UTC().Format(time.DateTime)),
 			advice("if this machine's clock is right, the database needs another certificate"))
 	default:
-		return failed(fmt.Sprintf("the certificate is not trusted: it was issued by %s; if that is not RDS, somebody in between may look into TLS", cmp.Or(shown.Issuer.CommonName, shown.Issuer.String())), r.otherRoots(shown))
+		return failed("the certificate is not trusted: it was issued by "+roots.Issuer(shown), r.otherRoots(shown))
 	}
 }
 
@@ -257,33 +259,22 @@ func (r *run) otherName() string {
 	return r.listEndpoints()
 }
 
-// rdsBundle returns the URL of all RDS root certificates in the region's partition.
-// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
-func rdsBundle(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn/global/global-bundle.pem"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "https://truststore.pki.us-gov-west-1.rds.amazonaws.com/global/global-bundle.pem"
-	default:
-		return "https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem"
-	}
-}
-
-// otherRoots returns the command line with other root certificates. If RDS did not issue the
-// certificate, the user has to find the issuer's.
+// otherRoots returns the command line with the roots of RDS for a certificate that names RDS as
+// its issuer, and advice for any other certificate, whose issuer may read all traffic if trusted.
 func (r *run) otherRoots(shown *x509.Certificate) string {
 	i := slices.Index(r.Options.Reach, caFlag)
+	url := roots.BundleURL(shown)
 	switch {
-	case strings.Contains(shown.Issuer.String(), "Amazon RDS") && i >= 0: // its roots are built in
+	case !roots.IssuedByRDS(shown):
+		return advice(roots.StrangerAdvice)
+	case roots.HasEmbeddedRoots(shown) && i >= 0:
 		return r.without(i).again()
-	case strings.Contains(shown.Issuer.String(), "Amazon RDS"): // a root newer than this program
-		return "curl -sSO " + rdsBundle(r.Region) + " && " + r.again(caFlag, "global-bundle.pem")
+	case url == "":
+		return advice(roots.UntrustedHint(shown))
 	case i >= 0:
-		return r.without(i).again(caFlag, "ROOT_OF_THE_ISSUER.pem")
-	default:
-		return r.again(caFlag, "ROOT_OF_THE_ISSUER.pem")
+		r = r.without(i)
 	}
+	return "curl -fsSO " + url + " && " + r.again(caFlag, path.Base(url))
 }
 
 const caFlag = "--ca-file"

@@ -11,6 +11,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	roots "github.com/iamproxy/iamproxy/tls"
 )
 
 // AsError returns err of Connect, Login or CheckWritable as an *pgwire.Error: unless it is one
@@ -102,7 +103,11 @@ func (d *Dialer) handshakeError(err error) error {
 	case errors.As(err, &name):
 		return pgwire.NewError(pgwire.TLSWrongName, err, d.Name(), d.TLS.ServerName)
 	case errors.As(err, &unknown):
-		return pgwire.NewError(pgwire.TLSUntrusted, err, d.Name())
+		failed := pgwire.NewError(pgwire.TLSUntrusted, err, d.Name())
+		if errors.As(err, &rejected) {
+			failed.Hint = roots.UntrustedHint(rejected.UnverifiedCertificates[0])
+		}
+		return failed
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return pgwire.NewError(pgwire.TLSExpired, err, d.Name())
 	case errors.As(err, &rejected):

@@ -30,6 +30,8 @@ type Certificate struct {
 	Host string
 	// OtherCA selects a CA that is not in CAFile.
 	OtherCA bool
+	// Issuer is the name of the other CA. Zero: one that is not of RDS.
+	Issuer string
 	// SelfSigned makes the certificate self-signed.
 	SelfSigned bool
 	// NotAfter is when the certificate expires. Zero: in a day.
@@ -80,7 +82,7 @@ func (c *Cluster) writeCertificate(certificate Certificate) ([]byte, error) {
 	certificate.Host = cmp.Or(certificate.Host, c.host())
 	if certificate.OtherCA {
 		var err error
-		if issuer, err = newAuthority("Somebody Else's Root CA"); err != nil {
+		if issuer, err = newAuthority(cmp.Or(certificate.Issuer, "Somebody Else's Root CA")); err != nil {
 			return nil, err
 		}
 	}

@@ -188,15 +188,12 @@ func testCheckPortClosed(t *testing.T, c *checkTest) {
 	r.states(untried(map[string]check.State{check.TCP: check.Failed, check.TLS: check.NotTried, check.Login: check.NotTried}))
 }
 
-func testCheckUntrusted(t *testing.T, c *checkTest) {
+func testCheckUntrusted(_ *testing.T, c *checkTest) {
 	c.args = slices.DeleteFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, "--ca-file") })
 	r := c.run(aurora.IAMUser)
-	r.blames("the certificate is not trusted: it was issued by Stand-in RDS Root CA", "--ca-file ROOT_OF_THE_ISSUER.pem")
+	r.blames(`the certificate is not trusted: it was issued by "Stand-in RDS Root CA"`, "# Find out who that is. ")
 	r.reason(check.TLS, "tls_untrusted")
 	r.states(untried(map[string]check.State{check.TLS: check.Failed, check.Login: check.NotTried}))
-	if again := c.paste(strings.Replace(r.Next, "ROOT_OF_THE_ISSUER.pem", c.cluster.CAFile(), 1)); again.code != 0 {
-		t.Errorf("%s ended with %d: %s%s", r.Next, again.code, again.stdout, again.stderr)
-	}
 }
 
 func testCheckUserMissing(t *testing.T, c *checkTest) {

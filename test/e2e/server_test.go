@@ -7,10 +7,13 @@ import (
 	"context"
 	"io"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
@@ -69,6 +72,59 @@ func TestUntrustedServers(t *testing.T) {
 	}
 	builtIn := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr())
 	expectRefusal(t, builtIn, aurora.IAMUser, aurora.Database, "is not trusted", "--ca-file")
+}
+
+// A certificate that names an authority of RDS without a built-in root leads to its bundle, in
+// the hint as in check. Any other issuer has to be identified first.
+func TestReportRDSRoots(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	c := newCheckTest(t, cluster, policiesOf(cluster))
+	builtIn := []string{aurora.DefaultHost, "--database=" + aurora.Database, "--via=" + cluster.Addr()}
+	p := startProxy(t, c.env, append(builtIn, "--listen=127.0.0.1:0")...)
+	for issuer, want := range map[string]struct{ hint, next string }{
+		"Amazon RDS ap-east-2 Root CA RSA2048 G1": {
+			"Download https://truststore.pki.rds.amazonaws.com/ap-east-2/ap-east-2-bundle.pem and pass it with --ca-file.",
+			"curl -fsSO https://truststore.pki.rds.amazonaws.com/ap-east-2/ap-east-2-bundle.pem && iamproxy check "},
+		"Amazon RDS us-gov-west-1 Root CA RSA2048 G2": {
+			"If --ca-file is set, leave it out: the roots of RDS in us-gov-west-1 are built in. Otherwise RDS has a newer one. Download https://truststore.pki.us-gov-west-1.rds.amazonaws.com/us-gov-west-1/us-gov-west-1-bundle.pem and pass it with --ca-file.",
+			"curl -fsSO https://truststore.pki.us-gov-west-1.rds.amazonaws.com/us-gov-west-1/us-gov-west-1-bundle.pem && iamproxy check "},
+		"Example Corp Inspection": {
+			`The certificate was issued by "Example Corp Inspection". Find out who that is. If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com.`,
+			"# Find out who that is. If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com. Only for a test database, "},
+	} {
+		if err := cluster.SetCertificate(t.Context(), aurora.Certificate{OtherCA: true, Issuer: issuer}); err != nil {
+			t.Fatal(err)
+		}
+		expectRefusal(t, p, aurora.IAMUser, aurora.Database, "is not trusted", "HINT:  "+want.hint)
+		c.args = builtIn
+		r := c.run(aurora.IAMUser)
+		r.blames(`it was issued by "`+issuer+`"`, want.next)
+		r.reason(check.TLS, "tls_untrusted")
+	}
+	c.args = append(builtIn, "--ca-file="+cluster.CAFile())
+	if err := cluster.SetCertificate(t.Context(), aurora.Certificate{OtherCA: true, Issuer: "Amazon RDS eu-west-1 Root CA RSA2048 G1"}); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.run(aurora.IAMUser); strings.Contains(r.Next, "--ca-file") || !strings.HasPrefix(r.Next, "iamproxy check ") {
+		t.Errorf("--ca-file is in the way of built-in roots, and next is %s", r.Next)
+	}
+}
+
+// A file of roots with a byte order mark is read.
+func TestReportCAFile(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	roots, err := os.ReadFile(cluster.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(file, append([]byte("\ufeff"), roots...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+cluster.Addr(), "--ca-file="+file)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
 // Servers that reject TLS, or request the password before it, receive only the SSLRequest.
