@@ -96,6 +96,7 @@ func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 }
 
 func (i *Identity) load(ctx context.Context) (*chain, error) {
+	urls := new(endpoints)
 	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(setIdleTimeout)
 	cfg, err := config.LoadDefaultConfig(ctx,
 		config.WithHTTPClient(client),
@@ -104,13 +105,14 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		config.WithLogger(logging.LoggerFunc(i.logSDK)),
 		config.WithSharedConfigProfile(i.Profile),
 		config.WithDefaultRegion(i.Region),
-		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock}),
+		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock, urls.apply}),
 		config.WithCredentialsCacheOptions(i.cacheOptions),
 		config.WithAssumeRoleCredentialOptions(roleDefaults),
 		config.WithWebIdentityRoleCredentialOptions(webIdentityDefaults))
 	if err != nil {
 		return nil, loadError(err)
 	}
+	urls.cfg = cfg
 	var base aws.CredentialsProvider
 	for n, role := range i.Roles {
 		if n == 0 {

@@ -3,6 +3,7 @@
 //
 // The environment of the SDK:
 //
+//	AWS_ENDPOINT_URL                    URL(), for STS, SSO and SSO OIDC
 //	AWS_ENDPOINT_URL_STS                URL()/sts
 //	AWS_ENDPOINT_URL_SSO                URL()/sso
 //	AWS_ENDPOINT_URL_SSO_OIDC           URL()/oidc

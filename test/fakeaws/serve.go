@@ -76,6 +76,13 @@ func (a *AWS) route(r *http.Request) (service, path string, answer func(http.Res
 		return Container, rest, a.container
 	case "latest":
 		return IMDS, rest, a.imds
+	// With AWS_ENDPOINT_URL all services have the same address, and the request tells which.
+	case "federation":
+		return SSO, first + "/" + rest, a.sso
+	case "token":
+		return OIDC, first, a.oidc
+	case "":
+		return STS, rest, a.sts
 	}
 	return "", "", nil
 }

@@ -1,0 +1,77 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+)
+
+// token runs `iamproxy token` with flags, and returns the access key ID of the token and
+// the output to standard error.
+func (s *sourceTest) token(t *testing.T, env []string, args ...string) (keyID, stderr string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binaryPath(t), append([]string{"token", aurora.DefaultHost, "--user=" + aurora.IAMUser}, args...)...)
+	cmd.Env = env
+	var errors strings.Builder
+	cmd.Stderr = &errors
+	out, _ := cmd.Output()
+	keep(t, "token, standard error", errors.String())
+	_, keyID, _ = strings.Cut(string(out), "X-Amz-Credential=")
+	keyID, _, _ = strings.Cut(keyID, "%2F")
+	return keyID, errors.String()
+}
+
+// TestReportEndpointURL verifies that AWS_ENDPOINT_URL and a profile's endpoint_url count for
+// the requests that the SDK makes for the roles of profiles, web identities and SSO.
+func TestReportEndpointURL(t *testing.T) {
+	t.Parallel()
+	s := newSourceTest(t, startCluster(t, &aurora.Cluster{}))
+	s.aws.AddKey(jane, janeUser)
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, WebIdentity: "a web identity token"})
+	s.aws.AllowSSO(ssoAccess, account, "Developer")
+	s.loggedIn("corp", time.Now().Add(time.Hour))
+	url, nowhere := s.aws.URL(), "http://127.0.0.1:1"
+	config := func(name, profile string) string {
+		return "AWS_CONFIG_FILE=" + s.write(name, "[profile p]\n"+profile+"[profile base]\n"+keys(jane)+
+			"[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n"+
+			"[services local]\nsts =\n  endpoint_url = "+url+"/sts\nsso =\n  endpoint_url = "+url+"/sso\n")
+	}
+	const role = "role_arn = " + appRole + "\nsource_profile = base\n"
+	const sso = "sso_session = corp\nsso_account_id = " + account + "\nsso_role_name = Developer\n"
+	irsa := []string{"AWS_ROLE_ARN=" + appRole, "AWS_WEB_IDENTITY_TOKEN_FILE=" + s.write("web-identity", "a web identity token")}
+	for name, test := range map[string]struct {
+		env, args []string
+	}{
+		"AWS_ENDPOINT_URL_STS, role of the profile": {env: []string{"AWS_ENDPOINT_URL_STS=" + url + "/sts", config("1", role)}, args: []string{"--profile=p"}},
+		"AWS_ENDPOINT_URL_STS is more specific":     {env: []string{"AWS_ENDPOINT_URL_STS=" + url + "/sts", "AWS_ENDPOINT_URL=" + nowhere, config("2", role)}, args: []string{"--profile=p"}},
+		"AWS_ENDPOINT_URL, --assume-role":           {env: append(s.janes(), "AWS_ENDPOINT_URL="+url), args: []string{"--assume-role=" + appRole}},
+		"AWS_ENDPOINT_URL, role of the profile":     {env: []string{"AWS_ENDPOINT_URL=" + url, config("3", role)}, args: []string{"--profile=p"}},
+		"AWS_ENDPOINT_URL, IRSA":                    {env: append(irsa, "AWS_ENDPOINT_URL="+url)},
+		"AWS_ENDPOINT_URL, SSO":                     {env: []string{"AWS_ENDPOINT_URL=" + url, config("4", sso)}, args: []string{"--profile=p"}},
+		"AWS_ENDPOINT_URL wins over the profile":    {env: []string{"AWS_ENDPOINT_URL=" + url, config("5", role+"endpoint_url = "+nowhere+"\nservices = local\n")}, args: []string{"--profile=p"}},
+		"endpoint_url of the profile":               {env: []string{config("6", role+"endpoint_url = "+url+"/sts\n")}, args: []string{"--profile=p"}},
+		"endpoint_url of the profile, SSO":          {env: []string{config("7", sso+"endpoint_url = "+url+"/sso\n")}, args: []string{"--profile=p"}},
+		"endpoint_url of AWS_PROFILE":               {env: []string{"AWS_PROFILE=p", config("8", role+"endpoint_url = "+url+"/sts\n")}},
+		"services of the profile":                   {env: []string{config("9", role+"services = local\nendpoint_url = "+nowhere+"\n")}, args: []string{"--profile=p"}},
+		"services of the profile, SSO":              {env: []string{config("10", sso+"services = local\n")}, args: []string{"--profile=p"}},
+		"an empty AWS_ENDPOINT_URL is not set":      {env: []string{"AWS_ENDPOINT_URL=", config("11", role+"services = local\n")}, args: []string{"--profile=p"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			env := append(bareEnvironment("AWS_ENDPOINT_URL_STS=", "HOME="+s.dir), test.env...)
+			keyID, stderr := s.token(t, env, test.args...)
+			if !strings.HasPrefix(keyID, "ASIA") {
+				t.Errorf("access key %q: %s", keyID, stderr)
+			}
+		})
+	}
+}
