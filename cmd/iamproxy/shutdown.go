@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/listen"
 )
 
 type shutdownCommand struct {
@@ -23,14 +25,23 @@ func (c *shutdownCommand) Validate(context.Context) (err error) {
 		return err
 	}
 	if c.client.Address == "" {
-		return errors.New("--admin off: there is nobody to ask; send the process a SIGTERM")
+		return errors.New("--admin off: without an admin server, send the process a SIGTERM")
 	}
 	return nil
 }
 
 // Run requests the shutdown of the iamproxy on this host. It does not wait for it.
-func (c *shutdownCommand) Run(ctx context.Context) error {
+func (c *shutdownCommand) Run(ctx context.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(ctx, shutdownTimeout)
 	defer cancel()
-	return c.client.Shutdown(ctx)
+	answer, err := c.client.Shutdown(ctx)
+	switch {
+	case errors.Is(err, listen.ErrNoListener):
+		return noListener(c.client.Address, "--admin")
+	case err != nil:
+		return fmt.Errorf("could not shut down the iamproxy at %s: %w", c.client.Address, err)
+	case isTerminal(std.err):
+		fmt.Fprintln(std.err, answer)
+	}
+	return nil
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"os"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
 	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 type waitCommand struct {
@@ -25,6 +26,7 @@ type waitCommand struct {
 // readinessCheck tests whether iamproxy is ready.
 type readinessCheck struct {
 	address string // for messages
+	flag    string // whose value the address is
 	ready   func(context.Context) error
 }
 
@@ -41,13 +43,13 @@ func (c *waitCommand) Validate(context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.check = readinessCheck{address, admin.Client{Address: address}.Ready}
+	c.check = readinessCheck{address, "--admin", admin.Client{Address: address}.Ready}
 	if address == "" { // without an admin server, only the listener can be checked
 		addr, err := listen.ParseAddr(c.Listen)
 		if err != nil {
 			return err
 		}
-		c.check = readinessCheck{c.Listen, func(ctx context.Context) error { return checkListener(ctx, addr) }}
+		c.check = readinessCheck{c.Listen, "--listen", func(ctx context.Context) error { return checkListener(ctx, addr) }}
 	}
 	if c.Timeout <= 0 {
 		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
@@ -55,8 +57,8 @@ func (c *waitCommand) Validate(context.Context) error {
 	return nil
 }
 
-// Run waits until iamproxy is ready.
-func (c *waitCommand) Run(ctx context.Context) error {
+// Run waits until iamproxy is ready. On a terminal it prints the reasons why it is not.
+func (c *waitCommand) Run(ctx context.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	ticker := time.NewTicker(waitInterval)
@@ -70,24 +72,30 @@ func (c *waitCommand) Run(ctx context.Context) error {
 			return nil
 		}
 		if lastErr == nil || ctx.Err() == nil { // the error of the timeout is less informative
+			if isTerminal(std.err) && (lastErr == nil || lastErr.Error() != err.Error()) {
+				fmt.Fprintf(std.err, "waiting for iamproxy at %s (%s)\n", c.check.address, text.OneLine(err.Error()))
+			}
 			lastErr = err
 		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return fmt.Errorf("no iamproxy was ready at %s within %s: %w", c.check.address, c.Timeout, lastErr)
+			if errors.Is(lastErr, listen.ErrNoListener) {
+				return noListener(c.check.address, c.check.flag)
+			}
+			return fmt.Errorf("iamproxy at %s is not ready: %w", c.check.address, lastErr)
 		}
 	}
 }
 
+// noListener returns the error for an address, the value of a flag, at which no process listens.
+func noListener(address, flag string) error {
+	return fmt.Errorf("nothing is listening on %s: iamproxy is not running, or has another %s", address, flag)
+}
+
 // checkListener sends a GSSENCRequest, which iamproxy declines at once, with or without TLS.
 func checkListener(ctx context.Context, addr listen.Addr) error {
-	address := addr.String()
-	if !addr.Unix {
-		address = listen.DialAddr(address)
-	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, addr.Network(), address)
+	conn, err := listen.Dial(ctx, addr.Network(), addr.String())
 	if err != nil {
 		return err
 	}
@@ -98,14 +106,16 @@ func checkListener(ctx context.Context, addr listen.Addr) error {
 	if err != nil {
 		return err
 	}
-	if _, err := conn.Write(request); err != nil {
-		return err
-	}
 	var response [1]byte
-	if _, err := io.ReadFull(conn, response[:]); err != nil {
-		return err
+	if _, err = conn.Write(request); err == nil {
+		_, err = io.ReadFull(conn, response[:])
 	}
-	if response[0] != 'N' {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("no answer in time")
+	case err != nil:
+		return errors.New("the connection was closed")
+	case response[0] != 'N':
 		return errors.New("what listens there is not iamproxy")
 	}
 	return nil

@@ -66,7 +66,11 @@ func localAddr(r *http.Request) net.Addr {
 // shutdown starts the drain.
 func (s *Server) shutdown(w http.ResponseWriter, _ *http.Request) {
 	s.Shutdown()
-	writeText(w, http.StatusAccepted, "draining; it ends when its last session has ended")
+	open := 0
+	for _, e := range s.Endpoints {
+		open += e.Database.Counts().Sessions
+	}
+	writeText(w, http.StatusAccepted, "draining, "+plural(open, "session")+" open")
 }
 
 func isLoopback(addr net.Addr) bool {

@@ -56,7 +56,7 @@ func (s *Server) Serve(listener net.Listener, maxConns int, log *zap.Logger) (st
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // errors of clients are not logged
 	}
-	log.Info("health, status page and metrics", zap.String("admin", "http://"+listen.DialAddr(listener.Addr().String())+"/"))
+	log.Info("health, status page and metrics", zap.String("admin", "http://"+listen.LocalAddr(listener.Addr())+"/"))
 	go func() {
 		if err := server.Serve(netutil.LimitListener(listener, maxConns)); !errors.Is(err, http.ErrServerClosed) {
 			log.Error("no health, status page or metrics any more", zap.Error(err))

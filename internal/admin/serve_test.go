@@ -29,8 +29,8 @@ func TestShutdownResponse(t *testing.T) {
 		}
 	}}
 	stop = server.Serve(listener, 128, zap.NewNop())
-	if err := (Client{Address: listener.Addr().String()}).Shutdown(t.Context()); err != nil {
-		t.Error(err)
+	if answer, err := (Client{Address: listener.Addr().String()}).Shutdown(t.Context()); err != nil || answer != "draining, 0 sessions open" {
+		t.Errorf("answer %q, %v", answer, err)
 	}
 	<-stopped
 }

@@ -132,18 +132,3 @@ func IsLoopback(address net.Addr) bool {
 	tcp, ok := address.(*net.TCPAddr)
 	return !ok || tcp.IP.IsLoopback()
 }
-
-// DialAddr returns the address at which this host reaches a TCP listener: an unspecified host
-// is replaced by the loopback address.
-func DialAddr(address string) string {
-	host, port, _ := net.SplitHostPort(address)
-	switch ip, err := netip.ParseAddr(host); {
-	case host == "":
-		return net.JoinHostPort("localhost", port)
-	case err == nil && ip.IsUnspecified() && ip.Is4():
-		return net.JoinHostPort("127.0.0.1", port)
-	case err == nil && ip.IsUnspecified():
-		return net.JoinHostPort("::1", port)
-	}
-	return address
-}

@@ -64,11 +64,35 @@ func TestValidateAddr(t *testing.T) {
 	}
 }
 
-func TestDialAddr(t *testing.T) {
+// A listener without a certain host is reached through the address that it has.
+func TestDial(t *testing.T) {
+	v4, err := Listen(t.Context(), Addr{Host: "127.0.0.1"}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v4.Close()
+	_, port, _ := net.SplitHostPort(v4.Addr().String())
+	for _, host := range []string{"", "0.0.0.0", "[::]", "127.0.0.1"} {
+		conn, err := Dial(t.Context(), "tcp", host+":"+port)
+		if err != nil {
+			t.Errorf("%q: %v", host, err)
+			continue
+		}
+		conn.Close()
+	}
+	v4.Close()
+	for address, network := range map[string]string{":" + port: "tcp", "127.0.0.1:" + port: "tcp", filepath.Join(t.TempDir(), "s"): "unix"} {
+		if _, err := Dial(t.Context(), network, address); !errors.Is(err, ErrNoListener) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestLocalAddr(t *testing.T) {
 	for address, want := range map[string]string{
-		":1": "localhost:1", "0.0.0.0:1": "127.0.0.1:1", "[::]:1": "[::1]:1", "10.0.0.1:1": "10.0.0.1:1", "localhost:1": "localhost:1",
+		"0.0.0.0:1": "localhost:1", "[::]:1": "localhost:1", "10.0.0.1:1": "10.0.0.1:1", "[::1]:1": "[::1]:1",
 	} {
-		if got := DialAddr(address); got != want {
+		if got := LocalAddr(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(address))); got != want {
 			t.Errorf("%s: got %s, want %s", address, got, want)
 		}
 	}
