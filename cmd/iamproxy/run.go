@@ -47,7 +47,8 @@ type runCommand struct {
 	MaxSessions    int           `help:"Maximum number of clients at once, of all endpoints together. Default: as the file descriptors allow." default:"0" placeholder:"N"`
 	DrainMin       time.Duration `help:"After a termination signal: time during which new clients are still accepted." default:"0s"`
 	DrainMax       time.Duration `help:"After a termination signal: time after which open sessions are closed." default:"25s"`
-	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics, the status page at / and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Status         string        `help:"Address of the status page, or off. It names users, clients and roles. Default: the address of --admin if that is loopback, else off." placeholder:"HOST:PORT"`
 	Pprof          bool          `help:"Serve profiles of the Go runtime at /debug/pprof/ of --admin, to loopback only."`
 	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
@@ -60,6 +61,7 @@ type settings struct {
 	endpoints  []endpoint.Endpoint
 	addrs      []listen.Addr // of the endpoints
 	admin      string        // empty if off
+	status     string        // empty if not given or off; equal to admin for the same address
 	tls        listenTLS
 	socketMode os.FileMode
 	allowFrom  []netip.Prefix // nil if every address may connect; listeners are on loopback then
@@ -108,7 +110,10 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 	if s.tls, err = parseListenTLS(c.ListenTLS); err != nil {
 		return err
 	}
-	s.admin, err = admin.ParseAddress(c.Admin)
+	if s.admin, err = admin.ParseAddress(c.Admin); err != nil {
+		return err
+	}
+	s.status, err = admin.ParseStatus(c.Status, s.admin)
 	return err
 }
 
@@ -208,9 +213,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	}
 	failed := make(chan error, len(s.proxies))
 	s.serve(listeners, failed)
-	if listeners.admin != nil {
-		defer s.adminServer.Serve(listeners.admin, s.budget().Admin, log)()
-	}
+	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)
 	go s.identities.LogCallers(draining)
 	go limits.ReleaseIdleMemory(draining)

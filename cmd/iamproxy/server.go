@@ -165,6 +165,7 @@ func (s *server) sessionLimit(possible int) *proxy.ConnLimit {
 type listeners struct {
 	endpoints []endpointListener
 	admin     net.Listener // nil for none
+	status    net.Listener // of the status page; nil if it is at admin, or off
 }
 
 // endpointListener is the listener of one endpoint.
@@ -177,8 +178,10 @@ func (l listeners) close() {
 	for _, listener := range l.endpoints {
 		listener.Close()
 	}
-	if l.admin != nil {
-		l.admin.Close()
+	for _, listener := range []net.Listener{l.admin, l.status} {
+		if listener != nil {
+			listener.Close()
+		}
 	}
 }
 
@@ -207,7 +210,7 @@ func (s *server) listen(ctx context.Context) (all listeners, err error) {
 			return all, usagef("listen address %s: it is %s, not a loopback address", addr, listener.Addr())
 		}
 	}
-	if all.admin, err = s.listenAdmin(ctx, activated); err != nil {
+	if err := s.listenAdmin(ctx, activated, &all); err != nil {
 		return all, err
 	}
 	if err := activated.Unclaimed(); err != nil {
@@ -216,30 +219,38 @@ func (s *server) listen(ctx context.Context) (all listeners, err error) {
 	return all, nil
 }
 
-// listenAdmin opens the listener of the admin server. It returns nil if that is off, or if
-// --admin is not given and the default port is in use.
-func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated) (net.Listener, error) {
-	address := s.settings.admin
-	if address == "" {
-		return nil, nil
+// listenAdmin opens the listeners of the admin server and of the status page. There is no admin
+// server if --admin is not given and the default port is in use.
+func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, all *listeners) (err error) {
+	address, status := s.settings.admin, s.settings.status
+	if address != "" {
+		all.admin, err = listenHTTP(ctx, activated, "--admin", address)
+		if err != nil && s.Admin == "" && status != address {
+			s.log.Warn("there is no health, status page or metrics, and `iamproxy wait` asks whoever has the port; --admin says where, or off", zap.Error(err))
+			err = nil
+		}
 	}
+	if err == nil && status != "" && status != address {
+		all.status, err = listenHTTP(ctx, activated, "--status", status)
+	}
+	s.adminServer.PageOnAdmin = all.admin != nil && (status == address || s.Status == "" && listen.IsLoopback(all.admin.Addr()))
+	return err
+}
+
+func listenHTTP(ctx context.Context, activated *listen.Activated, flag, address string) (net.Listener, error) {
 	if listener := activated.Take("tcp", address); listener != nil {
 		return listener, nil
 	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", address)
 	switch {
-	case err == nil && strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()):
-		defer listener.Close()
-		return nil, usagef("--admin %s: it is %s, not a loopback address", address, listener.Addr())
-	case err == nil:
-		return listener, nil
-	case s.Admin == "":
-		s.log.Warn("there is no health, status page or metrics, and `iamproxy wait` asks whoever has the port; --admin says where, or off", zap.Error(err))
-		return nil, nil
-	default:
-		return nil, fmt.Errorf("--admin %s: %w", address, err)
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
+	case strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()):
+		listener.Close()
+		return nil, usagef("%s %s: it is %s, not a loopback address", flag, address, listener.Addr())
 	}
+	return listener, nil
 }
 
 // serve accepts clients in the background. It sends the error of a listener to failed.

@@ -81,6 +81,7 @@ func endpoint() Endpoint {
 // serve serves s on loopback and returns its URL.
 func serve(t *testing.T, s *Server) string {
 	t.Helper()
+	s.PageOnAdmin = true
 	server := httptest.NewServer(s.Handler())
 	t.Cleanup(server.Close)
 	return server.URL
@@ -88,9 +89,14 @@ func serve(t *testing.T, s *Server) string {
 
 // get returns the response to a request from loopback.
 func get(s *Server, path string) *httptest.ResponseRecorder {
+	s.PageOnAdmin = true
+	return getFrom(s.Handler(), path)
+}
+
+func getFrom(handler http.Handler, path string) *httptest.ResponseRecorder {
 	response := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://localhost:9090"+path, nil)
 	r.RemoteAddr = "127.0.0.1:40000"
-	s.Handler().ServeHTTP(response, withLocalAddr(r, "127.0.0.1"))
+	handler.ServeHTTP(response, withLocalAddr(r, "127.0.0.1"))
 	return response
 }

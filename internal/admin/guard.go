@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -13,7 +15,7 @@ import (
 func guard(next http.Handler) http.Handler {
 	origins := http.NewCrossOriginProtection()
 	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		writeText(w, http.StatusForbidden, "a web page of another origin may not do this; use iamproxy shutdown, or curl")
+		writeText(w, http.StatusForbidden, "request of a web page of another origin rejected; use iamproxy shutdown, or curl")
 	}))
 	next = origins.Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -23,24 +25,42 @@ func guard(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Content-Security-Policy", contentPolicy)
-		if allowed, ok := checkHost(r); !ok {
-			writeText(w, http.StatusMisdirectedRequest, "a web page may have led a name of its own here; call it by "+allowed)
+		if !isAllowedHost(r) {
+			writeText(w, http.StatusMisdirectedRequest,
+				"open http://"+allowedHost(r)+"/ instead: this page is not served under other host names (protection against DNS rebinding)")
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// checkHost reports whether the Host header of a request is allowed, and describes the allowed
-// hosts. It is the protection from DNS rebinding: a page whose own name resolves to this
-// server is of the same origin, and only the Host header reveals it. On loopback the host has
-// to be loopback. Elsewhere it must not be a public name, except for the paths that programs
-// request.
-func checkHost(r *http.Request) (allowed string, ok bool) {
+// isAllowedHost reports whether the Host header of a request is allowed. It is the protection
+// against DNS rebinding: a page whose own name resolves to this server is of the same origin,
+// and only the Host header reveals it. On loopback the host has to be loopback. Elsewhere it
+// must not be a public name, except for the paths that programs request.
+func isAllowedHost(r *http.Request) bool {
 	if isLoopback(localAddr(r)) {
-		return "localhost, or a loopback address", isLoopbackHost(r.Host)
+		return isLoopbackHost(r.Host)
 	}
-	return "its address", slices.Contains(programPaths, r.URL.Path) || !isPublicName(hostname(r.Host))
+	return slices.Contains(programPaths, r.URL.Path) || !isPublicName(hostname(r.Host))
+}
+
+// allowedHost returns an allowed Host header. It has the port of the request's, which may be
+// that of a port forward.
+func allowedHost(r *http.Request) string {
+	host, port, err := net.SplitHostPort(fmt.Sprint(localAddr(r)))
+	if err != nil {
+		return "localhost"
+	}
+	if isLoopback(localAddr(r)) {
+		host = "localhost"
+	}
+	if _, requested, err := net.SplitHostPort(r.Host); err == nil {
+		if _, err := strconv.ParseUint(requested, 10, 16); err == nil {
+			port = requested
+		}
+	}
+	return net.JoinHostPort(host, port)
 }
 
 var programPaths = []string{"/livez", "/startupz", "/readyz", "/metrics"}
@@ -51,7 +71,7 @@ func loopbackOnly(next http.HandlerFunc, remedy string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer, err := netip.ParseAddrPort(r.RemoteAddr)
 		if err != nil || !peer.Addr().Unmap().IsLoopback() || !isLoopback(localAddr(r)) {
-			writeText(w, http.StatusForbidden, "only over loopback; otherwise "+remedy)
+			writeText(w, http.StatusForbidden, "loopback only; from elsewhere, "+remedy)
 			return
 		}
 		next(w, r)

@@ -112,10 +112,31 @@ func TestHostElsewhere(t *testing.T) {
 			r.Host = host
 			got := httptest.NewRecorder()
 			signs := Endpoint{Name: "db:5432", Database: &fakeDatabase{}, Signer: &fakeSigner{}, Tokens: &fakeTokens{}}
-			(&Server{Endpoints: []Endpoint{signs}}).Handler().ServeHTTP(got, withLocalAddr(r, "10.0.0.7"))
+			(&Server{Endpoints: []Endpoint{signs}, PageOnAdmin: true}).Handler().ServeHTTP(got, withLocalAddr(r, "10.0.0.7"))
 			if got.Code != want {
 				t.Errorf("%s of %q: %d, want %d: %.80q", path, host, got.Code, want, got.Body)
 			}
+		}
+	}
+}
+
+// A rejected request gets the URL to open instead, with the port of a port forward if there is
+// one.
+func TestRejectedHost(t *testing.T) {
+	for _, test := range []struct{ local, host, want string }{
+		{"127.0.0.1", "evil.example", "open http://localhost:9090/ instead"},
+		{"127.0.0.1", "evil.example:8080", "open http://localhost:8080/ instead"},
+		{"127.0.0.1", "evil.example:<b>", "open http://localhost:9090/ instead"},
+		{"::1", "evil.example:", "open http://localhost:9090/ instead"},
+		{"10.0.0.7", "evil.example:9090", "open http://10.0.0.7:9090/ instead"},
+		{"fd00::7", "evil.example", "open http://[fd00::7]:9090/ instead"},
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.Host = test.host
+		got := httptest.NewRecorder()
+		(&Server{PageOnAdmin: true}).Handler().ServeHTTP(got, withLocalAddr(r, test.local))
+		if want := test.want + ": this page is not served under other host names (protection against DNS rebinding)\n"; got.Code != 421 || got.Body.String() != want {
+			t.Errorf("%s at %s: got %d %q, want %q", test.host, test.local, got.Code, got.Body, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,8 +43,12 @@ func (results checkResults) ok() bool {
 	return true
 }
 
-// write responds with passed or failed in the first line, and a line for each check.
-func (results checkResults) write(w http.ResponseWriter, passed, failed string) {
+// arns matches the ARNs of AWS.
+var arns = regexp.MustCompile(`arn:aws[a-z-]*:[^\s"';,()]+`)
+
+// write responds with passed or failed in the first line, and a line for each check. Without
+// details, it omits ARNs: other hosts may read the response.
+func (results checkResults) write(w http.ResponseWriter, details bool, passed, failed string) {
 	status, lines := http.StatusOK, []string{passed}
 	if !results.ok() {
 		status, lines[0] = http.StatusServiceUnavailable, failed
@@ -53,32 +58,41 @@ func (results checkResults) write(w http.ResponseWriter, passed, failed string) 
 		if !r.ok {
 			prefix = notReady
 		}
-		lines = append(lines, prefix+"  "+text.OneLine(r.text))
+		line := text.OneLine(r.text)
+		if !details {
+			line = arns.ReplaceAllString(line, "(ARN omitted)")
+		}
+		lines = append(lines, prefix+"  "+line)
 	}
 	writeText(w, status, strings.Join(lines, "\n"))
 }
 
-// startupz responds with 200 once all signers have had credentials.
-func (s *Server) startupz(w http.ResponseWriter, r *http.Request) {
-	if s.started.Load() {
-		writeText(w, http.StatusOK, "started")
-		return
+// startupz returns a handler that responds with 200 once all signers have had credentials.
+func (s *Server) startupz(details bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if s.started.Load() {
+			writeText(w, http.StatusOK, "started")
+			return
+		}
+		results := s.checkSigners(r.Context())
+		if results.ok() {
+			s.started.Store(true)
+		}
+		results.write(w, details, "started", "not started")
 	}
-	results := s.checkSigners(r.Context())
-	if results.ok() {
-		s.started.Store(true)
-	}
-	results.write(w, "started", "not started")
 }
 
-// readyz responds with 200 if a new client would get a token. It checks the databases only if
-// the request has the parameter upstream: replacing iamproxy does not repair a database.
-func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	results := append(s.checkDraining(), s.checkSigners(r.Context())...)
-	if r.URL.Query().Has("upstream") {
-		results = append(results, s.checkDatabases(r.Context())...)
+// readyz returns a handler that responds with 200 if a new client would get a token. It checks
+// the databases only if the request has the parameter upstream: restarting iamproxy does not
+// repair a database.
+func (s *Server) readyz(details bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		results := append(s.checkDraining(), s.checkSigners(r.Context())...)
+		if r.URL.Query().Has("upstream") {
+			results = append(results, s.checkDatabases(r.Context())...)
+		}
+		results.write(w, details, "ready", notReady)
 	}
-	results.write(w, "ready", notReady)
 }
 
 // ready reports the result of readyz without upstream.
@@ -88,7 +102,7 @@ func (s *Server) ready(ctx context.Context) bool {
 
 func (s *Server) checkDraining() checkResults {
 	if s.isDraining() {
-		return checkResults{{false, "draining: it ends when its last session has ended; connect to another"}}
+		return checkResults{{false, "draining: no new clients; the process exits when its last session has ended"}}
 	}
 	return checkResults{{true, "not draining"}}
 }
@@ -107,7 +121,7 @@ func (s *Server) checkSigners(ctx context.Context) checkResults {
 	})
 }
 
-// signer is a Signer with the names of its endpoints.
+// signer is a Signer with the labels of its endpoints.
 type signer struct {
 	Signer
 	endpoints []string
@@ -123,7 +137,7 @@ func (s *Server) signers() []signer {
 			index[e.Signer] = i
 			signers = append(signers, signer{Signer: e.Signer})
 		}
-		signers[i].endpoints = append(signers[i].endpoints, e.Name)
+		signers[i].endpoints = append(signers[i].endpoints, e.label())
 	}
 	return signers
 }
@@ -132,7 +146,7 @@ func (s *Server) signers() []signer {
 func formatCredentials(status auth.IdentityStatus) string {
 	switch {
 	case status.Source == "":
-		return "at hand"
+		return "available"
 	case status.Expires.IsZero():
 		return status.Source
 	}
@@ -157,11 +171,11 @@ func (s *Server) checkDatabases(ctx context.Context) checkResults {
 		select {
 		case result := <-probe:
 			if result.Err != nil {
-				return checkResult{false, "database " + e.Name + ": " + text.WithAdvice(result.Err).Error()}
+				return checkResult{false, "database " + e.label() + ": " + text.WithAdvice(result.Err).Error()}
 			}
-			return checkResult{true, "database " + e.Name + ": answers, with a certificate that is trusted"}
+			return checkResult{true, "database " + e.label() + ": answers, and its certificate is trusted"}
 		case <-ctx.Done():
-			return checkResult{false, fmt.Sprintf("database %s: %v", e.Name, ctx.Err())}
+			return checkResult{false, fmt.Sprintf("database %s: %v", e.label(), ctx.Err())}
 		}
 	})
 }

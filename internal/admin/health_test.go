@@ -32,7 +32,7 @@ func TestHealth(t *testing.T) {
 		e.Signer, e.Database = signer, &fakeDatabase{probe: probe}
 		return []Endpoint{e}
 	}
-	const notDraining, credentials = "ok  not draining\n", "credentials of " + clusterName + ": "
+	const notDraining, credentials = "ok  not draining\n", "credentials of " + clusterName + " (on 127.0.0.1:5432): "
 	down := failing(errors.New("cannot reach it"))
 	for name, test := range map[string]struct {
 		server *Server
@@ -52,7 +52,7 @@ func TestHealth(t *testing.T) {
 		},
 		"draining": {
 			&Server{Draining: yes}, "/readyz", 503,
-			"not ready\nnot ready  draining: it ends when its last session has ended; connect to another\n",
+			"not ready\nnot ready  draining: no new clients; the process exits when its last session has ended\n",
 		},
 		"no credentials": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/readyz", 503,
@@ -60,16 +60,16 @@ func TestHealth(t *testing.T) {
 		},
 		"database reachable": {
 			&Server{Endpoints: with(permanent, nil)}, "/readyz?upstream", 200,
-			"ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nok  database " + clusterName + ": answers, with a certificate that is trusted\n",
+			"ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nok  database " + clusterName + " (on 127.0.0.1:5432): answers, and its certificate is trusted\n",
 		},
 		"database unreachable": {
 			&Server{Endpoints: with(permanent, down)}, "/readyz?upstream=1", 503,
-			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName + ": cannot reach it\n",
+			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName + " (on 127.0.0.1:5432): cannot reach it\n",
 		},
 		"database unreachable, with a hint": {
 			&Server{Endpoints: with(permanent, failing(errSSO))}, "/readyz?upstream=", 503,
 			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
-				": no AWS credentials: the SSO session has expired; run: aws sso login\n",
+				" (on 127.0.0.1:5432): no AWS credentials: the SSO session has expired; run: aws sso login\n",
 		},
 
 		"started": {
@@ -94,6 +94,33 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Where there is no status page, other hosts may read health and metrics. They contain no roles
+// and no clients.
+func TestHealthAndMetricsWithoutPage(t *testing.T) {
+	e := busy(time.Now())
+	denied := &auth.Error{
+		Message: "no AWS credentials: User: arn:aws:sts::111122223333:assumed-role/task/1 may not assume arn:aws-us-gov:iam::111122223333:role/orders-database",
+		Hint:    `See the trust policy of "arn:aws:iam::111122223333:role/orders-database".`,
+	}
+	d := e.Database.(*fakeDatabase)
+	d.probe = failing(denied)
+	for name, signer := range map[string]*fakeSigner{"ready": e.Signer.(*fakeSigner), "denied": {ready: failing(denied)}} {
+		e.Signer = signer
+		s := &Server{Endpoints: []Endpoint{e}}
+		for _, path := range []string{"/readyz", "/readyz?upstream", "/startupz", "/livez", "/metrics"} {
+			body := getFrom(s.Handler(), path).Body.String()
+			for _, secret := range []string{"arn:", "111122223333", "orders-database", d.sessions[0].Client, "127.0.0.1:40"} {
+				if strings.Contains(body, secret) {
+					t.Errorf("%s, %s: has %q:\n%s", name, path, secret, body)
+				}
+			}
+		}
+		if body := getFrom(s.PageHandler(), "/readyz").Body.String(); !strings.Contains(body, "arn:aws") {
+			t.Errorf("%s: the listener of the page omits the ARNs: %s", name, body)
+		}
+	}
+}
+
 // A startup probe that succeeded once succeeds ever after.
 func TestStartupzStaysStarted(t *testing.T) {
 	e, signer := endpoint(), &fakeSigner{}
@@ -112,15 +139,15 @@ func TestSharedSignerIsCheckedOnce(t *testing.T) {
 	shared, own := &fakeSigner{}, &fakeSigner{}
 	var endpoints []Endpoint
 	for _, e := range []struct {
-		name   string
-		signer *fakeSigner
-	}{{"a:5432", shared}, {"b:5432", own}, {"c:5432", shared}} {
+		name, listen string
+		signer       *fakeSigner
+	}{{"a:5432", ":1", shared}, {"b:5432", ":2", own}, {"a:5432", ":3", shared}} {
 		one := endpoint()
-		one.Name, one.Signer = e.name, e.signer
+		one.Name, one.Listen, one.Signer = e.name, e.listen, e.signer
 		endpoints = append(endpoints, one)
 	}
 	got := get(&Server{Endpoints: endpoints}, "/readyz").Body.String()
-	if want := "ready\nok  not draining\nok  credentials of a:5432, c:5432: at hand\nok  credentials of b:5432: at hand\n"; got != want {
+	if want := "ready\nok  not draining\nok  credentials of a:5432 (on :1), a:5432 (on :3): available\nok  credentials of b:5432 (on :2): available\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 	if shared.checks.Load() != 1 || own.checks.Load() != 1 {

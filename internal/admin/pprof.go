@@ -9,7 +9,7 @@ import (
 // cmdline: the arguments may contain the password of a SOCKS proxy. The import also registers
 // all of them with http.DefaultServeMux, which is not served.
 func handleProfiles(mux *http.ServeMux) {
-	const remedy = "forward the port, and ask at localhost"
+	const remedy = "forward the port, and request it from localhost"
 	mux.HandleFunc("GET /debug/pprof/", loopbackOnly(pprof.Index, remedy))
 	mux.HandleFunc("GET /debug/pprof/profile", loopbackOnly(pprof.Profile, remedy))
 	mux.HandleFunc("GET /debug/pprof/trace", loopbackOnly(pprof.Trace, remedy))

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,8 +23,8 @@ const defaultAddress = "127.0.0.1:9090"
 // Off is the value of --admin for no admin server.
 const Off = "off"
 
-// ParseAddress parses HOST:PORT. It returns the default address for an empty text, and an empty
-// address for off.
+// ParseAddress parses the value of --admin, HOST:PORT. It returns the default address for an
+// empty text, and an empty address for off.
 func ParseAddress(text string) (address string, err error) {
 	switch text {
 	case "":
@@ -31,24 +32,120 @@ func ParseAddress(text string) (address string, err error) {
 	case Off:
 		return "", nil
 	}
-	host, port, err := net.SplitHostPort(text)
-	if err != nil {
-		return "", fmt.Errorf("--admin %s: neither HOST:PORT nor off", text)
+	return text, checkAddress("--admin", text)
+}
+
+// ParseStatus parses the value of --status, HOST:PORT. It returns an empty address for an empty
+// text and for off, and admin if the two are the same address.
+func ParseStatus(text, admin string) (address string, err error) {
+	if text == "" || text == Off {
+		return "", nil
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", fmt.Errorf("--admin %s: %q is no port", text, port)
+	if err := checkAddress("--status", text); err != nil {
+		return "", err
 	}
-	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
-		return "", fmt.Errorf("--admin %s: %q is neither localhost nor an address", text, host)
+	if admin == "" {
+		return text, nil
+	}
+	host, port := splitAddress(text)
+	adminHost, adminPort := splitAddress(admin)
+	switch {
+	case port != adminPort:
+		return text, nil
+	case host == adminHost:
+		return admin, nil
+	case port != "0" && (host.IsUnspecified() || adminHost.IsUnspecified()):
+		return "", fmt.Errorf("--status %s: --admin %s uses the same port; give --status another port, or the address of --admin", text, admin)
 	}
 	return text, nil
 }
 
-// Serve serves HTTP on listener, with at most maxConns connections, until stop is called. stop
-// waits a second for requests in progress: the client of POST /shutdown gets its response.
-func (s *Server) Serve(listener net.Listener, maxConns int, log *zap.Logger) (stop func()) {
-	server := &http.Server{
-		Handler:           s.Handler(),
+func checkAddress(flag, text string) error {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil {
+		return fmt.Errorf("%s %s: neither HOST:PORT nor off", flag, text)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%s %s: %q is no port", flag, text, port)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
+		return fmt.Errorf("%s %s: %q is neither localhost nor an address", flag, text, host)
+	}
+	return nil
+}
+
+// splitAddress splits an address that checkAddress has accepted. All unspecified hosts are the
+// same: net.Listen listens on both protocols.
+func splitAddress(text string) (host netip.Addr, port string) {
+	name, port, _ := net.SplitHostPort(text)
+	host, err := netip.ParseAddr(name)
+	switch {
+	case name == "localhost":
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), port
+	case err != nil || host.IsUnspecified():
+		return netip.IPv6Unspecified(), port
+	}
+	return host.Unmap(), port
+}
+
+// Serve serves HTTP until stop is called: health and metrics on admin, and the status page on
+// status. Either may be nil. The listeners share maxConns connections. stop waits a second for
+// requests in progress: the client of POST /shutdown gets its response.
+func (s *Server) Serve(admin, status net.Listener, maxConns int, log *zap.Logger) (stop func()) {
+	var servers []*http.Server
+	var fields []zap.Field
+	if admin != nil && status != nil {
+		maxConns = max(1, maxConns/2)
+	}
+	start := func(listener net.Listener, handler http.Handler) {
+		server := newHTTPServer(handler, log)
+		servers = append(servers, server)
+		go func() {
+			if err := server.Serve(netutil.LimitListener(listener, maxConns)); !errors.Is(err, http.ErrServerClosed) {
+				log.Error("stopped serving HTTP", zap.Stringer("address", listener.Addr()), zap.Error(err))
+			}
+		}()
+	}
+	switch {
+	case status != nil:
+		s.PageURL = urlOf(status)
+	case admin != nil && s.PageOnAdmin:
+		s.PageURL = urlOf(admin)
+	}
+	if admin != nil {
+		fields = append(fields, zap.String("admin", urlOf(admin)))
+		start(admin, s.Handler())
+	}
+	if status != nil {
+		start(status, s.PageHandler())
+	}
+	if s.PageURL != "" {
+		fields = append(fields, zap.String("status_page", s.PageURL))
+	}
+	if len(servers) > 0 {
+		log.Info("serving HTTP", fields...)
+	}
+	return func() { shutdown(servers) }
+}
+
+// shutdown stops servers, and waits a second for requests in progress.
+func shutdown(servers []*http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var stopped sync.WaitGroup
+	for _, server := range servers {
+		stopped.Go(func() {
+			if server.Shutdown(ctx) != nil {
+				server.Close()
+			}
+		})
+	}
+	stopped.Wait()
+}
+
+func newHTTPServer(handler http.Handler, log *zap.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      30 * time.Second, // pprof extends it
@@ -56,17 +153,9 @@ func (s *Server) Serve(listener net.Listener, maxConns int, log *zap.Logger) (st
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          zap.NewStdLog(log.WithOptions(zap.IncreaseLevel(zap.ErrorLevel))), // errors of clients are not logged
 	}
-	log.Info("health, status page and metrics", zap.String("admin", "http://"+listen.LocalAddr(listener.Addr())+"/"))
-	go func() {
-		if err := server.Serve(netutil.LimitListener(listener, maxConns)); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("no health, status page or metrics any more", zap.Error(err))
-		}
-	}()
-	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		if server.Shutdown(ctx) != nil {
-			server.Close()
-		}
-	}
+}
+
+// urlOf returns the URL at which this host reaches a listener.
+func urlOf(listener net.Listener) string {
+	return "http://" + listen.LocalAddr(listener.Addr()) + "/"
 }

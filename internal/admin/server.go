@@ -32,6 +32,10 @@ type Server struct {
 	Version, Commit string
 	// Pprof enables the profiles of the Go runtime at /debug/pprof/.
 	Pprof bool
+	// PageOnAdmin reports whether Handler serves the status page at /.
+	PageOnAdmin bool
+	// PageURL is the URL of the status page; empty if it is off. Serve sets it.
+	PageURL string
 
 	started    atomic.Bool // result of /startupz; never reset
 	probes     singleflight.Group
@@ -54,6 +58,9 @@ type Endpoint struct {
 	Signer   Signer // endpoints may share one
 	Tokens   Tokens
 }
+
+// label returns the name of the endpoint, and where it listens: endpoints may have the same name.
+func (e Endpoint) label() string { return e.Name + " (on " + e.Listen + ")" }
 
 // Database is the part of *proxy.Proxy that package admin uses.
 type Database interface {
@@ -78,15 +85,13 @@ type Tokens interface {
 	Expiries() map[string]time.Time
 }
 
-// Handler returns the handler of all paths. It must be called after the start of the
-// listeners: /livez responds with 200 from then on.
+// Handler returns the handler of --admin. It must be called after the start of the listeners:
+// /livez responds with 200 from then on.
 func (s *Server) Handler() http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
-	mux.HandleFunc("GET /startupz", s.startupz)
-	mux.HandleFunc("GET /readyz", s.readyz)
-	mux.Handle("GET /metrics", s.metrics())
-	mux.HandleFunc("GET /{$}", s.status(time.Now()))
+	mux := s.newMux(s.PageOnAdmin)
+	if !s.PageOnAdmin {
+		mux.HandleFunc("GET /{$}", s.noPage)
+	}
 	if s.Shutdown != nil {
 		mux.HandleFunc("POST /shutdown", loopbackOnly(s.shutdown, "send the process a SIGTERM"))
 	}
@@ -94,6 +99,34 @@ func (s *Server) Handler() http.Handler {
 		handleProfiles(mux)
 	}
 	return guard(mux)
+}
+
+// PageHandler returns the handler of a listener for the status page. It also serves what the
+// page links to.
+func (s *Server) PageHandler() http.Handler { return guard(s.newMux(true)) }
+
+// newMux returns the handler of health and metrics. With page, it serves the status page, and
+// health has all details.
+func (s *Server) newMux(page bool) *http.ServeMux {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { writeText(w, http.StatusOK, "ok") })
+	mux.HandleFunc("GET /startupz", s.startupz(page))
+	mux.HandleFunc("GET /readyz", s.readyz(page))
+	mux.Handle("GET /metrics", s.metrics())
+	if page {
+		mux.HandleFunc("GET /{$}", s.status(time.Now()))
+	}
+	return mux
+}
+
+// noPage says where the status page is. It names users, clients and roles, so that --admin
+// serves it on loopback only.
+func (s *Server) noPage(w http.ResponseWriter, _ *http.Request) {
+	where := "--status 127.0.0.1:9091 serves it on loopback, and --status with the address of --admin serves it here"
+	if s.PageURL != "" {
+		where = "it is at " + s.PageURL
+	}
+	writeText(w, http.StatusNotFound, "no status page at this address: "+where+"; health is at /livez, /startupz and /readyz, metrics are at /metrics")
 }
 
 func (s *Server) isDraining() bool { return s.Draining != nil && s.Draining() }

@@ -66,7 +66,7 @@ func isBoundTo(bound net.Addr, network, address string) bool {
 func (a *Activated) Unclaimed() error {
 	for _, listener := range a.listeners {
 		if listener != nil {
-			return fmt.Errorf("the socket %s that was passed (LISTEN_FDS) is where neither --listen, listen= nor --admin says", listener.Addr())
+			return fmt.Errorf("the socket %s that was passed (LISTEN_FDS) matches no --listen, listen=, --admin or --status", listener.Addr())
 		}
 	}
 	return nil

@@ -93,6 +93,9 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 		}
 		env["IAMPROXY_ADMIN"] = strings.TrimSuffix(env["IAMPROXY_ADMIN"], port) + run.admin
 	}
+	if host, _, err := net.SplitHostPort(env["IAMPROXY_STATUS"]); err == nil {
+		env["IAMPROXY_STATUS"] = net.JoinHostPort(host, "0")
+	}
 	for _, mount := range c.VolumeMounts {
 		files := filepath.Join(dir, mount.Name)
 		if err := certificate(files); err != nil {

@@ -1,0 +1,168 @@
+//go:build unix
+
+package e2e
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+)
+
+// The status page is served on loopback only, unless --status says where. Beyond loopback,
+// --admin serves health and metrics.
+func TestReportStatusPageBeyondLoopback(t *testing.T) {
+	t.Parallel()
+	const own = "127.0.0.1:0" // a listener of the status page alone
+	taken := listenTCP(t).Addr().String()
+	for name, test := range map[string]struct {
+		args  []string
+		admin int    // status of / at --admin; 0 is no server
+		page  string // host of the page in the log; empty is off
+	}{
+		"default":                    {[]string{"--admin=127.0.0.1:0"}, 200, "127.0.0.1"},
+		"IPv6":                       {[]string{"--admin=[::1]:0"}, 200, "::1"},
+		"everywhere":                 {[]string{"--admin=0.0.0.0:0"}, 404, ""},
+		"everywhere, IPv6":           {[]string{"--admin=[::]:0"}, 404, ""},
+		"everywhere, page too":       {[]string{"--admin=0.0.0.0:0", "--status=:0"}, 200, "localhost"},
+		"everywhere, own":            {[]string{"--admin=0.0.0.0:0", "--status=" + own}, 404, "127.0.0.1"},
+		"own":                        {[]string{"--admin=[::1]:0", "--status=" + own}, 404, "127.0.0.1"},
+		"off":                        {[]string{"--admin=127.0.0.1:0", "--status=off"}, 404, ""},
+		"page alone":                 {[]string{"--admin=off", "--status=" + own}, 0, "127.0.0.1"},
+		"all off":                    {[]string{"--admin=off"}, 0, ""},
+		"everywhere, off explicitly": {[]string{"--admin=:0", "--status=off"}, 404, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--via=" + taken}, test.args...)
+			p := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
+			if test.admin == 0 && test.page == "" {
+				p.mustAcceptClients()
+				if strings.Contains(p.logs(), "http://") {
+					t.Errorf("an HTTP server: %s", p.logs())
+				}
+				return
+			}
+			admin, page := p.httpServers()
+			if host := parseURL(t, page).Hostname(); host != test.page {
+				t.Errorf("the page is on %q, want %q", page, test.page)
+			}
+			if (admin == "") != (test.admin == 0) {
+				t.Errorf("--admin is at %q", admin)
+			}
+			if admin != "" {
+				wantAdmin(t, admin, test.admin)
+			}
+			if strings.HasPrefix(name, "everywhere") {
+				for _, url := range addressesOf(t, parseURL(t, admin).Port()) {
+					wantAdmin(t, url, test.admin)
+				}
+			}
+			if page != "" {
+				for path, want := range map[string]int{"": 200, "readyz": 200, "metrics": 200, "shutdown": 404} {
+					if page == admin && path == "shutdown" {
+						continue // there it is of --admin
+					}
+					if status, body := getURL(t, page+path); status != want || path == "" && !strings.Contains(body, aurora.DefaultHost) {
+						t.Errorf("%s%s: %d, want %d: %.200s", page, path, status, want, body)
+					}
+				}
+			}
+		})
+	}
+
+	// A port in use is an error, even the default one.
+	for _, args := range [][]string{{"--admin=127.0.0.1:0", "--status=" + taken}, {"--admin=off", "--status=" + taken}} {
+		cmd := exec.Command(binaryPath(t), append([]string{aurora.DefaultHost, "--listen=127.0.0.1:0"}, args...)...)
+		cmd.Env = keyEnvironment(aurora.DefaultKey)
+		out, err := combinedOutput(t, cmd)
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "iamproxy: --status "+taken+": listen tcp "+taken) {
+			t.Errorf("%q: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// httpServers returns the URLs of --admin and the status page, as logged. Each may be empty.
+func (p *process) httpServers() (admin, page string) {
+	p.t.Helper()
+	until(p.t, "the HTTP servers", func() bool {
+		for line := range strings.Lines(p.logs()) {
+			var entry struct {
+				Msg, Admin string
+				StatusPage string `json:"status_page"`
+			}
+			if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Msg, "serving HTTP") {
+				admin, page = entry.Admin, entry.StatusPage
+				return true
+			}
+		}
+		return false
+	})
+	return admin, page
+}
+
+// wantAdmin requests / of --admin, health and metrics.
+func wantAdmin(t *testing.T, admin string, status int) {
+	t.Helper()
+	got, body := getURL(t, admin)
+	if got != status || status == http.StatusNotFound && (strings.Count(body, "\n") != 1 || !strings.Contains(body, "--status") && !strings.Contains(body, "it is at http://")) {
+		t.Errorf("%s: %d, want %d: %.300s", admin, got, status, body)
+	}
+	for _, path := range []string{"livez", "readyz", "startupz", "metrics"} {
+		if got, body := getURL(t, admin+path); got != http.StatusOK {
+			t.Errorf("%s%s: %d: %.300s", admin, path, got, body)
+		}
+	}
+}
+
+// addressesOf returns the URLs of a port at the IPv4 addresses of this host.
+func addressesOf(t *testing.T, port string) (urls []string) {
+	t.Helper()
+	addresses, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, address := range addresses {
+		if ip := address.(*net.IPNet).IP; ip.To4() != nil {
+			urls = append(urls, "http://"+net.JoinHostPort(ip.String(), port)+"/")
+		}
+	}
+	return urls
+}
+
+// mustAcceptClients waits until the endpoint's listener is served.
+func (p *process) mustAcceptClients() {
+	p.t.Helper()
+	if out, err := combinedOutput(p.t, exec.Command(binaryPath(p.t), "wait", "--admin=off", "--listen="+p.listens[0])); err != nil {
+		p.t.Fatalf("%v: %s", err, out)
+	}
+}
+
+func getURL(t *testing.T, url string) (status int, body string) {
+	t.Helper()
+	response, err := http.Get(url) //nolint:gosec,noctx // of the test's server
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep(t, url, string(b))
+	return response.StatusCode, string(b)
+}
+
+func parseURL(t *testing.T, address string) *url.URL {
+	t.Helper()
+	parsed, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return parsed
+}
