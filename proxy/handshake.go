@@ -73,6 +73,7 @@ func (s *session) answerEncryptionRequest(answer byte) error {
 // is taken for data inside TLS: bytes after an SSLRequest that are no handshake are an error
 // (CVE-2021-23214).
 func (s *session) startTLS(config *tls.Config) error {
+	config = s.proxy.ClientAuth.tlsConfig(config)
 	err := s.client.StartTLS(context.Background(), tls.Server(s.client.Socket(), config)) // a shutdown closes the socket
 	var noHandshake tls.RecordHeaderError
 	switch {

@@ -41,6 +41,8 @@ type Proxy struct {
 	// ClientTLS is for clients that use TLS, whether they send an SSLRequest or start TLS at
 	// once. If nil, they are answered that there is none.
 	ClientTLS *tls.Config
+	// ClientAuth is what clients must prove.
+	ClientAuth ClientAuth
 	// Tokens are the passwords for the server.
 	Tokens Tokens
 	// User and Database replace those of the client. If empty, the client's are used.

@@ -52,6 +52,7 @@ func (s *session) sessionOpened(server *upstream.Conn) {
 		logging.OptionalString("application_name", s.applicationName),
 		zap.Stringer("server", server.RemoteAddr()),
 		logging.OptionalString("client_tls", s.clientTLSVersion()),
+		logging.OptionalString("client_cert", certificateName(s.clientCertificate())),
 		zap.Float64("duration_s", s.timings.Total.Seconds()),
 		took, attempts,
 		ifTrue("pooled", s.reused))

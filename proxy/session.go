@@ -36,10 +36,12 @@ const maxApplicationName = 63
 //	  rejectUnauthorized    or the client may not connect (reject.go)
 //	  readStartup
 //	    receiveStartup      TLS if the client requests it, then the startup packet (handshake.go)
+//	    ClientAuth.check    whether the client must use TLS, and its certificate (clientauth.go)
 //	    admit               limits, and whether the proxy drains (admission.go)
 //	  forwardCancel         or the packet is a CancelRequest, which needs no admission (cancel.go)
 //	  login
 //	    startupMessage      what the client requests
+//	    ClientAuth.checkUser  whether the certificate names the user (clientauth.go)
 //	    connect
 //	      reuseConn         a connection of the pool (pooling.go, pool)
 //	      connectWithRetry  or a new one, until an attempt succeeds or none can (connect.go, retry)
@@ -137,7 +139,9 @@ func (s *session) readStartup() (pgwire.StartupPacket, error) {
 	packet, err := s.receiveStartup(s.proxy.connectTimeout(), s.proxy.admission.clientTLS)
 	var denied error
 	if err == nil && packet.Code != pgwire.CancelRequest {
-		denied = s.proxy.admit(s) // may wait, and the connection is pending meanwhile
+		if denied = s.proxy.ClientAuth.check(s); denied == nil {
+			denied = s.proxy.admit(s) // may wait, and the connection is pending meanwhile
+		}
 	}
 	left := errors.Is(err, pgwire.ErrNoStartup) && !netconn.IsTimeout(err)
 	stayed := s.proxy.admission.pending.remove(s.pending)
@@ -171,6 +175,9 @@ func (s *session) end() {
 func (s *session) login(packet pgwire.StartupPacket) (*upstream.Conn, error) {
 	startup, err := s.startupMessage(packet)
 	if err != nil {
+		return nil, err
+	}
+	if err := s.proxy.ClientAuth.checkUser(s); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(s.proxy.ctx, s.proxy.connectTimeout())

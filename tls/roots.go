@@ -51,6 +51,14 @@ func embedded() (files [][]byte) {
 // rootsFrom returns the certificates of a PEM file. AppendCertsFromPEM would skip
 // invalid ones, so that part of a damaged bundle would be trusted.
 func rootsFrom(file string) (*x509.CertPool, error) {
+	data, err := readFile(file)
+	if err != nil {
+		return nil, err
+	}
+	return parseRoots(file, data)
+}
+
+func readFile(file string) ([]byte, error) {
 	data, err := os.ReadFile(file)
 	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
 		err = failed.Err
@@ -58,6 +66,11 @@ func rootsFrom(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("could not read %q: %w", file, err)
 	}
+	return data, nil
+}
+
+// parseRoots returns the certificates in data, the content of a PEM file.
+func parseRoots(file string, data []byte) (*x509.CertPool, error) {
 	certs, err := ParseCertificates(data)
 	if err != nil {
 		return nil, fmt.Errorf("%q %w", file, err)

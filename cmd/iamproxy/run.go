@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,6 +39,9 @@ type runCommand struct {
 	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
+	RequireTLS     bool          `name:"require-tls" help:"Reject clients without TLS, except at a unix socket. It needs --listen-tls."`
+	ClientCA       string        `name:"client-ca" help:"PEM file with the roots of client certificates, which is reloaded when it changes. Clients without a valid certificate are rejected, and those without TLS, as with --require-tls." placeholder:"FILE"`
+	ClientCertUser string        `help:"cn or san: the certificate must name the database user, in the common name of its subject, or in an alternative name (DNS name, email address or URI). off: it need not. Default: off." enum:"cn,san,off" default:"off" placeholder:"HOW"`
 	Target         string        `help:"writer: connect only to an instance that accepts writes; after a failover, retry until --connect-timeout. any: connect to any instance. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
 	ConnectTimeout time.Duration `help:"Timeout from a client's startup packet to its session." default:"30s"`
 	ConnectRate    float64       `help:"Maximum number of new logins a second and endpoint; more are queued. AWS allows 200. 0 is no limit." default:"150" placeholder:"N"`
@@ -110,6 +114,9 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 	if s.tls, err = parseListenTLS(c.ListenTLS); err != nil {
 		return err
 	}
+	if err := c.validateClientAuth(); err != nil {
+		return err
+	}
 	if s.admin, err = admin.ParseAddress(c.Admin); err != nil {
 		return err
 	}
@@ -173,6 +180,27 @@ func parseListenTLS(text string) (listenTLS, error) {
 	default:
 		return listenTLS{}, fmt.Errorf("--listen-tls %s: neither off, self-signed, nor two files as CERT.pem,KEY.pem", text)
 	}
+}
+
+// validateClientAuth returns an error if a flag that makes clients use TLS cannot have an effect.
+func (c *runCommand) validateClientAuth() error {
+	flag := ""
+	switch {
+	case c.ClientCA != "":
+		flag = "--client-ca"
+	case c.RequireTLS:
+		flag = "--require-tls"
+	}
+	overTCP := func(addr listen.Addr) bool { return !addr.Unix }
+	switch {
+	case c.ClientCertUser != "off" && c.ClientCA == "":
+		return fmt.Errorf("--client-cert-user %s: needs --client-ca, which verifies the certificate", c.ClientCertUser)
+	case flag != "" && c.settings.tls == listenTLS{}:
+		return fmt.Errorf("%s: needs --listen-tls", flag)
+	case flag != "" && !slices.ContainsFunc(c.settings.addrs, overTCP):
+		return fmt.Errorf("%s: has no effect, since clients of a unix socket use no TLS; --socket-mode and --allow-user limit who may connect", flag)
+	}
+	return nil
 }
 
 // Run serves clients until a signal or a request for shutdown, and then drains.

@@ -40,6 +40,10 @@ func (s *server) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	clientAuth, err := s.clientAuth()
+	if err != nil {
+		return err
+	}
 	budget := s.budget()
 	limit := s.sessionLimit(budget.Sessions)
 	if limit != nil {
@@ -62,6 +66,7 @@ func (s *server) configure(ctx context.Context) error {
 		p := &proxy.Proxy{
 			Upstream:        e.Dialer(forward, roots),
 			ClientTLS:       clientTLS,
+			ClientAuth:      clientAuth,
 			Tokens:          tokens,
 			User:            e.User,
 			Database:        e.Database,
@@ -125,6 +130,26 @@ func (s *server) clientTLS() (*cryptotls.Config, error) {
 	default:
 		return nil, nil
 	}
+}
+
+// clientAuth returns what clients must prove. It reads the file of --client-ca.
+func (s *server) clientAuth() (proxy.ClientAuth, error) {
+	auth := proxy.ClientAuth{RequireTLS: s.RequireTLS}
+	if s.ClientCA == "" {
+		return auth, nil
+	}
+	roots := &tls.ClientCAs{File: s.ClientCA, Log: s.log}
+	if err := roots.Load(); err != nil {
+		return auth, usagef("--client-ca: %w", err)
+	}
+	auth.Roots = roots.Current
+	switch s.ClientCertUser {
+	case "cn":
+		auth.Users = tls.CommonNames
+	case "san":
+		auth.Users = tls.AltNames
+	}
+	return auth, nil
 }
 
 // budget returns the assignment of file descriptors.
@@ -275,8 +300,21 @@ func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpo
 		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), logging.OptionalString("kind", string(e.Name.Kind)),
 		logging.OptionalString("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
 		zap.Bool("socket_passed", listener.activated))
+	s.warnUnencrypted(p, listener)
 	if named := e.Name.Region; named != "" && named != e.Region {
 		s.log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
 			zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("named", named))
+	}
+}
+
+// warnUnencrypted logs that clients of other hosts can connect without TLS.
+func (s *server) warnUnencrypted(p *proxy.Proxy, listener net.Listener) {
+	at := zap.Stringer("listen", listener.Addr())
+	switch {
+	case listen.IsLoopback(listener.Addr()):
+	case p.ClientTLS == nil:
+		s.log.Warn("clients on the network send queries and data unencrypted; set --listen-tls", at)
+	case !p.ClientAuth.RequireTLS && p.ClientAuth.Roots == nil:
+		s.log.Info("clients on the network may connect without TLS; set --require-tls", at)
 	}
 }

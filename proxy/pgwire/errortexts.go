@@ -27,6 +27,10 @@ var texts = map[Reason]errorText{
 	ClientTLSNested:         {ProtocolViolation, "the client asks for encryption inside TLS", "", false},
 	ClientTLSRepeated:       {ProtocolViolation, "the client asks for the same encryption twice", "", false},
 	ClientDataBeforeTLS:     {ProtocolViolation, "received unencrypted data behind the request for TLS", "this is a client that does not wait for the answer, or somebody between it and iamproxy", false},
+	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", true},
+	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey).", true},
+	ClientCertInvalid:       {InvalidAuthorization, "client certificate \"%s\" is not accepted", "Use a certificate that a CA in --client-ca has issued for client authentication, with its intermediate certificates.", true},
+	ClientCertUser:          {InvalidAuthorization, "client certificate \"%s\" does not name user \"%s\"", "Connect as a user that the certificate names, or use another certificate.", true},
 	ClientAddressNotAllowed: {InvalidAuthorization, "clients from %s may not connect", "--allow-from has the addresses that may", true},
 	ClientUserNotAllowed:    {InvalidAuthorization, "%v", "", true},
 

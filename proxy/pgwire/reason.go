@@ -19,6 +19,10 @@ const (
 	ClientTLSNested         Reason = "client_tls_nested"
 	ClientTLSRepeated       Reason = "client_tls_repeated"
 	ClientDataBeforeTLS     Reason = "client_data_before_tls"
+	ClientTLSRequired       Reason = "client_tls_required"
+	ClientCertMissing       Reason = "client_certificate_missing"
+	ClientCertInvalid       Reason = "client_certificate_invalid"
+	ClientCertUser          Reason = "client_certificate_user"
 	ClientAddressNotAllowed Reason = "client_address_not_allowed"
 	ClientUserNotAllowed    Reason = "client_user_not_allowed"
 )

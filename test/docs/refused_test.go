@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -36,7 +37,11 @@ func TestRefusedQuotesMessages(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			messages = append(messages, literal.FindAllString(string(source), -1)...)
+			for _, text := range literal.FindAllString(string(source), -1) {
+				if message, err := strconv.Unquote(text); err == nil {
+					messages = append(messages, message)
+				}
+			}
 		}
 	}
 	n := 0

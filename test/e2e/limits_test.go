@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -182,6 +183,19 @@ func TestAllowFrom(t *testing.T) {
 	args := append(clusterArgs(cluster, "--allow-from=192.0.2.0/24,127.0.0.0/8"), "--listen=0.0.0.0:0")
 	everywhere := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
 	everywhere.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	const unencrypted = "clients on the network send queries and data unencrypted; set --listen-tls"
+	const optional = "clients on the network may connect without TLS; set --require-tls"
+	until(t, "the warning about clients without TLS", func() bool { return strings.Contains(everywhere.logs(), unencrypted) })
+	if strings.Contains(nobody.logs(), unencrypted) {
+		t.Error("a warning about clients on loopback")
+	}
+	for more, want := range map[string]bool{"--require-tls=false": true, "--require-tls": false} {
+		p := startProxy(t, keyEnvironment(aurora.DefaultKey), append(slices.Clone(args), "--listen-tls=self-signed", more)...)
+		p.admin() // is logged after it
+		if logs := p.logs(); strings.Contains(logs, optional) != want || strings.Contains(logs, unencrypted) {
+			t.Errorf("%s: %s", more, logs)
+		}
+	}
 }
 
 // Clients log in even if the log is not read, as when a container runtime hangs.
