@@ -30,11 +30,11 @@ type grantCommand struct {
 	Schema     []string `help:"Schemas for --privileges, and the search path of --init. Default: public." placeholder:"NAME"`
 	Init       string   `help:"SQL file to run as the administrator after that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
 
-	AdminUser      string `help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
-	PasswordFile   string `help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
-	AdminSecret    string `help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
-	AdminIAM       bool   `name:"admin-iam" help:"Log the administrator in with a token."`
-	GiveUpPassword string `help:"Repeat the name of --admin-user here to grant it rds_iam. It can then log in with tokens only." placeholder:"USER"`
+	AdminUser      string   `help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
+	PasswordFile   string   `help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
+	AdminSecret    string   `help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
+	AdminIAM       bool     `name:"admin-iam" help:"Log the administrator in with a token."`
+	GiveUpPassword []string `help:"Existing users of --user, and the administrator, whose password logins may end. Without it, grant changes nothing for a user that exists and may log in with a password." placeholder:"USER"`
 	credentialFlags
 
 	connectFlags
@@ -56,6 +56,7 @@ func (c *grantCommand) Validate(ctx context.Context) (err error) {
 	}
 	trimNames(c.User)
 	trimNames(c.Schema)
+	trimNames(c.GiveUpPassword)
 	if c.endpoint.User != "" { // a key takes precedence over its flag
 		c.User = []string{c.endpoint.User}
 	}
@@ -134,14 +135,15 @@ func (c *grantCommand) checkAdmin(admin string) error {
 	if err := checkName("--admin-user", admin); err != nil {
 		return err
 	}
-	switch {
-	case c.GiveUpPassword != "" && c.GiveUpPassword != admin:
-		return fmt.Errorf("--give-up-password %s: it is %s who grants, and could lose its password", c.GiveUpPassword, admin)
-	case c.GiveUpPassword == "" && !c.AdminIAM && slices.Contains(c.User, admin):
-		return fmt.Errorf("%s is who grants, and with rds_iam could not log in with a password any more; grant it to another user, let another --admin-user do it, or say that you mean it with --give-up-password %s", admin, admin)
-	default:
-		return nil
+	for _, user := range c.GiveUpPassword {
+		if user != admin && !slices.Contains(c.User, user) {
+			return fmt.Errorf("--give-up-password %s: it is neither a --user nor the administrator, \"%s\"", user, admin)
+		}
 	}
+	if slices.Contains(c.User, admin) && !c.AdminIAM && !slices.Contains(c.GiveUpPassword, admin) {
+		return fmt.Errorf("\"%s\" is the administrator: granting it rds_iam would end its password logins; give --user another user, or end them with --give-up-password %s", admin, text.ShellQuote(admin))
+	}
+	return nil
 }
 
 func (c *grantCommand) adminUser() string { return cmp.Or(c.AdminUser, masterUser) }
@@ -156,7 +158,7 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 		Users:          c.User,
 		Level:          grant.Levels[c.Privileges],
 		Schemas:        c.Schema,
-		GiveUpPassword: c.GiveUpPassword != "",
+		GiveUpPassword: c.GiveUpPassword,
 		Timeout:        c.Timeout,
 	}
 	if c.Init != "" {
@@ -204,7 +206,11 @@ func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams)
 	g.Dialer.Timeout = c.Timeout
 	result, err := g.Run(ctx)
 	stop() // from here on, a signal ends the process at once
-	if err != nil {
+	var passwordLogins *grant.PasswordLoginsError
+	switch {
+	case errors.As(err, &passwordLogins):
+		return usageError{err}
+	case err != nil:
 		return err
 	}
 	for _, line := range result.Changes {
@@ -213,6 +219,7 @@ func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams)
 	for _, note := range result.Notes {
 		fmt.Fprintln(std.err, "iamproxy: note:", text.OneLine(note))
 	}
+	fmt.Fprintln(std.out, "next:", c.endpoint.CheckCommand(c.User[0], c.endpoint.Database, c.CAFile))
 	return nil
 }
 

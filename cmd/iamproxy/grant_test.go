@@ -32,13 +32,13 @@ func TestGrantUsage(t *testing.T) {
 		{"role of RDS with privileges", []string{host, "--user=rds_superuser"}, 2, "--user rds_superuser: that is"},
 		{"administrator of RDS", []string{host + "?user=rdsadmin"}, 2, "--user rdsadmin: that is"},
 		{"host is not a name of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
-		{"administrator as user, dry run", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "could not log in with a password any more"},
-		{"--give-up-password of another user", []string{host, "--user=app,postgres", "--give-up-password=app"}, 2, "--give-up-password app: it is postgres who grants"},
+		{"administrator as user, dry run", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "would end its password logins"},
+		{"--give-up-password of another user", []string{host, "--user=app", "--give-up-password=other"}, 2, `--give-up-password other: it is neither a --user nor the administrator, "postgres"`},
 		{"--init without --database", []string{host, "--user=app", "--init=grant_test.go"}, 2, "give --database"},
 		{"empty schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=a,,b"}, 2, "--schema: a name in it is empty"},
 		{"binary file", []string{host, "--user=app", "--database=d", "--init=" + binary}, 2, "not text in UTF-8"},
 		{"token and password", []string{host, "--user=app", "--admin-iam", "--password-file=" + empty}, 2, "--admin-iam and --password-file: give one"},
-		{"administrator in the key user", []string{host + "?user=postgres", "--user=app"}, 2, "postgres is who grants"},
+		{"administrator in the key user", []string{host + "?user=postgres", "--user=app"}, 2, `"postgres" is the administrator`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("PGPASSWORD", "")

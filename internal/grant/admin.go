@@ -79,7 +79,7 @@ func SecretAdmin(ctx context.Context, client *rdsapi.Client, secret, host string
 			login, err := client.Secret(ctx, secret)
 			return login.Password, err
 		},
-		RejectedHint: constantHint("the database does not take what the secret has; if it was rotated just now, run it again, else check that the secret is of this database"),
+		RejectedHint: constantHint("check that the secret belongs to this database; if it was rotated a moment ago, run the same command again"),
 	}, nil
 }
 
@@ -92,11 +92,11 @@ func managedSecret(ctx context.Context, client *rdsapi.Client, host string) (str
 	database, err := client.Find(ctx, host)
 	switch {
 	case errors.Is(err, rdsapi.ErrNotPermitted):
-		return "", fmt.Errorf("--admin-secret managed: %w; allow that, or give the secret's ARN instead of the word", err)
+		return "", fmt.Errorf("--admin-secret managed: %w; allow that, or give --admin-secret the ARN of the secret", err)
 	case err != nil:
 		return "", fmt.Errorf("--admin-secret managed: %w", err)
 	case database.MasterSecret == "":
-		return "", fmt.Errorf("--admin-secret managed: RDS keeps no secret for %s; give the ARN of yours, or have RDS keep one (--manage-master-user-password)", cmp.Or(database.Identifier, host))
+		return "", fmt.Errorf("--admin-secret managed: RDS manages no secret for %s; give --admin-secret the ARN of a secret with the administrator's user and password, or use PGPASSWORD", cmp.Or(database.Identifier, host))
 	}
 	return database.MasterSecret, nil
 }

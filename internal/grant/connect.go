@@ -69,7 +69,7 @@ func runtimeParams(timeout time.Duration) map[string]string {
 	}
 }
 
-var errNoRDSIAM = errors.New("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it")
+var errNoRDSIAM = errors.New("role \"rds_iam\" does not exist: this is not an RDS or Aurora database, or IAM authentication was never enabled on it")
 
 // authRequirement is part of the error of pgx for an unmet RequireAuth, which has no type.
 const authRequirement = "authentication method requirement"
@@ -82,20 +82,20 @@ func (r *grantRun) explain(ctx context.Context, err error) error {
 	case errors.As(err, &committed):
 		return err
 	case errors.Is(ctx.Err(), context.Canceled):
-		return errors.New("told to end before it was done; nothing is changed")
+		return errors.New("stopped by a signal; nothing is changed")
 	case !r.connected && text.Advice(r.connectErr) != "":
 		return text.WithAdvice(r.connectErr)
 	case !r.connected && ctx.Err() != nil:
-		return fmt.Errorf("%s: no login within %s; check security groups and routes; --timeout is how long to wait", r.Address, r.Timeout)
+		return fmt.Errorf("could not log in at %s within %s; check security groups and routes, or raise --timeout", r.Address, r.Timeout)
 	case ctx.Err() != nil || pgconn.Timeout(err):
-		return fmt.Errorf("%s: not done within %s, and nothing is changed; another session may hold a lock, or the file of --init take longer; --timeout is how long to wait", r.Address, r.Timeout)
+		return fmt.Errorf("not finished at %s within %s; nothing is changed; another session may hold a lock, or the file of --init may take longer: raise --timeout", r.Address, r.Timeout)
 	case errors.As(err, &server):
 		if advice := r.advice(ctx, server); advice != "" {
 			return fmt.Errorf("%s; %s", serverText(err), advice)
 		}
 		return errors.New(serverText(err))
 	case r.Admin.HasToken && strings.Contains(err.Error(), authRequirement):
-		return fmt.Errorf("the server asks %s for another password than a token, and got nothing: --admin-iam is for a member of rds_iam, on a database with IAM authentication enabled", r.Admin.User)
+		return fmt.Errorf("--admin-iam: \"%s\" logs in with a password, not with a token: it is not a member of rds_iam, or IAM authentication is off; nothing was sent", r.Admin.User)
 	default:
 		return err
 	}
@@ -105,7 +105,7 @@ func (r *grantRun) explain(ctx context.Context, err error) error {
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func (r *grantRun) advice(ctx context.Context, server *pgconn.PgError) string {
 	if isCollision(server) {
-		return "other sessions change roles at this very moment: run it again"
+		return "other sessions changed the same roles; run the same command again"
 	}
 	switch server.Code {
 	case "28P01": // invalid_password
@@ -114,17 +114,17 @@ func (r *grantRun) advice(ctx context.Context, server *pgconn.PgError) string {
 		if r.Admin.HasToken {
 			return r.Admin.hint(ctx)
 		}
-		return "check --admin-user; if " + r.Admin.User + " has rds_iam itself, a token takes the password's place: --admin-iam"
+		return "check --admin-user; a member of rds_iam logs in with a token: --admin-iam"
 	case "3D000": // invalid_catalog_name
-		return "--database is which one to log in to"
+		return "check --database"
 	case "42501": // insufficient_privilege
-		return r.Admin.User + " needs CREATEROLE and may have to be of rds_superuser: --admin-user is who does it"
+		return `"` + r.Admin.User + `" needs CREATEROLE and ADMIN OPTION on the roles it grants, as the master user has; choose another administrator with --admin-user`
 	case "25006": // read_only_sql_transaction
-		return r.Host + " leads to a reader: give the cluster's own endpoint"
+		return r.Host + " leads to a reader; use the endpoint of the writer"
 	case "53200": // out_of_memory, of the table of locks
-		return "so many tables at once take a larger max_locks_per_transaction (a parameter of the database)"
+		return "so many tables in one transaction need a larger max_locks_per_transaction (a database parameter)"
 	case "57014": // query_canceled
-		return "another session holds a lock; --timeout is how long to wait"
+		return "another session holds a lock; end it, or raise --timeout"
 	default:
 		return ""
 	}

@@ -30,8 +30,9 @@ type Grant struct {
 	Schemas []string
 	// Script runs after the grants; nil for none.
 	Script *Script
-	// GiveUpPassword permits that the administrator cannot log in with its password any more.
-	GiveUpPassword bool
+	// GiveUpPassword are the users whose password logins, and those of their members, may end:
+	// of Users that exist, and the administrator.
+	GiveUpPassword []string
 	// Timeout is the time that ctx leaves for Run, for messages and for the server.
 	Timeout time.Duration
 }

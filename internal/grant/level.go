@@ -77,7 +77,7 @@ func quoteNames(names []string) string {
 // WriteSQL writes what Run executes, in its order, as SQL for psql.
 func (g *Grant) WriteSQL(out io.Writer) {
 	for _, user := range g.Users {
-		fmt.Fprintf(out, "%s; -- unless it is there\n%s; -- unless it has that\n", createSQL(user), grantSQL(user))
+		fmt.Fprintf(out, "%s; -- unless it exists\n%s; -- unless it is a member\n-- ends password logins of %s\n", createSQL(user), grantSQL(user), text.OneLine(user))
 	}
 	if g.Level != nil {
 		for _, user := range g.Users {
@@ -93,9 +93,9 @@ func (g *Grant) writePrivileges(out io.Writer, user string) {
 	fmt.Fprintf(out, "%s;\n", privilegesSQL(g.Level.database, "DATABASE", quoteName(g.Database), user))
 	for _, schema := range g.Schemas {
 		fmt.Fprintf(out, "%s;\n", privilegesSQL(g.Level.schema, "SCHEMA", quoteName(schema), user))
-		fmt.Fprintf(out, "%s; -- of each owner's, as far as its rights can be had\n", privilegesSQL(g.Level.tables, "ALL TABLES IN SCHEMA", quoteName(schema), user))
+		fmt.Fprintf(out, "%s; -- as each owner, as far as permitted\n", privilegesSQL(g.Level.tables, "ALL TABLES IN SCHEMA", quoteName(schema), user))
 		fmt.Fprintf(out, "%s;\n", privilegesSQL(g.Level.sequences, "ALL SEQUENCES IN SCHEMA", quoteName(schema), user))
-		fmt.Fprintf(out, "%s; -- and so for each other role that creates there\n", defaultsSQL(g.Admin.User, schema, g.Level.tables, "TABLES", user))
+		fmt.Fprintf(out, "%s; -- likewise for each other role that creates objects there\n", defaultsSQL(g.Admin.User, schema, g.Level.tables, "TABLES", user))
 		fmt.Fprintf(out, "%s;\n", defaultsSQL(g.Admin.User, schema, g.Level.sequences, "SEQUENCES", user))
 	}
 }

@@ -79,7 +79,7 @@ func (r *grantRun) checkSchemas(ctx context.Context, tx pgx.Tx) error {
 			return err
 		}
 		if !there {
-			return fmt.Errorf("there is no schema %s in database %s: check --schema and --database, or create it first, with CREATE SCHEMA %s", schema, r.Database, quoteName(schema))
+			return fmt.Errorf("schema \"%s\" does not exist in database \"%s\"; check --schema and --database, or create it first: CREATE SCHEMA %s", schema, r.Database, quoteName(schema))
 		}
 	}
 	return nil
@@ -173,7 +173,7 @@ func (r *grantRun) reportObjects(user string, before, after []object) error {
 		}
 		switch {
 		case !o.Indirect && (o.Kind == "DATABASE" || o.Kind == "SCHEMA"):
-			return fmt.Errorf("%s may not grant %s on %s to %s, since it belongs to %s: let that one do it (--admin-user), or make %s a member of it",
+			return fmt.Errorf("\"%s\" may not grant %s on %s to \"%s\": the owner is \"%s\"; grant as the owner (--admin-user), or make \"%s\" a member of it",
 				r.Admin.User, strings.Join(o.Missing, ", "), o.describe(1), user, o.Owner, r.Admin.User)
 		case !o.Indirect:
 			denied.add(o, o.Owner)
@@ -188,8 +188,8 @@ func (r *grantRun) reportObjects(user string, before, after []object) error {
 		r.addChange("%s already has %s on %s", user, n.what, n.describe(n.count))
 	}
 	for _, n := range denied {
-		r.addNote("%s has no %s on %s of %s, which %s may not grant: let %s do it (--admin-user), or make %s a member of it",
-			user, r.Level.name, n.describe(n.count), n.what, r.Admin.User, n.what, r.Admin.User)
+		r.addNote("%s not granted to \"%s\" on %s: the owner is \"%s\"; grant as the owner (--admin-user), or make \"%s\" a member of it",
+			r.Level.name, user, n.describe(n.count), n.what, r.Admin.User)
 	}
 	return nil
 }
@@ -261,7 +261,7 @@ func (r *grantRun) applyDefaults(ctx context.Context, tx pgx.Tx, schema string) 
 }
 
 func (r *grantRun) applyDefault(ctx context.Context, tx pgx.Tx, creator, schema, user string) error {
-	what := fmt.Sprintf("%s on what %s creates in schema %s", r.Level.name, creator, schema)
+	what := fmt.Sprintf("%s on future tables and sequences of %s in schema %s", r.Level.name, creator, schema)
 	var statements []string
 	for _, kind := range []struct {
 		name, code string // the code is that of pg_default_acl
@@ -282,7 +282,7 @@ func (r *grantRun) applyDefault(ctx context.Context, tx pgx.Tx, creator, schema,
 		}
 	}
 	if len(statements) == 0 {
-		r.addChange("%s already has %s", user, what)
+		r.addChange("default privileges: %s already has %s", user, what)
 		return nil
 	}
 	permitted, err := execAsOwner(ctx, tx, r.Admin.User, creator, statements...)
@@ -290,9 +290,9 @@ func (r *grantRun) applyDefault(ctx context.Context, tx pgx.Tx, creator, schema,
 	case err != nil:
 		return err
 	case permitted:
-		r.addChange("granted %s to %s", what, user)
+		r.addChange("default privileges: granted %s to %s", what, user)
 	default:
-		r.addNote("%s has no %s, which %s may not grant: let %s do it (--admin-user), or make %s a member of it", user, what, r.Admin.User, creator, r.Admin.User)
+		r.addNote("%s not granted to \"%s\": grant as \"%s\" (--admin-user), or make \"%s\" a member of it", what, user, creator, r.Admin.User)
 	}
 	return nil
 }

@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 const (
@@ -18,8 +21,6 @@ const (
 	graceTimeout = 8 * time.Second
 	// collisionPause is the time for another session to end its transaction.
 	collisionPause = 50 * time.Millisecond
-	// maxNoted is the maximum number of names in a note.
-	maxNoted = 10
 )
 
 // lockKey is the key of the advisory lock that serializes runs, so that both do not create what
@@ -76,7 +77,7 @@ func (r *grantRun) run(ctx context.Context) error {
 		return err
 	}
 	adminAtRisk, err := r.applyWithRetry(ctx, conn)
-	if err != nil || !adminAtRisk || r.GiveUpPassword {
+	if err != nil || !adminAtRisk || slices.Contains(r.GiveUpPassword, r.Admin.User) {
 		return err
 	}
 	return r.verifyAdminLogin(ctx, conn)
@@ -169,9 +170,9 @@ func (r *grantRun) explainCommit(err error, adminAtRisk bool) error {
 	}
 	help := ""
 	if adminAtRisk {
-		help = "; if " + r.Admin.User + " is locked out then, as another one: " + r.undoSQL()
+		help = fmt.Sprintf("; if \"%s\" cannot log in then, another administrator can run: %s", r.Admin.User, r.undoSQL())
 	}
-	return committedErrorf("the connection broke at the very end (%s), and whether it is done is not known: run it again%s", serverText(err), help)
+	return committedErrorf("connection lost during COMMIT (%s), the outcome is unknown; run the same command again%s", serverText(err), help)
 }
 
 // committedError is a failure at or after COMMIT. Its text states what was changed.
@@ -193,6 +194,9 @@ func (r *grantRun) undoSQL() string {
 // applyAll creates the users, grants the privileges, and runs the script.
 func (r *grantRun) applyAll(ctx context.Context, tx pgx.Tx) (adminAtRisk bool, err error) {
 	if _, err := hasRDSIAM(ctx, tx); err != nil { // the role does not exist
+		return false, err
+	}
+	if err := r.checkPasswordLogins(ctx, tx); err != nil {
 		return false, err
 	}
 	for _, user := range r.Users {
@@ -236,13 +240,11 @@ func (r *grantRun) applyUser(ctx context.Context, tx pgx.Tx, user string) error 
 	case err != nil:
 		return err
 	case exists && !canLogin: // possibly on purpose
-		return fmt.Errorf("%s is there and may not log in (NOLOGIN); if it should, ALTER ROLE %s LOGIN", user, quoteName(user))
+		return fmt.Errorf("role \"%s\" exists and may not log in (NOLOGIN); if it should, an administrator can run: ALTER ROLE %s LOGIN", user, quoteName(user))
 	case exists && isMember:
 		r.addChange("%s already has %s", user, rdsIAM)
 		return nil
 	case exists:
-		r.addNote("%s was there already: if it has a password, that is of no use any more, and it logs in with tokens only", user)
-		err = r.noteMembers(ctx, tx, user)
 		r.undo = append(r.undo, "REVOKE "+rdsIAM+" FROM "+quoteName(user))
 	default:
 		_, err = tx.Exec(ctx, createSQL(user))
@@ -255,6 +257,80 @@ func (r *grantRun) applyUser(ctx context.Context, tx pgx.Tx, user string) error 
 	r.addChange("granted %s to %s", rdsIAM, user)
 	_, err = tx.Exec(ctx, grantSQL(user))
 	return err
+}
+
+// PasswordLoginsError is the refusal to end the password logins of users that exist.
+type PasswordLoginsError struct{ logins []passwordLogins }
+
+// passwordLogins are the roles that can no longer log in with a password once user has
+// rds_iam: user itself and its members.
+type passwordLogins struct {
+	user  string
+	roles []string
+}
+
+func (e *PasswordLoginsError) Error() string {
+	var ends, users []string
+	for _, l := range e.logins {
+		ends = append(ends, fmt.Sprintf("granting %s to the existing user \"%s\" would end the password logins of %s", rdsIAM, l.user, quoteList(l.roles)))
+		users = append(users, l.user)
+	}
+	return fmt.Sprintf("%s; nothing is changed. To keep an application running that logs in with a password, create another user for tokens (docs/grant.md). To end these password logins: --give-up-password %s",
+		strings.Join(ends, ", and "), text.ShellQuote(strings.Join(users, ",")))
+}
+
+// checkPasswordLogins returns a *PasswordLoginsError if a password login would end that
+// GiveUpPassword does not name.
+func (r *grantRun) checkPasswordLogins(ctx context.Context, tx pgx.Tx) error {
+	var refused PasswordLoginsError
+	for _, user := range r.Users {
+		roles, err := rolesLosingPassword(ctx, tx, user)
+		switch {
+		case err != nil:
+			return err
+		case len(roles) == 0:
+		case slices.Contains(r.GiveUpPassword, user):
+			r.addNote("password logins end for %s: from now on only tokens are accepted", quoteList(roles))
+		default:
+			refused.logins = append(refused.logins, passwordLogins{user, roles})
+		}
+	}
+	if len(refused.logins) > 0 {
+		return &refused
+	}
+	return nil
+}
+
+// rolesLosingPassword returns the roles that could log in with a password until user gets
+// rds_iam: user, if it exists, and its direct and indirect members. Whether they have a
+// password only a superuser can see. The administrator is left out: verifyAdminLogin shows
+// whether its login ends. The server compares members as is_member_of_role_nosuper does (acl.c),
+// and not as pg_has_role, which is true for every superuser.
+func rolesLosingPassword(ctx context.Context, tx pgx.Tx, user string) ([]string, error) {
+	rows, err := tx.Query(ctx, `
+		WITH RECURSIVE token_only(oid) AS (
+			SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $2
+			UNION SELECT m.member FROM pg_catalog.pg_auth_members m JOIN token_only t ON m.roleid = t.oid
+		), affected(oid) AS (
+			SELECT oid FROM pg_catalog.pg_roles WHERE rolname = $1
+			UNION SELECT m.member FROM pg_catalog.pg_auth_members m JOIN affected a ON m.roleid = a.oid
+		)
+		SELECT r.rolname::text FROM pg_catalog.pg_roles r JOIN affected USING (oid)
+		WHERE r.rolcanlogin AND (r.rolname = $1 OR r.rolname <> session_user) AND r.oid NOT IN (SELECT oid FROM token_only)
+		ORDER BY r.rolname <> $1, r.rolname`, user, rdsIAM)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// quoteList returns names in quotes, separated by commas.
+func quoteList(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = `"` + name + `"`
+	}
+	return strings.Join(quoted, ", ")
 }
 
 func (r *grantRun) addChange(format string, args ...any) {
@@ -273,27 +349,6 @@ func (r *grantRun) undoCreateSQL(user string) string {
 	return "DROP ROLE " + quoteName(user)
 }
 
-// noteMembers adds a note about the members of user, which get rds_iam with it. Only a
-// superuser can see whether they have passwords.
-func (r *grantRun) noteMembers(ctx context.Context, tx pgx.Tx, user string) error {
-	rows, err := tx.Query(ctx, `
-		SELECT rolname::text FROM pg_catalog.pg_roles
-		WHERE rolcanlogin AND rolname <> $1 AND pg_catalog.pg_has_role(oid, $1::name, 'member') AND NOT pg_catalog.pg_has_role(oid, $2::name, 'member')
-		ORDER BY rolname`, user, rdsIAM)
-	if err != nil {
-		return err
-	}
-	members, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil || len(members) == 0 {
-		return err
-	}
-	if more := len(members) - maxNoted; more > 0 {
-		members = append(members[:maxNoted], fmt.Sprintf("and %d more", more))
-	}
-	r.addNote("members of %s log in with tokens only from now on: %s", user, strings.Join(members, ", "))
-	return nil
-}
-
 // verifyAdminLogin logs in as the administrator again, and undoes the grants if that fails.
 //
 // A member of a role that has rds_iam has it, too, and must log in with a token. From
@@ -310,20 +365,21 @@ func (r *grantRun) verifyAdminLogin(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel = graceContext(ctx)
 	defer cancel()
 	if _, undoErr := conn.Exec(ctx, r.undoSQL()); undoErr != nil {
-		return committedErrorf("this may have locked out the administrator, who could not log in once more (%s), and could not be undone (%s); as another one: %s", serverText(err), serverText(undoErr), r.undoSQL())
+		return committedErrorf("administrator \"%s\" may be locked out: its test login failed (%s), and the grants could not be undone (%s); another administrator can run: %s",
+			r.Admin.User, serverText(err), serverText(undoErr), r.undoSQL())
 	}
 	var server *pgconn.PgError
 	if !errors.As(err, &server) || !isAuthFailure(server) {
-		return committedErrorf("%s, since it is not certain that the administrator can still log in (%s): run it again", r.undoneText(), serverText(err))
+		return committedErrorf("%s: the test login of administrator \"%s\" failed (%s); run the same command again", r.undoneText(), r.Admin.User, serverText(err))
 	}
-	return committedErrorf("%s, since the administrator could not log in any more (%s): it is a member of a role that got %s; remove it from that, or let one do it who logs in with a token anyway (--admin-iam), or say that it may give up its password (--give-up-password %s)",
-		r.undoneText(), serverText(err), rdsIAM, r.Admin.User)
+	return committedErrorf("%s: administrator \"%s\" could no longer log in with its password (%s), since it is a member of a role that got %s; remove it from that role, use an administrator that logs in with a token (--admin-iam), or end its password logins with --give-up-password %s",
+		r.undoneText(), r.Admin.User, serverText(err), rdsIAM, text.ShellQuote(r.Admin.User))
 }
 
 // undoneText states what undoSQL has undone.
 func (r *grantRun) undoneText() string {
 	if r.Level != nil || r.Script != nil {
-		return "the grants of " + rdsIAM + " are undone, the rest is not"
+		return "the grants of " + rdsIAM + " were undone, the other changes were not"
 	}
-	return "undone"
+	return "all changes were undone"
 }

@@ -29,9 +29,9 @@ func ReadScript(name string) (*Script, error) {
 	case err != nil:
 		return nil, fmt.Errorf("--init: %w", err)
 	case strings.TrimSpace(sql) == "":
-		return nil, fmt.Errorf("--init %s: it is empty", name)
+		return nil, fmt.Errorf("--init %s: the file is empty", name)
 	case !utf8.ValidString(sql) || strings.ContainsRune(sql, 0):
-		return nil, fmt.Errorf("--init %s: it is not text in UTF-8", name)
+		return nil, fmt.Errorf("--init %s: the file is not text in UTF-8", name)
 	}
 	return &Script{name, sql}, nil
 }
@@ -74,13 +74,13 @@ func (s *Script) explain(err error) error {
 	advice := "nothing is changed"
 	switch {
 	case server.Code == "42601" && known && strings.HasPrefix(s.sql[offset:], `\`):
-		advice = `that is for psql: --init takes SQL alone, without backslash commands; ` + advice
+		advice = `this is a command of psql; --init takes SQL only; ` + advice
 	case server.Code == "0A000" && strings.Contains(server.Message, "transaction commands"):
-		advice = "leave out BEGIN, COMMIT and the like: all of it is one transaction anyway; " + advice
+		advice = "remove BEGIN, COMMIT and similar commands: the whole file runs in one transaction; " + advice
 	case server.Code == "0A000" && strings.Contains(server.Message, "COPY"):
-		advice = "there is no client to COPY from or to: use INSERT; " + advice
+		advice = "COPY from or to the client is not possible here: use INSERT; " + advice
 	case server.Code == "25001": // active_sql_transaction
-		advice = "do that by itself, without --init; " + advice
+		advice = "run this statement separately, without --init; " + advice
 	}
 	return fmt.Errorf("%s: %s (%s); %s", where, withoutLiterals(server), server.Code, advice)
 }

@@ -65,8 +65,8 @@ func TestGrantSecret(t *testing.T) {
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret+"x").wantFailure(t, "--admin-secret: there is no secret")
 	for want, args := range map[string][]string{
 		"--admin-user boss: the secret is of postgres":       {"--admin-user=boss"},
-		"postgres is who grants, and with rds_iam could not": {"--user=postgres"},
-		"--give-up-password boss: it is postgres who grants": {"--give-up-password=boss"},
+		`"postgres" is the administrator: granting it rds_iam would end its password logins`: {"--user=postgres"},
+		`--give-up-password boss: it is neither a --user nor the administrator, "postgres"`: {"--give-up-password=boss"},
 	} {
 		g := grant(t, s.cluster, s.env, append(args, "--user=app", "--admin-secret="+bossSecret)...)
 		if g.code != 2 || g.stdout != "" || !strings.Contains(g.stderr, want) {
@@ -74,7 +74,7 @@ func TestGrantSecret(t *testing.T) {
 		}
 	}
 	s.setSecret(t, "wrong")
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).wantFailure(t, "password authentication failed", "the database does not take what the secret has")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).wantFailure(t, "password authentication failed", "check that the secret belongs to this database")
 	s.aws.Detach(janeUser)
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).wantFailure(t, "secretsmanager:GetSecretValue")
 }
@@ -83,10 +83,10 @@ func TestGrantSecret(t *testing.T) {
 func TestGrantManagedSecret(t *testing.T) {
 	t.Parallel()
 	s := startSecretTest(t)
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "--admin-secret managed: ", "rds:DescribeDBClusters", "give the secret's ARN")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "--admin-secret managed: ", "rds:DescribeDBClusters", "--admin-secret the ARN of the secret")
 	s.aws.Allow(janeUser, "rds:DescribeDBClusters")
 	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account})
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "RDS keeps no secret for mydb", "--manage-master-user-password")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "RDS manages no secret for mydb", "PGPASSWORD")
 	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account, MasterSecret: bossSecret})
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").want(t, "created role app", "granted rds_iam to app")
 }
@@ -115,7 +115,7 @@ func TestGrantAdminIAM(t *testing.T) {
 	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD=wrong")
 	args := []string{"--admin-iam", "--admin-user=boss"}
 	grant(t, cluster, env, append(args, "--user=app,boss")...).want(t, "created role app", "granted rds_iam to app", "boss already has rds_iam")
-	if g := grant(t, cluster, env, append(args, "--user=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to group_role\n" {
+	if g := grant(t, cluster, env, append(args, "--user=group_role", "--give-up-password=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to group_role\n" {
 		t.Errorf("got %+v", g)
 	}
 	// The flags for signing are those of run.
@@ -134,7 +134,7 @@ func TestGrantAdminIAM(t *testing.T) {
 func TestGrantAdminIAMWithoutRDSIAM(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
-	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--admin-iam", "--user=app").wantFailure(t, "asks postgres for another password than a token, and got nothing")
+	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--admin-iam", "--user=app").wantFailure(t, `--admin-iam: "postgres" logs in with a password, not with a token`)
 	// Without rds_iam, it is a wrong password.
 	grant(t, cluster, []string{"PGPASSWORD=wrong"}, "--user=app").wantFailure(t, "password authentication failed")
 	if log, err := cluster.Log(); err != nil || strings.Count(log, "password authentication failed") != 1 {
@@ -152,11 +152,11 @@ func TestGrantGivesUpPassword(t *testing.T) {
 	}
 	args := []string{"--user=app,postgres", "--give-up-password=postgres"}
 	g = grant(t, cluster, nil, args...)
-	const note = "iamproxy: note: postgres was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
+	const note = "iamproxy: note: password logins end for \"postgres\": from now on only tokens are accepted\n"
 	if g.code != 0 || g.stdout != "created role app\ngranted rds_iam to app\ngranted rds_iam to postgres\n" || g.stderr != note {
 		t.Errorf("got %+v", g)
 	}
-	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a token takes the password's place: --admin-iam")
+	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a member of rds_iam logs in with a token: --admin-iam")
 	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
 	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // whose password is still valid
 	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")

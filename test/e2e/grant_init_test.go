@@ -45,7 +45,7 @@ func TestGrantInit(t *testing.T) {
 		"app already has readonly on schema public",
 		"app already has readonly on 1 table in schema public",
 		"app already has readonly on 1 sequence in schema public",
-		"app already has readonly on what postgres creates in schema public",
+		"default privileges: app already has readonly on future tables and sequences of postgres in schema public",
 		"ran "+file)
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	if out := p.mustPSQL("app", shop, "SELECT hello(), count(*), min(what) FROM orders"); out != "hello; world|2|;" {
@@ -76,15 +76,15 @@ func TestGrantInitFailures(t *testing.T) {
 		{`SELECT "TOPSECRET"`, []string{`line 1: column "..." does not exist`}},
 		{"\n\nSELECT * FROM nowhere", []string{`line 3: relation "nowhere" does not exist (42P01)`}},
 		{"INSERT INTO there VALUES (7), (7)", []string{"duplicate key value violates unique constraint", "(23505); nothing is changed"}},
-		{"BEGIN; CREATE TABLE t (); COMMIT;", []string{"leave out BEGIN, COMMIT and the like"}},
-		{"CREATE TABLE t (); COMMIT; CREATE TABLE u (); BEGIN", []string{"leave out BEGIN, COMMIT and the like"}},
-		{"ROLLBACK", []string{"leave out BEGIN, COMMIT and the like"}},
+		{"BEGIN; CREATE TABLE t (); COMMIT;", []string{"remove BEGIN, COMMIT and similar commands"}},
+		{"CREATE TABLE t (); COMMIT; CREATE TABLE u (); BEGIN", []string{"remove BEGIN, COMMIT and similar commands"}},
+		{"ROLLBACK", []string{"remove BEGIN, COMMIT and similar commands"}},
 		{"CREATE PROCEDURE p() LANGUAGE plpgsql AS $$ BEGIN COMMIT; END $$; CALL p()", []string{"invalid transaction termination (2D000)"}},
 		{"CREATE TABLE t (x int);\nCOPY t FROM STDIN;\n1\n\\.\n", []string{"syntax error"}},
-		{"CREATE TABLE t (x int); COPY t FROM STDIN", []string{"there is no client to COPY from or to: use INSERT"}},
-		{"SELECT 1;\n\\connect other\n", []string{"line 2: ", "that is for psql"}},
-		{"VACUUM there", []string{"cannot", "(25001); do that by itself"}},
-		{"CREATE INDEX CONCURRENTLY ON there (x)", []string{"cannot", "(25001); do that by itself"}},
+		{"CREATE TABLE t (x int); COPY t FROM STDIN", []string{"COPY from or to the client is not possible here: use INSERT"}},
+		{"SELECT 1;\n\\connect other\n", []string{"line 2: ", "this is a command of psql"}},
+		{"VACUUM there", []string{"cannot", "(25001); run this statement separately"}},
+		{"CREATE INDEX CONCURRENTLY ON there (x)", []string{"cannot", "(25001); run this statement separately"}},
 		{"CREATE ROLE boss SUPERUSER", []string{"must be superuser", "nothing is changed"}},
 		{"DO $$ BEGIN RAISE 'no % more', 'room'; END $$", []string{"no room more (P0001)"}},
 		{"SET search_path = 'x", []string{"unterminated quoted string"}},
@@ -126,13 +126,13 @@ func TestGrantInitLockoutUndone(t *testing.T) {
 	t.Parallel()
 	cluster := startShop(t)
 	file := writeSQL(t, "CREATE TABLE IF NOT EXISTS kept (); GRANT app TO postgres")
-	grant(t, cluster, nil, initArgs(file, "--privileges=readonly")...).wantFailure(t, "the grants of rds_iam are undone, the rest is not", "could not log in any more", "--give-up-password postgres")
+	grant(t, cluster, nil, initArgs(file, "--privileges=readonly")...).wantFailure(t, "the grants of rds_iam were undone, the other changes were not", "could no longer log in", "--give-up-password postgres")
 	wantUndone(t, cluster)
 	inShop(t, cluster, "postgres", "TABLE public.kept")
 
 	again := writeSQL(t, "GRANT rds_iam TO CURRENT_USER")
 	asSuperuser(t, cluster, "GRANT rds_iam TO app", "REVOKE app FROM postgres")
-	grant(t, cluster, nil, initArgs(again)...).wantFailure(t, "are undone", "could not log in any more")
+	grant(t, cluster, nil, initArgs(again)...).wantFailure(t, "were undone", "could no longer log in")
 	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // a grant of another role
 }
 
@@ -161,7 +161,7 @@ func TestGrantInitInterrupted(t *testing.T) {
 	}
 	until(t, "the file to be run", func() bool { return working() == 1 })
 	running.terminate(t)
-	running.wait(t).wantFailure(t, "told to end before it was done; nothing is changed")
+	running.wait(t).wantFailure(t, "stopped by a signal; nothing is changed")
 	if n := working(); n != 0 {
 		t.Error("it still works")
 	}

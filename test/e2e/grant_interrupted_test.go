@@ -62,14 +62,14 @@ func TestGrantSignalBefore(t *testing.T) {
 	g := startGrant(t, cluster, nil, "--user=app", "--timeout=10m")
 	untilWaiting(t, cluster, "advisory", 1)
 	g.terminate(t)
-	g.wait(t).wantFailure(t, "told to end before it was done; nothing is changed")
+	g.wait(t).wantFailure(t, "stopped by a signal; nothing is changed")
 }
 
 // A signal during the commit does not leave the administrator locked out.
 func TestGrantSignalDuringCommit(t *testing.T) {
 	t.Parallel()
 	cluster := startHeldCommits(t)
-	g := startGrant(t, cluster, nil, "--user=app")
+	g := startGrant(t, cluster, nil, "--user=app", "--give-up-password=app")
 	untilWaiting(t, cluster, "SyncRep", 1)
 	g.terminate(t)
 	asSuperuser(t, cluster, "ALTER SYSTEM SET synchronous_standby_names = ''", "SELECT pg_reload_conf()")
@@ -81,10 +81,10 @@ func TestGrantSignalDuringCommit(t *testing.T) {
 func TestGrantConnectionLostDuringCommit(t *testing.T) {
 	t.Parallel()
 	cluster := startHeldCommits(t)
-	g := startGrant(t, cluster, nil, "--user=app")
+	g := startGrant(t, cluster, nil, "--user=app", "--give-up-password=app")
 	untilWaiting(t, cluster, "SyncRep", 1)
 	asSuperuser(t, cluster, endSessions)
-	g.wait(t).wantFailure(t, "whether it is done is not known: run it again", `if postgres is locked out then, as another one: REVOKE rds_iam FROM "app"`)
+	g.wait(t).wantFailure(t, "the outcome is unknown; run the same command again", `if "postgres" cannot log in then, another administrator can run: REVOKE rds_iam FROM "app"`)
 }
 
 // Neither does a signal between commit and undo.
@@ -92,11 +92,11 @@ func TestGrantSignalDuringLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
 	held := holdSecond(t, cluster.Addr(), cluster.Addr())
-	g := startGrant(t, cluster, nil, "--user=app", "--via="+held.address)
+	g := startGrant(t, cluster, nil, "--user=app", "--give-up-password=app", "--via="+held.address)
 	<-held.arrived
 	g.terminate(t)
 	close(held.release)
-	g.wait(t).wantFailure(t, "undone", "could not log in any more", "member of a role")
+	g.wait(t).wantFailure(t, "undone", "could no longer log in", "member of a role")
 	wantUndone(t, cluster)
 }
 
@@ -106,7 +106,7 @@ func TestGrantIdlesDuringLogin(t *testing.T) {
 	cluster := startEndangered(t, nil)
 	asSuperuser(t, cluster, "ALTER ROLE postgres SET idle_session_timeout = '3s'")
 	held := holdSecond(t, cluster.Addr(), cluster.Addr())
-	g := startGrant(t, cluster, nil, "--user=app", "--via="+held.address)
+	g := startGrant(t, cluster, nil, "--user=app", "--give-up-password=app", "--via="+held.address)
 	<-held.arrived
 	witness := superuser(t, cluster)
 	if _, err := witness.Exec(t.Context(), "SET idle_session_timeout = '3s'"); err != nil {
@@ -116,7 +116,7 @@ func TestGrantIdlesDuringLogin(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(held.release)
-	g.wait(t).wantFailure(t, "undone", "could not log in any more")
+	g.wait(t).wantFailure(t, "undone", "could no longer log in")
 	wantUndone(t, cluster)
 }
 
@@ -126,7 +126,7 @@ func TestGrantConnectionLostDuringLogin(t *testing.T) {
 	cluster := startEndangered(t, nil)
 	held := holdSecond(t, cluster.Addr(), "127.0.0.1:1")
 	close(held.release)
-	grant(t, cluster, nil, "--user=app", "--via="+held.address).wantFailure(t, "undone", "it is not certain that", "run it again")
+	grant(t, cluster, nil, "--user=app", "--give-up-password=app", "--via="+held.address).wantFailure(t, "undone", "the test login of administrator", "run the same command again")
 	wantUndone(t, cluster)
 }
 
@@ -135,11 +135,11 @@ func TestGrantCannotUndo(t *testing.T) {
 	t.Parallel()
 	cluster := startEndangered(t, nil)
 	held := holdSecond(t, cluster.Addr(), cluster.Addr())
-	g := startGrant(t, cluster, nil, "--user=app", "--via="+held.address)
+	g := startGrant(t, cluster, nil, "--user=app", "--give-up-password=app", "--via="+held.address)
 	<-held.arrived
 	asSuperuser(t, cluster, endSessions)
 	close(held.release)
-	g.wait(t).wantFailure(t, "may have locked out the administrator", `as another one: REVOKE rds_iam FROM "app"`)
+	g.wait(t).wantFailure(t, `administrator "postgres" may be locked out`, `another administrator can run: REVOKE rds_iam FROM "app"`)
 }
 
 // heldConnections are forwarded, one of them only after its release.
@@ -231,7 +231,7 @@ func TestGrantConcurrentObjects(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "CREATE ROLE app LOGIN"); err != nil {
 		t.Fatal(err)
 	}
-	g := startGrant(t, cluster, nil, "--user=first,app")
+	g := startGrant(t, cluster, nil, "--user=first,app", "--give-up-password=app")
 	untilWaiting(t, cluster, "transactionid", 1)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
@@ -277,23 +277,46 @@ func TestGrantConcurrentlyInTwoDatabases(t *testing.T) {
 	}
 }
 
-// The members that lose their password login by a grant to another role are listed.
-func TestGrantListsMembers(t *testing.T) {
+// A grant that would end the password login of an existing user or of its members changes
+// nothing, until --give-up-password names the user.
+func TestGrantEndsPasswordLogins(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
-	asSuperuser(t, cluster, "CREATE ROLE app LOGIN", "CREATE ROLE team NOLOGIN IN ROLE app",
+	const password = "of the application"
+	asSuperuser(t, cluster, "CREATE ROLE legacy LOGIN PASSWORD "+quoteText(password),
+		"CREATE ROLE app LOGIN", "CREATE ROLE team NOLOGIN IN ROLE app", "CREATE ROLE zed SUPERUSER LOGIN IN ROLE app",
 		"CREATE ROLE a LOGIN IN ROLE app", "CREATE ROLE b LOGIN IN ROLE team", "CREATE ROLE c LOGIN IN ROLE app, rds_iam",
-		"CREATE ROLE many LOGIN", "CREATE ROLE alone LOGIN")
-	for member := range strings.SplitSeq("abcdefghijkl", "") {
-		asSuperuser(t, cluster, "CREATE ROLE many_"+member+" LOGIN IN ROLE many")
+		"CREATE ROLE tokens NOLOGIN IN ROLE rds_iam", "CREATE ROLE indirect LOGIN IN ROLE tokens")
+	for _, args := range [][]string{
+		{"--user=legacy"},
+		{"--user=new,legacy"},
+		{"--user=new,legacy,app", "--give-up-password=app,new"},
+		{"--user=legacy", "--database=postgres", "--privileges=readonly"},
+	} {
+		g := grant(t, cluster, nil, args...)
+		if g.code != 2 || g.stdout != "" || !strings.Contains(g.stderr, `granting rds_iam to the existing user "legacy" would end the password logins of "legacy"`) ||
+			!strings.HasSuffix(g.stderr, "--give-up-password legacy\n") {
+			t.Errorf("%q: got %+v", args, g)
+		}
 	}
-	g := grant(t, cluster, nil, "--user=app,many,alone")
-	const there = " was there already: if it has a password, that is of no use any more, and it logs in with tokens only\n"
-	const want = "iamproxy: note: app" + there + "iamproxy: note: members of app log in with tokens only from now on: a, b\n" +
-		"iamproxy: note: many" + there + "iamproxy: note: members of many log in with tokens only from now on: many_a, many_b, many_c, many_d, many_e, many_f, many_g, many_h, many_i, many_j, and 2 more\n" +
-		"iamproxy: note: alone" + there
+	g := grant(t, cluster, nil, "--user=app,legacy")
+	if g.code != 2 || !strings.Contains(g.stderr, `the password logins of "app", "a", "b", "zed", and granting`) || !strings.HasSuffix(g.stderr, "--give-up-password app,legacy\n") {
+		t.Errorf("got %+v", g)
+	}
+	var changed int
+	conn := superuser(t, cluster)
+	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_auth_members WHERE member::regrole::text IN ('app', 'legacy', 'new') OR to_regrole('new') IS NOT NULL").Scan(&changed); err != nil || changed != 0 {
+		t.Errorf("%d memberships: %v", changed, err)
+	}
+	// The password still works: legacy is let in, and fails as it may not create roles.
+	grant(t, cluster, []string{"PGPASSWORD=" + password}, "--user=new", "--admin-user=legacy").wantFailure(t, "permission denied")
+
+	grant(t, cluster, nil, "--user=indirect").want(t, "granted rds_iam to indirect")
+	g = grant(t, cluster, nil, "--user=app,legacy", "--give-up-password=legacy,app")
+	const want = "iamproxy: note: password logins end for \"app\", \"a\", \"b\", \"zed\": from now on only tokens are accepted\n" +
+		"iamproxy: note: password logins end for \"legacy\": from now on only tokens are accepted\n"
 	if g.code != 0 || g.stderr != want {
-		t.Errorf("got %+v, want the note %q", g, want)
+		t.Errorf("got %+v, want the notes %q", g, want)
 	}
-	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
+	grant(t, cluster, nil, "--user=app,legacy", "--give-up-password=legacy").want(t, "app already has rds_iam", "legacy already has rds_iam")
 }

@@ -82,15 +82,15 @@ func TestGrantLevels(t *testing.T) {
 		"granted USAGE, CREATE on schema public to migrator",
 		"granted SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES on 5 tables in schema public to migrator",
 		"granted SELECT, USAGE, UPDATE on 1 sequence in schema public to migrator",
-		"granted owner on what postgres creates in schema public to migrator")
+		"default privileges: granted owner on future tables and sequences of postgres in schema public to migrator")
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=reader")...).want(t,
 		"created role reader", "granted rds_iam to reader",
 		"granted CONNECT on database shop to reader",
 		"granted USAGE on schema public to reader",
 		"granted SELECT on 5 tables in schema public to reader",
 		"granted SELECT on 1 sequence in schema public to reader",
-		"granted readonly on what migrator creates in schema public to reader",
-		"granted readonly on what postgres creates in schema public to reader")
+		"default privileges: granted readonly on future tables and sequences of migrator in schema public to reader",
+		"default privileges: granted readonly on future tables and sequences of postgres in schema public to reader")
 	if g := grant(t, cluster, nil, inShopArgs("readwrite", "--user=writer")...); g.code != 0 || g.stderr != "" {
 		t.Errorf("got %+v", g)
 	}
@@ -114,8 +114,8 @@ func TestGrantLevels(t *testing.T) {
 		"reader already has readonly on schema public",
 		"reader already has readonly on 7 tables in schema public",
 		"reader already has readonly on 4 sequences in schema public",
-		"reader already has readonly on what migrator creates in schema public",
-		"reader already has readonly on what postgres creates in schema public")
+		"default privileges: reader already has readonly on future tables and sequences of migrator in schema public",
+		"default privileges: reader already has readonly on future tables and sequences of postgres in schema public")
 	// No role remains a member of a role with rds_iam.
 	grant(t, cluster, nil, "--user=writer").want(t, "writer already has rds_iam")
 }
@@ -133,13 +133,13 @@ func TestGrantLevelChange(t *testing.T) {
 		"app already has readwrite on database shop",
 		"app already has readwrite on schema public",
 		"app already has readwrite on 1 table in schema public",
-		"granted readwrite on what postgres creates in schema public to app")
+		"default privileges: granted readwrite on future tables and sequences of postgres in schema public to app")
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=app")...).want(t,
 		"app already has rds_iam",
 		"app already has readonly on database shop",
 		"app already has readonly on schema public",
 		"app already has readonly on 2 tables in schema public",
-		"app already has readonly on what postgres creates in schema public")
+		"default privileges: app already has readonly on future tables and sequences of postgres in schema public")
 	var kept bool
 	if err := shopAs(t, cluster, "postgres").QueryRow(t.Context(), "SELECT has_table_privilege('app', 'orders', 'DELETE')").Scan(&kept); err != nil || !kept {
 		t.Errorf("kept: %v, %v", kept, err)
@@ -177,8 +177,8 @@ func TestGrantHostileNames(t *testing.T) {
 		"granted USAGE on schema UPPER to "+user,
 		"granted SELECT on 1 table in schema "+schema+" to "+user,
 		"granted SELECT on 1 table in schema UPPER to "+user,
-		"granted readonly on what postgres creates in schema "+schema+" to "+user,
-		"granted readonly on what postgres creates in schema UPPER to "+user)
+		"default privileges: granted readonly on future tables and sequences of postgres in schema "+schema+" to "+user,
+		"default privileges: granted readonly on future tables and sequences of postgres in schema UPPER to "+user)
 }
 
 // Objects of other owners are granted only where the administrator can join the owner
@@ -200,14 +200,14 @@ granted USAGE on schema public to app
 granted USAGE on schema others to app
 granted SELECT on 3 tables in schema public to app
 granted SELECT on 1 table in schema others to app
-granted readonly on what other creates in schema public to app
-granted readonly on what postgres creates in schema public to app
-granted readonly on what team creates in schema public to app
-granted readonly on what other creates in schema others to app
-granted readonly on what postgres creates in schema others to app
+default privileges: granted readonly on future tables and sequences of other in schema public to app
+default privileges: granted readonly on future tables and sequences of postgres in schema public to app
+default privileges: granted readonly on future tables and sequences of team in schema public to app
+default privileges: granted readonly on future tables and sequences of other in schema others to app
+default privileges: granted readonly on future tables and sequences of postgres in schema others to app
 `
-	const wantNotes = `iamproxy: note: app has no readonly on 1 table in schema public of rdsadmin, which postgres may not grant: let rdsadmin do it (--admin-user), or make postgres a member of it
-iamproxy: note: app has no readonly on what outer_role creates in schema public, which postgres may not grant: let outer_role do it (--admin-user), or make postgres a member of it
+	const wantNotes = `iamproxy: note: readonly not granted to "app" on 1 table in schema public: the owner is "rdsadmin"; grant as the owner (--admin-user), or make "postgres" a member of it
+iamproxy: note: readonly on future tables and sequences of outer_role in schema public not granted to "app": grant as "outer_role" (--admin-user), or make "postgres" a member of it
 `
 	if g.code != 0 || g.stdout != wantOut || g.stderr != wantNotes {
 		t.Errorf("got %d\n%s\n%s", g.code, g.stdout, g.stderr)
@@ -228,9 +228,9 @@ func TestGrantPrivilegesFailures(t *testing.T) {
 	cluster := startShop(t)
 	asSuperuser(t, cluster, "CREATE DATABASE closed", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC", "GRANT CONNECT ON DATABASE closed TO postgres")
 	inShop(t, cluster, "rdsadmin", "CREATE SCHEMA closed")
-	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=public,none")...).wantFailure(t, "there is no schema none in database shop", `CREATE SCHEMA "none"`)
-	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=closed")...).wantFailure(t, "postgres may not grant USAGE on schema closed to app, since it belongs to rdsadmin")
-	grant(t, cluster, nil, "--user=app", "--database=closed", "--privileges=readonly").wantFailure(t, "postgres may not grant CONNECT on database closed to app")
+	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=public,none")...).wantFailure(t, `schema "none" does not exist in database "shop"`, `CREATE SCHEMA "none"`)
+	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=closed")...).wantFailure(t, `"postgres" may not grant USAGE on schema closed to "app": the owner is "rdsadmin"`)
+	grant(t, cluster, nil, "--user=app", "--database=closed", "--privileges=readonly").wantFailure(t, `"postgres" may not grant CONNECT on database closed to "app"`)
 	var there bool
 	if err := superuser(t, cluster).QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app')").Scan(&there); err != nil || there {
 		t.Errorf("app was created: %v, %v", there, err)
@@ -238,7 +238,7 @@ func TestGrantPrivilegesFailures(t *testing.T) {
 	// All roles have this privilege in the database of another owner.
 	grant(t, cluster, nil, "--user=app", "--database=postgres", "--privileges=readonly").want(t,
 		"created role app", "granted rds_iam to app", "app already has readonly on database postgres", "app already has readonly on schema public",
-		"granted readonly on what postgres creates in schema public to app")
+		"default privileges: granted readonly on future tables and sequences of postgres in schema public to app")
 }
 
 // Concurrent runs succeed, and each privilege is granted once.
