@@ -40,6 +40,12 @@ func (e *Error) Unwrap() error { return e.Err }
 // with errors.As and an interface.
 func (e *Error) Reason() string { return string(e.Code) }
 
+// Temporary reports whether the source of the credentials is likely to recover without
+// intervention.
+func (e *Error) Temporary() bool {
+	return e.Code.Temporary() || e.Code == ReasonNoCredentials && e.temporary
+}
+
 // Advice returns the hint.
 func (e *Error) Advice() string { return e.Hint }
 

@@ -111,9 +111,14 @@ func (t *Tokens) whereItIsLogged() string {
 }
 
 // UnexpectedAuthHint returns the hint for a login that failed because the server
-// requested another kind of authentication than a token.
+// requested another kind of authentication than a token. A server does so for a user
+// that does not exist, too.
 func (t *Tokens) UnexpectedAuthHint(user string) string {
-	return fmt.Sprintf(`connect as an administrator and run: GRANT rds_iam TO %s; if that was done, enable IAM authentication on the database`, quoteName(user))
+	const never = "Do not grant rds_iam to a user that still logs in with a password, such as the master user."
+	if t.Kind == RDSProxy {
+		return fmt.Sprintf(`Check that user "%s" is spelled as in the database, and that the RDS Proxy requires IAM authentication for it.`, user)
+	}
+	return fmt.Sprintf(`User "%s" does not exist (check the spelling), or is not a member of rds_iam, or IAM authentication is off. %s`, user, never)
 }
 
 // quoteName returns name as a quoted SQL identifier.

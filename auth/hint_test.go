@@ -52,8 +52,11 @@ func TestRefusedHintWithClock(t *testing.T) {
 	}
 }
 
+// A grant of rds_iam ends the password logins of a user. The hint warns of it, and has no command
+// that does it.
 func TestUnexpectedAuthHint(t *testing.T) {
-	if hint := newTokens(&fake{}).UnexpectedAuthHint(`we"ird`); !strings.Contains(hint, `GRANT rds_iam TO "we""ird"`) {
+	hint := newTokens(&fake{}).UnexpectedAuthHint("postgres")
+	if !strings.Contains(hint, `User "postgres" does not exist`) || !strings.Contains(hint, "Do not grant rds_iam to a user that still logs in with a password") {
 		t.Errorf("hint %q", hint)
 	}
 }

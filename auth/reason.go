@@ -58,6 +58,11 @@ func TokenReasons() []Reason {
 	}
 }
 
+// Temporary reports whether the reason always is one that passes without intervention.
+func (r Reason) Temporary() bool {
+	return r == ReasonCredentialsUnavailable || r == ReasonCredentialsTimeout
+}
+
 // IsReason reports whether text is the value of a Reason.
 func IsReason(text string) bool {
 	_, ok := texts[Reason(text)]

@@ -146,7 +146,7 @@ func TestQueueFull(t *testing.T) {
 			}
 		}()
 	}
-	if e := <-failed; e.Code != pgwire.ConnectionFailure || e.Hint == "" {
+	if e := <-failed; e.Code != pgwire.CannotConnectNow || e.Hint == "" {
 		t.Errorf("got %+v", e)
 	}
 	p.expectReason(t, pgwire.QueueFull)

@@ -255,7 +255,7 @@ func TestDirectTLSServerTimeout(t *testing.T) {
 	})
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.expectError(); e.Code != pgwire.ConnectionFailure {
+	if e := client.expectError(); e.Code != pgwire.CannotConnectNow {
 		t.Errorf("got %+v", e)
 	}
 	p.expectReason(t, pgwire.NoAnswer)

@@ -181,9 +181,9 @@ func TestInvalidServers(t *testing.T) {
 		{name: "closes", answer: func(conn net.Conn) bool {
 			halfClose(conn.(*readRecorder).Conn)
 			return false
-		}, code: "08006", reason: pgwire.ConnectionClosed},
+		}, code: "57P03", reason: pgwire.ConnectionClosed},
 		{name: "untrusted", untrusted: true, code: "08001", reason: pgwire.TLSUntrusted, hint: "--ca-file"},
-		{name: "other name", otherName: true, code: "08001", reason: pgwire.TLSWrongName, hint: "via="},
+		{name: "other name", otherName: true, code: "08001", reason: pgwire.TLSWrongName, hint: "ENDPOINT is the name"},
 		{name: "expired", expired: true, code: "08001", reason: pgwire.TLSExpired},
 		{name: "MD5", script: sends(&pgproto3.AuthenticationMD5Password{}), code: "28000", reason: pgwire.PasswordRequested, hint: "unexpected auth hint for alice"},
 		{name: "SCRAM", script: sends(&pgproto3.AuthenticationSASL{AuthMechanisms: []string{"SCRAM-SHA-256"}}), code: "28000", reason: pgwire.PasswordRequested, hint: "unexpected auth hint for alice"},
@@ -195,12 +195,12 @@ func TestInvalidServers(t *testing.T) {
 		{name: "huge length", script: sends([]byte("E\x7f\xff\xff\xff")), code: "08P01", reason: pgwire.MessageInvalid},
 		{name: "huge length after login", script: func(p *peer) { p.startup(); p.requestToken(); p.send(authOK, []byte("K\x7f\xff\xff\xff")) }, code: "08P01", reason: pgwire.MessageInvalid},
 		{name: "endless notices", script: tooLong, code: "08P01", reason: pgwire.MessagesTooLong},
-		{name: "ends before the token", script: func(p *peer) { p.startup() }, code: "08006", reason: pgwire.ConnectionClosed},
-		{name: "ends after the token", script: func(p *peer) { p.startup(); p.requestToken() }, code: "08006", reason: pgwire.ConnectionClosed},
-		{name: "ends within a message", script: sends([]byte("R\x00\x00")), code: "08006", reason: pgwire.ConnectionClosed},
-		{name: "no answer to the startup packet", script: func(p *peer) { p.startup(); p.message() }, code: "08006", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
-		{name: "no handshake", answer: plain("S"), code: "08006", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
-		{name: "no answer", answer: plain(""), code: "08006", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
+		{name: "ends before the token", script: func(p *peer) { p.startup() }, code: "57P03", reason: pgwire.ConnectionClosed},
+		{name: "ends after the token", script: func(p *peer) { p.startup(); p.requestToken() }, code: "57P03", reason: pgwire.ConnectionClosed},
+		{name: "ends within a message", script: sends([]byte("R\x00\x00")), code: "57P03", reason: pgwire.ConnectionClosed},
+		{name: "no answer to the startup packet", script: func(p *peer) { p.startup(); p.message() }, code: "57P03", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
+		{name: "no handshake", answer: plain("S"), code: "57P03", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
+		{name: "no answer", answer: plain(""), code: "57P03", reason: pgwire.NoAnswer, timeout: 2 * time.Second},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -303,7 +303,7 @@ func TestServerClosesWithinMessage(t *testing.T) {
 	p, address := startProxy(t, ca, s, func(p *Proxy) { p.ConnectTimeout = 3 * time.Second })
 	client := dial(t, address)
 	client.send(ordinaryStartup)
-	if e := client.expectError(); e.Code != pgwire.ConnectionFailure {
+	if e := client.expectError(); e.Code != pgwire.CannotConnectNow {
 		t.Errorf("got %+v", e)
 	}
 	p.expectReason(t, pgwire.ConnectionClosed)

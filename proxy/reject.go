@@ -25,7 +25,7 @@ const (
 )
 
 // errClientDisconnected ends a login whose client has disconnected.
-var errClientDisconnected = errors.New("the client left during login")
+var errClientDisconnected = errors.New("client disconnected during login")
 
 var errShuttingDown = pgwire.NewError(pgwire.ShuttingDown, nil)
 
@@ -40,7 +40,7 @@ func (p *Proxy) evictedError(err error) error {
 	if errors.Is(err, errClientTLS) {
 		return err
 	}
-	return pgwire.NewError(pgwire.TooManyPending, nil, p.admission.pending.grace, p.admission.pending.limit)
+	return pgwire.NewError(pgwire.TooManyPending, nil, p.admission.pending.limit)
 }
 
 // failure is the error that a client is sent: an *pgwire.Error or a *pgwire.ServerError.
@@ -66,8 +66,11 @@ func (p *Proxy) clientError(err error) *pgwire.Error {
 	}
 	var own *pgwire.Error
 	failed := p.Upstream.AsError(err)
+	if failed.Reason == pgwire.TLSDirectNotOffered && failed.Transience == pgwire.IfSeenBefore && p.retry.HasSucceeded() {
+		return p.Upstream.AsError(failed.Err) // the server supports direct TLS, and restarts
+	}
 	if failed.Reason == pgwire.NoAnswer && !errors.As(err, &own) {
-		failed.Hint += "; --connect-timeout is how long to wait"
+		failed.Hint += " The limit is --connect-timeout."
 	}
 	return failed
 }
@@ -82,7 +85,7 @@ func (s *session) handshakeFailed(err error) {
 		}
 	case errors.Is(err, errClientTLS):
 		s.logSampled(zap.InfoLevel, "TLS handshake failed", nil, zap.Error(err),
-			zap.String("hint", "the client says why; if it verifies certificates, it has to trust this listener's"))
+			zap.String("hint", "See the error of the client. If it verifies certificates, it must trust the one of --listen-tls."))
 	default:
 		s.reject(err)
 	}

@@ -148,7 +148,7 @@ func TestFailuresOfDisconnectedClients(t *testing.T) {
 	client := dial(t, address)
 	client.send(ordinaryStartup)
 	eventually(t, "the failure of the first attempt", func() bool { return len(p.Failures()) == 1 })
-	if f := p.Failures()[0]; f.Times != 0 || f.SQLSTATE != "08001" || f.User != "alice" || f.Hint == "" || f.Reason != pgwire.DialRefused || !strings.HasPrefix(f.Message, "iamproxy: ") {
+	if f := p.Failures()[0]; f.Times != 0 || f.SQLSTATE != "57P03" || f.User != "alice" || f.Hint == "" || f.Reason != pgwire.DialRefused || !strings.HasPrefix(f.Message, "iamproxy: ") {
 		t.Errorf("while the client waits: %+v", f)
 	}
 	client.Close()
@@ -156,7 +156,7 @@ func TestFailuresOfDisconnectedClients(t *testing.T) {
 	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 {
 		t.Errorf("after the client has disconnected: %+v", f)
 	}
-	if c := p.Counts(); c.Failures[stats.FailureKind{SQLSTATE: "08001", Reason: pgwire.DialRefused}] != 1 || c.Results[stats.Failed] != 0 || c.Retries == 0 {
+	if c := p.Counts(); c.Failures[stats.FailureKind{SQLSTATE: "57P03", Reason: pgwire.DialRefused}] != 1 || c.Results[stats.Failed] != 0 || c.Retries == 0 {
 		t.Errorf("counts %+v", c)
 	}
 }

@@ -71,7 +71,7 @@ func TestWritable(t *testing.T) {
 			client := dial(t, address)
 			client.send(test.startup)
 			if test.reason != "" {
-				if e := client.expectError(); test.reason == pgwire.NotWritable && (e.Code != pgwire.ReadOnlyTransaction || e.Hint == "") {
+				if e := client.expectError(); test.reason == pgwire.NotWritable && (e.Code != pgwire.CannotConnectNow || e.Hint == "") {
 					t.Errorf("got %+v", e)
 				}
 				p.expectReason(t, test.reason)

@@ -53,9 +53,9 @@ func TestGrantUsage(t *testing.T) {
 
 func TestGrantUnreachable(t *testing.T) {
 	for want, args := range map[string][]string{
-		"127.0.0.1:1: connect: connection refused": {host, "--via=127.0.0.1:1"},
-		"127.0.0.1:2: connect: connection refused": {host, "--via=socks5://u:SECRET@127.0.0.1:2"},
-		"cannot resolve": {"no.such.invalid?region=eu-west-1"},
+		"127.0.0.1:1): connection refused": {host, "--via=127.0.0.1:1"},
+		"127.0.0.1:2): connection refused": {host, "--via=socks5://u:SECRET@127.0.0.1:2"},
+		"could not resolve":                {"no.such.invalid?region=eu-west-1"},
 	} {
 		t.Setenv("PGPASSWORD", "SECRET")
 		code, stdout, stderr := try(t.Context(), append([]string{"grant", "--user=app"}, args...)...)

@@ -56,7 +56,7 @@ func TestHealth(t *testing.T) {
 		},
 		"no credentials": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/readyz", 503,
-			"not ready\n" + notDraining + "not ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
+			"not ready\n" + notDraining + "not ready  " + credentials + "no AWS credentials: the SSO session has expired. run: aws sso login\n",
 		},
 		"database reachable": {
 			&Server{Endpoints: with(permanent, nil)}, "/readyz?upstream", 200,
@@ -69,7 +69,7 @@ func TestHealth(t *testing.T) {
 		"database unreachable, with a hint": {
 			&Server{Endpoints: with(permanent, failing(errSSO))}, "/readyz?upstream=", 503,
 			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
-				" (on 127.0.0.1:5432): no AWS credentials: the SSO session has expired; run: aws sso login\n",
+				" (on 127.0.0.1:5432): no AWS credentials: the SSO session has expired. run: aws sso login\n",
 		},
 
 		"started": {
@@ -78,7 +78,7 @@ func TestHealth(t *testing.T) {
 		},
 		"not started": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/startupz", 503,
-			"not started\nnot ready  " + credentials + "no AWS credentials: the SSO session has expired; run: aws sso login\n",
+			"not started\nnot ready  " + credentials + "no AWS credentials: the SSO session has expired. run: aws sso login\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -150,8 +150,8 @@ func newEndpointSums() *endpointSums {
 	}
 	for _, reason := range auth.TokenReasons() { // as pgwire.NewTokenError returns them
 		sqlstate := pgwire.InvalidAuthorization
-		if reason == auth.ReasonCredentialsTimeout {
-			sqlstate = pgwire.ConnectionFailure
+		if reason.Temporary() {
+			sqlstate = pgwire.CannotConnectNow
 		}
 		sum.failures[stats.FailureKind{SQLSTATE: sqlstate, Reason: pgwire.Reason(reason)}] = 0
 	}

@@ -197,14 +197,14 @@ func TestLoginFails(t *testing.T) {
 		logins int           // at least
 		within time.Duration // 0: no pause between them
 	}{
-		"no token":           {accept, tokens{err: adviceError{errors.New("the SSO session has expired")}}, otherError, "no_token", "no token for app: the SSO session has expired", "# run aws sso login", 0, 0},
-		"token timeout":      {accept, tokens{err: fmt.Errorf("waiting: %w", context.DeadlineExceeded)}, otherError, "token_timeout", "no token for app: waiting: ", "# ", 0, 0},
-		"password requested": {requestSCRAM, tokens{}, passwordRequested, "password_requested", "the server asks app for a SCRAM password, not for a token: ", "iamproxy grant ", 1, 0},
+		"no token":           {accept, tokens{err: adviceError{errors.New("the SSO session has expired")}}, otherError, "no_token", "no token for user \"app\": the SSO session has expired", "# run aws sso login", 0, 0},
+		"token timeout":      {accept, tokens{err: fmt.Errorf("waiting: %w", context.DeadlineExceeded)}, otherError, "token_timeout", "no token for user \"app\" in time", "# ", 0, 0},
+		"password requested": {requestSCRAM, tokens{}, passwordRequested, "password_requested", "server requested SCRAM authentication for user \"app\" instead of a token: ", "iamproxy grant ", 1, 0},
 		"token refused":      {refuseToken, tokens{}, tokenRefused, "token_refused", "PAM authentication failed (28000): ", "iamproxy policy ", 2, 0},
 		"no such database":   {missingDatabase, tokens{}, otherError, "server_refused", `database "postgres" does not exist (3D000)`, "# name a database ", 1, 0},
 		"starting up":        {startingUp, tokens{}, otherError, "server_refused", "the database system is starting up (57P03)", "iamproxy check ", 3, stepTimeout},
 		"connection closed":  {hangUp, tokens{}, otherError, "connection_closed", host + ":5432 closed the connection during login", "# ", 3, stepTimeout / 2},
-		"no answer":          {staySilent, tokens{}, otherError, "no_answer", "no answer from " + host + ":5432 in time: ", "# check that security groups ", 1, stepTimeout},
+		"no answer":          {staySilent, tokens{}, otherError, "no_answer", "no answer from " + host + ":5432 in time", "# The server accepted the connection ", 1, stepTimeout},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, dialer := startServer(t, test.script)

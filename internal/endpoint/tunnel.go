@@ -227,7 +227,7 @@ func (t *Tunnel) lookPath(program, advice string) (string, error) {
 // hint returns the advice for a port forward that ends or does not come up.
 func (t *Tunnel) hint() string {
 	if t.target != "" {
-		return "check that the target is online in Session Manager (aws ssm describe-instance-information), that who asks may ssm:StartSession, and that the login has not expired (aws sso login)"
+		return "Check that the target is online in Session Manager (aws ssm describe-instance-information), that the caller is allowed ssm:StartSession, and that its SSO session has not expired (aws sso login)."
 	}
-	return "check that the command stays in the foreground and forwards {port}; run by hand with a port of yours it may say more"
+	return "Check that the command stays in the foreground and forwards {port}. To see its errors, run it with a free port."
 }

@@ -131,7 +131,7 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 	for {
 		select {
 		case <-r.ended:
-			return nil, &Error{Text: "the port forward ended: " + r.err.Error(), Hint: f.Hint}
+			return nil, &Error{Text: "port forward exited: " + r.err.Error(), Hint: f.Hint}
 		default:
 		}
 		if conn, err := dialer.DialContext(ctx, network, r.address); err == nil {
@@ -148,9 +148,9 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 
 // timeoutError returns the error of Dial if ctx is done.
 func (f *Forward) timeoutError(ctx context.Context, waited time.Duration) error {
-	output := cmp.Or(f.LastOutput(), "nothing")
+	output := cmp.Or(f.LastOutput(), "none")
 	return &Error{
-		Text: fmt.Sprintf("the port forward does not answer after %s; it has said: %s", waited.Round(100*time.Millisecond), output),
+		Text: fmt.Sprintf("port forward did not answer within %s; its last output: %s", waited.Round(100*time.Millisecond), output),
 		Hint: f.Hint,
 		Err:  ctx.Err(),
 	}

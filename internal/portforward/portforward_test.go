@@ -77,7 +77,7 @@ func TestRestart(t *testing.T) {
 		ports[f.current().address] = true
 		var failed *Error
 		until(t, "the end", func() bool { _, err := greeting(t, f, limit); return errors.As(err, &failed) })
-		if want := "the port forward ended: exit status 3: good bye"; failed.Error() != want || failed.Advice() != "mend it" || failed.Err != nil {
+		if want := "port forward exited: exit status 3: good bye"; failed.Error() != want || failed.Advice() != "mend it" || failed.Err != nil {
 			t.Errorf("error %+v, want %q", failed, want)
 		}
 	}
@@ -91,7 +91,7 @@ func TestRestartDelayGrows(t *testing.T) {
 	t.Parallel()
 	f, logs := start(t, "fail", "An error occurred (TargetNotConnected)")
 	_, err := greeting(t, f, limit)
-	if want := "the port forward ended: exit status 254: An error occurred (TargetNotConnected)"; err == nil || err.Error() != want {
+	if want := "port forward exited: exit status 254: An error occurred (TargetNotConnected)"; err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
 	}
 	ends := func() []observer.LoggedEntry {
@@ -111,7 +111,7 @@ func TestDialTimeout(t *testing.T) {
 	_, err := greeting(t, f, 120*time.Millisecond)
 	var failed *Error
 	if !errors.As(err, &failed) || !errors.Is(err, context.DeadlineExceeded) || failed.Hint != "mend it" ||
-		failed.Error() != "the port forward does not answer after 100ms; it has said: Starting" {
+		failed.Error() != "port forward did not answer within 100ms; its last output: Starting" {
 		t.Errorf("error %v", err)
 	}
 }

@@ -27,10 +27,10 @@ func Advice(err error) string {
 	return ""
 }
 
-// WithAdvice returns err with its Advice appended to the message.
+// WithAdvice returns err with its Advice appended to the message, as a sentence.
 func WithAdvice(err error) error {
 	if advice := Advice(err); advice != "" {
-		return fmt.Errorf("%w; %s", err, advice)
+		return fmt.Errorf("%w. %s", err, advice)
 	}
 	return err
 }

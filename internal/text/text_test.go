@@ -54,8 +54,8 @@ func TestAdvice(t *testing.T) {
 	}{
 		{errors.New("failed"), "", "failed"},
 		{advised{}, "", "failed"},
-		{advised{"mend it"}, "mend it", "failed; mend it"},
-		{fmt.Errorf("no login: %w", advised{"mend it"}), "mend it", "no login: failed; mend it"},
+		{advised{"Log in again."}, "Log in again.", "failed. Log in again."},
+		{fmt.Errorf("no login: %w", advised{"Log in again."}), "Log in again.", "no login: failed. Log in again."},
 	} {
 		if got := Advice(test.err); got != test.advice {
 			t.Errorf("%v: advice %q", test.err, got)

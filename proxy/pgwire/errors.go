@@ -24,7 +24,6 @@ const (
 	FeatureNotSupported  = "0A000" // feature_not_supported
 	InvalidAuthorization = "28000" // invalid_authorization_specification
 	CannotConnectNow     = "57P03" // cannot_connect_now
-	ReadOnlyTransaction  = "25006" // read_only_sql_transaction
 	TooManyConnections   = "53300" // too_many_connections
 )
 
@@ -42,15 +41,17 @@ const (
 type Error struct {
 	Reason     Reason
 	Code       string // SQLSTATE
-	Message    string // the client reads it after "iamproxy: "
+	Message    string // the client reads it after "iamproxy: ", with the cause
 	Hint       string // may be empty
 	Err        error  // the cause, or nil
 	Transience Transience
 	Rejected   bool // the client was rejected before any attempt to log in
+	Checkable  bool // `iamproxy check` finds the cause
 }
 
 // NewTokenError returns the Error of a login of user for which there is no token because of
-// err. Its reason is that of err if err has a method Reason() string.
+// err. Its reason is that of err if err has a method Reason() string. Its code says that the
+// failure may pass if a method Temporary() bool beside it does.
 func NewTokenError(user string, err error) *Error {
 	reason := NoToken
 	if netconn.IsTimeout(err) {
@@ -62,18 +63,27 @@ func NewTokenError(user string, err error) *Error {
 	if errors.As(err, &dns) && dns.IsNotFound {
 		failed.Transience = IfSeenBefore
 	}
-	var cause interface{ Reason() string }
+	var cause interface {
+		Reason() string
+		Temporary() bool
+	}
 	if errors.As(err, &cause) {
 		failed.Reason = Reason(cause.Reason())
+		failed.Code = InvalidAuthorization
+		if cause.Temporary() {
+			failed.Code = CannotConnectNow
+		}
 	}
 	return failed
 }
 
+// Error returns the message and the cause, without the prefixes of Go's standard library. Err has
+// the whole chain.
 func (e *Error) Error() string {
-	if e.Err == nil {
-		return e.Message
+	if cause := causeText(e.Err); cause != "" {
+		return e.Message + ": " + cause
 	}
-	return e.Message + ": " + e.Err.Error()
+	return e.Message
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -126,7 +136,7 @@ func NewServerError(m Message, phase LoginPhase) error {
 }
 
 func (e *ServerError) Error() string {
-	return fmt.Sprintf("the server said: %s (SQLSTATE %s)", text.OneLine(e.Fields.Message), e.Fields.Code)
+	return fmt.Sprintf("server error: %s (SQLSTATE %s)", text.OneLine(e.Fields.Message), e.Fields.Code)
 }
 
 // Advice returns the hint to be added.
@@ -225,7 +235,8 @@ func ReasonOf(err error) Reason {
 }
 
 // SQLSTATE returns the code that a client would get for err: that of an *Error or a
-// *ServerError, and ConnectionFailure for any other error. Of nil it is empty.
+// *ServerError, and CannotConnectNow for any other error, which is that of a connection. Of nil
+// it is empty.
 func SQLSTATE(err error) string {
 	var own *Error
 	var server *ServerError
@@ -237,6 +248,6 @@ func SQLSTATE(err error) string {
 	case errors.As(err, &server):
 		return server.Fields.Code
 	default:
-		return ConnectionFailure
+		return CannotConnectNow
 	}
 }

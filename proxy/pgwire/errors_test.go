@@ -13,9 +13,10 @@ import (
 
 type reasonError string
 
-func (e reasonError) Error() string  { return "the session has expired" }
-func (e reasonError) Reason() string { return string(e) }
-func (e reasonError) Advice() string { return "sign in" }
+func (e reasonError) Error() string   { return "the session has expired" }
+func (e reasonError) Reason() string  { return string(e) }
+func (e reasonError) Advice() string  { return "sign in" }
+func (e reasonError) Temporary() bool { return e == "away" }
 
 func TestNewTokenError(t *testing.T) {
 	for _, test := range []struct {
@@ -25,8 +26,9 @@ func TestNewTokenError(t *testing.T) {
 		hint     string
 	}{
 		{errors.New("none"), NoToken, InvalidAuthorization, ""},
-		{context.DeadlineExceeded, TokenTimeout, ConnectionFailure, ""},
+		{context.DeadlineExceeded, TokenTimeout, CannotConnectNow, ""},
 		{fmt.Errorf("source: %w", reasonError("sso_expired")), "sso_expired", InvalidAuthorization, "sign in"},
+		{reasonError("away"), "away", CannotConnectNow, "sign in"},
 	} {
 		got := NewTokenError("app", test.err)
 		if got.Reason != test.reason || got.Code != test.sqlstate || got.Hint != test.hint || !errors.Is(got, test.err) {

@@ -3,84 +3,96 @@ package pgwire
 import "fmt"
 
 // errorText is the text of a Reason, as the client is sent it. NewError has the values for the
-// verbs of message, which are those of package fmt. A hint that depends on the configuration or on the error
-// underneath replaces the one here.
+// verbs of message, which are those of package fmt. A hint that depends on the configuration or on
+// the cause replaces the one here.
 type errorText struct {
-	code     string // SQLSTATE
-	message  string
-	hint     string
-	rejected bool // the client was rejected before any attempt to log in
+	code    string // SQLSTATE
+	message string
+	hint    string
+	stage   stage
 }
 
-// texts holds the message and the default hint of each Reason.
+// stage is how far a connection has come when it fails.
+type stage int
+
+const (
+	beforeLogin stage = iota // the client's first packets, or a limit of the proxy
+	rejected                 // the client was rejected before any attempt to log in
+	inLogin                  // an attempt to log in failed, and `iamproxy check` finds the cause
+)
+
+// texts holds the message and the default hint of each Reason. CannotConnectNow is the code of
+// failures that may pass: with it, libpq and drivers like it try the next host, and pg_isready
+// reports that the server rejects connections.
 var texts = map[Reason]errorText{
-	StartupTimeout:          {ConnectionFailure, "no complete startup packet within %v", "--connect-timeout is how long to wait", false},
-	StartupIncomplete:       {ProtocolViolation, "incomplete startup packet", "", false},
-	StartupLengthInvalid:    {ProtocolViolation, "invalid length of startup packet: %d bytes, not 8 to %d", "", false},
-	StartupLayoutInvalid:    {ProtocolViolation, "invalid startup packet layout: expected terminator as last byte", "", false},
-	StartupTooLong:          {ProtocolViolation, "the startup packet is too long with --user and --database", "shorten what the client sends in options", false},
-	ProtocolUnsupported:     {FeatureNotSupported, "unsupported frontend protocol %d.%d: version 3 is supported", "", false},
-	HTTPRequest:             {ProtocolViolation, "the client speaks HTTP; this port speaks PostgreSQL's protocol", "", false},
-	UserMissing:             {InvalidAuthorization, "no PostgreSQL user name specified in startup packet", "name the user in the client's connection string, or with --user", false},
-	ClientTLSDisabled:       {ProtocolViolation, "the client started TLS, and there is none here", "use sslmode=disable in the client, or --listen-tls here", false},
-	ClientALPNMissing:       {ProtocolViolation, "the client started TLS without naming the protocol (ALPN) postgresql", "use sslnegotiation=postgres, or a client that speaks PostgreSQL 17's direct TLS", false},
-	ClientTLSNested:         {ProtocolViolation, "the client asks for encryption inside TLS", "", false},
-	ClientTLSRepeated:       {ProtocolViolation, "the client asks for the same encryption twice", "", false},
-	ClientDataBeforeTLS:     {ProtocolViolation, "received unencrypted data behind the request for TLS", "this is a client that does not wait for the answer, or somebody between it and iamproxy", false},
-	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", true},
-	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey).", true},
-	ClientCertInvalid:       {InvalidAuthorization, "client certificate \"%s\" is not accepted", "Use a certificate that a CA in --client-ca has issued for client authentication, with its intermediate certificates.", true},
-	ClientCertUser:          {InvalidAuthorization, "client certificate \"%s\" does not name user \"%s\"", "Connect as a user that the certificate names, or use another certificate.", true},
-	ClientAddressNotAllowed: {InvalidAuthorization, "clients from %s may not connect", "--allow-from has the addresses that may", true},
-	ClientUserNotAllowed:    {InvalidAuthorization, "%v", "", true},
+	StartupTimeout:          {ConnectionFailure, "no complete startup packet within %v", "The limit is --connect-timeout.", beforeLogin},
+	StartupIncomplete:       {ProtocolViolation, "incomplete startup packet", "", beforeLogin},
+	StartupLengthInvalid:    {ProtocolViolation, "invalid length of startup packet: %d bytes, expected 8 to %d", "", beforeLogin},
+	StartupLayoutInvalid:    {ProtocolViolation, "invalid startup packet layout: expected terminator as last byte", "", beforeLogin},
+	StartupTooLong:          {ProtocolViolation, "startup packet is too long with --user and --database", "Shorten the options that the client sends.", beforeLogin},
+	ProtocolUnsupported:     {FeatureNotSupported, "unsupported frontend protocol %d.%d: only version 3 is supported", "", beforeLogin},
+	HTTPRequest:             {ProtocolViolation, "received an HTTP request on a port for PostgreSQL clients", "Health checks, metrics and the status page are at the address of --admin.", beforeLogin},
+	UserMissing:             {InvalidAuthorization, "no PostgreSQL user name specified in startup packet", "Set the user in the client's connection string, or start iamproxy with --user.", beforeLogin},
+	ClientTLSDisabled:       {ProtocolViolation, "client started TLS, which is off", "Set sslmode=disable in the client, or start iamproxy with --listen-tls self-signed.", beforeLogin},
+	ClientALPNMissing:       {ProtocolViolation, `client started TLS without the ALPN protocol "postgresql"`, "Set sslnegotiation=postgres in the client, or use a client that supports direct TLS as of PostgreSQL 17.", beforeLogin},
+	ClientTLSNested:         {ProtocolViolation, "client requested encryption inside TLS", "", beforeLogin},
+	ClientTLSRepeated:       {ProtocolViolation, "client requested the same encryption twice", "", beforeLogin},
+	ClientDataBeforeTLS:     {ProtocolViolation, "received unencrypted data after SSL request", "This is either a bug of the client software or evidence of an attempted man-in-the-middle attack.", beforeLogin},
+	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", rejected},
+	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey).", rejected},
+	ClientCertInvalid:       {InvalidAuthorization, `client certificate "%s" is not accepted`, "Use a certificate that a CA in --client-ca has issued for client authentication, with its intermediate certificates.", rejected},
+	ClientCertUser:          {InvalidAuthorization, `client certificate "%s" does not name user "%s"`, "Connect as a user that the certificate names, or use another certificate.", rejected},
+	ClientAddressNotAllowed: {InvalidAuthorization, "connections from %s are not allowed", "If this client may use the database, add its address to --allow-from.", rejected},
+	ClientUserNotAllowed:    {InvalidAuthorization, "%v", "", rejected},
 
-	ShuttingDown:          {CannotConnectNow, "shutting down", "connect again in a moment", true},
-	TooManySessions:       {TooManyConnections, "too many clients: there are %d already", "", true},
-	TooManyPending:        {TooManyConnections, "too many clients connect at once: this one had sent no startup packet for %v when %d others were there", "find out who connects and says nothing; a client of PostgreSQL sends its startup packet at once", true},
-	QueueFull:             {ConnectionFailure, "the login cannot begin within %v", "--connect-rate is how many begin in a second; AWS takes 200", false},
-	FileDescriptorsUsedUp: {CannotConnect, "cannot reach %s: no file descriptor is left", "a session takes two; raise the limit (ulimit -n, LimitNOFILE), or set --max-sessions", false},
+	ShuttingDown:          {CannotConnectNow, "shutting down", "Connect again in a moment.", rejected},
+	TooManySessions:       {TooManyConnections, "too many clients already (limit %d)", "", rejected},
+	TooManyPending:        {TooManyConnections, "too many connections waiting for a startup packet (limit %d)", "Check for clients or health checks that connect without sending a startup packet.", rejected},
+	QueueFull:             {CannotConnectNow, "could not begin the login within %v", "More clients connect than --connect-rate lets log in, and AWS accepts 200 logins a second. Use a connection pool in the application, or --pool.", beforeLogin},
+	FileDescriptorsUsedUp: {CannotConnectNow, "could not connect to %s", "Raise the limit of open files of this process or system (ulimit -n, LimitNOFILE), or set --max-sessions: a session uses two.", beforeLogin},
 
-	ResolveFailed:       {CannotConnect, "cannot resolve %s", "check the name, and that this host uses the DNS of the database's network", false},
-	DialRefused:         {CannotConnect, "cannot reach %s", "check that the database runs, and that security groups and routes let this host reach it", false},
-	DialFailed:          {CannotConnect, "cannot reach %s", "check that the database runs, and that security groups and routes let this host reach it", false},
-	SOCKSRefused:        {CannotConnect, "cannot reach %s: the proxy refuses", "check the user, password and rules of the SOCKS5 proxy, and that it reaches the database", false},
-	NoAnswer:            {ConnectionFailure, "no answer from %s in time", "check that security groups and routes let this host reach the database", false},
-	ConnectionClosed:    {ConnectionFailure, "%s closed the connection during login", "the database's log may say why", false},
-	ConnectionBroken:    {ConnectionFailure, "the connection to %s broke during login", "the database's log may say why", false},
-	TLSNotOffered:       {CannotConnect, "%s does not offer TLS", "a token is never sent without it; check that this is the database's port, and that nothing in between speaks for it", false},
-	TLSRequestRejected:  {CannotConnect, "%s answered the request for TLS with an error", "the database's log has its text; it is not shown since nobody vouches for it", false},
-	TLSRequestUnknown:   {CannotConnect, "%s answered the request for TLS with %q", "check that this is a PostgreSQL server's port", false},
-	TLSFailed:           {CannotConnect, "no TLS with %s", "check that this is the database's port", false},
-	TLSWrongName:        {CannotConnect, "%s has no certificate for %s", "ENDPOINT must be the name that AWS gave the database; a name of your own in front of it goes into via=", false},
-	TLSUntrusted:        {CannotConnect, "the certificate of %s is not trusted", "the built-in roots are those of RDS and of the system; --ca-file names others", false},
-	TLSExpired:          {CannotConnect, "the certificate of %s is not valid now", "check this machine's clock; if it is right, the database needs a new certificate", false},
-	TLSCertificateBad:   {CannotConnect, "the certificate of %s is not accepted", "the database needs another certificate", false},
-	TLSDirectNotOffered: {CannotConnect, "no direct TLS with %s", "only PostgreSQL 17 and later take sslnegotiation=direct; leave it out", false},
+	ResolveFailed:       {CannotConnectNow, `could not resolve host name "%s"`, "Check the DNS servers of this host.", inLogin},
+	DialRefused:         {CannotConnectNow, "could not connect to %s", "Check that the database is running, and that the port is right.", inLogin},
+	DialFailed:          {CannotConnectNow, "could not connect to %s", "Check that the database is running, and that security groups and routes let this host reach it.", inLogin},
+	SOCKSRefused:        {CannotConnect, "SOCKS proxy rejected the connection to %s", "", inLogin},
+	NoAnswer:            {CannotConnectNow, "no answer from %s in time", "Check that the database is running, and that security groups and routes let this host reach it.", inLogin},
+	ConnectionClosed:    {CannotConnectNow, "%s closed the connection during login", "If this persists, see the log of the database.", inLogin},
+	ConnectionBroken:    {CannotConnectNow, "connection to %s broke during login", "If this persists, see the log of the database.", inLogin},
+	TLSNotOffered:       {CannotConnect, "%s does not offer TLS", "iamproxy sends a token only over TLS. Check the host and port, and that no proxy intercepts the connection.", inLogin},
+	TLSRequestRejected:  {CannotConnect, "%s answered the request for TLS with an error", "See the log of the database. The text is not shown because the server is not yet authenticated.", inLogin},
+	TLSRequestUnknown:   {CannotConnect, "%s answered the request for TLS with %q", "Check that this is the port of a PostgreSQL server.", inLogin},
+	TLSFailed:           {CannotConnect, "could not establish TLS with %s", "Check that this is the port of the database, and that no proxy intercepts the connection.", inLogin},
+	TLSWrongName:        {CannotConnect, `the certificate of %s is not for host name "%s"`, "ENDPOINT must be the name that AWS assigned to the database. Set any other name with via=.", inLogin},
+	TLSUntrusted:        {CannotConnect, "the certificate of %s is not trusted", "Find out who issued it. If TLS inspection of your network did, exempt the database from it. Set --ca-file only for a test database with its own root.", inLogin},
+	TLSExpired:          {CannotConnect, "the certificate of %s is not valid now", "Check this machine's clock. If it is right, the database needs a new certificate.", inLogin},
+	TLSCertificateBad:   {CannotConnect, "the certificate of %s is not accepted", "Check that the connection leads to the database. If it does, the database needs a new certificate.", inLogin},
+	TLSDirectNotOffered: {CannotConnect, "could not establish direct TLS with %s", "Direct TLS requires PostgreSQL 17 or later. If the server is older, remove sslnegotiation=direct.", inLogin},
 
-	NoToken:            {InvalidAuthorization, "no token for %s", "", false},
-	TokenTimeout:       {ConnectionFailure, "no token for %s", "", false},
-	PasswordRequested:  {InvalidAuthorization, "the server asks %s for %s, not for a token", "", false},
-	PasswordRepeated:   {ProtocolViolation, "the server asked for the password twice", "", false},
-	AuthRequestInvalid: {ProtocolViolation, "the server sent an authentication request that cannot be read", "", false},
-	NotWritable:        {ReadOnlyTransaction, "no instance that takes writes: %s %s", "after a failover it is looked for again until --connect-timeout; for a session on a reader use the reader endpoint, or target=any", false},
-	WritableUnknown:    {ConnectionFailure, "cannot tell whether %s takes writes", "the user has to be allowed to read pg_settings; with target=any nobody asks", false},
-	WritableInvalid:    {ProtocolViolation, "the server answered %q when asked whether it takes writes", "", false},
-	MessageInvalid:     {ProtocolViolation, "the server sent a message of type %q with the length %d during login", "", false},
-	MessagesTooLong:    {ProtocolViolation, "the server sends too much before the session begins", "", false},
-	ErrorInvalid:       {ProtocolViolation, "the server sent an error that cannot be read", "", false},
-	ErrorWithoutCode:   {ProtocolViolation, "the server sent an error without a code", "", false},
+	NoToken:            {InvalidAuthorization, `no token for user "%s"`, "", inLogin},
+	TokenTimeout:       {CannotConnectNow, `no token for user "%s" in time`, "", inLogin},
+	PasswordRequested:  {InvalidAuthorization, `server requested %s authentication for user "%s" instead of a token`, "", inLogin},
+	PasswordRepeated:   {ProtocolViolation, "server requested the password twice", "", inLogin},
+	AuthRequestInvalid: {ProtocolViolation, "invalid authentication request from server", "", inLogin},
+	NotWritable:        {CannotConnectNow, "no writable instance: %s %s", "After a failover iamproxy looks for the writer until --connect-timeout. For sessions on a reader use the reader endpoint, or target=any.", inLogin},
+	WritableUnknown:    {ConnectionFailure, "could not determine whether %s is writable", "Grant the user access to pg_settings, or set target=any to skip this check.", inLogin},
+	WritableInvalid:    {ProtocolViolation, "invalid answer %q of the server to whether it is writable", "", inLogin},
+	MessageInvalid:     {ProtocolViolation, "invalid message from server during login: type %q, length %d", "", inLogin},
+	MessagesTooLong:    {ProtocolViolation, "server sent too much data before the session", "", inLogin},
+	ErrorInvalid:       {ProtocolViolation, "invalid error message from server", "", inLogin},
+	ErrorWithoutCode:   {ProtocolViolation, "error message from server has no SQLSTATE", "", inLogin},
 }
 
-// NewError returns the Error of a reason. err is the error underneath, or nil; args are
-// the values for the verbs in the reason's message.
+// NewError returns the Error of a reason. err is the cause, or nil; args are the values for the
+// verbs in the reason's message.
 func NewError(reason Reason, err error, args ...any) *Error {
 	t := texts[reason]
 	return &Error{
-		Reason:   reason,
-		Code:     t.code,
-		Message:  fmt.Sprintf(t.message, args...),
-		Hint:     t.hint,
-		Err:      err,
-		Rejected: t.rejected,
+		Reason:    reason,
+		Code:      t.code,
+		Message:   fmt.Sprintf(t.message, args...),
+		Hint:      t.hint,
+		Err:       err,
+		Rejected:  t.stage == rejected,
+		Checkable: t.stage == inLogin,
 	}
 }

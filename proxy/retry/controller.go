@@ -37,3 +37,6 @@ func (c *Controller) Authenticated(user string) { c.history.noteAuthenticated(us
 // KnownUsers returns the users of which the server has accepted a token, in no order. Their
 // number is limited.
 func (c *Controller) KnownUsers() []string { return c.history.knownUsers() }
+
+// HasSucceeded reports whether a login has led to a session.
+func (c *Controller) HasSucceeded() bool { return c.history.hasSucceeded() }

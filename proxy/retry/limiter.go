@@ -37,7 +37,7 @@ const (
 )
 
 // errQueueFull is the error of a login that would have to wait beyond its deadline.
-var errQueueFull = errors.New("too many logins wait for their turn")
+var errQueueFull = errors.New("too many logins are waiting")
 
 // limiter limits the rate at which logins begin. Of those that wait, the earliest is the
 // next: a retry keeps its place in the queue. The rate can be reduced for a while.

@@ -199,7 +199,7 @@ func (d *Dialer) startTLS(ctx context.Context, conn *netconn.Conn) error {
 		return d.handshakeError(err)
 	}
 	if state, _ := conn.ConnectionState(); d.DirectTLS && state.NegotiatedProtocol != pgwire.ALPN {
-		return d.directTLSError(errors.New("the server does not name the protocol (ALPN)"))
+		return d.directTLSError(errors.New("server did not negotiate the ALPN protocol"))
 	}
 	return nil
 }
@@ -221,10 +221,10 @@ func (d *Dialer) requestTLS(ctx context.Context, conn net.Conn) error {
 	case 'S':
 		return nil
 	case 'N':
-		return pgwire.NewError(pgwire.TLSNotOffered, nil, d.Name())
+		return d.newError(pgwire.TLSNotOffered, nil, d.Name())
 	case 'E':
-		return pgwire.NewError(pgwire.TLSRequestRejected, nil, d.Name())
+		return d.newError(pgwire.TLSRequestRejected, nil, d.Name())
 	default:
-		return pgwire.NewError(pgwire.TLSRequestUnknown, nil, d.Name(), answer[0])
+		return d.newError(pgwire.TLSRequestUnknown, nil, d.Name(), answer[0])
 	}
 }

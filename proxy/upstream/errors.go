@@ -6,6 +6,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
+	"net/netip"
+	"strings"
 	"syscall"
 
 	"github.com/iamproxy/iamproxy/internal/text"
@@ -24,52 +26,37 @@ func (d *Dialer) AsError(err error) *pgwire.Error {
 	case netconn.IsTimeout(err):
 		return d.NoAnswerError(err)
 	case netconn.IsClosed(err):
-		return d.brokenError(pgwire.ConnectionClosed, nil)
+		return d.newError(pgwire.ConnectionClosed, nil, d.Name())
 	default:
-		return d.brokenError(pgwire.ConnectionBroken, err)
+		return d.newError(pgwire.ConnectionBroken, err, d.Name())
 	}
 }
 
 // NoAnswerError returns the error of a server that had not answered when end ended the wait for
 // it.
 func (d *Dialer) NoAnswerError(end error) *pgwire.Error {
-	failed := pgwire.NewError(pgwire.NoAnswer, end, d.Name())
-	failed.Hint = cmp.Or(text.Advice(end), d.viaHint(), failed.Hint)
-	return failed
+	return d.newError(pgwire.NoAnswer, end, d.Name())
 }
 
-func (d *Dialer) brokenError(reason pgwire.Reason, err error) *pgwire.Error {
-	failed := pgwire.NewError(reason, err, d.Name())
-	failed.Hint = cmp.Or(d.viaHint(), failed.Hint)
+// newError returns the error of a reason with the hint for this way to the server.
+func (d *Dialer) newError(reason pgwire.Reason, err error, args ...any) *pgwire.Error {
+	failed := pgwire.NewError(reason, err, args...)
+	failed.Hint = cmp.Or(text.Advice(err), d.hint(reason, err), failed.Hint)
 	return failed
-}
-
-// viaHint returns what to check where the server is reached through something else.
-func (d *Dialer) viaHint() string {
-	via := d.via()
-	if via == "" {
-		return ""
-	}
-	hint := "check that what listens at " + via + " leads to the database"
-	if d.TunnelOutput != nil {
-		hint += "; it has said: " + cmp.Or(d.TunnelOutput(), "nothing")
-	}
-	return hint
 }
 
 // dialError returns why the server could not be dialed: an *pgwire.Error or a timeout.
 func (d *Dialer) dialError(err error) error {
 	var dns *net.DNSError
 	var socks *socksError
-	reason, transient := pgwire.DialFailed, pgwire.Transient
+	reason, transient, name := pgwire.DialFailed, pgwire.Transient, d.dialedName(err)
 	switch {
 	case errors.As(err, &socks):
-		reason = pgwire.SOCKSRefused
 		if !socks.isTransient() {
-			transient = pgwire.Permanent
+			reason, transient = pgwire.SOCKSRefused, pgwire.Permanent
 		}
 	case errors.As(err, &dns):
-		reason = pgwire.ResolveFailed
+		reason, name = pgwire.ResolveFailed, d.dialedHost()
 		if dns.IsNotFound {
 			transient = pgwire.IfSeenBefore
 		}
@@ -80,16 +67,46 @@ func (d *Dialer) dialError(err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		reason = pgwire.DialRefused
 	}
-	failed := pgwire.NewError(reason, err, d.Name())
+	failed := d.newError(reason, err, name)
 	failed.Transience = transient
-	if reason == pgwire.DialFailed || reason == pgwire.DialRefused {
-		failed.Hint = cmp.Or(text.Advice(err), failed.Hint)
-	}
 	return failed
 }
 
+// dialedName returns the database's name in messages, with the address that was dialed for it.
+func (d *Dialer) dialedName(err error) string {
+	address := dialedAddr(err)
+	if d.via() != "" || !address.IsValid() || strings.Contains(d.Endpoint, address.String()) {
+		return d.Name()
+	}
+	return d.Endpoint + " (" + address.String() + ")"
+}
+
+// dialedHost returns the host whose name is resolved here.
+func (d *Dialer) dialedHost() string {
+	address := d.address()
+	if d.SOCKS != nil {
+		address = d.SOCKS.Address
+	}
+	host, _, _ := net.SplitHostPort(address)
+	return host
+}
+
+// dialedAddr returns the address to which a dial failed with err. It is invalid if err is none of
+// a dial.
+func dialedAddr(err error) netip.Addr {
+	var dial *net.OpError
+	if !errors.As(err, &dial) || dial.Op != "dial" {
+		return netip.Addr{}
+	}
+	tcp, ok := dial.Addr.(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return tcp.AddrPort().Addr().Unmap()
+}
+
 // handshakeError returns why the server's certificate was not accepted, or why there is no
-// TLS: an *pgwire.Error or a timeout.
+// TLS: an *pgwire.Error, a timeout, or that of a connection that broke.
 func (d *Dialer) handshakeError(err error) error {
 	var (
 		unknown  x509.UnknownAuthorityError
@@ -101,31 +118,29 @@ func (d *Dialer) handshakeError(err error) error {
 	case netconn.IsTimeout(err):
 		return err
 	case errors.As(err, &name):
-		return pgwire.NewError(pgwire.TLSWrongName, err, d.Name(), d.TLS.ServerName)
+		return d.newError(pgwire.TLSWrongName, err, d.Name(), d.TLS.ServerName)
 	case errors.As(err, &unknown):
-		failed := pgwire.NewError(pgwire.TLSUntrusted, err, d.Name())
+		failed := d.newError(pgwire.TLSUntrusted, err, d.Name())
 		if errors.As(err, &rejected) {
 			failed.Hint = roots.UntrustedHint(rejected.UnverifiedCertificates[0])
 		}
 		return failed
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		return pgwire.NewError(pgwire.TLSExpired, err, d.Name())
+		return d.newError(pgwire.TLSExpired, err, d.Name())
 	case errors.As(err, &rejected):
-		return pgwire.NewError(pgwire.TLSCertificateBad, err, d.Name())
+		return d.newError(pgwire.TLSCertificateBad, err, d.Name())
 	case d.DirectTLS:
 		return d.directTLSError(err)
+	case netconn.IsHangup(err):
+		return err
 	}
-	failed := pgwire.NewError(pgwire.TLSFailed, err, d.Name())
-	if netconn.IsHangup(err) {
-		failed.Transience = pgwire.Transient
-	}
-	return failed
+	return d.newError(pgwire.TLSFailed, err, d.Name())
 }
 
 // directTLSError returns the error of a server that did not accept direct TLS. A server
 // before PostgreSQL 17 hangs up, as does one that restarts.
 func (d *Dialer) directTLSError(err error) error {
-	failed := pgwire.NewError(pgwire.TLSDirectNotOffered, err, d.Name())
+	failed := d.newError(pgwire.TLSDirectNotOffered, err, d.Name())
 	if netconn.IsHangup(err) {
 		failed.Transience = pgwire.IfSeenBefore
 	}

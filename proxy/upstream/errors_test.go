@@ -21,8 +21,6 @@ func TestTransience(t *testing.T) {
 		"connection refused":      {d.dialError(syscall.ECONNREFUSED), pgwire.Transient},
 		"no such name":            {d.dialError(&net.DNSError{IsNotFound: true}), pgwire.IfSeenBefore},
 		"name server fails":       {d.dialError(&net.DNSError{IsTemporary: true}), pgwire.Transient},
-		"connection closed":       {d.handshakeError(io.EOF), pgwire.Transient},
-		"write after a reset":     {d.handshakeError(&net.OpError{Op: "write", Err: syscall.EPIPE}), pgwire.Transient},
 		"no direct TLS":           {direct.handshakeError(io.EOF), pgwire.IfSeenBefore},
 		"certificate not trusted": {d.handshakeError(x509.UnknownAuthorityError{}), pgwire.Permanent},
 		"other password":          {pgwire.NewError(pgwire.PasswordRequested, nil), pgwire.Permanent},

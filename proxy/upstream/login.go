@@ -99,20 +99,21 @@ func (r *LoginResult) handleAuthRequest(conn *Conn, m pgwire.Message, user, toke
 	case method == pgproto3.AuthTypeCleartextPassword:
 		return false, pgwire.NewError(pgwire.PasswordRepeated, nil)
 	default:
-		return false, pgwire.NewError(pgwire.PasswordRequested, nil, user, authMethod(method))
+		return false, pgwire.NewError(pgwire.PasswordRequested, nil, authMethod(method), user)
 	}
 }
 
+// authMethod returns the name of an authentication method.
 func authMethod(method uint32) string {
 	switch method {
 	case pgproto3.AuthTypeMD5Password:
-		return "an MD5 password"
+		return "MD5"
 	case pgproto3.AuthTypeSASL:
-		return "a SCRAM password"
+		return "SCRAM"
 	case pgproto3.AuthTypeGSS, pgproto3.AuthTypeGSSCont, 9: // 9 is SSPI
 		return "Kerberos"
 	default:
-		return fmt.Sprintf("authentication method %d", method)
+		return fmt.Sprintf("unknown (%d)", method)
 	}
 }
 

@@ -2,6 +2,7 @@ package upstream
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 
@@ -40,21 +41,30 @@ func (s *SOCKS5) dial(ctx context.Context, dialer *net.Dialer, address string) (
 	case capture.conn == nil || netconn.IsTimeout(err) || netconn.IsHangup(err):
 		return nil, err
 	default:
-		return nil, &socksError{err}
+		return nil, newSOCKSError(err)
 	}
 }
 
 // socksError is an error reply of the proxy.
-type socksError struct{ error }
+type socksError struct{ reply string }
 
-func (e *socksError) Unwrap() error { return e.error }
+// newSOCKSError returns the reply in an error of package proxy.
+func newSOCKSError(err error) *socksError {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return &socksError{strings.TrimPrefix(err.Error(), "unknown error ")}
+}
+
+func (e *socksError) Error() string { return e.reply }
 
 // isTransient reports whether the reply is about the way to the server. Other replies are
 // about the proxy's user and rules. Package proxy of golang.org/x/net has no codes, so the
 // reply's text decides (Reply.String in its internal/socks/socks.go).
 func (e *socksError) isTransient() bool {
 	for _, reply := range []string{"general SOCKS server failure", "network unreachable", "host unreachable", "connection refused", "TTL expired"} {
-		if strings.Contains(e.Error(), reply) {
+		if strings.Contains(e.reply, reply) {
 			return true
 		}
 	}

@@ -39,7 +39,7 @@ func CheckWritable(conn *Conn, r *LoginResult) error {
 	readOnly, err := r.query(conn, readOnlyQuery)
 	var server *pgwire.ServerError
 	switch {
-	case errors.As(err, &server):
+	case errors.As(err, &server) && !server.IsShutdown():
 		return pgwire.NewError(pgwire.WritableUnknown, err, conn.Name)
 	case err != nil:
 		return err

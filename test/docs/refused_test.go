@@ -13,11 +13,11 @@ import (
 var (
 	ownMessages = regexp.MustCompile(`(?ms)^## iamproxy says$(.*?)^## `)
 	quoted      = regexp.MustCompile("`([^`]+)`")
-	literal     = regexp.MustCompile(`"(?:[^"\\\n]|\\.)+"`)
+	literal     = regexp.MustCompile("\"(?:[^\"\\\\\n]|\\\\.)+\"|`[^`\n]+`")
 )
 
 // examples replaces the values in quotes for which messages have a verb.
-var examples = strings.NewReplacer("app", "...", "a SCRAM password", "...")
+var examples = strings.NewReplacer("app", "...", "SCRAM", "...")
 
 // The headings of docs/refused.md quote messages of iamproxy. In a quote, "..." stands for
 // any text.

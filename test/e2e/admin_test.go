@@ -123,7 +123,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("bytes went down from %v to %v", during[down], after[down])
 	}
 
-	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "not for a token")
+	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "instead of a token")
 	expect("a failure", map[string]float64{`iamproxy_login_failures_total{reason="password_requested",sqlstate="28000"}`: 1, `iamproxy_sessions_total{result="failed"}`: 1})
 	testCancel(t, cluster, p)
 	expect("both cancel requests", map[string]float64{`iamproxy_cancel_requests_total{result="delivered"}`: 2})

@@ -49,7 +49,7 @@ func TestBrowserWithRealSessions(t *testing.T) {
 	for range 20 {
 		p.mustPSQL(aurora.IAMUser, aurora.Database, "select repeat('x', 20000)")
 	}
-	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "not for a token")
+	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "instead of a token")
 	expectRefusal(t, p, aurora.IAMUser, "no_such_database", "does not exist")
 
 	ctx, cancel := context.WithTimeout(t.Context(), limit)

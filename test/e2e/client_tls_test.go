@@ -79,7 +79,7 @@ func TestSelfSignedTLS(t *testing.T) {
 		}
 	}
 	// Errors of the server and of iamproxy arrive through TLS as well.
-	if out, err := psqlAt(t, p.conninfo(aurora.PlainUser, aurora.Database)+" sslmode=require", "select 1"); err == nil || !strings.Contains(out, "not for a token") {
+	if out, err := psqlAt(t, p.conninfo(aurora.PlainUser, aurora.Database)+" sslmode=require", "select 1"); err == nil || !strings.Contains(out, "instead of a token") {
 		t.Errorf("psql printed %q", out)
 	}
 	for range 3 { // a health check is not a failed login

@@ -172,8 +172,8 @@ func TestQueueTooLong(t *testing.T) {
 		return p.metrics()[`iamproxy_sessions_total{result="failed"}`] == float64(clients-in)
 	})
 	metrics := p.metrics()
-	queueFull := int(metrics[`iamproxy_login_failures_total{reason="queue_full",sqlstate="08006"}`])
-	noAnswer := int(metrics[`iamproxy_login_failures_total{reason="no_answer",sqlstate="08006"}`])
+	queueFull := int(metrics[`iamproxy_login_failures_total{reason="queue_full",sqlstate="57P03"}`])
+	noAnswer := int(metrics[`iamproxy_login_failures_total{reason="no_answer",sqlstate="57P03"}`])
 	late := queueFull - atOnce
 	t.Logf("of %d clients %d got in, %d were rejected at once, %d late, %d got no answer", clients, in, atOnce, late, noAnswer)
 	if in+queueFull+noAnswer != clients {

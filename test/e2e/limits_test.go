@@ -62,7 +62,7 @@ func TestMaxSessions(t *testing.T) {
 		return err == nil
 	})
 	for range 2 {
-		if _, err := connect(); codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients: there are 2 already") {
+		if _, err := connect(); codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients already (limit 2)") {
 			t.Errorf("a third client: %v", err)
 		}
 		p.listens[0], p.listens[1] = p.listens[1], p.listens[0]
@@ -112,7 +112,7 @@ func TestFewFileDescriptors(t *testing.T) {
 	for {
 		conn, err := connect()
 		if err != nil {
-			if codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients: there are") || !strings.Contains(hintOf(err), "ulimit -n") {
+			if codeOf(err) != "53300" || !strings.Contains(err.Error(), "too many clients already") || !strings.Contains(hintOf(err), "ulimit -n") {
 				t.Errorf("one client too many: %v", err)
 			}
 			break
@@ -176,7 +176,7 @@ func TestAllowFrom(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
-	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, "iamproxy: clients from 127.0.0.1 may not connect", "--allow-from has the addresses that may")
+	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, "iamproxy: connections from 127.0.0.1 are not allowed", "--allow-from")
 	if verdicts := cluster.Verdicts(); len(verdicts) > 0 {
 		t.Errorf("somebody who may not was logged in: %+v", verdicts)
 	}

@@ -38,7 +38,7 @@ func TestForwardByCommands(t *testing.T) {
 
 	f.behave(t, refuses)
 	out, code = run("grant", aurora.DefaultHost, "--user=app")
-	if code != 1 || !strings.Contains(out, "(via ssm://"+instance+"): the port forward ended: exit status 254: "+refusal) || strings.Count(out, "\n") != 1 {
+	if code != 1 || !strings.Contains(out, "(via ssm://"+instance+"): port forward exited: exit status 254: "+refusal) || strings.Count(out, "\n") != 1 {
 		t.Errorf("grant ended with %d: %s", code, out)
 	}
 	out, code = run("check", aurora.DefaultHost, "--user=app")

@@ -123,7 +123,7 @@ func TestForwardFails(t *testing.T) {
 	f.behave(t, refuses)
 	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance+"/?region=eu-west-2&profile=other", "--connect-timeout=2s")...)
 	refused := p.refused(aurora.IAMUser, aurora.Database)
-	if refused.Code != "08001" || !strings.Contains(refused.Message, "(via ssm://"+instance+"?profile=other&region=eu-west-2): the port forward ended: exit status 254: "+refusal) ||
+	if refused.Code != "57P03" || !strings.Contains(refused.Message, "(via ssm://"+instance+"?profile=other&region=eu-west-2): port forward exited: exit status 254: "+refusal) ||
 		!strings.Contains(refused.Hint, "aws ssm describe-instance-information") {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}
@@ -133,7 +133,7 @@ func TestForwardFails(t *testing.T) {
 	f.behave(t, hangs)
 	until(t, "it to be started again", func() bool { return len(f.living("aws")) == 1 })
 	refused = p.refused(aurora.IAMUser, aurora.Database)
-	if refused.Code != "08006" || !strings.Contains(refused.Message, "the port forward does not answer after") ||
+	if refused.Code != "57P03" || !strings.Contains(refused.Message, "port forward did not answer within") ||
 		!strings.Contains(refused.Message, "Starting session with SessionId") || !strings.Contains(refused.Hint, "--connect-timeout") {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}
@@ -141,7 +141,7 @@ func TestForwardFails(t *testing.T) {
 	f.kill("aws")
 	until(t, "the plugin", func() bool { return len(f.living("session-manager-plugin")) == 1 })
 	refused = p.refused(aurora.IAMUser, aurora.Database)
-	if refused.Code != "08006" || !strings.Contains(refused.Hint, "it has said: "+notReached) {
+	if refused.Code != "57P03" || !strings.Contains(refused.Hint, "Its last output: "+notReached) {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}
 	f.behave(t, "")

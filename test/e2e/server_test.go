@@ -38,7 +38,7 @@ func TestServerStopsAndComesBack(t *testing.T) {
 	if !strings.Contains(out.String(), "terminating connection due to administrator command") {
 		t.Errorf("psql printed %q, want the server's own last words", out.String())
 	}
-	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "cannot reach "+aurora.DefaultHost, "connection refused", "HINT: ")
+	expectRefusal(t, p, aurora.IAMUser, aurora.Database, "could not connect to "+aurora.DefaultHost, "connection refused", "HINT: ")
 	if err := cluster.Restart(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestUntrustedServers(t *testing.T) {
 	}{
 		{aurora.Certificate{OtherCA: true}, "is not trusted"},
 		{aurora.Certificate{SelfSigned: true}, "is not trusted"},
-		{aurora.Certificate{Host: "other.example"}, "no certificate for " + aurora.DefaultHost},
+		{aurora.Certificate{Host: "other.example"}, `is not for host name "` + aurora.DefaultHost},
 		{aurora.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "is not valid now"},
 	} {
 		if err := cluster.SetCertificate(t.Context(), test.certificate); err != nil {
@@ -133,7 +133,7 @@ func TestServersWithoutTLS(t *testing.T) {
 	for name, test := range map[string]struct{ answer, want string }{
 		"declines TLS":             {"N", "does not offer TLS"},
 		"asks for the password":    {"R\x00\x00\x00\x08\x00\x00\x00\x03", "answered the request for TLS with 'R'"},
-		"accepts, then clear text": {"SR\x00\x00\x00\x08\x00\x00\x00\x03", "no TLS with"},
+		"accepts, then clear text": {"SR\x00\x00\x00\x08\x00\x00\x00\x03", "could not establish TLS with"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -160,7 +160,7 @@ func testPgbench(t *testing.T, _ *aurora.Cluster, p *process) {
 
 func testRefusals(t *testing.T, cluster *aurora.Cluster, p *process) {
 	expectRefusal(t, p, aurora.PlainUser, aurora.Database,
-		"the server asks plain_user for a SCRAM password, not for a token", `GRANT rds_iam TO "plain_user"`)
+		`server requested SCRAM authentication for user "plain_user" instead of a token`, `User "plain_user" does not exist`)
 	expectRefusal(t, p, aurora.IAMUser, "nowhere", `database "nowhere" does not exist`)
 	if verdicts := cluster.Verdicts(); len(verdicts) != 1 || !verdicts[0].OK {
 		t.Errorf("verdicts %+v, want one, of the login to the database that is not there", verdicts)

@@ -90,11 +90,13 @@ func TestSOCKSRefuses(t *testing.T) {
 		name   string
 		server *socksServer
 		login  string
+		code   string
+		hint   string
 	}{
-		{"to connect", &socksServer{refuse: socksNotAllowed}, ""},
-		{"the database's name", &socksServer{refuse: socksHostUnreachable}, ""},
-		{"a wrong password", &socksServer{user: socksUser, password: socksPassword}, "socks_user:not-it@"},
-		{"a client without a password", &socksServer{user: socksUser, password: socksPassword}, ""},
+		{"to connect", &socksServer{refuse: socksNotAllowed}, "", "08001", "user, password and rules"},
+		{"the database's name", &socksServer{refuse: socksHostUnreachable}, "", "57P03", "could not reach the database"},
+		{"a wrong password", &socksServer{user: socksUser, password: socksPassword}, "socks_user:not-it@", "08001", "user, password and rules"},
+		{"a client without a password", &socksServer{user: socksUser, password: socksPassword}, "", "08001", "user, password and rules"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,8 +104,8 @@ func TestSOCKSRefuses(t *testing.T) {
 			socks := startSOCKS(t, test.server)
 			p := startThrough(t, cluster, test.login+socks.address(), "--connect-timeout=3s")
 			refused := p.refused(aurora.IAMUser, aurora.Database)
-			if refused.Code != "08001" || !strings.Contains(refused.Message, aurora.DefaultHost+":5432 (via socks5://"+socks.address()+")") {
-				t.Errorf("told %s: %s", refused.Code, refused.Message)
+			if refused.Code != test.code || !strings.Contains(refused.Message, aurora.DefaultHost+":5432 (via socks5://"+socks.address()+")") || !strings.Contains(refused.Hint, test.hint) {
+				t.Errorf("got %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 			}
 			t.Logf("told: %s", refused.Message)
 			for _, text := range []string{refused.Message, refused.Hint} {

@@ -43,7 +43,7 @@ func TestNoWriter(t *testing.T) {
 			p := startProxy(t, keyEnvironment(aurora.DefaultKey), args...)
 			began := time.Now()
 			refused := p.refused(aurora.IAMUser, aurora.Database)
-			if refused.Code != "25006" || !strings.Contains(refused.Message, "no instance that takes writes: "+aurora.DefaultHost) ||
+			if refused.Code != "57P03" || !strings.Contains(refused.Message, "no writable instance: "+aurora.DefaultHost) ||
 				!strings.Contains(refused.Message, test.why) || !strings.Contains(refused.Hint, "target=any") {
 				t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
 			}

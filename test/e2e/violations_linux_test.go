@@ -23,28 +23,28 @@ var loginViolations = map[string]struct {
 	code, text string // of the error that the client receives
 	passwords  int    // that the server receives on each connection
 }{
-	"length_0":        {func(c *tlsConn) { raw(c, "R\x00\x00\x00\x00") }, "08P01", "the length 0", 0},
-	"length_3":        {func(c *tlsConn) { raw(c, "R\x00\x00\x00\x03") }, "08P01", "the length 3", 0},
-	"length_negative": {func(c *tlsConn) { raw(c, "R\xff\xff\xff\xff") }, "08P01", "the length -1", 0},
-	"length_2GB":      {func(c *tlsConn) { raw(c, "R\x7f\xff\xff\xff"+strings.Repeat("x", 1000)) }, "08P01", "the length 2147483647", 0},
+	"length_0":        {func(c *tlsConn) { raw(c, "R\x00\x00\x00\x00") }, "08P01", "length 0", 0},
+	"length_3":        {func(c *tlsConn) { raw(c, "R\x00\x00\x00\x03") }, "08P01", "length 3", 0},
+	"length_negative": {func(c *tlsConn) { raw(c, "R\xff\xff\xff\xff") }, "08P01", "length -1", 0},
+	"length_2GB":      {func(c *tlsConn) { raw(c, "R\x7f\xff\xff\xff"+strings.Repeat("x", 1000)) }, "08P01", "length 2147483647", 0},
 	"error_of_2GB":    {func(c *tlsConn) { c.requestPassword(); raw(c, "E\x7f\xff\xff\xff") }, "08P01", "type 'E'", 1},
 	"length_later":    {func(c *tlsConn) { c.requestPassword(); c.send(authOK); raw(c, "K\x00\x00\x00\x01") }, "08P01", "type 'K'", 1},
 	"settings_for_ever": {func(c *tlsConn) {
 		c.requestPassword()
 		c.send(authOK)
 		repeat(c, "Sname\x00"+strings.Repeat("v", 10_000)+"\x00")
-	}, "08P01", "sends too much", 1},
-	"notices_for_ever":  {func(c *tlsConn) { repeat(c, "NSNOTICE\x00Mx"+strings.Repeat("y", 10_000)+"\x00\x00") }, "08P01", "sends too much", 0},
-	"a_byte_a_second":   {func(c *tlsConn) { drip(c) }, "08006", "no answer from", 0},
-	"asks_twice":        {func(c *tlsConn) { c.requestPassword(); c.requestPassword() }, "08P01", "asked for the password twice", 1},
-	"MD5":               {func(c *tlsConn) { c.send("R\x00\x00\x00\x05salt") }, "28000", "an MD5 password", 0},
-	"SASL":              {func(c *tlsConn) { c.send("R\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00") }, "28000", "a SCRAM password", 0},
-	"SASL_then_clear":   {func(c *tlsConn) { c.send("R\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"); c.requestPassword() }, "28000", "a SCRAM password", 0},
+	}, "08P01", "sent too much data", 1},
+	"notices_for_ever":  {func(c *tlsConn) { repeat(c, "NSNOTICE\x00Mx"+strings.Repeat("y", 10_000)+"\x00\x00") }, "08P01", "sent too much data", 0},
+	"a_byte_a_second":   {func(c *tlsConn) { drip(c) }, "57P03", "no answer from", 0},
+	"asks_twice":        {func(c *tlsConn) { c.requestPassword(); c.requestPassword() }, "08P01", "requested the password twice", 1},
+	"MD5":               {func(c *tlsConn) { c.send("R\x00\x00\x00\x05salt") }, "28000", "MD5 authentication", 0},
+	"SASL":              {func(c *tlsConn) { c.send("R\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00") }, "28000", "SCRAM authentication", 0},
+	"SASL_then_clear":   {func(c *tlsConn) { c.send("R\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"); c.requestPassword() }, "28000", "SCRAM authentication", 0},
 	"GSS":               {func(c *tlsConn) { c.send("R\x00\x00\x00\x07") }, "28000", "Kerberos", 0},
-	"method_99":         {func(c *tlsConn) { c.send("R\x00\x00\x00\x63") }, "28000", "authentication method 99", 0},
-	"half_a_method":     {func(c *tlsConn) { c.send("R\x00\x00") }, "08P01", "cannot be read", 0},
-	"no_fields":         {func(c *tlsConn) { c.send("E\x00") }, "08P01", "an error without a code", 0},
-	"error_without_end": {func(c *tlsConn) { c.send("ESFATAL\x00C28000\x00Mx") }, "08P01", "cannot be read", 0},
+	"method_99":         {func(c *tlsConn) { c.send("R\x00\x00\x00\x63") }, "28000", "unknown (99) authentication", 0},
+	"half_a_method":     {func(c *tlsConn) { c.send("R\x00\x00") }, "08P01", "invalid authentication request", 0},
+	"no_fields":         {func(c *tlsConn) { c.send("E\x00") }, "08P01", "no SQLSTATE", 0},
+	"error_without_end": {func(c *tlsConn) { c.send("ESFATAL\x00C28000\x00Mx") }, "08P01", "invalid error message", 0},
 	"error_then_hangs":  {func(c *tlsConn) { c.requestPassword(); c.send(authFailed) }, "28000", "PAM authentication failed", 1},
 	"error_of_500_KB": {func(c *tlsConn) {
 		c.send("ESFATAL\x00VFATAL\x00C3D000\x00M" + strings.Repeat("x", 500_000) + "\x00\x00")
@@ -53,10 +53,10 @@ var loginViolations = map[string]struct {
 	"redirects": {func(c *tlsConn) {
 		c.send("ESFATAL\x00VFATAL\x00C28000\x00Mgo to 127.0.0.1:1\x00Hhost=evil.example\x00\x00")
 	}, "28000", "go to 127.0.0.1:1", 0},
-	"leaves":         {func(c *tlsConn) { c.Close() }, "08006", "closed the connection during login", 0},
-	"leaves_with_it": {func(c *tlsConn) { c.requestPassword(); c.Close() }, "08006", "closed the connection during login", 1},
-	"leaves_before":  {func(c *tlsConn) { c.requestPassword(); c.send(authOK); c.Close() }, "08006", "closed the connection during login", 1},
-	"ready_too_soon": {func(c *tlsConn) { c.send(readyForQuery) }, "08006", "no answer from", 0},
+	"leaves":         {func(c *tlsConn) { c.Close() }, "57P03", "closed the connection during login", 0},
+	"leaves_with_it": {func(c *tlsConn) { c.requestPassword(); c.Close() }, "57P03", "closed the connection during login", 1},
+	"leaves_before":  {func(c *tlsConn) { c.requestPassword(); c.send(authOK); c.Close() }, "57P03", "closed the connection during login", 1},
+	"ready_too_soon": {func(c *tlsConn) { c.send(readyForQuery) }, "57P03", "no answer from", 0},
 }
 
 func raw(c *tlsConn, bytes string) { _, _ = io.WriteString(c, bytes) }
@@ -181,29 +181,29 @@ func TestProtocolViolationsBeforeLogin(t *testing.T) {
 		answer func(net.Conn) bool
 		text   string
 	}{
-		"TLS 1.1": {good(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS11 }), acceptTLS, "no TLS with"},
-		"TLS 1.0": {good(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS10 }), acceptTLS, "no TLS with"},
+		"TLS 1.1": {good(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS11 }), acceptTLS, "could not establish TLS with"},
+		"TLS 1.0": {good(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS10 }), acceptTLS, "could not establish TLS with"},
 		"3DES": {good(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA}
-		}), acceptTLS, "no TLS with"},
+		}), acceptTLS, "could not establish TLS with"},
 		"RC4": {good(func(c *tls.Config) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_RC4_128_SHA}
-		}), acceptTLS, "no TLS with"},
-		"wants a certificate": {good(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert; c.MaxVersion = tls.VersionTLS12 }), acceptTLS, "no TLS with"},
+		}), acceptTLS, "could not establish TLS with"},
+		"wants a certificate": {good(func(c *tls.Config) { c.ClientAuth = tls.RequireAnyClientCert; c.MaxVersion = tls.VersionTLS12 }), acceptTLS, "could not establish TLS with"},
 		"expired":             {presents(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }), acceptTLS, "is not valid now"},
 		"not yet":             {presents(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-47 * time.Hour) }), acceptTLS, "is not valid now"},
-		"another name":        {presents(func(c *x509.Certificate) { c.DNSNames = []string{"evil.example"} }), acceptTLS, "no certificate for " + aurora.DefaultHost},
-		"a name above":        {presents(func(c *x509.Certificate) { c.DNSNames = []string{"*.amazonaws.com"} }), acceptTLS, "no certificate for " + aurora.DefaultHost},
-		"an address":          {presents(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} }), acceptTLS, "no certificate for " + aurora.DefaultHost},
-		"a CN alone":          {presents(func(c *x509.Certificate) { c.DNSNames = nil }), acceptTLS, "no certificate for " + aurora.DefaultHost},
+		"another name":        {presents(func(c *x509.Certificate) { c.DNSNames = []string{"evil.example"} }), acceptTLS, `is not for host name "` + aurora.DefaultHost},
+		"a name above":        {presents(func(c *x509.Certificate) { c.DNSNames = []string{"*.amazonaws.com"} }), acceptTLS, `is not for host name "` + aurora.DefaultHost},
+		"an address":          {presents(func(c *x509.Certificate) { c.DNSNames, c.IPAddresses = nil, []net.IP{net.IPv4(127, 0, 0, 1)} }), acceptTLS, `is not for host name "` + aurora.DefaultHost},
+		"a CN alone":          {presents(func(c *x509.Certificate) { c.DNSNames = nil }), acceptTLS, `is not for host name "` + aurora.DefaultHost},
 		"for clients":         {presents(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), acceptTLS, "is not accepted"},
 		"another CA":          {&tls.Config{Certificates: []tls.Certificate{other.issue(t, func(*x509.Certificate) {})}}, acceptTLS, "is not trusted"},
 		"by itself":           {&tls.Config{Certificates: []tls.Certificate{testCA{}.issue(t, func(*x509.Certificate) {})}}, acceptTLS, "is not trusted"},
-		"no handshake":        {nil, sends("S\x15\x03\x01\x00\x02\x02\x28"), "no TLS with"},
-		"garbage":             {nil, sends("S" + strings.Repeat("garbage", 5000)), "no TLS with"},
-		"a huge record":       {nil, sends("S\x16\x03\x03\xff\xff" + strings.Repeat("x", 70_000)), "no TLS with"},
+		"no handshake":        {nil, sends("S\x15\x03\x01\x00\x02\x02\x28"), "could not establish TLS with"},
+		"garbage":             {nil, sends("S" + strings.Repeat("garbage", 5000)), "could not establish TLS with"},
+		"a huge record":       {nil, sends("S\x16\x03\x03\xff\xff" + strings.Repeat("x", 70_000)), "could not establish TLS with"},
 		"nothing behind":      {nil, sends("S"), "no answer from"},
-		"a message behind":    {nil, sends("SR\x00\x00\x00\x08\x00\x00\x00\x03"), "no TLS with"},
+		"a message behind":    {nil, sends("SR\x00\x00\x00\x08\x00\x00\x00\x03"), "could not establish TLS with"},
 		"a redirect":          {nil, sends("HTTP/1.1 301 Moved Permanently\r\nLocation: http://evil.example/\r\n\r\n"), "answered the request for TLS with 'H'"},
 		"SSH":                 {nil, sends("SSH-2.0-OpenSSH_9.2\r\n"), ""},
 		"MySQL":               {nil, sends("\x4a\x00\x00\x00\x0a8.0.36\x00"), "answered the request for TLS with 'J'"},
@@ -225,7 +225,7 @@ func TestProtocolViolationsBeforeLogin(t *testing.T) {
 		all.Go(func() {
 			code := "08001"
 			if violations[name].text == "no answer from" {
-				code = "08006"
+				code = "57P03"
 			}
 			if err := expectOneFatal(p.listens[i], aurora.IAMUser, code, violations[name].text); err != nil {
 				t.Errorf("%s: %v", name, err)

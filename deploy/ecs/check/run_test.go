@@ -52,7 +52,7 @@ func TestSidecarRuns(t *testing.T) {
 	// The application finds iamproxy, which here finds no database.
 	app := containerNamed(task, "app")
 	command := network.Command(append(environment(app), "PATH="+os.Getenv("PATH")), app.Command[0], app.Command[1:]...)
-	if out, err := container.Run(command); err == nil || !strings.Contains(out, "FATAL:  iamproxy: cannot resolve") {
+	if out, err := container.Run(command); err == nil || !strings.Contains(out, "FATAL:  iamproxy: could not resolve host name") {
 		t.Errorf("the application: %v %s", err, out)
 	}
 	process.Stop()
