@@ -14,6 +14,8 @@ import (
 	"time"
 	"unicode"
 
+	"golang.org/x/term"
+
 	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/portforward"
@@ -46,7 +48,7 @@ func (c *checkCommand) Validate(ctx context.Context) (err error) {
 	case c.endpoint.User == "":
 		return errors.New("a login is as one database user: give --user")
 	case strings.ContainsFunc(c.endpoint.User+c.endpoint.Database, unicode.IsControl):
-		return errors.New("--user or --database: there are control characters in it")
+		return errors.New("--user and --database must not contain control characters")
 	case c.Timeout <= 0:
 		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
 	}
@@ -67,7 +69,7 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	writer := &check.TextWriter{Out: std.out, Colors: supportsColors(std.out)}
+	writer := &check.TextWriter{Out: std.out, Colors: supportsColors(std.out), Width: terminalWidth(std.out)}
 	if !c.JSON {
 		checks.Observe = writer.Step
 	}
@@ -76,7 +78,7 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	report := checks.Run(timed)
 	switch {
 	case ctx.Err() != nil:
-		return errors.New("told to end before it was done")
+		return errors.New("interrupted")
 	case c.JSON:
 		err = writeJSON(std.out, report)
 	default:
@@ -100,18 +102,11 @@ func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) 
 		return nil, usageError{err}
 	}
 	return &check.Check{
-		Host:     e.Host,
-		Port:     e.Port,
-		Name:     e.Name,
-		Region:   e.Region,
-		User:     e.User,
-		Database: e.Database,
-		Target:   e.Target,
-		Writer:   e.NeedsWriter(),
+		Endpoint: e,
+		CAFile:   c.CAFile,
 		Identity: identity,
 		Dialer:   e.Dialer(forward, roots),
 		Tokens:   e.Tokens(identity),
-		Options:  check.Options{Profile: e.Signer.Profile, Sign: e.SignFlags(), Reach: e.ConnectFlags(c.CAFile)},
 	}, nil
 }
 
@@ -120,6 +115,19 @@ func writeJSON(out io.Writer, report check.Report) error {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(report)
+}
+
+// terminalWidth returns the number of columns if out is a terminal, or 0.
+func terminalWidth(out io.Writer) int {
+	file, ok := out.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // supportsColors reports whether out is a terminal with colors. On Windows, only Windows Terminal

@@ -11,8 +11,8 @@ import (
 func TestCheckUsage(t *testing.T) {
 	noAWS(t)
 	for want, args := range map[string][]string{
-		"control characters":    {host, "--user=a\x1b[2J"},
-		"--database: there are": {host, "--user=a", "--database=b\n"},
+		"--user and --database must not contain control characters": {host, "--user=a\x1b[2J"},
+		"--database must not contain control characters":            {host, "--user=a", "--database=b\n"},
 	} {
 		code, stdout, stderr := try(t.Context(), append([]string{"check"}, args...)...)
 		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) {
@@ -30,7 +30,7 @@ func TestCheckReport(t *testing.T) {
 		t.Fatalf("exit code %d, stdout %q, stderr %q: %v", code, stdout, stderr, err)
 	}
 	for key, want := range map[string]any{
-		"endpoint": host + ":6000", "user": "u", "database": "d", "ok": false, "cause": "the time was up before anything could be said",
+		"endpoint": host + ":6000", "user": "u", "database": "d", "ok": false, "cause": "timed out before completing any check",
 		"next": "iamproxy check " + host + ":6000 --user u --database d --via 127.0.0.1:1 --timeout 2m",
 	} {
 		if report[key] != want {
@@ -42,7 +42,7 @@ func TestCheckReport(t *testing.T) {
 		t.Fatalf("%d keys, %d steps: %s", len(report), len(steps), stdout)
 	}
 	step, _ := steps[0].(map[string]any)
-	if len(step) != 6 || step["name"] != "endpoint" || step["reason"] != "" || step["state"] != "not tried" || step["found"] != "because the time is up" || step["next"] != "" || step["seconds"] != 0.0 {
+	if len(step) != 6 || step["name"] != "endpoint" || step["reason"] != "" || step["state"] != "not tried" || step["found"] != "because the timeout has passed" || step["next"] != "" || step["seconds"] != 0.0 {
 		t.Errorf("the first step is %v", step)
 	}
 }

@@ -24,7 +24,7 @@ func TestGrantUsage(t *testing.T) {
 		want string // in the one line on standard error
 	}{
 		{"no password for the administrator", []string{host, "--user=app", "--admin-user=boss"}, 2, "no password for boss"},
-		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, "--ca-file: open /does/not/exist"},
+		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, "--ca-file: could not read \"/does/not/exist\""},
 		{"long name", []string{host, "--user=" + strings.Repeat("é", 32)}, 2, "at most 63 bytes"},
 		{"blank name", []string{host, "--user=app, ,b"}, 2, "a name in it is empty"},
 		{"line break in a name", []string{host, "--user=a\nb"}, 2, `--user "a\nb": a name in it has control characters`},

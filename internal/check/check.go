@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -63,7 +64,7 @@ type Step struct {
 	State   State   `json:"state"`
 	Reason  string  `json:"reason"`  // a pgwire.Reason or auth.Reason; empty if unknown
 	Found   string  `json:"found"`   // one line
-	Next    string  `json:"next"`    // a shell command, or advice after a #; empty unless the step failed
+	Next    string  `json:"next"`    // lines for a shell: commands, and advice after a #; empty unless the step failed
 	Seconds float64 `json:"seconds"` // rounded to milliseconds
 
 	because string // the failed step that prevented this one
@@ -80,36 +81,22 @@ type Report struct {
 	Steps    []Step `json:"steps"`
 }
 
-// Check is a check of a login of one user to one database. All fields but Target, Options and
-// Observe are required. The environment must have none of libpq's variables, which pgx
+// Check is a check of a login of one user to one database. All fields but CAFile and Observe are
+// required. The environment must have none of libpq's variables, which pgx
 // would read.
 type Check struct {
-	Host, Port     string    // the endpoint
-	Name           auth.Name // the parsed Host
-	Region         string    // the region for which tokens are signed
-	User, Database string
-	// Target is the value of the endpoint's key target, or empty.
-	Target string
-	// Writer reports whether sessions must be writable.
-	Writer bool
+	// Endpoint has the name of the database, the user and the database.
+	Endpoint endpoint.Endpoint
+	// CAFile is the file of the roots that Dialer trusts, or empty.
+	CAFile string
 	// Identity has the credentials. Its Load must have been called.
 	Identity *auth.Identity
 	// Dialer connects to the database.
 	Dialer *upstream.Dialer
 	// Tokens has the tokens of Identity.
 	Tokens retry.Tokens
-
-	// Options are added to the command lines in the report.
-	Options Options
 	// Observe is called after each step. It may be nil.
 	Observe func(Step)
-}
-
-// Options are the flags of iamproxy for an endpoint, with their values.
-type Options struct {
-	Profile string   // the AWS profile; empty for the SDK's default chain
-	Sign    []string // flags for credentials, such as --profile dev
-	Reach   []string // flags for connecting, such as --via localhost:15432
 }
 
 // steps lists the steps in order. A step is not tried if one that it needs has failed.
@@ -167,6 +154,7 @@ type result struct {
 	state       State
 	reason      string
 	found, next string
+	before      string // a sentence to read before running next, or empty
 	because     string
 }
 
@@ -174,7 +162,7 @@ func ok(found string) result           { return result{state: OK, found: found} 
 func failed(found, next string) result { return result{state: Failed, found: found, next: next} }
 func notPermitted(found string) result { return result{state: NotPermitted, found: found} }
 func noAnswer(found string) result     { return result{state: NoAnswer, found: found} }
-func doesNotApply(why string) result   { return result{state: NotTried, found: why} }
+func notTried(why string) result       { return result{state: NotTried, found: why} }
 func notTriedBecause(step string) result {
 	return result{state: NotTried, found: "because of " + step, because: step}
 }
@@ -183,6 +171,21 @@ func notTriedBecause(step string) result {
 func (res result) withReason(reason string) result {
 	res.reason = reason
 	return res
+}
+
+// readBefore returns res with a sentence to read before running its command.
+func (res result) readBefore(sentence string) result {
+	res.before = sentence
+	return res
+}
+
+// lines returns the next step, of one line or two. Other text in them has no line breaks.
+func (res result) lines() string {
+	next := text.OneLine(res.next)
+	if res.before != "" {
+		next = text.OneLine(advice(res.before)) + "\n" + next
+	}
+	return next
 }
 
 // reasonOf returns the Reason of an error of package proxy or auth, or "".
@@ -199,7 +202,7 @@ func (r *run) stateOf(name string) State { return find(r.steps, name).State }
 // skipReason returns the result of a step that cannot be tried, or the zero value.
 func (r *run) skipReason(ctx context.Context, needs []string) result {
 	if ctx.Err() != nil {
-		return doesNotApply("because the time is up")
+		return notTried("because the timeout has passed")
 	}
 	for _, name := range needs {
 		switch needed := find(r.steps, name); {
@@ -218,7 +221,7 @@ func (r *run) runStep(all context.Context, do func(*run, context.Context) result
 	defer cancel()
 	res := do(r, ctx)
 	if res.state == Failed && all.Err() != nil {
-		res.found, res.next = "the time was up: "+res.found, r.withMoreTime()
+		res.found, res.next, res.before = "the timeout has passed: "+res.found, r.withMoreTime(), ""
 	}
 	return res
 }
@@ -233,7 +236,7 @@ func (r *run) record(name string, res result, took time.Duration) {
 		State:   res.state,
 		Reason:  res.reason,
 		Found:   text.OneLine(res.found),
-		Next:    text.OneLine(res.next),
+		Next:    res.lines(),
 		Seconds: math.Round(took.Seconds()*1000) / 1000,
 		because: res.because,
 	}
@@ -244,8 +247,8 @@ func (r *run) record(name string, res result, took time.Duration) {
 }
 
 func (r *run) report() Report {
-	rep := Report{Endpoint: r.Dialer.Endpoint, User: r.User, Database: r.Database, Steps: r.steps}
-	rep.OK, rep.Cause, rep.Next = verdict(r.User, r.steps, r.seen)
+	rep := Report{Endpoint: r.Dialer.Endpoint, User: r.Endpoint.User, Database: r.Endpoint.Database, Steps: r.steps}
+	rep.OK, rep.Cause, rep.Next = verdict(r.Endpoint.User, r.steps, r.seen)
 	if !rep.OK && rep.Next == "" {
 		rep.Next = r.withMoreTime()
 	}

@@ -54,7 +54,7 @@ func TestRunStep(t *testing.T) {
 	}
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
-	if res := r.runStep(done, fail); res.found != "the time was up: reason" || res.next != "iamproxy check "+host+" --user app --timeout 2m" {
+	if res := r.runStep(done, fail); res.found != "the timeout has passed: reason" || res.next != "iamproxy check "+host+" --user app --timeout 2m" {
 		t.Errorf("at the end: %+v", res)
 	}
 }

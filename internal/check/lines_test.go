@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
@@ -25,29 +26,29 @@ var resource = auth.Resource{Kind: auth.Cluster, Region: "eu-west-1", Account: "
 
 func newRun(user string) *run {
 	return &run{Check: &Check{
-		Host: host, Port: "5432", Name: auth.ParseName(host), Region: "eu-west-1", User: user, Database: "postgres",
-		Dialer: &upstream.Dialer{Endpoint: host + ":5432"},
+		Endpoint: endpoint.Endpoint{Host: host, Port: "5432", Name: auth.ParseName(host), Region: "eu-west-1", User: user, Database: "postgres"},
+		Dialer:   &upstream.Dialer{Endpoint: host + ":5432"},
 	}}
 }
 
 func TestLines(t *testing.T) {
 	plain := newRun("app")
 	odd := newRun("o'brien")
-	odd.Port, odd.Database, odd.Region = "6000", "my db", "eu-west-2"
-	odd.Options = Options{Profile: "dev", Sign: []string{"--profile", "dev"}, Reach: []string{"--via", "localhost:15432", "--ca-file", "my ca.pem"}}
-	odd.Dialer = &upstream.Dialer{Endpoint: host + ":6000", DirectTLS: true}
+	odd.Endpoint.Port, odd.Endpoint.Database, odd.Endpoint.Region = "6000", "my db", "eu-west-2"
+	odd.Endpoint.Signer.Profile, odd.Endpoint.Via, odd.Endpoint.SSLNegotiation, odd.CAFile = "dev", "localhost:15432", "direct", "my ca.pem"
 	for got, want := range map[string]string{
-		plain.again():          "iamproxy check " + host + " --user app",
-		plain.grant():          "iamproxy grant " + host + " --user app",
-		odd.again():            "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.grant():            "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.without(2).again(): "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432",
+		plain.again():        "iamproxy check " + host + " --user app",
+		plain.grant("app"):   "iamproxy grant " + host + " --user app",
+		odd.again():          "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.grant("o'brien"): "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.ofAccount():      "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile PROFILE_OF_ITS_ACCOUNT --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.inNamedRegion():  "iamproxy check '" + host + ":6000?sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
 		plain.awsLine("rds", "x", "--query", "A[].B"): "aws rds x --query 'A[].B' --region eu-west-1",
 		odd.awsLine("rds", "x"):                       "aws rds x --region eu-west-2 --profile dev",
 		plain.atPort(6543):                            "iamproxy check " + host + ":6543 --user app",
 		plain.enableIAM(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb"}):                     "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1",
 		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.Instance, ID: "db-A"}, Identifier: "one"}): "aws rds modify-db-instance --db-instance-identifier one --enable-iam-database-authentication --apply-immediately --region eu-west-1",
-		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy p",
+		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy p.",
 		plain.start(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped"}):      "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1",
 		plain.start(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "starting"}):     "aws rds wait db-cluster-available --db-cluster-identifier mydb --region eu-west-1",
 	} {
@@ -56,18 +57,18 @@ func TestLines(t *testing.T) {
 		}
 	}
 	plain.seen.database = &rdsapi.Database{MasterSecret: "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x"}
-	if got := plain.grant(); !strings.HasPrefix(got, "iamproxy grant ") || !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
+	if got := plain.grant("app"); !strings.HasPrefix(got, "iamproxy grant ") || !strings.HasSuffix(got, "--admin-secret 'arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!x'") {
 		t.Errorf("got %s", got)
 	}
 	plain.seen.database = &rdsapi.Database{MasterUser: "boss"}
-	if got := plain.grant(); !strings.HasSuffix(got, " --admin-user boss") {
+	if got := plain.grant("app"); !strings.HasSuffix(got, " --admin-user boss") {
 		t.Errorf("got %s", got)
 	}
 	reader := newRun("app")
-	reader.Host, reader.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
-	reader.Name = auth.ParseName(reader.Host)
+	reader.Endpoint.Host, reader.Endpoint.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"
+	reader.Endpoint.Name = auth.ParseName(reader.Endpoint.Host)
 	reader.seen.database = &rdsapi.Database{InCluster: true, Writer: host}
-	if got := reader.grant(); got != "iamproxy grant "+host+" --user app" {
+	if got := reader.grant("app"); got != "iamproxy grant "+host+" --user app" {
 		t.Errorf("at a reader: %s", got)
 	}
 }
@@ -78,8 +79,8 @@ func TestPutPolicy(t *testing.T) {
 		"arn:aws:sts::111122223333:assumed-role/app/i-012":                                        "aws iam put-role-policy --role-name app --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
 		"arn:aws:iam::111122223333:user/people/jane":                                              "aws iam put-user-policy --user-name jane --policy-name iamproxy-cluster-ABC-o=27b --policy-document '",
 		"arn:aws:iam::111122223333:user/jane":                                                     "aws iam put-user-policy --user-name jane --policy-name ",
-		"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Dev_Ops_0123456789abcdef/jane@x":   "# in IAM Identity Center, add this to the inline policy of the permission set Dev_Ops: {",
-		"arn:aws:sts::111122223333:federated-user/jane":                                           "# give whoever signs this policy: {",
+		"arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Dev_Ops_0123456789abcdef/jane@x":   "# In IAM Identity Center, add this to the inline policy of the permission set Dev_Ops: {",
+		"arn:aws:sts::111122223333:federated-user/jane":                                           "# Attach this policy to the identity that signs: {",
 		"arn:aws-us-gov:sts::111122223333:assumed-role/AWSReservedSSO_not_a_set/0123456789abcdef": "aws iam put-role-policy --role-name AWSReservedSSO_not_a_set ",
 	} {
 		r := newRun("o'b")
@@ -161,12 +162,12 @@ func TestNotAllowed(t *testing.T) {
 		next     string
 	}{
 		"none":                {rdsapi.Decision{}, Failed, "no policy", "aws iam put-role-policy "},
-		"denied":              {rdsapi.Decision{Denied: true, By: "policy nightly"}, Failed, "policy nightly", "# remove the Deny, which wins over every Allow: policy nightly"},
-		"organization":        {rdsapi.Decision{Denied: true, By: "a policy of the organization"}, Failed, "organization", "# remove the Deny"},
-		"boundary":            {rdsapi.Decision{By: "the permissions boundary"}, Failed, "boundary", "# this has to allow it, too: the permissions boundary"},
+		"denied":              {rdsapi.Decision{Denied: true, By: "policy nightly"}, Failed, "policy nightly", "# Remove the Deny, which overrides every Allow, from policy nightly."},
+		"organization":        {rdsapi.Decision{Denied: true, By: "a policy of the organization"}, Failed, "organization", "# Remove the Deny"},
+		"boundary":            {rdsapi.Decision{By: "the permissions boundary"}, Failed, "boundary", "# Allow it in this policy, too: the permissions boundary."},
 		"condition":           {rdsapi.Decision{Missing: []string{"aws:x"}}, NoAnswer, "aws:x", ""},
-		"denied, condition":   {rdsapi.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# remove the Deny"},
-		"boundary, condition": {rdsapi.Decision{By: "the permissions boundary", Missing: []string{"aws:x"}}, Failed, "boundary", "# this has to allow it, too"},
+		"denied, condition":   {rdsapi.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# Remove the Deny"},
+		"boundary, condition": {rdsapi.Decision{By: "the permissions boundary", Missing: []string{"aws:x"}}, Failed, "boundary", "# Allow it in this policy, too"},
 	} {
 		r := newRun("app")
 		r.seen.caller = auth.Caller{ARN: "arn:aws:sts::111122223333:assumed-role/app/x", Account: "111122223333"}
@@ -194,8 +195,8 @@ func TestConnectAdvice(t *testing.T) {
 		"silent":        {silent, func(r *run) {}, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 		"known group":   {silent, func(r *run) { r.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 		"stopped":       {silent, func(r *run) { r.seen.database, r.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
-		"another port":  {refused, func(r *run) { r.seen.database, r.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
-		"via":           {refused, func(r *run) { r.Dialer.Via = "localhost:1" }, "# start what is to listen at localhost:1, such as a port forward, or correct via="},
+		"another port":  {refused, func(r *run) { r.seen.database, r.Endpoint.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
+		"via":           {refused, func(r *run) { r.Dialer.Via = "localhost:1" }, "# Nothing is listening on localhost:1. Start the port forward, or correct --via."},
 		"by a resolver": {silent, func(r *run) { r.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 	} {
 		r := newRun("app")

@@ -23,13 +23,13 @@ func (r *run) login(ctx context.Context) result {
 		return r.explain(err)
 	}
 	r.conn, r.seen.login = conn, accepted
-	return ok(fmt.Sprintf("logged in to %s, PostgreSQL %s", r.Database, conn.ParameterStatus(upstream.ServerVersion)))
+	return ok(fmt.Sprintf("logged in to database %q, PostgreSQL %s", r.Endpoint.Database, conn.ParameterStatus(upstream.ServerVersion)))
 }
 
 // connect attempts to log in until an attempt succeeds or another one is of no use, as the
 // proxy does. The error is the most specific one of all attempts.
 func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
-	policy := new(retry.Controller).Begin(r.User, stepTimeout)
+	policy := new(retry.Controller).Begin(r.Endpoint.User, stepTimeout)
 	defer policy.End()
 	var lastError error
 	for {
@@ -41,7 +41,7 @@ func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
 			return conn, nil
 		}
 		lastError = retry.MoreSpecificError(lastError, err)
-		pause, again := policy.Next(err, retry.Replace(ctx, r.Tokens, r.User, token, err))
+		pause, again := policy.Next(err, retry.Replace(ctx, r.Tokens, r.Endpoint.User, token, err))
 		if !again || ctx.Err() != nil {
 			return nil, lastError
 		}
@@ -76,9 +76,9 @@ func (r *run) attempt(ctx context.Context) (conn *pgconn.PgConn, token string, e
 }
 
 func (r *run) token(ctx context.Context) (string, error) {
-	token, err := r.Tokens.Token(ctx, r.User)
+	token, err := r.Tokens.Token(ctx, r.Endpoint.User)
 	if err != nil {
-		return "", pgwire.NewTokenError(r.User, err)
+		return "", pgwire.NewTokenError(r.Endpoint.User, err)
 	}
 	return token, nil
 }
@@ -87,8 +87,8 @@ func (r *run) startupMessage() pgwire.StartupMessage {
 	return pgwire.StartupMessage{
 		Version: pgproto3.ProtocolVersion30,
 		Parameters: []pgwire.Parameter{
-			{Name: "user", Value: r.User},
-			{Name: "database", Value: r.Database},
+			{Name: "user", Value: r.Endpoint.User},
+			{Name: "database", Value: r.Endpoint.Database},
 			{Name: "application_name", Value: "iamproxy check"},
 		},
 	}

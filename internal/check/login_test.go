@@ -167,10 +167,10 @@ func TestLogin(t *testing.T) {
 			do    func(context.Context) result
 			found string
 		}{
-			{r.login, "logged in to postgres, PostgreSQL 17.2"},
-			{r.rdsIAM, "app has it"},
-			{r.writes, "takes writes, but transactions begin read-only (default_transaction_read_only)"},
-			{r.roundTrip, "0.00 ms, the median of 5"},
+			{r.login, `logged in to database "postgres", PostgreSQL 17.2`},
+			{r.rdsIAM, `user "app" is a member`},
+			{r.writes, "writable, but transactions are read-only by default (default_transaction_read_only)"},
+			{r.roundTrip, "0.00 ms (median of 5)"},
 		} {
 			if res := step.do(t.Context()); res.state != OK || res.found != step.found {
 				t.Fatalf("got %+v, want %q", res, step.found)
@@ -201,7 +201,7 @@ func TestLoginFails(t *testing.T) {
 		"token timeout":      {accept, tokens{err: fmt.Errorf("waiting: %w", context.DeadlineExceeded)}, otherError, "token_timeout", "no token for user \"app\" in time", "# ", 0, 0},
 		"password requested": {requestSCRAM, tokens{}, passwordRequested, "password_requested", "server requested SCRAM authentication for user \"app\" instead of a token: ", "iamproxy grant ", 1, 0},
 		"token refused":      {refuseToken, tokens{}, tokenRefused, "token_refused", "PAM authentication failed (28000): ", "iamproxy policy ", 2, 0},
-		"no such database":   {missingDatabase, tokens{}, otherError, "server_refused", `database "postgres" does not exist (3D000)`, "# name a database ", 1, 0},
+		"no such database":   {missingDatabase, tokens{}, otherError, "server_refused", `database "postgres" does not exist (3D000)`, "# Pass an existing database ", 1, 0},
 		"starting up":        {startingUp, tokens{}, otherError, "server_refused", "the database system is starting up (57P03)", "iamproxy check ", 3, stepTimeout},
 		"connection closed":  {hangUp, tokens{}, otherError, "connection_closed", host + ":5432 closed the connection during login", "# ", 3, stepTimeout / 2},
 		"no answer":          {staySilent, tokens{}, otherError, "no_answer", "no answer from " + host + ":5432 in time", "# The server accepted the connection ", 1, stepTimeout},

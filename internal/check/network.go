@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,30 +24,30 @@ import (
 func (r *run) dns(ctx context.Context) result {
 	switch {
 	case r.Dialer.SOCKS != nil:
-		return doesNotApply("the proxy resolves the name: " + r.Dialer.SOCKS.String())
+		return notTried("the SOCKS proxy resolves the name: " + r.Dialer.SOCKS.String())
 	case r.Dialer.DialContext != nil:
-		return doesNotApply("the port forward leads there")
+		return notTried("the port forward resolves the name")
 	}
-	host := r.Host
+	host := r.Endpoint.Host
 	if r.Dialer.Via != "" {
 		host, _, _ = net.SplitHostPort(r.Dialer.Via)
 	}
 	if address, err := netip.ParseAddr(host); err == nil {
 		r.seen.addresses = []netip.Addr{address}
-		return ok("an address, and no name: " + located(address))
+		return ok("not needed (" + address.Unmap().String() + ")")
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	var unknown *net.DNSError
 	switch {
 	case errors.As(err, &unknown) && unknown.IsNotFound:
-		return failed("DNS has no "+host, r.listEndpoints()).withReason(string(pgwire.ResolveFailed))
+		return failed(fmt.Sprintf("DNS has no name %q", host), r.listEndpoints()).withReason(string(pgwire.ResolveFailed))
 	case err != nil:
-		return failed("cannot resolve "+host+": "+err.Error(), advice("have this host ask name servers that answer; in a VPC that is 169.254.169.253")).withReason(string(pgwire.ResolveFailed))
+		return failed(fmt.Sprintf("could not resolve %q: %v", host, err), advice("Check the DNS servers of this host. In a VPC, use 169.254.169.253.")).withReason(string(pgwire.ResolveFailed))
 	}
 	r.seen.addresses = addresses
 	found := host
 	if alias, err := net.DefaultResolver.LookupCNAME(ctx, host); err == nil && !strings.EqualFold(strings.TrimSuffix(alias, "."), host) {
-		found += " leads to " + strings.TrimSuffix(alias, ".")
+		found += " is an alias of " + strings.TrimSuffix(alias, ".")
 	}
 	var known []string
 	for _, address := range addresses {
@@ -77,11 +76,11 @@ func networkOf(address netip.Addr) string {
 func (r *run) listEndpoints() string {
 	switch {
 	case r.Dialer.Via != "":
-		return advice("correct the name in via=, or have this host ask the name servers that know it")
+		return advice("Correct the name in --via, or use DNS servers that know it.")
 	case r.seen.database != nil:
-		return advice("the database is there: have this host ask name servers that know it; in a VPC that is 169.254.169.253")
+		return advice("The database exists. Use DNS servers that know it, in a VPC 169.254.169.253. From outside the VPC, use --via.")
 	}
-	switch r.Name.Kind {
+	switch r.Endpoint.Name.Kind {
 	case auth.Instance:
 		return r.awsLine("rds", "describe-db-instances", "--query", "DBInstances[].Endpoint.Address", "--output", "text")
 	case auth.RDSProxy:
@@ -112,9 +111,11 @@ func (r *run) connectAdvice(ctx context.Context, err error) string {
 		return r.start(*d)
 	case r.Dialer.SOCKS != nil || r.Dialer.DialContext != nil:
 		return advice(text.Advice(err))
+	case r.Dialer.Via != "" && refused:
+		return advice("Nothing is listening on " + r.Dialer.Via + ". Start the port forward, or correct --via.")
 	case r.Dialer.Via != "":
-		return advice("start what is to listen at " + r.Dialer.Via + ", such as a port forward, or correct via=")
-	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != r.Port:
+		return advice("Check that " + r.Dialer.Via + " can be reached from here, or correct --via.")
+	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != r.Endpoint.Port:
 		return r.atPort(d.Port)
 	case refused:
 		return r.showStatus()
@@ -127,12 +128,12 @@ func (r *run) connectAdvice(ctx context.Context, err error) string {
 
 // showStatus returns the command line that shows the database's status and port.
 func (r *run) showStatus() string {
-	name, _, _ := strings.Cut(r.Host, ".")
+	name, _, _ := strings.Cut(r.Endpoint.Host, ".")
 	d := r.seen.database
 	if d != nil && d.InCluster && d.Instance == "" {
 		name = d.Identifier
 	}
-	switch r.Name.Kind {
+	switch r.Endpoint.Name.Kind {
 	case auth.DSQL:
 		return r.awsLine("dsql", "get-cluster", "--identifier", name)
 	case auth.RDSProxy:
@@ -156,11 +157,11 @@ func (r *run) openSecurityGroup(ctx context.Context) string {
 			from = netip.PrefixFrom(source, source.BitLen()).String()
 			if source.Is6() { // --cidr is for IPv4 only
 				return r.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--ip-permissions",
-					fmt.Sprintf("IpProtocol=tcp,FromPort=%s,ToPort=%s,Ipv6Ranges=[{CidrIpv6=%s}]", r.Port, r.Port, from))
+					fmt.Sprintf("IpProtocol=tcp,FromPort=%s,ToPort=%s,Ipv6Ranges=[{CidrIpv6=%s}]", r.Endpoint.Port, r.Endpoint.Port, from))
 			}
 		}
 	}
-	return r.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", r.Port, "--cidr", from)
+	return r.awsLine("ec2", "authorize-security-group-ingress", "--group-id", group, "--protocol", "tcp", "--port", r.Endpoint.Port, "--cidr", from)
 }
 
 // privateNetworks lists the networks of RFC 1918. A host in another one than the database is
@@ -241,11 +242,11 @@ func (r *run) untrusted(err error) result {
 	shown := rejected.UnverifiedCertificates[0]
 	switch {
 	case errors.As(err, &name):
-		return failed(fmt.Sprintf("the certificate is for %s, and not for %s", append(shown.DNSNames, nameOf(shown))[0], r.Host), r.otherName())
+		return failed(fmt.Sprintf("the certificate is for %q, not for %q", append(shown.DNSNames, nameOf(shown))[0], r.Endpoint.Host), r.otherName())
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		r.seen.expiry = true
-		return failed(fmt.Sprintf("the certificate is valid from %s to %s only", shown.NotBefore.UTC().Format(time.DateTime), shown.NotAfter.UTC().Format(time.DateTime)),
-			advice("if this machine's clock is right, the database needs another certificate"))
+		return failed(fmt.Sprintf("the certificate is valid only from %s to %s", shown.NotBefore.UTC().Format(time.DateTime), shown.NotAfter.UTC().Format(time.DateTime)),
+			advice("If the clock of this machine is right, renew the certificate of the database."))
 	default:
 		return failed("the certificate is not trusted: it was issued by "+roots.Issuer(shown), r.otherRoots(shown))
 	}
@@ -254,7 +255,7 @@ func (r *run) untrusted(err error) result {
 // otherName returns the next step for a certificate of another host.
 func (r *run) otherName() string {
 	if r.Dialer.Via != "" || r.Dialer.DialContext != nil {
-		return advice("have the port forward lead to this database, or give the name of the one that it leads to")
+		return advice("Let the port forward lead to this database, or pass the name of the database that it leads to.")
 	}
 	return r.listEndpoints()
 }
@@ -262,26 +263,15 @@ func (r *run) otherName() string {
 // otherRoots returns the command line with the roots of RDS for a certificate that names RDS as
 // its issuer, and advice for any other certificate, whose issuer may read all traffic if trusted.
 func (r *run) otherRoots(shown *x509.Certificate) string {
-	i := slices.Index(r.Options.Reach, caFlag)
 	url := roots.BundleURL(shown)
 	switch {
 	case !roots.IssuedByRDS(shown):
 		return advice(roots.StrangerAdvice)
-	case roots.HasEmbeddedRoots(shown) && i >= 0:
-		return r.without(i).again()
+	case roots.HasEmbeddedRoots(shown) && r.CAFile != "":
+		return checkLine(r.Endpoint, "")
 	case url == "":
 		return advice(roots.UntrustedHint(shown))
-	case i >= 0:
-		r = r.without(i)
+	default:
+		return "curl -fsSO " + url + " && " + checkLine(r.Endpoint, path.Base(url))
 	}
-	return "curl -fsSO " + url + " && " + r.again(caFlag, path.Base(url))
-}
-
-const caFlag = "--ca-file"
-
-// without returns the run of a check without the flag Options.Reach[i] and its value.
-func (r *run) without(i int) *run {
-	other := *r.Check
-	other.Options.Reach = slices.Delete(slices.Clone(r.Options.Reach), i, i+2)
-	return &run{Check: &other}
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -18,15 +17,15 @@ import (
 
 // database requests the database's description from RDS.
 func (r *run) database(ctx context.Context) result {
-	if r.Name.Kind == auth.Unknown {
-		return doesNotApply("AWS knows databases by its own names")
+	if r.Endpoint.Name.Kind == auth.Unknown {
+		return notTried("not an AWS name, so RDS cannot find the database by it")
 	}
-	config, err := r.Identity.Config(ctx, r.Region)
+	config, err := r.Identity.Config(ctx, r.Endpoint.Region)
 	if err != nil {
 		return noAnswer(err.Error()).withReason(reasonOf(err))
 	}
 	r.aws = &rdsapi.Client{Config: config}
-	database, err := r.aws.Find(ctx, r.Host)
+	database, err := r.aws.Find(ctx, r.Endpoint.Host)
 	switch {
 	case errors.Is(err, rdsapi.ErrNotPermitted):
 		return notPermitted(err.Error())
@@ -46,35 +45,35 @@ func (r *run) database(ctx context.Context) result {
 func (r *run) databaseNotFound(err error) result {
 	found := err.Error()
 	if account := r.seen.caller.Account; account != "" {
-		found += "; the credentials are of account " + account
+		found += "; the credentials belong to account " + account
 	}
-	return failed(found, r.checkIn(r.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+	return failed(found, r.ofAccount())
 }
 
 // judge returns whether the database d accepts logins with tokens at the endpoint's port.
 func (r *run) judge(d rdsapi.Database) result {
-	what := describe(d) + " " + d.Identifier
+	what := fmt.Sprintf("%s %q", describe(d), d.Identifier)
 	if d.Account != "" { // it may be unknown for Aurora DSQL
 		what += " in account " + d.Account
 	}
 	r.seen.down, r.seen.foreign, r.seen.iamOff = isDown(d.Status), !isPostgreSQL(d), !d.IAM
 	switch {
 	case r.seen.down && d.InCluster && d.Instance != "":
-		return failed(fmt.Sprintf("instance %s of %s is %s", d.Instance, what, d.Status), r.start(d))
+		return failed(fmt.Sprintf("instance %q of %s is %s", d.Instance, what, d.Status), r.start(d))
 	case r.seen.down:
 		return failed(fmt.Sprintf("%s is %s", what, d.Status), r.start(d))
 	case r.seen.foreign:
-		return failed(fmt.Sprintf("%s is not PostgreSQL, but %s", what, d.Engine), advice("iamproxy is for PostgreSQL alone"))
+		return failed(fmt.Sprintf("%s runs %q, not PostgreSQL", what, d.Engine), advice("Pass the endpoint of a PostgreSQL database. iamproxy supports no other engine."))
 	case r.seen.iamOff:
 		found := "IAM authentication is off on " + what
 		if d.IAMPending {
-			found += ", until the next maintenance window"
+			found += "; it will be enabled in the next maintenance window"
 		}
 		return failed(found, r.enableIAM(d))
-	case d.Port != 0 && strconv.Itoa(d.Port) != r.Port:
-		return failed(fmt.Sprintf("%s listens at port %d, and not at %s", what, d.Port, r.Port), r.atPort(d.Port))
+	case d.Port != 0 && strconv.Itoa(d.Port) != r.Endpoint.Port:
+		return failed(fmt.Sprintf("%s listens on port %d, not on %s", what, d.Port, r.Endpoint.Port), r.atPort(d.Port))
 	case d.Kind == auth.DSQL:
-		return ok(what + ", which takes tokens alone; whether it runs is not asked")
+		return ok(what + "; its status is not checked")
 	default:
 		return ok(what + ": " + d.Status + ", IAM authentication is on")
 	}
@@ -107,11 +106,11 @@ var down = regexp.MustCompile(`^(stopped|stopping|starting|creating|deleting|fai
 func (r *run) start(d rdsapi.Database) string {
 	switch {
 	case d.Status == "deleting":
-		return advice("it is gone for good; give the name of another database")
+		return advice("Pass the endpoint of another database, because this one is being deleted.")
 	case d.Kind == auth.DSQL || d.Kind == auth.RDSProxy:
-		return advice("wait until it is available")
+		return advice("Wait until it is available.")
 	case d.Status == "stopping":
-		return advice("when it has stopped, start it: " + r.startLine(d))
+		return advice("When it has stopped, run: " + r.startLine(d))
 	case d.Status == "stopped":
 		return r.startLine(d)
 	case (d.Status == "starting" || d.Status == "creating") && d.InCluster && d.Instance == "":
@@ -119,7 +118,7 @@ func (r *run) start(d rdsapi.Database) string {
 	case d.Status == "starting" || d.Status == "creating":
 		return r.awsLine("rds", "wait", "db-instance-available", "--db-instance-identifier", d.Instance)
 	default:
-		return advice("it does not come up by itself; the events of the database in RDS say why")
+		return advice("Look for the cause in the events of the database in RDS.")
 	}
 }
 
@@ -137,7 +136,7 @@ func (r *run) startLine(d rdsapi.Database) string {
 func (r *run) enableIAM(d rdsapi.Database) string {
 	switch {
 	case d.Kind == auth.RDSProxy:
-		return advice("set IAM authentication (IAMAuth REQUIRED) on the entry of the user's secret in the RDS Proxy " + d.Identifier)
+		return advice("Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy " + d.Identifier + ".")
 	case d.InCluster:
 		return r.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
 	default:
@@ -147,9 +146,9 @@ func (r *run) enableIAM(d rdsapi.Database) string {
 
 // atPort returns the command line of this check with another port.
 func (r *run) atPort(port int) string {
-	other := *r.Check
-	other.Port = strconv.Itoa(port)
-	return (&run{Check: &other}).again()
+	e := r.Endpoint
+	e.Port = strconv.Itoa(port)
+	return checkLine(e, r.CAFile)
 }
 
 // policy simulates whether IAM policies allow the caller to log in.
@@ -161,14 +160,14 @@ func (r *run) policy(ctx context.Context) result {
 		return notTriedBecause(Database)
 	}
 	resource := r.resource()
-	decision, err := r.aws.MayConnect(ctx, r.seen.caller.ARN, resource, r.User)
+	decision, err := r.aws.MayConnect(ctx, r.seen.caller.ARN, resource, r.Endpoint.User)
 	switch {
 	case errors.Is(err, rdsapi.ErrNotPermitted):
 		return notPermitted(err.Error())
 	case err != nil:
 		return noAnswer(err.Error())
 	case decision.Allowed:
-		found := fmt.Sprintf("allows %s on %s", resource.Action(r.User), resource.ARN(r.User))
+		found := fmt.Sprintf("%s is allowed on %s", resource.Action(r.Endpoint.User), resource.ARN(r.Endpoint.User))
 		return ok(found + unknownKeys(decision.Missing))
 	}
 	return r.notAllowed(resource, decision)
@@ -185,7 +184,7 @@ func (r *run) resource() auth.Resource {
 // notAllowed returns the result for policies that do not allow the login. It only suggests a
 // policy if that would be sufficient.
 func (r *run) notAllowed(resource auth.Resource, decision rdsapi.Decision) result {
-	found := fmt.Sprintf("%s is not allowed %s on %s", r.seen.caller.ARN, resource.Action(r.User), resource.ARN(r.User))
+	found := fmt.Sprintf("%s is not allowed %s on %s", r.seen.caller.ARN, resource.Action(r.Endpoint.User), resource.ARN(r.Endpoint.User))
 	switch {
 	case decision.By != "":
 		found += ": " + decision.By
@@ -194,11 +193,11 @@ func (r *run) notAllowed(resource auth.Resource, decision rdsapi.Decision) resul
 	}
 	switch {
 	case resource.Account != r.seen.caller.Account:
-		return failed(found, r.checkIn(r.Region, []string{"--profile", "PROFILE_OF_ITS_ACCOUNT"}))
+		return failed(found, r.ofAccount())
 	case decision.Denied:
-		return failed(found, advice("remove the Deny, which wins over every Allow: "+decision.By))
+		return failed(found, advice("Remove the Deny, which overrides every Allow, from "+decision.By+"."))
 	case decision.By != "":
-		return failed(found, advice("this has to allow it, too: "+decision.By))
+		return failed(found, advice("Allow it in this policy, too: "+decision.By+"."))
 	case len(decision.Missing) > 0:
 		return noAnswer(found + unknownKeys(decision.Missing))
 	default:
@@ -211,7 +210,7 @@ func unknownKeys(missing []string) string {
 	if len(missing) == 0 {
 		return ""
 	}
-	return ", as far as IAM can judge without the condition keys " + strings.Join(missing, ", ")
+	return ", but IAM has not evaluated conditions with these keys: " + strings.Join(missing, ", ")
 }
 
 // permissionSet matches the name of a role that IAM Identity Center manages. It would revert
@@ -224,30 +223,30 @@ func (r *run) writePolicy() string {
 	if r.seen.database != nil && r.seen.caller.ARN != "" {
 		return r.putPolicy(r.resource())
 	}
-	options := slices.Clone(r.Options.Sign)
+	options := r.Endpoint.SignFlags()
 	if account := r.seen.caller.Account; account != "" {
 		options = []string{"--account", account}
-		if r.Name.Kind != auth.DSQL {
+		if r.Endpoint.Name.Kind != auth.DSQL {
 			options = append(options, "--resource-id", "RESOURCE_ID")
 		}
 	}
-	return r.line("policy", r.Region, options...)
+	return r.Endpoint.Command("policy", options...)
 }
 
 // putPolicy returns the command line that allows the caller to log in.
 func (r *run) putPolicy(resource auth.Resource) string {
 	var document iampolicy.Policy
-	document.Allow(resource, r.User)
-	name := policyName(resource, r.User)
+	document.Allow(resource, r.Endpoint.User)
+	name := policyName(resource, r.Endpoint.User)
 	signer, role := rdsapi.PolicyHolder(r.seen.caller.ARN)
 	switch {
 	case signer == "" && role == "":
-		return advice("give whoever signs this policy: " + document.Line())
+		return advice("Attach this policy to the identity that signs: " + document.Line())
 	case signer != "":
 		return r.iamLine("put-user-policy", "--user-name", signer, "--policy-name", name, "--policy-document", document.Line())
 	}
 	if set := permissionSet.FindStringSubmatch(role); set != nil {
-		return advice(fmt.Sprintf("in IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
+		return advice(fmt.Sprintf("In IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
 	}
 	return r.iamLine("put-role-policy", "--role-name", role, "--policy-name", name, "--policy-document", document.Line())
 }

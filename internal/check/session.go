@@ -13,6 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
+	roots "github.com/iamproxy/iamproxy/tls"
 )
 
 // explain returns the result for a login that failed with err.
@@ -48,6 +49,9 @@ func (r *run) explainOwnError(own *pgwire.Error) result {
 		return r.explainPasswordRequested(own.Error())
 	}
 	r.seen.login = otherError
+	if own.Reason == pgwire.TLSUntrusted { // the hint has a name that the server sent
+		return failed(own.Error(), advice(roots.StrangerAdvice))
+	}
 	return failed(own.Error(), advice(own.Hint))
 }
 
@@ -58,7 +62,7 @@ func (r *run) isTokenRefused(server *pgwire.ServerError) bool {
 	case pgwire.LoginNotPermitted:
 		return false
 	case pgwire.DSQLAccessDenied:
-		return r.Name.Kind == auth.DSQL
+		return r.Endpoint.Name.Kind == auth.DSQL
 	default:
 		return strings.HasPrefix(server.Fields.Code, "28")
 	}
@@ -67,12 +71,12 @@ func (r *run) isTokenRefused(server *pgwire.ServerError) bool {
 // rdsProxyAdvice returns advice for an error of RDS Proxy, or "".
 func (r *run) rdsProxyAdvice(reason pgwire.Reason) string {
 	switch {
-	case r.Name.Kind != auth.RDSProxy:
+	case r.Endpoint.Name.Kind != auth.RDSProxy:
 		return ""
 	case reason == pgwire.ProxySecretMissing:
-		return advice("the RDS Proxy has to have a secret for " + r.User)
+		return advice("Add a secret for the user to the RDS Proxy.")
 	case reason == pgwire.ProxyIAMNotAllowed:
-		return advice("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED) for " + r.User)
+		return advice("Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy.")
 	default:
 		return ""
 	}
@@ -84,35 +88,55 @@ func (r *run) explainPasswordRequested(found string) result {
 	switch {
 	case r.seen.iamOff:
 		return failed(found+": IAM authentication is off", r.enableIAM(*r.seen.database))
-	case r.Name.Kind == auth.RDSProxy:
-		return failed(found, advice("the RDS Proxy has to take IAM authentication (IAMAuth REQUIRED), and to have a secret for "+r.User))
+	case r.Endpoint.Name.Kind == auth.RDSProxy:
+		return failed(found, advice("In the RDS Proxy, add a secret for the user, and require IAM authentication (IAMAuth REQUIRED) for it."))
 	}
-	found += fmt.Sprintf(": there is no database user %s, or it has no rds_iam", quoteSQL(r.User))
+	found += ": the user does not exist, or it is not a member of rds_iam"
 	if r.seen.database == nil {
-		found += ", or IAM authentication is off, which could not be looked at"
+		found += ", or IAM authentication is off, which could not be checked"
 	}
-	return failed(found, r.grant())
+	return r.needsGrant(found)
 }
 
-// grant returns the command line that creates the user and grants rds_iam, at a writer
+// needsGrant returns the result for a user that does not exist or is not a member of rds_iam.
+// Becoming one ends the password logins of a user, and nothing here shows whether it has any.
+func (r *run) needsGrant(found string) result {
+	if r.isAdministrator() {
+		return failed(fmt.Sprintf("%s; %q is the administrator", found, r.Endpoint.User), r.grant("NEW_USER")).
+			readBefore("The user is the administrator, whose password logins rds_iam would end. Create another user with:")
+	}
+	return failed(found, r.grant(r.Endpoint.User)).readBefore("Check the name of the user. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:")
+}
+
+// isAdministrator reports whether the user is the master user, as far as that is known.
+func (r *run) isAdministrator() bool {
+	if d := r.seen.database; d != nil && d.MasterUser != "" {
+		return r.Endpoint.User == d.MasterUser
+	}
+	return r.Endpoint.User == defaultAdministrator
+}
+
+// defaultAdministrator is the name that RDS proposes for the master user.
+const defaultAdministrator = "postgres"
+
+// grant returns the command line that creates a user and grants rds_iam, at a writer
 // endpoint. It does not set PGPASSWORD, which would hide a password that the user has
 // exported; grant reports a missing one.
-func (r *run) grant() string {
-	options := slices.Clone(r.Options.Reach)
-	at := *r.Check
-	at.Target = ""
+func (r *run) grant(user string) string {
+	e, options := r.Endpoint, r.Endpoint.ConnectFlags(r.CAFile)
+	e.User, e.Target = user, ""
 	if d := r.seen.database; d != nil {
-		if (r.Name.Kind == auth.Reader || r.Name.Kind == auth.Custom) && d.Writer != "" {
-			at.Host = d.Writer
+		if (e.Name.Kind == auth.Reader || e.Name.Kind == auth.Custom) && d.Writer != "" {
+			e.Host = d.Writer
 		}
 		switch {
 		case d.MasterSecret != "":
-			options = slices.Concat(options, r.Options.Sign, []string{"--admin-secret", d.MasterSecret})
-		case d.MasterUser != "" && d.MasterUser != "postgres":
+			options = slices.Concat(options, e.SignFlags(), []string{"--admin-secret", d.MasterSecret})
+		case d.MasterUser != "" && d.MasterUser != defaultAdministrator:
 			options = append(options, "--admin-user", d.MasterUser)
 		}
 	}
-	return (&run{Check: &at}).line("grant", r.Region, options...)
+	return e.Command("grant", options...)
 }
 
 // explainTokenRefused returns the result for a refused token. The server gives no reason.
@@ -122,8 +146,8 @@ func (r *run) explainTokenRefused(found string) result {
 	}
 	found += ": " + unexplained(r.steps)
 	switch {
-	case r.Name.Kind == auth.DSQL && r.User != "admin" && r.stateOf(Policy) == OK:
-		return failed(found+"; as admin, the user must have been given to the role", fmt.Sprintf("AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(r.User)))
+	case r.Endpoint.Name.Kind == auth.DSQL && r.Endpoint.User != "admin" && r.stateOf(Policy) == OK:
+		return failed(found+"; the database user may not be granted to the IAM role", advice(fmt.Sprintf("As the user \"admin\", run this SQL statement: AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(r.Endpoint.User))))
 	case r.stateOf(Policy) != OK:
 		return failed(found, r.writePolicy())
 	default:
@@ -136,7 +160,7 @@ func (r *run) explainTokenRefused(found string) result {
 func (r *run) showLog() string {
 	d := r.seen.database
 	if d == nil || d.Kind == auth.DSQL || d.Kind == auth.RDSProxy {
-		return advice("CloudTrail, or the log of the database, may have the reason")
+		return advice("Look for the reason in CloudTrail and in the log of the database.")
 	}
 	return r.awsLine("logs", "tail", fmt.Sprintf("/aws/rds/%s/%s/iam-db-auth-error", describe(*d), d.Identifier), "--since", "15m")
 }
@@ -144,16 +168,16 @@ func (r *run) showLog() string {
 // serverErrorAdvice returns the next step for an error after the server accepted the token.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func (r *run) serverErrorAdvice(response *pgconn.PgError) string {
-	user, database := quoteSQL(r.User), quoteSQL(r.Database)
+	user, database := quoteSQL(r.Endpoint.User), quoteSQL(r.Endpoint.Database)
 	switch response.Code {
 	case "3D000": // invalid_catalog_name
-		return advice("name a database that there is with --database, or make it, as an administrator: CREATE DATABASE " + database)
+		return advice("Pass an existing database with --database, or create it as an administrator: CREATE DATABASE " + database + ";")
 	case "42501": // insufficient_privilege
-		return fmt.Sprintf("GRANT CONNECT ON DATABASE %s TO %s;", database, user)
+		return advice(fmt.Sprintf("If the user should connect to this database, run as an administrator: GRANT CONNECT ON DATABASE %s TO %s;", database, user))
 	case "28000": // invalid_authorization_specification
-		return fmt.Sprintf("ALTER ROLE %s LOGIN;", user) // see isTokenRefused
+		return advice(fmt.Sprintf("If the role should log in, run as an administrator: ALTER ROLE %s LOGIN;", user)) // see isTokenRefused
 	case "53300": // too_many_connections
-		return "SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC;"
+		return advice("List the connections as an administrator: SELECT usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3 ORDER BY 4 DESC;")
 	case "57P03": // cannot_connect_now
 		return r.again()
 	default:
@@ -172,26 +196,26 @@ func describeError(response *pgconn.PgError) string {
 
 // rdsIAM checks that the user is a member of rds_iam.
 func (r *run) rdsIAM(ctx context.Context) result {
-	if r.Name.Kind == auth.DSQL || r.Name.Kind == auth.RDSProxy {
-		return doesNotApply(string(r.Name.Kind) + " goes by other things")
+	if r.Endpoint.Name.Kind == auth.DSQL || r.Endpoint.Name.Kind == auth.RDSProxy {
+		return notTried(string(r.Endpoint.Name.Kind) + " does not use it")
 	}
 	member, err := r.query(ctx, "SELECT bool_or(pg_catalog.pg_has_role(session_user, oid, 'member')) FROM pg_catalog.pg_roles WHERE rolname = 'rds_iam'")
 	switch {
 	case err != nil:
 		return failed(err.Error(), r.again())
 	case member == "t":
-		return ok(r.User + " has it")
+		return ok(fmt.Sprintf("user %q is a member", r.Endpoint.User))
 	case member == "":
-		return failed("there is no role rds_iam: this is not an RDS or Aurora database, or IAM authentication was never enabled on it", r.grant())
+		return failed("the role rds_iam does not exist", advice("Enable IAM authentication on the database. If it is not a database of RDS or Aurora, iamproxy cannot log in with tokens."))
 	default:
-		return failed(r.User+" does not have it, and was let in for another reason", r.grant())
+		return r.needsGrant(fmt.Sprintf("user %q is not a member, and was logged in without its token", r.Endpoint.User))
 	}
 }
 
 // writes checks that the instance is writable if it has to be.
 func (r *run) writes(ctx context.Context) result {
-	if r.Name.Kind == auth.DSQL {
-		return ok("every endpoint of Aurora DSQL takes writes")
+	if r.Endpoint.Name.Kind == auth.DSQL {
+		return ok("writable")
 	}
 	reader, err := r.query(ctx, "SELECT pg_catalog.pg_is_in_recovery()")
 	if err != nil {
@@ -199,14 +223,14 @@ func (r *run) writes(ctx context.Context) result {
 	}
 	readOnly := r.conn.ParameterStatus(upstream.ReadOnlyDefault) == "on"
 	switch {
-	case reader == "t" && r.Writer:
-		return failed("leads to an instance that takes no writes, as in a failover, or by a name that DNS has not forgotten yet", r.again())
+	case reader == "t" && r.Endpoint.NeedsWriter():
+		return failed("the instance is read-only, as during a failover or with an outdated DNS entry", r.again())
 	case reader == "t":
-		return ok("reads only")
+		return ok("read-only")
 	case readOnly:
-		return ok("takes writes, but transactions begin read-only (default_transaction_read_only)")
+		return ok("writable, but transactions are read-only by default (default_transaction_read_only)")
 	default:
-		return ok("takes writes")
+		return ok("writable")
 	}
 }
 
@@ -224,7 +248,7 @@ func (r *run) roundTrip(ctx context.Context) result {
 		took = append(took, time.Since(began))
 	}
 	slices.Sort(took)
-	return ok(fmt.Sprintf("%.2f ms, the median of %d", float64(took[roundTrips/2].Microseconds())/1000, roundTrips))
+	return ok(fmt.Sprintf("%.2f ms (median of %d)", float64(took[roundTrips/2].Microseconds())/1000, roundTrips))
 }
 
 // query runs a query that returns one value. NULL is returned as "".
@@ -237,7 +261,7 @@ func (r *run) query(ctx context.Context, sql string) (string, error) {
 	case err != nil:
 		return "", err
 	case len(results) != 1 || len(results[0].Rows) != 1 || len(results[0].Rows[0]) != 1:
-		return "", errors.New("the server does not answer with one value")
+		return "", errors.New("the server did not return one value")
 	}
 	return string(results[0].Rows[0][0]), nil
 }

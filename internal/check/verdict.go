@@ -79,11 +79,11 @@ func rootCause(steps []Step, seen evidence) Step {
 func verdict(user string, steps []Step, seen evidence) (ok bool, cause, next string) {
 	switch step := rootCause(steps, seen); {
 	case step.State == Failed && seen.login == accepted:
-		return false, fmt.Sprintf("%s can log in, but %s: %s", user, step.Name, step.Found), step.Next
+		return false, fmt.Sprintf("user %q can log in, but %s: %s", user, step.Name, step.Found), step.Next
 	case step.State == Failed:
-		return false, fmt.Sprintf("%s cannot log in: %s", user, step.Found), step.Next
+		return false, fmt.Sprintf("user %q cannot log in: %s", user, step.Found), step.Next
 	case seen.login != accepted:
-		return false, "the time was up before anything could be said", ""
+		return false, "timed out before completing any check", ""
 	default:
 		return true, "", ""
 	}
@@ -98,7 +98,7 @@ func unexplained(steps []Step) string {
 		}
 	}
 	if len(unchecked) > 0 {
-		return "the likeliest is what could not be looked at: " + strings.Join(unchecked, ", ")
+		return "the likeliest cause is in what could not be checked: " + strings.Join(unchecked, ", ")
 	}
-	return "all that can be looked at is in order; changes in IAM take some minutes, and a small instance may be short of memory for it; the log export iam-db-auth-error has the reason"
+	return "all other checks passed; changes in IAM take some minutes, and a small instance may lack memory for IAM authentication; the log export iam-db-auth-error has the reason"
 }

@@ -65,12 +65,12 @@ func TestVerdict(t *testing.T) {
 				t.Errorf("%s: %v, %q, %q", name, ok, cause, next)
 			}
 		case test.step == "time":
-			if ok || !strings.Contains(cause, "time was up") {
+			if ok || !strings.Contains(cause, "timed out before completing any check") {
 				t.Errorf("%s: %v, %q", name, ok, cause)
 			}
-		case ok || !strings.HasSuffix(cause, ": failed "+test.step) || next != "fix "+test.step || !strings.HasPrefix(cause, "app can"):
+		case ok || !strings.HasSuffix(cause, ": failed "+test.step) || next != "fix "+test.step || !strings.HasPrefix(cause, `user "app" can`):
 			t.Errorf("%s: %v, %q, %q, want the cause %s", name, ok, cause, next, test.step)
-		case strings.HasPrefix(cause, "app can log in, but ") != (test.seen.login == accepted):
+		case strings.HasPrefix(cause, `user "app" can log in, but `) != (test.seen.login == accepted):
 			t.Errorf("%s: %q", name, cause)
 		}
 	}
@@ -78,11 +78,11 @@ func TestVerdict(t *testing.T) {
 
 // The text names the steps that could not be checked, and no others.
 func TestUnexplained(t *testing.T) {
-	if text := unexplained(allSteps(failing(Login))); !strings.Contains(text, "in order") || strings.Contains(text, "could not be looked at") {
+	if text := unexplained(allSteps(failing(Login))); !strings.Contains(text, "all other checks passed") || strings.Contains(text, "could not be checked") {
 		t.Errorf("all checked: %q", text)
 	}
 	text := unexplained(allSteps(unchecked(Database), skipped(Policy, Database), Step{Name: Clock, State: NoAnswer}, failing(Login)))
-	if !strings.HasSuffix(text, "could not be looked at: database, policy, clock") {
+	if !strings.HasSuffix(text, "could not be checked: database, policy, clock") {
 		t.Errorf("some unchecked: %q", text)
 	}
 }

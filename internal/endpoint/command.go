@@ -12,11 +12,19 @@ import (
 // POSIX shell. user and database are those of a login; the settings of the endpoint win, and
 // an empty database is left out. It contains no password.
 func (e Endpoint) CheckCommand(user, database, caFile string) string {
-	words := []string{"iamproxy", "check", e.argument(), "--user", cmp.Or(e.User, user, "USER")}
+	var options []string
+	e.User = cmp.Or(e.User, user)
 	if database = cmp.Or(e.Database, database); database != "" && database != "postgres" {
-		words = append(words, "--database", database)
+		options = append(options, "--database", database)
 	}
-	return text.ShellCommand(slices.Concat(words, e.SignFlags(), e.ConnectFlags(caFile))...)
+	return e.Command("check", slices.Concat(options, e.SignFlags(), e.ConnectFlags(caFile))...)
+}
+
+// Command returns the command line of a command of iamproxy for the endpoint and its user, for a
+// POSIX shell.
+func (e Endpoint) Command(command string, options ...string) string {
+	words := []string{"iamproxy", command, e.argument(), "--user", cmp.Or(e.User, "USER")}
+	return text.ShellCommand(append(words, options...)...)
 }
 
 // argument returns the ENDPOINT of a command line. It has the region only if that is not the

@@ -41,6 +41,7 @@ func TestCheck(t *testing.T) {
 		"certificate untrusted":      testCheckUntrusted,
 		"user missing":               testCheckUserMissing,
 		"rds_iam missing":            testCheckRDSIAMMissing,
+		"administrator":              testCheckAdministrator,
 		"database missing":           testCheckDatabaseMissing,
 		"refused for no reason seen": testCheckRefused,
 		"stopped":                    testCheckStopped,
@@ -64,16 +65,16 @@ func testCheckHealthy(t *testing.T, c *checkTest) {
 		check.Endpoint:    "cluster in eu-west-1, port 5432",
 		check.Credentials: "from the environment",
 		check.Identity:    taskSession,
-		check.Clock:       "AWS's",
-		check.Database:    "cluster mydb in account " + account + ": available, IAM authentication is on",
-		check.Policy:      "rds-db:connect on " + databaseARN(aurora.IAMUser),
-		check.DNS:         "127.0.0.1 (this host)",
+		check.Clock:       "AWS's clock",
+		check.Database:    `cluster "mydb" in account ` + account + ": available, IAM authentication is on",
+		check.Policy:      "rds-db:connect is allowed on " + databaseARN(aurora.IAMUser),
+		check.DNS:         "not needed (127.0.0.1)",
 		check.TCP:         c.cluster.Addr(),
 		check.TLS:         "TLS 1.3, certificate by Stand-in RDS Root CA",
-		check.Login:       "logged in to " + aurora.Database + ", PostgreSQL ",
-		check.RDSIAM:      aurora.IAMUser + " has it",
-		check.Writes:      "takes writes",
-		check.RoundTrip:   " ms, the median of 5",
+		check.Login:       `logged in to database "` + aurora.Database + `", PostgreSQL `,
+		check.RDSIAM:      `user "` + aurora.IAMUser + `" is a member`,
+		check.Writes:      "writable",
+		check.RoundTrip:   " ms (median of 5)",
 	} {
 		if s := r.step(name); !strings.Contains(s.Found, want) {
 			t.Errorf("%s: %q, want %q", name, s.Found, want)
@@ -83,7 +84,7 @@ func testCheckHealthy(t *testing.T, c *checkTest) {
 	// As text: one line for each step and one for the verdict, without control characters.
 	r = c.print(c.command(append(c.args, "--user="+aurora.IAMUser)...))
 	lines := strings.Split(r.stdout, "\n")
-	if r.code != 0 || r.stderr != "" || len(lines) != 16 || strings.Contains(r.stdout, "\x1b") || lines[14] != "ok: "+aurora.IAMUser+" can log in to "+aurora.Database {
+	if r.code != 0 || r.stderr != "" || len(lines) != 16 || strings.Contains(r.stdout, "\x1b") || lines[14] != `ok: user "`+aurora.IAMUser+`" can log in to database "`+aurora.Database+`"` {
 		t.Errorf("ended with %d, printed %q and %s", r.code, r.stderr, r.stdout)
 	}
 	form := regexp.MustCompile(`^[a-z_ ]{11}  ok               +[0-9]+ ms  \S`)
@@ -117,7 +118,7 @@ func testCheckNoSimulation(t *testing.T, c *checkTest) {
 	c.aws.Detach(taskRole)
 	c.aws.Allow(taskSession, "rds:DescribeDBClusters")
 	r := c.run(aurora.IAMUser)
-	r.blames("what could not be looked at: policy", "aws iam put-role-policy --role-name task ")
+	r.blames("the likeliest cause is in what could not be checked: policy", "aws iam put-role-policy --role-name task ")
 	if role, resource := c.pastePolicy(r.Next); role != "task" || resource != databaseARN(aurora.IAMUser) {
 		t.Errorf("the policy is for %s, of %s", role, resource)
 	}
@@ -130,7 +131,7 @@ func testCheckSOCKS(t *testing.T, c *checkTest) {
 	r := c.run(aurora.IAMUser, via)
 	r.states(map[string]check.State{check.DNS: check.NotTried})
 	r = c.run("nobody", via)
-	r.blames("no database user", "--via socks5://"+socks.address())
+	r.blames("the user does not exist", "--via socks5://"+socks.address())
 	if strings.Contains(r.stdout, "socks-pass") {
 		t.Errorf("the password of the proxy: %s", r.stdout)
 	}
@@ -168,7 +169,7 @@ func testCheckPolicy(t *testing.T, c *checkTest) {
 
 func testCheckWrongRegion(t *testing.T, c *checkTest) {
 	r := c.run(aurora.IAMUser, "--region=us-east-1")
-	r.blames("wrong region: by its name the database is in eu-west-1", "iamproxy check "+aurora.DefaultHost+" --user "+aurora.IAMUser)
+	r.blames("wrong region: the database is in eu-west-1 by its name", "leave out --region us-east-1.\niamproxy check "+aurora.DefaultHost+" --user "+aurora.IAMUser)
 	r.states(untried(map[string]check.State{check.Endpoint: check.Failed, check.Login: check.Failed}))
 	if again := c.paste(r.Next); again.code != 0 {
 		t.Errorf("%s ended with %d: %s%s", r.Next, again.code, again.stdout, again.stderr)
@@ -183,7 +184,7 @@ func testCheckPortClosed(t *testing.T, c *checkTest) {
 	closed := listener.Addr().String()
 	listener.Close()
 	r := c.run(aurora.IAMUser, "--via="+closed)
-	r.blames("connection refused", "start what is to listen at "+closed)
+	r.blames("connection refused", "# Nothing is listening on "+closed+". Start the port forward, or correct --via.")
 	r.reason(check.TCP, "dial_refused")
 	r.states(untried(map[string]check.State{check.TCP: check.Failed, check.TLS: check.NotTried, check.Login: check.NotTried}))
 }
@@ -204,13 +205,31 @@ func testCheckUserMissing(t *testing.T, c *checkTest) {
 func testCheckRDSIAMMissing(t *testing.T, c *checkTest) {
 	asSuperuser(t, c.cluster, "CREATE ROLE old_hand LOGIN PASSWORD 'x'")
 	c.mayConnect("old_hand")
-	testCheckGrant(t, c, "old_hand")
+	r := c.run("old_hand", "--database=postgres")
+	r.blames("the user does not exist, or it is not a member of rds_iam", doNotGrant)
+	r.reason(check.Login, "password_requested")
+}
+
+// doNotGrant precedes the command that ends password logins of an existing user.
+const doNotGrant = "# Check the name of the user. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:\n"
+
+// rds_iam is never suggested for the administrator.
+func testCheckAdministrator(_ *testing.T, c *checkTest) {
+	c.mayConnect("postgres")
+	const want = "# The user is the administrator, whose password logins rds_iam would end. Create another user with:\niamproxy grant " + aurora.DefaultHost + " --user NEW_USER "
+	r := c.run("postgres")
+	r.blames(`"postgres" is the administrator`, want)
+	c.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true, MasterUser: "boss"})
+	c.mayConnect("boss")
+	c.run("boss").blames(`"boss" is the administrator`, want)
+	r = c.run("postgres")
+	r.blames("the user does not exist, or it is not a member of rds_iam", doNotGrant+"iamproxy grant "+aurora.DefaultHost+" --user postgres ")
 }
 
 // testCheckGrant runs the printed command, which fixes the login.
 func testCheckGrant(t *testing.T, c *checkTest, user string) {
 	r := c.run(user, "--database=postgres")
-	r.blames(`there is no database user "`+user+`", or it has no rds_iam`, "iamproxy grant "+aurora.DefaultHost+" --user "+user)
+	r.blames("the user does not exist, or it is not a member of rds_iam", doNotGrant+"iamproxy grant "+aurora.DefaultHost+" --user "+user)
 	r.reason(check.Login, "password_requested")
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
 	if granted := c.paste(r.Next); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
@@ -231,11 +250,11 @@ func testCheckDatabaseMissing(_ *testing.T, c *checkTest) {
 func testCheckRefused(t *testing.T, c *checkTest) {
 	c.cluster.ExpireKey(c.key.AccessKeyID)
 	r := c.run(aurora.IAMUser)
-	r.blames("all that can be looked at is in order", "aws logs tail /aws/rds/cluster/mydb/iam-db-auth-error --since 15m --region eu-west-1")
+	r.blames("all other checks passed", "aws logs tail /aws/rds/cluster/mydb/iam-db-auth-error --since 15m --region eu-west-1")
 	r.reason(check.Login, "token_refused")
 	c.aws.Detach(taskRole)
 	r = c.run(aurora.IAMUser)
-	r.blames("what could not be looked at: database, policy", "iamproxy policy "+aurora.DefaultHost+" --user "+aurora.IAMUser+" --account "+account+" --resource-id RESOURCE_ID")
+	r.blames("what could not be checked: database, policy", "iamproxy policy "+aurora.DefaultHost+" --user "+aurora.IAMUser+" --account "+account+" --resource-id RESOURCE_ID")
 	if !strings.Contains(r.Cause, "authentication failed for user") {
 		t.Errorf("cause: %s", r.Cause)
 	}
@@ -244,7 +263,7 @@ func testCheckRefused(t *testing.T, c *checkTest) {
 func testCheckStopped(_ *testing.T, c *checkTest) {
 	c.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true, Status: "stopped"})
 	r := c.run(aurora.IAMUser, "--via=127.0.0.1:1")
-	r.blames("cluster mydb in account "+account+" is stopped", "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1")
+	r.blames(`cluster "mydb" in account `+account+" is stopped", "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1")
 }
 
 // A signal ends it in every step.
@@ -271,7 +290,7 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 	}
 	_ = cmd.Wait()
 	keep(t, "check", stderr.String())
-	if took := time.Since(told); cmd.ProcessState.ExitCode() != 1 || took > 5*time.Second || !strings.Contains(stderr.String(), "told to end") {
+	if took := time.Since(told); cmd.ProcessState.ExitCode() != 1 || took > 5*time.Second || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("ended with %d after %v: %s", cmd.ProcessState.ExitCode(), took, stderr.String())
 	}
 }
@@ -305,11 +324,11 @@ func testCheckReader(t *testing.T, c *checkTest) {
 	standby.AddKey(c.key)
 	c.args = []string{aurora.DefaultHost, "--database=" + aurora.Database, "--via=" + standby.Addr(), "--ca-file=" + standby.CAFile()}
 	r := c.run(aurora.IAMUser)
-	r.blames(aurora.IAMUser+" can log in, but writes: leads to an instance that takes no writes", "iamproxy check ")
+	r.blames(`user "`+aurora.IAMUser+`" can log in, but writes: the instance is read-only`, "iamproxy check ")
 	r.states(map[string]check.State{check.Writes: check.Failed})
 	c.args[0] += "?target=any"
 	r = c.run(aurora.IAMUser)
-	if s := r.step(check.Writes); r.code != 0 || s.Found != "reads only" {
+	if s := r.step(check.Writes); r.code != 0 || s.Found != "read-only" {
 		t.Errorf("ended with %d: %+v", r.code, s)
 	}
 }
@@ -335,8 +354,8 @@ func testCheckClock(t *testing.T, c *checkTest) {
 		ahead time.Duration
 		want  string
 	}{
-		{10 * time.Minute, " ahead of AWS's, and tokens from the future and old ones are refused"},
-		{-20 * time.Minute, " behind AWS's, and tokens from the future and old ones are refused"},
+		{10 * time.Minute, " ahead of AWS's clock, so that its tokens are not valid"},
+		{-20 * time.Minute, " behind AWS's clock, so that its tokens are not valid"},
 	} {
 		c.aws.SetClockOffset(-test.ahead)
 		c.cluster.SetClock(func() time.Time { return time.Now().Add(-test.ahead) })
@@ -349,7 +368,7 @@ func testCheckClock(t *testing.T, c *checkTest) {
 	}
 	c.aws.SetFault(fakeaws.Fault{Only: fakeaws.STS, Cut: true}) // the other services have the time, too
 	r := c.run(aurora.IAMUser)
-	r.blames(" behind AWS's, and tokens from the future and old ones are refused", "")
+	r.blames(" behind AWS's clock, so that its tokens are not valid", "")
 }
 
 // Without via, the endpoint's name is resolved by the name servers of this host.
@@ -370,13 +389,13 @@ func TestCheckName(t *testing.T) {
 	if s := r.step(check.DNS); s.State != check.OK || s.Found != aurora.DefaultHost+", 127.0.0.1 (this host)" {
 		t.Errorf("dns: %+v", s)
 	}
-	r.blames("listens at port 5432, and not at "+port, "iamproxy check "+aurora.DefaultHost+" --user "+aurora.IAMUser)
+	r.blames("listens on port 5432, not on "+port, "iamproxy check "+aurora.DefaultHost+" --user "+aurora.IAMUser)
 
 	c.aws.Detach(taskRole)
 	r = run(aurora.DefaultHost + ":1")
 	r.blames("connection refused", "aws rds describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].[Status,Endpoint,Port]'")
 	r = run(strings.Replace(aurora.DefaultHost, "mydb", "nodb", 1))
-	r.blames("DNS has no nodb.", "aws rds describe-db-clusters --query ")
+	r.blames(`DNS has no name "nodb.`, "aws rds describe-db-clusters --query ")
 	r.states(untried(map[string]check.State{check.Database: check.NotPermitted, check.Policy: check.NotTried, check.DNS: check.Failed,
 		check.TCP: check.NotTried, check.TLS: check.NotTried, check.Login: check.NotTried}))
 }
