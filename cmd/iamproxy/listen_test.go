@@ -22,6 +22,7 @@ func TestListenAddrs(t *testing.T) {
 		{"127.0.0.1:0", []string{"", ""}, "tcp 127.0.0.1:0, tcp 127.0.0.1:0"}, // any free port for each
 		{"unix:/run/db", []string{"", "", "127.0.0.1:1"}, "unix /run/db/.s.PGSQL.5432, unix /run/db/.s.PGSQL.5433, tcp 127.0.0.1:1"},
 		{"unix:/run/db/.s.PGSQL.6000", []string{"", "", "unix:/run/other/"}, "unix /run/db/.s.PGSQL.6000, unix /run/db/.s.PGSQL.6001, unix /run/other/.s.PGSQL.5432"},
+		{"localhost", []string{"", ""}, "tcp localhost:5432, tcp localhost:5433"},
 		{"unix:relative", []string{""}, "unix relative/.s.PGSQL.5432"},
 	} {
 		endpoints := make([]endpoint.Endpoint, len(test.keys))

@@ -36,7 +36,7 @@ type runCommand struct {
 	credentialFlags
 	connectFlags
 	Database       string        `help:"Database to log in to. Default: the client's." placeholder:"NAME"`
-	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. localhost is 127.0.0.1 and ::1. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
 	RequireTLS     bool          `name:"require-tls" help:"Reject clients without TLS, except at a unix socket. It needs --listen-tls."`
@@ -144,7 +144,7 @@ func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, er
 		return nil, err
 	}
 	var addrs []listen.Addr
-	taken := make(map[listen.Addr]bool)
+	taken := make(map[string]bool)
 	for _, e := range endpoints {
 		addr := next
 		if e.Listen != "" {
@@ -159,10 +159,12 @@ func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, er
 				next.Port++
 			}
 		}
-		if taken[addr] && addr.Port != 0 {
-			return nil, fmt.Errorf("listen address %s: it is that of two endpoints", addr)
+		for _, address := range addr.Addresses() {
+			if taken[address] && addr.Port != 0 {
+				return nil, fmt.Errorf("listen address %s: it is that of two endpoints", addr)
+			}
+			taken[address] = true
 		}
-		taken[addr] = true
 		addrs = append(addrs, addr)
 	}
 	return addrs, nil
@@ -239,7 +241,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return err
 	}
-	failed := make(chan error, len(s.proxies))
+	failed := make(chan error, 2*len(s.proxies)) // an endpoint has at most two listeners
 	s.serve(listeners, failed)
 	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)

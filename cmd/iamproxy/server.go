@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
@@ -193,15 +194,30 @@ type listeners struct {
 	status    net.Listener // of the status page; nil if it is at admin, or off
 }
 
-// endpointListener is the listener of one endpoint.
+// endpointListener has the listeners of one endpoint: two if it is localhost.
 type endpointListener struct {
-	net.Listener
-	activated bool // passed by systemd; other processes may share it
+	listeners []net.Listener
+	address   string // where clients connect
+	activated bool   // passed by systemd; other processes may share it
+}
+
+// addresses returns the addresses of localhost for the log.
+func (l endpointListener) addresses() zap.Field {
+	var addresses []string
+	for _, listener := range l.listeners {
+		addresses = append(addresses, listener.Addr().String())
+	}
+	if slices.Contains(addresses, l.address) {
+		return zap.Skip()
+	}
+	return zap.Strings("addresses", addresses)
 }
 
 func (l listeners) close() {
-	for _, listener := range l.endpoints {
-		listener.Close()
+	for _, endpoint := range l.endpoints {
+		for _, listener := range endpoint.listeners {
+			listener.Close()
+		}
 	}
 	for _, listener := range []net.Listener{l.admin, l.status} {
 		if listener != nil {
@@ -223,17 +239,14 @@ func (s *server) listen(ctx context.Context) (all listeners, err error) {
 		}
 	}()
 	for i, addr := range s.settings.addrs {
-		listener := endpointListener{Listener: activated.Take(addr.Network(), addr.String())}
-		if listener.activated = listener.Listener != nil; !listener.activated {
-			if listener.Listener, err = listen.Listen(ctx, addr, s.settings.socketMode); err != nil {
+		listener := endpointListener{listeners: activated.TakeAll(addr)}
+		if listener.activated = len(listener.listeners) > 0; !listener.activated {
+			if listener.listeners, err = listen.Listen(ctx, addr, s.settings.socketMode); err != nil {
 				return all, fmt.Errorf("cannot listen on %s for %s: %w", addr, s.settings.endpoints[i].Host, err)
 			}
 		}
+		listener.address = addr.Name(listener.listeners)
 		all.endpoints = append(all.endpoints, listener)
-		// The hosts file determines the address of "localhost".
-		if !listen.IsLoopback(listener.Addr()) && s.settings.allowFrom == nil {
-			return all, usagef("listen address %s: it is %s, not a loopback address", addr, listener.Addr())
-		}
 	}
 	if err := s.listenAdmin(ctx, activated, &all); err != nil {
 		return all, err
@@ -283,20 +296,22 @@ func (s *server) serve(all listeners, failed chan<- error) {
 	for i, p := range s.proxies {
 		listener := all.endpoints[i]
 		p.HandOff = listener.activated
-		p.Listen = listener.Addr().String()
-		s.adminServer.Endpoints[i].Listen = listener.Addr().String()
+		p.Listen = listener.address
+		s.adminServer.Endpoints[i].Listen = listener.address
 		s.logListener(s.settings.endpoints[i], p, listener)
-		go func() {
-			if err := p.Serve(listener); err != nil {
-				failed <- err
-			}
-		}()
+		for _, listener := range listener.listeners {
+			go func() {
+				if err := p.Serve(listener); err != nil {
+					failed <- err
+				}
+			}()
+		}
 	}
 }
 
 func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpointListener) {
 	s.log.Info("listening",
-		zap.Stringer("listen", listener.Addr()),
+		zap.String("listen", listener.address), listener.addresses(),
 		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), logging.OptionalString("kind", string(e.Name.Kind)),
 		logging.OptionalString("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
 		zap.Bool("socket_passed", listener.activated))
@@ -308,10 +323,10 @@ func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpo
 }
 
 // warnUnencrypted logs that clients of other hosts can connect without TLS.
-func (s *server) warnUnencrypted(p *proxy.Proxy, listener net.Listener) {
-	at := zap.Stringer("listen", listener.Addr())
+func (s *server) warnUnencrypted(p *proxy.Proxy, listener endpointListener) {
+	at := zap.String("listen", listener.address)
 	switch {
-	case listen.IsLoopback(listener.Addr()):
+	case listen.IsLoopback(listener.listeners[0].Addr()):
 	case p.ClientTLS == nil:
 		s.log.Warn("clients on the network send queries and data unencrypted; set --listen-tls", at)
 	case !p.ClientAuth.RequireTLS && p.ClientAuth.Roots == nil:

@@ -17,7 +17,7 @@ import (
 
 type waitCommand struct {
 	Admin   string        `help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Listen  string        `help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: 127.0.0.1:5432." default:"127.0.0.1:5432" placeholder:"HOST:PORT"`
+	Listen  string        `help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
 	Timeout time.Duration `help:"Timeout." default:"30s"`
 
 	check readinessCheck // set by Validate

@@ -32,6 +32,16 @@ func ReceiveActivated() (*Activated, error) {
 	return &a, nil
 }
 
+// TakeAll returns the sockets bound to the addresses of addr. The caller closes them.
+func (a *Activated) TakeAll(addr Addr) (listeners []net.Listener) {
+	for _, address := range addr.Addresses() {
+		if listener := a.Take(addr.Network(), address); listener != nil {
+			listeners = append(listeners, listener)
+		}
+	}
+	return listeners
+}
+
 // Take returns the socket bound to an address, or nil. The caller closes it.
 func (a *Activated) Take(network, address string) net.Listener {
 	for i, listener := range a.listeners {
@@ -49,7 +59,7 @@ func isBoundTo(bound net.Addr, network, address string) bool {
 		return bound.Network() == network && bound.String() == address
 	}
 	host, port, _ := net.SplitHostPort(address)
-	if host == "localhost" {
+	if host == localhost {
 		host = "127.0.0.1"
 	}
 	wanted, err := netip.ParseAddr(host)

@@ -19,8 +19,11 @@ const unixPrefix = "unix:"
 // https://www.postgresql.org/docs/current/runtime-config-connection.html#GUC-UNIX-SOCKET-DIRECTORIES
 const socketName = ".s.PGSQL."
 
-// defaultPort is the port of a unix socket that is given as a directory.
+// defaultPort is the port of an address without one. For a unix socket that is a directory.
 const defaultPort = "5432"
+
+// localhost is the host that has two addresses, as in PostgreSQL's listen_addresses.
+const localhost = "localhost"
 
 // maxSocketPath is the maximum length of a socket's path on all systems: that of sun_path on
 // the BSDs and macOS, without the NUL.
@@ -33,12 +36,13 @@ type Addr struct {
 	Unix bool
 }
 
-// ParseAddr parses HOST:PORT, unix:DIR and unix:DIR/.s.PGSQL.PORT.
+// ParseAddr parses HOST:PORT, HOST, PORT, unix:DIR and unix:DIR/.s.PGSQL.PORT. The port alone is
+// that of localhost.
 func ParseAddr(text string) (Addr, error) {
 	if path, ok := strings.CutPrefix(text, unixPrefix); ok {
 		return parseSocket(path)
 	}
-	host, port, err := net.SplitHostPort(text)
+	host, port, err := net.SplitHostPort(complete(text))
 	if err != nil {
 		return Addr{}, fmt.Errorf("listen address %s: neither HOST:PORT nor unix:DIR", text)
 	}
@@ -46,10 +50,24 @@ func ParseAddr(text string) (Addr, error) {
 	if err != nil {
 		return Addr{}, fmt.Errorf("listen address %s: %q is no port", text, port)
 	}
-	if host != "" && host != "localhost" && net.ParseIP(host) == nil {
+	if host != "" && host != localhost && net.ParseIP(host) == nil {
 		return Addr{}, fmt.Errorf("listen address %s: %q is neither localhost nor an address", text, host)
 	}
 	return Addr{Host: host, Port: number}, nil
+}
+
+// complete adds the default port to a host, and localhost to a port.
+func complete(text string) string {
+	address := strings.TrimSuffix(strings.TrimPrefix(text, "["), "]")
+	ip, err := netip.ParseAddr(address)
+	_, notPort := strconv.ParseUint(text, 10, 64)
+	switch {
+	case notPort == nil:
+		return net.JoinHostPort(localhost, text)
+	case text == localhost, err == nil && (ip.Is4() || address != text): // an IPv6 address has brackets
+		return net.JoinHostPort(address, defaultPort)
+	}
+	return text
 }
 
 func parseSocket(path string) (Addr, error) {
@@ -92,6 +110,25 @@ func (a Addr) String() string {
 	return net.JoinHostPort(a.Host, port)
 }
 
+// Addresses returns the addresses of the listeners: two of localhost, IPv4 first, and else one.
+func (a Addr) Addresses() []string {
+	if a.Unix || a.Host != localhost {
+		return []string{a.String()}
+	}
+	port := strconv.FormatUint(a.Port, 10)
+	return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}
+}
+
+// Name returns where clients connect to the listeners of the address, with the port that the
+// system has chosen for 0.
+func (a Addr) Name(listeners []net.Listener) string {
+	address := listeners[0].Addr()
+	if tcp, ok := address.(*net.TCPAddr); ok && a.Host == localhost {
+		return net.JoinHostPort(localhost, strconv.Itoa(tcp.Port))
+	}
+	return address.String()
+}
+
 // Validate returns an error if other hosts can reach the address and allowFrom does not
 // restrict them: a client needs no password to connect.
 func (a Addr) Validate(allowFrom []netip.Prefix) error {
@@ -103,7 +140,7 @@ func (a Addr) Validate(allowFrom []netip.Prefix) error {
 
 func (a Addr) isLoopback() bool {
 	ip := net.ParseIP(a.Host)
-	return a.Host == "localhost" || ip != nil && ip.IsLoopback()
+	return a.Host == localhost || ip != nil && ip.IsLoopback()
 }
 
 // ParseAllowFrom parses networks in CIDR notation and single addresses.

@@ -18,7 +18,7 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if host, port, err := net.SplitHostPort(address); network == "tcp" && err == nil {
 		v4, v6 := net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)
 		switch ip, _ := netip.ParseAddr(host); {
-		case host == "", ip == netip.IPv4Unspecified():
+		case host == "", host == localhost, ip == netip.IPv4Unspecified():
 			addresses = []string{v4, v6}
 		case ip == netip.IPv6Unspecified():
 			addresses = []string{v6, v4}

@@ -10,27 +10,70 @@ import (
 	"syscall"
 )
 
-// Listen opens a listener at an address. A unix socket gets the given mode.
-func Listen(ctx context.Context, address Addr, socketMode os.FileMode) (net.Listener, error) {
-	listener, err := open(ctx, address, socketMode)
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("%w; %s", err, portInUseHint)
+// Listen opens the listeners of an address: two for localhost, on the same port, and else one. A
+// unix socket gets the given mode.
+//
+// A host may lack one of the two addresses of localhost. If another program has the port at one of
+// them, Listen fails: clients of localhost would reach the other program.
+func Listen(ctx context.Context, address Addr, socketMode os.FileMode) ([]net.Listener, error) {
+	for attempt := 1; ; attempt++ {
+		listeners, err := open(ctx, address, socketMode)
+		switch {
+		case err == nil:
+			return listeners, nil
+		case !isInUse(err):
+			return nil, err
+		case address.Port != 0 || attempt == maxAttempts:
+			return nil, fmt.Errorf("%w; %s", err, portInUseHint)
+		}
 	}
-	return listener, err
 }
 
-const portInUseHint = "another PostgreSQL or iamproxy has it: --listen 127.0.0.1:6432"
+// maxAttempts is the maximum number of ports that are tried if any free port will do: one that is
+// free at the first address may be in use at the second.
+const maxAttempts = 20
 
-func open(ctx context.Context, address Addr, socketMode os.FileMode) (net.Listener, error) {
+const portInUseHint = "another PostgreSQL or iamproxy has it: --listen localhost:6432"
+
+func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners []net.Listener, err error) {
 	if address.Unix {
-		return listenUnix(ctx, address.String(), socketMode)
+		listener, err := listenUnix(ctx, address.String(), socketMode)
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{listener}, nil
 	}
 	var config net.ListenConfig
 	if address.isLoopback() {
 		// Clients on loopback cannot vanish, and keep-alives cost four system calls for each.
 		config.KeepAlive = -1
 	}
-	return config.Listen(ctx, address.Network(), address.String())
+	var missing error // the last address that the host lacks
+	for i := range address.Addresses() {
+		listener, err := config.Listen(ctx, address.Network(), address.Addresses()[i]) // with the port of the first
+		switch {
+		case err == nil:
+			listeners = append(listeners, listener)
+			address.Port = uint64(listener.Addr().(*net.TCPAddr).Port)
+		case isInUse(err):
+			for _, listener := range listeners {
+				listener.Close()
+			}
+			return nil, err
+		default:
+			missing = err
+		}
+	}
+	if len(listeners) == 0 {
+		return nil, missing
+	}
+	return listeners, nil
+}
+
+// isInUse reports whether another socket has the address. Windows has another number for that.
+func isInUse(err error) bool {
+	const wsaEADDRINUSE = syscall.Errno(10048)
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaEADDRINUSE)
 }
 
 // ParseSocketMode parses an octal mode of 9 bits that lets at least the owner connect.

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -19,6 +20,10 @@ func TestParseAddr(t *testing.T) {
 		"[::1]:0":                    "tcp [::1]:0",
 		":1":                         "tcp :1",
 		"localhost:1":                "tcp localhost:1",
+		"localhost":                  "tcp localhost:5432",
+		"6000":                       "tcp localhost:6000",
+		"127.0.0.1":                  "tcp 127.0.0.1:5432",
+		"[::1]":                      "tcp [::1]:5432",
 		"unix:/run/db":               "unix /run/db/.s.PGSQL.5432",
 		"unix:/run/db/":              "unix /run/db/.s.PGSQL.5432",
 		"unix:/run/db/.s.PGSQL.6000": "unix /run/db/.s.PGSQL.6000",
@@ -30,7 +35,9 @@ func TestParseAddr(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"127.0.0.1":                         "neither HOST:PORT nor unix:DIR",
+		"::1":                               "neither HOST:PORT nor unix:DIR",
+		"mydb":                              "neither HOST:PORT nor unix:DIR",
+		"65536":                             `"65536" is no port`,
 		"127.0.0.1:x":                       `"x" is no port`,
 		"example.com:5432":                  "neither localhost nor an address",
 		"unix:":                             "no directory",
@@ -66,13 +73,13 @@ func TestValidateAddr(t *testing.T) {
 
 // A listener without a certain host is reached through the address that it has.
 func TestDial(t *testing.T) {
-	v4, err := Listen(t.Context(), Addr{Host: "127.0.0.1"}, 0)
+	v4, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer v4.Close()
 	_, port, _ := net.SplitHostPort(v4.Addr().String())
-	for _, host := range []string{"", "0.0.0.0", "[::]", "127.0.0.1"} {
+	for _, host := range []string{"", "0.0.0.0", "[::]", "127.0.0.1", "localhost"} {
 		conn, err := Dial(t.Context(), "tcp", host+":"+port)
 		if err != nil {
 			t.Errorf("%q: %v", host, err)
@@ -105,7 +112,55 @@ func listenAt(t *testing.T, mode os.FileMode, dir string) (net.Listener, error) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Listen(t.Context(), addr, mode)
+	listeners, err := Listen(t.Context(), addr, mode)
+	if err != nil {
+		return nil, err
+	}
+	return listeners[0], nil
+}
+
+// localhost has one port at both of its addresses. If another program has that port at one of
+// them, neither is listened on.
+func TestLocalhost(t *testing.T) {
+	open := func(t *testing.T, port uint64) ([]net.Listener, error) {
+		listeners, err := Listen(t.Context(), Addr{Host: localhost, Port: port}, 0)
+		t.Cleanup(func() {
+			for _, l := range listeners {
+				l.Close()
+			}
+		})
+		return listeners, err
+	}
+	listeners, err := open(t, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := func(i int) netip.AddrPort { return listeners[i].Addr().(*net.TCPAddr).AddrPort() }
+	if addr(0).Addr() != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("listens at %v first", addr(0))
+	}
+	if name := (Addr{Host: localhost}).Name(listeners); name != fmt.Sprintf("localhost:%d", addr(0).Port()) {
+		t.Errorf("named %s", name)
+	}
+	if len(listeners) == 1 {
+		if l, err := net.Listen("tcp6", "[::1]:0"); err == nil {
+			l.Close()
+			t.Error("does not listen at ::1, which this host has")
+		}
+		return
+	}
+	if addr(1) != netip.AddrPortFrom(netip.IPv6Loopback(), addr(0).Port()) {
+		t.Errorf("listens at %v besides %v", addr(1), addr(0))
+	}
+	for i, l := range listeners {
+		l.Close() // the other one is in use
+		if _, err := open(t, uint64(addr(i).Port())); err == nil || !strings.Contains(err.Error(), addr(1-i).String()) {
+			t.Errorf("with %v in use: %v", addr(1-i), err)
+		}
+		if listeners[i], err = net.Listen("tcp", addr(i).String()); err != nil {
+			t.Fatalf("a listener was left open: %v", err)
+		}
+	}
 }
 
 func mustListen(t *testing.T, mode os.FileMode, dir string) net.Listener {

@@ -9,7 +9,7 @@ import (
 )
 
 // A container without the address ::1, where --admin or --listen is [::]: wait and shutdown
-// connect over IPv4.
+// connect over IPv4. By default, iamproxy listens on 127.0.0.1 alone there.
 func TestReport06WaitWithoutIPv6(t *testing.T) {
 	t.Parallel()
 	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
@@ -25,6 +25,10 @@ ip -6 address del ::1/128 dev lo 2>/dev/null || true
 wait $run
 "$0" %[1]s --admin off --listen [::]:6432 --allow-from 10.0.0.0/8 & run=$!
 "$0" wait --admin off --listen [::]:6432 --timeout %[2]s
+kill $run
+wait $run
+"$0" %[1]s --admin off & run=$!
+"$0" wait --admin off --timeout %[2]s
 kill $run
 wait $run`
 	cmd := exec.CommandContext(t.Context(), "unshare", "--net", "sh", "-c", fmt.Sprintf(script, aurora.DefaultHost, limit), binaryPath(t))
