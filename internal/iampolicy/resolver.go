@@ -48,7 +48,7 @@ func (r *Resolver) Resolve(ctx context.Context, db Database, lookup Lookup) (aut
 	if account == "" {
 		caller, err := lookup.Caller(ctx)
 		if account = caller.Account; account == "" {
-			return auth.Resource{}, accountError(db, cmp.Or(err, errors.New("AWS does not say who asks")))
+			return auth.Resource{}, accountError(db, cmp.Or(err, errors.New("AWS does not name the caller")))
 		}
 		r.AddNote("%s is the account of who asks; give --account if %s is of another", account, db.Host)
 	}
@@ -64,7 +64,7 @@ func (r *Resolver) LookupError(db Database, err error) error {
 }
 
 func accountError(db Database, err error) error {
-	return fmt.Errorf("cannot tell the AWS account of %s: %w; give --account", db.Host, err)
+	return fmt.Errorf("could not determine the AWS account of %s: %w; give --account", db.Host, err)
 }
 
 // resourceID returns the resource ID of a database if it is known without a lookup.
@@ -101,14 +101,14 @@ func (r *Resolver) AddNote(format string, args ...any) {
 
 // lookupError adds to an error how to get a policy without a lookup.
 func lookupError(err error, db Database) error {
-	advice := fmt.Sprintf("give --account and --resource-id, which whoever may look sees with: %s", cliCommand(db))
+	advice := fmt.Sprintf("give --account and --resource-id, which this command shows to callers with the permission: %s", cliCommand(db))
 	switch {
 	case errors.Is(err, rdsapi.ErrNotFound):
-		advice = "look it up as one of the database's account (--profile, --assume-role), or " + advice
+		advice = "use credentials of the database's account (--profile, --assume-role), or " + advice
 	case !errors.Is(err, rdsapi.ErrNotPermitted):
 		err = text.WithAdvice(err)
 	}
-	return fmt.Errorf("cannot look up the resource id of %s: %w; %s", db.Host, err, advice)
+	return fmt.Errorf("could not look up the resource ID of %s: %w; %s", db.Host, err, advice)
 }
 
 // cliCommand returns the command of the AWS CLI that prints the resource ID of a database.

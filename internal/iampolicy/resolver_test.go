@@ -50,8 +50,8 @@ func TestResolve(t *testing.T) {
 		{name: "resource id given", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", wantNote: "777788889999 is the account of who asks"},
 		{name: "account from the access key", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", wantNote: "of who asks"},
 		{name: "DSQL", lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", wantNote: "of who asks"},
-		{name: "not permitted", lookup: fakeLookup{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, wantErr: "rds:X: not permitted to look; give --account and --resource-id, which whoever may look sees with: aws rds --region eu-west-1 describe-db-clusters"},
-		{name: "not found", lookup: fakeLookup{err: rdsapi.ErrNotFound}, host: host, wantErr: "look it up as one of the database's account (--profile, --assume-role), or give --account and --resource-id"},
+		{name: "not permitted", lookup: fakeLookup{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, wantErr: "rds:X: not permitted to look; give --account and --resource-id, which this command shows to callers with the permission: aws rds --region eu-west-1 describe-db-clusters"},
+		{name: "not found", lookup: fakeLookup{err: rdsapi.ErrNotFound}, host: host, wantErr: "use credentials of the database's account (--profile, --assume-role), or give --account and --resource-id"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db := Database{Host: test.host, Kind: auth.ParseName(test.host).Kind, Region: region}

@@ -85,5 +85,5 @@ func (r *region) explain(action, what string, err error) error {
 
 func (r *region) notFound(what string) error {
 	return &apiError{fmt.Sprintf("this account has no %s in %s; "+
-		"the database is of another account or region, or was deleted", what, r.name), ErrNotFound}
+		"the database belongs to another account or region, or was deleted", what, r.name), ErrNotFound}
 }

@@ -38,13 +38,13 @@ func explain(action string, err error) error {
 	var unsent *smithyhttp.RequestSendError
 	switch {
 	case errors.Is(err, context.Canceled):
-		return &apiError{fmt.Sprintf("%s was not waited for", action), context.Canceled}
+		return &apiError{fmt.Sprintf("%s was canceled", action), context.Canceled}
 	case errors.As(err, &answer):
 		return responseError(service, action, answer, status(err))
 	case errors.Is(err, context.DeadlineExceeded):
-		return &apiError{fmt.Sprintf("%s's API does not answer from here in time", service), ErrUnreachable}
+		return &apiError{fmt.Sprintf("no answer from %s's API in time", service), ErrUnreachable}
 	case errors.As(err, &unsent):
-		return &apiError{fmt.Sprintf("%s's API does not answer from here: %s", service, sendErrorText(unsent)), ErrUnreachable}
+		return &apiError{fmt.Sprintf("could not reach %s's API: %s", service, sendErrorText(unsent)), ErrUnreachable}
 	case errors.As(err, &response):
 		return notAWS(service, response.HTTPStatusCode())
 	default:
@@ -57,7 +57,7 @@ const noCode = "UnknownError"
 
 // notAWS returns the error for a response that AWS does not send.
 func notAWS(service string, status int) error {
-	return &apiError{fmt.Sprintf("what answers for %s's API from here is not AWS: status %d, in a form that is not its own",
+	return &apiError{fmt.Sprintf("the answer for %s's API does not come from AWS: status %d, not in its format",
 		service, status), ErrUnreachable}
 }
 
@@ -70,21 +70,21 @@ func responseError(service, action string, answer smithy.APIError, status int) e
 	case "AccessDenied", "UnauthorizedOperation", "NotAuthorized":
 		return accessDenied(action, answer.ErrorMessage())
 	case "ExpiredToken", "RequestExpired":
-		return &apiError{"AWS does not take the credentials: they have expired", ErrCredentials}
+		return &apiError{"AWS rejects the credentials: they have expired", ErrCredentials}
 	case "InvalidClientTokenId", "UnrecognizedClient":
-		return &apiError{"AWS does not take the credentials: the access key or its session token is not known, " +
+		return &apiError{"AWS rejects the credentials: the access key or session token is unknown, " +
 			"or the region is not enabled in the account", ErrCredentials}
 	case "SignatureDoesNotMatch", "InvalidSignature", "IncompleteSignature", "MissingAuthenticationToken":
-		return &apiError{"AWS does not take the credentials: the signature is not right; " +
-			"the secret access key is another, or this machine's clock is off", ErrCredentials}
+		return &apiError{"AWS rejects the credentials: the signature does not match; " +
+			"the secret access key is wrong, or this machine's clock is off", ErrCredentials}
 	case "Throttling", "RequestLimitExceeded", "TooManyRequests":
-		return &apiError{fmt.Sprintf("%s's API is asked too much of now (%s); try again", service, code), ErrUnreachable}
+		return &apiError{fmt.Sprintf("%s's API throttles requests (%s); try again", service, code), ErrUnreachable}
 	default:
 		if code == noCode && status < http.StatusInternalServerError {
 			return notAWS(service, status)
 		}
 		if status >= http.StatusInternalServerError {
-			return &apiError{fmt.Sprintf("%s's API does not work now (status %d, %s); try again", service, status, code), ErrUnreachable}
+			return &apiError{fmt.Sprintf("%s's API failed (status %d, %s); try again", service, status, code), ErrUnreachable}
 		}
 		return &apiError{fmt.Sprintf("%s: %s: %s", action, code, firstLine(answer.ErrorMessage())), nil}
 	}

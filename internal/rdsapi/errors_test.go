@@ -36,8 +36,8 @@ func TestCredentialsRejected(t *testing.T) {
 		key  sigv4.Key
 		part string
 	}{
-		"unknown": {sigv4.Key{AccessKeyID: "AKIAOTHER", SecretAccessKey: "s"}, "is not known"},
-		"secret":  {sigv4.Key{AccessKeyID: jane.AccessKeyID, SecretAccessKey: "s"}, "the signature is not right"},
+		"unknown": {sigv4.Key{AccessKeyID: "AKIAOTHER", SecretAccessKey: "s"}, "is unknown"},
+		"secret":  {sigv4.Key{AccessKeyID: jane.AccessKeyID, SecretAccessKey: "s"}, "the signature does not match"},
 		"expired": {expired, "they have expired"},
 	} {
 		for method, request := range requests(as(t, test.key)) {
@@ -66,10 +66,10 @@ func TestInvalidResponse(t *testing.T) {
 		part  string
 	}{
 		"500":     {fakeaws.Fault{Status: 500, Body: "oops"}, "status 500"},
-		"portal":  {fakeaws.Fault{Status: 200, Body: "<html>log in</html>"}, "is not AWS"},
-		"garbage": {fakeaws.Fault{Status: 200, Body: "\x00"}, "is not AWS"},
-		"cut":     {fakeaws.Fault{Cut: true}, "does not answer from here"},
-		"403":     {fakeaws.Fault{Status: 403, Body: "blocked by the company"}, "is not AWS"},
+		"portal":  {fakeaws.Fault{Status: 200, Body: "<html>log in</html>"}, "does not come from AWS"},
+		"garbage": {fakeaws.Fault{Status: 200, Body: "\x00"}, "does not come from AWS"},
+		"cut":     {fakeaws.Fault{Cut: true}, "could not reach"},
+		"403":     {fakeaws.Fault{Status: 403, Body: "blocked by the company"}, "does not come from AWS"},
 	} {
 		for method, request := range requests(as(t, jane)) {
 			t.Run(name+" "+method, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestErrorCodes(t *testing.T) {
 		kind    error
 		part    string
 	}{
-		"Throttling":            {400, "Rate exceeded", rdsapi.ErrUnreachable, "RDS's API is asked too much of now"},
+		"Throttling":            {400, "Rate exceeded", rdsapi.ErrUnreachable, "RDS's API throttles requests"},
 		"ServiceUnavailable":    {503, "Service is unable to handle request.", rdsapi.ErrUnreachable, "status 503, ServiceUnavailable"},
 		"InvalidParameterValue": {400, "Bad identifier.\nSecond line", nil, "rds:DescribeDBClusters: InvalidParameterValue: Bad identifier."},
 		"InternalFailure":       {500, "", rdsapi.ErrUnreachable, "status 500"},
@@ -102,8 +102,8 @@ func TestErrorCodes(t *testing.T) {
 		"AccessDenied":          {403, "User: x is not authorized to perform: rds:DescribeDBClusters", rdsapi.ErrNotPermitted, "rds:DescribeDBClusters is not allowed"},
 		// Some services quote the canonical request.
 		"SignatureDoesNotMatch": {403, "The Canonical String for this request should have been\n'x-amz-security-token:" + token + "'",
-			rdsapi.ErrCredentials, "the signature is not right"},
-		"IncompleteSignature": {403, token, rdsapi.ErrCredentials, "the signature is not right"},
+			rdsapi.ErrCredentials, "the signature does not match"},
+		"IncompleteSignature": {403, token, rdsapi.ErrCredentials, "the signature does not match"},
 	} {
 		t.Run(code, func(t *testing.T) {
 			a.SetFault(fakeaws.Fault{Only: fakeaws.RDS, Status: test.status,
@@ -147,7 +147,7 @@ func TestTimeout(t *testing.T) {
 			go func() { failures <- request(t.Context()) }()
 		}
 		for range all {
-			expectError(t, <-failures, rdsapi.ErrUnreachable, "API does not answer from here in time")
+			expectError(t, <-failures, rdsapi.ErrUnreachable, "'s API in time")
 		}
 	})
 }

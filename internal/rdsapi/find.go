@@ -87,7 +87,7 @@ func (r *region) find(ctx context.Context, kind auth.Kind, host string) (Databas
 		}
 		return r.byProxy(ctx, id, host)
 	default:
-		return Database{}, fmt.Errorf("%s is not a name that AWS gives a database, so RDS cannot be asked about it; use the name that AWS gave it", host)
+		return Database{}, fmt.Errorf("%s is not a name that AWS assigns to a database, so it cannot be looked up; use the name from the RDS console", host)
 	}
 }
 
@@ -174,7 +174,7 @@ func (r *region) byGlobal(ctx context.Context, id, host string) (Database, error
 		cluster, err := r.client.in(writer.Region).cluster(ctx, lastPart(writer.Resource))
 		return fromCluster(cluster), err
 	}
-	return Database{}, &apiError{fmt.Sprintf("the global cluster %s has no writer now", id), ErrNotFound}
+	return Database{}, &apiError{fmt.Sprintf("global cluster %s has no writer at the moment", id), ErrNotFound}
 }
 
 func (r *region) byProxy(ctx context.Context, name, host string) (Database, error) {
@@ -209,8 +209,8 @@ func (r *region) checkEndpoint(what, host string, endpoints ...*string) error {
 	}
 	own := aws.ToString(endpoints[0])
 	if own == "" {
-		return &apiError{fmt.Sprintf("the %s of this account in %s has no endpoint yet", what, r.name), ErrNotFound}
+		return &apiError{fmt.Sprintf("the %s in this account in %s has no endpoint yet", what, r.name), ErrNotFound}
 	}
-	return &apiError{fmt.Sprintf("the %s of this account in %s has the endpoint %s, not this one; "+
-		"the database is of another account, or was deleted", what, r.name, own), ErrNotFound}
+	return &apiError{fmt.Sprintf("the %s in this account in %s has another endpoint, %s; "+
+		"the database belongs to another account, or was deleted", what, r.name, own), ErrNotFound}
 }

@@ -145,7 +145,7 @@ func TestFindLimitless(t *testing.T) {
 		t.Errorf("%+v, %v", db, err)
 	}
 	_, err = client.Find(t.Context(), "mydb.limitless-cotherothero.eu-west-1.rds.amazonaws.com")
-	expectError(t, err, rdsapi.ErrNotFound, "has the endpoint "+cluster)
+	expectError(t, err, rdsapi.ErrNotFound, "has another endpoint, "+cluster)
 }
 
 // The account of a DSQL cluster is that of the credentials, if known.
@@ -192,23 +192,23 @@ func TestNotFound(t *testing.T) {
 	a.Allow(fakeaws.Everyone, "rds:*")
 	client := as(t, jane)
 	for host, part := range map[string]string{
-		"gone.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com":          "this account has no cluster gone in eu-west-1; the database is of another account",
+		"gone.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com":          "this account has no cluster gone in eu-west-1; the database belongs to another account",
 		"mydb.cluster-cabcdefghijk.eu-central-1.rds.amazonaws.com":       "no cluster mydb in eu-central-1",
-		"mydb.cluster-cotherothero.eu-west-1.rds.amazonaws.com":          "has the endpoint " + cluster + ", not this one",
-		"single.cotherothero.eu-west-1.rds.amazonaws.com":                "has the endpoint " + instance,
+		"mydb.cluster-cotherothero.eu-west-1.rds.amazonaws.com":          "has another endpoint, " + cluster + "",
+		"single.cotherothero.eu-west-1.rds.amazonaws.com":                "has another endpoint, " + instance,
 		"gone.cabcdefghijk.eu-west-1.rds.amazonaws.com":                  "no instance gone",
 		"other.cabcdefghijk.eu-west-1.rds.amazonaws.com":                 "no instance other",
 		"gone.cluster-custom-cabcdefghijk.eu-west-1.rds.amazonaws.com":   "no custom endpoint gone",
-		"reports.cluster-custom-cotherother.eu-west-1.rds.amazonaws.com": "has the endpoint " + custom,
+		"reports.cluster-custom-cotherother.eu-west-1.rds.amazonaws.com": "has another endpoint, " + custom,
 		"gone.shardgrp-cabcdefghijk.eu-west-1.rds.amazonaws.com":         "no shard group gone",
-		"shards.shardgrp-cotherothero.eu-west-1.rds.amazonaws.com":       "has the endpoint " + shards,
+		"shards.shardgrp-cotherothero.eu-west-1.rds.amazonaws.com":       "has another endpoint, " + shards,
 		"gone.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com":            "no RDS Proxy gone",
-		"front.proxy-cotherothero.eu-west-1.rds.amazonaws.com":           "has the endpoint " + proxy,
+		"front.proxy-cotherothero.eu-west-1.rds.amazonaws.com":           "has another endpoint, " + proxy,
 		"gone.endpoint.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com":   "no RDS Proxy endpoint gone",
-		"readers.endpoint.proxy-cotheroth.eu-west-1.rds.amazonaws.com":   "has the endpoint " + added,
+		"readers.endpoint.proxy-cotheroth.eu-west-1.rds.amazonaws.com":   "has another endpoint, " + added,
 		"gone.global-cabcdefghijk.global.rds.amazonaws.com":              "no global cluster gone",
-		"world.global-cotherothero.global.rds.amazonaws.com":             "has the endpoint " + global,
-		"lost.global-cabcdefghijk.global.rds.amazonaws.com":              "has no writer now",
+		"world.global-cotherothero.global.rds.amazonaws.com":             "has another endpoint, " + global,
+		"lost.global-cabcdefghijk.global.rds.amazonaws.com":              "has no writer at the moment",
 	} {
 		t.Run(host, func(t *testing.T) {
 			_, err := client.Find(t.Context(), host)
@@ -216,5 +216,5 @@ func TestNotFound(t *testing.T) {
 		})
 	}
 	_, err := client.Find(t.Context(), "db.example.com")
-	expectError(t, err, nil, "db.example.com is not a name that AWS gives")
+	expectError(t, err, nil, "db.example.com is not a name that AWS assigns")
 }

@@ -82,9 +82,9 @@ func parsePrincipal(caller string) (principal, error) {
 		parsed.Service, parsed.Resource = "iam", "role/"+name
 		return principal{parsed, name}, nil
 	case "iam:root":
-		return principal{}, &apiError{"IAM does not judge the account's root user; use a role or a user", ErrNotPermitted}
+		return principal{}, &apiError{"IAM cannot simulate policies of the account's root user; use a role or a user", ErrNotPermitted}
 	case "sts:federated-user":
-		return principal{}, &apiError{"IAM does not judge federated users; use a role or a user", ErrNotPermitted}
+		return principal{}, &apiError{"IAM cannot simulate policies of federated users; use a role or a user", ErrNotPermitted}
 	default:
 		return principal{}, fmt.Errorf("%q is not the ARN of an IAM user or role", caller)
 	}
@@ -138,11 +138,11 @@ func (s simulation) simulate(ctx context.Context, principalARN string) (types.Ev
 	})
 	switch {
 	case isNotFound(err):
-		return types.EvaluationResult{}, &apiError{"IAM knows no " + principalARN, ErrNotFound}
+		return types.EvaluationResult{}, &apiError{"IAM has no " + principalARN, ErrNotFound}
 	case err != nil:
 		return types.EvaluationResult{}, explain(simulateAction, err)
 	case len(answer.EvaluationResults) == 0:
-		return types.EvaluationResult{}, &apiError{"IAM gave no answer about " + s.action, nil}
+		return types.EvaluationResult{}, &apiError{"IAM returned no result for " + s.action, nil}
 	}
 	return answer.EvaluationResults[0], nil
 }

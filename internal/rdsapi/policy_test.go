@@ -158,7 +158,7 @@ func TestMayConnectUnknownUser(t *testing.T) {
 	a.Allow(janeARN, simulate)
 	gone := "arn:aws:iam::" + account + ":user/gone"
 	_, err := as(t, jane).MayConnect(t.Context(), gone, mydb, "app")
-	expectError(t, err, rdsapi.ErrNotFound, "IAM knows no "+gone)
+	expectError(t, err, rdsapi.ErrNotFound, "IAM has no "+gone)
 }
 
 func TestPolicyHolder(t *testing.T) {

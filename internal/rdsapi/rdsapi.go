@@ -76,10 +76,10 @@ var (
 	// the region, or that the database of that name has another endpoint.
 	ErrNotFound = errors.New("no such database")
 	// ErrCredentials means that AWS refused the credentials.
-	ErrCredentials = errors.New("AWS does not take the credentials")
+	ErrCredentials = errors.New("AWS rejects the credentials")
 	// ErrUnreachable means that the service did not answer or is unavailable, as from a
 	// subnet that has neither a route to the internet nor a VPC endpoint.
-	ErrUnreachable = errors.New("AWS does not answer from here")
+	ErrUnreachable = errors.New("could not reach AWS")
 )
 
 // timeout limits each method. Without a route to the service, connection attempts get no

@@ -35,11 +35,11 @@ func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 		GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
 	switch {
 	case isNotFound(err):
-		return Login{}, &apiError{fmt.Sprintf("there is no secret %s in %s, or it has no value", id, region), ErrNotFound}
+		return Login{}, &apiError{fmt.Sprintf("secret %s does not exist in %s, or has no value", id, region), ErrNotFound}
 	case err != nil:
 		return Login{}, explain(getSecretValueAction, err)
 	case answer.SecretString == nil:
-		return Login{}, fmt.Errorf("the secret %s is binary; what is needed is JSON with a username and a password", id)
+		return Login{}, fmt.Errorf("secret %s is binary; it must be JSON with a username and a password", id)
 	}
 	return parseLogin(id, aws.ToString(answer.SecretString))
 }
@@ -49,14 +49,14 @@ func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 func parseLogin(id, text string) (Login, error) {
 	var fields struct{ Username, Password *string }
 	if json.Unmarshal([]byte(text), &fields) != nil {
-		return Login{}, fmt.Errorf("the secret %s is not JSON with a username and a password as texts", id)
+		return Login{}, fmt.Errorf("secret %s is not JSON with a username and a password as strings", id)
 	}
 	for _, field := range []struct {
 		key   string
 		value *string
 	}{{"username", fields.Username}, {"password", fields.Password}} {
 		if aws.ToString(field.value) == "" {
-			return Login{}, fmt.Errorf("the secret %s has no %s", id, field.key)
+			return Login{}, fmt.Errorf("secret %s has no %s", id, field.key)
 		}
 	}
 	return Login{User: *fields.Username, Password: *fields.Password}, nil

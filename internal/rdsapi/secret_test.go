@@ -76,7 +76,7 @@ func TestSecretInvalid(t *testing.T) {
 		})
 	}
 	_, err := client.Secret(t.Context(), "gone")
-	expectError(t, err, rdsapi.ErrNotFound, "there is no secret gone in eu-west-1")
+	expectError(t, err, rdsapi.ErrNotFound, "secret gone does not exist in eu-west-1")
 	_, err = client.Secret(t.Context(), "arn:aws:ssm:eu-west-1:1:parameter/x")
 	expectError(t, err, nil, "is not the ARN of a secret")
 }

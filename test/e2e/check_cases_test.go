@@ -142,7 +142,7 @@ func testCheckAnotherAccount(_ *testing.T, c *checkTest) {
 	c.is(other)
 	c.aws.Allow(other, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy")
 	r := c.run(aurora.IAMUser)
-	r.blames("of another account", "--profile PROFILE_OF_ITS_ACCOUNT")
+	r.blames("belongs to another account", "--profile PROFILE_OF_ITS_ACCOUNT")
 	r.blames("444455556666", "iamproxy check "+aurora.DefaultHost+" --user "+aurora.IAMUser)
 	r.states(untried(map[string]check.State{check.Database: check.Failed, check.Policy: check.NotTried, check.Login: check.Failed}))
 }

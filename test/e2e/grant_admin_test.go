@@ -62,7 +62,7 @@ func TestGrantSecret(t *testing.T) {
 	s := startSecretTest(t)
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).want(t, "created role app", "granted rds_iam to app")
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret, "--admin-user=postgres").want(t, "app already has rds_iam")
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret+"x").wantFailure(t, "--admin-secret: there is no secret")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret+"x").wantFailure(t, "--admin-secret: secret ", "does not exist in")
 	for want, args := range map[string][]string{
 		"--admin-user boss: the secret is of postgres":       {"--admin-user=boss"},
 		`"postgres" is the administrator: granting it rds_iam would end its password logins`: {"--user=postgres"},
