@@ -96,6 +96,11 @@ func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 }
 
 func (i *Identity) load(ctx context.Context) (*chain, error) {
+	files := readSharedFiles()
+	configFiles, releaseConfig := files.config.forSDK()
+	defer releaseConfig()
+	credentialsFiles, releaseCredentials := files.credentials.forSDK()
+	defer releaseCredentials()
 	urls := new(endpoints)
 	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(setIdleTimeout)
 	cfg, err := config.LoadDefaultConfig(ctx,
@@ -103,6 +108,8 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = hedged{client} }),
 		config.WithRetryer(newRetryer),
 		config.WithLogger(logging.LoggerFunc(i.logSDK)),
+		config.WithSharedConfigFiles(configFiles),
+		config.WithSharedCredentialsFiles(credentialsFiles),
 		config.WithSharedConfigProfile(i.Profile),
 		config.WithDefaultRegion(i.Region),
 		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock, urls.apply}),
@@ -110,7 +117,11 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		config.WithAssumeRoleCredentialOptions(roleDefaults),
 		config.WithWebIdentityRoleCredentialOptions(webIdentityDefaults))
 	if err != nil {
-		return nil, loadError(err)
+		return nil, i.loadError(&files, err)
+	}
+	if files.lackProfile(i.profile()) {
+		// The SDK does not report it if AWS_DEFAULT_PROFILE names the profile.
+		return nil, i.loadError(&files, config.SharedConfigProfileNotExistError{Profile: i.profile()})
 	}
 	urls.cfg = cfg
 	var base aws.CredentialsProvider
@@ -171,10 +182,8 @@ type files [2]struct {
 }
 
 func statFiles() (seen files) {
-	for n, name := range []string{
-		orDefault(os.Getenv("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename),
-		orDefault(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), config.DefaultSharedCredentialsFilename),
-	} {
+	configPath, credentialsPath := sharedFilePaths()
+	for n, name := range []string{configPath, credentialsPath} {
 		if info, err := os.Stat(name); err == nil { //nolint:gosec // named by the user's environment
 			seen[n].size, seen[n].modified = info.Size(), info.ModTime()
 		}

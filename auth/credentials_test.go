@@ -330,6 +330,6 @@ func emptyEnvironment(t *testing.T) {
 		}
 	}
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	t.Setenv("AWS_CONFIG_FILE", "/does/not/exist")
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/does/not/exist")
+	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
 }

@@ -14,7 +14,6 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-
 // endpoints holds the endpoint URLs of the AWS configuration. The zero value has none.
 //
 // The SDK resolves AWS_ENDPOINT_URL and endpoint_url after it has made the clients

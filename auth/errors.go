@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
@@ -70,6 +69,9 @@ func (i *Identity) explain(err error, hasWorked bool) *Error {
 
 // classify returns the error for a failure of the SDK's chain of sources.
 func (i *Identity) classify(err error) *Error {
+	if known := i.fileError(err); known != nil {
+		return known
+	}
 	switch {
 	case isTransient(err, false):
 		return newError(ReasonCredentialsUnavailable, err, "{cause}", redact(err))
@@ -241,12 +243,4 @@ func redact(err error) string {
 var Refusals = []string{
 	"ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
 	"SignatureDoesNotMatch", "IncompleteSignature", "MissingAuthenticationToken",
-}
-
-// loadError returns the error of Load for err.
-func loadError(err error) error {
-	if errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)) {
-		return newError(ReasonMFARequired, err)
-	}
-	return err
 }

@@ -63,4 +63,36 @@ var texts = map[Reason]struct{ message, hint string }{
 		"cannot sign a token: {cause}",
 		"",
 	},
+	ReasonProfileMissing: {
+		"there is no AWS profile {profile} in {file}{detail}",
+		"The command aws configure list-profiles lists the profiles.",
+	},
+	ReasonSourceProfileMissing: {
+		"profile {profile} has source_profile {source}, which is not in {file}{detail}",
+		"The command aws configure list-profiles lists the profiles.",
+	},
+	ReasonSourceProfileLoop: {
+		"source_profile leads back to the same profile: {profiles}",
+		"Give one of these profiles credentials instead of a source_profile.",
+	},
+	ReasonSSOSessionMissing: {
+		"profile {profile} has sso_session {session}, and there is no [sso-session {session}] in {file}{detail}",
+		"The command aws configure sso writes both.",
+	},
+	ReasonSettingIncomplete: {
+		"{given} without {missing}",
+		"",
+	},
+	ReasonConfigurationInvalid: {
+		"{cause}",
+		"",
+	},
+	ReasonConfigFileUnusable: {
+		"no AWS credentials: {problems}",
+		"Correct this first. The file must be readable for the user that runs iamproxy, and in UTF-8.",
+	},
+	ReasonProfileRequired: {
+		"no AWS credentials: no profile is chosen, and there is no profile \"default\" in {file}",
+		"Choose one of {profiles}, for example with --profile {profile}.",
+	},
 }

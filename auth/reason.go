@@ -46,6 +46,27 @@ const (
 	ReasonGlobalRegionRequired Reason = "global_region_required"
 	// ReasonSigningFailed means that the SDK could not sign the token.
 	ReasonSigningFailed Reason = "signing_failed"
+	// ReasonProfileMissing means that the profile is in neither configuration file.
+	ReasonProfileMissing Reason = "profile_missing"
+	// ReasonSourceProfileMissing means that the source_profile of a profile is in
+	// neither configuration file.
+	ReasonSourceProfileMissing Reason = "source_profile_missing"
+	// ReasonSourceProfileLoop means that a profile is its own source_profile by way
+	// of others.
+	ReasonSourceProfileLoop Reason = "source_profile_loop"
+	// ReasonSSOSessionMissing means that the sso_session of a profile is not in the
+	// config file.
+	ReasonSSOSessionMissing Reason = "sso_session_missing"
+	// ReasonSettingIncomplete means that a setting is of no use without another one.
+	ReasonSettingIncomplete Reason = "setting_incomplete"
+	// ReasonConfigurationInvalid means that the SDK refuses the AWS configuration.
+	ReasonConfigurationInvalid Reason = "configuration_invalid"
+	// ReasonConfigFileUnusable means that no source provides credentials, and that
+	// one of AWS's configuration files cannot be used as it is.
+	ReasonConfigFileUnusable Reason = "config_file_unusable"
+	// ReasonProfileRequired means that no source provides credentials, and that the
+	// configuration files have profiles other than the default one.
+	ReasonProfileRequired Reason = "profile_required"
 )
 
 // TokenReasons returns the reasons for which there may be no token. The other reasons are
@@ -55,6 +76,7 @@ func TokenReasons() []Reason {
 		ReasonNoCredentials, ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonCredentialsIncomplete,
 		ReasonCredentialsExpired, ReasonSSOExpired, ReasonLoginExpired, ReasonRoleDenied,
 		ReasonSourceCredentialsExpired, ReasonSourceCredentialsRefused, ReasonSigningFailed,
+		ReasonConfigFileUnusable, ReasonProfileRequired,
 	}
 }
 

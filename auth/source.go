@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"os"
 	"strings"
 
@@ -78,5 +79,5 @@ func (i *Identity) profile() string {
 	if i.Profile != "" {
 		return i.Profile
 	}
-	return os.Getenv("AWS_PROFILE")
+	return cmp.Or(os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE"))
 }

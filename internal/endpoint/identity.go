@@ -10,6 +10,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/logging"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // Identities loads the AWS identities of endpoints. Endpoints with the same Signer share one.
@@ -32,7 +33,7 @@ func (i *Identities) Load(ctx context.Context, e Endpoint) (*auth.Identity, erro
 		Log:        i.Log,
 	}
 	if err := identity.Load(ctx); err != nil {
-		return nil, fmt.Errorf("AWS configuration: %w", err)
+		return nil, fmt.Errorf("AWS configuration: %w", text.WithAdvice(err))
 	}
 	if i.loaded == nil {
 		i.loaded = make(map[Signer]*auth.Identity)
@@ -43,11 +44,11 @@ func (i *Identities) Load(ctx context.Context, e Endpoint) (*auth.Identity, erro
 
 // splitRoles splits before each ARN, since the name of a role may contain commas. It keeps an
 // empty part, for auth.Identity.Load to reject: it comes from an unset variable.
-func splitRoles(text string) (roles []string) {
-	if text == "" {
+func splitRoles(list string) (roles []string) {
+	if list == "" {
 		return nil
 	}
-	for n, role := range arnAfterComma.Split(text, -1) {
+	for n, role := range arnAfterComma.Split(list, -1) {
 		if n > 0 {
 			role = "arn:" + role
 		}

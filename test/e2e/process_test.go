@@ -153,8 +153,8 @@ func bareEnvironment(more ...string) []string {
 		"PATH=" + os.Getenv("PATH"),
 		"HOME=" + emptyHome(), "TMPDIR=" + emptyHome(),
 		"AWS_EC2_METADATA_DISABLED=true",
-		"AWS_CONFIG_FILE=/nonexistent",
-		"AWS_SHARED_CREDENTIALS_FILE=/nonexistent",
+		"AWS_CONFIG_FILE=/dev/null",
+		"AWS_SHARED_CREDENTIALS_FILE=/dev/null",
 		"AWS_ENDPOINT_URL_STS=http://127.0.0.1:1", // the caller's identity is not looked up
 		"GORACE=atexit_sleep_ms=0",                // the race detector delays the exit by a second
 	}

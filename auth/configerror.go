@@ -1,0 +1,86 @@
+package auth
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/config"
+)
+
+// loadError returns the error of Load for an error of the SDK, which does not name
+// the file and the setting.
+func (i *Identity) loadError(files *sharedFiles, err error) error {
+	if errors.As(err, new(config.AssumeRoleTokenProviderNotSetError)) {
+		return newError(ReasonMFARequired, err)
+	}
+	if found := files.profileError(i.profile(), err); found != nil {
+		return found
+	}
+	return newError(ReasonConfigurationInvalid, err, "{cause}", oneLine(redact(err)))
+}
+
+// lackProfile reports whether the files are known to lack a profile that was set.
+func (f *sharedFiles) lackProfile(name string) bool {
+	return name != "" && !f.config.unread && !f.credentials.unread && f.profile(name) == nil
+}
+
+// oneLine returns text with each run of white space as one space.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
+
+// profileError returns the error of a profile that cannot be used, or nil.
+func (f *sharedFiles) profileError(name string, err error) *Error {
+	if name == "" {
+		name = defaultProfile
+	}
+	chain := []string{name}
+	for {
+		settings, quoted := f.profile(name), strconv.Quote(name)
+		next := settings[sourceProfileKey]
+		switch {
+		case settings == nil && len(chain) == 1 && !errors.As(err, new(config.SharedConfigProfileNotExistError)):
+			return nil
+		case settings == nil && len(chain) == 1:
+			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name))
+		case settings == nil:
+			return newError(ReasonSourceProfileMissing, err, "{profile}", strconv.Quote(chain[len(chain)-2]), "{source}", quoted,
+				"{file}", f.where(), "{detail}", f.missing("profile", name))
+		case has(settings, accessKeyKey) != has(settings, secretKeyKey):
+			given, missing := accessKeyKey, secretKeyKey
+			if has(settings, secretKeyKey) {
+				given, missing = secretKeyKey, accessKeyKey
+			}
+			return newError(ReasonSettingIncomplete, err, "{given}", "profile "+quoted+" has "+given, "{missing}", missing)
+		case settings[ssoSessionKey] != "" && !slices.Contains(f.names("sso-session"), settings[ssoSessionKey]):
+			return newError(ReasonSSOSessionMissing, err, "{profile}", quoted, "{session}", settings[ssoSessionKey],
+				"{file}", f.config.name, "{detail}", f.missing("sso-session", settings[ssoSessionKey]))
+		case next == "" || next == name: // a profile with keys may name itself
+			return nil
+		case slices.Contains(chain, next):
+			return newError(ReasonSourceProfileLoop, err, "{profiles}", strings.Join(append(chain, next), ", "))
+		}
+		name, chain = next, append(chain, next)
+	}
+}
+
+func has(settings map[string]string, key string) bool {
+	_, ok := settings[key]
+	return ok
+}
+
+// fileError returns the error of a chain of sources without credentials if the
+// files are the likely cause, or nil.
+func (i *Identity) fileError(err error) *Error {
+	if !hasOperation(err, "ec2imds", "") { // the last resort of the chain
+		return nil
+	}
+	files := readSharedFiles()
+	if problems := files.problems(); problems != "" {
+		return newError(ReasonConfigFileUnusable, err, "{problems}", problems)
+	}
+	if names := files.names("profile"); i.profile() == "" && len(names) > 0 && !slices.Contains(names, defaultProfile) {
+		return newError(ReasonProfileRequired, err, "{profile}", names[0], "{profiles}", `"`+strings.Join(names[:min(len(names), 5)], `", "`)+`"`, "{file}", files.where())
+	}
+	return nil
+}

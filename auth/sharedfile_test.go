@@ -1,0 +1,117 @@
+package auth
+
+import (
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// TestSharedFiles verifies what is read from the files, and the errors about them.
+func TestSharedFiles(t *testing.T) {
+	const keys = "\naws_access_key_id = AKIAX\naws_secret_access_key = s\n"
+	for name, test := range map[string]struct {
+		config, credentials string
+		profile             string
+		reason              Reason // of Load or of a token; empty: there is a token
+		want                string // part of the message
+		memory              bool   // the SDK reads a copy in memory
+	}{
+		"profile":                    {config: "[profile p]" + keys, profile: "p"},
+		"carriage returns":           {config: "[profile p]\r\naws_access_key_id = AKIAX\r\naws_secret_access_key = s\r\n", profile: "p"},
+		"only carriage returns":      {config: "[profile p]\raws_access_key_id = AKIAX\raws_secret_access_key = s\r", profile: "p", memory: true},
+		"byte order mark":            {config: "\ufeff[profile p]" + keys, profile: "p", memory: true},
+		"double quotes":              {config: `[profile "my keys"]` + keys, profile: "my keys", memory: true},
+		"single quotes":              {config: `[ profile  'my keys' ] # comment` + keys, profile: "my keys", memory: true},
+		"no quotes":                  {config: `[profile my keys]` + keys, profile: "my keys"},
+		"a bracket in quotes":        {config: `[profile "a]b"]` + keys, profile: "a]b", memory: true},
+		"quotes and credentials":     {config: "[profile 'a b']\nregion = eu-west-1\n", credentials: "[a b]" + keys, profile: "a b", memory: true},
+		"a large file":               {config: "[profile 'a b']" + keys + strings.Repeat("# padding\n", 20_000), profile: "a b", memory: true},
+		"UTF-16":                     {config: "\xff\xfe[\x00p\x00]\x00", reason: ReasonConfigFileUnusable, want: "config is encoded in UTF-16; save it as UTF-8"},
+		"UTF-16, with a profile":     {config: "\xff\xfe[\x00p\x00]\x00", profile: "p", reason: ReasonProfileMissing, want: "config is encoded in UTF-16; save it as UTF-8"},
+		"NUL bytes":                  {credentials: "[\x00p\x00]\x00", reason: ReasonConfigFileUnusable, want: "credentials contains NUL bytes"},
+		"no section":                 {credentials: "aws_access_key_id = AKIAX\naws_secret_access_key = TOPSECRET\n", reason: ReasonConfigFileUnusable, want: "credentials has no section such as [default]"},
+		"only comments":              {config: "# nothing\n; here\n\n", reason: ReasonNoCredentials},
+		"another profile":            {config: "[profile p]" + keys, reason: ReasonProfileRequired, want: `there is no profile "default"`},
+		"another default profile":    {config: "[default]\nregion = eu-west-1\n[profile p]" + keys, reason: ReasonNoCredentials},
+		"similar":                    {config: "[profile production]" + keys, profile: "prod", reason: ReasonProfileMissing, want: `similar: "production"`},
+		"misspelled":                 {config: "[profile staging]" + keys, profile: "stagin", reason: ReasonProfileMissing, want: `similar: "staging"`},
+		"not similar":                {config: "[profile staging]" + keys, profile: "x", reason: ReasonProfileMissing, want: `there is no AWS profile "x" in `},
+		"no kind":                    {config: "[p]" + keys, profile: "p", reason: ReasonProfileMissing, want: "config has [p]; write [profile p]"},
+		"session without a kind":     {config: "[profile p]\nsso_session = s\nsso_account_id = 1\nsso_role_name = r\n[s]\n", profile: "p", reason: ReasonSSOSessionMissing, want: "has [s]; write [sso-session s]"},
+		"a loop of itself":           {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = p\n", profile: "p", reason: ReasonConfigurationInvalid},
+		"a loop of three":            {config: "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nrole_arn = r\nsource_profile = r\n[profile r]\nrole_arn = r\nsource_profile = p\n", profile: "p", reason: ReasonSourceProfileLoop, want: "p, q, r, p"},
+		"secret without a key":       {credentials: "[p]\naws_secret_access_key = TOPSECRET\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "p" has aws_secret_access_key without aws_access_key_id`},
+		"half a source":              {credentials: "[p]\nrole_arn = r\nsource_profile = q\n[q]\naws_access_key_id = AKIAX\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "q"`},
+		"an incomplete session":      {config: "[profile p]\nsso_session = s\nsso_account_id = 1\n[sso-session s]\nsso_region = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid, want: "sso_start_url"},
+		"a setting that is invalid":  {config: "[profile p]" + keys + "max_attempts = many\n", profile: "p", reason: ReasonConfigurationInvalid, want: "max_attempts"},
+		"no source of the role":      {config: "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nregion = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid},
+		"a session of another file":  {config: "[profile p]" + keys, credentials: "[sso-session 'x']\n[q]" + keys, profile: "q"},
+		"a comment with brackets":    {config: "[profile p] # [see]" + keys, profile: "p"},
+		"keys of two files, as ever": {config: "[profile p]\nregion = eu-west-1\n", credentials: "[p]" + keys, profile: "p"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.memory && runtime.GOOS == "windows" {
+				t.Skip("windows has no /dev/fd")
+			}
+			emptyEnvironment(t)
+			dir := t.TempDir()
+			t.Setenv("AWS_CONFIG_FILE", file(t, dir, "config", test.config))
+			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file(t, dir, "credentials", test.credentials))
+			identity := &Identity{Profile: test.profile, Region: testRegion}
+			err := identity.Load(t.Context())
+			if err == nil {
+				_, err = (&Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}).Token(t.Context(), "u")
+			}
+			switch {
+			case test.reason == "" && err != nil, test.reason != reasonOf(err):
+				t.Errorf("got %s: %v, want %q", reasonOf(err), err, test.reason)
+			case err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "TOPSECRET")):
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
+// TestExpandHome verifies the order of the variables that name the home directory.
+func TestExpandHome(t *testing.T) {
+	for _, name := range []string{"HOME", "USERPROFILE", "HOMEDRIVE", "HOMEPATH"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("HOMEDRIVE", "/drive")
+	t.Setenv("HOMEPATH", "/path")
+	for _, test := range []struct{ set, path, want string }{
+		{"", "~/.aws/config", "/drive/path/.aws/config"},
+		{"USERPROFILE", "~/.aws/config", "/userprofile/.aws/config"},
+		{"HOME", "~/.aws/config", "/home/.aws/config"},
+		{"", "~", "/home"},
+		{"", "~other/config", "~other/config"},
+		{"", "/x/~/config", "/x/~/config"},
+		{"", "config", "config"},
+	} {
+		if test.set != "" {
+			t.Setenv(test.set, "/"+strings.ToLower(test.set))
+		}
+		if got := expandHome(test.path); got != test.want {
+			t.Errorf("%s: got %s, want %s", test.path, got, test.want)
+		}
+	}
+}
+
+// TestPipesAreLeftToTheSDK verifies that a pipe, which can be read only once, may be
+// the file with the credentials.
+func TestPipesAreLeftToTheSDK(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("windows has no /dev/fd")
+	}
+	emptyEnvironment(t)
+	path, release, ok := memoryFile("[p]\naws_access_key_id = AKIAX\naws_secret_access_key = s\n")
+	if !ok {
+		t.Fatal("no file in memory")
+	}
+	defer release()
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", path)
+	t.Setenv("AWS_DEFAULT_PROFILE", "p")
+	if _, err := load(t, "").loaded().fetch(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
