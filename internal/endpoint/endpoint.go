@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 	"github.com/iamproxy/iamproxy/tls"
 )
@@ -127,29 +129,47 @@ const Keys = "listen, user, database, region, profile, assume-role, external-id,
 // ParseAll parses words, each of which contains endpoints separated by commas. See Parse.
 func ParseAll(ctx context.Context, words []string, flags Endpoint) (endpoints []Endpoint, err error) {
 	for _, word := range words {
+		if err := checkShape(word); err != nil {
+			return nil, err
+		}
 		afterCommand := false // an exec: command, which may contain a comma
-		for text := range strings.SplitSeq(word, ",") {
-			if text = strings.TrimSpace(text); text == "" {
+		for part := range strings.SplitSeq(word, ",") {
+			if part = strings.TrimSpace(part); part == "" {
 				continue
 			}
-			e, err := Parse(ctx, text, flags)
+			e, err := Parse(ctx, part, flags)
 			switch {
 			case err != nil && afterCommand:
-				return nil, errors.New("what stands behind a comma after exec: is no endpoint (not shown, since there may be a password in it); a comma of the command is written %2C")
+				return nil, errors.New("ENDPOINT: what follows a comma after exec: is not an endpoint (not shown); write a comma of the command as %2C")
 			case err != nil:
 				return nil, err
 			}
-			afterCommand = afterCommand || hasCommand(text)
+			afterCommand = afterCommand || text.HasCommand(part)
 			endpoints = append(endpoints, e)
 		}
 	}
 	return endpoints, nil
 }
 
+// checkShape returns an error if a word with endpoints is evidently something else, such as a
+// whole secret.
+func checkShape(word string) error {
+	if shape := text.ShapeOf(word); shape != "" {
+		return fmt.Errorf("ENDPOINT is %s: give only %s", shape, Wanted)
+	}
+	return nil
+}
+
+// Wanted describes what an ENDPOINT has to be, after "give only".
+const Wanted = "its HOST[:PORT]; user and database stay in the client"
+
 // Parse parses HOST[:PORT][?key=value&...], and takes what is missing from flags. It resolves
 // DNS names only to improve an error message.
-func Parse(ctx context.Context, text string, flags Endpoint) (Endpoint, error) {
-	e, err := parse(text)
+func Parse(ctx context.Context, word string, flags Endpoint) (Endpoint, error) {
+	if err := checkShape(word); err != nil {
+		return Endpoint{}, err
+	}
+	e, err := parse(word)
 	if err != nil {
 		return Endpoint{}, err
 	}
@@ -172,53 +192,84 @@ func Parse(ctx context.Context, text string, flags Endpoint) (Endpoint, error) {
 	return e, nil
 }
 
-func parse(text string) (Endpoint, error) {
-	name, query, _ := strings.Cut(text, "?")
-	if !strings.ContainsAny(text, ".:?") { // a misspelt command would be served as a database
-		return Endpoint{}, fmt.Errorf("%s is neither a command nor an endpoint, which is the name that AWS gave the database", quote(text))
+func parse(word string) (Endpoint, error) {
+	name, query, _ := strings.Cut(word, "?")
+	quoted := text.Host.Quote(name)
+	switch {
+	case !strings.ContainsAny(word, ".:?/"): // an identifier, or a misspelled command
+		return Endpoint{}, fmt.Errorf("ENDPOINT %s: not a host name such as mydb.cluster-....rds.amazonaws.com", text.Plain.Quote(name))
+	case strings.Contains(name, "/"):
+		return Endpoint{}, fmt.Errorf("ENDPOINT has a path: give only %s", Wanted)
 	}
 	host, port, err := splitHostPort(name, defaultPort)
 	if err != nil {
-		return Endpoint{}, fmt.Errorf("endpoint %s: %w", quote(name), err)
+		return Endpoint{}, fmt.Errorf("ENDPOINT %s: %w", quoted, err)
 	}
 	// AWS signs and certifies lower-case names without the final dot.
 	e := Endpoint{Host: strings.ToLower(strings.TrimSuffix(host, ".")), Port: port}
 	e.Name = auth.ParseName(e.Host)
 	values, err := url.ParseQuery(query)
 	if err != nil { // the error quotes a part of the query
-		return Endpoint{}, fmt.Errorf("endpoint %q: behind the ? it is not percent-encoded as in a URL: %s", name, quotePart(query, err.Error()))
+		return Endpoint{}, fmt.Errorf("ENDPOINT %s: what follows the ? is not percent-encoded as in a URL", quoted)
 	}
 	keys := e.keys()
 	for key, given := range values {
 		field := keys[key]
 		switch {
 		case field == nil:
-			return Endpoint{}, fmt.Errorf("endpoint %q: unknown key %s; the keys are %s", name, quotePart(query, key), Keys)
+			return Endpoint{}, fmt.Errorf("ENDPOINT %s: unknown key %s", quoted, describeKey(key, query))
 		case len(given) > 1:
-			return Endpoint{}, fmt.Errorf("endpoint %q: %s is given %d times", name, key, len(given))
+			return Endpoint{}, fmt.Errorf("ENDPOINT %s: the key %s is given %d times", quoted, key, len(given))
 		case given[0] == "":
-			return Endpoint{}, fmt.Errorf("endpoint %q: %s has no value", name, key)
+			return Endpoint{}, fmt.Errorf("ENDPOINT %s: the key %s has no value", quoted, key)
+		}
+		if shape := text.ShapeOf(given[0]); shape != "" && key != "via" && shape != allowedShapes[key] {
+			return Endpoint{}, fmt.Errorf("ENDPOINT %s: the key %s is %s", quoted, key, shape)
 		}
 		*field = given[0]
 	}
 	return e, nil
 }
 
+// allowedShapes holds the shapes that values of keys can have.
+var allowedShapes = map[string]text.Shape{"assume-role": text.ARN, "external-id": text.UserAndHost}
+
+// describeKey describes an unknown key, without what may be a part of a password: that of a
+// proxy, or in a command, where a & is not percent-encoded.
+func describeKey(key, query string) string {
+	quoted := text.Plain.Quote(key)
+	if strings.Contains(query, "@") || text.HasCommand(query) {
+		quoted = text.NotShown(key)
+	}
+	if closest := text.Closest(key, strings.Split(strings.Replace(Keys, " and ", ", ", 1), ", ")); closest != "" {
+		quoted += fmt.Sprintf(" (did you mean %q?)", closest)
+	}
+	return quoted + "; the keys are " + Keys
+}
+
 func (e Endpoint) validate() error {
 	switch {
 	case !auth.IsRegion(e.Region):
-		return fmt.Errorf("region %q: not of the form of a region's name, as eu-west-1", e.Region)
+		return fmt.Errorf("region %s: not a region's name such as eu-west-1", text.Region.Quote(e.Region))
 	case !slices.Contains([]string{"", "postgres", "direct"}, e.SSLNegotiation):
-		return fmt.Errorf("sslnegotiation %q: neither postgres nor direct", e.SSLNegotiation)
+		return fmt.Errorf("sslnegotiation %s: must be postgres or direct", text.Plain.Quote(e.SSLNegotiation))
 	case !slices.Contains([]string{"", "writer", "any"}, e.Target):
-		return fmt.Errorf("target %q: neither writer nor any", e.Target)
+		return fmt.Errorf("target %s: must be writer or any", text.Plain.Quote(e.Target))
 	case e.PoolSize() < 0:
-		return fmt.Errorf("pool %q: must be a number of connections, or 0 to keep none", e.Pool)
+		return fmt.Errorf("pool %s: must be a number of connections, or 0 to keep none", text.Number.Quote(e.Pool))
 	case e.Signer.ExternalID != "" && e.Signer.AssumeRole == "":
-		return errors.New("external-id is of no use without assume-role; a profile has an external_id of its own")
+		return errors.New("external-id requires assume-role; in a profile, set its external_id instead")
+	}
+	for _, role := range splitRoles(e.Signer.AssumeRole) {
+		if !maybeARN.MatchString(role) {
+			return fmt.Errorf("assume-role: %s is not the ARN of a role, such as arn:aws:iam::111122223333:role/name", text.NotShown(role))
+		}
 	}
 	return nil
 }
+
+// maybeARN matches what an error about the ARN of a role can repeat.
+var maybeARN = regexp.MustCompile(`^(arn:[a-z-]*:[A-Za-z0-9_+=,.@/:-]*|[a-z-]{0,16})$`)
 
 // aliasTimeout bounds the DNS lookup of regionError.
 const aliasTimeout = 3 * time.Second
@@ -263,7 +314,7 @@ func (e *Endpoint) parseVia() (err error) {
 	}
 	host, port, err := splitHostPort(e.Via, defaultPort)
 	if err != nil {
-		return fmt.Errorf("via %s: %w", quote(e.Via), err)
+		return fmt.Errorf("via %s: %w", text.Host.Quote(e.Via), err)
 	}
 	e.Via = net.JoinHostPort(host, port)
 	return nil
@@ -272,15 +323,17 @@ func (e *Endpoint) parseVia() (err error) {
 func parseSOCKS(via string) (*upstream.SOCKS5, error) {
 	address, err := url.Parse(via)
 	if err != nil { // the text may be the first half of a URL with a comma in its password
-		return nil, errors.New("via: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL")
+		return nil, errNotSOCKS
 	}
 	host, port, err := splitHostPort(address.Host, "1080")
 	switch {
-	case address.Scheme != "socks5" && address.Scheme != "socks5h" || strings.Trim(address.Path, "/") != "" || strings.ContainsAny(via, "?#"):
-		return nil, fmt.Errorf("via %s: neither HOST:PORT nor socks5://[user:password@]HOST:PORT, percent-encoded as in a URL, nor ssm://TARGET or exec:COMMAND", quote(via))
-	case err != nil:
-		return nil, fmt.Errorf("via %s: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL", quote(via))
+	case address.Scheme != "socks5" && address.Scheme != "socks5h":
+		return nil, errors.New("via: a URL can only be socks5://[user:password@]HOST:PORT or ssm://TARGET; write another address as HOST:PORT")
+	case err != nil || strings.Trim(address.Path, "/") != "" || strings.ContainsAny(via, "?#"):
+		return nil, errNotSOCKS
 	}
 	password, _ := address.User.Password()
 	return &upstream.SOCKS5{Address: net.JoinHostPort(host, port), User: address.User.Username(), Password: password}, nil
 }
+
+var errNotSOCKS = errors.New("via: not socks5://[user:password@]HOST:PORT, percent-encoded as in a URL")

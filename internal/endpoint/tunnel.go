@@ -18,6 +18,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // The prefixes of a via that starts a program.
@@ -51,25 +52,25 @@ func parseTunnel(via string) (*Tunnel, error) {
 // https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-sessions-start.html
 var ssmTarget = regexp.MustCompile(`^(m?i-[0-9a-f]+|ecs:[A-Za-z0-9_-]+_[0-9A-Za-z]+_[0-9A-Za-z-]+)$`)
 
-func parseSSM(text string) (*Tunnel, error) {
-	target, query, _ := strings.Cut(text, "?")
+func parseSSM(name string) (*Tunnel, error) {
+	target, query, _ := strings.Cut(name, "?")
 	t := &Tunnel{target: strings.TrimSuffix(target, "/")}
 	if !ssmTarget.MatchString(t.target) {
-		return nil, fmt.Errorf("via ssm://: %s is neither an instance (i-...), a managed node (mi-...) nor a container (ecs:CLUSTER_TASK_RUNTIMEID)", quote(t.target))
+		return nil, errors.New("via ssm://: not an instance (i-...), a managed node (mi-...) or a container (ecs:CLUSTER_TASK_RUNTIMEID)")
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, fmt.Errorf("via %s: behind the ? it is not percent-encoded as in a URL", t)
+		return nil, fmt.Errorf("via ssm://%s: what follows the ? is not percent-encoded as in a URL", t.target)
 	}
 	for key, given := range values {
 		field := map[string]*string{"region": &t.region, "profile": &t.profile}[key]
 		if field == nil || len(given) > 1 || given[0] == "" {
-			return nil, fmt.Errorf("via %s: behind the ? there may only be region= and profile=, once each (in an ENDPOINT the & is written %%26)", t)
+			return nil, fmt.Errorf("via ssm://%s: only region= and profile= can follow the ?, once each (in an ENDPOINT, write the & as %%26)", t.target)
 		}
 		*field = given[0]
 	}
 	if t.region != "" && !auth.IsRegion(t.region) {
-		return nil, fmt.Errorf("via %s: region %q: not of the form of a region's name, as eu-west-1", t, t.region)
+		return nil, fmt.Errorf("via ssm://%s: region %s: not a region's name such as eu-west-1", t.target, text.Region.Quote(t.region))
 	}
 	return t, nil
 }
@@ -96,13 +97,13 @@ func parseCommand(text string) (*Tunnel, error) {
 	command, err := splitCommand(text)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("via exec: the command is not the words of one program (quotes and $VARIABLES are fine; for more, sh -c '...')%s", splitErrorDetail(err))
+		return nil, fmt.Errorf("via exec: the command is not one program with its arguments (quotes and $VARIABLES can be used; for more, sh -c '...')%s", splitErrorDetail(err))
 	case !strings.Contains(strings.Join(command, " "), portforward.Port):
-		return nil, fmt.Errorf("via exec: there is no {port} in the command, where the local port goes, %s", example)
+		return nil, fmt.Errorf("via exec: the command has no {port} for the local port, %s", example)
 	case assignment.MatchString(command[0]):
-		return nil, errors.New("via exec: the command has to begin with a program; to set a variable, begin with env, as in exec:env NAME=... ssh")
+		return nil, errors.New("via exec: the command must begin with a program; to set a variable, begin with env, as in exec:env NAME=... ssh")
 	case command[0] == "" || placeholder.MatchString(command[0]):
-		return nil, fmt.Errorf("via exec: the command has to begin with a program, %s", example)
+		return nil, fmt.Errorf("via exec: the command must begin with a program, %s", example)
 	}
 	return &Tunnel{command: command}, nil
 }
@@ -127,7 +128,7 @@ func splitErrorDetail(err error) string {
 	var unset expand.UnsetParameterError
 	switch {
 	case errors.As(err, &syntaxError):
-		return fmt.Sprintf(": not understood at byte %d of it", syntaxError.Pos.Offset()+1)
+		return fmt.Sprintf(": syntax error at byte %d", syntaxError.Pos.Offset()+1)
 	case errors.As(err, &unset):
 		return fmt.Sprintf(": $%s is not set", unset.Node.Param.Value)
 	default:

@@ -1,0 +1,157 @@
+package text
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// A Form describes the words that a setting can have. An error repeats a word only if it has the
+// form, since any other word may be a secret in the wrong place.
+type Form struct{ pattern *regexp.Regexp }
+
+// The forms of settings.
+var (
+	// Plain is a short word, such as the value of an enumeration or the name of a command.
+	Plain = form(`[a-z]([a-z-]{0,14}[a-z])?`)
+	// Number is a number, with or without a unit, or a short word in its place.
+	Number = form(`[+-]?[0-9]{1,7}([.,][0-9]{1,6})?[a-z%]{0,3}|[a-z]{1,8}`)
+	// Region is the name of a region or of an availability zone.
+	Region = form(`[a-z]{2,8}(-[a-z0-9]{1,12}){1,4}`)
+	// Host is a fully qualified name or an address, with or without a port.
+	Host = form(`(([A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]+\.?|[0-9.]{1,15}|localhost|\[[0-9A-Fa-f:.]{2,45}\])?(:[0-9]{1,6})?|[0-9A-Fa-f:.]{2,45}`)
+	// Port is the port of an address.
+	Port = form(`[0-9]{0,6}|[a-z]{1,8}`)
+)
+
+func form(pattern string) Form { return Form{regexp.MustCompile(`^(` + pattern + `)$`)} }
+
+// Quote returns word in double quotes, or its length if it does not have the form.
+func (f Form) Quote(word string) string {
+	if f.Matches(word) {
+		return strconv.Quote(word)
+	}
+	return NotShown(word)
+}
+
+// Matches reports whether word has the form.
+func (f Form) Matches(word string) bool { return f.pattern.MatchString(word) }
+
+// NotShown stands for a word that an error must not repeat.
+func NotShown(word string) string {
+	return fmt.Sprintf("(%d characters, not shown)", utf8.RuneCountInString(word))
+}
+
+// A Shape is what a value looks like that is not a single word.
+type Shape string
+
+// The shapes of values. Each completes a sentence that begins with "it is".
+const (
+	JSON             Shape = "JSON, as a whole secret is"
+	URL              Shape = "a URL"
+	ConnectionString Shape = "a connection string"
+	UserAndHost      Shape = "an address with a user or a password"
+	PEM              Shape = "the content of a PEM file"
+	ARN              Shape = "an ARN"
+	Base64           Shape = "base64, as a secret can be"
+)
+
+var shapes = []struct {
+	shape   Shape
+	pattern *regexp.Regexp
+}{
+	{PEM, regexp.MustCompile(`-----BEGIN`)},
+	{JSON, regexp.MustCompile(`^[\s\x{FEFF}'"\\]*(\{|\[\s*[{"\[])|["']\s*:\s*["'{\[\w-]`)},
+	{URL, regexp.MustCompile(`(?i)(^|[\s,;'"])([a-z][a-z0-9+.-]*:)+//|^[\s'"]*(jdbc:)?postgres(ql)?:`)},
+	{ConnectionString, regexp.MustCompile(`(?i)(^|[\s,;'"])(host|hostaddr|port|user|username|user id|password|passwd|pwd|dbname|database|sslmode|server|data source|service|passfile)\s*=`)},
+	{ARN, regexp.MustCompile(`^\s*arn:[a-z-]+:`)},
+	{UserAndHost, regexp.MustCompile(`^[^?@]*:[^?@]*@`)},
+}
+
+// HasCommand reports whether word may contain exec:COMMAND, also if exec: is misspelled.
+func HasCommand(word string) bool { return commandPattern.MatchString(word) }
+
+var commandPattern = regexp.MustCompile(`(?i)exec(\s|\+|%20)*(:|%3a)`)
+
+var base64Word = regexp.MustCompile(`^[A-Za-z0-9+/_-]{12,}={0,2}$`)
+
+// ShapeOf returns the shape of a value, or "" if it can be a word. It looks at the whole value,
+// which must not be split at commas before, up to a command, which may contain anything.
+// Percent-encoding does not hide a shape.
+func ShapeOf(value string) Shape {
+	if command := commandPattern.FindStringIndex(value); command != nil {
+		value = value[:command[0]]
+	}
+	for range 3 { // a value may be encoded twice
+		for _, s := range shapes {
+			if s.pattern.MatchString(value) {
+				return s.shape
+			}
+		}
+		decoded, err := url.PathUnescape(value)
+		if err != nil || decoded == value {
+			break
+		}
+		value = decoded
+	}
+	if isEncoded(value) {
+		return Base64
+	}
+	return ""
+}
+
+// isEncoded reports whether value is base64 of something that has a shape.
+func isEncoded(value string) bool {
+	value = strings.Join(strings.Fields(value), "")
+	if !base64Word.MatchString(value) {
+		return false
+	}
+	value = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(value, "="))
+	decoded, err := base64.RawStdEncoding.DecodeString(value)
+	return err == nil && utf8.Valid(decoded) && ShapeOf(string(decoded)) != ""
+}
+
+// Closest returns the candidate that word is a misspelling of, or "" if there is none.
+func Closest(word string, candidates []string) (closest string) {
+	best := 3 // more changes are no misspelling
+	for _, candidate := range candidates {
+		n := distance(word, candidate)
+		if len(word) > 2 && strings.HasPrefix(candidate, word) {
+			n = min(n, 1)
+		}
+		if n < best && n < len(candidate)-1 {
+			best, closest = n, candidate
+		}
+	}
+	return closest
+}
+
+// distance returns the number of characters to insert, delete, replace or swap with their
+// neighbor to make b of a.
+func distance(a, b string) int {
+	var before []int
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		next := make([]int, len(b)+1)
+		next[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			next[j+1] = min(row[j]+cost, row[j+1]+1, next[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				next[j+1] = min(next[j+1], before[j-1]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
