@@ -23,12 +23,12 @@ import (
 )
 
 type checkCommand struct {
-	Endpoint string `arg:"" help:"The database."`
-	User     string `help:"Database user to log in as." placeholder:"USER"`
-	Database string `help:"Database to log in to." default:"postgres" placeholder:"NAME"`
+	Endpoint string `arg:"" form:"endpoint" help:"The database."`
+	User     string `form:"user" group:"Identity" help:"Database user to log in as." placeholder:"USER"`
+	Database string `form:"name" group:"Connect" help:"Database to log in to. Default: postgres." default:"postgres" placeholder:"NAME"`
 	credentialFlags
 	connectFlags
-	Timeout time.Duration `help:"Timeout of the whole command." default:"30s"`
+	Timeout time.Duration `help:"Timeout of the whole command. Default: 30s." default:"30s" placeholder:"DURATION"`
 	JSON    bool          `help:"Print one JSON document instead of text."`
 
 	endpoint endpoint.Endpoint // set by Validate
@@ -46,11 +46,11 @@ func (c *checkCommand) Validate(ctx context.Context) (err error) {
 	}
 	switch {
 	case c.endpoint.User == "":
-		return errors.New("a login is as one database user: give --user")
+		return errors.New("--user is required: the database user to log in as")
 	case strings.ContainsFunc(c.endpoint.User+c.endpoint.Database, unicode.IsControl):
 		return errors.New("--user and --database must not contain control characters")
 	case c.Timeout <= 0:
-		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
+		return fmt.Errorf("--timeout %s: must be positive", c.Timeout)
 	}
 	return nil
 }

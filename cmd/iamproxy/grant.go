@@ -22,23 +22,23 @@ import (
 )
 
 type grantCommand struct {
-	Endpoint string   `arg:"" help:"The database: an endpoint of its writer."`
-	User     []string `help:"Database users to create, unless they exist, and to grant rds_iam." placeholder:"USER"`
+	Endpoint string   `arg:"" form:"endpoint" help:"The database: an endpoint of its writer."`
+	User     []string `form:"user" help:"Database users to create, unless they exist, and to grant rds_iam." placeholder:"USER"`
 
 	Privileges string   `help:"Privileges to grant in --schema of --database: readonly, readwrite or owner (may also create objects)." enum:",readonly,readwrite,owner" default:"" placeholder:"LEVEL"`
-	Database   string   `help:"Database to log in to, for --privileges and --init. Users belong to all databases. Default: postgres, without those." placeholder:"NAME"`
-	Schema     []string `help:"Schemas for --privileges, and the search path of --init. Default: public." placeholder:"NAME"`
-	Init       string   `help:"SQL file to run as the administrator after that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
+	Database   string   `form:"name" help:"Database to log in to, for --privileges and --init. Users belong to all databases. Default: postgres, without those." placeholder:"NAME"`
+	Schema     []string `form:"name" help:"Schemas for --privileges, and the search path of --init. Default: public." placeholder:"NAME"`
+	Init       string   `form:"file" help:"SQL file to run as the administrator after that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
 
-	AdminUser      string   `help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
-	PasswordFile   string   `help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
-	AdminSecret    string   `help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
-	AdminIAM       bool     `name:"admin-iam" help:"Log the administrator in with a token."`
-	GiveUpPassword []string `help:"Existing users of --user, and the administrator, whose password logins may end. Without it, grant changes nothing for a user that exists and may log in with a password." placeholder:"USER"`
+	AdminUser      string   `form:"user" group:"Administrator" help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
+	PasswordFile   string   `form:"file" group:"Administrator" help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
+	AdminSecret    string   `form:"secret" group:"Administrator" help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
+	AdminIAM       bool     `group:"Administrator" name:"admin-iam" help:"Log the administrator in with a token."`
+	GiveUpPassword []string `form:"user" group:"Administrator" help:"Existing users of --user, and the administrator, whose password logins may end. Without it, grant changes nothing for a user that exists and may log in with a password." placeholder:"USER"`
 	credentialFlags
 
 	connectFlags
-	Timeout time.Duration `help:"Timeout of the whole command." default:"30s"`
+	Timeout time.Duration `help:"Timeout of the whole command. Default: 30s." default:"30s" placeholder:"DURATION"`
 	DryRun  bool          `help:"Print the SQL, and do not connect."`
 
 	endpoint endpoint.Endpoint // set by Validate
@@ -62,11 +62,11 @@ func (c *grantCommand) Validate(ctx context.Context) (err error) {
 	}
 	switch {
 	case c.endpoint.Name.Kind == auth.DSQL:
-		return fmt.Errorf("%s is Aurora DSQL, which has no rds_iam: there an administrator maps the user to an IAM role, with AWS IAM GRANT user TO 'arn:...'", c.endpoint.Host)
+		return fmt.Errorf("%s is Aurora DSQL, which has no rds_iam; an administrator maps the user to an IAM role there: AWS IAM GRANT user TO 'arn:...'", c.endpoint.Host)
 	case len(c.User) == 0:
-		return errors.New("give --user: who is to log in with tokens")
+		return errors.New("--user is required: the database user to create")
 	case c.Timeout <= 0:
-		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
+		return fmt.Errorf("--timeout %s: must be positive", c.Timeout)
 	}
 	for _, check := range []func() error{c.checkUsers, c.checkDatabase, c.checkLogin} {
 		if err := check(); err != nil {
@@ -83,7 +83,7 @@ func (c *grantCommand) checkUsers() error {
 			return err
 		}
 		if grant.IsPredefined(user) {
-			return fmt.Errorf("--user %s: that is a role of PostgreSQL's or AWS's own; give the name of a user of yours", user)
+			return fmt.Errorf("--user %q: it is a predefined role of PostgreSQL or AWS, not a user", user)
 		}
 	}
 	return nil
@@ -93,11 +93,11 @@ func (c *grantCommand) checkUsers() error {
 func (c *grantCommand) checkDatabase() error {
 	switch inDatabase := c.Privileges != "" || c.Init != ""; {
 	case !inDatabase && len(c.Schema) > 0:
-		return errors.New("--schema says where --privileges and --init are: give one of them")
+		return errors.New("--schema requires --privileges or --init")
 	case !inDatabase:
 		return nil
 	case c.endpoint.Database == "":
-		return errors.New("give --database: privileges and --init are for one database")
+		return errors.New("--database is required: the database of --privileges and --init")
 	}
 	if len(c.Schema) == 0 {
 		c.Schema = []string{"public"}
@@ -107,7 +107,7 @@ func (c *grantCommand) checkDatabase() error {
 			return err
 		}
 		if strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
-			return fmt.Errorf("--schema %s: that is PostgreSQL's own; give one of yours", schema)
+			return fmt.Errorf("--schema %q: it is a system schema of PostgreSQL", schema)
 		}
 	}
 	return nil
@@ -117,11 +117,11 @@ func (c *grantCommand) checkDatabase() error {
 func (c *grantCommand) checkLogin() error {
 	switch {
 	case c.AdminIAM && c.AdminSecret != "":
-		return errors.New("--admin-iam and --admin-secret: give one; the administrator has a token or a password")
+		return errors.New("--admin-iam and --admin-secret exclude each other: the administrator logs in with a token or a password")
 	case c.AdminIAM && c.PasswordFile != "":
-		return errors.New("--admin-iam and --password-file: give one; the administrator has a token or a password")
+		return errors.New("--admin-iam and --password-file exclude each other: the administrator logs in with a token or a password")
 	case c.AdminSecret != "" && c.PasswordFile != "":
-		return errors.New("--admin-secret and --password-file: give one of them")
+		return errors.New("--admin-secret and --password-file exclude each other")
 	case c.AdminUser != "" || c.AdminSecret == "":
 		return c.checkAdmin(c.adminUser())
 	default:
@@ -137,7 +137,7 @@ func (c *grantCommand) checkAdmin(admin string) error {
 	}
 	for _, user := range c.GiveUpPassword {
 		if user != admin && !slices.Contains(c.User, user) {
-			return fmt.Errorf("--give-up-password %s: it is neither a --user nor the administrator, \"%s\"", user, admin)
+			return fmt.Errorf("--give-up-password: it must name users of --user, or the administrator, %q", admin)
 		}
 	}
 	if slices.Contains(c.User, admin) && !c.AdminIAM && !slices.Contains(c.GiveUpPassword, admin) {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/iamproxy/iamproxy/internal/cli"
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
@@ -65,7 +66,7 @@ func TestDocumentedNames(t *testing.T) {
 	}
 	for page, text := range pages(t) {
 		for _, name := range shownName.FindAllString(text, -1) {
-			if name = strings.Trim(name, "`"); !known[name] && !kubernetesLink.MatchString(name+"=127.0.0.1") {
+			if name = strings.Trim(name, "`"); !known[name] && !cli.KubernetesLink.MatchString(name+"=127.0.0.1") {
 				t.Errorf("%s: there is no %s", page, name)
 			}
 		}

@@ -15,10 +15,10 @@ import (
 )
 
 type policyCommand struct {
-	Endpoints  []string `arg:"" name:"endpoint" help:"The databases, by the names that AWS assigned."`
-	User       []string `help:"Database users that the role may log in as, comma-separated or with the flag repeated." placeholder:"USER"`
-	Account    string   `help:"AWS account of the database, 12 digits. Default: requested from AWS." placeholder:"ID"`
-	ResourceID string   `name:"resource-id" help:"Resource ID that the policy contains: cluster-..., db-... or prx-... Default: requested from AWS. With --account too, no request is made." placeholder:"ID"`
+	Endpoints  []string `arg:"" name:"endpoint" form:"endpoint" help:"The databases, by the names that AWS assigned."`
+	User       []string `form:"user" help:"Database users that the role may log in as, comma-separated or with the flag repeated." placeholder:"USER"`
+	Account    string   `form:"account" help:"AWS account of the database, 12 digits. Default: requested from AWS." placeholder:"ID"`
+	ResourceID string   `form:"id" name:"resource-id" help:"Resource ID that the policy contains: cluster-..., db-... or prx-... Default: requested from AWS. With --account too, no request is made." placeholder:"ID"`
 	Format     string   `help:"json, terraform (a data source) or cdk (TypeScript). Default: json." enum:"json,terraform,cdk" default:"json" placeholder:"FORMAT"`
 	credentialFlags
 
@@ -51,7 +51,7 @@ func (c *policyCommand) Validate(ctx context.Context) error {
 		c.databases = append(c.databases, policyDatabase{e, users})
 	}
 	if c.ResourceID != "" && len(c.databases) > 1 {
-		return errors.New("--resource-id is of one database: give one ENDPOINT with it (all names of a cluster have the same)")
+		return errors.New("--resource-id belongs to one database: give one ENDPOINT (all names of a cluster have the same resource ID)")
 	}
 	return nil
 }
@@ -63,7 +63,7 @@ func (c *policyCommand) users(e endpoint.Endpoint) ([]string, error) {
 		users = []string{e.User}
 	}
 	if len(users) == 0 {
-		return nil, fmt.Errorf("a policy is for database users: give --user, or user= with %s", e.Host)
+		return nil, fmt.Errorf("--user is required: the database users that may log in (or user= in ENDPOINT, for %s)", e.Host)
 	}
 	trimNames(users)
 	for _, user := range users {
@@ -83,9 +83,9 @@ func (c *policyCommand) checkUser(user string, kind auth.Kind) error {
 	}
 	switch {
 	case strings.ContainsFunc(user, func(r rune) bool { return r > '\u00ff' }):
-		return fmt.Errorf("--user %s: the characters of a policy end at U+00FF; give that user another name", user)
+		return fmt.Errorf("--user %q: a policy can only have characters up to U+00FF; rename the user", user)
 	case c.Format == "terraform" && strings.Contains(user, "&{"):
-		return fmt.Errorf("--user %s: Terraform would make a variable of &{; use --format json", user)
+		return fmt.Errorf("--user %q: Terraform would expand &{ as a variable; use --format json", user)
 	}
 	return nil
 }
@@ -98,11 +98,11 @@ func (c *policyCommand) checkResource(e endpoint.Endpoint) error {
 	case c.ResourceID == "":
 		return nil
 	case e.Name.Kind == auth.DSQL:
-		return fmt.Errorf("--resource-id: the name of %s tells it; leave it out", e.Host)
+		return fmt.Errorf("--resource-id: leave it out; the name of %s contains it", e.Host)
 	case !resourceID.MatchString(c.ResourceID):
-		return fmt.Errorf("--resource-id %q: must be the DbClusterResourceId, cluster-..., the DbiResourceId, db-..., or of an RDS Proxy prx-..., and is not the database's name", c.ResourceID)
+		return fmt.Errorf("--resource-id %q: must be a DbClusterResourceId (cluster-...), a DbiResourceId (db-...) or that of an RDS Proxy (prx-...), not the database's name", c.ResourceID)
 	case !canHaveName(c.ResourceID, e.Name.Kind):
-		return fmt.Errorf("--resource-id %s: not that of %s, which is a name of the kind %s", c.ResourceID, e.Host, e.Name.Kind)
+		return fmt.Errorf("--resource-id %s: cannot belong to %s, which is a name of the kind %s", c.ResourceID, e.Host, e.Name.Kind)
 	}
 	return nil
 }

@@ -75,14 +75,14 @@ func TestPolicyUsage(t *testing.T) {
 		code int
 		want string // in the one line on standard error
 	}{
-		{"no user for one endpoint", append(offline, host, dsqlHost+"?user=b"), 2, "user= with " + host},
+		{"no user for one endpoint", append(offline, host, dsqlHost+"?user=b"), 2, "user= in ENDPOINT, for " + host},
 		{"long name", append(offline, host, "--user="+strings.Repeat("é", 32)), 2, "at most 63 bytes"},
 		{"line break in a name", append(offline, host, "--user=a\nb"), 2, "control characters"},
 		{"template of Terraform", append(offline, host, "--user=&{aws:username}", "--format=terraform"), 2, "--format json"},
 		{"wildcard in the id", []string{host, "--user=app", "--account=111122223333", "--resource-id=cluster-*"}, 2, "must be"},
-		{"one id for two endpoints", append(offline, host+","+strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id is of one database"},
+		{"one id for two endpoints", append(offline, host+","+strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id belongs to one database"},
 		{"id of a cluster for an RDS Proxy", append(offline, proxy, "--user=app"), 2, "of the kind RDS Proxy"},
-		{"id of an instance for a cluster", []string{host, "--user=app", "--resource-id=db-1"}, 2, "not that of"},
+		{"id of an instance for a cluster", []string{host, "--user=app", "--resource-id=db-1"}, 2, "cannot belong to"},
 		{"host is not a name of AWS", append(offline, "db.example.com", "--user=app"), 2, "?region="},
 		{"unknown profile", []string{host, "--user=app", "--profile=nobody"}, 2, "iamproxy: AWS configuration: "},
 		{"no credentials for the account", []string{host, "--user=app", "--resource-id=cluster-A"}, 1, "give --account"},

@@ -30,32 +30,32 @@ import (
 )
 
 type runCommand struct {
-	Endpoints []string `arg:"" name:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases. The first is served at --listen, each further one at the next port."`
+	Endpoints []string `arg:"" name:"endpoint" form:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases. The first is served at --listen, each further one at the next port."`
 
-	User string `help:"Database user to log in as. Default: the client's." placeholder:"USER"`
+	User string `form:"user" group:"Identity" help:"Database user to log in as. Default: the client's." placeholder:"USER"`
 	credentialFlags
 	connectFlags
-	Database       string        `help:"Database to log in to. Default: the client's." placeholder:"NAME"`
-	Listen         string        `help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. localhost is 127.0.0.1 and ::1. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
-	SocketMode     string        `help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
-	ListenTLS      string        `name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
-	RequireTLS     bool          `name:"require-tls" help:"Reject clients without TLS, except at a unix socket. It needs --listen-tls."`
-	ClientCA       string        `name:"client-ca" help:"PEM file with the roots of client certificates, which is reloaded when it changes. Clients without a valid certificate are rejected, and those without TLS, as with --require-tls." placeholder:"FILE"`
-	ClientCertUser string        `help:"cn or san: the certificate must name the database user, in the common name of its subject, or in an alternative name (DNS name, email address or URI). off: it need not. Default: off." enum:"cn,san,off" default:"off" placeholder:"HOW"`
-	Target         string        `help:"writer: connect only to an instance that accepts writes; after a failover, retry until --connect-timeout. any: connect to any instance. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
-	ConnectTimeout time.Duration `help:"Timeout from a client's startup packet to its session." default:"30s"`
-	ConnectRate    float64       `help:"Maximum number of new logins a second and endpoint; more are queued. AWS allows 200. 0 is no limit." default:"150" placeholder:"N"`
-	Pool           int           `help:"Maximum number of idle connections for each endpoint, reused by clients with the same user, database and startup parameters after DISCARD ALL. 0 is off." default:"0" placeholder:"N"`
-	AllowFrom      []string      `help:"Addresses and networks (CIDR) from which clients may connect. Required to listen beyond loopback, since clients need no password." sep:"," placeholder:"CIDR"`
-	AllowUser      []string      `help:"Users of this host, by name or number, whose processes may connect. Default: all." sep:"," placeholder:"USER"`
-	MaxSessions    int           `help:"Maximum number of clients at once, of all endpoints together. Default: as the file descriptors allow." default:"0" placeholder:"N"`
-	DrainMin       time.Duration `help:"After a termination signal: time during which new clients are still accepted." default:"0s"`
-	DrainMax       time.Duration `help:"After a termination signal: time after which open sessions are closed." default:"25s"`
-	Admin          string        `help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Status         string        `help:"Address of the status page, or off. It names users, clients and roles. Default: the address of --admin if that is loopback, else off." placeholder:"HOST:PORT"`
-	Pprof          bool          `help:"Serve profiles of the Go runtime at /debug/pprof/ of --admin, to loopback only."`
-	LogLevel       string        `help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
-	LogFormat      string        `help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
+	Database       string        `form:"name" group:"Connect" help:"Database to log in to. Default: the client's." placeholder:"NAME"`
+	Listen         string        `form:"address" group:"Network" help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. localhost is 127.0.0.1 and ::1. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
+	SocketMode     string        `form:"mode" group:"Network" help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
+	ListenTLS      string        `form:"tls" group:"Network" name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
+	RequireTLS     bool          `group:"Network" name:"require-tls" help:"Reject clients without TLS, except at a unix socket. It needs --listen-tls."`
+	ClientCA       string        `form:"file" group:"Network" name:"client-ca" help:"PEM file with the roots of client certificates, which is reloaded when it changes. Clients without a valid certificate are rejected, and those without TLS, as with --require-tls." placeholder:"FILE"`
+	ClientCertUser string        `group:"Network" help:"cn or san: the certificate must name the database user, in the common name of its subject, or in an alternative name (DNS name, email address or URI). off: it need not. Default: off." enum:"cn,san,off" default:"off" placeholder:"HOW"`
+	Target         string        `enum:",writer,any" default:"" group:"Connect" help:"writer: connect only to an instance that accepts writes; after a failover, retry until --connect-timeout. any: connect to any instance. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
+	ConnectTimeout time.Duration `group:"Connect" help:"Timeout from a client's startup packet to its session. Default: 30s." default:"30s" placeholder:"DURATION"`
+	ConnectRate    float64       `group:"Limits" help:"Maximum number of new logins a second and endpoint; more are queued. AWS allows 200. 0 is no limit." default:"150" placeholder:"N"`
+	Pool           int           `group:"Limits" help:"Maximum number of idle connections for each endpoint, reused by clients with the same user, database and startup parameters after DISCARD ALL. 0 is off." default:"0" placeholder:"N"`
+	AllowFrom      []string      `form:"networks" group:"Network" help:"Addresses and networks (CIDR) from which clients may connect. Required to listen beyond loopback, since clients need no password." sep:"," placeholder:"CIDR"`
+	AllowUser      []string      `form:"users" group:"Network" help:"Users of this host, by name or number, whose processes may connect. Default: all." sep:"," placeholder:"USER"`
+	MaxSessions    int           `group:"Limits" help:"Maximum number of clients at once, of all endpoints together. Default: as the file descriptors allow." default:"0" placeholder:"N"`
+	DrainMin       time.Duration `group:"Shutdown" help:"After a termination signal: how long new clients are still accepted. Default: 0s." default:"0s" placeholder:"DURATION"`
+	DrainMax       time.Duration `group:"Shutdown" help:"After a termination signal: when open sessions are closed. Default: 25s." default:"25s" placeholder:"DURATION"`
+	Admin          string        `form:"address" group:"Observability" help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Status         string        `form:"address" group:"Observability" help:"Address of the status page, or off. It names users, clients and roles. Default: the address of --admin if that is loopback, else off." placeholder:"HOST:PORT"`
+	Pprof          bool          `group:"Observability" help:"Serve profiles of the Go runtime at /debug/pprof/ of --admin, to loopback only."`
+	LogLevel       string        `group:"Observability" help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
+	LogFormat      string        `group:"Observability" help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 
 	settings settings // set by Validate
 }
@@ -103,13 +103,13 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 	}
 	switch {
 	case c.ConnectTimeout <= 0:
-		return fmt.Errorf("--connect-timeout %s: must be more than 0", c.ConnectTimeout)
+		return fmt.Errorf("--connect-timeout %s: must be positive", c.ConnectTimeout)
 	case c.ConnectRate < 0 || math.IsNaN(c.ConnectRate):
-		return fmt.Errorf("--connect-rate %v: must be 0, for no limit, or more", c.ConnectRate)
+		return fmt.Errorf("--connect-rate %v: must not be negative (0 is no limit)", c.ConnectRate)
 	case c.MaxSessions < 0:
-		return fmt.Errorf("--max-sessions %d: must be 0, for no limit, or more", c.MaxSessions)
+		return fmt.Errorf("--max-sessions %d: must not be negative (0 is no limit)", c.MaxSessions)
 	case c.DrainMin < 0 || c.DrainMax < c.DrainMin:
-		return fmt.Errorf("--drain-min %s and --drain-max %s: the second must not be less than the first, nor the first less than 0", c.DrainMin, c.DrainMax)
+		return fmt.Errorf("--drain-min %s, --drain-max %s: require 0 <= --drain-min <= --drain-max", c.DrainMin, c.DrainMax)
 	}
 	if s.tls, err = parseListenTLS(c.ListenTLS); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (c *runCommand) parseEndpoints(ctx context.Context) ([]endpoint.Endpoint, e
 	flags.Pool = strconv.Itoa(c.Pool)
 	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, flags)
 	if err == nil && len(endpoints) == 0 {
-		err = errors.New("no ENDPOINT given: the name of the database, as the RDS console or `aws rds describe-db-clusters` shows it")
+		err = errors.New("no ENDPOINT given: the database's name in AWS, for example: iamproxy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com; see iamproxy --help")
 	}
 	return endpoints, err
 }
@@ -153,7 +153,7 @@ func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, er
 			}
 		} else {
 			if next.Port > 65535 {
-				return nil, fmt.Errorf("--listen %s: no port is left for %s", first, e.Host)
+				return nil, fmt.Errorf("--listen %s: there is no port left for %s", first, e.Host)
 			}
 			if next.Port != 0 { // 0 is any free port
 				next.Port++
@@ -161,7 +161,7 @@ func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, er
 		}
 		for _, address := range addr.Addresses() {
 			if taken[address] && addr.Port != 0 {
-				return nil, fmt.Errorf("listen address %s: it is that of two endpoints", addr)
+				return nil, fmt.Errorf("listen address %s: two endpoints have it", addr)
 			}
 			taken[address] = true
 		}
@@ -180,7 +180,7 @@ func parseListenTLS(text string) (listenTLS, error) {
 	case isPair && cert != "" && key != "":
 		return listenTLS{cert: strings.TrimSpace(cert), key: strings.TrimSpace(key)}, nil
 	default:
-		return listenTLS{}, fmt.Errorf("--listen-tls %s: neither off, self-signed, nor two files as CERT.pem,KEY.pem", text)
+		return listenTLS{}, errors.New("--listen-tls: must be off, self-signed, or two files as CERT.pem,KEY.pem")
 	}
 }
 

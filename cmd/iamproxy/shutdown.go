@@ -11,7 +11,7 @@ import (
 )
 
 type shutdownCommand struct {
-	Admin string `help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Admin string `form:"address" help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
 
 	client admin.Client // set by Validate
 }

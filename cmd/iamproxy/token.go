@@ -11,8 +11,8 @@ import (
 )
 
 type tokenCommand struct {
-	Endpoint string `arg:"" help:"The database."`
-	User     string `help:"Database user that the token is for." placeholder:"USER"`
+	Endpoint string `arg:"" form:"endpoint" help:"The database."`
+	User     string `form:"user" group:"Identity" help:"Database user that the token is for." placeholder:"USER"`
 	credentialFlags
 	ignoredFlags
 
@@ -21,9 +21,9 @@ type tokenCommand struct {
 
 // ignoredFlags are accepted without effect: the command line of another command can be reused.
 type ignoredFlags struct {
-	Database string `hidden:""`
-	Via      string `hidden:""`
-	CAFile   string `name:"ca-file" hidden:""`
+	Database string `form:"name" hidden:""`
+	Via      string `form:"via" hidden:""`
+	CAFile   string `form:"file" name:"ca-file" hidden:""`
 }
 
 // tokenTimeout bounds the wait for credentials from a source that fails.
@@ -37,7 +37,7 @@ func (c *tokenCommand) Validate(ctx context.Context) (err error) {
 		return err
 	}
 	if c.endpoint.User == "" {
-		return errors.New("a token is for one database user: give --user")
+		return errors.New("--user is required: the database user to log in as")
 	}
 	return nil
 }

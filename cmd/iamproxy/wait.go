@@ -16,9 +16,9 @@ import (
 )
 
 type waitCommand struct {
-	Admin   string        `help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Listen  string        `help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
-	Timeout time.Duration `help:"Timeout." default:"30s"`
+	Admin   string        `form:"address" help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
+	Listen  string        `form:"address" help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
+	Timeout time.Duration `help:"Timeout. Default: 30s." default:"30s" placeholder:"DURATION"`
 
 	check readinessCheck // set by Validate
 }
@@ -52,7 +52,7 @@ func (c *waitCommand) Validate(context.Context) error {
 		c.check = readinessCheck{c.Listen, "--listen", func(ctx context.Context) error { return checkListener(ctx, addr) }}
 	}
 	if c.Timeout <= 0 {
-		return fmt.Errorf("--timeout %s: must be more than 0", c.Timeout)
+		return fmt.Errorf("--timeout %s: must be positive", c.Timeout)
 	}
 	return nil
 }

@@ -1,0 +1,295 @@
+// Package cli parses a command line that is described by a struct, as package kong does. Its
+// errors, help, shell completion and manual page are made from the same description.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/iamproxy/iamproxy/internal/text"
+)
+
+// Program describes a program for its help and its manual page.
+type Program struct {
+	Name      string
+	Summary   string // a few words
+	Usage     []string
+	About     string // paragraphs, separated by empty lines
+	Examples  string
+	Groups    []string // of flags, in order
+	Variables string   // how the flags are set by environment variables
+	ExitCodes string
+	URL       string // of the documentation
+}
+
+// ErrShown is the error of a command line that only asks for help, or for the version.
+var ErrShown = errors.New("help was shown")
+
+// Parser parses command lines.
+type Parser struct {
+	*kong.Kong
+	Program
+
+	rejected  error // why a value could not be decoded
+	resetting bool  // values are those of variables or defaults
+	implicit  bool  // the default command is not named
+}
+
+// New returns a parser of commands, which points to a struct of kong.
+func New(commands any, program Program, stdout, stderr io.Writer, options ...kong.Option) (*Parser, error) {
+	p := &Parser{Program: program}
+	var err error
+	p.Kong, err = kong.New(commands, append(options,
+		kong.Name(program.Name),
+		kong.DefaultEnvars(strings.ToUpper(program.Name)),
+		kong.Writers(stdout, stderr),
+		kong.Help(func(_ kong.HelpOptions, shown *kong.Context) error { return p.PrintHelp(shown.Selected()) }),
+		kong.Exit(func(int) { panic(ErrShown) }),
+		kong.WithBeforeReset(func() error { p.resetting = true; return nil }),
+		kong.Bind(p),
+	)...)
+	if err != nil {
+		return nil, err
+	}
+	p.Model.HelpFlag.Help = "Show this help."
+	for _, node := range p.nodes() {
+		for _, flag := range node.Flags {
+			flag.Value.Mapper = decoder{flag.Value.Mapper, p, flag.Value}
+		}
+		for _, argument := range node.Positional {
+			argument.Mapper = decoder{argument.Mapper, p, argument}
+		}
+	}
+	return p, nil
+}
+
+// nodes returns the root and all commands.
+func (p *Parser) nodes() []*kong.Node { return append([]*kong.Node{p.Model.Node}, p.Model.Children...) }
+
+// Parse parses a command line and the environment. It returns ErrShown if the command line was
+// answered, and else an error of one line that repeats no value that could be a secret.
+func (p *Parser) Parse(args []string) (parsed *kong.Context, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if r != any(ErrShown) { // kong has no other way to stop after --help
+				panic(r)
+			}
+			parsed, err = nil, ErrShown
+		}
+	}()
+	unknown := p.checkEnvironment()
+	p.rejected, p.resetting, p.implicit = nil, false, !slices.Contains(args, p.Model.DefaultCmd.Name)
+	parsed, err = p.Kong.Parse(args)
+	if err != nil {
+		return nil, p.describe(err)
+	}
+	if unknown != "" && !parsed.Selected().Tag.Has("anyenv") {
+		return nil, p.unknownVariable(unknown)
+	}
+	return parsed, nil
+}
+
+// describe returns the error of a command line that kong has rejected. It does not use the text
+// of kong's error, which repeats values.
+func (p *Parser) describe(err error) error {
+	var rejected *kong.ParseError
+	switch {
+	case p.rejected != nil:
+		return p.rejected
+	case !errors.As(err, &rejected):
+		return fmt.Errorf("the command line cannot be parsed; see %s --help", p.Name)
+	}
+	command := rejected.Context.Selected()
+	if command == nil {
+		command = p.Model.DefaultCmd
+	}
+	if rejected.Context.Error == nil { // all words are parsed, so one is missing
+		for _, argument := range command.Positional {
+			if argument.Required && !argument.Set {
+				return p.missingArgument(command, argument)
+			}
+		}
+		return fmt.Errorf("the command line is not complete; see %s %s --help", p.Name, command.Name)
+	}
+	path := rejected.Context.Path
+	rest := path[len(path)-1].Remainder()
+	switch {
+	case len(rest) == 0:
+		return fmt.Errorf("the command line cannot be parsed; see %s %s --help", p.Name, command.Name)
+	case len(rest[0]) > 1 && rest[0][0] == '-':
+		return p.unknownFlag(command, rest)
+	case p.command(rest[0]) != nil:
+		return p.commandFirst(rest[0])
+	case len(command.Positional) == 0:
+		return fmt.Errorf("%s takes no arguments", command.Name)
+	case command.Positional[0].IsCumulative():
+		return errors.New("unexpected argument; endpoints must stand together, before or after the flags")
+	default:
+		return fmt.Errorf("%s takes one %s", command.Name, argumentName(command.Positional[0]))
+	}
+}
+
+// command returns the command with a name, or nil.
+func (p *Parser) command(name string) *kong.Node {
+	for _, node := range p.Model.Children {
+		if node.Name == name {
+			return node
+		}
+	}
+	return nil
+}
+
+// Find returns the command with a name, or nil for the empty name.
+func (p *Parser) Find(name string) (*kong.Node, error) {
+	command := p.command(name)
+	if command == nil && name != "" {
+		return nil, p.unknownCommand(name)
+	}
+	return command, nil
+}
+
+func (p *Parser) unknownCommand(name string) error {
+	var names []string
+	for _, node := range p.Model.Children {
+		if !node.Hidden {
+			names = append(names, node.Name)
+		}
+	}
+	if closest := text.Closest(name, names); closest != "" {
+		return fmt.Errorf("unknown command %s; did you mean %q?%s", text.Plain.Quote(name), closest, p.endpointAdvice())
+	}
+	return fmt.Errorf("unknown command %s.%s", text.Plain.Quote(name), p.endpointAdvice())
+}
+
+func (p *Parser) endpointAdvice() string {
+	return fmt.Sprintf(" An endpoint looks like mydb.cluster-....rds.amazonaws.com. See %s --help", p.Name)
+}
+
+func (p *Parser) commandFirst(name string) error {
+	return fmt.Errorf("the command comes first: %s %s ...", p.Name, name)
+}
+
+func (p *Parser) missingArgument(command *kong.Node, argument *kong.Value) error {
+	example := "HOST"
+	if words := enum(argument); len(words) > 0 {
+		example = words[0]
+	}
+	for _, flag := range command.Flags {
+		if flag.Name == "user" {
+			example += " --user app"
+		}
+	}
+	name := argumentName(argument)
+	article := "a"
+	if strings.ContainsAny(name[:1], "AEIO") {
+		article = "an"
+	}
+	return fmt.Errorf("%s needs %s %s: %s %s %s", command.Name, article, name, p.Name, command.Name, example)
+}
+
+// flagName matches what an error can repeat of a flag.
+var flagName = regexp.MustCompile(`^(--[a-z][a-z-]{1,30}|-[A-Za-z])`)
+
+// unknownFlag returns the error for the flag in words[0]. The next word may be its value.
+func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
+	given, value, hasValue := strings.Cut(words[0], "=")
+	if !hasValue && len(words) > 1 {
+		value = words[1]
+	}
+	shown := flagName.FindString(given)
+	if strings.HasPrefix(given, "--") && shown != given {
+		return fmt.Errorf("unknown flag %s; see %s %s --help", text.NotShown(given), p.Name, command.Name)
+	}
+	name := strings.TrimLeft(shown, "-")
+	var names []string
+	for _, flag := range flagsOf(command) {
+		names = append(names, flag.Name)
+	}
+	if advice, ok := foreignFlags[name]; ok && (advice.Flag == "" || slices.Contains(names, advice.Flag)) {
+		return fmt.Errorf("unknown flag %s; %s", shown, advice.fill(value))
+	}
+	if closest := text.Closest(name, names); closest != "" {
+		return fmt.Errorf("unknown flag %s; did you mean --%s?", shown, closest)
+	}
+	for _, other := range p.Model.Children {
+		if slices.ContainsFunc(other.Flags, func(flag *kong.Flag) bool { return flag.Name == name && !flag.Hidden }) {
+			return fmt.Errorf("unknown flag %s: it is a flag of %s, not of %s", shown, other.Name, command.Name)
+		}
+	}
+	return fmt.Errorf("unknown flag %s; see %s %s --help", shown, p.Name, command.Name)
+}
+
+var portNumber = regexp.MustCompile(`^[0-9]{1,5}$`)
+
+func (h hint) fill(value string) string {
+	if !portNumber.MatchString(value) {
+		value = "PORT"
+	}
+	return strings.ReplaceAll(h.Text, "{}", value)
+}
+
+// flagsOf returns the flags of a command that its help shows.
+func flagsOf(command *kong.Node) (flags []*kong.Flag) {
+	for _, group := range command.AllFlags(true) {
+		flags = append(flags, group...)
+	}
+	return flags
+}
+
+// checkEnvironment unsets empty variables of the program, which templates of deployments leave
+// behind. It returns the name of an unknown variable: a misspelled name must not be ignored.
+func (p *Parser) checkEnvironment() (unknown string) {
+	known := p.variables()
+	for _, variable := range os.Environ() {
+		name, value, _ := strings.Cut(variable, "=")
+		switch {
+		case !strings.HasPrefix(name, "IAMPROXY_"):
+		case slices.Contains(known, name) && value == "":
+			os.Unsetenv(name)
+		case !slices.Contains(known, name) && !KubernetesLink.MatchString(variable):
+			unknown = name
+		}
+	}
+	return unknown
+}
+
+// variables returns the names of all variables.
+func (p *Parser) variables() (names []string) {
+	for _, node := range p.nodes() {
+		for _, flag := range node.Flags {
+			names = append(names, flag.Envs...)
+		}
+		for _, argument := range node.Positional {
+			names = append(names, argument.Tag.Envs...)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (p *Parser) unknownVariable(name string) error {
+	flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "IAMPROXY_")), "_", "-")
+	if advice, ok := foreignFlags[flag]; ok {
+		return fmt.Errorf("unknown environment variable %s; %s", name, advice.fill(os.Getenv(name)))
+	}
+	if closest := text.Closest(name, p.variables()); closest != "" {
+		return fmt.Errorf("unknown environment variable %s; did you mean %s?", name, closest)
+	}
+	return fmt.Errorf("unknown environment variable %s; %s --help lists the flags, each of which has one", name, p.Name)
+}
+
+// KubernetesLink matches the variables that Kubernetes sets in each pod for services called
+// iamproxy or iamproxy-*.
+// https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+var KubernetesLink = regexp.MustCompile(`^IAMPROXY_([A-Z0-9_]+_)?(` +
+	`SERVICE_HOST=[0-9a-f.:]+|` +
+	`SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|` +
+	`PORT=(tcp|udp|sctp)://.*|` +
+	`PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)$`)

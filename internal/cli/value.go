@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/iamproxy/iamproxy/internal/text"
+)
+
+// form describes the values of a flag or an argument, by the tag form of its field. What does not
+// have it is not decoded, so errors of the commands can repeat their values.
+type form struct {
+	want    string                 // what to give, after "give only"
+	key     string                 // of a secret of RDS that contains it
+	matches func(word string) bool // of each word; nil if it may be any
+	allowed []text.Shape
+	urls    *regexp.Regexp // of URLs that are allowed
+}
+
+var printable = regexp.MustCompile(`^[^\pC]*$`).MatchString
+
+var forms = map[string]form{
+	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client", key: "host"},
+	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", urls: regexp.MustCompile(`(?i)^\s*(socks5h?|ssm)://`)},
+	"region":      {want: "the region, such as eu-west-1", matches: text.Region.Matches},
+	"target":      {want: "writer or any"},
+	"profile":     {want: "the name of the profile", matches: printable},
+	"role":        {want: "the ARN of the role", allowed: []text.Shape{text.ARN}},
+	"external-id": {want: "the external ID", allowed: []text.Shape{text.UserAndHost}, matches: printable},
+	"secret":      {want: "the ARN of the secret, or managed", allowed: []text.Shape{text.ARN}, matches: regexp.MustCompile(`^(managed|arn:[A-Za-z0-9:/_+=,.@!-]+)$`).MatchString},
+	"user":        {want: "the name of the user", key: "username"},
+	"name":        {want: "the name", key: "dbname"},
+	"address":     {want: "HOST:PORT", key: "host", matches: regexp.MustCompile(`^(unix:[^\pC]*|[A-Za-z0-9._:%\[\]-]*)$`).MatchString},
+	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: regexp.MustCompile(`^[A-Za-z0-9.:/_ -]*$`).MatchString},
+	"users":       {want: "the names or numbers of users", matches: regexp.MustCompile(`^[^\pC:]*$`).MatchString},
+	"file":        {want: "the name of the file", matches: printable},
+	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: printable},
+	"mode":        {want: "an octal mode such as 0660", matches: regexp.MustCompile(`^[0-9]{1,6}$`).MatchString},
+	"account":     {want: "the 12 digits of an AWS account", matches: regexp.MustCompile(`^[0-9 -]{1,20}$`).MatchString},
+	"id":          {want: "the resource ID", matches: regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`).MatchString},
+}
+
+// decoder decodes a value as kong does. Its errors name the flag or the variable.
+type decoder struct {
+	kong.Mapper
+	parser *Parser
+	value  *kong.Value
+}
+
+// Decode records the error, since kong wraps it in a text that repeats the value of a variable.
+func (d decoder) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
+	err := d.decode(ctx, target)
+	if err != nil {
+		d.parser.rejected = err
+	}
+	return err
+}
+
+func (d decoder) decode(ctx *kong.DecodeContext, target reflect.Value) error {
+	words, err := d.words(ctx.Scan)
+	if err != nil {
+		return err
+	}
+	for _, word := range words {
+		if err := d.check(word); err != nil {
+			return err
+		}
+	}
+	if err := d.Mapper.Decode(ctx, target); err != nil {
+		return d.notOfType(target, strings.Join(words, " "))
+	}
+	return nil
+}
+
+// words returns the words that will be decoded: the value of a flag, or all arguments in a row.
+func (d decoder) words(scan *kong.Scanner) (words []string, err error) {
+	switch next := scan.Peek(); {
+	case d.value.IsBool():
+		if next.Type == kong.FlagValueToken {
+			words = append(words, next.String())
+		}
+	case d.value.Flag != nil && !next.IsValue():
+		missing := fmt.Sprintf("--%s needs a value: --%s %s", d.value.Name, d.value.Name, placeholder(d.value.Flag))
+		if !next.IsEOL() {
+			missing += fmt.Sprintf("; write one that begins with a hyphen as --%s=-...", d.value.Name)
+		}
+		return nil, fmt.Errorf("%s", missing)
+	default:
+		for _, token := range scan.PeekAll() {
+			if !token.IsValue() || d.value.Flag != nil && len(words) == 1 {
+				break
+			}
+			words = append(words, token.String())
+		}
+	}
+	return words, nil
+}
+
+// name returns the name of the flag, the argument or the variable that has the value.
+func (d decoder) name() string {
+	if d.parser.resetting {
+		for _, variable := range d.value.Tag.Envs {
+			if _, ok := os.LookupEnv(variable); ok {
+				return variable
+			}
+		}
+	}
+	if d.value.Flag != nil {
+		return "--" + d.value.Name
+	}
+	return argumentName(d.value)
+}
+
+// check returns an error for a word that cannot be what the flag or argument is for.
+func (d decoder) check(word string) error {
+	if words := enum(d.value); len(words) > 0 {
+		if !slices.Contains(words, word) && word != d.value.Default {
+			return fmt.Errorf("%s: %s is not one of %s", d.name(), text.Plain.Quote(word), strings.Join(words, ", "))
+		}
+		return nil
+	}
+	form := forms[d.value.Tag.Get("form")]
+	shape := text.ShapeOf(word)
+	isURL := form.urls != nil && form.urls.MatchString(word)
+	if shape != "" && !isURL && !slices.Contains(form.allowed, shape) {
+		return d.shapeError(form, shape)
+	}
+	if d.value.Flag == nil {
+		if err := d.checkCommand(word); err != nil {
+			return err
+		}
+	}
+	parts := []string{word}
+	if d.value.IsSlice() {
+		parts = strings.Split(word, ",")
+	}
+	for _, part := range parts {
+		if part != "" && form.matches != nil && !form.matches(part) {
+			return fmt.Errorf("%s %s: must be %s", d.name(), text.NotShown(part), form.want)
+		}
+	}
+	return nil
+}
+
+// shapeError returns the error for a value that is a document, a URL and the like, and not a word.
+func (d decoder) shapeError(form form, shape text.Shape) error {
+	name := d.name()
+	isVariable := d.parser.resetting // defaults have no shape
+	want := form.want
+	if want == "" {
+		want = "the value"
+	}
+	switch {
+	case d.value.Tag.Get("form") == "secret" && isVariable:
+		return fmt.Errorf("%s is %s: give the secret's ARN; in ECS, put it under environment, not under secrets", name, shape)
+	case shape == text.JSON && isVariable:
+		key := form.key
+		if key == "" {
+			key = "KEY"
+		}
+		return fmt.Errorf("%s is %s: in ECS, write the secret's ARN with :%s:: after it", name, shape, key)
+	case shape == text.ARN && isVariable:
+		return fmt.Errorf("%s is %s: give only %s; in ECS, the ARN of a secret goes under secrets, not under environment", name, shape, want)
+	default:
+		return fmt.Errorf("%s is %s: give only %s", name, shape, want)
+	}
+}
+
+// checkCommand returns an error for an argument that was meant to be a command.
+func (d decoder) checkCommand(word string) error {
+	p := d.parser
+	switch {
+	case p.resetting || !p.implicit || !slices.Contains(p.Model.DefaultCmd.Positional, d.value) || strings.ContainsAny(word, ".:?/,"):
+		return nil
+	case p.command(word) != nil:
+		return p.commandFirst(word)
+	}
+	return p.unknownCommand(word)
+}
+
+// notOfType returns the error for a word that the type of the value does not allow.
+func (d decoder) notOfType(target reflect.Value, word string) error {
+	quoted := text.Number.Quote(word)
+	switch target.Interface().(type) {
+	case time.Duration:
+		if bareNumber.MatchString(word) {
+			return fmt.Errorf("%s %s: add a unit, e.g. %ss", d.name(), word, word)
+		}
+		return fmt.Errorf("%s: %s is not a duration such as 30s or 5m", d.name(), quoted)
+	case int:
+		return fmt.Errorf("%s: %s is not a whole number", d.name(), quoted)
+	case float64:
+		return fmt.Errorf("%s: %s is not a number", d.name(), quoted)
+	case bool:
+		return fmt.Errorf("%s: %s is not true or false", d.name(), quoted)
+	default:
+		return fmt.Errorf("%s %s: the value cannot be used", d.name(), text.NotShown(word))
+	}
+}
+
+var bareNumber = regexp.MustCompile(`^[0-9]{1,7}(\.[0-9]{1,3})?$`)
+
+// enum returns the words that a value can be, without the empty one.
+func enum(value *kong.Value) []string {
+	if value.Enum == "" {
+		return nil
+	}
+	return slices.DeleteFunc(value.EnumSlice(), func(word string) bool { return word == "" })
+}
+
+// placeholder returns what stands for the value of a flag in help.
+func placeholder(flag *kong.Flag) string {
+	switch {
+	case flag.PlaceHolder != "":
+		return flag.PlaceHolder
+	case flag.HasDefault && utf8.RuneCountInString(flag.Default) > 0:
+		return flag.Default
+	default:
+		return strings.ToUpper(flag.Name)
+	}
+}
+
+// argumentName returns the name of an argument in help and errors.
+func argumentName(argument *kong.Value) string { return strings.ToUpper(argument.Name) }
