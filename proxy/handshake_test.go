@@ -292,7 +292,8 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 	t.Parallel()
 	var logs *observer.ObservedLogs
 	ca, s := trustedServer(t, func(*peer) {})
-	_, address := startProxy(t, ca, s, func(p *Proxy) { logs = observeLogs(p) })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { logs = observeLogs(p) })
+	_, encrypted := startProxy(t, ca, s, func(other *Proxy) { withClientTLS(t, ca)(other); other.Log = p.Log })
 	dial(t, address).Close()
 	reset := dial(t, address)
 	reset.raw.(*net.TCPConn).SetLinger(0)
@@ -301,7 +302,21 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 	declined.send(pgwire.Encode(&pgproto3.SSLRequest{}))
 	declined.expect([]byte{'N'})
 	declined.Close()
-	eventually(t, "three log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 3 })
+	for _, terminated := range []*peer{
+		dial(t, address),
+		func() *peer {
+			declined := dial(t, address)
+			declined.send(pgwire.Encode(&pgproto3.SSLRequest{}))
+			declined.expect([]byte{'N'})
+			return declined
+		}(),
+		dialTLS(t, encrypted, ca, false),
+		dialTLS(t, encrypted, ca, true, pgwire.ALPN),
+	} {
+		terminated.send(pgwire.Encode(&pgproto3.Terminate{}))
+		terminated.expectEnd()
+	}
+	eventually(t, "log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 7 })
 	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
 		t.Errorf("logged above debug: %v", others.All())
 	}

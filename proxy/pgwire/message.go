@@ -28,6 +28,7 @@ const (
 	CopyData     = 'd'
 	CopyDone     = 'c'
 	CopyFail     = 'f'
+	Flush        = 'H'
 	FunctionCall = 'F'
 	Query        = 'Q'
 	Sync         = 'S'

@@ -46,7 +46,7 @@ func (p StartupPacket) Major() uint32 { return p.Code >> 16 }
 func (p StartupPacket) Minor() uint32 { return p.Code & 0xffff }
 
 // ErrNoStartup is the error of a connection that ended, or stayed silent, before its
-// client requested anything, as a port probe does.
+// client requested anything, as a port probe does. Terminate is such an end.
 var ErrNoStartup = errors.New("no startup packet")
 
 // ReadStartupPacket reads one packet and not a byte more. It checks the length before it
@@ -77,6 +77,9 @@ func ReadStartupHead(r io.Reader) (head [4]byte, err error) {
 // ReadStartupBody reads the rest of a packet after its length. The error is as that of
 // ReadStartupPacket.
 func ReadStartupBody(r io.Reader, head [4]byte) (StartupPacket, error) {
+	if head == [4]byte{Terminate} {
+		return StartupPacket{}, readTerminate(r, head)
+	}
 	length := binary.BigEndian.Uint32(head[:])
 	if length < 8 || length > MaxStartupPacket {
 		return StartupPacket{}, invalidPacketError(head)
@@ -86,6 +89,20 @@ func ReadStartupBody(r io.Reader, head [4]byte) (StartupPacket, error) {
 		return StartupPacket{}, truncatedError(err)
 	}
 	return StartupPacket{Code: binary.BigEndian.Uint32(body), Payload: body[4:]}, nil
+}
+
+// readTerminate returns the error of a client whose first packet is a Terminate, as that of
+// node-postgres if it disconnects before it has connected. head is the beginning of it: its type
+// and three bytes of its length.
+func readTerminate(r io.Reader, head [4]byte) error {
+	var last [1]byte
+	if _, err := io.ReadFull(r, last[:]); err != nil {
+		return truncatedError(err)
+	}
+	if string(head[:])+string(last[:]) != terminateMessage {
+		return invalidPacketError(head)
+	}
+	return fmt.Errorf("%w: the client sent Terminate", ErrNoStartup)
 }
 
 // IsClientHello reports whether a connection's first bytes begin a TLS handshake. As the

@@ -86,6 +86,8 @@ func (t *FrontendTracker) begin() {
 		t.requests++
 		t.needsSync = false
 	case CopyData, CopyDone, CopyFail: // outside COPY the server ignores them (PostgresMain in its postgres.c)
+	case Flush: // requests nothing: the server sends what it has
+		t.needsSync = t.needsSync || size > 0
 	default:
 		t.needsSync = true
 	}

@@ -26,6 +26,7 @@ func TestPooledRelease(t *testing.T) {
 	query := pgwire.Encode(&pgproto3.Query{String: "select 1"})
 	parse := pgwire.Encode(&pgproto3.Parse{Query: "select 1"})
 	sync := pgwire.Encode(&pgproto3.Sync{})
+	flush := pgwire.Encode(&pgproto3.Flush{})
 	idle := pgwire.Encode(ready)
 	inTransaction := pgwire.Encode(&pgproto3.ReadyForQuery{TxStatus: 'T'})
 	row := pgwire.Encode(&pgproto3.DataRow{Values: [][]byte{[]byte("1")}})
@@ -38,6 +39,7 @@ func TestPooledRelease(t *testing.T) {
 		"no request":                {last: terminate, released: true},
 		"query":                     {request: query, response: slices.Concat(row, idle), last: terminate, released: true},
 		"Sync":                      {request: slices.Concat(parse, sync), response: idle, last: terminate, released: true},
+		"Flush after Sync":          {request: slices.Concat(parse, sync, flush), response: idle, last: terminate, released: true},
 		"no Sync":                   {request: parse, last: terminate, forwarded: terminate},
 		"Sync in flight":            {request: sync, last: terminate, forwarded: terminate},
 		"request in flight":         {request: query, last: terminate, forwarded: terminate},

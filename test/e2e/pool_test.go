@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
@@ -404,4 +405,23 @@ func TestPoolUnderLoad(t *testing.T) {
 		t.Errorf("%d connections for %d sessions", n, clients*sessions)
 	}
 	t.Logf("%d connections for %d sessions", n, clients*sessions)
+}
+
+// A Flush after the last Sync, as psycopg sends it for executemany and pipelines, requests
+// nothing: the connection is kept.
+func TestReportPoolFlushAfterSync(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startPool(t, cluster)
+	s := startRaw(t, p, pgproto3.ProtocolVersion30, nil)
+	for _, message := range []pgproto3.FrontendMessage{
+		&pgproto3.Parse{Query: "select 'in'"}, &pgproto3.Bind{}, &pgproto3.Execute{}, &pgproto3.Sync{}, &pgproto3.Flush{},
+	} {
+		s.send(message)
+	}
+	if value, code := s.untilReady(); value != "in" {
+		t.Errorf("got %q, %s", value, code)
+	}
+	s.send(&pgproto3.Terminate{})
+	until(t, "the connection to be kept", func() bool { return p.keeps() == 1 })
 }

@@ -342,3 +342,24 @@ func TestWaitForTheListener(t *testing.T) {
 		t.Errorf("wait: %v", err)
 	}
 }
+
+// A client whose first message is Terminate, as that of node-postgres if it disconnects before it
+// has connected, requested nothing. It gets no error.
+func TestReportTerminateFirst(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	conn := dial(t, p.listens[0])
+	if _, err := conn.Write([]byte("X\x00\x00\x00\x04")); err != nil {
+		t.Fatal(err)
+	}
+	if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
+		t.Errorf("got %q, %v", rest, err)
+	}
+	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, `result="failed"} 0`) {
+		t.Error("it counts as a failed login")
+	}
+	if strings.Contains(p.logs(), `"level":"warn"`) {
+		t.Error("it logged a warning")
+	}
+}
