@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -12,12 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
-const (
-	// callerTimeout limits the request to STS, which many networks block.
-	callerTimeout = 3 * time.Second
-	// callerRetry is the time for which a failed request is not repeated.
-	callerRetry = time.Minute
-)
+// callerTimeout limits the request to STS, which many networks block.
+const callerTimeout = 3 * time.Second
 
 // Caller identifies the owner of the credentials.
 type Caller struct {
@@ -28,21 +23,6 @@ type Caller struct {
 // errNotLoaded is returned if the credentials do not come from Load.
 var errNotLoaded = errors.New("no AWS configuration is loaded")
 
-// callerCache holds the response to the last GetCallerIdentity.
-type callerCache struct {
-	mu        sync.Mutex // held during the request, whose response other callers share
-	keyID     string
-	caller    Caller
-	err       error
-	checkedAt time.Time
-}
-
-// lastCaller is the part of callerCache that can be read during a request.
-type lastCaller struct {
-	keyID  string
-	caller Caller
-}
-
 // Caller returns the owner of the credentials. It requests it from STS, which
 // needs no permission, and caches the response. With an error, the result has what
 // is known without STS.
@@ -52,20 +32,8 @@ func (i *Identity) Caller(ctx context.Context) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	c := &i.callerCache
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.keyID == creds.AccessKeyID && (c.err == nil || wallClock().Sub(c.checkedAt).Abs() < callerRetry) {
-		return c.caller, c.err
-	}
-	ctx, cancel := context.WithTimeout(ctx, callerTimeout)
-	defer cancel()
-	c.caller, c.err = i.requestCaller(ctx, creds)
-	c.keyID, c.checkedAt = creds.AccessKeyID, wallClock()
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.lastCaller = lastCaller{c.keyID, c.caller}
-	return c.caller, c.err
+	verdict := i.requestVerdict(ctx, creds, forever)
+	return verdict.caller, verdict.err
 }
 
 func (i *Identity) requestCaller(ctx context.Context, creds aws.Credentials) (Caller, error) {

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -21,7 +23,7 @@ import (
 func TestNoCredentials(t *testing.T) {
 	emptyEnvironment(t)
 	failed := mustFail(t, "")
-	if failed.Code != ReasonNoCredentials || !strings.HasPrefix(failed.Error(), "no AWS credentials: ") || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
+	if failed.Code != ReasonNoCredentials || failed.Error() != `no AWS credentials found (tried: environment variables, profile "default", container, EC2 metadata (disabled))` || !strings.Contains(failed.Advice(), "AWS_ACCESS_KEY_ID") {
 		t.Errorf("got %q, %q", failed, failed.Advice())
 	}
 }
@@ -147,18 +149,19 @@ func TestLoginHints(t *testing.T) {
 		reason            Reason
 		want              string
 	}{
-		{"dev", "", expired, ReasonSSOExpired, "`aws sso login --profile dev`"},
-		{"", "", expired, ReasonSSOExpired, "`aws sso login`"},
-		{"", "other", operation("SSO OIDC", "CreateToken", apiError(400, "InvalidGrantException")), ReasonSSOExpired, "`aws sso login --profile other`"},
-		{"dev", "other", errors.New("login session has expired, please reauthenticate"), ReasonLoginExpired, "`aws login --profile dev`"},
+		{"dev", "", expired, ReasonSSOExpired, "Run: aws sso login --profile dev"},
+		{"", "", expired, ReasonSSOExpired, "Run: aws sso login"},
+		{"", "other", operation("SSO OIDC", "CreateToken", apiError(400, "InvalidGrantException")), ReasonSSOExpired, "Run: aws sso login --profile other"},
+		{"dev", "other", errors.New("login session has expired, please reauthenticate"), ReasonLoginExpired, "Run: aws login --profile dev"},
+		{"my dev", "", expired, ReasonSSOExpired, "Run: aws sso login --profile 'my dev'"},
 	} {
 		t.Setenv("AWS_PROFILE", test.variable)
 		failed := (&Identity{Profile: test.profile}).explain(test.err, false)
-		if !errors.Is(failed, test.err) || failed.Code != test.reason || !strings.Contains(failed.Advice(), test.want) || failed.temporary {
+		if !errors.Is(failed, test.err) || failed.Code != test.reason || failed.Advice() != test.want || failed.Temporary() {
 			t.Errorf("%v: got %v, %s, %s, want %s with %s", test.err, failed, failed.Code, failed.Advice(), test.reason, test.want)
 		}
-		if words := "`" + strings.Join(failed.Command, " ") + "`"; words != test.want {
-			t.Errorf("%v: command %q", test.err, failed.Command)
+		if want := test.want + ", then connect again; iamproxy need not be restarted."; failed.ClientAdvice() != want {
+			t.Errorf("%v: a client gets %q", test.err, failed.ClientAdvice())
 		}
 	}
 }
@@ -219,9 +222,23 @@ func TestReasonsOfRoles(t *testing.T) {
 		err  error
 		want Reason
 	}{
-		"denied":                    {denied, ReasonRoleDenied},
-		"denied to web identity":    {operation("STS", "AssumeRoleWithWebIdentity", apiError(403, "AccessDenied")), ReasonRoleDenied},
-		"denied to an SSO user":     {operation("STS", "AssumeRole", apiError(403, "AccessDenied: AWSReservedSSO_Admin")), ReasonRoleDenied},
+		"denied":                 {denied, ReasonRoleDenied},
+		"denied to web identity": {operation("STS", "AssumeRoleWithWebIdentity", apiError(403, "AccessDenied")), ReasonRoleDenied},
+		"denied to an SSO user":  {operation("STS", "AssumeRole", apiMessage(403, "AccessDenied", "User: arn:aws:sts::111122223333:assumed-role/AWSReservedSSO_Admin/u")), ReasonRoleDenied},
+		"denied to root":         {operation("STS", "AssumeRole", apiMessage(403, "AccessDenied", "Roles may not be assumed by root accounts.")), ReasonRootDenied},
+		"too long a session": {operation("STS", "AssumeRole", apiMessage(400, "ValidationError",
+			"The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")), ReasonRoleDurationRefused},
+		"invalid request":    {operation("STS", "AssumeRole", apiMessage(400, "ValidationError", "x is invalid")), ReasonRoleRequestInvalid},
+		"region is disabled": {operation("STS", "AssumeRole", apiError(403, "RegionDisabledException")), ReasonSTSRegionDisabled},
+		"tags too long":      {operation("STS", "AssumeRole", apiError(400, "PackedPolicyTooLarge")), ReasonRolePolicyRefused},
+		"malformed policy":   {operation("STS", "AssumeRole", apiError(400, "MalformedPolicyDocument")), ReasonRolePolicyRefused},
+		"no OIDC provider": {operation("STS", "AssumeRoleWithWebIdentity", apiMessage(400, "InvalidIdentityToken",
+			"No OpenIDConnect provider found in your account for https://oidc.example")), ReasonOIDCProviderMissing},
+		"another audience":          {operation("STS", "AssumeRoleWithWebIdentity", apiMessage(400, "InvalidIdentityToken", "Incorrect token audience")), ReasonWebIdentityRefused},
+		"claim rejected":            {operation("STS", "AssumeRoleWithWebIdentity", apiError(403, "IDPRejectedClaim")), ReasonWebIdentityRefused},
+		"web identity expired":      {operation("STS", "AssumeRoleWithWebIdentity", apiError(400, "ExpiredTokenException")), ReasonWebIdentityExpired},
+		"not assigned in SSO":       {operation("SSO", "GetRoleCredentials", apiMessage(403, "ForbiddenException", "No access")), ReasonSSORoleDenied},
+		"no permission to read":     {fmt.Errorf("failed to read cached SSO token file, %w", &fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}), ReasonFileUnreadable},
 		"first of two denied":       {noIdentity(denied), ReasonRoleDenied},
 		"expired":                   {operation("STS", "AssumeRole", apiError(403, "ExpiredToken")), ReasonSourceCredentialsExpired},
 		"refused":                   {operation("STS", "AssumeRole", apiError(403, "InvalidClientTokenId")), ReasonSourceCredentialsRefused},
@@ -246,10 +263,12 @@ func operation(service, name string, err error) error {
 }
 
 // apiError returns the error of an API's response.
-func apiError(status int, code string) error {
+func apiError(status int, code string) error { return apiMessage(status, code, "") }
+
+func apiMessage(status int, code, message string) error {
 	return &smithyhttp.ResponseError{
 		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: status}},
-		Err:      &smithy.GenericAPIError{Code: code},
+		Err:      &smithy.GenericAPIError{Code: code, Message: message},
 	}
 }
 

@@ -3,16 +3,22 @@ package auth
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"iter"
 	"net/http"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // Error reports why there is no token.
@@ -24,7 +30,8 @@ type Error struct {
 	// ReasonSSOExpired and ReasonLoginExpired.
 	Command []string
 	// Source is where the credentials that assume the role come from. It is set for
-	// ReasonSourceCredentialsExpired and ReasonSourceCredentialsRefused.
+	// ReasonSourceCredentialsExpired and ReasonSourceCredentialsRefused, and for
+	// ReasonCredentialsRejected to where the current ones come from.
 	Source Source
 	Err    error // the cause; may be nil, and may contain secrets
 
@@ -42,11 +49,20 @@ func (e *Error) Reason() string { return string(e.Code) }
 // Temporary reports whether the source of the credentials is likely to recover without
 // intervention.
 func (e *Error) Temporary() bool {
-	return e.Code.Temporary() || e.Code == ReasonNoCredentials && e.temporary
+	return e.Code.Temporary() || e.temporary && (e.Code == ReasonNoCredentials || e.Code == ReasonProcessFailed)
 }
 
 // Advice returns the hint.
 func (e *Error) Advice() string { return e.Hint }
+
+// ClientAdvice returns the hint for a client of a running iamproxy, which uses renewed
+// logins and files without a restart.
+func (e *Error) ClientAdvice() string {
+	if len(e.Command) > 0 {
+		return e.Hint + ", then connect again; iamproxy need not be restarted."
+	}
+	return e.Hint
+}
 
 func isTemporary(err error) bool {
 	var known *Error
@@ -72,29 +88,55 @@ func (i *Identity) classify(err error) *Error {
 	if known := i.fileError(err); known != nil {
 		return known
 	}
+	var unreadable *fs.PathError
 	switch {
 	case isTransient(err, false):
-		return newError(ReasonCredentialsUnavailable, err, "{cause}", redact(err))
+		return newError(ReasonCredentialsUnavailable, err, "{cause}", describe(err))
+	case errors.As(err, &unreadable) && !errors.Is(err, fs.ErrNotExist):
+		return newError(ReasonFileUnreadable, err, "{file}", strconv.Quote(unreadable.Path), "{cause}", unreadable.Err.Error())
+	case isSSODenial(err):
+		return newError(ReasonSSORoleDenied, err, "{profile}", i.profileName(), "{cause}", describe(err))
 	case isSSOError(err):
-		return i.loginError(ReasonSSOExpired, err, "aws", "sso", "login")
+		state := "has expired"
+		if errors.Is(err, fs.ErrNotExist) {
+			state = "does not exist"
+		}
+		return i.loginError(ReasonSSOExpired, err, state, "aws", "sso", "login")
 	case isLoginError(err):
-		return i.loginError(ReasonLoginExpired, err, "aws", "login")
+		return i.loginError(ReasonLoginExpired, err, "", "aws", "login")
+	case isProcessError(err):
+		return newError(ReasonProcessFailed, err, "{profile}", i.profileName(), "{cause}", describeProcess(err))
 	case hasOperation(err, sts.ServiceID, "AssumeRole") && slices.Contains(Refusals, errorCode(err)):
 		return i.refusedError(err)
-	case isRoleDenied(err):
-		return newError(ReasonRoleDenied, err, "{cause}", redact(err))
+	case isRoleRefused(err):
+		return newError(refusalReason(err), err, "{cause}", describe(err), "{action}", "sts:"+lastOperation(err).OperationName)
+	case hasOperation(err, "ec2imds", ""):
+		return newError(ReasonNoCredentials, err, "{cause}", "tried: "+i.tried())
 	default:
-		return newError(ReasonNoCredentials, err, "{cause}", redact(err))
+		return newError(ReasonNoCredentials, err, "{cause}", describe(err))
 	}
+}
+
+// tried lists the sources that have been tried before the last of the chain.
+func (i *Identity) tried() string {
+	metadata := "EC2 metadata"
+	if strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
+		metadata += " (disabled)"
+	}
+	sources := "profile " + i.profileName() + ", container, " + metadata
+	if i.Profile == "" {
+		sources = "environment variables, " + sources
+	}
+	return sources
 }
 
 // loginError returns the error of a session that the user has to renew with
 // command.
-func (i *Identity) loginError(reason Reason, err error, command ...string) *Error {
+func (i *Identity) loginError(reason Reason, err error, state string, command ...string) *Error {
 	if profile := i.profile(); profile != "" {
 		command = append(command, "--profile", profile)
 	}
-	explained := newError(reason, err, "{cause}", redact(err), "{command}", strings.Join(command, " "))
+	explained := newError(reason, err, "{profile}", i.profileName(), "{state}", state, "{command}", text.ShellCommand(command...))
 	explained.Command = command
 	return explained
 }
@@ -107,7 +149,7 @@ func (i *Identity) refusedError(err error) *Error {
 		reason = ReasonSourceCredentialsExpired
 	}
 	source := i.assumingSource()
-	explained := newError(reason, err, "{source}", source.String(), "{code}", code)
+	explained := newError(reason, err, "{source}", source.String(), "{code}", code, "{remedy}", source.remedy())
 	explained.Source = source
 	return explained
 }
@@ -187,17 +229,80 @@ func isLoginError(err error) bool {
 	return strings.Contains(err.Error(), "please reauthenticate")
 }
 
-// isRoleDenied reports whether STS refused the request to assume a role. If the
+// isSSODenial reports whether the portal of SSO accepts the login, but does not
+// let the user have the role.
+// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
+func isSSODenial(err error) bool {
+	return hasOperation(err, "SSO", "GetRoleCredentials") &&
+		slices.Contains([]string{"ForbiddenException", "ResourceNotFoundException"}, errorCode(err))
+}
+
+// isProcessError reports whether a credential_process failed.
+func isProcessError(err error) bool {
+	var failed *processcreds.ProviderError
+	return errors.As(err, &failed)
+}
+
+// isRoleRefused reports whether STS refused the request to assume a role. If the
 // credentials for that request could not be fetched, it did not.
-func isRoleDenied(err error) bool {
-	var last *smithy.OperationError
-	for operation := range operations(err) {
-		last = operation
-	}
+func isRoleRefused(err error) bool {
+	last := lastOperation(err)
 	var response *smithyhttp.ResponseError
 	return last != nil && last.ServiceID == sts.ServiceID &&
 		(last.OperationName == "AssumeRole" || last.OperationName == "AssumeRoleWithWebIdentity") &&
 		errors.As(last.Err, &response)
+}
+
+// roleRefusals maps the codes with which STS refuses to assume a role to reasons. Where
+// one code has several causes, a part of AWS's message tells them apart; the row
+// without one comes last.
+//
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
+//
+// The messages are quoted in these pages:
+// https://repost.aws/knowledge-center/iam-role-chaining-limit
+// https://repost.aws/knowledge-center/eks-troubleshoot-oidc-and-irsa
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_roles.html
+var roleRefusals = []struct {
+	code, message string
+	reason        Reason
+}{
+	{"InvalidIdentityToken", "No OpenIDConnect provider found", ReasonOIDCProviderMissing},
+	{"InvalidIdentityToken", "", ReasonWebIdentityRefused},
+	{"IDPRejectedClaim", "", ReasonWebIdentityRefused},
+	{"ExpiredToken", "", ReasonWebIdentityExpired}, // of AssumeRole it is among Refusals
+	{"RegionDisabled", "", ReasonSTSRegionDisabled},
+	{"PackedPolicyTooLarge", "", ReasonRolePolicyRefused},
+	{"MalformedPolicyDocument", "", ReasonRolePolicyRefused},
+	{"AccessDenied", "may not be assumed by root", ReasonRootDenied},
+	{"AccessDenied", "", ReasonRoleDenied},
+	{"ValidationError", "DurationSeconds", ReasonRoleDurationRefused},
+	{"ValidationError", "durationSeconds", ReasonRoleDurationRefused},
+}
+
+// refusalReason returns the reason for which STS refuses to assume a role. Some of
+// the codes have the suffix Exception in one protocol, and not in another.
+func refusalReason(err error) Reason {
+	var response smithy.APIError
+	if !errors.As(err, &response) {
+		return ReasonRoleRequestInvalid
+	}
+	code := strings.TrimSuffix(response.ErrorCode(), "Exception")
+	for _, known := range roleRefusals {
+		if known.code == code && strings.Contains(response.ErrorMessage(), known.message) {
+			return known.reason
+		}
+	}
+	return ReasonRoleRequestInvalid
+}
+
+// lastOperation returns the innermost failed operation, or nil.
+func lastOperation(err error) (last *smithy.OperationError) {
+	for operation := range operations(err) {
+		last = operation
+	}
+	return last
 }
 
 // hasOperation reports whether an operation of the service failed. An empty name
@@ -220,21 +325,6 @@ func operations(err error) iter.Seq[*smithy.OperationError] {
 			err = operation.Err
 		}
 	}
-}
-
-// redact returns the text of err without what a source of credentials printed.
-// The SDK quotes such output if it cannot parse it, and it may contain a key.
-func redact(err error) string {
-	text := err.Error()
-	// The SDK has no type for it: credentials/processcreds/provider.go.
-	if before, _, found := strings.Cut(text, "process output: "); found {
-		return before + "process output, which is not shown"
-	}
-	var response smithy.APIError
-	if errors.As(err, &response) && response.ErrorCode() == "" && response.ErrorMessage() != "" {
-		return strings.ReplaceAll(text, response.ErrorMessage(), "an answer that is not shown")
-	}
-	return text
 }
 
 // Refusals lists AWS's error codes for credentials that are expired or invalid.

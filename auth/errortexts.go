@@ -4,51 +4,103 @@ package auth
 // for a value that newError fills in.
 var texts = map[Reason]struct{ message, hint string }{
 	ReasonNoCredentials: {
-		"no AWS credentials: {cause}",
-		"give iamproxy a task role, a pod identity, a profile (--profile) or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; `aws sts get-caller-identity` shows what is found",
+		"no AWS credentials found ({cause})",
+		"Log in with aws sso login --profile NAME, or attach a role: a task role in ECS, a service account's role in EKS, an instance profile in EC2. Keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY work, too.",
 	},
 	ReasonCredentialsUnavailable: {
 		"no AWS credentials: {cause}",
-		"whoever gives out the AWS credentials does not work or cannot be reached; check that this host gets there, and that NO_PROXY has 169.254.170.2, 169.254.170.23 and 169.254.169.254 if there is an HTTP proxy",
+		"Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254.",
 	},
 	ReasonCredentialsTimeout: {
-		"waiting for AWS credentials: {cause}",
-		"whoever gives out the AWS credentials does not answer; check that this host reaches them",
+		"the source of the AWS credentials has not answered in time: {cause}",
+		"Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254.",
 	},
 	ReasonCredentialsIncomplete: {
-		"the source of the AWS credentials gave no access key with a secret",
-		"check what it gives: {source}",
+		"the source of the AWS credentials returned no access key with a secret",
+		"Check what it returns: {source}.",
 	},
 	ReasonCredentialsExpired: {
 		"the AWS credentials expired at {time}",
-		"renew them where they come from; if they are new, check this machine's clock",
+		"Renew them where they come from. If they are new, check this machine's clock.",
+	},
+	ReasonCredentialsRejected: {
+		"AWS rejects the credentials from {source}: {code}",
+		"{remedy}",
+	},
+	ReasonProcessTimeout: {
+		"credential_process of profile {profile} has not answered for {time}",
+		"Look for a browser window or a prompt of that process that waits for an answer. It goes on running, and a later login uses what it prints.",
+	},
+	ReasonProcessFailed: {
+		"credential_process of profile {profile} failed: {cause}",
+		"Run the command of credential_process in a shell as the user that runs iamproxy. Its messages on standard error are in iamproxy's output.",
 	},
 	ReasonSSOExpired: {
-		"no AWS credentials: {cause}",
-		"run `{command}`, then connect again; iamproxy need not be restarted",
+		"the SSO login of profile {profile} {state}",
+		"Run: {command}",
+	},
+	ReasonSSORoleDenied: {
+		"the SSO user may not use the role of profile {profile}: {cause}",
+		"Check sso_account_id and sso_role_name of the profile. If they are right, ask the administrator of IAM Identity Center for an assignment to that account.",
 	},
 	ReasonLoginExpired: {
-		"no AWS credentials: {cause}",
-		"run `{command}`, then connect again; iamproxy need not be restarted",
+		"the login session of profile {profile} has ended or does not exist",
+		"Run: {command}",
+	},
+	ReasonFileUnreadable: {
+		"could not read {file}: {cause}",
+		"Make the file readable for the user that runs iamproxy.",
 	},
 	ReasonRoleDenied: {
-		"no AWS credentials: {cause}",
-		"the role's trust policy has to allow whoever assumes it (sts:AssumeRole, or sts:AssumeRoleWithWebIdentity), with the external id if it asks for one; `aws sts get-caller-identity` shows who that is",
+		"could not assume the role: {cause}",
+		"Check that the role exists, that its trust policy allows the caller ({action}), and that --external-id is the one that the trust policy requires, if any. The command aws sts get-caller-identity shows the caller.",
+	},
+	ReasonRootDenied: {
+		"could not assume the role: {cause}",
+		"Use the credentials of an IAM user, a role or SSO. AWS lets no root user assume a role.",
+	},
+	ReasonRoleDurationRefused: {
+		"could not assume the role: {cause}",
+		"Set duration_seconds of the profile to 3600 or less. A role that was assumed by a role has sessions of one hour at most.",
+	},
+	ReasonRolePolicyRefused: {
+		"could not assume the role: {cause}",
+		"Shorten or correct the policies and tags that are passed on to the session of the role.",
+	},
+	ReasonRoleRequestInvalid: {
+		"could not assume the role: {cause}",
+		"Check role_arn, role_session_name and duration_seconds of the profile, or --assume-role.",
+	},
+	ReasonSTSRegionDisabled: {
+		"could not assume the role: {cause}",
+		"Activate STS for that region in the IAM console (Account settings, Security Token Service), or set AWS_REGION to a region in which it is active.",
+	},
+	ReasonOIDCProviderMissing: {
+		"could not assume the role: {cause}",
+		"Create an IAM OIDC provider for the issuer of the token in the account of the role. In EKS: eksctl utils associate-iam-oidc-provider --cluster NAME --approve",
+	},
+	ReasonWebIdentityExpired: {
+		"could not assume the role: {cause}",
+		"Check that AWS_WEB_IDENTITY_TOKEN_FILE is the file that the platform renews, and not a copy, and that the clock of this machine is right. A new token is read from the file for the next login.",
+	},
+	ReasonWebIdentityRefused: {
+		"could not assume the role: {cause}",
+		"Check the issuer, the audience (sts.amazonaws.com) and the subject of the token in AWS_WEB_IDENTITY_TOKEN_FILE against the OIDC provider and the trust policy of the role.",
 	},
 	ReasonSourceCredentialsExpired: {
-		"no AWS credentials: those that are to assume the role, from {source}, are expired ({code})",
-		"renew them where they come from",
+		"the credentials that assume the role, from {source}, have expired ({code})",
+		"{remedy}",
 	},
 	ReasonSourceCredentialsRefused: {
-		"no AWS credentials: those that are to assume the role, from {source}, are not valid ({code})",
-		"renew them where they come from",
+		"the credentials that assume the role, from {source}, are not valid ({code})",
+		"{remedy}",
 	},
 	ReasonMFARequired: {
-		"the profile wants a code (mfa_serial), and nobody can be asked for it here; use a profile that gets its keys from `aws configure export-credentials` by credential_process, or SSO",
-		"",
+		"the profile requires MFA (mfa_serial), which iamproxy cannot prompt for",
+		"Use SSO, or a profile whose credential_process runs aws configure export-credentials.",
 	},
 	ReasonInvalidRole: {
-		"{role} is not a role's ARN, as arn:aws:iam::111122223333:role/name",
+		"{role} is not the ARN of a role, such as arn:aws:iam::111122223333:role/name",
 		"",
 	},
 	ReasonRegionRequired: {
@@ -60,7 +112,7 @@ var texts = map[Reason]struct{ message, hint string }{
 		"",
 	},
 	ReasonSigningFailed: {
-		"cannot sign a token: {cause}",
+		"could not sign a token: {cause}",
 		"",
 	},
 	ReasonProfileMissing: {

@@ -4,21 +4,85 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"time"
 )
 
+// refusedAge is the time within which refused tokens share a verdict of STS.
+const refusedAge = time.Second
+
 // RefusedHint returns the hint for a login that failed because the server refused
-// the token of user. The server's own message is only "PAM authentication failed".
-// It may take callerTimeout to request the caller's ARN.
+// the token of user. The server's own message is only "PAM authentication failed". A
+// cause that is known comes first; without one, the hint lists what to check. It may
+// take callerTimeout to request the verdict of STS about the credentials.
 func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
-	caller, err := t.Identity.Caller(ctx)
-	who := caller.ARN
-	if err != nil {
-		who = "a caller whom STS did not name"
+	var verdict verdict
+	if creds, _, err := t.Identity.snapshot(ctx); err == nil {
+		verdict = t.Identity.requestVerdict(ctx, creds, refusedAge)
 	}
-	return fmt.Sprintf("the token of %s (%s) was signed for %s in %s as database user %s%s. Check, in this order: %s. %s",
-		who, t.origin(), t.signedFor(), t.Region, user, t.clockHint(), strings.Join(t.causes(caller, user), "; "), t.whereItIsLogged())
+	var sentences []string
+	add := func(sentence string) {
+		if sentence != "" {
+			sentences = append(sentences, sentence)
+		}
+	}
+	add(t.regionHint())
+	add(t.clockHint())
+	if verdict.rejected != nil {
+		add(verdict.rejected.Message + ". " + verdict.rejected.Hint)
+		return strings.Join(sentences, " ")
+	}
+	add(t.signer(verdict.caller, user))
+	if t.regionHint() == "" {
+		add("Check, in this order: " + numbered(t.causes(verdict.caller, user)))
+		add(t.whereItIsLogged())
+	}
+	return strings.Join(sentences, " ")
+}
+
+// numbered returns sentences as a numbered list on one line.
+func numbered(sentences []string) string {
+	var list strings.Builder
+	for n, sentence := range sentences {
+		if n > 0 {
+			list.WriteByte(' ')
+		}
+		fmt.Fprintf(&list, "(%d) %s.", n+1, sentence)
+	}
+	return list.String()
+}
+
+// regionHint returns the cause if the token was signed for another region than the
+// one in the endpoint's name.
+func (t *Tokens) regionHint() string {
+	host := t.host()
+	if named := ParseName(host).Region; named != "" && named != t.Region {
+		return fmt.Sprintf("The token was signed for %s, but the endpoint is in %s. Remove --region (or IAMPROXY_REGION).", t.Region, named)
+	}
+	return ""
+}
+
+// clockHint returns the cause if the clock is off.
+func (t *Tokens) clockHint() string {
+	if !t.Identity.ClockIsOff() {
+		return ""
+	}
+	ahead, _ := t.Identity.ClockAhead()
+	direction := "ahead of"
+	if ahead < 0 {
+		direction = "behind"
+	}
+	return fmt.Sprintf("The clock of this machine is %v %s AWS's. Synchronize it with NTP: databases reject tokens from the future and expired ones.", ahead.Abs(), direction)
+}
+
+// signer returns a sentence about the token.
+func (t *Tokens) signer(caller Caller, user string) string {
+	by := "with " + t.origin() + ", whose owner STS did not name,"
+	if caller.ARN != "" {
+		by = "by " + caller.ARN + " (" + t.origin() + ")"
+	}
+	return fmt.Sprintf("The token was signed %s for %s in %s as database user \"%s\".", by, t.signedFor(), t.Region, user)
 }
 
 // origin describes the source of the credentials and their expiry.
@@ -31,46 +95,40 @@ func (t *Tokens) origin() string {
 	return text
 }
 
-// signedFor returns the host as the token contains it.
-func (t *Tokens) signedFor() string {
-	if host, _, err := net.SplitHostPort(t.Endpoint); err == nil && t.Kind == DSQL {
+func (t *Tokens) host() string {
+	if host, _, err := net.SplitHostPort(t.Endpoint); err == nil {
 		return host
 	}
 	return t.Endpoint
 }
 
-func (t *Tokens) clockHint() string {
-	switch ahead, known := t.Identity.ClockAhead(); {
-	case !known:
-		return ""
-	case ahead < 0:
-		return fmt.Sprintf("; this machine's clock is %v behind AWS's", -ahead)
-	default:
-		return fmt.Sprintf("; this machine's clock is %v ahead of AWS's", ahead)
+// signedFor returns the host as the token contains it.
+func (t *Tokens) signedFor() string {
+	if t.Kind == DSQL {
+		return t.host()
 	}
+	return t.Endpoint
 }
 
 // causes lists what to check, the most likely cause first.
 func (t *Tokens) causes(caller Caller, user string) []string {
-	const clock = "this machine's clock is right"
-	ahead, known := t.Identity.ClockAhead()
-	isOff := ahead.Abs() > maxSkew
-	var causes []string
-	if isOff {
-		causes = append(causes, clock)
-	}
-	causes = append(causes, t.policy(caller, user))
+	name := `"` + user + `"`
+	spelled := fmt.Sprintf("User %s exists, and has the same spelling and case in the IAM policy", name)
 	switch {
 	case t.Kind == DSQL && user == dsqlAdmin:
+		return []string{t.policy(caller, user)}
 	case t.Kind == DSQL:
-		causes = append(causes, fmt.Sprintf(`the user exists and was given to the role (as admin: AWS IAM GRANT %s TO 'ROLE_ARN')`, quoteName(user)))
+		return []string{fmt.Sprintf("User %s exists and is mapped to the role; if not, run as admin: %s", name, "AWS IAM GRANT "+quoteName(user)+" TO 'ROLE_ARN'"), t.policy(caller, user)}
 	case t.Kind == RDSProxy:
-		causes = append(causes, "the RDS Proxy asks for IAM authentication (IAMAuth REQUIRED) and has a secret for the user")
-	default:
-		causes = append(causes, "the database has IAM authentication enabled", "the user exists and was granted rds_iam")
+		return []string{
+			fmt.Sprintf("The RDS Proxy has a secret for user %s, and its role may read it", name),
+			"IAM authentication is set to Required in the RDS Proxy for that secret",
+			t.policy(caller, user),
+		}
 	}
-	if !known {
-		causes = append(causes, clock)
+	causes := []string{spelled, t.policy(caller, user), "IAM authentication is enabled on the database"}
+	if _, known := t.Identity.ClockAhead(); !known {
+		causes = append(causes, "The clock of this machine is right")
 	}
 	return causes
 }
@@ -85,9 +143,9 @@ func (t *Tokens) policy(caller Caller, user string) string {
 	resource := Resource{Kind: t.Kind, Region: t.Region, Account: account, ID: "RESOURCE_ID"}
 	if t.Kind == DSQL {
 		resource.ID = dsqlID(t.Endpoint)
-		return fmt.Sprintf("the caller is allowed %s on %s", resource.Action(user), resource.ARN(user))
+		return fmt.Sprintf("An IAM policy allows the caller %s on %s", resource.Action(user), resource.ARN(user))
 	}
-	return fmt.Sprintf("the caller is allowed %s on %s (RESOURCE_ID is %s)", resource.Action(user), resource.ARN(user), t.resourceID())
+	return fmt.Sprintf("An IAM policy allows the caller %s on %s, where RESOURCE_ID is %s", resource.Action(user), resource.ARN(user), t.resourceID())
 }
 
 // resourceID describes where to find the database's resource ID, which is not part
@@ -95,30 +153,48 @@ func (t *Tokens) policy(caller Caller, user string) string {
 func (t *Tokens) resourceID() string {
 	switch t.Kind {
 	case RDSProxy:
-		return "the proxy's, prx-..., at the end of its ARN"
+		return "the last part (prx-...) of the proxy's ARN"
 	case Instance:
 		return "the DbiResourceId, or for an instance of a cluster the DbClusterResourceId"
 	default:
-		return "the DbClusterResourceId, cluster-..."
+		return "the DbClusterResourceId (cluster-...)"
 	}
 }
 
+// whereItIsLogged names the log that has the reason.
+// https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/rds-proxy.troubleshooting.html
 func (t *Tokens) whereItIsLogged() string {
-	if t.Kind == DSQL {
+	switch t.Kind {
+	case DSQL:
 		return "CloudTrail has the reason."
+	case RDSProxy:
+		name, rest, _ := strings.Cut(t.host(), ".")
+		if !strings.HasPrefix(rest, "proxy-") { // an additional endpoint, whose name is not the proxy's
+			name = "NAME"
+		}
+		return "The log group /aws/rds/proxy/" + name + " in CloudWatch has the reason."
+	default:
+		return "The log export iam-db-auth-error of the database has the reason."
 	}
-	return "The log export iam-db-auth-error of the database has the reason."
 }
+
+// administrators are usual names of the master user of a database.
+var administrators = []string{"postgres", "root", "admin", "administrator", "master", "masteruser", "dbadmin", "rdsadmin"}
 
 // UnexpectedAuthHint returns the hint for a login that failed because the server
-// requested another kind of authentication than a token. A server does so for a user
-// that does not exist, too.
+// requested another kind of authentication than a token. It does not suggest to grant
+// rds_iam: that ends the password logins of the user.
 func (t *Tokens) UnexpectedAuthHint(user string) string {
-	const never = "Do not grant rds_iam to a user that still logs in with a password, such as the master user."
-	if t.Kind == RDSProxy {
-		return fmt.Sprintf(`Check that user "%s" is spelled as in the database, and that the RDS Proxy requires IAM authentication for it.`, user)
+	switch {
+	case t.Kind == RDSProxy:
+		return fmt.Sprintf(`The RDS Proxy requests a password from user "%s". Set IAM authentication to Required in the proxy for the user's secret.`, user)
+	case t.Kind == DSQL:
+		return fmt.Sprintf(`User "%s" does not exist, or the server is not Aurora DSQL.`, user)
+	case slices.Contains(administrators, strings.ToLower(user)):
+		return fmt.Sprintf(`User "%s" is usually the administrator, which logs in with a password. Create another user with iamproxy grant, and connect as that user.`, user)
 	}
-	return fmt.Sprintf(`User "%s" does not exist (check the spelling), or is not a member of rds_iam, or IAM authentication is off. %s`, user, never)
+	return fmt.Sprintf(`User "%s" does not exist, or is not a member of rds_iam, or IAM authentication is off. `+
+		`Check the spelling of the name first. Do not grant rds_iam to a user that still logs in with a password.`, user)
 }
 
 // quoteName returns name as a quoted SQL identifier.

@@ -13,14 +13,17 @@ func TestRefusedHint(t *testing.T) {
 		user   string
 		want   []string
 	}{
-		{&Tokens{Endpoint: testEndpoint, Region: "us-gov-west-1", Kind: Cluster}, "app", []string{
-			testEndpoint + " in us-gov-west-1 as database user app", "credentials from somewhere, valid until 20",
-			"rds-db:connect on arn:aws-us-gov:rds-db:us-gov-west-1:ACCOUNT:dbuser:RESOURCE_ID/app", "DbClusterResourceId",
-			"rds_iam", "clock is right", "iam-db-auth-error"}},
+		{&Tokens{Endpoint: testEndpoint, Region: testRegion, Kind: Cluster}, "app", []string{
+			testEndpoint + ` in eu-west-1 as database user "app".`, "credentials from somewhere, valid until 20", `(1) User "app" exists, `,
+			"(2) An IAM policy allows the caller rds-db:connect on arn:aws:rds-db:eu-west-1:ACCOUNT:dbuser:RESOURCE_ID/app", "DbClusterResourceId",
+			"(3) IAM authentication is enabled", "(4) The clock of this machine is right.", "iam-db-auth-error"}},
+		{&Tokens{Endpoint: "x.rds.example:5432", Region: "us-gov-west-1", Kind: Cluster}, "app", []string{"on arn:aws-us-gov:rds-db:us-gov-west-1:"}},
 		{&Tokens{Endpoint: "x.cabc.eu-west-1.rds.amazonaws.com:5432", Region: "eu-west-1", Kind: Instance}, "app", []string{"DbiResourceId"}},
-		{&Tokens{Endpoint: "p.proxy-cabc.eu-west-1.rds.amazonaws.com:5432", Region: "eu-west-1", Kind: RDSProxy}, "app", []string{"prx-", "IAMAuth"}},
+		{&Tokens{Endpoint: "p.proxy-cabc.eu-west-1.rds.amazonaws.com:5432", Region: "eu-west-1", Kind: RDSProxy}, "app", []string{
+			`(1) The RDS Proxy has a secret for user "app"`, "prx-", "The log group /aws/rds/proxy/p in CloudWatch"}},
+		{&Tokens{Endpoint: "x.endpoint.proxy-cabc.eu-west-1.rds.amazonaws.com:5432", Region: "eu-west-1", Kind: RDSProxy}, "app", []string{"/aws/rds/proxy/NAME"}},
 		{&Tokens{Endpoint: "abc.dsql.eu-west-1.on.aws:5432", Region: "eu-west-1", Kind: DSQL}, "app", []string{
-			"signed for abc.dsql.eu-west-1.on.aws in", "dsql:DbConnect on arn:aws:dsql:eu-west-1:ACCOUNT:cluster/abc;", `AWS IAM GRANT "app"`}},
+			"for abc.dsql.eu-west-1.on.aws in", "dsql:DbConnect on arn:aws:dsql:eu-west-1:ACCOUNT:cluster/abc.", `AWS IAM GRANT "app"`}},
 		{&Tokens{Endpoint: "abc.dsql.eu-west-1.on.aws:5432", Region: "eu-west-1", Kind: DSQL}, "admin", []string{"dsql:DbConnectAdmin on"}},
 	} {
 		test.tokens.Identity = identity
@@ -37,26 +40,52 @@ func TestRefusedHint(t *testing.T) {
 	}
 }
 
-// TestRefusedHintWithClock verifies that a clock that is off is the first cause, and
-// that a clock that is right is not listed.
-func TestRefusedHintWithClock(t *testing.T) {
-	for ahead, want := range map[time.Duration]string{
-		0:                "clock is 0s ahead of AWS's. Check, in this order: the caller",
-		-7 * time.Minute: "clock is 7m0s behind AWS's. Check, in this order: this machine's clock is right; the caller",
+// TestRefusedHintWithCause verifies that a known cause comes first, and that causes which
+// are not are not listed.
+func TestRefusedHintWithCause(t *testing.T) {
+	rejected := newError(ReasonCredentialsRejected, nil, "{source}", "the environment", "{code}", "ExpiredToken", "{remedy}", Source{Kind: SourceEnvironment}.remedy())
+	for name, test := range map[string]struct {
+		ahead    time.Duration
+		region   string
+		rejected *Error
+		want     string // the beginning of the hint
+		lists    bool
+	}{
+		"clock is right":        {0, testRegion, nil, "The token was signed with", true},
+		"clock is off a little": {59 * time.Second, testRegion, nil, "The token was signed with", true},
+		"clock is off":          {-7 * time.Minute, testRegion, nil, "The clock of this machine is 7m0s behind AWS's.", true},
+		"other region":          {0, "us-east-1", nil, "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION). The token was", false},
+		"rejected": {0, testRegion, rejected, "AWS rejects the credentials from the environment: ExpiredToken. " +
+			"Get new ones (aws sso login, or export new keys and restart iamproxy).", false},
+		"other region, clock and rejected": {time.Hour, "us-east-1", rejected, "The token was signed for us-east-1, ", false},
 	} {
 		tokens := newTokens(&fake{})
-		tokens.Identity.clock.known, tokens.Identity.clock.ahead = true, ahead
-		if hint := tokens.RefusedHint(t.Context(), "u"); !strings.Contains(hint, want) || strings.Count(hint, "clock is right") != strings.Count(want, "clock is right") {
-			t.Errorf("hint %q, want %q", hint, want)
+		tokens.Region = test.region
+		mustToken(t, tokens, "u")
+		current, _ := tokens.Identity.state()
+		tokens.Identity.clock.known, tokens.Identity.clock.ahead = true, test.ahead
+		tokens.Identity.verdicts.last = verdict{creds: current.creds, rejected: test.rejected, err: errNotLoaded, at: wallClock()}
+		hint := tokens.RefusedHint(t.Context(), "u")
+		if !strings.HasPrefix(hint, test.want) || strings.Contains(hint, "rds-db:connect") != test.lists || strings.Contains(hint, "clock is right") {
+			t.Errorf("%s: hint %q", name, hint)
 		}
 	}
 }
 
-// A grant of rds_iam ends the password logins of a user. The hint warns of it, and has no command
-// that does it.
+// TestUnexpectedAuthHint verifies that the hint never suggests what would end the password
+// logins of a user.
 func TestUnexpectedAuthHint(t *testing.T) {
-	hint := newTokens(&fake{}).UnexpectedAuthHint("postgres")
-	if !strings.Contains(hint, `User "postgres" does not exist`) || !strings.Contains(hint, "Do not grant rds_iam to a user that still logs in with a password") {
-		t.Errorf("hint %q", hint)
+	for user, want := range map[string]string{
+		"nobody":   `User "nobody" does not exist, or is not a member of rds_iam, or IAM authentication is off.`,
+		"postgres": `User "postgres" is usually the administrator`,
+	} {
+		for _, kind := range []Kind{Cluster, Instance, RDSProxy, DSQL, Unknown} {
+			tokens := newTokens(&fake{})
+			tokens.Kind = kind
+			hint := tokens.UnexpectedAuthHint(user)
+			if strings.Contains(strings.ToUpper(hint), "GRANT RDS_IAM TO \"") || kind == Cluster && !strings.HasPrefix(hint, want) {
+				t.Errorf("%s, %s: hint %q", kind, user, hint)
+			}
+		}
 	}
 }

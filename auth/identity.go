@@ -52,9 +52,9 @@ type Identity struct {
 	// It may be nil.
 	Log *zap.Logger
 
-	fetching    singleflight.Group
-	callerCache callerCache
-	clock       clock
+	fetching singleflight.Group
+	verdicts verdicts
+	clock    clock
 
 	mu             sync.Mutex // not held during requests to AWS
 	source         source     // as loaded; replaced when the files change
@@ -63,7 +63,6 @@ type Identity struct {
 	generation     generation
 	invalidated    time.Time
 	cached         cached
-	lastCaller     lastCaller
 }
 
 // generation counts the events that make fetched credentials outdated. When it
@@ -232,6 +231,7 @@ func (i *Identity) fetch() (any, error) {
 		err = checkUsable(creds)
 	}
 	if err != nil {
+		i.log().Debug("AWS credentials could not be fetched", zap.String("chain", redact(err)))
 		err = i.explain(err, before.creds.HasKeys())
 	}
 	after := before.next(creds, current, err)
@@ -240,6 +240,9 @@ func (i *Identity) fetch() (any, error) {
 	i.cached = after
 	i.mu.Unlock()
 	i.logChange(before, after)
+	if err == nil {
+		i.verdicts.notify()
+	}
 	return after, err
 }
 

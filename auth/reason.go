@@ -22,12 +22,48 @@ const (
 	ReasonCredentialsIncomplete Reason = "credentials_incomplete"
 	// ReasonCredentialsExpired means that the source returned expired credentials.
 	ReasonCredentialsExpired Reason = "credentials_expired"
+	// ReasonCredentialsRejected means that STS rejects the current credentials.
+	ReasonCredentialsRejected Reason = "credentials_rejected"
+	// ReasonProcessTimeout means that the caller's time ran out while the profile's
+	// credential_process was running.
+	ReasonProcessTimeout Reason = "process_timeout"
+	// ReasonProcessFailed means that the credential_process failed, or that its
+	// output cannot be used.
+	ReasonProcessFailed Reason = "process_failed"
 	// ReasonSSOExpired means that the user has to run `aws sso login`.
 	ReasonSSOExpired Reason = "sso_expired"
+	// ReasonSSORoleDenied means that the SSO user is not assigned to the account or
+	// to the permission set.
+	ReasonSSORoleDenied Reason = "sso_role_denied"
 	// ReasonLoginExpired means that the user has to run `aws login`.
 	ReasonLoginExpired Reason = "login_expired"
+	// ReasonFileUnreadable means that a file with a login or a token cannot be read.
+	ReasonFileUnreadable Reason = "credentials_file_unreadable" //nolint:gosec // not a credential
 	// ReasonRoleDenied means that STS does not let the caller assume the role.
 	ReasonRoleDenied Reason = "role_denied"
+	// ReasonRootDenied means that the credentials that assume the role are those of
+	// an account's root user.
+	ReasonRootDenied Reason = "root_denied"
+	// ReasonRoleDurationRefused means that STS refuses the duration of the role's
+	// session.
+	ReasonRoleDurationRefused Reason = "role_duration_refused"
+	// ReasonRolePolicyRefused means that STS refuses the policies or the tags of the
+	// role's session.
+	ReasonRolePolicyRefused Reason = "role_policy_refused"
+	// ReasonRoleRequestInvalid means that STS refuses the request to assume the role
+	// for another cause.
+	ReasonRoleRequestInvalid Reason = "role_request_invalid"
+	// ReasonSTSRegionDisabled means that STS is not active for the account in the
+	// region.
+	ReasonSTSRegionDisabled Reason = "sts_region_disabled"
+	// ReasonOIDCProviderMissing means that the role's account has no OIDC provider
+	// for the issuer of the web identity token.
+	ReasonOIDCProviderMissing Reason = "oidc_provider_missing"
+	// ReasonWebIdentityExpired means that the web identity token has expired.
+	ReasonWebIdentityExpired Reason = "web_identity_expired"
+	// ReasonWebIdentityRefused means that STS or the identity provider does not
+	// accept the web identity token.
+	ReasonWebIdentityRefused Reason = "web_identity_refused"
 	// ReasonSourceCredentialsExpired means that the credentials that assume the
 	// role have expired.
 	ReasonSourceCredentialsExpired Reason = "source_credentials_expired" //nolint:gosec // not a credential
@@ -74,7 +110,10 @@ const (
 func TokenReasons() []Reason {
 	return []Reason{
 		ReasonNoCredentials, ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonCredentialsIncomplete,
-		ReasonCredentialsExpired, ReasonSSOExpired, ReasonLoginExpired, ReasonRoleDenied,
+		ReasonCredentialsExpired, ReasonProcessTimeout, ReasonProcessFailed, ReasonSSOExpired, ReasonSSORoleDenied,
+		ReasonLoginExpired, ReasonFileUnreadable, ReasonRoleDenied, ReasonRootDenied, ReasonRoleDurationRefused,
+		ReasonRolePolicyRefused, ReasonRoleRequestInvalid, ReasonSTSRegionDisabled, ReasonOIDCProviderMissing,
+		ReasonWebIdentityExpired, ReasonWebIdentityRefused,
 		ReasonSourceCredentialsExpired, ReasonSourceCredentialsRefused, ReasonSigningFailed,
 		ReasonConfigFileUnusable, ReasonProfileRequired,
 	}
@@ -82,7 +121,7 @@ func TokenReasons() []Reason {
 
 // Temporary reports whether the reason always is one that passes without intervention.
 func (r Reason) Temporary() bool {
-	return r == ReasonCredentialsUnavailable || r == ReasonCredentialsTimeout
+	return r == ReasonCredentialsUnavailable || r == ReasonCredentialsTimeout || r == ReasonProcessTimeout
 }
 
 // IsReason reports whether text is the value of a Reason.

@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials/processcreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/ssocreds"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // SourceKind is a kind of source of credentials. Its value is shown to users. For
@@ -54,7 +56,7 @@ type Source struct {
 // String describes the source to users.
 func (s Source) String() string {
 	if s.Profile != "" {
-		return string(s.Kind) + " (profile " + s.Profile + ")"
+		return string(s.Kind) + ` (profile "` + s.Profile + `")`
 	}
 	return string(s.Kind)
 }
@@ -80,4 +82,33 @@ func (i *Identity) profile() string {
 		return i.Profile
 	}
 	return cmp.Or(os.Getenv("AWS_PROFILE"), os.Getenv("AWS_DEFAULT_PROFILE"))
+}
+
+// profileName returns the profile in use, quoted.
+func (i *Identity) profileName() string { return `"` + cmp.Or(i.profile(), "default") + `"` }
+
+// remedy returns a sentence that says how to replace rejected credentials.
+func (s Source) remedy() string {
+	withProfile := func(words ...string) string {
+		if s.Profile != "" {
+			words = append(words, "--profile", s.Profile)
+		}
+		return text.ShellCommand(words...)
+	}
+	switch s.Kind {
+	case SourceEnvironment:
+		return "Get new ones (aws sso login, or export new keys and restart iamproxy)."
+	case SourceProfileKeys:
+		return "Write new keys to the profile, for example with: " + withProfile("aws", "configure")
+	case SourceSSO:
+		return "Run: " + withProfile("aws", "sso", "login")
+	case SourceLogin:
+		return "Run: " + withProfile("aws", "login")
+	case SourceProcess:
+		return "Check which credentials the credential_process prints."
+	case SourceContainerEndpoint, SourceInstanceRole, SourceAssumedRole, SourceWebIdentity:
+		return "Check that the role still exists and that its sessions are not revoked."
+	default:
+		return "Replace them where they come from."
+	}
 }

@@ -8,9 +8,14 @@ import (
 // IdentityStatus is the state of an Identity.
 type IdentityStatus struct {
 	Source  string    // description of the credentials' source; empty before the first fetch
-	Caller  Caller    // empty if unknown
 	Expires time.Time // of the credentials; zero if they do not expire, or before the first fetch
 	Err     error     // of the last fetch; nil if it succeeded
+
+	Caller    Caller // owner of the credentials; empty if unknown
+	CallerErr error  // of the request for Caller; nil if it succeeded, or before it
+	// Rejected is the *Error of credentials that AWS rejects, as the answer to the
+	// request for Caller. It is nil if AWS accepts them, or if that is unknown.
+	Rejected error
 }
 
 // Status returns the current state. It sends no request.
@@ -23,8 +28,11 @@ func (i *Identity) Status() IdentityStatus {
 		if creds.CanExpire {
 			status.Expires = creds.Expires
 		}
-		if i.lastCaller.keyID == creds.AccessKeyID {
-			status.Caller = i.lastCaller.caller
+		if verdict, ok := i.verdicts.about(creds); ok {
+			status.Caller, status.CallerErr = verdict.caller, verdict.err
+			if verdict.rejected != nil {
+				status.Rejected = verdict.rejected
+			}
 		}
 	}
 	return status

@@ -31,7 +31,8 @@ func TestStatus(t *testing.T) {
 		if s.Source != "somewhere" || !s.Expires.Equal(began.Add(time.Hour)) || s.Err != nil || s.Caller != (Caller{}) {
 			t.Errorf("status %+v", s)
 		}
-		tokens.Identity.lastCaller = lastCaller{keyID(1), Caller{ARN: "arn:aws:iam::111122223333:user/u"}}
+		current, _ := tokens.Identity.state()
+		tokens.Identity.verdicts.last = verdict{creds: current.creds, caller: Caller{ARN: "arn:aws:iam::111122223333:user/u"}, at: wallClock()}
 		if s := tokens.Identity.Status(); s.Caller.ARN == "" {
 			t.Error("no caller in the status")
 		}

@@ -245,7 +245,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	s.serve(listeners, failed)
 	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)
-	go s.identities.LogCallers(draining)
+	s.identities.LogCallers(draining)
 	go limits.ReleaseIdleMemory(draining)
 	select {
 	case err = <-failed:

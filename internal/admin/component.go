@@ -60,7 +60,12 @@ func credentialsStatus(status auth.IdentityStatus, noToken stats.Failure, lastLo
 	if status.Err != nil {
 		c.Cause, c.Hint = status.Err.Error(), text.Advice(status.Err)
 	}
+	if status.Rejected != nil {
+		c.Cause, c.Hint = status.Rejected.Error(), text.Advice(status.Rejected)
+	}
 	switch {
+	case status.Rejected != nil && valid:
+		c.Level, c.Status, c.Title = bad, "rejected by AWS", "AWS rejects the credentials"
 	case status.Err != nil && (status.Source == "" || !valid):
 		c.Level, c.Status, c.Title = bad, "cannot sign", "Cannot sign tokens"
 	case status.Err != nil:
@@ -81,6 +86,19 @@ func credentialsStatus(status auth.IdentityStatus, noToken stats.Failure, lastLo
 		c.Status = "valid, end " + relative(status.Expires, now)
 	}
 	return c
+}
+
+// formatIdentity returns the ARN of the credentials' owner, or why it is not known.
+func formatIdentity(status auth.IdentityStatus) string {
+	switch {
+	case status.Rejected != nil:
+		return "rejected by STS"
+	case status.Caller.ARN != "":
+		return status.Caller.ARN
+	case status.CallerErr != nil:
+		return "unknown: STS did not return it"
+	}
+	return "not known yet"
 }
 
 // networkStatus evaluates the path to the database. An error of the server proves that the

@@ -49,6 +49,10 @@ func TestOverallStatus(t *testing.T) {
 			signer: auth.IdentityStatus{Err: errSSO}, login: time.Second,
 			title: "Cannot sign tokens", cause: "the SSO session has expired", levels: [4]level{ok, bad, ok, ok},
 		},
+		"credentials rejected": {
+			signer: auth.IdentityStatus{Source: "the environment", Rejected: errRejected}, login: time.Second,
+			title: "AWS rejects the credentials", cause: "ExpiredToken", levels: [4]level{ok, bad, ok, ok},
+		},
 		"credentials expired, not renewed": {
 			signer: auth.IdentityStatus{Source: "SSO", Expires: at(time.Minute), Err: errSSO}, login: time.Second,
 			title: "Cannot sign tokens", levels: [4]level{ok, bad, ok, ok},

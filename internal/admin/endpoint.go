@@ -37,6 +37,7 @@ type endpointView struct {
 	CertificateLevel level
 
 	Signer      auth.IdentityStatus
+	Identity    string
 	Credentials *timestamp // their expiry
 
 	Signed     auth.TokenCounts
@@ -101,6 +102,7 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 	case left < certificateWarning:
 		v.CertificateLevel = warn
 	}
+	v.Identity = formatIdentity(v.Signer)
 	v.Credentials = newTimestamp(v.Signer.Expires, now)
 	v.Tokens, v.MoreTokens = tokenViews(e.Tokens.Expiries(), now)
 	v.Failures, v.MoreFailures = failureViews(e.Database.Failures(), now)

@@ -25,8 +25,9 @@ const (
 
 // checkResult is the result of one check, and its line in the response.
 type checkResult struct {
-	ok   bool
-	text string
+	ok      bool
+	text    string
+	warning bool // the check has passed, but logins are likely to fail
 }
 
 // notReady begins the line of a failed check.
@@ -55,8 +56,11 @@ func (results checkResults) write(w http.ResponseWriter, details bool, passed, f
 	}
 	for _, r := range results {
 		prefix := "ok"
-		if !r.ok {
+		switch {
+		case !r.ok:
 			prefix = notReady
+		case r.warning:
+			prefix = "warning"
 		}
 		line := text.OneLine(r.text)
 		if !details {
@@ -102,9 +106,9 @@ func (s *Server) ready(ctx context.Context) bool {
 
 func (s *Server) checkDraining() checkResults {
 	if s.isDraining() {
-		return checkResults{{false, "draining: no new clients; the process exits when its last session has ended"}}
+		return checkResults{{text: "draining: no new clients; the process exits when its last session has ended"}}
 	}
-	return checkResults{{true, "not draining"}}
+	return checkResults{{ok: true, text: "not draining"}}
 }
 
 // checkSigners checks each signer once, whatever the number of its endpoints.
@@ -115,9 +119,13 @@ func (s *Server) checkSigners(ctx context.Context) checkResults {
 	return runParallel(len(signers), func(i int) checkResult {
 		prefix := "credentials of " + strings.Join(signers[i].endpoints, ", ") + ": "
 		if err := signers[i].Ready(ctx); err != nil {
-			return checkResult{false, prefix + text.WithAdvice(err).Error()}
+			return checkResult{text: prefix + text.WithAdvice(err).Error()}
 		}
-		return checkResult{true, prefix + formatCredentials(signers[i].Status())}
+		status := signers[i].Status()
+		if status.Rejected != nil {
+			return checkResult{ok: true, warning: true, text: prefix + text.WithAdvice(status.Rejected).Error()}
+		}
+		return checkResult{ok: true, text: prefix + formatCredentials(status)}
 	})
 }
 
@@ -171,11 +179,11 @@ func (s *Server) checkDatabases(ctx context.Context) checkResults {
 		select {
 		case result := <-probe:
 			if result.Err != nil {
-				return checkResult{false, "database " + e.label() + ": " + text.WithAdvice(result.Err).Error()}
+				return checkResult{text: "database " + e.label() + ": " + text.WithAdvice(result.Err).Error()}
 			}
-			return checkResult{true, "database " + e.label() + ": answers, and its certificate is trusted"}
+			return checkResult{ok: true, text: "database " + e.label() + ": answers, and its certificate is trusted"}
 		case <-ctx.Done():
-			return checkResult{false, fmt.Sprintf("database %s: %v", e.label(), ctx.Err())}
+			return checkResult{text: fmt.Sprintf("database %s: %v", e.label(), ctx.Err())}
 		}
 	})
 }

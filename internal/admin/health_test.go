@@ -18,9 +18,11 @@ func failing(err error) func(context.Context) error {
 }
 
 var (
-	errSSO = &auth.Error{Message: "no AWS credentials: the SSO session\nhas expired", Hint: "run: aws sso login"}
-	yes    = func() bool { return true }
-	no     = func() bool { return false }
+	errSSO = &auth.Error{Message: "no AWS credentials: the SSO session\nhas expired", Hint: "Run: aws sso login"}
+
+	errRejected = &auth.Error{Message: "AWS rejects the credentials from the environment: ExpiredToken", Hint: "Get new ones."}
+	yes         = func() bool { return true }
+	no          = func() bool { return false }
 )
 
 func TestHealth(t *testing.T) {
@@ -50,13 +52,17 @@ func TestHealth(t *testing.T) {
 			&Server{Endpoints: with(permanent, nil)}, "/readyz", 200,
 			"ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\n",
 		},
+		"credentials rejected": {
+			&Server{Endpoints: with(&fakeSigner{status: auth.IdentityStatus{Source: "the environment", Rejected: errRejected}}, nil)}, "/readyz", 200,
+			"ready\n" + notDraining + "warning  " + credentials + "AWS rejects the credentials from the environment: ExpiredToken. Get new ones.\n",
+		},
 		"draining": {
 			&Server{Draining: yes}, "/readyz", 503,
 			"not ready\nnot ready  draining: no new clients; the process exits when its last session has ended\n",
 		},
 		"no credentials": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/readyz", 503,
-			"not ready\n" + notDraining + "not ready  " + credentials + "no AWS credentials: the SSO session has expired. run: aws sso login\n",
+			"not ready\n" + notDraining + "not ready  " + credentials + "no AWS credentials: the SSO session has expired. Run: aws sso login\n",
 		},
 		"database reachable": {
 			&Server{Endpoints: with(permanent, nil)}, "/readyz?upstream", 200,
@@ -69,7 +75,7 @@ func TestHealth(t *testing.T) {
 		"database unreachable, with a hint": {
 			&Server{Endpoints: with(permanent, failing(errSSO))}, "/readyz?upstream=", 503,
 			"not ready\n" + notDraining + "ok  " + credentials + "the shared credentials file\nnot ready  database " + clusterName +
-				" (on 127.0.0.1:5432): no AWS credentials: the SSO session has expired. run: aws sso login\n",
+				" (on 127.0.0.1:5432): no AWS credentials: the SSO session has expired. Run: aws sso login\n",
 		},
 
 		"started": {
@@ -78,7 +84,7 @@ func TestHealth(t *testing.T) {
 		},
 		"not started": {
 			&Server{Endpoints: with(loggedOut, nil)}, "/startupz", 503,
-			"not started\nnot ready  " + credentials + "no AWS credentials: the SSO session has expired. run: aws sso login\n",
+			"not started\nnot ready  " + credentials + "no AWS credentials: the SSO session has expired. Run: aws sso login\n",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

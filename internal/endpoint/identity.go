@@ -59,22 +59,29 @@ func splitRoles(list string) (roles []string) {
 
 var arnAfterComma = regexp.MustCompile(`,\s*arn:`)
 
-// LogCallers logs the ARN of each identity. A failure has no consequences: without credentials
-// the first client gets an error, and many networks block STS.
+// LogCallers logs the ARN of each identity, and then watches the verdict of AWS about its
+// credentials until ctx is done. A failure has no consequences: without credentials the first
+// client gets an error, and many networks block STS.
 func (i *Identities) LogCallers(ctx context.Context) {
 	for signer, identity := range i.loaded {
 		log := i.Log.With(logging.OptionalString("profile", signer.Profile), logging.OptionalString("assume_role", signer.AssumeRole))
-		caller, err := identity.Caller(ctx)
-		var missing *auth.Error
-		switch {
-		case ctx.Err() != nil:
-			return
-		case errors.As(err, &missing):
-			log.Warn("no AWS credentials so far", zap.Error(missing), logging.OptionalString("hint", missing.Hint))
-		case err != nil:
-			log.Debug("AWS does not say who signs", zap.Error(err))
-		default:
-			log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()))
-		}
+		go func() {
+			logCaller(ctx, log, identity)
+			identity.Watch(ctx)
+		}()
+	}
+}
+
+func logCaller(ctx context.Context, log *zap.Logger, identity *auth.Identity) {
+	caller, err := identity.Caller(ctx)
+	var missing *auth.Error
+	switch {
+	case ctx.Err() != nil:
+	case errors.As(err, &missing):
+		log.Warn("no AWS credentials yet", zap.Error(missing), logging.OptionalString("hint", missing.ClientAdvice()))
+	case err != nil: // the identity logs a rejection
+		log.Debug("STS did not return the identity", zap.Error(err))
+	default:
+		log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()))
 	}
 }

@@ -106,7 +106,7 @@ func lookupError(err error, db Database) error {
 	case errors.Is(err, rdsapi.ErrNotFound):
 		advice = "use credentials of the database's account (--profile, --assume-role), or " + advice
 	case !errors.Is(err, rdsapi.ErrNotPermitted):
-		err = text.WithAdvice(err)
+		return fmt.Errorf("could not look up the resource ID of %s: %w (or %s)", db.Host, text.WithAdvice(err), advice)
 	}
 	return fmt.Errorf("could not look up the resource ID of %s: %w; %s", db.Host, err, advice)
 }

@@ -59,6 +59,10 @@ func NewTokenError(user string, err error) *Error {
 	}
 	failed := NewError(reason, err, user)
 	failed.Hint = text.Advice(err)
+	var adviser interface{ ClientAdvice() string }
+	if errors.As(err, &adviser) {
+		failed.Hint = adviser.ClientAdvice()
+	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) && dns.IsNotFound {
 		failed.Transience = IfSeenBefore

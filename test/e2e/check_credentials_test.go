@@ -48,7 +48,7 @@ func testCheckAssumeExpired(t *testing.T, c *checkTest) {
 	c.key.Expires = time.Now().Add(-time.Minute)
 	c.is(taskSession)
 	r := c.run(aurora.IAMUser, "--assume-role="+role)
-	r.blames("those that are to assume the role, from the environment, are expired (ExpiredToken)", `eval "$(aws configure export-credentials --format env --profile PROFILE)"`)
+	r.blames("the credentials that assume the role, from the environment, have expired (ExpiredToken)", `eval "$(aws configure export-credentials --format env --profile PROFILE)"`)
 	r.reason(check.Credentials, "source_credentials_expired")
 	if strings.Contains(r.stdout, "RequestID") || strings.Contains(r.stdout, "trust policy") {
 		t.Errorf("printed %s", r.stdout)
@@ -61,7 +61,7 @@ func testCheckSSOExpired(t *testing.T, c *checkTest) {
 	s.loggedIn("corp", time.Now().Add(-time.Hour))
 	c.env = append(bareEnvironment(c.services()...), env...)
 	r := c.run(aurora.IAMUser, args...)
-	r.blames("no AWS credentials", "aws sso login --profile dev")
+	r.blames(`the SSO login of profile "dev" has expired`, "aws sso login --profile dev")
 	r.reason(check.Credentials, "sso_expired")
 	if r.Next != "aws sso login --profile dev" {
 		t.Errorf("next: %s", r.Next)

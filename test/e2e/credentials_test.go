@@ -32,7 +32,7 @@ func TestWrongSecret(t *testing.T) {
 	wrong := sigv4.Key{AccessKeyID: aurora.DefaultKey.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
 	p := startProxy(t, keyEnvironment(wrong), clusterArgs(cluster)...)
 	expectRefusal(t, p, aurora.IAMUser, aurora.Database,
-		`authentication failed for user "iam_user"`, "HINT: ", aurora.DefaultHost+":5432 in eu-west-1", "rds-db:connect", "rds_iam")
+		`authentication failed for user "iam_user"`, "HINT: ", aurora.DefaultHost+":5432 in eu-west-1", "rds-db:connect")
 	for _, v := range cluster.Verdicts() {
 		if v.Reason != aurora.Signature {
 			t.Errorf("verdict %+v", v)

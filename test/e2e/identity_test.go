@@ -77,14 +77,14 @@ func TestSSOLogin(t *testing.T) {
 			env, args := s.sso(form.profile, form.more, form.cache)
 			s.loggedIn(form.cache, time.Now().Add(-time.Hour))
 			p := s.start(env, args)
-			expectRefusal(t, p, aurora.IAMUser, aurora.Database, "no AWS credentials", "HINT: ", "run `aws sso login --profile dev`")
+			expectRefusal(t, p, aurora.IAMUser, aurora.Database, `the SSO login of profile "dev" has expired`, "HINT:  Run: aws sso login --profile dev, then connect again; iamproxy need not be restarted.")
 			s.loggedIn(form.cache, time.Now().Add(time.Hour))
 			p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 
 			// The same applies when the portal rejects the login.
 			s.aws.AllowSSO("another", account, "Developer")
 			q := s.start(env, args)
-			expectRefusal(t, q, aurora.IAMUser, aurora.Database, "HINT: ", "run `aws sso login --profile dev`")
+			expectRefusal(t, q, aurora.IAMUser, aurora.Database, "HINT:  Run: aws sso login --profile dev")
 		})
 	}
 }
@@ -98,8 +98,8 @@ func TestRoleDenied(t *testing.T) {
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "another"})
 	p := s.start(s.janes(), []string{"--assume-role=" + appRole, "--external-id=x-1"})
 	if refused := p.refused(aurora.IAMUser, aurora.Database); refused.Code != "28000" ||
-		!strings.Contains(refused.Message, "no AWS credentials") || !strings.Contains(refused.Message, "AccessDenied") ||
-		!strings.Contains(refused.Hint, "trust policy") || !strings.Contains(refused.Hint, "external id") {
+		!strings.Contains(refused.Message, "could not assume the role") || !strings.Contains(refused.Message, "AccessDenied") ||
+		!strings.Contains(refused.Hint, "trust policy") || !strings.Contains(refused.Hint, "--external-id") {
 		t.Errorf("told %s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
 	}
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{janeUser}, ExternalID: "x-1"})
@@ -123,8 +123,8 @@ func TestRejectionDetails(t *testing.T) {
 	expectRefusal(t, p, aurora.IAMUser, aurora.Database,
 		`authentication failed for user "iam_user"`, "HINT: ",
 		"arn:aws:sts::"+account+":assumed-role/app/iamproxy", "an assumed role, valid until 20",
-		aurora.DefaultHost+":5432 in eu-west-1 as database user iam_user",
-		"clock is 2m3", "s ahead of AWS's", "this machine's clock is right; ",
+		aurora.DefaultHost+`:5432 in eu-west-1 as database user "iam_user".`,
+		"HINT:  The clock of this machine is 2m3", "s ahead of AWS's. Synchronize it",
 		"rds-db:connect on arn:aws:rds-db:eu-west-1:"+account+":dbuser:RESOURCE_ID/iam_user", "DbClusterResourceId")
 	if log := p.logs(); strings.Count(log, "this machine's clock is off") != 1 {
 		t.Error("not one warning of the clock in the log")

@@ -31,6 +31,16 @@ func (a *AWS) AddKey(k sigv4.Key, arn string) {
 	a.keys[k.AccessKeyID] = credential{k, arn}
 }
 
+// ExpireKey makes a key expire now.
+func (a *AWS) ExpireKey(accessKeyID string) {
+	now := a.now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	c := a.keys[accessKeyID]
+	c.key.Expires = now
+	a.keys[accessKeyID] = c
+}
+
 // SetLife sets the life of new keys and of access tokens of OIDC. It is cut to whole
 // seconds, as AWS does. 0 is 1 hour, or the duration requested from STS.
 func (a *AWS) SetLife(d time.Duration) {

@@ -1,0 +1,121 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// serviceNames maps the SDK's names of services to those that users know.
+var serviceNames = map[string]string{
+	"STS":                  "AWS STS",
+	"SSO":                  "the AWS access portal (SSO)",
+	"SSO OIDC":             "IAM Identity Center",
+	"Signin":               "AWS Sign-In",
+	"ec2imds":              "EC2 metadata",
+	"endpoint-credentials": "the container credentials endpoint",
+}
+
+// describe returns a short description of an error of the SDK, in place of the chain of its
+// layers. It does not contain what a source of credentials printed: the SDK quotes such
+// output if it cannot parse it, and it may contain a key.
+func describe(err error) string {
+	service := "the source of the credentials"
+	if last := lastOperation(err); last != nil {
+		service = serviceNames[last.ServiceID]
+		if service == "" {
+			service = last.ServiceID
+		}
+	}
+	var response smithy.APIError
+	var unreachable *smithyhttp.RequestSendError
+	isResponse := errors.As(err, &response)
+	switch {
+	case isResponse && response.ErrorCode() != "" && response.ErrorMessage() == "":
+		return service + " answered: " + response.ErrorCode()
+	case isResponse && response.ErrorCode() != "":
+		return service + " answered: " + strings.TrimSpace(response.ErrorMessage()) + " (" + response.ErrorCode() + ")"
+	case status(err) != 0:
+		return service + " answered with the HTTP status " + strconv.Itoa(status(err)) + "; its text is not shown"
+	case errors.As(err, &unreachable):
+		return "could not reach " + service + host(unreachable) + ": " + networkCause(unreachable)
+	case errors.Is(err, context.DeadlineExceeded):
+		return service + " has not answered for " + fetchTimeout.String()
+	}
+	return redact(err)
+}
+
+// host returns " at " and the host of a request that was not sent, or "".
+func host(err error) string {
+	var request *url.Error
+	if errors.As(err, &request) {
+		if parsed, err := url.Parse(request.URL); err == nil {
+			return " at " + parsed.Host
+		}
+	}
+	return ""
+}
+
+// networkCause returns the cause of a request that was not sent, without the
+// descriptions of the layers above it.
+func networkCause(err error) string {
+	var dns *net.DNSError
+	var errno syscall.Errno
+	var timeout net.Error
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return "DNS has no such name"
+	case errors.As(err, &dns):
+		return "DNS does not answer"
+	case errors.As(err, &errno):
+		return errno.Error()
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	}
+	return innermost(err).Error()
+}
+
+// describeProcess returns why a credential_process failed.
+func describeProcess(err error) string {
+	var exit *exec.ExitError
+	switch {
+	case strings.Contains(err.Error(), "process output: "): // credentials/processcreds/provider.go
+		return "its output, which is not shown, is not the JSON document of AWS's specification"
+	case errors.As(err, &exit):
+		return exit.Error()
+	}
+	return innermost(err).Error()
+}
+
+// innermost returns the error at the end of err's chain.
+func innermost(err error) error {
+	for {
+		next := errors.Unwrap(err)
+		if next == nil {
+			return err
+		}
+		err = next
+	}
+}
+
+// redact returns the text of err without what a source of credentials printed.
+func redact(err error) string {
+	text := err.Error()
+	// The SDK has no type for it: credentials/processcreds/provider.go.
+	if before, _, found := strings.Cut(text, "process output: "); found {
+		return before + "process output, which is not shown"
+	}
+	var response smithy.APIError
+	if errors.As(err, &response) && response.ErrorCode() == "" && response.ErrorMessage() != "" {
+		text = strings.ReplaceAll(text, response.ErrorMessage(), "an answer that is not shown")
+	}
+	return strings.TrimPrefix(text, "failed to refresh cached credentials, ")
+}

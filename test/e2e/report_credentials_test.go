@@ -1,0 +1,171 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
+)
+
+// Credentials that STS rejects are reported by the log, the status page, /readyz and the hint
+// of a refused token. New ones in a file are noticed without a restart or a login.
+func TestReportRejectedCredentials(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AddKey(jane, janeUser)
+	cluster.AddKey(jane)
+	wrong := sigv4.Key{AccessKeyID: jane.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
+	s.write("credentials", "[p]\n"+keys(wrong))
+
+	environment := s.start([]string{"AWS_ACCESS_KEY_ID=" + wrong.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + wrong.SecretAccessKey}, nil)
+	profile := s.start([]string{"AWS_SHARED_CREDENTIALS_FILE=" + s.path("credentials")}, []string{"--profile=p"})
+	for _, test := range []struct {
+		p    *process
+		want string
+	}{
+		{environment, "AWS rejects the credentials from the environment: SignatureDoesNotMatch. Get new ones (aws sso login, or export new keys and restart iamproxy)."},
+		{profile, `AWS rejects the credentials from the profile's keys (profile "p"): SignatureDoesNotMatch. Write new keys to the profile, for example with: aws configure --profile p`},
+	} {
+		until(t, "the warning", func() bool {
+			return strings.Contains(test.p.logs(), `"AWS rejects these credentials (SignatureDoesNotMatch). Every login will fail until they are replaced."`)
+		})
+		if status, body := test.p.get("/readyz"); status != 200 || !strings.Contains(body, test.want) || strings.Contains(body, "valid") || strings.Contains(body, "ok  credentials") {
+			t.Errorf("/readyz: %d: %s", status, body)
+		}
+		if _, body := test.p.get("/"); !strings.Contains(body, "AWS rejects the credentials") || !strings.Contains(body, "rejected by STS") || strings.Contains(body, ">valid") {
+			t.Errorf("status page: %s", body)
+		}
+		if refused := test.p.refused(aurora.IAMUser, aurora.Database); !strings.HasPrefix(refused.Hint, test.want) || strings.Contains(refused.Hint, "rds-db:connect") {
+			t.Errorf("hint %q", refused.Hint)
+		}
+	}
+
+	s.write("credentials", "[p]\n"+keys(jane))
+	until(t, "the new keys", func() bool {
+		_, body := profile.get("/readyz")
+		return strings.Contains(body, "ok  credentials")
+	})
+	profile.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	if _, body := profile.get("/"); !strings.Contains(body, janeUser) {
+		t.Errorf("status page: %s", body)
+	}
+}
+
+// Credentials that expire while iamproxy runs are found when the database refuses a token,
+// although STS has accepted them before. STS that cannot be reached is no alarm.
+func TestReportCredentialsExpireLater(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	session := sigv4.Key{AccessKeyID: "ASIACOPIED", SecretAccessKey: "a secret of forty characters, as they are", SessionToken: "a copied session token, as of the portal"}
+	s.aws.AddKey(session, taskSession)
+	cluster.AddKey(session)
+	p := s.start([]string{"AWS_ACCESS_KEY_ID=" + session.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + session.SecretAccessKey, "AWS_SESSION_TOKEN=" + session.SessionToken}, nil)
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	until(t, "the identity", func() bool {
+		_, body := p.get("/")
+		return strings.Contains(body, taskSession)
+	})
+	s.aws.ExpireKey(session.AccessKeyID)
+	cluster.ExpireKey(session.AccessKeyID)
+	refused := p.refused(aurora.IAMUser, aurora.Database)
+	if !strings.HasPrefix(refused.Hint, "AWS rejects the credentials from the environment: ExpiredToken. Get new ones") {
+		t.Errorf("hint %q", refused.Hint)
+	}
+	if _, body := p.get("/readyz"); !strings.Contains(body, "ExpiredToken") {
+		t.Errorf("/readyz: %s", body)
+	}
+
+	s.aws.SetFault(fakeaws.Fault{Status: 503, Only: fakeaws.STS})
+	q := s.start(s.janes(), nil)
+	cluster.AddKey(jane)
+	q.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	until(t, "the answer of STS", func() bool {
+		_, body := q.get("/")
+		return strings.Contains(body, "unknown: STS did not return it")
+	})
+	if strings.Contains(q.logs(), "AWS rejects") {
+		t.Error("a warning without an answer of STS")
+	}
+}
+
+// A token for another region than the one of the endpoint's name is the first cause.
+func TestReportOtherRegion(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=us-east-1")...)
+	const want = "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION)."
+	if refused := p.refused(aurora.IAMUser, aurora.Database); !strings.HasPrefix(refused.Hint, want) || strings.Contains(refused.Hint, "arn:aws:rds-db:us-east-1") {
+		t.Errorf("hint %q", refused.Hint)
+	}
+}
+
+// Each refusal of STS has a hint about what it means.
+func TestReportSTSRefusals(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AddKey(jane, janeUser)
+	role := s.start(s.janes(), []string{"--assume-role=" + appRole})
+	pod := s.start([]string{"AWS_ROLE_ARN=" + appRole, "AWS_WEB_IDENTITY_TOKEN_FILE=" + s.write("web-identity", "a token")}, nil)
+	for _, test := range []struct {
+		p                             *process
+		status                        int
+		code, message, reason, advice string
+	}{
+		{role, 403, "AccessDenied", "User: " + janeUser + " is not authorized to perform: sts:AssumeRole", "role_denied", "(sts:AssumeRole)"},
+		{role, 403, "AccessDenied", "Roles may not be assumed by root accounts.", "root_denied", "no root user"},
+		{role, 400, "ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining", "role_duration_refused", "duration_seconds"},
+		{role, 400, "PackedPolicyTooLarge", "Packed policy consumes 104% of allotted space", "role_policy_refused", "tags"},
+		{role, 400, "MalformedPolicyDocument", "Syntax errors in policy.", "role_policy_refused", "policies"},
+		{role, 403, "RegionDisabledException", "STS is not activated in this region for account:111122223333.", "sts_region_disabled", "Activate STS"},
+		{role, 403, "InvalidClientTokenId", "The security token included in the request is invalid.", "source_credentials_refused", "Get new ones"},
+		{pod, 400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for https://oidc.eks.eu-west-1.amazonaws.com/id/X", "oidc_provider_missing", "Create an IAM OIDC provider"},
+		{pod, 400, "InvalidIdentityToken", "Incorrect token audience", "web_identity_refused", "audience"},
+		{pod, 403, "IDPRejectedClaim", "rejected", "web_identity_refused", "trust policy of the role"},
+		{pod, 400, "ExpiredTokenException", "Token expired: current date/time must be before the expiration date/time", "web_identity_expired", "AWS_WEB_IDENTITY_TOKEN_FILE"},
+		{pod, 403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity", "role_denied", "(sts:AssumeRoleWithWebIdentity)"},
+	} {
+		s.aws.SetFault(fakeaws.Fault{Status: test.status, Only: fakeaws.STS, Body: fmt.Sprintf(
+			"<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>%s</Message></Error></ErrorResponse>", test.code, test.message)})
+		refused := test.p.refused(aurora.IAMUser, aurora.Database)
+		if refused.Code != "28000" || !strings.Contains(refused.Message, test.code) || !strings.Contains(refused.Hint, test.advice) ||
+			test.reason != "role_denied" && strings.Contains(refused.Hint, "that its trust policy allows") || strings.Contains(refused.Message, "operation error") {
+			t.Errorf("%s: %s: %s, hint %q", test.reason, refused.Code, refused.Message, refused.Hint)
+		}
+		if _, body := test.p.get("/metrics"); !strings.Contains(body, `reason="`+test.reason+`"`) {
+			t.Errorf("no reason %s in the metrics", test.reason)
+		}
+	}
+}
+
+// Commands in hints are quoted for a shell and have the profile that is in force.
+func TestReportCommandsInHints(t *testing.T) {
+	t.Parallel()
+	s := newSourceTest(t, startCluster(t, &aurora.Cluster{}))
+	s.write("config", "[profile my dev]\nsso_start_url = https://corp.example/start\nsso_region = eu-west-1\nsso_account_id = 1\nsso_role_name = r\n"+
+		"[profile dev]\nlogin_session = arn:aws:iam::111122223333:user/u\n")
+	for _, test := range []struct{ profile, want string }{
+		{"AWS_PROFILE=my dev", "Run: aws sso login --profile 'my dev', then connect again; iamproxy need not be restarted."},
+		{"AWS_DEFAULT_PROFILE=dev", "Run: aws login --profile dev, then connect again; iamproxy need not be restarted."},
+	} {
+		env := []string{"HOME=" + s.dir, "AWS_CONFIG_FILE=" + s.path("config"), test.profile}
+		p := s.start(env, nil)
+		if refused := p.refused(aurora.IAMUser, aurora.Database); refused.Hint != test.want {
+			t.Errorf("%s: hint %q", test.profile, refused.Hint)
+		}
+		cmd := client(t.Context(), binaryPath(t), "token", aurora.DefaultHost, "--user=u")
+		cmd.Env = bareEnvironment(env...)
+		out, err := cmd.CombinedOutput()
+		command, _, _ := strings.Cut(test.want, ", then")
+		if err == nil || !strings.HasSuffix(string(out), ". "+command+"\n") {
+			t.Errorf("%s: token printed %q", test.profile, out)
+		}
+	}
+}
