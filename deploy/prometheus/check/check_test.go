@@ -191,6 +191,11 @@ func TestAlerts(t *testing.T) {
 		if !word("critical warning", r.Labels["severity"]) || r.Annotations["summary"] == "" || len(r.Annotations["description"]) < 100 {
 			t.Errorf("%s: severity, summary or description is missing", r.Alert)
 		}
+		if page, ok := strings.CutPrefix(r.Annotations["runbook_url"], "https://github.com/iamproxy/iamproxy/blob/main/"); !ok {
+			t.Errorf("%s: no runbook_url", r.Alert)
+		} else if _, err := os.Stat(filepath.Join("../../..", page)); err != nil {
+			t.Errorf("%s: %v", r.Alert, err)
+		}
 		if !strings.HasPrefix(r.Alert, "Iamproxy") {
 			t.Errorf("%s: the dashboard would not show it", r.Alert)
 		}
