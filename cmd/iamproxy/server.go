@@ -89,16 +89,18 @@ func (s *server) configure(ctx context.Context) error {
 		s.forwards = append(s.forwards, forward)
 		s.proxies = append(s.proxies, p)
 		s.adminServer.Endpoints = append(s.adminServer.Endpoints, admin.Endpoint{
-			Name:       e.Address(),
-			Via:        e.ViaName(),
-			Region:     e.Region,
-			Kind:       string(e.Name.Kind),
-			User:       e.User,
-			Profile:    e.Signer.Profile,
-			AssumeRole: e.Signer.AssumeRole,
-			Database:   p,
-			Signer:     identity,
-			Tokens:     tokens,
+			Name:         e.Address(),
+			Via:          e.ViaName(),
+			Region:       e.Region,
+			Kind:         string(e.Name.Kind),
+			User:         e.User,
+			DatabaseName: e.Database,
+			Profile:      e.Signer.Profile,
+			AssumeRole:   e.Signer.AssumeRole,
+			Database:     p,
+			Signer:       identity,
+			Tokens:       tokens,
+			Check:        func(user, database string) string { return e.CheckCommand(user, database, s.CAFile) },
 		})
 	}
 	return nil

@@ -1,12 +1,14 @@
 package admin
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -72,6 +74,7 @@ func busySessions(now time.Time) (all []proxy.SessionInfo) {
 func busy(now time.Time) Endpoint {
 	e := endpoint()
 	e.Via = "localhost:15432"
+	e.Check = checkCommand("mydb")
 	e.AssumeRole = "arn:aws:iam::111122223333:role/orders-database"
 	e.Database = &fakeDatabase{
 		counts: proxy.Counts{
@@ -97,7 +100,7 @@ func busy(now time.Time) Endpoint {
 			{
 				First: now.Add(-3 * time.Hour), Last: now.Add(-3*time.Hour + 2*time.Second), Times: 3, Client: "127.0.0.1:38122", User: hostile[1], Database: hostile[0],
 				SQLSTATE: "08001", Reason: pgwire.DialRefused, Message: "iamproxy: cannot reach " + clusterName + " (via localhost:15432): dial tcp 127.0.0.1:15432: connect: connection refused",
-				Hint: "check that the database runs, and that security groups and routes let this host reach it",
+				Hint: "Check that the database is running, and that security groups and routes let this host reach it.",
 			},
 		},
 		logins: busyLogins(now),
@@ -118,13 +121,25 @@ func busy(now time.Time) Endpoint {
 	return e
 }
 
+// checkCommand returns a field Check.
+func checkCommand(host string) func(user, database string) string {
+	return func(user, database string) string {
+		words := []string{"iamproxy", "check", host, "--user", cmp.Or(user, "USER")}
+		if database != "" {
+			words = append(words, "--database", database)
+		}
+		return text.ShellCommand(words...)
+	}
+}
+
 // troubled returns two endpoints without credentials. The second is unreachable as well.
 func troubled(now time.Time) []Endpoint {
 	first, second := busy(now), endpoint()
 	first.Signer = &fakeSigner{status: auth.IdentityStatus{
-		Err: &auth.Error{Message: "no AWS credentials: the SSO session has expired", Hint: "run: aws sso login --profile dev", Err: errors.New("expired")},
+		Err: &auth.Error{Code: auth.ReasonSSOExpired, Message: "no AWS credentials: the SSO session has expired", Hint: "run: aws sso login --profile dev", Err: errors.New("expired")},
 	}}
 	second.Name, second.Listen, second.Kind = "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432", "127.0.0.1:5433", "instance"
+	second.Check = checkCommand("audit")
 	second.Database = &fakeDatabase{failures: []stats.Failure{{
 		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001", Reason: pgwire.ResolveFailed,
 		Message: "iamproxy: cannot resolve audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432: no such host",

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -14,8 +15,13 @@ const (
 	// maxBars is the number of logins in the chart; the newest is at the right.
 	maxBars = 60
 	// maxScale limits the scale to a multiple of the median, so that one slow login does not
-	// flatten all others. Longer bars are clipped.
+	// flatten all others. Longer bars are cut.
 	maxScale = 4
+	// labelWidth is the number of bars that the label of a cut bar is as wide as, on a phone.
+	labelWidth = 8
+	// maxFrom is the position, in percent, up to which the first bar has a label for its age:
+	// further to the right there is only room for the label of the last one.
+	maxFrom = 40
 )
 
 // chart shows the durations of the last logins: a bar for each login, a segment for each
@@ -26,14 +32,22 @@ type chart struct {
 	Top, Half       string // labels of the scale
 	Median, Longest string
 	Legend          []legendEntry
-	Description     string // for screen readers
-	From, To        *timestamp
+	Description     string  // for screen readers
+	Ages            []label // of the first and the last bar
+	Cut             []label // durations of bars that are cut
+}
+
+// label is a text beside the chart. X is a percentage of its width.
+type label struct {
+	X     float64
+	Class string
+	Text  string
 }
 
 type bar struct {
 	Title    string
 	Segments []segment
-	Clipped  bool
+	Cut      bool
 	X        float64
 }
 
@@ -79,13 +93,13 @@ func newChart(logins []stats.LoginTimings, now time.Time) *chart {
 	top := roundUp(min(longest, maxScale*max(middle, time.Millisecond)))
 	c := &chart{
 		Width: maxBars, Top: formatDuration(top), Half: formatDuration(top / 2), Median: formatDuration(middle), Longest: formatDuration(longest),
-		From: newTimestamp(logins[0].At, now), To: newTimestamp(logins[len(logins)-1].At, now),
+		Ages: ageLabels(logins, now), Cut: cutLabels(logins, top),
 	}
 	for i, l := range logins {
-		c.Bars = append(c.Bars, newBar(l, float64(maxBars-len(logins)+i), top, now))
+		c.Bars = append(c.Bars, newBar(l, float64(slotOf(i, len(logins))), top, now))
 	}
 	pooled := len(logins) - len(phases[0])
-	c.Description = fmt.Sprintf("The last %s: half of them took no more than %s, the longest %s.", plural(len(logins), "login"), c.Median, c.Longest)
+	c.Description = fmt.Sprintf("The last %s: half of them took %s or less, the longest %s.", plural(len(logins), "login"), c.Median, c.Longest)
 	if pooled < len(logins) {
 		for i, name := range phaseNames {
 			c.Legend = append(c.Legend, legendEntry{name, formatDuration(median(phases[i]))})
@@ -93,13 +107,61 @@ func newChart(logins []stats.LoginTimings, now time.Time) *chart {
 	}
 	if pooled > 0 {
 		c.Legend = append(c.Legend, legendEntry{"pooled", fmt.Sprintf("%d of %d", pooled, len(logins))})
-		c.Description += fmt.Sprintf(" %d got a connection of the pool.", pooled)
+		c.Description += fmt.Sprintf(" %d used a connection of the pool.", pooled)
 	}
 	return c
 }
 
+// slotOf returns the position of bar i of n: the newest is at the right.
+func slotOf(i, n int) int { return maxBars - n + i }
+
+func percent(slot float64) float64 { return round(slot / maxBars * 100) }
+
+// ageLabels returns the ages of the first and the last bar, or one label of both if there is no
+// room for two.
+func ageLabels(logins []stats.LoginTimings, now time.Time) []label {
+	first, last := relative(logins[0].At, now), relative(logins[len(logins)-1].At, now)
+	from := percent(float64(slotOf(0, len(logins))))
+	switch {
+	case from <= maxFrom:
+		return []label{{from, "start", first}, {100, "end", last}}
+	case first != last:
+		last = first + " to " + last
+	}
+	return []label{{100, "end", last}}
+}
+
+// cutLabels returns the durations of bars longer than top. Where bars are too close to each
+// other for their labels, the longest has one.
+func cutLabels(logins []stats.LoginTimings, top time.Duration) (labels []label) {
+	var cut []int
+	for i, l := range logins {
+		if l.Total > top {
+			cut = append(cut, i)
+		}
+	}
+	slices.SortStableFunc(cut, func(a, b int) int { return cmp.Compare(logins[b].Total, logins[a].Total) })
+	var labeled []int
+	for _, i := range cut {
+		if slices.ContainsFunc(labeled, func(other int) bool { return max(i-other, other-i) < labelWidth }) {
+			continue
+		}
+		labeled = append(labeled, i)
+		slot, class := slotOf(i, len(logins)), "middle"
+		switch {
+		case slot < labelWidth/2:
+			class = "start"
+		case slot >= maxBars-labelWidth/2:
+			class = "end"
+		}
+		x := map[string]float64{"start": float64(slot), "middle": float64(slot) + .5, "end": float64(slot) + 1}[class]
+		labels = append(labels, label{percent(x), class, formatDuration(logins[i].Total)})
+	}
+	return labels
+}
+
 func newBar(l stats.LoginTimings, x float64, top time.Duration, now time.Time) bar {
-	b := bar{X: x + .1, Clipped: l.Total > top}
+	b := bar{X: x + .1, Cut: l.Total > top}
 	names, durations := phaseNames, phaseDurations(l)
 	if l.Attempts == 0 {
 		names, durations = []string{"pooled"}, []time.Duration{l.Total}

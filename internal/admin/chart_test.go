@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,13 +34,44 @@ func TestChart(t *testing.T) {
 	if len(first.Segments) != 5 || height != 24 || first.Segments[4].Phase != "other" || first.Segments[4].Y != 76 {
 		t.Errorf("the first bar is %+v", first)
 	}
-	if len(pooled.Segments) != 1 || pooled.Segments[0].Phase != "pooled" || pooled.Clipped {
+	if len(pooled.Segments) != 1 || pooled.Segments[0].Phase != "pooled" || pooled.Cut {
 		t.Errorf("the second bar is %+v", pooled)
 	}
-	if top := clipped.Segments[len(clipped.Segments)-1]; !clipped.Clipped || top.Y < 0 || !strings.Contains(clipped.Title, "3 attempts") {
+	if top := clipped.Segments[len(clipped.Segments)-1]; !clipped.Cut || top.Y < 0 || !strings.Contains(clipped.Title, "3 attempts") {
 		t.Errorf("the third bar is %+v", clipped)
 	}
 	if many := newChart(busyLogins(now), now); len(many.Bars) != 52 {
 		t.Errorf("%d bars", len(many.Bars))
+	}
+}
+
+// The label of the first bar is at that bar, and bars that are cut have their durations.
+func TestChartLabels(t *testing.T) {
+	now := time.Now()
+	logins := func(n int, slow ...int) (all []stats.LoginTimings) {
+		for i := range n {
+			l := stats.LoginTimings{At: now.Add(time.Duration(i-n) * time.Minute), Total: 10 * time.Millisecond}
+			if slices.Contains(slow, i) {
+				l.Total = time.Second + time.Duration(i)*time.Millisecond*100
+			}
+			all = append(all, l)
+		}
+		return all
+	}
+	for name, test := range map[string]struct {
+		logins    []stats.LoginTimings
+		ages, cut []label
+	}{
+		"full":     {logins(60), []label{{0, "start", "1 h 0 min ago"}, {100, "end", "1 min ago"}}, nil},
+		"half":     {logins(45), []label{{25, "start", "45 min ago"}, {100, "end", "1 min ago"}}, nil},
+		"a few":    {logins(3), []label{{100, "end", "3 min ago to 1 min ago"}}, nil},
+		"one":      {logins(1), []label{{100, "end", "1 min ago"}}, nil},
+		"cut":      {logins(60, 0, 30, 59), []label{{0, "start", "1 h 0 min ago"}, {100, "end", "1 min ago"}}, []label{{100, "end", "6.9 s"}, {50.83, "middle", "4.0 s"}, {0, "start", "1.0 s"}}},
+		"too near": {logins(60, 30, 31, 37, 40), []label{{0, "start", "1 h 0 min ago"}, {100, "end", "1 min ago"}}, []label{{67.5, "middle", "5.0 s"}, {52.5, "middle", "4.1 s"}}},
+	} {
+		c := newChart(test.logins, now)
+		if !slices.Equal(c.Ages, test.ages) || !slices.Equal(c.Cut, test.cut) {
+			t.Errorf("%s: ages %v, cut %v; want %v, %v", name, c.Ages, c.Cut, test.ages, test.cut)
+		}
 	}
 }

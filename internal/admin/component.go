@@ -1,12 +1,13 @@
 package admin
 
 import (
-	"fmt"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -18,7 +19,7 @@ type level int
 
 const (
 	ok   level = iota
-	idle       // not tried so far
+	idle       // not tried yet
 	warn
 	bad
 )
@@ -33,6 +34,8 @@ type component struct {
 	Title  string // of the page, if this component determines the overall status
 	Cause  string // of a level other than ok
 	Hint   string // may be empty
+
+	failure stats.Failure // that the level comes from; the zero value for other causes
 }
 
 // components returns the components between iamproxy and the data of one endpoint:
@@ -57,33 +60,35 @@ func (e Endpoint) components(now time.Time) []component {
 func credentialsStatus(status auth.IdentityStatus, noToken stats.Failure, lastLogin, now time.Time) component {
 	c := component{Name: "AWS credentials"}
 	valid := status.Expires.IsZero() || now.Before(status.Expires)
-	if status.Err != nil {
-		c.Cause, c.Hint = status.Err.Error(), text.Advice(status.Err)
+	rejected := status.Rejected != nil && valid
+	err := status.Err
+	if rejected {
+		err = status.Rejected
 	}
-	if status.Rejected != nil {
-		c.Cause, c.Hint = status.Rejected.Error(), text.Advice(status.Rejected)
+	if err != nil {
+		c.Cause, c.Hint, c.failure.Reason = err.Error(), text.Advice(err), reasonOf(err)
 	}
 	switch {
-	case status.Rejected != nil && valid:
+	case rejected:
 		c.Level, c.Status, c.Title = bad, "rejected by AWS", "AWS rejects the credentials"
 	case status.Err != nil && (status.Source == "" || !valid):
 		c.Level, c.Status, c.Title = bad, "cannot sign", "Cannot sign tokens"
 	case status.Err != nil:
 		c.Level, c.Status, c.Title = warn, "not renewed", "Ready, but the AWS credentials could not be renewed"
 		if !status.Expires.IsZero() {
-			c.Status += ", end " + relative(status.Expires, now)
+			c.Status += ", expire " + relative(status.Expires, now)
 		}
 	case noToken.Last.After(lastLogin) && (status.Source == "" || !valid && noToken.Last.After(status.Expires)):
 		c.Level, c.Status, c.Title = bad, "cannot sign", "Cannot sign tokens"
-		c.Cause, c.Hint = noToken.Message, noToken.Hint
+		c.Cause, c.Hint, c.failure = noToken.Message, noToken.Hint, noToken
 	case status.Source == "":
-		c.Level, c.Status, c.Title = idle, "none fetched so far", "Started"
+		c.Level, c.Status, c.Title = idle, "not fetched yet", "Started"
 	case !valid:
-		c.Level, c.Status, c.Title = idle, "ended "+relative(status.Expires, now)+"; renewed for the next login", "Idle"
+		c.Level, c.Status, c.Title = idle, "expired "+relative(status.Expires, now)+"; renewed for the next login", "Idle"
 	case status.Expires.IsZero():
 		c.Status = "valid"
 	default:
-		c.Status = "valid, end " + relative(status.Expires, now)
+		c.Status = "valid, expire " + relative(status.Expires, now)
 	}
 	return c
 }
@@ -101,6 +106,15 @@ func formatIdentity(status auth.IdentityStatus) string {
 	return "not known yet"
 }
 
+// reasonOf returns the reason of an error, or "" if it has none.
+func reasonOf(err error) pgwire.Reason {
+	var known interface{ Reason() string }
+	if errors.As(err, &known) {
+		return pgwire.Reason(known.Reason())
+	}
+	return ""
+}
+
 // networkStatus evaluates the path to the database. An error of the server proves that the
 // server is reachable.
 func networkStatus(server stats.ServerInfo, unreachable, refused stats.Failure, now time.Time) component {
@@ -113,7 +127,7 @@ func networkStatus(server stats.ServerInfo, unreachable, refused stats.Failure, 
 			c.Title = "Cannot reach the database"
 		}
 	case reached.IsZero():
-		c.Level, c.Status = idle, "no login so far"
+		c.Level, c.Status = idle, "no login yet"
 	default:
 		c.Status = "reached " + relative(reached, now)
 	}
@@ -134,9 +148,9 @@ func databaseStatus(lastLogin time.Time, serving bool, refused stats.Failure, no
 			c.Title = "The database refuses logins"
 		}
 	case lastLogin.IsZero():
-		c.Level, c.Status = idle, "no login so far"
+		c.Level, c.Status = idle, "no login yet"
 	default:
-		c.Status = "let in " + relative(lastLogin, now)
+		c.Status = "last login " + relative(lastLogin, now)
 	}
 	return c
 }
@@ -160,9 +174,9 @@ func (c *component) setFailure(f stats.Failure, success, now time.Time) bool {
 		return false
 	}
 	c.Status = "failed " + relative(f.Last, now)
-	c.Cause, c.Hint = f.Message, f.Hint
+	c.Cause, c.Hint, c.failure = f.Message, f.Hint, f
 	if f.Times > 1 {
-		c.Status += fmt.Sprintf(", %d times", f.Times)
+		c.Status += ", " + formatCount(int64(f.Times)) + " times"
 	}
 	return true
 }
@@ -179,69 +193,55 @@ func (s *Server) proxyStatus(draining bool, now time.Time) component {
 	}
 	c := component{Name: "iamproxy", Status: plural(open, "session")}
 	if s.MaxSessions > 0 {
-		c.Status = fmt.Sprintf("%d of at most %s", open, plural(s.MaxSessions, "session"))
+		c.Status = formatCount(int64(open)) + " of " + plural(s.MaxSessions, "session")
 	}
 	switch {
 	case draining:
 		c.Level, c.Status = warn, "draining"
 		c.Title = "Draining: " + plural(open, "session") + " left"
-		c.Cause = "iamproxy was told to end, and does when the last session has ended or its time is up"
+		c.Cause = "iamproxy is shutting down. It exits when the last session has ended, or after --drain-max."
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
 		c.Level, c.Title = warn, "Ready, but full"
-		c.Cause = fmt.Sprintf("%d clients have sessions, and --max-sessions lets no more in", open)
-		c.Hint = "raise --max-sessions, or have the applications hold fewer connections"
+		c.Cause = "No more clients are admitted: the limit is " + plural(s.MaxSessions, "session") + "."
+		c.Hint = "Close sessions that are not used, or raise --max-sessions."
 	case now.Sub(rejection.Last) < recentPeriod:
-		c.Level, c.Title = warn, "Ready, but clients were turned away"
-		c.Cause, c.Hint = rejection.Message, rejection.Hint
+		c.Level, c.Title = warn, "Ready, but clients were rejected"
+		c.Cause, c.Hint, c.failure = rejection.Message, rejection.Hint, rejection
 	}
 	return c
 }
 
 // mostSevere returns the most severe of one component's statuses, one for each endpoint. An
-// idle endpoint counts only if all are idle. With several endpoints, Cause names the endpoint.
-func mostSevere(statuses []component, endpoints []string) component {
+// idle endpoint counts only if all are idle.
+func mostSevere(statuses []component) component {
 	rank := func(l level) level {
 		if l == idle {
 			return -1
 		}
 		return l
 	}
-	at := 0
-	for i, c := range statuses {
-		if rank(c.Level) > rank(statuses[at].Level) {
-			at = i
+	worst := statuses[0]
+	for _, c := range statuses[1:] {
+		if rank(c.Level) > rank(worst.Level) {
+			worst = c
 		}
 	}
-	c := statuses[at]
-	if len(statuses) > 1 && c.Cause != "" {
-		c.Cause = endpoints[at] + ": " + c.Cause
-	}
-	return c
+	return worst
 }
 
-// overall returns the component that determines the status of iamproxy. components holds
-// iamproxy itself and, if there are endpoints, credentials, network and database.
-func overall(components []component, draining bool) component {
-	if draining {
-		return components[0]
-	}
-	for _, l := range []level{bad, warn} {
-		for _, c := range components {
-			if c.Level == l {
-				return c
-			}
-		}
-	}
+// summary returns the status of an iamproxy without problems. components holds iamproxy itself
+// and, if there are endpoints, credentials, network and database.
+func summary(components []component) component {
 	if len(components) > 1 {
 		credentials, database := components[1], components[3]
 		if credentials.Level == idle {
 			return component{Level: idle, Title: credentials.Title, Cause: credentials.Name + ": " + credentials.Status}
 		}
 		if database.Level == idle {
-			return component{Title: "Ready", Cause: "no client has logged in so far"}
+			return component{Title: "Ready", Cause: "No client has connected yet."}
 		}
 	}
-	return component{Title: "Ready", Cause: "clients get their sessions"}
+	return component{Title: "Ready", Cause: "Logins succeed."}
 }
 
 func later(a, b time.Time) time.Time {

@@ -1,6 +1,11 @@
 package admin
 
 import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +18,6 @@ import (
 // Limits of the lists on the page. The page shows how many entries are omitted.
 const (
 	maxSessionsShown = 200
-	maxFailuresShown = 20
 	maxTokensShown   = 10
 )
 
@@ -26,10 +30,14 @@ const tokenLifetime = 15 * time.Minute
 // endpointView is an endpoint on the page.
 type endpointView struct {
 	Endpoint Endpoint // as configured
+	PSQL     string   // command line that connects
 	Level    level
 	Status   string
 	Counts   proxy.Counts
-	Up, Down string
+	Open     string // number of sessions
+
+	// Numbers with their names. Zeros are omitted.
+	Totals, Traffic, Cancels, Pool, Signatures []string
 
 	Server           stats.ServerInfo
 	LastLogin        *timestamp
@@ -40,7 +48,6 @@ type endpointView struct {
 	Identity    string
 	Credentials *timestamp // their expiry
 
-	Signed     auth.TokenCounts
 	Tokens     []tokenView
 	MoreTokens int
 
@@ -57,15 +64,6 @@ type tokenView struct {
 	Left   int // percentage of its lifetime
 }
 
-type failureView struct {
-	Last           *timestamp
-	Times          int
-	SQLSTATE       excerpt
-	Message, Hint  excerpt
-	User, Database excerpt
-	Client         excerpt
-}
-
 type sessionView struct {
 	ID             uint64
 	User, Database excerpt
@@ -80,11 +78,11 @@ type sessionView struct {
 func newEndpointView(e Endpoint, components []component, now time.Time) endpointView {
 	v := endpointView{
 		Endpoint: e,
-		Status:   "fine",
+		PSQL:     e.psqlCommand(),
+		Status:   "healthy",
 		Counts:   e.Database.Counts(),
 		Server:   e.Database.Server(),
 		Signer:   e.Signer.Status(),
-		Signed:   e.Tokens.Counts(),
 		Chart:    newChart(e.Database.Logins(), now),
 	}
 	for _, c := range components {
@@ -92,7 +90,8 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 			v.Level, v.Status = c.Level, c.Name+": "+c.Status
 		}
 	}
-	v.Up, v.Down = formatBytes(v.Counts.Up), formatBytes(v.Counts.Down)
+	v.Open = formatCount(int64(v.Counts.Sessions))
+	v.count(e.Tokens.Counts())
 	v.LastLogin = newTimestamp(v.Server.At, now)
 	v.Certificate = newTimestamp(v.Server.CertificateExpiry, now)
 	switch left := v.Server.CertificateExpiry.Sub(now); {
@@ -104,37 +103,80 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 	}
 	v.Identity = formatIdentity(v.Signer)
 	v.Credentials = newTimestamp(v.Signer.Expires, now)
-	v.Tokens, v.MoreTokens = tokenViews(e.Tokens.Expiries(), now)
-	v.Failures, v.MoreFailures = failureViews(e.Database.Failures(), now)
+	v.Tokens, v.MoreTokens = tokenViews(e, now)
+	v.Failures, v.MoreFailures = failureViews(e, now)
 	v.Sessions, v.MoreSessions = sessionViews(e.Database.Sessions(), now)
 	return v
 }
 
-// tokenViews returns the tokens that expire first, and the number of the others.
-func tokenViews(expiries map[string]time.Time, now time.Time) (views []tokenView, more int) {
-	users := firstKeys(expiries, len(expiries))
+// count formats the numbers of v.
+func (v *endpointView) count(tokens auth.TokenCounts) {
+	results, cancels, pool := v.Counts.Results, v.Counts.Cancels, v.Counts.Pool
+	v.Totals = append([]string{formatCount(results[stats.OK]) + " ok"},
+		numbers(number{results[stats.Failed], "failed"}, number{results[stats.Rejected], "rejected"}, number{results[stats.Abandoned], "abandoned"})...)
+	if v.Counts.Up+v.Counts.Down > 0 {
+		v.Traffic = []string{formatBytes(v.Counts.Up) + " up", formatBytes(v.Counts.Down) + " down"}
+	}
+	v.Cancels = numbers(number{cancels.Delivered, "delivered"}, number{cancels.Rejected, "rejected"}, number{cancels.Repeated, "repeated"}, number{cancels.Failed, "failed"})
+	v.Pool = numbers(number{int64(pool.Idle), "idle"}, number{int64(pool.InUse), "in use"}, number{int64(pool.Resetting), "resetting"})
+	v.Signatures = append([]string{formatCount(tokens.Signed) + " signed"}, numbers(number{tokens.Failed, "failed"})...)
+}
+
+// number is a number on the page, and what it counts.
+type number struct {
+	n    int64
+	name string
+}
+
+// numbers formats those that are not zero.
+func numbers(all ...number) (texts []string) {
+	for _, one := range all {
+		if one.n != 0 {
+			texts = append(texts, formatCount(one.n)+" "+one.name)
+		}
+	}
+	return texts
+}
+
+// psqlCommand returns the command line that connects to the endpoint, with the names of the
+// latest session. It has placeholders for names that are not known.
+func (e Endpoint) psqlCommand() string {
+	host, port, err := net.SplitHostPort(e.Listen)
+	if err != nil { // a unix socket: DIR/.s.PGSQL.PORT
+		host, port = filepath.Dir(e.Listen), strings.TrimPrefix(filepath.Ext(e.Listen), ".")
+	} else if ip, err := netip.ParseAddr(host); err == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		host = "localhost"
+	}
+	var last proxy.SessionInfo
+	if sessions := e.Database.Sessions(); len(sessions) > 0 {
+		last = sessions[len(sessions)-1]
+	}
+	return fmt.Sprintf(`psql "host=%s port=%s user=%s dbname=%s"`, conninfoValue(host, "HOST"), port,
+		conninfoValue(cmp.Or(e.User, last.User), "USER"), conninfoValue(cmp.Or(e.DatabaseName, last.Database), "DATABASE"))
+}
+
+// conninfoValue returns a value of a connection string in double quotes of a shell. It returns
+// the placeholder for an empty value, and for one that has to be quoted.
+func conninfoValue(value, placeholder string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:@%", r)
+	}
+	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return !plain(r) }) {
+		return placeholder
+	}
+	return value
+}
+
+// tokenViews returns the tokens that expire first, and the number of the others. It omits those
+// of users that never logged in: a client may send any name.
+func tokenViews(e Endpoint, now time.Time) (views []tokenView, more int) {
+	expiries, known := e.Tokens.Expiries(), e.Database.Users()
+	users := slices.DeleteFunc(firstKeys(expiries, len(expiries)), func(user string) bool { return !slices.Contains(known, user) })
 	slices.SortStableFunc(users, func(a, b string) int { return expiries[a].Compare(expiries[b]) })
 	more = max(0, len(users)-maxTokensShown)
 	for _, user := range users[:len(users)-more] {
 		left := 100 * expiries[user].Sub(now) / tokenLifetime
 		views = append(views, tokenView{formatName(user), newTimestamp(expiries[user], now), int(min(max(left, 0), 100))})
-	}
-	return views, more
-}
-
-func failureViews(failures []stats.Failure, now time.Time) (views []failureView, more int) {
-	more = max(0, len(failures)-maxFailuresShown)
-	for _, f := range failures[:len(failures)-more] {
-		views = append(views, failureView{
-			Last:     newTimestamp(f.Last, now),
-			Times:    f.Times,
-			SQLSTATE: formatName(f.SQLSTATE),
-			Message:  formatMessage(f.Message),
-			Hint:     formatMessage(f.Hint),
-			User:     formatName(f.User),
-			Database: formatName(f.Database),
-			Client:   formatAddress(f.Client),
-		})
 	}
 	return views, more
 }

@@ -14,6 +14,7 @@ const (
 	maxName    = 32
 	maxAddress = 50 // IPv6
 	maxMessage = 600
+	maxHint    = 2000 // with a policy and a command line
 	maxFull    = 1000 // in the tooltip
 )
 
@@ -26,6 +27,7 @@ type excerpt struct {
 func formatName(text string) excerpt    { return truncate(text, maxName) }
 func formatAddress(text string) excerpt { return truncate(text, maxAddress) }
 func formatMessage(text string) excerpt { return truncate(collapseSpace(text), maxMessage) }
+func formatHint(text string) excerpt    { return truncate(collapseSpace(text), maxHint) }
 
 // collapseSpace replaces each run of white space and control characters with a space.
 func collapseSpace(text string) string {
@@ -84,6 +86,8 @@ func newTimestamp(t, now time.Time) *timestamp {
 
 func relative(t, now time.Time) string {
 	switch d := t.Sub(now).Round(time.Second); {
+	case d > time.Minute && d < 5*time.Minute: // the end is near
+		return fmt.Sprintf("in %d min %d s", d/time.Minute, d%time.Minute/time.Second)
 	case d > 0:
 		return "in " + formatAge(d)
 	case d < 0:
@@ -136,10 +140,19 @@ func formatBytes(n int64) string {
 	return fmt.Sprintf("%.*f %cB", digits, value, "kMGTP"[unit])
 }
 
+// formatCount formats a number with separators, as in 9,180.
+func formatCount(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
 // plural returns n and the noun, with an s unless n is 1.
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return formatCount(int64(n)) + " " + noun + "s"
 }

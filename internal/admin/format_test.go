@@ -34,7 +34,7 @@ func TestFormatName(t *testing.T) {
 func TestTimestamp(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.FixedZone("", 7200))
 	for d, want := range map[time.Duration]string{
-		0: "now", 400 * time.Millisecond: "now", -time.Second: "1 s ago", 59 * time.Second: "in 59 s", -3*time.Minute - 59*time.Second: "3 min ago",
+		2*time.Minute + 9*time.Second: "in 2 min 9 s", 0: "now", 400 * time.Millisecond: "now", -time.Second: "1 s ago", 59 * time.Second: "in 59 s", -3*time.Minute - 59*time.Second: "3 min ago",
 		90 * time.Minute: "in 1 h 30 min", -47 * time.Hour: "47 h 0 min ago", 400 * 24 * time.Hour: "in 400 days",
 	} {
 		if got := newTimestamp(now.Add(d), now).Relative; got != want {

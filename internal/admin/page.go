@@ -8,6 +8,7 @@ import (
 	"html/template"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +20,8 @@ var (
 	pageHTML string
 	//go:embed style.css
 	styleCSS string
+	//go:embed page.js
+	pageJS string
 )
 
 // page returns the template. It is parsed when it is used: other commands, such as wait, start
@@ -26,12 +29,13 @@ var (
 var page = sync.OnceValue(func() *template.Template {
 	return template.Must(template.New("page").Funcs(template.FuncMap{
 		"name": formatName, "address": formatAddress, "message": formatMessage,
+		"nbsp": func(text string) string { return strings.ReplaceAll(text, " ", "\u00a0") },
 	}).Parse(pageHTML))
 })
 
-// contentPolicy allows a browser to apply the page's own style and to show its icon, and
-// nothing else.
-var contentPolicy = "default-src 'none'; style-src '" + sourceHash(styleCSS) + "'; img-src data:; " +
+// contentPolicy allows a browser to apply the page's own style, to run its own script, which
+// may only request the page again, and to show its icon.
+var contentPolicy = "default-src 'none'; style-src '" + sourceHash(styleCSS) + "'; script-src '" + sourceHash(pageJS) + "'; connect-src 'self'; img-src data:; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 func sourceHash(text string) string {
@@ -39,15 +43,22 @@ func sourceHash(text string) string {
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
+// Stale returns the level of the notice that the page is stale.
+func (view) Stale() level { return bad }
+
 // view holds the contents of the status page.
 type view struct {
 	Style           template.CSS
+	Script          template.JS
 	Host            string
 	Version, Commit string
 	Now             *timestamp
-	Since           *timestamp // start of the process
-	Paused          bool       // no automatic refresh
-	Overall         component
+	Since           *timestamp  // start of the process
+	Paused          bool        // no automatic refresh
+	Overall         component   // the first problem, or a summary
+	Advice          advice      // of the first problem
+	Affected        []string    // labels of the endpoints of the first problem; empty if there is only one endpoint
+	Others          []problem   // the other problems
 	Components      []component // from the client to its data
 	Endpoints       []endpointView
 }
@@ -58,13 +69,13 @@ func (s *Server) status(since time.Time) http.HandlerFunc {
 	host, _ := os.Hostname()
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := s.view(time.Now().Round(0))
-		v.Style = template.CSS(styleCSS) //nolint:gosec // it is embedded
+		v.Style, v.Script = template.CSS(styleCSS), template.JS(pageJS) //nolint:gosec // they are embedded
 		v.Host, v.Version, v.Commit = host, s.Version, firstRunes(s.Commit, 10)
 		v.Since = newTimestamp(since, time.Now())
 		v.Paused = r.URL.Query().Has("paused")
 		var out bytes.Buffer
 		if err := page().Execute(&out, v); err != nil {
-			writeText(w, http.StatusInternalServerError, "the page cannot be written: "+text.OneLine(err.Error()))
+			writeText(w, http.StatusInternalServerError, "could not write the page: "+text.OneLine(err.Error()))
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -74,22 +85,26 @@ func (s *Server) status(since time.Time) http.HandlerFunc {
 
 func (s *Server) view(now time.Time) view {
 	draining := s.isDraining()
-	v := view{Now: newTimestamp(now, now), Components: []component{s.proxyStatus(draining, now)}}
-	var names []string
+	proxy := s.proxyStatus(draining, now)
+	v := view{Now: newTimestamp(now, now), Components: []component{proxy}}
+	var rows [][]component     // of each endpoint
 	var columns [3][]component // of all endpoints, by component
 	for _, e := range s.Endpoints {
 		components := e.components(now)
+		rows = append(rows, components)
 		for i, c := range components {
 			columns[i] = append(columns[i], c)
 		}
-		names = append(names, e.Name)
 		v.Endpoints = append(v.Endpoints, newEndpointView(e, components, now))
 	}
-	if len(names) > 0 {
+	if len(s.Endpoints) > 0 {
 		for _, column := range columns {
-			v.Components = append(v.Components, mostSevere(column, names))
+			v.Components = append(v.Components, mostSevere(column))
 		}
 	}
-	v.Overall = overall(v.Components, draining)
+	v.Overall = summary(v.Components)
+	if all := s.problems(proxy, rows, draining); len(all) > 0 {
+		v.Overall, v.Advice, v.Affected, v.Others = all[0].component, all[0].Advice, all[0].Endpoints, all[1:]
+	}
 	return v
 }

@@ -45,18 +45,32 @@ type Server struct {
 
 // Endpoint is the configuration of an endpoint, and the sources of its status.
 type Endpoint struct {
-	Name       string // host:port, for which tokens are signed
-	Listen     string // listen address
-	Via        string // address that is dialed instead of Name; may be empty
-	Region     string
-	Kind       string // of endpoint, such as cluster or instance
-	User       string // database user of all logins; empty: the client's
+	Name   string // host:port, for which tokens are signed
+	Listen string // listen address
+	Via    string // address that is dialed instead of Name; may be empty
+	Region string
+	Kind   string // of endpoint, such as cluster or instance
+	User   string // database user of all logins; empty: the client's
+
+	DatabaseName string // database of all logins; empty: the client's
+
 	Profile    string // of the AWS credentials; may be empty
 	AssumeRole string // may be empty
 
 	Database Database
 	Signer   Signer // endpoints may share one
 	Tokens   Tokens
+
+	// Check returns the command line that checks a login. It may be nil.
+	Check func(user, database string) string
+}
+
+// checkCommand returns the command line that checks a login, or "" if there is none.
+func (e Endpoint) checkCommand(user, database string) string {
+	if e.Check == nil {
+		return ""
+	}
+	return e.Check(user, database)
 }
 
 // label returns the name of the endpoint, and where it listens: endpoints may have the same name.

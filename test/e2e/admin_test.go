@@ -150,7 +150,7 @@ func TestStatusPage(t *testing.T) {
 			t.Errorf("no %q in the status page:\n%s", want, body)
 		}
 	}
-	if strings.Contains(body, "<script") || strings.Contains(body, "<b>\"") {
+	if strings.Contains(body, "<script>") || strings.Contains(body, "<b>\"") {
 		t.Errorf("a client's words are in the status page as they are:\n%s", body)
 	}
 }
