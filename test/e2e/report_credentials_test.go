@@ -23,8 +23,8 @@ func TestReportRejectedCredentials(t *testing.T) {
 	wrong := sigv4.Key{AccessKeyID: jane.AccessKeyID, SecretAccessKey: strings.Repeat("x", 40)}
 	s.write("credentials", "[p]\n"+keys(wrong))
 
-	environment := s.start([]string{"AWS_ACCESS_KEY_ID=" + wrong.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + wrong.SecretAccessKey}, nil)
-	profile := s.start([]string{"AWS_SHARED_CREDENTIALS_FILE=" + s.path("credentials")}, []string{"--profile=p"})
+	environment := s.start([]string{"AWS_ACCESS_KEY_ID=" + wrong.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + wrong.SecretAccessKey}, []string{"--connect-timeout=2s"})
+	profile := s.start([]string{"AWS_SHARED_CREDENTIALS_FILE=" + s.path("credentials")}, []string{"--profile=p", "--connect-timeout=2s"})
 	for _, test := range []struct {
 		p    *process
 		want string
@@ -66,7 +66,7 @@ func TestReportCredentialsExpireLater(t *testing.T) {
 	session := sigv4.Key{AccessKeyID: "ASIACOPIED", SecretAccessKey: "a secret of forty characters, as they are", SessionToken: "a copied session token, as of the portal"}
 	s.aws.AddKey(session, taskSession)
 	cluster.AddKey(session)
-	p := s.start([]string{"AWS_ACCESS_KEY_ID=" + session.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + session.SecretAccessKey, "AWS_SESSION_TOKEN=" + session.SessionToken}, nil)
+	p := s.start([]string{"AWS_ACCESS_KEY_ID=" + session.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + session.SecretAccessKey, "AWS_SESSION_TOKEN=" + session.SessionToken}, []string{"--connect-timeout=2s"})
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	until(t, "the identity", func() bool {
 		_, body := p.get("/")
@@ -99,7 +99,7 @@ func TestReportCredentialsExpireLater(t *testing.T) {
 func TestReportOtherRegion(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=us-east-1")...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=us-east-1", "--connect-timeout=2s")...)
 	const want = "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION)."
 	if refused := p.refused(aurora.IAMUser, aurora.Database); !strings.HasPrefix(refused.Hint, want) || strings.Contains(refused.Hint, "arn:aws:rds-db:us-east-1") {
 		t.Errorf("hint %q", refused.Hint)
