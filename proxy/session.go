@@ -23,9 +23,9 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// maxApplicationName is how many bytes of an application_name a server keeps.
-// https://www.postgresql.org/docs/current/runtime-config-logging.html#GUC-APPLICATION-NAME
-const maxApplicationName = 63
+// maxName is how many bytes of a name a server keeps: of a role, a database or an application.
+// https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
+const maxName = 63
 
 // session is a client's connection, from its first byte to its last. Its steps, in their
 // order:
@@ -201,7 +201,8 @@ func (s *session) login(packet pgwire.StartupPacket) (*upstream.Conn, error) {
 	return server, nil
 }
 
-// startupMessage returns what the client requests, with the proxy's own user and database.
+// startupMessage returns what the client requests, with the proxy's own user and database, and
+// with names as the server truncates them.
 // Everything else is forwarded as it came, unknown protocol versions and options included:
 // the server decides about them.
 func (s *session) startupMessage(packet pgwire.StartupPacket) (pgwire.StartupMessage, error) {
@@ -218,6 +219,13 @@ func (s *session) startupMessage(packet pgwire.StartupPacket) (pgwire.StartupMes
 	if s.proxy.Database != "" {
 		startup.Set("database", s.proxy.Database)
 	}
+	// The server truncates longer names, too, and compares the token with the rest. CREATE ROLE and
+	// CREATE DATABASE have truncated them between two characters.
+	for _, parameter := range []string{"user", "database"} {
+		if name := startup.Get(parameter); len(name) > maxName {
+			startup.Set(parameter, truncateName(name))
+		}
+	}
 	s.user, s.database = startup.Get("user"), startup.Get("database")
 	switch {
 	case s.user == "":
@@ -225,8 +233,17 @@ func (s *session) startupMessage(packet pgwire.StartupPacket) (pgwire.StartupMes
 	case len(startup.Encode()) > pgwire.MaxStartupPacket:
 		return pgwire.StartupMessage{}, pgwire.NewError(pgwire.StartupTooLong, nil)
 	}
-	s.applicationName = truncate(startup.Get("application_name"), maxApplicationName)
+	s.applicationName = truncate(startup.Get("application_name"), maxName)
 	return startup, nil
+}
+
+// truncateName returns the first bytes of a name that a server keeps. Those that are not UTF-8 are
+// of a character set of the client.
+func truncateName(name string) string {
+	if !utf8.ValidString(name) {
+		return name[:min(len(name), maxName)]
+	}
+	return truncate(name, maxName)
 }
 
 // truncate cuts text to a number of bytes, but not within a character.

@@ -247,6 +247,10 @@ func describeKey(key, query string) string {
 	return quoted + "; the keys are " + Keys
 }
 
+// maxName is the maximum length of a name in PostgreSQL, in bytes. The server truncates longer
+// names of clients; one of the configuration is a mistake.
+const maxName = 63
+
 func (e Endpoint) validate() error {
 	switch {
 	case !auth.IsRegion(e.Region):
@@ -257,6 +261,10 @@ func (e Endpoint) validate() error {
 		return fmt.Errorf("target %s: must be writer or any", text.Plain.Quote(e.Target))
 	case e.PoolSize() < 0:
 		return fmt.Errorf("pool %s: must be a number of connections, or 0 to keep none", text.Number.Quote(e.Pool))
+	case len(e.User) > maxName:
+		return fmt.Errorf("user: a name in PostgreSQL has at most %d bytes, and this one has %d", maxName, len(e.User))
+	case len(e.Database) > maxName:
+		return fmt.Errorf("database: a name in PostgreSQL has at most %d bytes, and this one has %d", maxName, len(e.Database))
 	case e.Signer.ExternalID != "" && e.Signer.AssumeRole == "":
 		return errors.New("external-id requires assume-role; in a profile, set its external_id instead")
 	}

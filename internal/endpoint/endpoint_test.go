@@ -38,6 +38,15 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseLongNames(t *testing.T) {
+	long := strings.Repeat("é", 32)
+	for _, flags := range []Endpoint{{User: long}, {Database: long}} {
+		if _, err := Parse(t.Context(), host, flags); err == nil || !strings.Contains(err.Error(), "at most 63 bytes, and this one has 64") {
+			t.Errorf("%+v: %v", flags, err)
+		}
+	}
+}
+
 func TestSOCKS(t *testing.T) {
 	for via, want := range map[string]upstream.SOCKS5{
 		"socks5://127.0.0.1:1081":      {Address: "127.0.0.1:1081"},

@@ -363,3 +363,32 @@ func TestReportTerminateFirst(t *testing.T) {
 		t.Error("it logged a warning")
 	}
 }
+
+// A login with names of more than 63 bytes is one with what the server keeps of them. Commands
+// that have such a name in their flags refuse it, each in the same words.
+func TestReport11LongNames(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	admin := connectAdmin(t, cluster)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	ascii, accents := "svc_billing_"+strings.Repeat("0", 51)+"7", strings.Repeat("é", 32)
+	for name, kept := range map[string]string{ascii: ascii[:63], accents: accents[:62]} {
+		for _, sql := range []string{"create role %q login", "grant rds_iam to %q", "create database %q"} {
+			mustExec(t, admin, fmt.Sprintf(sql, name))
+		}
+		if out := p.mustPSQL(name, name, "select session_user || ' ' || current_database()"); out != kept+" "+kept {
+			t.Errorf("logged in as %s", out)
+		}
+	}
+	out, err := p.psql("another_"+ascii, aurora.Database, "select 1")
+	if err == nil || !strings.Contains(out, ("another_" + ascii)[:63]) || strings.Contains(out, "another_"+ascii) {
+		t.Errorf("psql printed %q", out)
+	}
+	for _, args := range [][]string{{"run"}, {"check"}, {"token"}, {"policy", "--account=111122223333", "--resource-id=cluster-A"}, {"grant"}} {
+		cmd := client(t.Context(), binaryPath(t), append(args, aurora.DefaultHost, "--user="+ascii)...)
+		out, _ := combinedOutput(t, cmd)
+		if cmd.ProcessState.ExitCode() != 2 || !strings.HasSuffix(string(out), "user: a name in PostgreSQL has at most 63 bytes, and this one has 64\n") {
+			t.Errorf("%s: exit code %d: %s", args[0], cmd.ProcessState.ExitCode(), out)
+		}
+	}
+}
