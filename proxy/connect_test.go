@@ -151,3 +151,35 @@ func TestQueueFull(t *testing.T) {
 	}
 	p.expectReason(t, pgwire.QueueFull)
 }
+
+// An RDS Proxy that throttles logins is retried with the same token, whatever the SQLSTATE.
+func TestThrottledByRDSProxy(t *testing.T) {
+	t.Parallel()
+	for code, message := range map[string]string{
+		"28000": "The IAM authentication failed because of too many competing requests.",
+		"28P01": "The IAM authentication failed because of too many competing requests.",
+		"53300": "Rate of connection to proxy exceeded 600.",
+		"08006": "The IAM authentication failed because of too many competing requests.",
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			var logins atomic.Int32
+			ca, s := trustedServer(t, func(p *peer) {
+				p.startup()
+				if token := p.requestToken(); token != "token-alice-0" {
+					t.Errorf("received %s", token)
+				}
+				if logins.Add(1) <= 2 {
+					p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: message})
+					return
+				}
+				p.send(authOK, ready)
+				p.echo()
+			})
+			_, address := startProxy(t, ca, s, func(p *Proxy) { p.Upstream.RDSProxy = true })
+			client := dial(t, address)
+			client.send(ordinaryStartup)
+			client.expect(append(pgwire.Encode(authOK), pgwire.Encode(ready)...))
+		})
+	}
+}

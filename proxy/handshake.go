@@ -24,10 +24,11 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 	defer context.AfterFunc(s.proxy.ctx, func() { socket.Close() })()
 	socket.SetDeadline(time.Now().Add(timeout))
 	requested := make(map[uint32]bool)
+	var declined uint32 // the last request that was answered with no
 	for first := true; ; first = false {
 		head, err := pgwire.ReadStartupHead(s.client)
 		if err != nil {
-			return pgwire.StartupPacket{}, s.startupError(err)
+			return pgwire.StartupPacket{}, s.startupError(s.declinedError(declined, err))
 		}
 		if first && pgwire.IsClientHello(head) && config != nil {
 			s.client.Unread(head[:])
@@ -42,7 +43,7 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 		packet, err := pgwire.ReadStartupBody(s.client, head)
 		switch {
 		case err != nil:
-			return packet, s.startupError(err)
+			return packet, s.startupError(s.declinedError(declined, err))
 		case packet.Code != pgwire.SSLRequest && packet.Code != pgwire.GSSENCRequest:
 			return packet, nil
 		case s.client.Encrypted():
@@ -52,6 +53,7 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 		}
 		requested[packet.Code] = true
 		if packet.Code == pgwire.GSSENCRequest || config == nil {
+			declined = packet.Code
 			err = s.answerEncryptionRequest('N')
 		} else if err = s.answerEncryptionRequest('S'); err == nil {
 			err = s.startTLS(config)
@@ -59,6 +61,21 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 		if err != nil {
 			return packet, err
 		}
+	}
+}
+
+// declinedError returns the error of a client that ends its connection instead of sending a startup
+// packet, after its request for encryption was declined. Other errors of reading are returned as they are.
+func (s *session) declinedError(declined uint32, err error) error {
+	switch {
+	case !errors.Is(err, pgwire.ErrNoStartup) || netconn.IsTimeout(err) || s.proxy.ctx.Err() != nil:
+		return err
+	case declined == pgwire.SSLRequest:
+		return pgwire.NewError(pgwire.ClientTLSDeclined, nil)
+	case declined == pgwire.GSSENCRequest:
+		return pgwire.NewError(pgwire.ClientGSSDeclined, nil)
+	default:
+		return err
 	}
 }
 

@@ -3,6 +3,7 @@ package proxy
 import (
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
 var (
@@ -33,6 +35,9 @@ func TestEncryptionDeclined(t *testing.T) {
 		}
 		client.send(ordinaryStartup)
 		client.expect(pgwire.Encode(authOK))
+	}
+	if f := p.Failures(); len(f) > 0 {
+		t.Errorf("failures %+v, although the clients continued without encryption", f)
 	}
 	for _, twice := range [][]byte{sslRequest, gssRequest} {
 		client := dial(t, address)
@@ -298,26 +303,45 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 	reset := dial(t, address)
 	reset.raw.(*net.TCPConn).SetLinger(0)
 	reset.Close()
-	declined := dial(t, address)
-	declined.send(pgwire.Encode(&pgproto3.SSLRequest{}))
-	declined.expect([]byte{'N'})
-	declined.Close()
 	for _, terminated := range []*peer{
 		dial(t, address),
-		func() *peer {
-			declined := dial(t, address)
-			declined.send(pgwire.Encode(&pgproto3.SSLRequest{}))
-			declined.expect([]byte{'N'})
-			return declined
-		}(),
 		dialTLS(t, encrypted, ca, false),
 		dialTLS(t, encrypted, ca, true, pgwire.ALPN),
 	} {
 		terminated.send(pgwire.Encode(&pgproto3.Terminate{}))
 		terminated.expectEnd()
 	}
-	eventually(t, "log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 7 })
+	eventually(t, "log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 5 })
 	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
 		t.Errorf("logged above debug: %v", others.All())
+	}
+}
+
+// A client that disconnects when its request for encryption is declined has failed. Only the first
+// one in a while is a warning, since health checks may do the same every few seconds.
+func TestClientRequiresEncryption(t *testing.T) {
+	t.Parallel()
+	var logs *observer.ObservedLogs
+	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin() })
+	p, address := startProxy(t, ca, s, func(p *Proxy) { logs = observeLogs(p) })
+	decline := func(requests ...any) *peer {
+		client := dial(t, address)
+		for _, request := range requests {
+			client.send(request)
+			client.expect([]byte{'N'})
+		}
+		return client
+	}
+	decline(gssRequest, sslRequest).Close()
+	decline(sslRequest).send(pgwire.Encode(&pgproto3.Terminate{}))
+	eventually(t, "two failures", func() bool { return p.Counts().Results[stats.Failed] == 2 })
+	p.expectReason(t, pgwire.ClientTLSDeclined)
+	decline(sslRequest, gssRequest).Close()
+	eventually(t, "the third failure", func() bool { return p.Counts().Results[stats.Failed] == 3 })
+	p.expectReason(t, pgwire.ClientGSSDeclined)
+	eventually(t, "three lines", func() bool { return logs.FilterMessage("connection rejected").Len() == 3 })
+	warnings := logs.FilterLevelExact(zap.WarnLevel)
+	if warnings.Len() != 1 || !strings.Contains(fmt.Sprint(warnings.All()[0].ContextMap()["hint"]), "--listen-tls self-signed") {
+		t.Errorf("warnings %v", warnings.All())
 	}
 }

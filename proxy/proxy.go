@@ -74,6 +74,9 @@ type Proxy struct {
 	// HandOff means that another process accepts clients of the same listening sockets: at
 	// Shutdown new clients are left to it instead of being rejected.
 	HandOff bool
+	// CheckCommand returns the command line that diagnoses a failed login, for the hints of such
+	// failures. May be nil.
+	CheckCommand func(user, database string) string
 	// Observe is called with the timings of each login that led to a session. May be nil.
 	Observe func(stats.LoginTimings)
 	// Log may be nil.
@@ -87,6 +90,8 @@ type Proxy struct {
 	admission admission
 	sessions  sessionTable
 	lastID    atomic.Uint64 // of a session
+
+	declinedAt atomic.Int64 // the last warning about a client that requires encryption, in Unix nanoseconds
 
 	startOnce sync.Once
 	ctx       context.Context // is done when the proxy stops

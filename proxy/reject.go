@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,6 +23,8 @@ const (
 	rejectTimeout = time.Second
 	// hintTimeout bounds the wait for a hint.
 	hintTimeout = 5 * time.Second
+	// declinedInterval is the minimum time between two warnings about clients that require encryption.
+	declinedInterval = time.Minute
 )
 
 // errClientDisconnected ends a login whose client has disconnected.
@@ -47,6 +50,8 @@ func (p *Proxy) evictedError(err error) error {
 type failure interface {
 	error
 	ErrorResponse() []byte
+	// Checkable reports whether `iamproxy check` finds the cause.
+	Checkable() bool
 }
 
 // classify returns err of a login as the client is sent it.
@@ -57,6 +62,33 @@ func (p *Proxy) classify(err error) failure {
 		return server
 	}
 	return p.clientError(err)
+}
+
+// checkCommand returns the command line that diagnoses the failure of a login, or "" if it finds
+// nothing that the failure does not show.
+func (s *session) checkCommand(f failure) string {
+	if s.proxy.CheckCommand == nil || !f.Checkable() {
+		return ""
+	}
+	return text.OneLine(s.proxy.CheckCommand(s.user, s.database))
+}
+
+// withCheck returns the failure with a hint that ends with checkCommand.
+func (s *session) withCheck(f failure) failure {
+	command := s.checkCommand(f)
+	if command == "" {
+		return f
+	}
+	hint := strings.TrimSpace(text.Advice(f) + " Run: " + command)
+	switch f := f.(type) {
+	case *pgwire.Error:
+		hinted := *f
+		hinted.Hint = hint
+		return &hinted
+	case *pgwire.ServerError:
+		f.Hint = hint
+	}
+	return f
 }
 
 // clientError returns err as an Error of the proxy.
@@ -86,9 +118,29 @@ func (s *session) handshakeFailed(err error) {
 	case errors.Is(err, errClientTLS):
 		s.logSampled(zap.InfoLevel, "TLS handshake failed", nil, zap.Error(err),
 			zap.String("hint", "See the error of the client. If it verifies certificates, it must trust the one of --listen-tls."))
+	case isDeclined(err):
+		s.recordDeclined(err)
 	default:
 		s.reject(err)
 	}
+}
+
+// isDeclined reports whether the client disconnected when its request for encryption was declined.
+func isDeclined(err error) bool {
+	reason := pgwire.ReasonOf(err)
+	return reason == pgwire.ClientTLSDeclined || reason == pgwire.ClientGSSDeclined
+}
+
+// recordDeclined records a client for which isDeclined holds. Some health checks look the same, and
+// repeat every few seconds: the log has a warning each declinedInterval, and the rest at debug level.
+func (s *session) recordDeclined(err error) {
+	f := s.proxy.clientError(err)
+	s.recordFailure(f)
+	level := zap.DebugLevel
+	if last, now := s.proxy.declinedAt.Load(), time.Now().UnixNano(); (last == 0 || now-last > int64(declinedInterval)) && s.proxy.declinedAt.CompareAndSwap(last, now) {
+		level = zap.WarnLevel
+	}
+	s.logSampled(level, "connection rejected", f, zap.Error(f), zap.String("hint", f.Hint))
 }
 
 // rejectUnauthorized sends the error to a client that may not connect.
@@ -121,11 +173,11 @@ func (s *session) reject(err error) {
 	failure, message := s.proxy.classify(err), "connection rejected"
 	if server, ok := failure.(*pgwire.ServerError); ok {
 		message = "login refused by the server"
-		if server.IsAuthFailure() {
-			server.Hint = s.refusedHint()
-		}
+		server.Hint = s.serverHint(server)
 	}
 	s.recordFailure(failure)
+	s.logChain(err)
+	failure = s.withCheck(failure)
 	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), logging.OptionalString("hint", text.Advice(failure)))
 	if s.admitted {
 		s.proxy.removeSession(s) // there is room for another client while this one lingers
@@ -133,7 +185,19 @@ func (s *session) reject(err error) {
 	s.sendError(failure.ErrorResponse())
 }
 
-func (s *session) refusedHint() string {
+// logChain logs what the message of an error of the proxy leaves out: the errors between it and
+// its cause.
+func (s *session) logChain(err error) {
+	if own := (*pgwire.Error)(nil); errors.As(err, &own) && own.Err != nil {
+		s.log().Debug("connection rejected because of an error", zap.String("reason", string(own.Reason)), zap.NamedError("cause", own.Err))
+	}
+}
+
+// serverHint returns what is added to an error of the server.
+func (s *session) serverHint(server *pgwire.ServerError) string {
+	if hint := pgwire.ServerHint(server.Reason(), s.user); hint != "" || !server.IsAuthFailure() {
+		return hint
+	}
 	ctx, cancel := context.WithTimeout(s.proxy.ctx, hintTimeout)
 	defer cancel()
 	return s.proxy.Tokens.RefusedHint(ctx, s.user)

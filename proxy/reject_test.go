@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
@@ -271,4 +274,75 @@ func TestFileDescriptorsUsedUp(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	p.expectReason(t, pgwire.FileDescriptorsUsedUp)
+}
+
+// The hint of a failed login ends with the command that diagnoses it. Other failures have none: the
+// client's own, and those of limits.
+func TestCheckCommandInHints(t *testing.T) {
+	t.Parallel()
+	command := func(user, database string) string {
+		return "iamproxy check HOST --user " + text.ShellQuote(user) + " --database " + database
+	}
+	refuse := func(code string) func(*peer) {
+		return func(p *peer) {
+			p.startup()
+			p.requestToken()
+			p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "no"})
+		}
+	}
+	for name, test := range map[string]struct {
+		script  func(*peer)
+		startup []byte
+		change  func(*Proxy)
+		want    string // end of the hint
+	}{
+		"token refused":      {refuse("28000"), ordinaryStartup, nil, "refused hint for alice Run: iamproxy check HOST --user alice --database mydb"},
+		"no such database":   {refuse("3D000"), ordinaryStartup, nil, ""},
+		"no token":           {refuse("28000"), ordinaryStartup, func(p *Proxy) { p.Tokens = &tokens{err: errors.New("none")} }, "Run: iamproxy check HOST --user alice --database mydb"},
+		"control characters": {refuse("28000"), startupPacket(3<<16, "user", "a\nb' ; rm", "database", "d"), nil, `Run: iamproxy check HOST --user 'a b'\'' ; rm' --database d`},
+		"too many clients":   {refuse("28000"), ordinaryStartup, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1, Hint: "Wait."}; p.Limit.acquire() }, "Wait."},
+		"no user":            {refuse("28000"), startupPacket(3<<16, "database", "d"), nil, "--user."},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ca, s := trustedServer(t, test.script)
+			p, address := startProxy(t, ca, s, func(p *Proxy) {
+				p.CheckCommand = command
+				p.Tokens = &tokens{same: true}
+				if test.change != nil {
+					test.change(p)
+				}
+			})
+			client := dial(t, address)
+			client.send(test.startup)
+			e := client.expectError()
+			if !strings.HasSuffix(e.Hint, test.want) || (test.want == "") != (e.Hint == "") {
+				t.Errorf("hint %q, want %q", e.Hint, test.want)
+			}
+			f := p.Failures()[0]
+			if _, line, _ := strings.Cut(e.Hint, "Run: "); f.Check != line || strings.Contains(f.Hint, "Run: ") {
+				t.Errorf("failure %+v, want the command %q", f, line)
+			}
+		})
+	}
+}
+
+// A message shows the cause; the errors around it are logged at debug level.
+func TestChainLoggedAtDebugLevel(t *testing.T) {
+	t.Parallel()
+	var logs *observer.ObservedLogs
+	ca, s := trustedServer(t, func(*peer) {})
+	_, address := startProxy(t, ca, s, func(p *Proxy) {
+		logs = observeLogs(p)
+		p.Upstream.Via, p.ConnectTimeout = "does.not.exist.:5432", 2*time.Second
+	})
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.expectError(); strings.Contains(e.Message, "lookup") {
+		t.Errorf("message %q", e.Message)
+	}
+	chain := logs.FilterMessage("connection rejected because of an error").FilterLevelExact(zap.DebugLevel).All()
+	if len(chain) != 1 || !strings.Contains(fmt.Sprint(chain[0].ContextMap()["cause"]), "lookup does.not.exist.") {
+		t.Errorf("logged %v", chain)
+	}
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"crypto/tls"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -90,6 +91,9 @@ func (p *Proxy) Probe(ctx context.Context) error {
 // login.
 const abandonThreshold = 2 * time.Second
 
+// impatientHint is the hint for a client that disconnects while its login is retried.
+const impatientHint = "If the client's own timeout ended the login, set it above --connect-timeout."
+
 // recordFailure records the failure that the client is sent.
 func (s *session) recordFailure(f failure) {
 	result := stats.Failed
@@ -121,8 +125,11 @@ func (s *session) recordDisconnect() {
 		return
 	}
 	f := s.proxy.classify(s.lastError)
-	s.logSampled(zap.InfoLevel, "client disconnected during login", f, zap.Error(errClientDisconnected), zap.NamedError("last_error", f))
 	s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(f, 1))
+	s.logChain(s.lastError)
+	f = s.withCheck(f)
+	s.logSampled(zap.WarnLevel, "client disconnected during login", f, zap.Error(errClientDisconnected), zap.NamedError("last_error", f),
+		zap.Float64("waited_s", time.Since(s.admittedAt).Seconds()), zap.String("hint", strings.TrimSpace(impatientHint+" "+text.Advice(f))))
 }
 
 // failureRecord returns a failure as it is shown.
@@ -142,6 +149,7 @@ func (s *session) failureRecord(err failure, times int) stats.Failure {
 		Reason:   reason,
 		Message:  text.OneLine(message),
 		Hint:     text.OneLine(text.Advice(err)),
+		Check:    s.checkCommand(err),
 	}
 }
 

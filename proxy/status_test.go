@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
@@ -140,7 +142,9 @@ func TestFailureReason(t *testing.T) {
 func TestFailuresOfDisconnectedClients(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) {})
+	var logs *observer.ObservedLogs
 	p, address := startProxy(t, ca, s, func(p *Proxy) {
+		logs = observeLogs(p)
 		p.Upstream.DialContext = func(context.Context, string, string) (net.Conn, error) {
 			return nil, &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
 		}
@@ -155,6 +159,10 @@ func TestFailuresOfDisconnectedClients(t *testing.T) {
 	eventually(t, "the abandoned login", func() bool { return p.Counts().Results[stats.Abandoned] == 1 })
 	if f := p.Failures(); len(f) != 1 || f[0].Times != 1 {
 		t.Errorf("after the client has disconnected: %+v", f)
+	}
+	eventually(t, "the warning", func() bool { return logs.FilterLevelExact(zap.WarnLevel).Len() == 1 })
+	if line := logs.FilterLevelExact(zap.WarnLevel).All()[0].ContextMap(); line["reason"] != string(pgwire.DialRefused) || !strings.Contains(fmt.Sprint(line["hint"]), "--connect-timeout") {
+		t.Errorf("logged %v", line)
 	}
 	if c := p.Counts(); c.Failures[stats.FailureKind{SQLSTATE: "57P03", Reason: pgwire.DialRefused}] != 1 || c.Results[stats.Failed] != 0 || c.Retries == 0 {
 		t.Errorf("counts %+v", c)

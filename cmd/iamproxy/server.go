@@ -77,6 +77,7 @@ func (s *server) configure(ctx context.Context) error {
 			Limit:           limit,
 			MaxPending:      budget.Pending,
 			AllowFrom:       s.settings.allowFrom,
+			CheckCommand:    func(user, database string) string { return e.CheckCommand(user, database, s.CAFile) },
 			Observe:         s.adminServer.Observe(e.Address()),
 			Log:             s.log,
 		}

@@ -36,7 +36,7 @@ func culpritOf(f stats.Failure) culprit {
 		pgwire.TLSUntrusted, pgwire.TLSExpired, pgwire.TLSCertificateBad, pgwire.TLSDirectNotOffered:
 		return culpritNetwork
 
-	case pgwire.TokenRefused, pgwire.LoginNotPermitted, pgwire.DSQLAccessDenied, pgwire.ProxySecretMissing, pgwire.ProxyIAMNotAllowed,
+	case pgwire.TokenRefused, pgwire.LoginNotPermitted, pgwire.DSQLAccessDenied, pgwire.ProxySecretMissing, pgwire.ProxyIAMNotAllowed, pgwire.ProxyThrottled,
 		pgwire.PasswordRequested, pgwire.PasswordRepeated, pgwire.AuthRequestInvalid,
 		pgwire.NotWritable, pgwire.WritableUnknown, pgwire.WritableInvalid,
 		pgwire.MessageInvalid, pgwire.MessagesTooLong, pgwire.ErrorInvalid, pgwire.ErrorWithoutCode:

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ func (r *run) explainServerError(server *pgwire.ServerError) result {
 		return r.explainTokenRefused(describeError(response))
 	}
 	r.seen.login = otherError
-	return failed(describeError(response), r.serverErrorAdvice(response))
+	return failed(describeError(response), cmp.Or(r.rdsProxyAdvice(server.Reason()), r.serverErrorAdvice(response)))
 }
 
 // explainOwnError returns the result for a login that failed without an ErrorResponse.
@@ -59,7 +60,7 @@ func (r *run) explainOwnError(own *pgwire.Error) result {
 // one.
 func (r *run) isTokenRefused(server *pgwire.ServerError) bool {
 	switch server.Reason() {
-	case pgwire.LoginNotPermitted:
+	case pgwire.LoginNotPermitted, pgwire.ProxyThrottled:
 		return false
 	case pgwire.DSQLAccessDenied:
 		return r.Endpoint.Name.Kind == auth.DSQL
@@ -77,6 +78,8 @@ func (r *run) rdsProxyAdvice(reason pgwire.Reason) string {
 		return advice("Add a secret for the user to the RDS Proxy.")
 	case reason == pgwire.ProxyIAMNotAllowed:
 		return advice("Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy.")
+	case reason == pgwire.ProxyThrottled:
+		return advice(pgwire.ServerHint(reason, r.Endpoint.User))
 	default:
 		return ""
 	}

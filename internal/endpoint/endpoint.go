@@ -94,6 +94,7 @@ func (e Endpoint) Dialer(forward *portforward.Forward, roots *x509.CertPool) *up
 		SOCKS:     e.SOCKS,
 		TLS:       tls.Upstream(e.Host, roots),
 		DirectTLS: e.SSLNegotiation == "direct",
+		RDSProxy:  e.Name.Kind == auth.RDSProxy,
 	}
 	if forward != nil {
 		d.DialContext, d.TunnelOutput = forward.Dial, forward.LastOutput

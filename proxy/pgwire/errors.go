@@ -46,7 +46,8 @@ type Error struct {
 	Err        error  // the cause, or nil
 	Transience Transience
 	Rejected   bool // the client was rejected before any attempt to log in
-	Checkable  bool // `iamproxy check` finds the cause
+
+	checkable bool
 }
 
 // NewTokenError returns the Error of a login of user for which there is no token because of
@@ -95,6 +96,9 @@ func (e *Error) Unwrap() error { return e.Err }
 // Advice returns the hint.
 func (e *Error) Advice() string { return e.Hint }
 
+// Checkable reports whether `iamproxy check` finds the cause.
+func (e *Error) Checkable() bool { return e.checkable }
+
 // ErrorResponse returns the message for the client: a FATAL error.
 func (e *Error) ErrorResponse() []byte {
 	return Encode(&pgproto3.ErrorResponse{
@@ -112,6 +116,8 @@ type ServerError struct {
 	Fields pgproto3.ErrorResponse
 	Before []byte // messages of the server before it, as they came
 	Hint   string // to be added; may be empty
+	// RDSProxy is whether the server is an RDS Proxy, whose SQLSTATEs say little.
+	RDSProxy bool
 
 	message Message
 	phase   LoginPhase
@@ -146,9 +152,15 @@ func (e *ServerError) Error() string {
 // Advice returns the hint to be added.
 func (e *ServerError) Advice() string { return e.Hint }
 
+// Checkable reports whether `iamproxy check` finds the cause: the server refused the token or the
+// user. Any other error states its cause.
+func (e *ServerError) Checkable() bool {
+	return !e.IsRateLimit() && (e.isAuthClass() || e.Reason() == DSQLAccessDenied)
+}
+
 // Copy returns the same message without what is added to it for one client.
 func (e *ServerError) Copy() *ServerError {
-	return &ServerError{Fields: e.Fields, message: e.message, phase: e.phase}
+	return &ServerError{Fields: e.Fields, RDSProxy: e.RDSProxy, message: e.message, phase: e.phase}
 }
 
 // serverTexts identifies errors of a login that have no specific SQLSTATE. No other code of a
@@ -157,28 +169,29 @@ func (e *ServerError) Copy() *ServerError {
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy.troubleshooting.html
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/troubleshooting.html
 var serverTexts = []struct {
-	class  string // of the SQLSTATE
-	text   string
-	reason Reason
+	rdsProxy bool   // of an RDS Proxy only
+	class    string // of the SQLSTATE
+	text     string
+	reason   Reason
 }{
-	{"28", "has no credentials for the role", ProxySecretMissing},
-	{"28", "IAM authentication is not allowed for the role", ProxyIAMNotAllowed},
-	{"08", "access denied", DSQLAccessDenied},
+	{true, "", "too many competing requests", ProxyThrottled},
+	{true, "", "Rate of connection to proxy exceeded", ProxyThrottled},
+	{false, "28", "has no credentials for the role", ProxySecretMissing},
+	{false, "28", "IAM authentication is not allowed for the role", ProxyIAMNotAllowed},
+	{false, "08", "access denied", DSQLAccessDenied},
 }
 
 // Reason returns the reason. PostgreSQL checks that a role has LOGIN after it has accepted the
 // token (InitializeSessionUserId in its miscinit.c).
 func (e *ServerError) Reason() Reason {
+	if reason := e.textReason(); reason != "" {
+		return reason
+	}
 	if e.phase == Authenticated {
 		if e.isAuthClass() {
 			return LoginNotPermitted
 		}
 		return ServerRefused
-	}
-	for _, t := range serverTexts {
-		if strings.HasPrefix(e.Fields.Code, t.class) && strings.Contains(e.Fields.Message, t.text) {
-			return t.reason
-		}
 	}
 	if e.IsAuthFailure() {
 		return TokenRefused
@@ -186,11 +199,28 @@ func (e *ServerError) Reason() Reason {
 	return ServerRefused
 }
 
+// textReason returns the reason that the text identifies, or "". An RDS Proxy may throttle at any
+// phase; it sends its other texts before it accepts the token.
+func (e *ServerError) textReason() Reason {
+	for _, t := range serverTexts {
+		if t.rdsProxy && !e.RDSProxy || !t.rdsProxy && e.phase == Authenticated {
+			continue
+		}
+		if strings.HasPrefix(e.Fields.Code, t.class) && strings.Contains(e.Fields.Message, t.text) {
+			return t.reason
+		}
+	}
+	return ""
+}
+
 // isAuthClass reports whether the SQLSTATE is of class 28, invalid authorization specification.
 func (e *ServerError) isAuthClass() bool { return strings.HasPrefix(e.Fields.Code, "28") }
 
-// IsAuthFailure reports whether the server refused the token: class 28 in answer to it.
-func (e *ServerError) IsAuthFailure() bool { return e.phase == TokenSent && e.isAuthClass() }
+// IsAuthFailure reports whether the server refused the token: class 28 in answer to it, unless it
+// refused the login for the number of logins.
+func (e *ServerError) IsAuthFailure() bool {
+	return e.phase == TokenSent && e.isAuthClass() && !e.IsRateLimit()
+}
 
 // IsShutdown reports whether the server starts, stops or recovers.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
@@ -202,9 +232,11 @@ func (e *ServerError) IsShutdown() bool {
 	}, e.Fields.Code)
 }
 
-// IsRateLimit reports whether Aurora DSQL refused the login for the number of logins a
-// second (configuration_limit_exceeded).
-func (e *ServerError) IsRateLimit() bool { return e.Fields.Code == "53400" }
+// IsRateLimit reports whether the server refused the login for the number of logins: Aurora DSQL
+// with configuration_limit_exceeded, an RDS Proxy by its text.
+func (e *ServerError) IsRateLimit() bool {
+	return e.Fields.Code == "53400" || e.textReason() == ProxyThrottled
+}
 
 // ErrorResponse returns the server's messages up to and with the error, and with the
 // hint added if the server's error has none.

@@ -46,6 +46,29 @@ func TestTexts(t *testing.T) {
 	}
 }
 
+// The texts of throttling count for an RDS Proxy only, whatever the SQLSTATE and the phase. Then the
+// token was not refused.
+func TestThrottledByRDSProxy(t *testing.T) {
+	for _, message := range []string{"The IAM authentication failed because of too many competing requests.", "Rate of connection to proxy exceeded 600."} {
+		for _, code := range []string{"28000", "28P01", "53300", "08006"} {
+			for phase := BeforeToken; phase <= Authenticated; phase++ {
+				var server *ServerError
+				errors.As(NewServerError(Encode(&pgproto3.ErrorResponse{Code: code, Message: message}), phase), &server)
+				if server.IsRateLimit() || server.Reason() == ProxyThrottled {
+					t.Errorf("%s in phase %d: throttled without an RDS Proxy", code, phase)
+				}
+				server.RDSProxy = true
+				if !server.IsRateLimit() || server.IsAuthFailure() || server.Reason() != ProxyThrottled || server.Checkable() || !server.Copy().IsRateLimit() {
+					t.Errorf("%s in phase %d: %s", code, phase, server.Reason())
+				}
+			}
+		}
+	}
+	if hint := ServerHint(ProxySecretMissing, "app"); !strings.HasPrefix(hint, `The RDS Proxy has no secret for user "app".`) {
+		t.Errorf("hint %q", hint)
+	}
+}
+
 // A hint of the proxy's is added to an error without one, after the messages before it.
 func TestServerErrorResponse(t *testing.T) {
 	notice := Encode(&pgproto3.NoticeResponse{Message: "before"})

@@ -1,6 +1,9 @@
 package pgwire
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // errorText is the text of a Reason, as the client is sent it. NewError has the values for the
 // verbs of message, which are those of package fmt. A hint that depends on the configuration or on
@@ -38,6 +41,8 @@ var texts = map[Reason]errorText{
 	ClientTLSNested:         {ProtocolViolation, "client requested encryption inside TLS", "", beforeLogin},
 	ClientTLSRepeated:       {ProtocolViolation, "client requested the same encryption twice", "", beforeLogin},
 	ClientDataBeforeTLS:     {ProtocolViolation, "received unencrypted data after SSL request", "This is either a bug of the client software or evidence of an attempted man-in-the-middle attack.", beforeLogin},
+	ClientTLSDeclined:       {ProtocolViolation, "client requires TLS, which is off", "Start iamproxy with --listen-tls self-signed, or set sslmode=disable (or prefer) in the client. If this is a health check, let it connect without requesting TLS.", beforeLogin},
+	ClientGSSDeclined:       {ProtocolViolation, "client requires GSSAPI encryption, which is not supported", "Set gssencmode=disable (or prefer) in the client.", beforeLogin},
 	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", rejected},
 	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey).", rejected},
 	ClientCertInvalid:       {InvalidAuthorization, `client certificate "%s" is not accepted`, "Use a certificate that a CA in --client-ca has issued for client authentication, with its intermediate certificates.", rejected},
@@ -82,6 +87,23 @@ var texts = map[Reason]errorText{
 	ErrorWithoutCode:   {ProtocolViolation, "error message from server has no SQLSTATE", "", inLogin},
 }
 
+// serverHints holds what is added to an error of the server. The user is the value of its verb.
+var serverHints = map[Reason]string{
+	ProxySecretMissing: `The RDS Proxy has no secret for user "%s". Add one with this user name in Secrets Manager to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
+	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "%s". Set IAM authentication to required for the secret of this user in the proxy.`,
+	ProxyThrottled:     "RDS Proxy throttles IAM logins. Open fewer new connections: use a connection pool in the application, or --pool.",
+}
+
+// ServerHint returns the hint for an error of the server with the reason, which refused user. It is
+// empty if the server's message says all there is to say.
+func ServerHint(reason Reason, user string) string {
+	hint := serverHints[reason]
+	if strings.Contains(hint, "%s") {
+		return fmt.Sprintf(hint, user)
+	}
+	return hint
+}
+
 // NewError returns the Error of a reason. err is the cause, or nil; args are the values for the
 // verbs in the reason's message.
 func NewError(reason Reason, err error, args ...any) *Error {
@@ -93,6 +115,6 @@ func NewError(reason Reason, err error, args ...any) *Error {
 		Hint:      t.hint,
 		Err:       err,
 		Rejected:  t.stage == rejected,
-		Checkable: t.stage == inLogin,
+		checkable: t.stage == inLogin,
 	}
 }

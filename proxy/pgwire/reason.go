@@ -19,6 +19,8 @@ const (
 	ClientTLSNested         Reason = "client_tls_nested"
 	ClientTLSRepeated       Reason = "client_tls_repeated"
 	ClientDataBeforeTLS     Reason = "client_data_before_tls"
+	ClientTLSDeclined       Reason = "client_tls_declined" // the client disconnected when there was no TLS
+	ClientGSSDeclined       Reason = "client_gss_declined" // the same for GSSAPI encryption
 	ClientTLSRequired       Reason = "client_tls_required"
 	ClientCertMissing       Reason = "client_certificate_missing"
 	ClientCertInvalid       Reason = "client_certificate_invalid"
@@ -79,13 +81,14 @@ const (
 	DSQLAccessDenied   Reason = "dsql_access_denied"    // Aurora DSQL refused the token
 	ProxySecretMissing Reason = "proxy_secret_missing"  // RDS Proxy has no secret for the user
 	ProxyIAMNotAllowed Reason = "proxy_iam_not_allowed" // RDS Proxy allows no IAM authentication for the user
+	ProxyThrottled     Reason = "proxy_throttled"       // RDS Proxy refused the login for the number of logins
 	ServerRefused      Reason = "server_refused"        // any other ErrorResponse
 )
 
 // FromServer reports whether the failure is an ErrorResponse of the server.
 func (r Reason) FromServer() bool {
 	switch r {
-	case TokenRefused, LoginNotPermitted, DSQLAccessDenied, ProxySecretMissing, ProxyIAMNotAllowed, ServerRefused:
+	case TokenRefused, LoginNotPermitted, DSQLAccessDenied, ProxySecretMissing, ProxyIAMNotAllowed, ProxyThrottled, ServerRefused:
 		return true
 	}
 	return false

@@ -15,7 +15,7 @@ type Result = string
 
 const (
 	OK        Result = "ok"        // it has, or had, a session
-	Failed    Result = "failed"    // the login failed, and the client was sent the reason
+	Failed    Result = "failed"    // the login failed, and the client was sent the reason; or it required encryption that there is not
 	Rejected  Result = "rejected"  // the client was rejected: too many, not allowed, shutting down
 	Abandoned Result = "abandoned" // the client disconnected before it had a session
 )
@@ -67,6 +67,7 @@ type Failure struct {
 	Reason         pgwire.Reason
 	Message        string // as the client was sent it
 	Hint           string // may be empty
+	Check          string // command line that finds the cause; may be empty
 }
 
 // sameKind reports whether two failures are shown as one.

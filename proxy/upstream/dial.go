@@ -41,6 +41,8 @@ type Dialer struct {
 	// DirectTLS starts TLS without an SSLRequest, which saves a round trip and needs
 	// PostgreSQL 17.
 	DirectTLS bool
+	// RDSProxy is whether the server is an RDS Proxy. Texts identify some of its errors.
+	RDSProxy bool
 	// DialContext connects to the server. If nil, a net.Dialer that tries every address of
 	// a name and detects a server that has vanished. An error that has a method
 	// Advice() string returns a hint with it.
@@ -62,6 +64,8 @@ type Conn struct {
 	Address string // where this very server is dialed again
 	Name    string // the database, as messages name it
 	Timings Timings
+	// RDSProxy is that of the Dialer.
+	RDSProxy bool
 
 	stopClosing func() bool // nil before CloseWhenDone
 }
@@ -98,7 +102,7 @@ func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
 	}
 	took.TLS = time.Since(began)
 	tcp.SetDeadline(deadline)
-	server := &Conn{Conn: conn, Address: tcp.RemoteAddr().String(), Name: d.Name(), Timings: took}
+	server := &Conn{Conn: conn, Address: tcp.RemoteAddr().String(), Name: d.Name(), Timings: took, RDSProxy: d.RDSProxy}
 	if d.SOCKS != nil {
 		server.Address = address // as the SOCKS proxy resolves it
 	}

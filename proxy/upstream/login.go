@@ -39,7 +39,7 @@ func Login(conn *Conn, startup pgwire.StartupMessage, token string) (*LoginResul
 	err := r.login(conn, startup, token)
 	var server *pgwire.ServerError
 	if errors.As(err, &server) {
-		server.Before = r.messages
+		server.Before, server.RDSProxy = r.messages, conn.RDSProxy
 	}
 	return r, err
 }

@@ -27,7 +27,7 @@ func TestRefusedQuotesMessages(t *testing.T) {
 		t.Fatal("docs/refused.md has no section about iamproxy's messages")
 	}
 	var messages []string
-	for _, dir := range []string{"proxy/pgwire", "proxy/retry", "auth"} {
+	for _, dir := range []string{"proxy", "proxy/pgwire", "proxy/retry", "auth"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 		if err != nil {
 			t.Fatal(err)
