@@ -48,9 +48,13 @@ func (e Endpoint) components(now time.Time) []component {
 		lastLogin = later(lastLogin, logins[len(logins)-1].At)
 	}
 	serving := len(e.Database.Sessions()) > 0 || !lastLogin.IsZero() && now.Sub(lastLogin) < recentPeriod
+	status, network := e.Signer.Status(), networkStatus(server, unreachable, refused, now)
+	if status.Rejected != nil && refused.Reason == pgwire.TokenRefused {
+		refused = stats.Failure{} // the database refuses what AWS rejects
+	}
 	return []component{
-		credentialsStatus(e.Signer.Status(), noToken, lastLogin, now),
-		networkStatus(server, unreachable, refused, now),
+		credentialsStatus(status, noToken, lastLogin, now),
+		network,
 		databaseStatus(lastLogin, serving, refused, now),
 	}
 }

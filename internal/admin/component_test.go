@@ -53,6 +53,10 @@ func TestOverallStatus(t *testing.T) {
 			signer: auth.IdentityStatus{Source: "the environment", Rejected: errRejected}, login: time.Second,
 			title: "AWS rejects the credentials", cause: "ExpiredToken", levels: [4]level{ok, bad, ok, ok},
 		},
+		"token refused, credentials rejected": {
+			signer: auth.IdentityStatus{Source: "the environment", Rejected: errRejected}, failures: []stats.Failure{failure("28000", pgwire.TokenRefused, "PAM authentication failed", time.Second)},
+			title: "AWS rejects the credentials", levels: [4]level{ok, bad, ok, idle},
+		},
 		"credentials expired, not renewed": {
 			signer: auth.IdentityStatus{Source: "SSO", Expires: at(time.Minute), Err: errSSO}, login: time.Second,
 			title: "Cannot sign tokens", levels: [4]level{ok, bad, ok, ok},

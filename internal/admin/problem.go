@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
@@ -81,7 +82,8 @@ const manual = "https://github.com/iamproxy/iamproxy/blob/main/docs/refused.md#"
 
 // newAdvice returns the advice of a failure. All values may be empty.
 func newAdvice(hint, command string, reason pgwire.Reason) advice {
-	a := advice{Command: escapeInvisible(command)}
+	command = text.OneLine(command) // as in the hint
+	a := advice{Command: command}
 	if reason != "" {
 		a.URL = manual + string(reason)
 	}
