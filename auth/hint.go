@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -136,16 +137,13 @@ func (t *Tokens) causes(caller Caller, user string) []string {
 // policy describes the permission that the caller needs.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.IAMPolicy.html
 func (t *Tokens) policy(caller Caller, user string) string {
-	account := caller.Account
-	if account == "" {
-		account = "ACCOUNT"
-	}
-	resource := Resource{Kind: t.Kind, Region: t.Region, Account: account, ID: "RESOURCE_ID"}
+	resource := Resource{Kind: t.Kind, Region: t.Region, Account: cmp.Or(caller.Account, "ACCOUNT"), ID: "RESOURCE_ID"}
 	if t.Kind == DSQL {
 		resource.ID = dsqlID(t.Endpoint)
 		return fmt.Sprintf("An IAM policy allows the caller %s on %s", resource.Action(user), resource.ARN(user))
 	}
-	return fmt.Sprintf("An IAM policy allows the caller %s on %s, where RESOURCE_ID is %s", resource.Action(user), resource.ARN(user), t.resourceID())
+	return fmt.Sprintf("An IAM policy allows the caller %s on %s, where RESOURCE_ID is %s, and the database is in account %s",
+		resource.Action(user), resource.ARN(user), t.resourceID(), resource.Account)
 }
 
 // resourceID describes where to find the database's resource ID, which is not part

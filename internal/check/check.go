@@ -75,9 +75,10 @@ type Report struct {
 	Endpoint string `json:"endpoint"`
 	User     string `json:"user"`
 	Database string `json:"database"`
-	OK       bool   `json:"ok"`    // the user can log in and no step failed
-	Cause    string `json:"cause"` // the likeliest cause, in one line; empty if OK
-	Next     string `json:"next"`  // as in Step, for the cause; empty if OK
+	OK       bool   `json:"ok"`     // the user can log in and no step failed
+	Reason   string `json:"reason"` // as in Step, of the cause; empty if OK or unknown
+	Cause    string `json:"cause"`  // the likeliest cause, in one line; empty if OK
+	Next     string `json:"next"`   // as in Step, for the cause; empty if OK
 	Steps    []Step `json:"steps"`
 }
 
@@ -249,6 +250,7 @@ func (r *run) record(name string, res result, took time.Duration) {
 func (r *run) report() Report {
 	rep := Report{Endpoint: r.Dialer.Endpoint, User: r.Endpoint.User, Database: r.Endpoint.Database, Steps: r.steps}
 	rep.OK, rep.Cause, rep.Next = verdict(r.Endpoint.User, r.steps, r.seen)
+	rep.Reason = rootCause(r.steps, r.seen).Reason
 	if !rep.OK && rep.Next == "" {
 		rep.Next = r.withMoreTime()
 	}

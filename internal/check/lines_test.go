@@ -196,7 +196,6 @@ func TestConnectAdvice(t *testing.T) {
 		"known group":   {silent, func(r *run) { r.seen.database = found }, "aws ec2 authorize-security-group-ingress --group-id sg-1 --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 		"stopped":       {silent, func(r *run) { r.seen.database, r.seen.down = found, true }, "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1"},
 		"another port":  {refused, func(r *run) { r.seen.database, r.Endpoint.Port = found, "6000" }, "iamproxy check " + host + " --user app"},
-		"via":           {refused, func(r *run) { r.Dialer.Via = "localhost:1" }, "# Nothing is listening on localhost:1. Start the port forward, or correct --via."},
 		"by a resolver": {silent, func(r *run) { r.seen.addresses = []netip.Addr{netip.MustParseAddr("127.0.0.1")} }, "aws ec2 authorize-security-group-ingress --group-id SECURITY_GROUP_ID --protocol tcp --port 5432 --cidr ADDRESS_OF_THIS_HOST/32 --region eu-west-1"},
 	} {
 		r := newRun("app")

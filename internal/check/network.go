@@ -109,12 +109,10 @@ func (r *run) connectAdvice(ctx context.Context, err error) string {
 	switch {
 	case r.seen.down:
 		return r.start(*d)
-	case r.Dialer.SOCKS != nil || r.Dialer.DialContext != nil:
-		return advice(text.Advice(err))
-	case r.Dialer.Via != "" && refused:
-		return advice("Nothing is listening on " + r.Dialer.Via + ". Start the port forward, or correct --via.")
-	case r.Dialer.Via != "":
-		return advice("Check that " + r.Dialer.Via + " can be reached from here, or correct --via.")
+	case r.Dialer.DialContext != nil: // other hints have text that the port forward printed
+		return advice(cmp.Or(text.Advice(err), "Check that the port forward leads to the database."))
+	case r.Dialer.SOCKS != nil || r.Dialer.Via != "":
+		return advice(r.Dialer.AsError(err).Hint)
 	case d != nil && d.Port != 0 && fmt.Sprint(d.Port) != r.Endpoint.Port:
 		return r.atPort(d.Port)
 	case refused:

@@ -32,7 +32,7 @@ func (r *run) database(ctx context.Context) result {
 	case errors.Is(err, rdsapi.ErrNotFound):
 		return r.databaseNotFound(err)
 	case errors.Is(err, rdsapi.ErrCredentials) && !r.Identity.ClockIsOff():
-		return failed(err.Error(), r.renew(r.Identity.Source()))
+		return failed(err.Error(), r.renew(r.Identity.Source())).withReason(reasonCredentials)
 	case err != nil:
 		return noAnswer(err.Error())
 	}
@@ -47,7 +47,7 @@ func (r *run) databaseNotFound(err error) result {
 	if account := r.seen.caller.Account; account != "" {
 		found += "; the credentials belong to account " + account
 	}
-	return failed(found, r.ofAccount())
+	return failed(found, r.ofAccount()).withReason(reasonDatabaseNotFound)
 }
 
 // judge returns whether the database d accepts logins with tokens at the endpoint's port.
@@ -59,19 +59,19 @@ func (r *run) judge(d rdsapi.Database) result {
 	r.seen.down, r.seen.foreign, r.seen.iamOff = isDown(d.Status), !isPostgreSQL(d), !d.IAM
 	switch {
 	case r.seen.down && d.InCluster && d.Instance != "":
-		return failed(fmt.Sprintf("instance %q of %s is %s", d.Instance, what, d.Status), r.start(d))
+		return failed(fmt.Sprintf("instance %q of %s is %s", d.Instance, what, d.Status), r.start(d)).withReason(reasonDatabaseDown)
 	case r.seen.down:
-		return failed(fmt.Sprintf("%s is %s", what, d.Status), r.start(d))
+		return failed(fmt.Sprintf("%s is %s", what, d.Status), r.start(d)).withReason(reasonDatabaseDown)
 	case r.seen.foreign:
-		return failed(fmt.Sprintf("%s runs %q, not PostgreSQL", what, d.Engine), advice("Pass the endpoint of a PostgreSQL database. iamproxy supports no other engine."))
+		return failed(fmt.Sprintf("%s runs %q, not PostgreSQL", what, d.Engine), advice("Pass the endpoint of a PostgreSQL database. iamproxy supports no other engine.")).withReason(reasonNotPostgreSQL)
 	case r.seen.iamOff:
 		found := "IAM authentication is off on " + what
 		if d.IAMPending {
 			found += "; it will be enabled in the next maintenance window"
 		}
-		return failed(found, r.enableIAM(d))
+		return failed(found, r.enableIAM(d)).withReason(reasonIAMDisabled)
 	case d.Port != 0 && strconv.Itoa(d.Port) != r.Endpoint.Port:
-		return failed(fmt.Sprintf("%s listens on port %d, not on %s", what, d.Port, r.Endpoint.Port), r.atPort(d.Port))
+		return failed(fmt.Sprintf("%s listens on port %d, not on %s", what, d.Port, r.Endpoint.Port), r.atPort(d.Port)).withReason(reasonPortMismatch)
 	case d.Kind == auth.DSQL:
 		return ok(what + "; its status is not checked")
 	default:
@@ -170,7 +170,7 @@ func (r *run) policy(ctx context.Context) result {
 		found := fmt.Sprintf("%s is allowed on %s", resource.Action(r.Endpoint.User), resource.ARN(r.Endpoint.User))
 		return ok(found + unknownKeys(decision.Missing))
 	}
-	return r.notAllowed(resource, decision)
+	return r.notAllowed(resource, decision).withReason(reasonPolicyMissing)
 }
 
 // resource returns the database's resource for policies. An unknown account is taken to be

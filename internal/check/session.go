@@ -209,9 +209,9 @@ func (r *run) rdsIAM(ctx context.Context) result {
 	case member == "t":
 		return ok(fmt.Sprintf("user %q is a member", r.Endpoint.User))
 	case member == "":
-		return failed("the role rds_iam does not exist", advice("Enable IAM authentication on the database. If it is not a database of RDS or Aurora, iamproxy cannot log in with tokens."))
+		return failed("the role rds_iam does not exist", advice("Enable IAM authentication on the database. If it is not a database of RDS or Aurora, iamproxy cannot log in with tokens.")).withReason(reasonIAMDisabled)
 	default:
-		return r.needsGrant(fmt.Sprintf("user %q is not a member, and was logged in without its token", r.Endpoint.User))
+		return r.needsGrant(fmt.Sprintf("user %q is not a member, and was logged in without its token", r.Endpoint.User)).withReason(reasonNotMember)
 	}
 }
 
@@ -227,7 +227,7 @@ func (r *run) writes(ctx context.Context) result {
 	readOnly := r.conn.ParameterStatus(upstream.ReadOnlyDefault) == "on"
 	switch {
 	case reader == "t" && r.Endpoint.NeedsWriter():
-		return failed("the instance is read-only, as during a failover or with an outdated DNS entry", r.again())
+		return failed("the instance is read-only, as during a failover or with an outdated DNS entry", r.again()).withReason(string(pgwire.NotWritable))
 	case reader == "t":
 		return ok("read-only")
 	case readOnly:

@@ -20,7 +20,7 @@ import (
 func (r *run) endpoint(context.Context) result {
 	if named := r.Endpoint.Name.Region; named != "" && named != r.Endpoint.Region {
 		return failed(fmt.Sprintf("wrong region: the database is in %s by its name, and tokens would be signed for %s", named, r.Endpoint.Region),
-			r.inNamedRegion()).readBefore("The name has the region: leave out --region " + r.Endpoint.Region + ".")
+			r.inNamedRegion()).withReason(reasonRegionMismatch).readBefore("The name has the region: leave out --region " + r.Endpoint.Region + ".")
 	}
 	kind := string(r.Endpoint.Name.Kind)
 	if r.Endpoint.Name.Kind == auth.Unknown {
@@ -110,7 +110,7 @@ func (r *run) refused(message, code string) result {
 	if strings.HasPrefix(code, "Expired") {
 		why = "expired"
 	}
-	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", r.Identity.Source(), why, message, code), r.renew(r.Identity.Source()))
+	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", r.Identity.Source(), why, message, code), r.renew(r.Identity.Source())).withReason(reasonCredentials)
 }
 
 // awsError is an error response of AWS.
@@ -147,7 +147,7 @@ func (r *run) clock(context.Context) result {
 	case !known:
 		return noAnswer("no response of AWS had the time")
 	case r.Identity.ClockIsOff():
-		return failed(fmt.Sprintf("the clock of this machine is %s %s AWS's clock, so that its tokens are not valid", ahead.Abs(), direction), setClock())
+		return failed(fmt.Sprintf("the clock of this machine is %s %s AWS's clock, so that its tokens are not valid", ahead.Abs(), direction), setClock()).withReason(reasonClockSkew)
 	case ahead.Abs() <= time.Second: // the precision of the responses
 		return ok("within a second of AWS's clock")
 	default:

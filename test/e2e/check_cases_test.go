@@ -184,7 +184,7 @@ func testCheckPortClosed(t *testing.T, c *checkTest) {
 	closed := listener.Addr().String()
 	listener.Close()
 	r := c.run(aurora.IAMUser, "--via="+closed)
-	r.blames("connection refused", "# Nothing is listening on "+closed+". Start the port forward, or correct --via.")
+	r.blames("connection refused", "# Nothing is listening on "+closed+" (--via). Start the port forward, or correct --via.")
 	r.reason(check.TCP, "dial_refused")
 	r.states(untried(map[string]check.State{check.TCP: check.Failed, check.TLS: check.NotTried, check.Login: check.NotTried}))
 }

@@ -24,6 +24,8 @@ func testCheckNoCredentials(t *testing.T, c *checkTest) {
 	if s := r.step(check.Login); s.Found != "because of credentials" {
 		t.Errorf("login: %q", s.Found)
 	}
+	c.env = append(c.env, "ECS_CONTAINER_METADATA_URI_V4=http://127.0.0.1:1/v4", "CI=true")
+	c.run(aurora.IAMUser).blames("no AWS credentials", "# Set a task role (taskRoleArn) in the task definition.")
 }
 
 func testCheckExpired(_ *testing.T, c *checkTest) {
