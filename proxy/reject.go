@@ -153,7 +153,7 @@ func (s *session) rejectUnauthorized(denied *pgwire.Error) {
 		p.recorder.ClientFailed(stats.Rejected, s.failureRecord(denied, 1))
 		return
 	}
-	switch packet, err := s.receiveStartup(rejectTimeout, nil); {
+	switch packet, err := s.receiveStartup(rejectTimeout, p.admission.clientTLS); {
 	case errors.Is(err, pgwire.ErrNoStartup): // the client requests nothing
 	case err == nil && packet.Code == pgwire.CancelRequest && p.allowsAddress(s.client.RemoteAddr()):
 		s.forwardCancel(packet) // the key is the permission; the client may have closed before its user could be found

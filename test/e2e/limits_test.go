@@ -175,8 +175,14 @@ func TestMoreSessionsThanDescriptors(t *testing.T) {
 func TestAllowFrom(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24")...)
-	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, "iamproxy: connections from 127.0.0.1 are not allowed", "--allow-from")
+	nobody := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--allow-from=192.0.2.0/24", "--listen-tls=self-signed")...)
+	const refusal = "iamproxy: connections from 127.0.0.1 are not allowed"
+	expectRefusal(t, nobody, aurora.IAMUser, aurora.Database, refusal, "--allow-from")
+	for _, mode := range []string{"disable", "require"} {
+		if out, err := psqlAt(t, nobody.conninfo(aurora.IAMUser, aurora.Database)+" sslmode="+mode, "select 1"); err == nil || !strings.Contains(out, refusal) {
+			t.Errorf("sslmode=%s: psql printed %q", mode, out)
+		}
+	}
 	if verdicts := cluster.Verdicts(); len(verdicts) > 0 {
 		t.Errorf("somebody who may not was logged in: %+v", verdicts)
 	}
