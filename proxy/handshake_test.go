@@ -1,12 +1,14 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -290,6 +292,45 @@ func TestDirectTLSBeforePostgreSQL17(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	p.expectReason(t, pgwire.TLSDirectNotOffered)
+}
+
+// A server that has accepted direct TLS supports it. When it hangs up, as in a restart, that may pass.
+func TestDirectTLSServerRestarts(t *testing.T) {
+	t.Parallel()
+	ca, other := trustedServer(t, func(*peer) {})
+	via := directServer(t, ca, []string{pgwire.ALPN}, func(p *peer) { p.acceptLogin(); p.echo() })
+	hangingUp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { hangingUp.Close() })
+	go func() {
+		for {
+			conn, err := hangingUp.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	var down atomic.Bool
+	p, address := startProxy(t, ca, other, func(p *Proxy) {
+		p.Upstream.Via, p.Upstream.DirectTLS, p.ConnectTimeout = via, true, 2*time.Second
+		p.Upstream.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			if down.Load() {
+				return new(net.Dialer).DialContext(ctx, network, hangingUp.Addr().String())
+			}
+			return new(net.Dialer).DialContext(ctx, network, via)
+		}
+	})
+	openSession(t, address)
+	down.Store(true)
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	if e := client.expectError(); e.Code != pgwire.CannotConnectNow || strings.Contains(e.Hint, "sslnegotiation") {
+		t.Errorf("got %+v", e)
+	}
+	p.expectReason(t, pgwire.ConnectionClosed)
 }
 
 // A client that disconnects before its startup packet is logged at debug level only.

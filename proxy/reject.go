@@ -178,7 +178,7 @@ func (s *session) reject(err error) {
 	s.recordFailure(failure)
 	s.logChain(err)
 	failure = s.withCheck(failure)
-	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), logging.OptionalString("hint", text.Advice(failure)))
+	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), logging.OptionalString("hint", text.OneLine(text.Advice(failure))))
 	if s.admitted {
 		s.proxy.removeSession(s) // there is room for another client while this one lingers
 	}

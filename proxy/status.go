@@ -129,7 +129,7 @@ func (s *session) recordDisconnect() {
 	s.logChain(s.lastError)
 	f = s.withCheck(f)
 	s.logSampled(zap.WarnLevel, "client disconnected during login", f, zap.Error(errClientDisconnected), zap.NamedError("last_error", f),
-		zap.Float64("waited_s", time.Since(s.admittedAt).Seconds()), zap.String("hint", strings.TrimSpace(impatientHint+" "+text.Advice(f))))
+		zap.Float64("waited_s", time.Since(s.admittedAt).Seconds()), zap.String("hint", strings.TrimSpace(impatientHint+" "+text.OneLine(text.Advice(f)))))
 }
 
 // failureRecord returns a failure as it is shown.
