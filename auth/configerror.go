@@ -18,6 +18,9 @@ func (i *Identity) loadError(files *sharedFiles, err error) error {
 	if found := files.profileError(i.profile(), err); found != nil {
 		return found
 	}
+	if found := containerError(err); found != nil {
+		return found
+	}
 	return newError(ReasonConfigurationInvalid, err, "{cause}", oneLine(redact(err)))
 }
 

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/http"
@@ -56,13 +57,17 @@ func (i *Identity) Load(ctx context.Context) error {
 		}
 	}
 	files := statFiles() // before reading them, so that no change is missed
-	chain, err := i.load(ctx)
-	if err != nil {
+	var loaded source
+	loaded, err := i.load(ctx)
+	switch {
+	case isTemporary(err):
+		loaded = unloaded{i}
+	case err != nil:
 		return err
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.source, i.files, i.filesCheckedAt = chain, files, wallClock()
+	i.source, i.files, i.filesCheckedAt = loaded, files, wallClock()
 	return nil
 }
 
@@ -97,13 +102,20 @@ func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
 
 func (i *Identity) load(ctx context.Context) (*chain, error) {
 	files := readSharedFiles()
+	if err := i.checkSettings(&files); err != nil {
+		return nil, err
+	}
+	bundle, err := i.caBundle(&files)
+	if err != nil {
+		return nil, err
+	}
 	configFiles, releaseConfig := files.config.forSDK()
 	defer releaseConfig()
 	credentialsFiles, releaseCredentials := files.credentials.forSDK()
 	defer releaseCredentials()
 	urls := new(endpoints)
 	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(setIdleTimeout)
-	cfg, err := config.LoadDefaultConfig(ctx,
+	options := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(client),
 		config.WithEndpointCredentialOptions(func(o *endpointcreds.Options) { o.HTTPClient = hedged{client} }),
 		config.WithRetryer(newRetryer),
@@ -115,7 +127,12 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock, urls.apply}),
 		config.WithCredentialsCacheOptions(i.cacheOptions),
 		config.WithAssumeRoleCredentialOptions(roleDefaults),
-		config.WithWebIdentityRoleCredentialOptions(webIdentityDefaults))
+		config.WithWebIdentityRoleCredentialOptions(webIdentityDefaults),
+	}
+	if bundle != nil {
+		options = append(options, config.WithCustomCABundle(bytes.NewReader(bundle)))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, options...)
 	if err != nil {
 		return nil, i.loadError(&files, err)
 	}
@@ -124,6 +141,9 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		return nil, i.loadError(&files, config.SharedConfigProfileNotExistError{Profile: i.profile()})
 	}
 	urls.cfg = cfg
+	if err := urls.check(); err != nil {
+		return nil, err
+	}
 	var base aws.CredentialsProvider
 	for n, role := range i.Roles {
 		if n == 0 {

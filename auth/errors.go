@@ -75,7 +75,7 @@ func (i *Identity) explain(err error, hasWorked bool) *Error {
 	var known *Error
 	if errors.As(err, &known) {
 		explained := *known
-		explained.temporary = hasWorked
+		explained.temporary = known.temporary || hasWorked
 		return &explained
 	}
 	explained := i.classify(err)
@@ -85,7 +85,7 @@ func (i *Identity) explain(err error, hasWorked bool) *Error {
 
 // classify returns the error for a failure of the SDK's chain of sources.
 func (i *Identity) classify(err error) *Error {
-	if known := i.fileError(err); known != nil {
+	if known := i.configuredError(err); known != nil {
 		return known
 	}
 	var unreadable *fs.PathError

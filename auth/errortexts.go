@@ -135,9 +135,29 @@ var texts = map[Reason]struct{ message, hint string }{
 		"{given} without {missing}",
 		"",
 	},
+	ReasonSettingInvalid: {
+		"{setting}{value}{of} is not {form}",
+		"",
+	},
+	ReasonSettingFile: {
+		"{setting}: {problem}",
+		"",
+	},
 	ReasonConfigurationInvalid: {
 		"{cause}",
 		"",
+	},
+	ReasonContainerHostUnknown: {
+		"no AWS credentials: could not resolve {host}, the host of AWS_CONTAINER_CREDENTIALS_FULL_URI",
+		"Check the name. The next login resolves it again.",
+	},
+	ReasonTokenFileUnusable: {
+		"no AWS credentials: {setting}: {problem}",
+		"{advice} The next login reads it again.",
+	},
+	ReasonEndpointUnreachable: {
+		"no AWS credentials: could not reach {host} ({setting}): {cause}",
+		"Check that this is the right address, and that this host can reach it.",
 	},
 	ReasonConfigFileUnusable: {
 		"no AWS credentials: {problems}",

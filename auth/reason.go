@@ -95,8 +95,21 @@ const (
 	ReasonSSOSessionMissing Reason = "sso_session_missing"
 	// ReasonSettingIncomplete means that a setting is of no use without another one.
 	ReasonSettingIncomplete Reason = "setting_incomplete"
+	// ReasonSettingInvalid means that a setting has another form than it must have.
+	ReasonSettingInvalid Reason = "setting_invalid"
+	// ReasonSettingFile means that the file that a setting names cannot be used.
+	ReasonSettingFile Reason = "setting_file"
 	// ReasonConfigurationInvalid means that the SDK refuses the AWS configuration.
 	ReasonConfigurationInvalid Reason = "configuration_invalid"
+	// ReasonContainerHostUnknown means that the host name of the container
+	// credentials endpoint does not resolve.
+	ReasonContainerHostUnknown Reason = "container_host_unknown"
+	// ReasonTokenFileUnusable means that the file with the web identity token or the
+	// container's authorization token does not exist, or has no token.
+	ReasonTokenFileUnusable Reason = "token_file_unusable"
+	// ReasonEndpointUnreachable means that an endpoint or an HTTP proxy that is
+	// configured cannot be reached.
+	ReasonEndpointUnreachable Reason = "endpoint_unreachable"
 	// ReasonConfigFileUnusable means that no source provides credentials, and that
 	// one of AWS's configuration files cannot be used as it is.
 	ReasonConfigFileUnusable Reason = "config_file_unusable"
@@ -115,7 +128,7 @@ func TokenReasons() []Reason {
 		ReasonRolePolicyRefused, ReasonRoleRequestInvalid, ReasonSTSRegionDisabled, ReasonOIDCProviderMissing,
 		ReasonWebIdentityExpired, ReasonWebIdentityRefused,
 		ReasonSourceCredentialsExpired, ReasonSourceCredentialsRefused, ReasonSigningFailed,
-		ReasonConfigFileUnusable, ReasonProfileRequired,
+		ReasonConfigFileUnusable, ReasonProfileRequired, ReasonContainerHostUnknown, ReasonTokenFileUnusable, ReasonEndpointUnreachable,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -81,14 +82,20 @@ func homeDir() string {
 }
 
 // fileName returns the name of a file for messages: a path in the home directory
-// begins with ~.
-func fileName(path string) string {
+// begins with ~. It does not repeat a value that does not look like a path, which
+// may be the content of the file.
+func fileName(variable, path string) string {
+	if !plainPath.MatchString(path) || strings.HasPrefix(path, "eyJ") { // as a JSON web token
+		return "the file of " + variable
+	}
 	home := homeDir()
 	if rest, ok := strings.CutPrefix(path, home); ok && len(home) > 1 && rest != "" && os.IsPathSeparator(rest[0]) {
 		return "~" + filepath.ToSlash(rest)
 	}
 	return path
 }
+
+var plainPath = regexp.MustCompile(`^[\pL\pN ./\\~@%+,:()_-]{1,200}$`)
 
 func readSharedFiles() sharedFiles {
 	configPath, credentialsPath := sharedFilePaths()
@@ -99,7 +106,7 @@ func readSharedFiles() sharedFiles {
 }
 
 func readSharedFile(variable, path string) sharedFile {
-	f := sharedFile{variable: variable, path: path, name: fileName(path)}
+	f := sharedFile{variable: variable, path: path, name: fileName(variable, path)}
 	info, err := os.Stat(path) //nolint:gosec // named by the user's environment
 	var content []byte
 	switch {
@@ -198,6 +205,10 @@ func (f *sharedFile) parseLines(text string) string {
 			key, value = strings.ToLower(strings.TrimSpace(key)), settingValue(value)
 			if key == accessKeyKey || key == secretKeyKey || key == "aws_session_token" {
 				value = "" // only its presence is of interest
+			}
+			if key == "retry_mode" && value == "legacy" {
+				lines[n] = "\n" // the SDK for Go does not have it, and would fail
+				continue
 			}
 			f.sections[len(f.sections)-1].settings[key] = value
 		}

@@ -39,12 +39,12 @@ func TestSharedFiles(t *testing.T) {
 		"no kind":                    {config: "[p]" + keys, profile: "p", reason: ReasonProfileMissing, want: "config has [p]; write [profile p]"},
 		"session without a kind":     {config: "[profile p]\nsso_session = s\nsso_account_id = 1\nsso_role_name = r\n[s]\n", profile: "p", reason: ReasonSSOSessionMissing, want: "has [s]; write [sso-session s]"},
 		"a loop of itself":           {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = p\n", profile: "p", reason: ReasonConfigurationInvalid},
-		"a loop of three":            {config: "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nrole_arn = r\nsource_profile = r\n[profile r]\nrole_arn = r\nsource_profile = p\n", profile: "p", reason: ReasonSourceProfileLoop, want: "p, q, r, p"},
+		"a loop of three":            {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[profile q]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = r\n[profile r]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = p\n", profile: "p", reason: ReasonSourceProfileLoop, want: "p, q, r, p"},
 		"secret without a key":       {credentials: "[p]\naws_secret_access_key = TOPSECRET\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "p" has aws_secret_access_key without aws_access_key_id`},
-		"half a source":              {credentials: "[p]\nrole_arn = r\nsource_profile = q\n[q]\naws_access_key_id = AKIAX\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "q"`},
+		"half a source":              {credentials: "[p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[q]\naws_access_key_id = AKIAX\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "q"`},
 		"an incomplete session":      {config: "[profile p]\nsso_session = s\nsso_account_id = 1\n[sso-session s]\nsso_region = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid, want: "sso_start_url"},
-		"a setting that is invalid":  {config: "[profile p]" + keys + "max_attempts = many\n", profile: "p", reason: ReasonConfigurationInvalid, want: "max_attempts"},
-		"no source of the role":      {config: "[profile p]\nrole_arn = r\nsource_profile = q\n[profile q]\nregion = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid},
+		"a setting that is invalid":  {config: "[profile p]" + keys + "max_attempts = many\n", profile: "p", reason: ReasonSettingInvalid, want: `max_attempts "many" of profile "p" is not a number`},
+		"no source of the role":      {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[profile q]\nregion = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid},
 		"a session of another file":  {config: "[profile p]" + keys, credentials: "[sso-session 'x']\n[q]" + keys, profile: "q"},
 		"a comment with brackets":    {config: "[profile p] # [see]" + keys, profile: "p"},
 		"keys of two files, as ever": {config: "[profile p]\nregion = eu-west-1\n", credentials: "[p]" + keys, profile: "p"},
@@ -113,5 +113,23 @@ func TestPipesAreLeftToTheSDK(t *testing.T) {
 	t.Setenv("AWS_DEFAULT_PROFILE", "p")
 	if _, err := load(t, "").loaded().fetch(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFileName verifies that a message does not repeat the content of a file that is
+// in the variable instead of its path.
+func TestFileName(t *testing.T) {
+	t.Setenv("HOME", "/home/me")
+	for path, want := range map[string]string{
+		"/home/me/.aws/config":               "~/.aws/config",
+		"/home/mes/config":                   "/home/mes/config",
+		"/etc/aws/my config":                 "/etc/aws/my config",
+		"[default]\naws_secret_access_key=s": "the file of AWS_CONFIG_FILE",
+		`{"SecretAccessKey": "s"}`:           "the file of AWS_CONFIG_FILE",
+		"eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4":  "the file of AWS_CONFIG_FILE",
+	} {
+		if got := fileName("AWS_CONFIG_FILE", path); got != want {
+			t.Errorf("%q: got %q, want %q", path, got, want)
+		}
 	}
 }

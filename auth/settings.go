@@ -1,0 +1,211 @@
+package auth
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/x509"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+)
+
+// setting is a setting with a form that Load checks. The SDK ignores some values of
+// another form, and reports others without the name of the setting.
+type setting struct {
+	variable string // of the environment
+	key      string // of a profile; may be empty
+	form     string // for messages
+	valid    func(value string) bool
+}
+
+// settings lists the settings that are checked. Endpoint URLs are checked by
+// endpoints.check.
+var settings = []setting{
+	{"AWS_REGION", "region", "a region such as eu-west-1", isSTSRegion},
+	{"AWS_DEFAULT_REGION", "region", "a region such as eu-west-1", isSTSRegion},
+	{"AWS_ROLE_ARN", "role_arn", "the ARN of a role, such as arn:aws:iam::111122223333:role/name", roleARN.MatchString},
+	{"AWS_ROLE_SESSION_NAME", "role_session_name", "2 to 64 letters, digits and characters of _=,.@-", sessionName.MatchString},
+	{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "", "a URL such as http://169.254.170.23/v1/credentials", isURL},
+	{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "", `a path that begins with "/"`, func(value string) bool { return strings.HasPrefix(value, "/") }},
+	{"AWS_CONTAINER_AUTHORIZATION_TOKEN", "", "a token in one line", isOneLine},
+	{"AWS_EC2_METADATA_SERVICE_ENDPOINT", "ec2_metadata_service_endpoint", "a URL such as http://169.254.169.254", isURL},
+	{"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "ec2_metadata_service_endpoint_mode", `"IPv4" or "IPv6"`, oneOf("ipv4", "ipv6")},
+	{"AWS_EC2_METADATA_DISABLED", "", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_EC2_METADATA_V1_DISABLED", "ec2_metadata_v1_disabled", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_USE_FIPS_ENDPOINT", "use_fips_endpoint", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_USE_DUALSTACK_ENDPOINT", "use_dualstack_endpoint", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "ignore_configured_endpoint_urls", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_DISABLE_CLOCK_SKEW_CORRECTION", "disable_clock_skew_correction", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_DISABLE_REQUEST_COMPRESSION", "disable_request_compression", `"true" or "false"`, oneOf("true", "false")},
+	{"AWS_RETRY_MODE", "retry_mode", `"standard" or "adaptive"`, oneOf("standard", "adaptive")},
+	{"AWS_MAX_ATTEMPTS", "max_attempts", "a number", isNumber},
+	{"", "duration_seconds", "a number from 900 to 43200", isDuration},
+	{"", "credential_source", `"Environment", "Ec2InstanceMetadata" or "EcsContainer"`, oneOf("environment", "ec2instancemetadata", "ecscontainer")},
+}
+
+// sessionName matches the name of a role's session.
+// https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+var sessionName = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
+
+// harmless matches the values that are repeated in messages. Those of secrets and
+// URLs are not.
+var harmless = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,24}$`)
+
+// isSTSRegion reports whether STS may have an endpoint in a region. The name
+// aws-global stands for the endpoint without a region.
+func isSTSRegion(name string) bool { return IsRegion(name) || name == "aws-global" }
+
+func isURL(value string) bool {
+	parsed, err := url.Parse(value)
+	return err == nil && (parsed.Scheme == "http" || parsed.Scheme == "https") && parsed.Hostname() != ""
+}
+
+func isOneLine(value string) bool { return !strings.ContainsAny(value, "\r\n") }
+
+func isNumber(value string) bool {
+	n, err := strconv.Atoi(value)
+	return err == nil && n >= 0
+}
+
+func isDuration(value string) bool {
+	n, err := strconv.Atoi(value)
+	return err == nil && n >= 900 && n <= 43200
+}
+
+func oneOf(words ...string) func(string) bool {
+	return func(value string) bool { return slices.Contains(words, strings.ToLower(value)) }
+}
+
+// checkSettings returns an error for the first setting that leads nowhere: it has
+// another form than AWS documents, or another setting is missing.
+func (i *Identity) checkSettings(files *sharedFiles) error {
+	profile := files.profile(cmp.Or(i.profile(), defaultProfile))
+	for _, s := range settings {
+		if value := os.Getenv(s.variable); s.variable != "" && value != "" && !s.valid(value) {
+			return settingError(s.variable, value, "", s.form)
+		}
+		if value := profile[s.key]; value != "" && !s.valid(value) {
+			return settingError(s.key, value, " of profile "+strconv.Quote(cmp.Or(i.profile(), defaultProfile)), s.form)
+		}
+	}
+	for _, names := range [][]string{{"HTTPS_PROXY", "https_proxy"}, {"HTTP_PROXY", "http_proxy"}} {
+		if name, value := firstSet(names...); value != "" && !isProxy(value) {
+			return settingError(name, "", "", "the URL of a proxy, such as http://proxy.example.com:3128")
+		}
+	}
+	return i.checkPairs(profile)
+}
+
+// check returns an error if a configured endpoint URL is no URL.
+func (e *endpoints) check() error {
+	for _, service := range awsServices {
+		if configured := e.of(service); configured.url != "" && !isURL(configured.url) {
+			return settingError(configured.setting, "", "", "a URL such as http://localhost:4566")
+		}
+	}
+	return nil
+}
+
+// settingError returns the error of a setting. It repeats the value if it cannot be
+// a secret.
+func settingError(name, value, of, form string) *Error {
+	if value = ` "` + value + `"`; !harmless.MatchString(strings.Trim(value, ` "`)) {
+		value = ""
+	}
+	return newError(ReasonSettingInvalid, nil, "{setting}", name, "{value}", value, "{of}", of, "{form}", form)
+}
+
+// checkPairs returns an error for a setting without the one that it needs.
+func (i *Identity) checkPairs(profile map[string]string) error {
+	incomplete := func(given, missing string) error {
+		return newError(ReasonSettingIncomplete, nil, "{given}", given, "{missing}", missing)
+	}
+	idName, id := firstSet("AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY")
+	secretName, secret := firstSet("AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY")
+	tokenFile, role := os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE"), os.Getenv("AWS_ROLE_ARN")
+	inEnvironment := i.Profile == "" && (id != "" || secret != "" || tokenFile != "")
+	switch {
+	case i.Profile != "":
+	case id != "" && secret == "":
+		return incomplete(idName+" is set", "AWS_SECRET_ACCESS_KEY")
+	case id == "" && secret != "":
+		return incomplete(secretName+" is set", "AWS_ACCESS_KEY_ID")
+	case id != "":
+	case tokenFile != "" && role == "":
+		return incomplete("AWS_WEB_IDENTITY_TOKEN_FILE is set", "AWS_ROLE_ARN")
+	case role != "" && tokenFile == "" && i.profile() == "" && !isSource(profile) && !hasContainer():
+		return incomplete("AWS_ROLE_ARN is set", "AWS_WEB_IDENTITY_TOKEN_FILE (--assume-role assumes a role with other credentials)")
+	case role != "" && tokenFile == "":
+		i.log().Warn("AWS_ROLE_ARN is not used without AWS_WEB_IDENTITY_TOKEN_FILE; --assume-role assumes a role", zap.String("role", role))
+	}
+	of := "profile " + strconv.Quote(cmp.Or(i.profile(), defaultProfile)) + " has "
+	switch {
+	case inEnvironment:
+	case profile["web_identity_token_file"] != "" && profile["role_arn"] == "":
+		return incomplete(of+"web_identity_token_file", "role_arn")
+	case profile[sourceProfileKey] != "" && profile["role_arn"] == "":
+		return incomplete(of+"source_profile", "role_arn")
+	case profile["role_arn"] != "" && profile[sourceProfileKey] == "" && !isSource(profile) && !hasContainer():
+		return incomplete(of+"role_arn", "source_profile or credential_source")
+	case strings.EqualFold(profile["credential_source"], "Environment") && id == "":
+		return incomplete(of+"credential_source = Environment", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
+	}
+	return nil
+}
+
+// isSource reports whether a profile has a source of credentials other than a
+// source_profile.
+func isSource(profile map[string]string) bool {
+	return slices.ContainsFunc([]string{accessKeyKey, "credential_source", "web_identity_token_file", ssoSessionKey,
+		"sso_start_url", "login_session", "credential_process"}, func(key string) bool { return has(profile, key) })
+}
+
+func hasContainer() bool {
+	return os.Getenv("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI") != "" || os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI") != ""
+}
+
+// firstSet returns the first variable that is set, and its value.
+func firstSet(names ...string) (name, value string) {
+	for _, name := range names {
+		if value := os.Getenv(name); value != "" {
+			return name, value
+		}
+	}
+	return "", ""
+}
+
+// isProxy reports whether net/http can use the address of a proxy. The scheme may be
+// missing.
+func isProxy(value string) bool {
+	if !strings.Contains(value, "://") {
+		value = "http://" + value
+	}
+	parsed, err := url.Parse(value)
+	return err == nil && parsed.Hostname() != "" && slices.Contains([]string{"http", "https", "socks5", "socks5h"}, parsed.Scheme)
+}
+
+// caBundle returns the content of the CA bundle that is configured, or nil. The SDK
+// does not name the setting if it cannot read the file.
+func (i *Identity) caBundle(files *sharedFiles) ([]byte, error) {
+	name, path := "AWS_CA_BUNDLE", os.Getenv("AWS_CA_BUNDLE")
+	if path == "" {
+		name, path = "ca_bundle", files.profile(cmp.Or(i.profile(), defaultProfile))["ca_bundle"]
+	}
+	if path == "" {
+		return nil, nil
+	}
+	content, err := os.ReadFile(expandHome(path)) //nolint:gosec // named by the user's environment
+	if err != nil {
+		return nil, newError(ReasonSettingFile, err, "{setting}", name, "{problem}", "could not read "+fileName(name, path)+": "+reasonOfPathError(err))
+	}
+	content = bytes.TrimPrefix(content, []byte("\ufeff"))
+	if !x509.NewCertPool().AppendCertsFromPEM(content) {
+		return nil, newError(ReasonSettingFile, nil, "{setting}", name, "{problem}", fileName(name, path)+" has no certificate in PEM")
+	}
+	return content, nil
+}

@@ -1,0 +1,149 @@
+package auth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// configuredError returns the error of a source that fails because of a setting, or
+// nil. It names the setting, which the SDK does not.
+func (i *Identity) configuredError(err error) *Error {
+	for _, explain := range []func(error) *Error{i.tokenFileError, i.endpointError, i.fileError} {
+		if found := explain(err); found != nil {
+			return found
+		}
+	}
+	return nil
+}
+
+// tokenFileError returns the error of a file that has to have a token for a request
+// for credentials, or nil.
+func (i *Identity) tokenFileError(err error) *Error {
+	// The SDK has no types for these: config/resolve_credentials.go,
+	// credentials/endpointcreds/provider.go, credentials/stscreds/web_identity_provider.go.
+	setting, path := "", ""
+	switch text := err.Error(); {
+	case strings.Contains(text, "resolve auth token"):
+		setting, path = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
+	case strings.Contains(text, "unable to read file at"), hasOperation(err, sts.ServiceID, "AssumeRoleWithWebIdentity"):
+		setting, path = "AWS_WEB_IDENTITY_TOKEN_FILE", os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+		files := readSharedFiles()
+		if ofProfile := files.profile(cmp.Or(i.profile(), defaultProfile))["web_identity_token_file"]; path == "" || i.Profile != "" {
+			setting, path = "web_identity_token_file", ofProfile
+		}
+	}
+	if path == "" {
+		return nil
+	}
+	problem, advice := "", "Check that the platform mounts this file, and that the user that runs iamproxy may read it."
+	switch content, err := os.ReadFile(path); { //nolint:gosec // named by the user's environment
+	case err != nil:
+		problem = "could not read " + fileName(setting, path) + ": " + reasonOfPathError(err)
+	case strings.TrimSpace(string(content)) == "":
+		problem = fileName(setting, path) + " is empty"
+	case setting == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" && !isOneLine(string(content)):
+		problem, advice = fileName(setting, path)+" contains a line break", "Write the token without a line break, also at its end."
+	default:
+		return nil
+	}
+	return newError(ReasonTokenFileUnusable, err, "{setting}", setting, "{problem}", problem, "{advice}", advice)
+}
+
+// endpointError returns the error of an endpoint or HTTP proxy that a setting names
+// and that cannot be reached, or nil.
+func (i *Identity) endpointError(err error) *Error {
+	var unsent *smithyhttp.RequestSendError
+	if !errors.As(err, &unsent) {
+		return nil
+	}
+	setting, host := "", ""
+	var failed *net.OpError
+	if errors.As(err, &failed) && failed.Op == "proxyconnect" {
+		var value string
+		setting, value = firstSet("HTTPS_PROXY", "https_proxy")
+		if setting == "" {
+			setting, value = firstSet("HTTP_PROXY", "http_proxy")
+		}
+		host = hostOf(value)
+	} else if configured := i.endpointOf(err); configured.url != "" {
+		setting, host = configured.setting, hostOf(configured.url)
+	}
+	if host == "" {
+		return nil
+	}
+	return newError(ReasonEndpointUnreachable, err, "{host}", strconv.Quote(host), "{setting}", setting, "{cause}", networkCause(err))
+}
+
+// endpointOf returns the configured endpoint of the operation that failed. The URL
+// is empty if none is configured.
+func (i *Identity) endpointOf(err error) endpointURL {
+	service := ""
+	for operation := range operations(err) {
+		service = operation.ServiceID
+	}
+	switch c, _ := i.loaded().(*chain); {
+	case service == "ec2imds":
+		const name = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+		return endpointURL{os.Getenv(name), name}
+	case service == "endpoint-credentials", service == "":
+		const name = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+		return endpointURL{os.Getenv(name), name}
+	case c != nil:
+		return (&endpoints{c.cfg}).of(service)
+	default:
+		return endpointURL{}
+	}
+}
+
+// hostOf returns the host and port of a URL, whose scheme may be missing.
+func hostOf(address string) string {
+	if !strings.Contains(address, "://") {
+		address = "http://" + address
+	}
+	if parsed, err := url.Parse(address); err == nil {
+		return parsed.Host
+	}
+	return ""
+}
+
+// unloaded is the source while the configuration cannot be loaded for a cause that
+// may pass. Load would otherwise fail for good.
+type unloaded struct{ identity *Identity }
+
+func (u unloaded) fetch(ctx context.Context) (aws.Credentials, error) {
+	loaded, err := u.identity.load(ctx)
+	if err != nil {
+		return aws.Credentials{}, err
+	}
+	u.identity.mu.Lock()
+	u.identity.source = loaded
+	u.identity.mu.Unlock()
+	return loaded.fetch(ctx)
+}
+
+// containerError returns the error of AWS_CONTAINER_CREDENTIALS_FULL_URI for an
+// error of the SDK, or nil. The SDK has no types for them:
+// config/resolve_credentials.go.
+func containerError(err error) *Error {
+	const name = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
+	switch text := err.Error(); {
+	case strings.Contains(text, "failed to resolve host"):
+		parsed, _ := url.Parse(os.Getenv(name)) // checkSettings has parsed it
+		failed := newError(ReasonContainerHostUnknown, err, "{host}", strconv.Quote(parsed.Hostname()))
+		failed.temporary = true
+		return failed
+	case strings.Contains(text, "only loopback/ecs/eks hosts are allowed"):
+		return settingError(name, "", "", "an https URL, or an http URL of this host or of 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]")
+	}
+	return nil
+}
