@@ -53,6 +53,7 @@ build: ## compile bin/iamproxy
 .PHONY: release
 release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/
 	$(GO) run ./tools/licenses -write dist/iamproxy.licenses.txt
+	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/iamproxy man >dist/iamproxy.1
 	$(CHECKSUMS)
 
 .PHONY: $(PLATFORMS:%=release-%)
@@ -78,6 +79,11 @@ sbom: release ## compile into dist/, with a bill of materials (CycloneDX) of eac
 		$(SBOM) bin -json -std -noserial -notimestamp -version $(VERSION) -output $$file.cdx.json $$file || exit 1; \
 	done
 	$(CHECKSUMS)
+
+.PHONY: man
+man: ## write the manual page to bin/iamproxy.1
+	mkdir -p bin
+	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/iamproxy man >bin/iamproxy.1
 
 .PHONY: notes
 notes: ## print what CHANGELOG.md says of VERSION
@@ -287,8 +293,8 @@ reproducible: ## build twice, from two folders, and compare
 ## Keep up
 
 .PHONY: deps
-deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip
-	@sh tools/setup/install.sh postgres cc certs netns
+deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip, zsh, fish
+	@sh tools/setup/install.sh postgres cc certs netns shells
 
 .PHONY: update-ca
 update-ca: ## fetch tls/rds/*.pem as AWS publishes them, and list what has changed

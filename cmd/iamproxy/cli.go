@@ -23,15 +23,17 @@ import (
 // standard output.
 
 type commands struct {
-	Run      runCommand      `cmd:"" default:"withargs" help:"Serve clients. This is the default command."`
-	Token    tokenCommand    `cmd:"" help:"Print a fresh token, and nothing else."`
-	Check    checkCommand    `cmd:"" help:"Test every step of a connection. Report which steps fail, and how to fix them."`
-	Grant    grantCommand    `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens."`
-	Policy   policyCommand   `cmd:"" help:"Print the IAM policy that lets a role log in as database users, and nothing else."`
-	Wait     waitCommand     `cmd:"" help:"Wait until the iamproxy on this host is ready. For health checks and startup ordering."`
-	Shutdown shutdownCommand `cmd:"" help:"Request the iamproxy on this host to drain and exit."`
-	Help     helpCommand     `cmd:"" anyenv:"" help:"Print the help of iamproxy or of a command."`
-	Version  versionCommand  `cmd:"" help:"Print version, commit and Go version."`
+	Run        runCommand        `cmd:"" default:"withargs" help:"Serve clients. This is the default command."`
+	Token      tokenCommand      `cmd:"" help:"Print a fresh token, and nothing else."`
+	Check      checkCommand      `cmd:"" help:"Test every step of a connection. Report which steps fail, and how to fix them."`
+	Grant      grantCommand      `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens."`
+	Policy     policyCommand     `cmd:"" help:"Print the IAM policy that lets a role log in as database users, and nothing else."`
+	Wait       waitCommand       `cmd:"" help:"Wait until the iamproxy on this host is ready. For health checks and startup ordering."`
+	Shutdown   shutdownCommand   `cmd:"" help:"Request the iamproxy on this host to drain and exit."`
+	Completion completionCommand `cmd:"" anyenv:"" help:"Print the completion script of a shell."`
+	Man        manCommand        `cmd:"" anyenv:"" hidden:"" help:"Print the manual page, as roff."`
+	Help       helpCommand       `cmd:"" anyenv:"" help:"Print the help of iamproxy or of a command."`
+	Version    versionCommand    `cmd:"" help:"Print version, commit and Go version."`
 
 	ShowVersion versionFlag `name:"version" short:"v" aliases:"V" env:"-" help:"Print version, commit and Go version."`
 	PlainIO     bool        `hidden:"" help:"Read and write connections through Go's net and crypto/tls alone, for troubleshooting."`
@@ -114,7 +116,7 @@ func execute(ctx context.Context, args []string, std streams) error {
 }
 
 func newParser(c *commands, std streams, more ...kong.Option) (*cli.Parser, error) {
-	return cli.New(c, program, std.out, std.err, append(more, kong.Bind(std))...)
+	return cli.New(c, std.out, std.err, append(more, kong.Bind(std))...)
 }
 
 // checkName returns an error for a name that PostgreSQL would truncate, and for one that would

@@ -28,18 +28,18 @@ func (p *Parser) PrintHelp(command *kong.Node) error {
 }
 
 func (p *Parser) printProgram(w *helpWriter) {
-	for i, usage := range p.Usage {
+	for i, usage := range usages {
 		if i == 0 {
 			w.line("Usage: " + usage)
 		} else {
 			w.line("       " + usage)
 		}
 	}
-	for paragraph := range strings.SplitSeq(p.About, "\n\n") {
+	for paragraph := range strings.SplitSeq(about, "\n\n") {
 		w.line("")
 		w.wrapped(0, "", paragraph)
 	}
-	w.block("Examples", p.Examples)
+	w.block("Examples", examples)
 	w.line("")
 	w.line("Commands:")
 	for _, command := range p.Model.Children {
@@ -49,19 +49,19 @@ func (p *Parser) printProgram(w *helpWriter) {
 	}
 	p.printFlags(w, p.Model.DefaultCmd)
 	w.line("")
-	w.wrapped(0, "", p.Variables)
+	w.wrapped(0, "", variables)
 	w.line("")
-	w.wrapped(0, "", "Exit codes: "+p.ExitCodes)
+	w.wrapped(0, "", "Exit codes: "+exitCodes)
 	w.line("")
-	w.line(fmt.Sprintf("Help of a command: %s COMMAND --help", p.Name))
-	w.line("Documentation: " + p.URL)
+	w.line(fmt.Sprintf("Help of a command: %s COMMAND --help", program))
+	w.line("Documentation: " + docsURL)
 }
 
 func (p *Parser) printCommand(w *helpWriter, command *kong.Node) {
 	w.line("Usage: " + p.usage(command))
 	w.line("")
 	w.wrapped(0, "", command.Help)
-	w.block("Examples", command.Detail)
+	w.block("Examples", commandExamples[command.Name])
 	if len(command.Positional) > 0 {
 		w.line("")
 		w.line("Arguments:")
@@ -70,11 +70,15 @@ func (p *Parser) printCommand(w *helpWriter, command *kong.Node) {
 		}
 	}
 	p.printFlags(w, command)
+	if slices.ContainsFunc(command.Flags, func(flag *kong.Flag) bool { return len(flag.Envs) > 0 }) {
+		w.line("")
+		w.wrapped(0, "", variables)
+	}
 }
 
 // usage returns the command line of a command.
 func (p *Parser) usage(command *kong.Node) string {
-	words := []string{p.Name, command.Name}
+	words := []string{program, command.Name}
 	for _, argument := range command.Positional {
 		name := argumentName(argument)
 		if list := enum(argument); len(list) > 0 {
@@ -97,19 +101,19 @@ type flagGroup struct {
 	flags []*kong.Flag
 }
 
-// groups returns the flags of a command in groups. Those of commands with few flags have no titles.
+// groups returns the flags of a command in groups. Those without a group come first if the
+// command has any, and else last.
 func (p *Parser) groups(command *kong.Node) (groups []flagGroup) {
-	flags := flagsOf(command)
-	for _, title := range append(slices.Clone(p.Groups), "") {
-		group := flagGroup{title: title}
-		if title == "" {
-			group.title = "Flags"
-			if len(groups) > 0 {
-				group.title = "Other flags"
-			}
+	plain := flagGroup{title: "Other flags"}
+	for _, flag := range flagsOf(command) {
+		if flag.Group == nil {
+			plain.flags = append(plain.flags, flag)
 		}
-		for _, flag := range flags {
-			if key := flag.Group; key == nil && title == "" || key != nil && key.Key == title {
+	}
+	for _, title := range groupTitles {
+		group := flagGroup{title: title}
+		for _, flag := range flagsOf(command) {
+			if flag.Group != nil && flag.Group.Key == title {
 				group.flags = append(group.flags, flag)
 			}
 		}
@@ -117,7 +121,11 @@ func (p *Parser) groups(command *kong.Node) (groups []flagGroup) {
 			groups = append(groups, group)
 		}
 	}
-	return groups
+	if slices.Contains(command.Flags, plain.flags[0]) || len(groups) == 0 {
+		plain.title = "Flags"
+		return slices.Insert(groups, 0, plain)
+	}
+	return append(groups, plain)
 }
 
 func (p *Parser) printFlags(w *helpWriter, command *kong.Node) {

@@ -1,5 +1,5 @@
-// Package cli parses a command line that is described by a struct, as package kong does. Its
-// errors, help, shell completion and manual page are made from the same description.
+// Package cli parses the command line of iamproxy, which a struct describes as for package kong.
+// Errors, help, shell completion and the manual page are made from the same description.
 package cli
 
 import (
@@ -16,39 +16,24 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
-// Program describes a program for its help and its manual page.
-type Program struct {
-	Name      string
-	Summary   string // a few words
-	Usage     []string
-	About     string // paragraphs, separated by empty lines
-	Examples  string
-	Groups    []string // of flags, in order
-	Variables string   // how the flags are set by environment variables
-	ExitCodes string
-	URL       string // of the documentation
-}
-
 // ErrShown is the error of a command line that only asks for help, or for the version.
 var ErrShown = errors.New("help was shown")
 
 // Parser parses command lines.
 type Parser struct {
 	*kong.Kong
-	Program
-
 	rejected  error // why a value could not be decoded
 	resetting bool  // values are those of variables or defaults
 	implicit  bool  // the default command is not named
 }
 
 // New returns a parser of commands, which points to a struct of kong.
-func New(commands any, program Program, stdout, stderr io.Writer, options ...kong.Option) (*Parser, error) {
-	p := &Parser{Program: program}
+func New(commands any, stdout, stderr io.Writer, options ...kong.Option) (*Parser, error) {
+	p := &Parser{}
 	var err error
 	p.Kong, err = kong.New(commands, append(options,
-		kong.Name(program.Name),
-		kong.DefaultEnvars(strings.ToUpper(program.Name)),
+		kong.Name(program),
+		kong.DefaultEnvars("IAMPROXY"),
 		kong.Writers(stdout, stderr),
 		kong.Help(func(_ kong.HelpOptions, shown *kong.Context) error { return p.PrintHelp(shown.Selected()) }),
 		kong.Exit(func(int) { panic(ErrShown) }),
@@ -104,7 +89,7 @@ func (p *Parser) describe(err error) error {
 	case p.rejected != nil:
 		return p.rejected
 	case !errors.As(err, &rejected):
-		return fmt.Errorf("the command line cannot be parsed; see %s --help", p.Name)
+		return fmt.Errorf("the command line cannot be parsed; see %s --help", program)
 	}
 	command := rejected.Context.Selected()
 	if command == nil {
@@ -113,20 +98,20 @@ func (p *Parser) describe(err error) error {
 	if rejected.Context.Error == nil { // all words are parsed, so one is missing
 		for _, argument := range command.Positional {
 			if argument.Required && !argument.Set {
-				return p.missingArgument(command, argument)
+				return missingArgument(command, argument)
 			}
 		}
-		return fmt.Errorf("the command line is not complete; see %s %s --help", p.Name, command.Name)
+		return fmt.Errorf("the command line is not complete; see %s %s --help", program, command.Name)
 	}
 	path := rejected.Context.Path
 	rest := path[len(path)-1].Remainder()
 	switch {
 	case len(rest) == 0:
-		return fmt.Errorf("the command line cannot be parsed; see %s %s --help", p.Name, command.Name)
+		return fmt.Errorf("the command line cannot be parsed; see %s %s --help", program, command.Name)
 	case len(rest[0]) > 1 && rest[0][0] == '-':
 		return p.unknownFlag(command, rest)
 	case p.command(rest[0]) != nil:
-		return p.commandFirst(rest[0])
+		return commandFirst(rest[0])
 	case len(command.Positional) == 0:
 		return fmt.Errorf("%s takes no arguments", command.Name)
 	case command.Positional[0].IsCumulative():
@@ -163,20 +148,20 @@ func (p *Parser) unknownCommand(name string) error {
 		}
 	}
 	if closest := text.Closest(name, names); closest != "" {
-		return fmt.Errorf("unknown command %s; did you mean %q?%s", text.Plain.Quote(name), closest, p.endpointAdvice())
+		return fmt.Errorf("unknown command %s; did you mean %q?%s", text.Plain.Quote(name), closest, endpointAdvice())
 	}
-	return fmt.Errorf("unknown command %s.%s", text.Plain.Quote(name), p.endpointAdvice())
+	return fmt.Errorf("unknown command %s.%s", text.Plain.Quote(name), endpointAdvice())
 }
 
-func (p *Parser) endpointAdvice() string {
-	return fmt.Sprintf(" An endpoint looks like mydb.cluster-....rds.amazonaws.com. See %s --help", p.Name)
+func endpointAdvice() string {
+	return fmt.Sprintf(" An endpoint looks like mydb.cluster-....rds.amazonaws.com. See %s --help", program)
 }
 
-func (p *Parser) commandFirst(name string) error {
-	return fmt.Errorf("the command comes first: %s %s ...", p.Name, name)
+func commandFirst(name string) error {
+	return fmt.Errorf("the command comes first: %s %s ...", program, name)
 }
 
-func (p *Parser) missingArgument(command *kong.Node, argument *kong.Value) error {
+func missingArgument(command *kong.Node, argument *kong.Value) error {
 	example := "HOST"
 	if words := enum(argument); len(words) > 0 {
 		example = words[0]
@@ -191,7 +176,7 @@ func (p *Parser) missingArgument(command *kong.Node, argument *kong.Value) error
 	if strings.ContainsAny(name[:1], "AEIO") {
 		article = "an"
 	}
-	return fmt.Errorf("%s needs %s %s: %s %s %s", command.Name, article, name, p.Name, command.Name, example)
+	return fmt.Errorf("%s needs %s %s: %s %s %s", command.Name, article, name, program, command.Name, example)
 }
 
 // flagName matches what an error can repeat of a flag.
@@ -205,7 +190,7 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 	}
 	shown := flagName.FindString(given)
 	if strings.HasPrefix(given, "--") && shown != given {
-		return fmt.Errorf("unknown flag %s; see %s %s --help", text.NotShown(given), p.Name, command.Name)
+		return fmt.Errorf("unknown flag %s; see %s %s --help", text.NotShown(given), program, command.Name)
 	}
 	name := strings.TrimLeft(shown, "-")
 	var names []string
@@ -223,7 +208,7 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 			return fmt.Errorf("unknown flag %s: it is a flag of %s, not of %s", shown, other.Name, command.Name)
 		}
 	}
-	return fmt.Errorf("unknown flag %s; see %s %s --help", shown, p.Name, command.Name)
+	return fmt.Errorf("unknown flag %s; see %s %s --help", shown, program, command.Name)
 }
 
 var portNumber = regexp.MustCompile(`^[0-9]{1,5}$`)
@@ -235,10 +220,10 @@ func (h hint) fill(value string) string {
 	return strings.ReplaceAll(h.Text, "{}", value)
 }
 
-// flagsOf returns the flags of a command that its help shows.
+// flagsOf returns the flags of a command that its help shows, those of all commands last.
 func flagsOf(command *kong.Node) (flags []*kong.Flag) {
-	for _, group := range command.AllFlags(true) {
-		flags = append(flags, group...)
+	for _, level := range slices.Backward(command.AllFlags(true)) {
+		flags = append(flags, level...)
 	}
 	return flags
 }
@@ -282,7 +267,7 @@ func (p *Parser) unknownVariable(name string) error {
 	if closest := text.Closest(name, p.variables()); closest != "" {
 		return fmt.Errorf("unknown environment variable %s; did you mean %s?", name, closest)
 	}
-	return fmt.Errorf("unknown environment variable %s; %s --help lists the flags, each of which has one", name, p.Name)
+	return fmt.Errorf("unknown environment variable %s; %s --help lists the flags, each of which has one", name, program)
 }
 
 // KubernetesLink matches the variables that Kubernetes sets in each pod for services called

@@ -121,17 +121,17 @@ func (d decoder) name() string {
 
 // check returns an error for a word that cannot be what the flag or argument is for.
 func (d decoder) check(word string) error {
-	if words := enum(d.value); len(words) > 0 {
-		if !slices.Contains(words, word) && word != d.value.Default {
-			return fmt.Errorf("%s: %s is not one of %s", d.name(), text.Plain.Quote(word), strings.Join(words, ", "))
-		}
-		return nil
-	}
 	form := forms[d.value.Tag.Get("form")]
 	shape := text.ShapeOf(word)
 	isURL := form.urls != nil && form.urls.MatchString(word)
 	if shape != "" && !isURL && !slices.Contains(form.allowed, shape) {
 		return d.shapeError(form, shape)
+	}
+	if words := enum(d.value); len(words) > 0 {
+		if !slices.Contains(words, word) && word != d.value.Default {
+			return fmt.Errorf("%s: %s is not one of %s", d.name(), text.Plain.Quote(word), strings.Join(words, ", "))
+		}
+		return nil
 	}
 	if d.value.Flag == nil {
 		if err := d.checkCommand(word); err != nil {
@@ -181,7 +181,7 @@ func (d decoder) checkCommand(word string) error {
 	case p.resetting || !p.implicit || !slices.Contains(p.Model.DefaultCmd.Positional, d.value) || strings.ContainsAny(word, ".:?/,"):
 		return nil
 	case p.command(word) != nil:
-		return p.commandFirst(word)
+		return commandFirst(word)
 	}
 	return p.unknownCommand(word)
 }

@@ -256,3 +256,31 @@ func TestLedgerFindsSecrets(t *testing.T) {
 		}
 	}
 }
+
+// A whole secret in place of ENDPOINT or of a flag's value, as ECS sets it without :host::, is
+// not printed. Neither is a connection URL with a comma in its password.
+func TestReportSecretInPlaceOfEndpoint(t *testing.T) {
+	t.Parallel()
+	secret := newSecret("a misplaced secret")
+	document := `{"password":"` + secret + `","username":"postgres","host":"mydb.example.com"}`
+	for variable, want := range map[string]string{
+		"IAMPROXY_ENDPOINTS=" + document: "IAMPROXY_ENDPOINTS is JSON, as a whole secret is: in ECS, write the secret's ARN with :host:: after it",
+		"IAMPROXY_VIA=" + document:       "IAMPROXY_VIA is JSON, as a whole secret is: in ECS, write the secret's ARN with :host:: after it",
+		"IAMPROXY_REGION=" + document:    "IAMPROXY_REGION is JSON, as a whole secret is",
+		"IAMPROXY_ENDPOINTS=postgres://app:" + secret[:8] + "," + secret[8:] + "@" + aurora.DefaultHost + ":5432/mydb": "IAMPROXY_ENDPOINTS is a URL: give only its HOST[:PORT]",
+	} {
+		cmd := exec.CommandContext(t.Context(), binaryPath(t))
+		cmd.Env = bareEnvironment(variable)
+		if !strings.HasPrefix(variable, "IAMPROXY_ENDPOINTS") {
+			cmd.Args = append(cmd.Args, aurora.DefaultHost)
+		}
+		out, err := combinedOutput(t, cmd)
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != 2 || !strings.Contains(string(out), want) {
+			t.Errorf("%v, %s, want exit code 2 and %q", err, out, want)
+		}
+		if what, before := lookFor(string(out)); what != "" || strings.Contains(string(out), secret[:8]) {
+			t.Errorf("%s after %q", what, before)
+		}
+	}
+}

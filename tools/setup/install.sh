@@ -3,7 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer] [promtool] [chromium]
-#		[buildah] [systemd]
+#		[buildah] [systemd] [shells]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -160,6 +160,7 @@ for want in "$@"; do
 	promtool) promtool --version >/dev/null 2>&1 || need promtool prometheus ;;
 	chromium) chromium --version >/dev/null 2>&1 || need Chromium chromium ;;
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
+	shells) { zsh --version && fish --version; } >/dev/null 2>&1 || need 'zsh and fish' zsh fish ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
