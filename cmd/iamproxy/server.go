@@ -101,7 +101,7 @@ func (s *server) configure(ctx context.Context) error {
 			Database:     p,
 			Signer:       identity,
 			Tokens:       tokens,
-			Check:        func(user, database string) string { return e.CheckCommand(user, database, s.CAFile) },
+			CheckCommand: p.CheckCommand,
 		})
 	}
 	return nil

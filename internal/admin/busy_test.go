@@ -1,14 +1,12 @@
 package admin
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
-	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -74,7 +72,7 @@ func busySessions(now time.Time) (all []proxy.SessionInfo) {
 func busy(now time.Time) Endpoint {
 	e := endpoint()
 	e.Via = "localhost:15432"
-	e.Check = checkCommand("mydb")
+	e.CheckCommand = func(string, string) string { return "iamproxy check mydb --user USER" }
 	e.AssumeRole = "arn:aws:iam::111122223333:role/orders-database"
 	e.Database = &fakeDatabase{
 		counts: proxy.Counts{
@@ -94,6 +92,7 @@ func busy(now time.Time) Endpoint {
 			{
 				First: now.Add(-40 * time.Second), Last: now.Add(-30 * time.Second), Times: 11, Client: "127.0.0.1:40960", User: "reporting_ro", Database: "orders",
 				SQLSTATE: "28000", Reason: pgwire.TokenRefused, Message: `PAM authentication failed for user "reporting_ro"`,
+				Check: "iamproxy check mydb --user reporting_ro --database orders",
 				Hint: "AWS has one answer for all mistakes. arn:aws:sts::111122223333:assumed-role/orders-database/iamproxy signed for reporting_ro at " + clusterName +
 					"; check that the caller is allowed rds-db:connect on arn:aws:rds-db:eu-west-1:111122223333:dbuser:RESOURCE_ID/reporting_ro (RESOURCE_ID is the DbClusterResourceId, cluster-...)",
 			},
@@ -121,17 +120,6 @@ func busy(now time.Time) Endpoint {
 	return e
 }
 
-// checkCommand returns a field Check.
-func checkCommand(host string) func(user, database string) string {
-	return func(user, database string) string {
-		words := []string{"iamproxy", "check", host, "--user", cmp.Or(user, "USER")}
-		if database != "" {
-			words = append(words, "--database", database)
-		}
-		return text.ShellCommand(words...)
-	}
-}
-
 // troubled returns two endpoints without credentials. The second is unreachable as well.
 func troubled(now time.Time) []Endpoint {
 	first, second := busy(now), endpoint()
@@ -139,9 +127,8 @@ func troubled(now time.Time) []Endpoint {
 		Err: &auth.Error{Code: auth.ReasonSSOExpired, Message: "no AWS credentials: the SSO session has expired", Hint: "run: aws sso login --profile dev", Err: errors.New("expired")},
 	}}
 	second.Name, second.Listen, second.Kind = "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432", "127.0.0.1:5433", "instance"
-	second.Check = checkCommand("audit")
 	second.Database = &fakeDatabase{failures: []stats.Failure{{
-		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001", Reason: pgwire.ResolveFailed,
+		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001", Reason: pgwire.ResolveFailed, Check: "iamproxy check audit --user audit --database audit",
 		Message: "iamproxy: cannot resolve audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432: no such host",
 		Hint:    "check the name, and that this host uses the DNS of the database's network",
 	}}}

@@ -104,7 +104,7 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 	v.Identity = formatIdentity(v.Signer)
 	v.Credentials = newTimestamp(v.Signer.Expires, now)
 	v.Tokens, v.MoreTokens = tokenViews(e, now)
-	v.Failures, v.MoreFailures = failureViews(e, now)
+	v.Failures, v.MoreFailures = failureViews(e.Database.Failures(), now)
 	v.Sessions, v.MoreSessions = sessionViews(e.Database.Sessions(), now)
 	return v
 }

@@ -30,16 +30,16 @@ type failureView struct {
 type loginView struct{ User, Database excerpt }
 
 // failureViews groups failures, the newest first, by reason and SQLSTATE.
-func failureViews(e Endpoint, now time.Time) (views []failureView, more int) {
+func failureViews(failures []stats.Failure, now time.Time) (views []failureView, more int) {
 	type kind struct{ reason, sqlstate string }
 	index := make(map[kind]int)
-	for _, f := range e.Database.Failures() {
+	for _, f := range failures {
 		key := kind{string(f.Reason), f.SQLSTATE}
 		i, known := index[key]
 		if !known {
 			i = len(views)
 			index[key] = i
-			views = append(views, newFailureView(e, f, now))
+			views = append(views, newFailureView(f, now))
 		}
 		v := &views[i]
 		v.Times += f.Times
@@ -57,18 +57,13 @@ func failureViews(e Endpoint, now time.Time) (views []failureView, more int) {
 }
 
 // newFailureView returns the view of a failure, without its logins and its number.
-func newFailureView(e Endpoint, f stats.Failure, now time.Time) failureView {
-	command := ""
-	switch culpritOf(f) {
-	case culpritCredentials, culpritNetwork, culpritDatabase:
-		command = e.checkCommand(f.User, f.Database)
-	}
+func newFailureView(f stats.Failure, now time.Time) failureView {
 	return failureView{
 		Last:     newTimestamp(f.Last, now),
 		Reason:   string(f.Reason),
 		SQLSTATE: formatName(f.SQLSTATE),
 		Message:  formatMessage(f.Message),
-		Advice:   newAdvice(f.Hint, command, f.Reason),
+		Advice:   newAdvice(f.Hint, f.Check, f.Reason),
 		Client:   formatAddress(f.Client),
 	}
 }

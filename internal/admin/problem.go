@@ -55,11 +55,11 @@ func addProblem(all []problem, e Endpoint, c component) []problem {
 			return all
 		}
 	}
-	return append(all, problem{
-		component: c,
-		Advice:    newAdvice(c.Hint, e.checkCommand(c.failure.User, c.failure.Database), c.failure.Reason),
-		Endpoints: []string{e.label()},
-	})
+	command := c.failure.Check
+	if c.failure.Last.IsZero() { // found without a login
+		command = e.checkCommand()
+	}
+	return append(all, problem{component: c, Advice: newAdvice(c.Hint, command, c.failure.Reason), Endpoints: []string{e.label()}})
 }
 
 // Heading returns the title of a problem that is not the first.
@@ -69,12 +69,11 @@ func (p problem) Heading() string {
 	return string(unicode.ToUpper(first)) + title[size:]
 }
 
-// advice is what to do about a failure: a hint, and the command line that finds the cause.
+// advice is what to do about a failure. Each field may be empty.
 type advice struct {
-	Hint, Rest string // the hint; with Inline, its parts before and after the command
-	Inline     bool   // the hint contains the command
-	Command    string // may be empty
-	URL        string // of the documentation; may be empty
+	Hint    string
+	Command string // that finds the cause
+	URL     string // of the documentation
 }
 
 // manual is the page of the documentation that has a section for each reason.
@@ -82,15 +81,9 @@ const manual = "https://github.com/iamproxy/iamproxy/blob/main/docs/refused.md#"
 
 // newAdvice returns the advice of a failure. All values may be empty.
 func newAdvice(hint, command string, reason pgwire.Reason) advice {
-	command = text.OneLine(command) // as in the hint
-	a := advice{Command: command}
+	a := advice{Hint: formatHint(hint).Text, Command: text.OneLine(command)}
 	if reason != "" {
 		a.URL = manual + string(reason)
-	}
-	if before, after, found := strings.Cut(hint, command); found && command != "" {
-		a.Hint, a.Rest, a.Inline = formatHint(before).Text, formatHint(after).Text, true
-	} else {
-		a.Hint = formatHint(hint).Text
 	}
 	return a
 }

@@ -47,31 +47,12 @@ func TestProblemsOfOneEndpoint(t *testing.T) {
 	}
 }
 
-func TestAdvice(t *testing.T) {
-	const command = "iamproxy check mydb --user app"
-	for hint, want := range map[string]advice{
-		"":                                       {Command: command, URL: manual + "dial_refused"},
-		"Check the\nport.":                       {Hint: "Check the port.", Command: command, URL: manual + "dial_refused"},
-		"Check the port. Run: " + command:        {Hint: "Check the port. Run:", Inline: true, Command: command, URL: manual + "dial_refused"},
-		"Run: " + command + " or ask the owner.": {Hint: "Run:", Inline: true, Rest: "or ask the owner.", Command: command, URL: manual + "dial_refused"},
-	} {
-		if got := newAdvice(hint, command, pgwire.DialRefused); got != want {
-			t.Errorf("%q: got %+v, want %+v", hint, got, want)
-		}
-	}
-	if got := newAdvice("", "", ""); got != (advice{}) {
-		t.Errorf("nothing: got %+v", got)
-	}
-}
-
 // Failures of one reason are one, with the number of clients and the users.
 func TestFailuresAreGrouped(t *testing.T) {
 	now := time.Now()
 	fail := func(ago time.Duration, times int, user, database, sqlstate string, reason pgwire.Reason) stats.Failure {
-		return stats.Failure{Last: now.Add(-ago), Times: times, User: user, Database: database, Client: "127.0.0.1:" + user, SQLSTATE: sqlstate, Reason: reason, Message: "failed for " + user}
+		return stats.Failure{Last: now.Add(-ago), Times: times, User: user, Database: database, Client: "127.0.0.1:" + user, SQLSTATE: sqlstate, Reason: reason, Message: "failed for " + user, Check: "iamproxy check --user " + user}
 	}
-	e := endpoint()
-	e.Check = func(user, database string) string { return "iamproxy check --user " + user + " --database " + database }
 	failures := []stats.Failure{
 		fail(1*time.Second, 2, "app", "orders", "28000", pgwire.PasswordRequested),
 		fail(2*time.Second, 0, "app", "orders", "08001", pgwire.DialRefused),
@@ -83,8 +64,7 @@ func TestFailuresAreGrouped(t *testing.T) {
 	for _, user := range []string{"a", "b", "c", "d", "app"} {
 		failures = append(failures, fail(time.Minute, 10, user, "orders", "28000", pgwire.PasswordRequested))
 	}
-	e.Database = &fakeDatabase{failures: failures}
-	views, more := failureViews(e, now)
+	views, more := failureViews(failures, now)
 	if len(views) != 5 || more != 0 {
 		t.Fatalf("%d groups and %d more", len(views), more)
 	}
@@ -92,10 +72,10 @@ func TestFailuresAreGrouped(t *testing.T) {
 	if password.Times != 55 || password.Message.Text != "failed for app" || len(password.Logins) != maxLoginsShown || password.More != 1 || password.Last.Relative != "1 s ago" {
 		t.Errorf("password requested: %+v", password)
 	}
-	if password.Advice.Command != "iamproxy check --user app --database orders" || password.Advice.URL != manual+"password_requested" {
+	if password.Advice.Command != "iamproxy check --user app" || password.Advice.URL != manual+"password_requested" {
 		t.Errorf("advice: %+v", password.Advice)
 	}
-	if retrying.Times != 0 || rejected.Logins != nil || rejected.Advice.Command != "" {
+	if retrying.Times != 0 || rejected.Logins != nil {
 		t.Errorf("others: %+v, %+v", retrying, rejected)
 	}
 }

@@ -61,16 +61,17 @@ type Endpoint struct {
 	Signer   Signer // endpoints may share one
 	Tokens   Tokens
 
-	// Check returns the command line that checks a login. It may be nil.
-	Check func(user, database string) string
+	// CheckCommand returns the command line that diagnoses a failed login of a user. It may
+	// be nil.
+	CheckCommand func(user, database string) string
 }
 
-// checkCommand returns the command line that checks a login, or "" if there is none.
-func (e Endpoint) checkCommand(user, database string) string {
-	if e.Check == nil {
+// checkCommand returns the command line that checks the endpoint, for any user.
+func (e Endpoint) checkCommand() string {
+	if e.CheckCommand == nil {
 		return ""
 	}
-	return e.Check(user, database)
+	return e.CheckCommand("", "")
 }
 
 // label returns the name of the endpoint, and where it listens: endpoints may have the same name.

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"html"
 	"io"
 	"net"
 	"net/http"
@@ -165,4 +166,45 @@ func parseURL(t *testing.T, address string) *url.URL {
 		t.Fatal(err)
 	}
 	return parsed
+}
+
+// The page shows two problems of two endpoints with one host, each with the address that it
+// listens on, its hint and the command line of check. /readyz names them the same way.
+func TestReportStatusPageOfTwoEndpoints(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	gone := listenTCP(t)
+	gone.Close()
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost+"?via="+cluster.Addr(), aurora.DefaultHost+"?via="+gone.Addr().String(),
+		"--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--ca-file="+cluster.CAFile(), "--connect-timeout=500ms")
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	for _, user := range []string{aurora.PlainUser, "typo"} {
+		expectRefusal(t, p, user, aurora.Database, "FATAL")
+	}
+	unreachable := client(t.Context(), "psql", "-X", "-w", "host=127.0.0.1 port="+parseURL(t, "tcp://"+p.listens[1]).Port()+" user=app dbname="+aurora.Database)
+	if out, err := combinedOutput(t, unreachable); err == nil {
+		t.Fatalf("psql got in: %s", out)
+	}
+
+	_, page := p.get("/")
+	page = html.UnescapeString(page)
+	name := aurora.DefaultHost + ":5432 (on "
+	for _, want := range []string{
+		" Cannot reach the database</h1>", "1 more problem", "Some logins are refused",
+		name + p.listens[0] + ")", name + p.listens[1] + ")",
+		`psql "host=localhost port=` + p.port() + ` user=USER dbname=DATABASE"`,
+		"2×", "<b><bdi>typo</bdi></b> on", "#password_requested", "#dial_refused", "password_requested</span>",
+		">iamproxy check " + aurora.DefaultHost + " --user typo ", ">iamproxy check " + aurora.DefaultHost + " --user app ",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("no %q in the page:\n%s", want, page)
+		}
+	}
+	if n := strings.Count(page, ">iamproxy check "+aurora.DefaultHost+" --user typo "); n != 2 { // at the problem, and at the failures
+		t.Errorf("%d times the line of check", n)
+	}
+	status, body := p.get("/readyz?upstream")
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "not ready  database "+name+p.listens[1]+"): ") || !strings.Contains(body, "ok  database "+name+p.listens[0]+"): ") {
+		t.Errorf("/readyz says %d: %s", status, body)
+	}
 }
