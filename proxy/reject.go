@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -140,7 +141,8 @@ func (s *session) recordDeclined(err error) {
 	if last, now := s.proxy.declinedAt.Load(), time.Now().UnixNano(); (last == 0 || now-last > int64(declinedInterval)) && s.proxy.declinedAt.CompareAndSwap(last, now) {
 		level = zap.WarnLevel
 	}
-	s.logSampled(level, "connection rejected", f, zap.Error(f), zap.String("hint", f.Hint))
+	s.logSampled(level, "connection rejected", f, zap.Error(f), zap.String("hint", f.Hint),
+		s.event(logging.Refused, func() []string { return s.failureDetails(f) }))
 }
 
 // rejectUnauthorized sends the error to a client that may not connect.
@@ -178,11 +180,22 @@ func (s *session) reject(err error) {
 	s.recordFailure(failure)
 	s.logChain(err)
 	failure = s.withCheck(failure)
-	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), logging.OptionalString("hint", text.OneLine(text.Advice(failure))))
+	s.logSampled(zap.WarnLevel, message, failure, zap.Error(failure), logging.OptionalString("hint", text.OneLine(text.Advice(failure))),
+		s.event(logging.Refused, func() []string { return s.failureDetails(failure) }))
 	if s.admitted {
 		s.proxy.removeSession(s) // there is room for another client while this one lingers
 	}
 	s.sendError(failure.ErrorResponse())
+}
+
+// failureDetails returns what the console shows of a failure: the message, and the command that
+// finds out more, or else the hint.
+func (s *session) failureDetails(f failure) []string {
+	next := cmp.Or(s.checkCommand(f), text.Advice(f))
+	if next == "" {
+		return []string{f.Error()}
+	}
+	return []string{f.Error() + " -> " + next}
 }
 
 // logChain logs what the message of an error of the proxy leaves out: the errors between it and

@@ -7,6 +7,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/logging"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pool"
 	"github.com/iamproxy/iamproxy/proxy/relay"
@@ -55,7 +56,20 @@ func (s *session) sessionOpened(server *upstream.Conn) {
 		logging.OptionalString("client_cert", certificateName(s.clientCertificate())),
 		zap.Float64("duration_s", s.timings.Total.Seconds()),
 		took, attempts,
-		ifTrue("pooled", s.reused))
+		ifTrue("pooled", s.reused),
+		s.event(logging.Connected, s.openedDetails))
+}
+
+// openedDetails returns what the console shows of a session that has begun.
+func (s *session) openedDetails() []string {
+	details := []string{s.applicationName, s.peer, text.Duration(s.timings.Total)}
+	switch {
+	case s.reused:
+		details = append(details, "pooled")
+	case s.timings.Attempts > 1:
+		details = append(details, text.Plural(s.timings.Attempts, "attempt"))
+	}
+	return details
 }
 
 // sessionEnded releases the server's connection, and logs how the session ended.
@@ -65,7 +79,7 @@ func (s *session) sessionEnded(first *relay.Termination, up *upward, down *relay
 	case s.proxy.ctx.Err() != nil:
 		by, how = "proxy", "shut down"
 	case up.Stopped, relay.TerminatedCleanly(&up.Direction, down):
-		by, how = "client", "terminated"
+		by, how = "client", terminated
 	}
 	cause := zap.Skip()
 	if how == string(relay.Broke) || how == string(relay.Vanished) {
@@ -78,8 +92,18 @@ func (s *session) sessionEnded(first *relay.Termination, up *upward, down *relay
 		zap.Float64("duration_s", duration.Seconds()),
 		zap.Int64("bytes_up", s.up.Load()), zap.Int64("bytes_down", s.down.Load()),
 		cause,
-		ifTrue("kept", kept))
+		ifTrue("kept", kept),
+		s.event(logging.Disconnected, func() []string {
+			details := []string{"after " + text.Duration(duration), text.Bytes(s.up.Load()) + " up", text.Bytes(s.down.Load()) + " down"}
+			if by != string(relay.Client) || how != terminated {
+				details = append(details, "by "+by+": "+how)
+			}
+			return details
+		}))
 }
+
+// terminated is how a session ends whose client has sent Terminate.
+const terminated = "terminated"
 
 // ifTrue is a field that is absent if the value is false.
 func ifTrue(key string, value bool) zap.Field {

@@ -285,6 +285,17 @@ func (s *session) sendStartupReply(reply []byte) error {
 	return nil
 }
 
+// event returns the field of a log line that the console shows as an event of the session.
+func (s *session) event(action logging.Action, details func() []string) zap.Field {
+	return logging.ForConsole(func() logging.Event {
+		subject := s.peer
+		if s.user != "" {
+			subject = s.user + "@" + cmp.Or(s.database, s.user)
+		}
+		return logging.Event{Subject: subject, Action: action, Details: details()}
+	})
+}
+
 // log returns a logger with the session's fields. It is made for each line: kept, it would
 // take a kilobyte of every session.
 func (s *session) log() *zap.Logger {

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -128,8 +129,10 @@ func (s *session) recordDisconnect() {
 	s.proxy.recorder.ClientFailed(stats.Abandoned, s.failureRecord(f, 1))
 	s.logChain(s.lastError)
 	f = s.withCheck(f)
+	waited := time.Since(s.admittedAt)
 	s.logSampled(zap.WarnLevel, "client disconnected during login", f, zap.Error(errClientDisconnected), zap.NamedError("last_error", f),
-		zap.Float64("waited_s", time.Since(s.admittedAt).Seconds()), zap.String("hint", strings.TrimSpace(impatientHint+" "+text.OneLine(text.Advice(f)))))
+		zap.Float64("waited_s", waited.Seconds()), zap.String("hint", strings.TrimSpace(impatientHint+" "+text.OneLine(text.Advice(f)))),
+		s.event(logging.GaveUp, func() []string { return append([]string{"after " + text.Duration(waited)}, s.failureDetails(f)...) }))
 }
 
 // failureRecord returns a failure as it is shown.

@@ -8,13 +8,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
 	"unicode"
-
-	"golang.org/x/term"
 
 	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
@@ -115,27 +112,4 @@ func writeJSON(out io.Writer, report check.Report) error {
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(report)
-}
-
-// terminalWidth returns the number of columns if out is a terminal, or 0.
-func terminalWidth(out io.Writer) int {
-	file, ok := out.(*os.File)
-	if !ok {
-		return 0
-	}
-	width, _, err := term.GetSize(int(file.Fd()))
-	if err != nil {
-		return 0
-	}
-	return width
-}
-
-// supportsColors reports whether out is a terminal with colors. On Windows, only Windows Terminal
-// is known to support them. See https://no-color.org.
-func supportsColors(out io.Writer) bool {
-	supports := isTerminal(out) && os.Getenv("TERM") != "dumb"
-	if runtime.GOOS == "windows" {
-		supports = supports && os.Getenv("WT_SESSION") != ""
-	}
-	return supports && os.Getenv("NO_COLOR") == ""
 }

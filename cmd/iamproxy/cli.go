@@ -10,7 +10,6 @@ import (
 	"unicode"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/term"
 
 	"github.com/iamproxy/iamproxy/internal/cli"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
@@ -153,9 +152,4 @@ func unsetLibpqEnv() (password string) {
 		}
 	}
 	return password
-}
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(file.Fd()))
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -9,13 +11,20 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
+	"github.com/iamproxy/iamproxy/internal/text"
+	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 )
 
 // drain accepts new clients for --drain-min, and waits for sessions to end until --drain-max or
 // until ctx is done. The steps are documented in docs/running.md.
 func (s *server) drain(ctx context.Context) {
-	s.log.Info("draining; a second signal ends it at once", zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()))
+	open, sessions := s.sessions()
+	s.log.Info("draining; a second signal closes open sessions",
+		zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()),
+		zap.Int("sessions", open), zap.Strings("users", usersOf(sessions)),
+		logging.TextForConsole(drainText(open, sessions, s.DrainMin, s.DrainMax)))
 	ctx, stop := context.WithTimeout(ctx, s.DrainMax)
 	defer stop()
 	select {
@@ -28,7 +37,30 @@ func (s *server) drain(ctx context.Context) {
 		draining.Go(func() { cut.Add(int64(p.Shutdown(ctx))) })
 	}
 	draining.Wait()
-	s.log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", s.cancelCounts()))
+	stopped := "stopped"
+	if n := int(cut.Load()); n > 0 {
+		stopped += "; closed " + text.Plural(n, "session") + " still open"
+	}
+	s.log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", s.cancelCounts()), logging.TextForConsole(stopped))
+}
+
+// sessions returns the number of sessions of all endpoints, those that log in included, and the
+// open ones.
+func (s *server) sessions() (number int, open []proxy.SessionInfo) {
+	for _, p := range s.proxies {
+		number += p.Counts().Sessions
+		open = append(open, p.Sessions()...)
+	}
+	return number, open
+}
+
+// usersOf returns the database users of sessions, each once.
+func usersOf(sessions []proxy.SessionInfo) []string {
+	users := make(map[string]bool)
+	for _, s := range sessions {
+		users[s.User] = true
+	}
+	return slices.Sorted(maps.Keys(users))
 }
 
 // forceExitDelay is the time that a drain may exceed its deadline.
@@ -64,6 +96,6 @@ func (s *server) cancelCounts() (sum cancel.Stats) {
 // https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 func notify(log *zap.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("systemd cannot be told how this process is", zap.String("state", state), zap.Error(err))
+		log.Warn("could not send the state to systemd", zap.String("state", state), zap.Error(err))
 	}
 }

@@ -220,12 +220,14 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	defer close(done)
 	go forceExitAfter(draining, c.DrainMax+forceExitDelay, done)
 	go forceExitAfter(ending, forceExitDelay, done)
-	// Sessions outlive the reader of the log.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	others := make(chan os.Signal, 1)
+	signal.Notify(others, otherSignals()...)
+	defer signal.Stop(others)
 
 	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has validated it
-	log, flush := logging.New(std.err, level, c.LogFormat == "console" || c.LogFormat == "" && isTerminal(std.err))
+	log, flush := logging.New(std.err, level, c.consoleFormat(std.err))
 	defer flush()
+	go handleOthers(ending, others, log, shutdown)
 	s := &server{runCommand: c, log: log, identities: endpoint.Identities{Log: log}}
 	s.adminServer.Version, s.adminServer.Commit = buildInfo()
 	s.adminServer.Pprof = c.Pprof
@@ -241,15 +243,16 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return err
 	}
+	logging.Print(log, "iamproxy "+s.adminServer.Version)
 	failed := make(chan error, 2*len(s.proxies)) // an endpoint has at most two listeners
 	s.serve(listeners, failed)
 	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)
-	s.identities.LogCallers(draining)
+	go s.printReady(draining, s.identities.LogCallers(draining))
 	go limits.ReleaseIdleMemory(draining)
 	select {
 	case err = <-failed:
-		log.Error("cannot accept clients any more", zap.Error(err))
+		log.Error("could not accept clients any more", zap.Error(err))
 		shutdown()
 	case <-draining.Done():
 	}

@@ -52,7 +52,7 @@ func (s *server) configure(ctx context.Context) error {
 	}
 	poolSize := s.poolSize()
 	if budget.Pool < poolSize {
-		s.log.Warn("there are not enough file descriptors for --pool", zap.Int("pool", poolSize), zap.Int("possible", budget.Pool), zap.String("hint", openFilesHint()))
+		s.log.Warn("not enough file descriptors for --pool", zap.Int("pool", poolSize), zap.Int("possible", budget.Pool), zap.String("hint", openFilesHint()))
 	}
 	for _, e := range s.settings.endpoints {
 		identity, err := s.identities.Load(ctx, e)
@@ -180,7 +180,7 @@ func (s *server) sessionLimit(possible int) *proxy.ConnLimit {
 	case possible > 0 && (s.MaxSessions == 0 || possible < s.MaxSessions):
 		hint := openFilesHint()
 		if s.MaxSessions > 0 {
-			s.log.Warn("there are not enough file descriptors for --max-sessions",
+			s.log.Warn("not enough file descriptors for --max-sessions",
 				zap.Int("max_sessions", s.MaxSessions), zap.Int("possible", possible), zap.String("hint", hint))
 		}
 		return &proxy.ConnLimit{Max: possible, Hint: hint}
@@ -267,7 +267,7 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, a
 	if address != "" {
 		all.admin, err = listenHTTP(ctx, activated, "--admin", address)
 		if err != nil && s.Admin == "" && status != address {
-			s.log.Warn("there is no health, status page or metrics, and `iamproxy wait` asks whoever has the port; --admin says where, or off", zap.Error(err))
+			s.log.Warn(address + " is in use: running without health checks, metrics and status page. Choose another with --admin HOST:PORT, or --admin off")
 			err = nil
 		}
 	}
@@ -317,10 +317,11 @@ func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpo
 		zap.String("listen", listener.address), listener.addresses(),
 		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), logging.OptionalString("kind", string(e.Name.Kind)),
 		logging.OptionalString("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
-		zap.Bool("socket_passed", listener.activated))
+		zap.Bool("socket_passed", listener.activated),
+		logging.TextForConsole(endpointLines(e, listener.address)))
 	s.warnUnencrypted(p, listener)
 	if named := e.Name.Region; named != "" && named != e.Region {
-		s.log.Warn("tokens are signed for another region than the endpoint's name has; the database will refuse them if that is a mistake",
+		s.log.Warn("tokens are signed for another region than that in the endpoint's name; the database refuses them if the region is wrong",
 			zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("named", named))
 	}
 }

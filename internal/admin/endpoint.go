@@ -2,15 +2,12 @@ package admin
 
 import (
 	"cmp"
-	"fmt"
-	"net"
-	"net/netip"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -141,30 +138,11 @@ func numbers(all ...number) (texts []string) {
 // psqlCommand returns the command line that connects to the endpoint, with the names of the
 // latest session. It has placeholders for names that are not known.
 func (e Endpoint) psqlCommand() string {
-	host, port, err := net.SplitHostPort(e.Listen)
-	if err != nil { // a unix socket: DIR/.s.PGSQL.PORT
-		host, port = filepath.Dir(e.Listen), strings.TrimPrefix(filepath.Ext(e.Listen), ".")
-	} else if ip, err := netip.ParseAddr(host); err == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
-		host = "localhost"
-	}
 	var last proxy.SessionInfo
 	if sessions := e.Database.Sessions(); len(sessions) > 0 {
 		last = sessions[len(sessions)-1]
 	}
-	return fmt.Sprintf(`psql "host=%s port=%s user=%s dbname=%s"`, conninfoValue(host, "HOST"), port,
-		conninfoValue(cmp.Or(e.User, last.User), "USER"), conninfoValue(cmp.Or(e.DatabaseName, last.Database), "DATABASE"))
-}
-
-// conninfoValue returns a value of a connection string in double quotes of a shell. It returns
-// the placeholder for an empty value, and for one that has to be quoted.
-func conninfoValue(value, placeholder string) string {
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:@%", r)
-	}
-	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return !plain(r) }) {
-		return placeholder
-	}
-	return value
+	return listen.PSQLCommand(e.Listen, cmp.Or(e.User, last.User), cmp.Or(e.DatabaseName, last.Database))
 }
 
 // tokenViews returns the tokens that expire first, and the number of the others. It omits those

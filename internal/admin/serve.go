@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/netutil"
 
 	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/internal/logging"
 )
 
 // defaultAddress is the address of the admin server unless --admin is given.
@@ -119,11 +120,13 @@ func (s *Server) Serve(admin, status net.Listener, maxConns int, log *zap.Logger
 	if status != nil {
 		start(status, s.PageHandler())
 	}
+	pageLine := ""
 	if s.PageURL != "" {
+		pageLine = "  status page  " + s.PageURL
 		fields = append(fields, zap.String("status_page", s.PageURL))
 	}
 	if len(servers) > 0 {
-		log.Info("serving HTTP", fields...)
+		log.Info("serving HTTP", append(fields, logging.TextForConsole(pageLine))...)
 	}
 	return func() { shutdown(servers) }
 }

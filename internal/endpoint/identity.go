@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -61,15 +62,25 @@ var arnAfterComma = regexp.MustCompile(`,\s*arn:`)
 
 // LogCallers logs the ARN of each identity, and then watches the verdict of AWS about its
 // credentials until ctx is done. A failure has no consequences: without credentials the first
-// client gets an error, and many networks block STS.
-func (i *Identities) LogCallers(ctx context.Context) {
+// client gets an error, and many networks block STS. The returned channel is closed when each
+// identity is logged, or has failed.
+func (i *Identities) LogCallers(ctx context.Context) (logged <-chan struct{}) {
+	var all sync.WaitGroup
 	for signer, identity := range i.loaded {
 		log := i.Log.With(logging.OptionalString("profile", signer.Profile), logging.OptionalString("assume_role", signer.AssumeRole))
+		all.Add(1)
 		go func() {
 			logCaller(ctx, log, identity)
+			all.Done()
 			identity.Watch(ctx)
 		}()
 	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	return done
 }
 
 func logCaller(ctx context.Context, log *zap.Logger, identity *auth.Identity) {
@@ -77,11 +88,21 @@ func logCaller(ctx context.Context, log *zap.Logger, identity *auth.Identity) {
 	var missing *auth.Error
 	switch {
 	case ctx.Err() != nil:
-	case errors.As(err, &missing):
-		log.Warn("no AWS credentials yet", zap.Error(missing), logging.OptionalString("hint", missing.ClientAdvice()))
+	case errors.As(err, &missing): // the console has the line of cmd that says whether clients can log in
+		log.Warn("no AWS credentials yet", zap.Error(missing), logging.OptionalString("hint", missing.ClientAdvice()), logging.TextForConsole(""))
 	case err != nil: // the identity logs a rejection
 		log.Debug("STS did not return the identity", zap.Error(err))
 	default:
-		log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()))
+		log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()),
+			logging.TextForConsole(signingLine(caller, identity)))
 	}
+}
+
+// signingLine returns the owner of the credentials, their source and their expiry.
+func signingLine(caller auth.Caller, identity *auth.Identity) string {
+	source := identity.Source().String()
+	if expires := identity.Status().Expires; !expires.IsZero() {
+		source += ", until " + expires.Local().Format("15:04")
+	}
+	return "  signing as   " + caller.ARN + "   (" + source + ")"
 }

@@ -8,20 +8,20 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// New returns a log that writes lines of JSON to out, or lines for a terminal if console is
-// set. Writing never blocks. The returned function writes the lines that are still queued.
-func New(out io.Writer, level zapcore.Level, console bool) (log *zap.Logger, flush func()) {
+// New returns a log that writes lines of JSON to out, or lines for people if console is not
+// nil. Writing never blocks. The returned function writes the lines that are still queued.
+func New(out io.Writer, level zapcore.Level, console *Console) (log *zap.Logger, flush func()) {
+	writer := newWriter(out, func(lines int) {
+		log.Warn("log lines were lost: the output was not read, or had no space", zap.Int("lines", lines))
+	})
+	if console != nil {
+		log = zap.New(&consoleCore{LevelEnabler: level, out: writer, format: *console})
+		return log, writer.close
+	}
 	config := zap.NewProductionEncoderConfig()
 	config.EncodeTime = zapcore.ISO8601TimeEncoder
 	config.EncodeDuration = zapcore.StringDurationEncoder
-	encoder := zapcore.NewJSONEncoder(config)
-	if console {
-		encoder = zapcore.NewConsoleEncoder(config)
-	}
-	writer := newWriter(out, func(lines int) {
-		log.Warn("lines of the log were lost: nobody read them, or there was no room on the disk", zap.Int("lines", lines))
-	})
-	log = zap.New(zapcore.NewCore(encoder, writer, level))
+	log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(config), writer, level))
 	return log, writer.close
 }
 

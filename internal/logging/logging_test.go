@@ -2,21 +2,83 @@ package logging
 
 import (
 	"bytes"
+	"errors"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
 func TestNew(t *testing.T) {
-	for console, prefix := range map[bool]string{false: "{", true: "20"} {
+	for _, test := range []struct {
+		console *Console
+		prefix  string
+	}{{nil, "{"}, {&Console{}, time.Now().Format("15:")}} {
 		var out bytes.Buffer
-		log, flush := New(&out, zapcore.WarnLevel, console)
+		log, flush := New(&out, zapcore.WarnLevel, test.console)
 		log.Info("below the level")
+		Print(log, "below the level, too")
 		log.Warn("written")
 		flush()
-		if text := out.String(); !strings.HasPrefix(text, prefix) || !strings.Contains(text, "written") || strings.Contains(text, "below") {
-			t.Errorf("console %v: %s", console, text)
+		if text := out.String(); !strings.HasPrefix(text, test.prefix) || !strings.Contains(text, "written") || strings.Contains(text, "below") {
+			t.Errorf("console %v: %s", test.console, text)
 		}
+	}
+}
+
+var clock = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d`)
+
+func TestConsole(t *testing.T) {
+	for name, test := range map[string]struct {
+		write func(log *zap.Logger)
+		want  string
+	}{
+		"text":       {func(log *zap.Logger) { log.Info("m", zap.Int("n", 1), TextForConsole("a\n  b\x1b[2J")) }, "a\n  b [2J\n"},
+		"empty text": {func(log *zap.Logger) { log.Info("m", TextForConsole("")) }, ""},
+		"print":      {func(log *zap.Logger) { Print(log, "Ready") }, "Ready\n"},
+		"message":    {func(log *zap.Logger) { log.Warn("m", zap.Int("n", 1), MessageForConsole("told\x1b\n")) }, "TIME  warn   told\n"},
+		"event": {func(log *zap.Logger) {
+			log.Info("m", ForConsole(func() Event { return Event{"app\x1b@mydb", Connected, []string{"psql", "", "2\n ms"}} }))
+		}, "TIME  app @mydb             connected     psql, 2 ms  [127.0.0.1:5433]\n"},
+		"other": {func(log *zap.Logger) {
+			log.With(zap.String("via", "")).Error("could not\tlisten", zap.Error(errors.New("no \x1bport")), zap.Float64("retry_in_s", 0.5),
+				zap.String("hint", "Use another."), zap.String("name", "a b"), zap.Strings("none", nil), zap.Any("map", map[string]any{"b": 2, "a": 1}))
+		}, `TIME  error  could not listen: no port listen=127.0.0.1:5433 retry_in_s=0.5 name="a b" map.a=1 map.b=2  -> Use another.` + "\n"},
+	} {
+		var out bytes.Buffer
+		log, flush := New(&out, zapcore.InfoLevel, &Console{Listeners: true})
+		if name != "print" {
+			log = log.With(zap.String("listen", "127.0.0.1:5433"))
+		}
+		test.write(log)
+		flush()
+		if got := clock.ReplaceAllString(out.String(), "TIME"); got != test.want {
+			t.Errorf("%s: got %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// JSON contains no field for the console.
+func TestFieldsForConsoleInJSON(t *testing.T) {
+	var out bytes.Buffer
+	log, flush := New(&out, zapcore.InfoLevel, nil)
+	log.Info("m", TextForConsole("x"), MessageForConsole("x"), ForConsole(func() Event { panic("called") }))
+	Print(log, "x")
+	flush()
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, `"msg":"m"}`+"\n") {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestConsoleColors(t *testing.T) {
+	var out bytes.Buffer
+	log, flush := New(&out, zapcore.InfoLevel, &Console{Colors: true})
+	log.Warn("m", ForConsole(func() Event { return Event{Subject: "app", Action: Refused} }))
+	flush()
+	if !strings.Contains(out.String(), "\x1b[31mrefused") {
+		t.Errorf("got %q", out.String())
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
@@ -63,7 +64,7 @@ func (o *output) add(line string) {
 	}
 	o.recent = append(o.recent, line)
 	o.recent = o.recent[max(0, len(o.recent)-maxRecent):]
-	o.log.Info("port forward output", zap.String("line", line))
+	o.log.Info("port forward output", zap.String("line", line), logging.MessageForConsole("port forward: "+line))
 }
 
 // lastLine returns the last line, or "" if there is none.

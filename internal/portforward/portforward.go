@@ -13,6 +13,9 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/iamproxy/iamproxy/internal/logging"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 const (
@@ -89,7 +92,8 @@ func (f *Forward) supervise(ctx context.Context, outputLog *zap.Logger) {
 		if time.Since(began) > maxDelay {
 			delay = minDelay
 		}
-		f.log.Warn("port forward ended, restarting", zap.Error(err), zap.Float64("restart_in_s", delay.Seconds()))
+		f.log.Warn("port forward exited, restarting", zap.Error(err), zap.Float64("restart_in_s", delay.Seconds()),
+			logging.MessageForConsole(fmt.Sprintf("port forward exited (%v), restarting in %s", err, text.Duration(delay))))
 		for wait := delay; ; wait = maxDelay {
 			select {
 			case <-time.After(wait):
@@ -111,7 +115,7 @@ func (f *Forward) startRun(outputLog *zap.Logger) {
 	f.run = r
 	f.mu.Unlock()
 	if r.process != nil {
-		f.log.Info("port forward started", zap.String("address", r.address))
+		f.log.Info("port forward started", zap.String("address", r.address), logging.MessageForConsole("port forward started"))
 	}
 }
 

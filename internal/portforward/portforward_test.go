@@ -84,7 +84,7 @@ func TestRestart(t *testing.T) {
 	if len(ports) != 2 {
 		t.Error("the second run has the same port")
 	}
-	until(t, "both ends in the log", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 2 })
+	until(t, "both ends in the log", func() bool { return logs.FilterMessage("port forward exited, restarting").Len() == 2 })
 }
 
 func TestRestartDelayGrows(t *testing.T) {
@@ -95,7 +95,7 @@ func TestRestartDelayGrows(t *testing.T) {
 		t.Errorf("error %v, want %q", err, want)
 	}
 	ends := func() []observer.LoggedEntry {
-		return logs.FilterMessage("port forward ended, restarting").All()
+		return logs.FilterMessage("port forward exited, restarting").All()
 	}
 	until(t, "three ends", func() bool { return len(ends()) == 3 })
 	for i, want := range []float64{0.5, 1, 2} {
@@ -144,7 +144,7 @@ func TestPortTaken(t *testing.T) {
 	defer func() { pickPort = real }()
 	f, logs := start(t, "greet")
 	defer f.Stop() // before pickPort is restored
-	until(t, "the end", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 1 })
+	until(t, "the end", func() bool { return logs.FilterMessage("port forward exited, restarting").Len() == 1 })
 	until(t, "a greeting", func() bool { got, err := greeting(t, f, limit); return got == "hello" && err == nil })
 }
 
@@ -223,14 +223,14 @@ func TestExitEndsDescendants(t *testing.T) {
 	t.Parallel()
 	m := startMonitor(t)
 	_, logs := start(t, "abandon", m.listener.Addr().String())
-	until(t, "the end", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 1 })
+	until(t, "the end", func() bool { return logs.FilterMessage("port forward exited, restarting").Len() == 1 })
 	until(t, "the child to exit", func() bool { return m.exited.Load() == 1 })
 }
 
 func TestStopBeforeRestart(t *testing.T) {
 	t.Parallel()
 	f, logs := start(t, "fail", "x")
-	until(t, "the third delay", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 3 })
+	until(t, "the third delay", func() bool { return logs.FilterMessage("port forward exited, restarting").Len() == 3 })
 	began := time.Now()
 	f.Stop()
 	if took := time.Since(began); took > time.Second { // the delay is 2 s

@@ -60,7 +60,7 @@ func TestBackgroundProcess(t *testing.T) {
 	m := startMonitor(t)
 	defer m.disconnect()
 	f, logs := start(t, "daemonize", m.listener.Addr().String())
-	until(t, "the end", func() bool { return logs.FilterMessage("port forward ended, restarting").Len() == 1 })
+	until(t, "the end", func() bool { return logs.FilterMessage("port forward exited, restarting").Len() == 1 })
 	if _, err := greeting(t, f, limit); err == nil || !strings.Contains(err.Error(), "it went into the background") {
 		t.Errorf("error %v", err)
 	}

@@ -43,7 +43,7 @@ func TestPID1Forward(t *testing.T) {
 	cmd := inPIDNamespace(exec.Command(binaryPath(t), forwardArgs(cluster, `exec:sh -c 'sleep 0.1; exit 1 {port}'`)...))
 	cmd.Env = f.env
 	p := startCommand(t, cmd, 1)
-	until(t, "some ends", func() bool { return strings.Count(p.logs(), "port forward ended") >= 3 })
+	until(t, "some ends", func() bool { return strings.Count(p.logs(), "port forward exited") >= 3 })
 	until(t, "what is left to be none's but the program's", func() bool {
 		out, err := exec.Command("ps", "--ppid", strconv.Itoa(cmd.Process.Pid), "-o", "stat=").Output()
 		return (err == nil || len(out) == 0) && !strings.Contains(string(out), "Z")
