@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"net"
+	"os/exec"
 	"regexp"
 	"runtime"
 	"slices"
@@ -378,11 +379,13 @@ func TestCheckName(t *testing.T) {
 	c := newCheckTest(t, cluster, policiesOf(cluster))
 	m := newMovingName(t, aurora.DefaultHost)
 	_, port, _ := net.SplitHostPort(cluster.Addr())
-	args := []string{"check", "--user=" + aurora.IAMUser, "--json", "--ca-file=" + cluster.CAFile()}
-	run := func(endpoint string) checked {
-		cmd := m.command(binaryPath(t), append(args, endpoint)...)
+	command := func(args ...string) *exec.Cmd {
+		cmd := m.command(binaryPath(t), append(args, "--ca-file="+cluster.CAFile())...)
 		cmd.Env = c.env
-		return c.read(cmd)
+		return cmd
+	}
+	run := func(endpoint string) checked {
+		return c.read(command("check", endpoint, "--user="+aurora.IAMUser, "--json"))
 	}
 	m.moveTo("127.0.0.1")
 	r := run(aurora.DefaultHost + ":" + port)
@@ -394,8 +397,11 @@ func TestCheckName(t *testing.T) {
 	c.aws.Detach(taskRole)
 	r = run(aurora.DefaultHost + ":1")
 	r.blames("connection refused", "aws rds describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].[Status,Endpoint,Port]'")
-	r = run(strings.Replace(aurora.DefaultHost, "mydb", "nodb", 1))
+	r.agrees(command(aurora.DefaultHost+":1"), aurora.IAMUser, aurora.Database)
+	missing := strings.Replace(aurora.DefaultHost, "mydb", "nodb", 1)
+	r = run(missing)
 	r.blames(`DNS has no name "nodb.`, "aws rds describe-db-clusters --query ")
+	r.agrees(command(missing), aurora.IAMUser, aurora.Database)
 	r.states(untried(map[string]check.State{check.Database: check.NotPermitted, check.Policy: check.NotTried, check.DNS: check.Failed,
 		check.TCP: check.NotTried, check.TLS: check.NotTried, check.Login: check.NotTried}))
 }
