@@ -154,13 +154,14 @@ type run struct {
 type result struct {
 	state       State
 	reason      string
-	found, next string
-	before      string // a sentence to read before running next, or empty
+	found, next string // next is as in Step
 	because     string
 }
 
-func ok(found string) result           { return result{state: OK, found: found} }
-func failed(found, next string) result { return result{state: Failed, found: found, next: next} }
+func ok(found string) result { return result{state: OK, found: found} }
+func failed(found, next string) result {
+	return result{state: Failed, found: found, next: text.OneLine(next)}
+}
 func notPermitted(found string) result { return result{state: NotPermitted, found: found} }
 func noAnswer(found string) result     { return result{state: NoAnswer, found: found} }
 func notTried(why string) result       { return result{state: NotTried, found: why} }
@@ -174,19 +175,10 @@ func (res result) withReason(reason string) result {
 	return res
 }
 
-// readBefore returns res with a sentence to read before running its command.
-func (res result) readBefore(sentence string) result {
-	res.before = sentence
+// readBefore returns res with a line of advice before its command.
+func (res result) readBefore(sentences string) result {
+	res.next = text.OneLine(advice(sentences)) + "\n" + res.next
 	return res
-}
-
-// lines returns the next step, of one line or two. Other text in them has no line breaks.
-func (res result) lines() string {
-	next := text.OneLine(res.next)
-	if res.before != "" {
-		next = text.OneLine(advice(res.before)) + "\n" + next
-	}
-	return next
 }
 
 // reasonOf returns the Reason of an error of package proxy or auth, or "".
@@ -222,7 +214,7 @@ func (r *run) runStep(all context.Context, do func(*run, context.Context) result
 	defer cancel()
 	res := do(r, ctx)
 	if res.state == Failed && all.Err() != nil {
-		res.found, res.next, res.before = "the timeout has passed: "+res.found, r.withMoreTime(), ""
+		res.found, res.next = "the timeout has passed: "+res.found, r.withMoreTime()
 	}
 	return res
 }
@@ -237,7 +229,7 @@ func (r *run) record(name string, res result, took time.Duration) {
 		State:   res.state,
 		Reason:  res.reason,
 		Found:   text.OneLine(res.found),
-		Next:    res.lines(),
+		Next:    res.next,
 		Seconds: math.Round(took.Seconds()*1000) / 1000,
 		because: res.because,
 	}

@@ -94,9 +94,16 @@ func (r *run) explainPasswordRequested(found string) result {
 	case r.Endpoint.Name.Kind == auth.RDSProxy:
 		return failed(found, advice("In the RDS Proxy, add a secret for the user, and require IAM authentication (IAMAuth REQUIRED) for it."))
 	}
-	found += ": the user does not exist, or it is not a member of rds_iam"
+	switch administrator, known := r.isAdministrator(); {
+	case administrator && known:
+		found += ": it is the administrator, which logs in with a password"
+	case administrator:
+		found += ": it is usually the administrator, which logs in with a password"
+	default:
+		found += ": the user does not exist, or it is not a member of rds_iam"
+	}
 	if r.seen.database == nil {
-		found += ", or IAM authentication is off, which could not be checked"
+		found += "; IAM authentication may be off, which could not be checked"
 	}
 	return r.needsGrant(found)
 }
@@ -104,19 +111,20 @@ func (r *run) explainPasswordRequested(found string) result {
 // needsGrant returns the result for a user that does not exist or is not a member of rds_iam.
 // Becoming one ends the password logins of a user, and nothing here shows whether it has any.
 func (r *run) needsGrant(found string) result {
-	if r.isAdministrator() {
-		return failed(fmt.Sprintf("%s; %q is the administrator", found, r.Endpoint.User), r.grant("NEW_USER")).
+	if administrator, _ := r.isAdministrator(); administrator {
+		return failed(found, r.grant("NEW_USER")).
 			readBefore("The user is the administrator, whose password logins rds_iam would end. Create another user with:")
 	}
 	return failed(found, r.grant(r.Endpoint.User)).readBefore("Check the name of the user. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:")
 }
 
-// isAdministrator reports whether the user is the master user, as far as that is known.
-func (r *run) isAdministrator() bool {
+// isAdministrator reports whether the user is the master user, and whether that is known. If not,
+// it goes by the default name.
+func (r *run) isAdministrator() (administrator, known bool) {
 	if d := r.seen.database; d != nil && d.MasterUser != "" {
-		return r.Endpoint.User == d.MasterUser
+		return r.Endpoint.User == d.MasterUser, true
 	}
-	return r.Endpoint.User == defaultAdministrator
+	return r.Endpoint.User == defaultAdministrator, false
 }
 
 // defaultAdministrator is the name that RDS proposes for the master user.
@@ -145,7 +153,7 @@ func (r *run) grant(user string) string {
 // explainTokenRefused returns the result for a refused token. The server gives no reason.
 func (r *run) explainTokenRefused(found string) result {
 	if cause := rootCause(r.steps, r.seen); cause.State == Failed {
-		return failed(found+"; see "+cause.Name, cause.Next)
+		return result{state: Failed, found: found + "; see " + cause.Name, next: cause.Next}
 	}
 	found += ": " + unexplained(r.steps)
 	switch {
@@ -211,7 +219,7 @@ func (r *run) rdsIAM(ctx context.Context) result {
 	case member == "":
 		return failed("the role rds_iam does not exist", advice("Enable IAM authentication on the database. If it is not a database of RDS or Aurora, iamproxy cannot log in with tokens.")).withReason(reasonIAMDisabled)
 	default:
-		return r.needsGrant(fmt.Sprintf("user %q is not a member, and was logged in without its token", r.Endpoint.User)).withReason(reasonNotMember)
+		return r.needsGrant(fmt.Sprintf("user %q is not a member of rds_iam, and was logged in without its token", r.Endpoint.User)).withReason(reasonNotMember)
 	}
 }
 
@@ -227,7 +235,8 @@ func (r *run) writes(ctx context.Context) result {
 	readOnly := r.conn.ParameterStatus(upstream.ReadOnlyDefault) == "on"
 	switch {
 	case reader == "t" && r.Endpoint.NeedsWriter():
-		return failed("the instance is read-only, as during a failover or with an outdated DNS entry", r.again()).withReason(string(pgwire.NotWritable))
+		return failed("the instance is read-only, as during a failover or with an outdated DNS entry", r.again()).withReason(string(pgwire.NotWritable)).
+			readBefore("Repeat the check after a failover. For sessions on a reader, use the reader endpoint or target=any.")
 	case reader == "t":
 		return ok("read-only")
 	case readOnly:

@@ -132,6 +132,9 @@ func (r *run) renew(source auth.Source) string {
 	case auth.SourceProfileKeys:
 		return "aws configure" + r.profileFlag()
 	default:
+		if rejected := r.Identity.Status().Rejected; rejected != nil {
+			return advice(text.Advice(rejected))
+		}
 		return advice("Renew the credentials from " + source.String() + ".")
 	}
 }

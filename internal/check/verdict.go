@@ -79,7 +79,7 @@ func rootCause(steps []Step, seen evidence) Step {
 func verdict(user string, steps []Step, seen evidence) (ok bool, cause, next string) {
 	switch step := rootCause(steps, seen); {
 	case step.State == Failed && seen.login == accepted:
-		return false, fmt.Sprintf("user %q can log in, but %s: %s", user, step.Name, step.Found), step.Next
+		return false, fmt.Sprintf("user %q can log in, but %s", user, step.Found), step.Next
 	case step.State == Failed:
 		return false, fmt.Sprintf("user %q cannot log in: %s", user, step.Found), step.Next
 	case seen.login != accepted:

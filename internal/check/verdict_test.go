@@ -68,7 +68,7 @@ func TestVerdict(t *testing.T) {
 			if ok || !strings.Contains(cause, "timed out before completing any check") {
 				t.Errorf("%s: %v, %q", name, ok, cause)
 			}
-		case ok || !strings.HasSuffix(cause, ": failed "+test.step) || next != "fix "+test.step || !strings.HasPrefix(cause, `user "app" can`):
+		case ok || !strings.HasSuffix(cause, " failed "+test.step) || next != "fix "+test.step || !strings.HasPrefix(cause, `user "app" can`):
 			t.Errorf("%s: %v, %q, %q, want the cause %s", name, ok, cause, next, test.step)
 		case strings.HasPrefix(cause, `user "app" can log in, but `) != (test.seen.login == accepted):
 			t.Errorf("%s: %q", name, cause)

@@ -172,6 +172,9 @@ func testCheckWrongRegion(t *testing.T, c *checkTest) {
 	r := c.run(aurora.IAMUser, "--region=us-east-1")
 	r.blames("wrong region: the database is in eu-west-1 by its name", "leave out --region us-east-1.\niamproxy check "+aurora.DefaultHost+" --user "+aurora.IAMUser)
 	r.states(untried(map[string]check.State{check.Endpoint: check.Failed, check.Login: check.Failed}))
+	if next := r.step(check.Login).Next; next != r.Next {
+		t.Errorf("the next step of login is %q", next)
+	}
 	if again := c.paste(r.Next); again.code != 0 {
 		t.Errorf("%s ended with %d: %s%s", r.Next, again.code, again.stdout, again.stderr)
 	}
@@ -219,10 +222,10 @@ func testCheckAdministrator(_ *testing.T, c *checkTest) {
 	c.mayConnect("postgres")
 	const want = "# The user is the administrator, whose password logins rds_iam would end. Create another user with:\niamproxy grant " + aurora.DefaultHost + " --user NEW_USER "
 	r := c.run("postgres")
-	r.blames(`"postgres" is the administrator`, want)
+	r.blames(`for user "postgres" instead of a token: it is the administrator, which logs in with a password`, want)
 	c.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true, MasterUser: "boss"})
 	c.mayConnect("boss")
-	c.run("boss").blames(`"boss" is the administrator`, want)
+	c.run("boss").blames(`for user "boss" instead of a token: it is the administrator`, want)
 	r = c.run("postgres")
 	r.blames("the user does not exist, or it is not a member of rds_iam", doNotGrant+"iamproxy grant "+aurora.DefaultHost+" --user postgres ")
 }
@@ -325,7 +328,7 @@ func testCheckReader(t *testing.T, c *checkTest) {
 	standby.AddKey(c.key)
 	c.args = []string{aurora.DefaultHost, "--database=" + aurora.Database, "--via=" + standby.Addr(), "--ca-file=" + standby.CAFile()}
 	r := c.run(aurora.IAMUser)
-	r.blames(`user "`+aurora.IAMUser+`" can log in, but writes: the instance is read-only`, "iamproxy check ")
+	r.blames(`user "`+aurora.IAMUser+`" can log in, but the instance is read-only`, "\niamproxy check ")
 	r.states(map[string]check.State{check.Writes: check.Failed})
 	c.args[0] += "?target=any"
 	r = c.run(aurora.IAMUser)
