@@ -1,11 +1,14 @@
 package admin
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -96,5 +99,28 @@ func TestPSQLCommand(t *testing.T) {
 	e := busy(time.Now())
 	if got, want := e.psqlCommand(), `psql "host=localhost port=5432 user=app dbname=orders"`; got != want {
 		t.Errorf("with sessions: got %s, want %s", got, want)
+	}
+}
+
+// The page links each failure to the section about its reason.
+func TestManualHasReasons(t *testing.T) {
+	page, err := os.ReadFile("../../docs/refused.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reasons := []pgwire.Reason{
+		pgwire.TokenRefused, pgwire.LoginNotPermitted, pgwire.DSQLAccessDenied, pgwire.ProxySecretMissing, pgwire.ProxyIAMNotAllowed, pgwire.ProxyThrottled,
+		pgwire.ServerRefused, pgwire.Reason(auth.ReasonCredentialsRejected),
+	}
+	for reason := range pgwire.Reasons() {
+		reasons = append(reasons, reason)
+	}
+	for _, reason := range auth.TokenReasons() {
+		reasons = append(reasons, pgwire.Reason(reason))
+	}
+	for _, reason := range reasons {
+		if n := strings.Count(string(page), fmt.Sprintf("<a id=%q></a>", reason)); n != 1 {
+			t.Errorf("docs/refused.md has %d anchors %s, want 1", n, reason)
+		}
 	}
 }
