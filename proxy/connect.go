@@ -42,7 +42,7 @@ func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMe
 		}
 		f := s.proxy.classify(err)
 		s.recordRetry(f)
-		s.logSampled(s.retryLevel(pause), "login failed; it is tried again", f, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(f))
+		s.logSampled(s.retryLevel(pause), "login failed, retrying", f, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(f))
 		if err := s.pause(ctx, pause); err != nil {
 			return nil, nil, s.loginError(err)
 		}

@@ -170,7 +170,7 @@ func (s *server) poolSize() (n int) {
 }
 
 func openFilesHint() string {
-	return fmt.Sprintf("the process may have %d open files; raise that (ulimit -n, LimitNOFILE=, ulimits: nofile)", limits.OpenFiles())
+	return fmt.Sprintf("The process is limited to %d open files. Raise the limit (ulimit -n, LimitNOFILE=, ulimits: nofile).", limits.OpenFiles())
 }
 
 // sessionLimit returns the limit of --max-sessions or of file descriptors, whichever is lower.
@@ -185,7 +185,7 @@ func (s *server) sessionLimit(possible int) *proxy.ConnLimit {
 		}
 		return &proxy.ConnLimit{Max: possible, Hint: hint}
 	case s.MaxSessions > 0:
-		return &proxy.ConnLimit{Max: s.MaxSessions, Hint: "end sessions that nobody uses, or raise --max-sessions"}
+		return &proxy.ConnLimit{Max: s.MaxSessions, Hint: "Close sessions that are not in use, or raise --max-sessions."}
 	}
 	return nil
 }

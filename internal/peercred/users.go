@@ -52,7 +52,7 @@ func (u Users) Check(client net.Conn) error {
 		return nil
 	}
 	if err == nil {
-		err = fmt.Errorf("processes of user %d may not connect", id)
+		err = fmt.Errorf("connections from processes of user %d are not allowed", id)
 	}
 	return notAllowedError{err}
 }
@@ -60,6 +60,6 @@ func (u Users) Check(client net.Conn) error {
 type notAllowedError struct{ error }
 
 // Advice returns the hint for the client.
-func (notAllowedError) Advice() string { return "--allow-user has the users of this host that may" }
+func (notAllowedError) Advice() string { return "If this user may use the database, add it to --allow-user." }
 
 func (e notAllowedError) Unwrap() error { return e.error }

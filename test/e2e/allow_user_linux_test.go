@@ -53,9 +53,9 @@ func TestAllowUser(t *testing.T) {
 				t.Errorf("%s: user %d: %v: %s", where, uid, err, out)
 			}
 		}
-		for uid, want := range map[uint32]string{stranger: "processes of user 4321 may not connect", 0: "processes of user 0 may not connect"} {
+		for uid, want := range map[uint32]string{stranger: "connections from processes of user 4321 are not allowed", 0: "connections from processes of user 0 are not allowed"} {
 			out, err := psqlAs(t, uid, conninfo)
-			if err == nil || !strings.Contains(out, want) || !strings.Contains(out, "--allow-user has the users") {
+			if err == nil || !strings.Contains(out, want) || !strings.Contains(out, "add it to --allow-user") {
 				t.Errorf("%s: user %d: %v: %s", where, uid, err, out)
 			}
 		}

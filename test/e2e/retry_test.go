@@ -42,7 +42,7 @@ func expectPrinted(t *testing.T, ended <-chan outcome, want string) {
 
 // retries returns how often the proxy has logged that it retries a login.
 func (p *process) retries() int {
-	return strings.Count(p.logs(), `"msg":"login failed; it is tried again"`)
+	return strings.Count(p.logs(), `"msg":"login failed, retrying"`)
 }
 
 // refused returns the error of a login that must fail.
