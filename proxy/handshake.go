@@ -65,10 +65,11 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 }
 
 // declinedError returns the error of a client that ends its connection instead of sending a startup
-// packet, after its request for encryption was declined. Other errors of reading are returned as they are.
+// packet, after its request for encryption was declined. Other errors of reading are returned as they
+// are. A client that sends Terminate, such as `iamproxy wait`, has not failed.
 func (s *session) declinedError(declined uint32, err error) error {
 	switch {
-	case !errors.Is(err, pgwire.ErrNoStartup) || netconn.IsTimeout(err) || s.proxy.ctx.Err() != nil:
+	case !errors.Is(err, pgwire.ErrNoStartup) || errors.Is(err, pgwire.ErrTerminated) || netconn.IsTimeout(err) || s.proxy.ctx.Err() != nil:
 		return err
 	case declined == pgwire.SSLRequest:
 		return pgwire.NewError(pgwire.ClientTLSDeclined, nil)

@@ -346,7 +346,11 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 	reset := dial(t, address)
 	reset.raw.(*net.TCPConn).SetLinger(0)
 	reset.Close()
+	declined := dial(t, address)
+	declined.send(pgwire.Encode(&pgproto3.SSLRequest{}))
+	declined.expect([]byte{'N'})
 	for _, terminated := range []*peer{
+		declined,
 		dial(t, address),
 		dialTLS(t, encrypted, ca, false),
 		dialTLS(t, encrypted, ca, true, pgwire.ALPN),
@@ -354,7 +358,7 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 		terminated.send(pgwire.Encode(&pgproto3.Terminate{}))
 		terminated.expectEnd()
 	}
-	eventually(t, "log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 5 })
+	eventually(t, "log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 6 })
 	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
 		t.Errorf("logged above debug: %v", others.All())
 	}
@@ -376,7 +380,7 @@ func TestClientRequiresEncryption(t *testing.T) {
 		return client
 	}
 	decline(gssRequest, sslRequest).Close()
-	decline(sslRequest).send(pgwire.Encode(&pgproto3.Terminate{}))
+	decline(sslRequest).Close()
 	eventually(t, "two failures", func() bool { return p.Counts().Results[stats.Failed] == 2 })
 	p.expectReason(t, pgwire.ClientTLSDeclined)
 	decline(sslRequest, gssRequest).Close()

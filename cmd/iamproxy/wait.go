@@ -118,5 +118,8 @@ func checkListener(ctx context.Context, addr listen.Addr) error {
 	case response[0] != 'N':
 		return errors.New("what listens there is not iamproxy")
 	}
+	if terminate, err := (&pgproto3.Terminate{}).Encode(nil); err == nil {
+		_, _ = conn.Write(terminate) // otherwise it counts as a client that requires GSSAPI
+	}
 	return nil
 }

@@ -49,6 +49,9 @@ func (p StartupPacket) Minor() uint32 { return p.Code & 0xffff }
 // client requested anything, as a port probe does. Terminate is such an end.
 var ErrNoStartup = errors.New("no startup packet")
 
+// ErrTerminated is an ErrNoStartup.
+var ErrTerminated = fmt.Errorf("%w: the client sent Terminate", ErrNoStartup)
+
 // ReadStartupPacket reads one packet and not a byte more. It checks the length before it
 // allocates. The error is ErrNoStartup, an *Error, or the timeout in the middle of the
 // packet.
@@ -102,7 +105,7 @@ func readTerminate(r io.Reader, head [4]byte) error {
 	if string(head[:])+string(last[:]) != terminateMessage {
 		return invalidPacketError(head)
 	}
-	return fmt.Errorf("%w: the client sent Terminate", ErrNoStartup)
+	return ErrTerminated
 }
 
 // IsClientHello reports whether a connection's first bytes begin a TLS handshake. As the
