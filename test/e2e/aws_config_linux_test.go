@@ -27,7 +27,7 @@ func TestReportUnreadableFiles(t *testing.T) {
 		"config, by a variable":   {file: "other", content: quoted, env: []string{"AWS_CONFIG_FILE=~/.aws/other"}, want: "no AWS credentials: ~/.aws/other" + unreadable},
 		"profile of credentials":  {file: "credentials", content: keysProfile(jane), args: []string{"--profile=p"}, want: "~/.aws/credentials" + unreadable},
 		"credentials, not needed": {file: "credentials", content: keysProfile(jane), env: []string{"AWS_ACCESS_KEY_ID=" + jane.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + jane.SecretAccessKey}},
-		"a name in quotes": {file: "config", content: quoted, mode: 0o644, args: []string{"--profile=my keys"}},
+		"a name in quotes":        {file: "config", content: quoted, mode: 0o644, args: []string{"--profile=my keys"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

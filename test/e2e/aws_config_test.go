@@ -3,7 +3,10 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"strings"
 	"testing"
@@ -71,6 +74,64 @@ func TestReportEndpointURL(t *testing.T) {
 			keyID, stderr := s.token(t, env, test.args...)
 			if !strings.HasPrefix(keyID, "ASIA") {
 				t.Errorf("access key %q: %s", keyID, stderr)
+			}
+		})
+	}
+}
+
+// TestAWSEndpoints verifies which host is asked for credentials, by region and by the
+// settings that change it.
+func TestAWSEndpoints(t *testing.T) {
+	t.Parallel()
+	s := newSourceTest(t, nil)
+	s.loggedIn("corp", time.Now().Add(time.Hour))
+	web := []string{"AWS_ROLE_ARN=" + appRole, "AWS_WEB_IDENTITY_TOKEN_FILE=" + s.write("web-identity", "a web identity token")}
+	config := func(name, profile string) string {
+		return "AWS_CONFIG_FILE=" + s.write(name, "[profile p]\n"+profile+"[sso-session corp]\nsso_region = eu-central-1\nsso_start_url = https://corp.example/start\n")
+	}
+	role := "role_arn = " + appRole + "\n" + keys(jane)
+	const sso = "sso_session = corp\nsso_account_id = " + account + "\nsso_role_name = Developer\n"
+	for name, test := range map[string]struct {
+		endpoint string // empty: one in eu-west-1
+		env      []string
+		want     string
+	}{
+		"region of the database":    {env: web, want: "sts.eu-west-1.amazonaws.com"},
+		"China, of the database":    {endpoint: "mydb.cabcdefghijk.rds.cn-north-1.amazonaws.com.cn", env: web, want: "sts.cn-north-1.amazonaws.com.cn"},
+		"AWS_REGION":                {env: append(web, "AWS_REGION=us-gov-west-1"), want: "sts.us-gov-west-1.amazonaws.com"},
+		"AWS_DEFAULT_REGION":        {env: append(web, "AWS_DEFAULT_REGION=eusc-de-east-1"), want: "sts.eusc-de-east-1.amazonaws.eu"},
+		"isolated":                  {env: append(web, "AWS_REGION=us-iso-east-1"), want: "sts.us-iso-east-1.c2s.ic.gov"},
+		"isolated, too":             {env: append(web, "AWS_REGION=us-isob-east-1"), want: "sts.us-isob-east-1.sc2s.sgov.gov"},
+		"region of the profile":     {env: []string{"AWS_PROFILE=p", config("region", role+"region = ap-south-1\n")}, want: "sts.ap-south-1.amazonaws.com"},
+		"no region":                 {env: append(web, "AWS_REGION=aws-global"), want: "sts.amazonaws.com"},
+		"AWS_USE_FIPS_ENDPOINT":     {env: append(web, "AWS_USE_FIPS_ENDPOINT=true", "AWS_REGION=us-east-1"), want: "sts-fips.us-east-1.amazonaws.com"},
+		"use_fips_endpoint":         {env: []string{"AWS_PROFILE=p", config("fips", role+"region = us-east-2\nuse_fips_endpoint = true\n")}, want: "sts-fips.us-east-2.amazonaws.com"},
+		"use_dualstack_endpoint":    {env: []string{"AWS_PROFILE=p", config("dual", role+"use_dualstack_endpoint = true\n")}, want: "sts.eu-west-1.api.aws"},
+		"sts_regional_endpoints":    {env: append(web, "AWS_STS_REGIONAL_ENDPOINTS=legacy", "AWS_REGION=us-east-1"), want: "sts.us-east-1.amazonaws.com"},
+		"region of SSO":             {env: []string{"AWS_PROFILE=p", config("sso", sso)}, want: "portal.sso.eu-central-1.amazonaws.com"},
+		"endpoint URLs are ignored": {env: append(web, "AWS_ENDPOINT_URL=http://127.0.0.1:1", "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true"), want: "sts.eu-west-1.amazonaws.com"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			asked := make(chan string, 100)
+			proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked <- r.Host
+				w.WriteHeader(http.StatusBadGateway)
+				cancel()
+			}))
+			defer proxy.Close()
+			cmd := exec.CommandContext(ctx, binaryPath(t), "token", cmp.Or(test.endpoint, aurora.DefaultHost), "--user=u")
+			cmd.Env = append(append(bareEnvironment("AWS_ENDPOINT_URL_STS=", "HOME="+s.dir), test.env...), "HTTPS_PROXY="+proxy.URL)
+			out, _ := combinedOutput(t, cmd)
+			select {
+			case host := <-asked:
+				if host != test.want+":443" {
+					t.Errorf("asked %s, want %s", host, test.want)
+				}
+			default:
+				t.Errorf("no request: %s", out)
 			}
 		})
 	}
