@@ -91,6 +91,16 @@ func (i *Identity) reload(ctx context.Context) {
 type chain struct {
 	cfg  aws.Config
 	base aws.CredentialsProvider // assumes the first of Identity.Roles; nil without roles
+	// process is the source of the credentials, or nil.
+	process *process
+}
+
+// timeout returns the limit of one fetch.
+func (c *chain) timeout() time.Duration {
+	if c.process != nil {
+		return processTimeout + fetchTimeout
+	}
+	return fetchTimeout
 }
 
 func (c *chain) fetch(ctx context.Context) (aws.Credentials, error) {
@@ -126,7 +136,7 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		config.WithDefaultRegion(i.Region),
 		config.WithAPIOptions([]func(*middleware.Stack) error{i.watchClock, urls.apply}),
 		config.WithCredentialsCacheOptions(i.cacheOptions),
-		config.WithAssumeRoleCredentialOptions(roleDefaults),
+		config.WithAssumeRoleCredentialOptions(i.roleDefaults),
 		config.WithWebIdentityRoleCredentialOptions(webIdentityDefaults),
 	}
 	if bundle != nil {
@@ -140,6 +150,7 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		// The SDK does not report it if AWS_DEFAULT_PROFILE names the profile.
 		return nil, i.loadError(&files, config.SharedConfigProfileNotExistError{Profile: i.profile()})
 	}
+	process := i.replaceSource(&cfg)
 	urls.cfg = cfg
 	if err := urls.check(); err != nil {
 		return nil, err
@@ -149,13 +160,13 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		if n == 0 {
 			base = cfg.Credentials
 		}
-		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, roleDefaults, func(o *stscreds.AssumeRoleOptions) {
+		cfg.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), role, i.roleDefaults, func(o *stscreds.AssumeRoleOptions) {
 			if n == len(i.Roles)-1 && i.ExternalID != "" {
 				o.ExternalID = &i.ExternalID
 			}
 		}))
 	}
-	return &chain{cfg, base}, nil
+	return &chain{cfg, base, process}, nil
 }
 
 func setIdleTimeout(t *http.Transport) { t.IdleConnTimeout = idleTimeout }
@@ -179,7 +190,8 @@ func (i *Identity) logSDK(_ logging.Classification, format string, v ...any) {
 	i.log().Debug("AWS SDK: " + fmt.Sprintf(format, v...))
 }
 
-func roleDefaults(o *stscreds.AssumeRoleOptions) {
+func (i *Identity) roleDefaults(o *stscreds.AssumeRoleOptions) {
+	o.Client = shortened{o.Client, i.log()}
 	if o.RoleSessionName == "" {
 		o.RoleSessionName = roleSessionName
 	}

@@ -87,6 +87,8 @@ func networkCause(err error) string {
 func describeProcess(err error) string {
 	var exit *exec.ExitError
 	switch {
+	case strings.Contains(err.Error(), "credential process timed out"): // credentials/processcreds/provider.go
+		return "it has not answered for " + processTimeout.String() + ", and was ended"
 	case strings.Contains(err.Error(), "process output: "): // credentials/processcreds/provider.go
 		return "its output, which is not shown, is not the JSON document of AWS's specification"
 	case errors.As(err, &exit):

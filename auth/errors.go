@@ -61,6 +61,9 @@ func (e *Error) ClientAdvice() string {
 	if len(e.Command) > 0 {
 		return e.Hint + ", then connect again; iamproxy need not be restarted."
 	}
+	if e.Code == ReasonProcessTimeout {
+		return e.Hint + " It goes on running, and a later login uses its answer."
+	}
 	return e.Hint
 }
 

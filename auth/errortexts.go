@@ -29,7 +29,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonProcessTimeout: {
 		"credential_process of profile {profile} has not answered for {time}",
-		"Look for a browser window or a prompt of that process that waits for an answer. It goes on running, and a later login uses what it prints.",
+		"Look for a browser window or a prompt of that process that waits for an answer.",
 	},
 	ReasonProcessFailed: {
 		"credential_process of profile {profile} failed: {cause}",

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"strconv"
 	"sync"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 )
 
 const (
-	// fetchTimeout limits one attempt to get credentials.
+	// fetchTimeout limits one attempt to get credentials, other than from a process.
 	fetchTimeout = 20 * time.Second
 	// minRemaining is the remaining life at which credentials are refreshed: a
 	// token's whole life, and a margin to use the last token in.
@@ -148,7 +149,7 @@ func (i *Identity) snapshot(ctx context.Context) (aws.Credentials, generation, e
 				return old.creds, old.generation, nil
 			}
 		case <-ctx.Done():
-			return aws.Credentials{}, generation{}, timeoutError(ctx)
+			return aws.Credentials{}, generation{}, i.timeoutError(ctx)
 		}
 	}
 }
@@ -163,8 +164,12 @@ func refreshTimer(limited bool) (over <-chan time.Time, stop func()) {
 	return timer.C, func() { timer.Stop() }
 }
 
-func timeoutError(ctx context.Context) *Error {
+// timeoutError returns the error of a caller whose time ran out.
+func (i *Identity) timeoutError(ctx context.Context) *Error {
 	cause := context.Cause(ctx)
+	if running, ok := i.process().running(); ok {
+		return newError(ReasonProcessTimeout, cause, "{profile}", i.profileName(), "{time}", strconv.Itoa(int(running.Round(time.Second).Seconds()))+" s")
+	}
 	return newError(ReasonCredentialsTimeout, cause, "{cause}", cause.Error())
 }
 
@@ -221,7 +226,7 @@ func (i *Identity) fetch() (any, error) {
 		time.Sleep(rest)
 		before, current = i.state() // the files may have changed
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), i.FetchTimeout())
 	defer cancel()
 	if before.generation != current || before.last.hung {
 		i.reload(ctx)
@@ -309,6 +314,26 @@ func (i *Identity) loaded() source {
 	defer i.mu.Unlock()
 	return i.source
 }
+
+// process returns the credential_process that is the source, or nil.
+func (i *Identity) process() *process {
+	if chain, ok := i.loaded().(*chain); ok {
+		return chain.process
+	}
+	return nil
+}
+
+// FetchTimeout returns the limit of one attempt to get credentials. It is minutes for a
+// credential_process, which may wait for a person.
+func (i *Identity) FetchTimeout() time.Duration {
+	if chain, ok := i.loaded().(*chain); ok {
+		return chain.timeout()
+	}
+	return fetchTimeout
+}
+
+// Close ends a credential_process that is running.
+func (i *Identity) Close() { i.process().kill() }
 
 // wallClock returns the time without its monotonic reading, which stops while a
 // computer sleeps. Credentials and tokens expire by the wall clock.

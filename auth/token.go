@@ -133,7 +133,7 @@ func (t *Tokens) tryToken(ctx context.Context, user string) (string, error) {
 				return old.value, nil
 			}
 		case <-ctx.Done():
-			return "", timeoutError(ctx)
+			return "", t.Identity.timeoutError(ctx)
 		}
 	}
 }

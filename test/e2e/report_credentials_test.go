@@ -3,9 +3,13 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
@@ -145,6 +149,21 @@ func TestReportSTSRefusals(t *testing.T) {
 	}
 }
 
+// A role that is assumed by a role has sessions of one hour at most. A longer duration_seconds
+// does not prevent the login.
+func TestReportRoleChainDuration(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	s.aws.AddKey(jane, janeUser)
+	s.aws.AllowRole(fakeaws.Role{ARN: hubRole, Trusts: []string{janeUser}})
+	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{hubRole}})
+	s.write("config", "[profile base]\n"+keys(jane)+"[profile hub]\nrole_arn = "+hubRole+"\nsource_profile = base\n"+
+		"[profile app]\nrole_arn = "+appRole+"\nsource_profile = hub\nduration_seconds = 43200\n")
+	p := s.start([]string{"AWS_CONFIG_FILE=" + s.path("config")}, []string{"--profile=app"})
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+}
+
 // Commands in hints are quoted for a shell and have the profile that is in force.
 func TestReportCommandsInHints(t *testing.T) {
 	t.Parallel()
@@ -168,4 +187,60 @@ func TestReportCommandsInHints(t *testing.T) {
 			t.Errorf("%s: token printed %q", test.profile, out)
 		}
 	}
+}
+
+// A credential_process may take minutes, as for a person in a browser. Clients get its name
+// when their own time is over, no second one is started, and its answer serves later clients.
+func TestReportSlowCredentialProcess(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	s := newSourceTest(t, cluster)
+	cluster.AddKey(jane)
+	fifo := s.path("fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.write("config", "[profile p]\ncredential_process = echo >> "+s.path("runs")+"; cat "+fifo+"\n")
+	runs := func() int {
+		b, _ := os.ReadFile(s.path("runs"))
+		return len(b)
+	}
+	env := []string{"AWS_CONFIG_FILE=" + s.path("config")}
+	p := s.start(env, []string{"--profile=p", "--connect-timeout=1s"})
+	for range 3 {
+		refused := p.refused(aurora.IAMUser, aurora.Database)
+		if refused.Code != "57P03" || !strings.Contains(refused.Message, `credential_process of profile "p" has not answered for `) ||
+			!strings.Contains(refused.Hint, "browser window or a prompt") || strings.Contains(refused.Hint, "NO_PROXY") {
+			t.Errorf("%s: %s, hint %q", refused.Code, refused.Message, refused.Hint)
+		}
+	}
+	if _, body := p.get("/readyz"); !strings.Contains(body, "not ready  credentials") || !strings.Contains(body, "credential_process") {
+		t.Errorf("/readyz: %s", body)
+	}
+	if err := os.WriteFile(fifo, []byte(processOutput(sigv4.Key{AccessKeyID: jane.AccessKeyID, SecretAccessKey: jane.SecretAccessKey, Expires: time.Now().Add(time.Hour)})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the credentials", func() bool {
+		status, _ := p.get("/readyz")
+		return status == 200
+	})
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+	if n := runs(); n != 1 {
+		t.Errorf("%d processes", n)
+	}
+
+	// A shutdown ends the process and its descendants.
+	q := s.start(env, []string{"--profile=p"})
+	until(t, "the next process", func() bool { return runs() == 2 })
+	q.signal(syscall.SIGTERM)
+	if code := q.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	until(t, "the end of the process", func() bool {
+		writer, err := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+		if err == nil {
+			writer.Close()
+		}
+		return errors.Is(err, syscall.ENXIO) // no reader
+	})
 }

@@ -32,9 +32,9 @@ func (a *AWS) refresh(w http.ResponseWriter, refreshToken string) {
 	life := a.lifeOr(defaultLife)
 	a.mu.Lock()
 	good := refreshToken != "" && refreshToken == a.portal.refreshToken
-	accessToken := "aoa" + rand.Text()
+	accessToken, next := "aoa"+rand.Text(), "aor"+rand.Text()
 	if good {
-		a.portal.accessToken = accessToken
+		a.portal.accessToken, a.portal.refreshToken = accessToken, next
 	}
 	a.mu.Unlock()
 	if !good {
@@ -44,7 +44,7 @@ func (a *AWS) refresh(w http.ResponseWriter, refreshToken string) {
 	writeJSON(w, http.StatusOK, map[string]any{
 		"accessToken":  accessToken,
 		"expiresIn":    int(life / time.Second),
-		"refreshToken": refreshToken,
+		"refreshToken": next,
 		"tokenType":    "Bearer",
 	})
 }

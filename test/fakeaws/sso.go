@@ -20,8 +20,9 @@ func (a *AWS) AllowSSO(accessToken, accountID, roleName string) {
 	a.portal.accessToken, a.portal.accountID, a.portal.role = accessToken, accountID, roleName
 }
 
-// AllowSSORefresh makes OIDC accept refreshToken only. The new access token replaces the
-// one of AllowSSO, for the same role. Empty: OIDC accepts none.
+// AllowSSORefresh makes OIDC accept refreshToken only, and once. The new access token
+// replaces the one of AllowSSO, for the same role, and comes with the next refresh token.
+// Empty: OIDC accepts none.
 func (a *AWS) AllowSSORefresh(refreshToken string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

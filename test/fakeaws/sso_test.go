@@ -81,7 +81,7 @@ func TestSSORefresh(t *testing.T) {
 	if left := time.Until(cached.ExpiresAt); left > 10*time.Minute || left < 9*time.Minute {
 		t.Errorf("the access token expires in %v", left)
 	}
-	if cached.AccessToken == "access" || cached.RefreshToken != "refresh" {
+	if cached.AccessToken == "access" || cached.RefreshToken == "refresh" {
 		t.Errorf("cached: %+v", cached)
 	}
 	// The former access token is invalid, and the new one is valid.

@@ -85,6 +85,9 @@ func (a *AWS) assumeRole(caller string, form url.Values) (any, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
+	if roleOf(caller) != "" && s.life > time.Hour {
+		return nil, invalid("The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining")
+	}
 	if !a.trusts(form.Get("RoleArn"), caller, form.Get("ExternalId")) {
 		return nil, &refusal{403, "AccessDenied",
 			"User: " + caller + " is not authorized to perform: sts:AssumeRole on resource: " + form.Get("RoleArn")}

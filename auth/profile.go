@@ -1,0 +1,62 @@
+package auth
+
+import (
+	"slices"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
+)
+
+// replaceSource replaces the SDK's source of credentials by package auth's if it is a
+// credential_process or an SSO session. It returns the process, or nil.
+func (i *Identity) replaceSource(cfg *aws.Config) *process {
+	chain, ok := cfg.Credentials.(aws.CredentialProviderSource)
+	if !ok {
+		return nil
+	}
+	sources := chain.ProviderSources()
+	if !slices.Contains(sources, aws.CredentialSourceProcess) && !slices.Contains(sources, aws.CredentialSourceProfileSSO) {
+		return nil
+	}
+	for _, source := range cfg.ConfigSources {
+		if shared, ok := source.(config.SharedConfig); ok {
+			provider, process := i.profileProvider(*cfg, shared)
+			if provider != nil {
+				cfg.Credentials = aws.NewCredentialsCache(provider, i.cacheOptions)
+			}
+			return process
+		}
+	}
+	return nil
+}
+
+// profileProvider returns the provider of a profile whose credentials come from a
+// process or an SSO session, and the process. It assumes the roles of the profile
+// and of those that have it as their source, as the SDK does.
+func (i *Identity) profileProvider(cfg aws.Config, shared config.SharedConfig) (provider aws.CredentialsProvider, running *process) {
+	switch {
+	case shared.Source != nil:
+		provider, running = i.profileProvider(cfg, *shared.Source)
+	case shared.SSOSession != nil:
+		provider = newSSOProvider(cfg, shared, i.log())
+	case shared.CredentialProcess != "":
+		running = processOf(shared.CredentialProcess)
+		provider = running
+	}
+	if provider == nil || shared.RoleARN == "" {
+		return provider, running
+	}
+	cfg.Credentials = aws.NewCredentialsCache(provider, i.cacheOptions)
+	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), shared.RoleARN, func(o *stscreds.AssumeRoleOptions) {
+		o.RoleSessionName = shared.RoleSessionName
+		if shared.RoleDurationSeconds != nil && *shared.RoleDurationSeconds > 15*time.Minute {
+			o.Duration = *shared.RoleDurationSeconds
+		}
+		if shared.ExternalID != "" {
+			o.ExternalID = &shared.ExternalID
+		}
+	}, i.roleDefaults), running
+}
