@@ -78,19 +78,24 @@ func newChart(logins []stats.LoginTimings, now time.Time) *chart {
 		return nil
 	}
 	logins = logins[max(0, len(logins)-maxBars):]
-	var totals []time.Duration
+	var totals, complete []time.Duration
 	phases := make([][]time.Duration, len(phaseNames)) // of logins that were not pooled
 	for _, l := range logins {
 		totals = append(totals, l.Total)
 		if l.Attempts == 0 {
 			continue
 		}
+		complete = append(complete, l.Total)
 		for i, d := range phaseDurations(l) {
 			phases[i] = append(phases[i], d)
 		}
 	}
 	middle, longest := median(totals), slices.Max(totals)
-	top := roundUp(min(longest, maxScale*max(middle, time.Millisecond)))
+	typical := middle
+	if len(complete) > 0 { // logins on connections of the pool are far shorter
+		typical = median(complete)
+	}
+	top := roundUp(min(longest, maxScale*max(typical, time.Millisecond)))
 	c := &chart{
 		Width: maxBars, Top: formatDuration(top), Half: formatDuration(top / 2), Median: formatDuration(middle), Longest: formatDuration(longest),
 		Ages: ageLabels(logins, now), Cut: cutLabels(logins, top),

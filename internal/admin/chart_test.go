@@ -40,6 +40,10 @@ func TestChart(t *testing.T) {
 	if top := clipped.Segments[len(clipped.Segments)-1]; !clipped.Cut || top.Y < 0 || !strings.Contains(clipped.Title, "3 attempts") {
 		t.Errorf("the third bar is %+v", clipped)
 	}
+	pool := []stats.LoginTimings{{At: now, Total: ms / 10}, {At: now, Total: ms / 10}, {At: now, Login: 20 * ms, Total: 20 * ms, Attempts: 1}}
+	if c := newChart(pool, now); c.Top != "20 ms" || len(c.Cut) > 0 {
+		t.Errorf("with a pool: scale %s, %d bars are cut", c.Top, len(c.Cut))
+	}
 	if many := newChart(busyLogins(now), now); len(many.Bars) != 52 {
 		t.Errorf("%d bars", len(many.Bars))
 	}

@@ -49,8 +49,8 @@ func TestBrowserWithRealSessions(t *testing.T) {
 	for range 20 {
 		p.mustPSQL(aurora.IAMUser, aurora.Database, "select repeat('x', 20000)")
 	}
-	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "instead of a token")
 	expectRefusal(t, p, aurora.IAMUser, "no_such_database", "does not exist")
+	expectRefusal(t, p, aurora.PlainUser, aurora.Database, "instead of a token")
 
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
@@ -128,7 +128,7 @@ func openAs(t *testing.T, p *process, user, application string) {
 // takePicture writes a screenshot of the status page to picture.
 func takePicture(t *testing.T, b *browser.Browser, url string) {
 	t.Helper()
-	page, err := b.Open(url, browser.Screen{Width: 1120, Height: 900, Scale: 1.5})
+	page, err := b.Open(url, browser.Screen{Width: 1120, Height: 900, Scale: 1.25})
 	if err != nil {
 		t.Fatal(err)
 	}
