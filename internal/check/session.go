@@ -71,18 +71,11 @@ func (r *run) isTokenRefused(server *pgwire.ServerError) bool {
 
 // rdsProxyAdvice returns advice for an error of RDS Proxy, or "".
 func (r *run) rdsProxyAdvice(reason pgwire.Reason) string {
-	switch {
-	case r.Endpoint.Name.Kind != auth.RDSProxy:
-		return ""
-	case reason == pgwire.ProxySecretMissing:
-		return advice("Add a secret for the user to the RDS Proxy.")
-	case reason == pgwire.ProxyIAMNotAllowed:
-		return advice("Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy.")
-	case reason == pgwire.ProxyThrottled:
-		return advice(pgwire.ServerHint(reason, r.Endpoint.User))
-	default:
+	hint := pgwire.ServerHint(reason, r.Endpoint.User)
+	if r.Endpoint.Name.Kind != auth.RDSProxy || hint == "" {
 		return ""
 	}
+	return advice(hint)
 }
 
 // explainPasswordRequested returns the result for a server that requested another kind of

@@ -29,8 +29,8 @@ func TestExplainServerError(t *testing.T) {
 		"no login":          {host, pgproto3.ErrorResponse{Code: "28000", Message: `role "app" is not permitted to log in`}, otherError, `# If the role should log in, run as an administrator: ALTER ROLE "app" LOGIN;`},
 		"DSQL":              {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection, access denied"}, tokenRefused, "iamproxy policy "},
 		"DSQL, else":        {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection"}, otherError, "# "},
-		"proxy, no secret":  {rdsProxy, pgproto3.ErrorResponse{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, "# Add a secret for the user"},
-		"proxy, not by IAM": {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, "# Require IAM authentication"},
+		"proxy, no secret":  {rdsProxy, pgproto3.ErrorResponse{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, `# The RDS Proxy has no secret for user "app". `},
+		"proxy, not by IAM": {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, `# The RDS Proxy does not allow IAM authentication for user "app". `},
 		"not of a proxy":    {host, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app."}, tokenRefused, "iamproxy policy "},
 	} {
 		r := newRun("app")

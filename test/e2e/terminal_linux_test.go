@@ -32,7 +32,7 @@ type terminal struct {
 	out bytes.Buffer
 }
 
-// startOnTerminal starts the binary on a terminal.
+// startOnTerminal starts the binary on a terminal with 80 columns.
 func startOnTerminal(t testing.TB, env []string, args ...string) *terminal {
 	t.Helper()
 	// os.OpenFile would make it non-blocking, which the ioctls undo.
@@ -81,6 +81,7 @@ func controlTerminal(keys *os.File) (number uint32, err error) {
 		if failed == nil {
 			number, failed = unix.IoctlGetUint32(int(fd), unix.TIOCGPTN)
 		}
+		failed = errors.Join(failed, unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: 80}))
 	})
 	return number, errors.Join(err, failed)
 }
@@ -185,6 +186,31 @@ Ready`)
 	term.await(`^stopped; closed 2 sessions still open$`)
 	if rest := sgr.ReplaceAllString(term.text(), ""); strings.ContainsAny(rest, "\x1b\u202e{") {
 		t.Errorf("escape sequences or JSON: %q", rest)
+	}
+}
+
+// check wraps texts between words, below each other. Command lines stay whole.
+func TestReportCheckOnTerminal(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	c := newCheckTest(t, cluster, policiesOf(cluster))
+	term := startOnTerminal(t, append(c.env, "TERM=xterm"), append([]string{"check", "--user=nobody"}, c.args...)...)
+	term.expectExit(1)
+	lines := strings.Split(strings.TrimSpace(sgr.ReplaceAllString(term.text(), "")), "\n")
+	commands := 0
+	for _, line := range lines {
+		words := strings.Fields(line)
+		if len(words) > 0 && (words[0] == "iamproxy" || words[0] == "aws") {
+			commands++
+			continue
+		}
+		if len(line) > 80 && !strings.HasPrefix(words[len(words)-1], "arn:") { // longer than its column
+			t.Errorf("longer than the terminal: %s", line)
+		}
+	}
+	last := lines[len(lines)-1]
+	if commands != 3 || !strings.HasPrefix(last, "iamproxy grant "+aurora.DefaultHost+" --user nobody ") || !strings.HasPrefix(lines[len(lines)-2], "# ") {
+		t.Errorf("%d commands, and the last is %s:\n%s", commands, last, strings.Join(lines, "\n"))
 	}
 }
 
