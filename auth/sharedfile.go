@@ -9,9 +9,9 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -85,7 +85,7 @@ func homeDir() string {
 // begins with ~. It does not repeat a value that does not look like a path, which
 // may be the content of the file.
 func fileName(variable, path string) string {
-	if !plainPath.MatchString(path) || strings.HasPrefix(path, "eyJ") { // as a JSON web token
+	if !isPlainPath(path) || strings.HasPrefix(path, "eyJ") { // as a JSON web token
 		return "the file of " + variable
 	}
 	home := homeDir()
@@ -95,7 +95,13 @@ func fileName(variable, path string) string {
 	return path
 }
 
-var plainPath = regexp.MustCompile(`^[\pL\pN ./\\~@%+,:()_-]{1,200}$`)
+// isPlainPath reports whether path has only characters that are common in paths, and few. A
+// regular expression would need a megabyte for that.
+func isPlainPath(path string) bool {
+	return path != "" && utf8.RuneCountInString(path) <= 200 && !strings.ContainsFunc(path, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune(` ./\~@%+,:()_-`, r)
+	})
+}
 
 func readSharedFiles() sharedFiles {
 	configPath, credentialsPath := sharedFilePaths()

@@ -22,30 +22,30 @@ type form struct {
 	key     string                 // of a secret of RDS that contains it
 	matches func(word string) bool // of each word; nil if it may be any
 	allowed []text.Shape
-	urls    *regexp.Regexp // of URLs that are allowed
+	urls    func(word string) bool // reports whether a URL is allowed
 }
 
-var printable = regexp.MustCompile(`^[^\pC]*$`).MatchString
+var printable = text.Matching(`^[^\pC]*$`)
 
 var forms = map[string]form{
 	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client", key: "host"},
-	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", urls: regexp.MustCompile(`(?i)^\s*(socks5h?|ssm)://`)},
+	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", urls: text.Matching(`(?i)^\s*(socks5h?|ssm)://`)},
 	"region":      {want: "the region, such as eu-west-1", matches: text.Region.Matches},
 	"target":      {want: "writer or any"},
 	"profile":     {want: "the name of the profile", matches: printable},
 	"role":        {want: "the ARN of the role", allowed: []text.Shape{text.ARN}},
 	"external-id": {want: "the external ID", allowed: []text.Shape{text.UserAndHost}, matches: printable},
-	"secret":      {want: "the ARN of the secret, or managed", allowed: []text.Shape{text.ARN}, matches: regexp.MustCompile(`^(managed|arn:[A-Za-z0-9:/_+=,.@!-]+)$`).MatchString},
+	"secret":      {want: "the ARN of the secret, or managed", allowed: []text.Shape{text.ARN}, matches: text.Matching(`^(managed|arn:[A-Za-z0-9:/_+=,.@!-]+)$`)},
 	"user":        {want: "the name of the user", key: "username"},
 	"name":        {want: "the name", key: "dbname"},
-	"address":     {want: "HOST:PORT", key: "host", matches: regexp.MustCompile(`^(unix:[^\pC]*|[A-Za-z0-9._:%\[\]-]*)$`).MatchString},
-	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: regexp.MustCompile(`^[A-Za-z0-9.:/_ -]*$`).MatchString},
-	"users":       {want: "the names or numbers of users", matches: regexp.MustCompile(`^[^\pC:]*$`).MatchString},
+	"address":     {want: "HOST:PORT", key: "host", matches: text.Matching(`^(unix:[^\pC]*|[A-Za-z0-9._:%\[\]-]*)$`)},
+	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^[A-Za-z0-9.:/_ -]*$`)},
+	"users":       {want: "the names or numbers of users", matches: text.Matching(`^[^\pC:]*$`)},
 	"file":        {want: "the name of the file", matches: printable},
 	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: printable},
-	"mode":        {want: "an octal mode such as 0660", matches: regexp.MustCompile(`^[0-9]{1,6}$`).MatchString},
-	"account":     {want: "the 12 digits of an AWS account", matches: regexp.MustCompile(`^[0-9 -]{1,20}$`).MatchString},
-	"id":          {want: "the resource ID", matches: regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`).MatchString},
+	"mode":        {want: "an octal mode such as 0660", matches: text.Matching(`^[0-9]{1,6}$`)},
+	"account":     {want: "the 12 digits of an AWS account", matches: text.Matching(`^[0-9 -]{1,20}$`)},
+	"id":          {want: "the resource ID", matches: text.Matching(`^[A-Za-z0-9-]{1,64}$`)},
 }
 
 // decoder decodes a value as kong does. Its errors name the flag or the variable.
@@ -123,7 +123,7 @@ func (d decoder) name() string {
 func (d decoder) check(word string) error {
 	form := forms[d.value.Tag.Get("form")]
 	shape := text.ShapeOf(word)
-	isURL := form.urls != nil && form.urls.MatchString(word)
+	isURL := form.urls != nil && form.urls(word)
 	if shape != "" && !isURL && !slices.Contains(form.allowed, shape) {
 		return d.shapeError(form, shape)
 	}

@@ -7,12 +7,13 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
 // A Form describes the words that a setting can have. An error repeats a word only if it has the
 // form, since any other word may be a secret in the wrong place.
-type Form struct{ pattern *regexp.Regexp }
+type Form struct{ matches func(word string) bool }
 
 // The forms of settings.
 var (
@@ -28,7 +29,14 @@ var (
 	Port = form(`[0-9]{0,6}|[a-z]{1,8}`)
 )
 
-func form(pattern string) Form { return Form{regexp.MustCompile(`^(` + pattern + `)$`)} }
+func form(pattern string) Form { return Form{Matching(`^(` + pattern + `)$`)} }
+
+// Matching returns a function that reports whether a word matches a regular expression. It is
+// compiled when the function is first called: a process needs few of all expressions.
+func Matching(pattern string) func(word string) bool {
+	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+	return func(word string) bool { return compiled().MatchString(word) }
+}
 
 // Quote returns word in double quotes, or its length if it does not have the form.
 func (f Form) Quote(word string) string {
@@ -39,7 +47,7 @@ func (f Form) Quote(word string) string {
 }
 
 // Matches reports whether word has the form.
-func (f Form) Matches(word string) bool { return f.pattern.MatchString(word) }
+func (f Form) Matches(word string) bool { return f.matches(word) }
 
 // NotShown stands for a word that an error must not repeat.
 func NotShown(word string) string {
@@ -62,14 +70,14 @@ const (
 
 var shapes = []struct {
 	shape   Shape
-	pattern *regexp.Regexp
+	matches func(value string) bool
 }{
-	{PEM, regexp.MustCompile(`-----BEGIN`)},
-	{JSON, regexp.MustCompile(`^[\s\x{FEFF}'"\\]*(\{|\[\s*[{"\[])|["']\s*:\s*["'{\[\w-]`)},
-	{URL, regexp.MustCompile(`(?i)(^|[\s,;'"])([a-z][a-z0-9+.-]*:)+//|^[\s'"]*(jdbc:)?postgres(ql)?:`)},
-	{ConnectionString, regexp.MustCompile(`(?i)(^|[\s,;'"])(host|hostaddr|port|user|username|user id|password|passwd|pwd|dbname|database|sslmode|server|data source|service|passfile)\s*=`)},
-	{ARN, regexp.MustCompile(`^\s*arn:[a-z-]+:`)},
-	{UserAndHost, regexp.MustCompile(`^[^?@]*:[^?@]*@`)},
+	{PEM, Matching(`-----BEGIN`)},
+	{JSON, Matching(`^[\s\x{FEFF}'"\\]*(\{|\[\s*[{"\[])|["']\s*:\s*["'{\[\w-]`)},
+	{URL, Matching(`(?i)(^|[\s,;'"])([a-z][a-z0-9+.-]*:)+//|^[\s'"]*(jdbc:)?postgres(ql)?:`)},
+	{ConnectionString, Matching(`(?i)(^|[\s,;'"])(host|hostaddr|port|user|username|user id|password|passwd|pwd|dbname|database|sslmode|server|data source|service|passfile)\s*=`)},
+	{ARN, Matching(`^\s*arn:[a-z-]+:`)},
+	{UserAndHost, Matching(`^[^?@]*:[^?@]*@`)},
 }
 
 // HasCommand reports whether word may contain exec:COMMAND, also if exec: is misspelled.
@@ -77,7 +85,7 @@ func HasCommand(word string) bool { return commandPattern.MatchString(word) }
 
 var commandPattern = regexp.MustCompile(`(?i)exec(\s|\+|%20)*(:|%3a)`)
 
-var base64Word = regexp.MustCompile(`^[A-Za-z0-9+/_-]{12,}={0,2}$`)
+var isBase64Word = Matching(`^[A-Za-z0-9+/_-]{12,}={0,2}$`)
 
 // ShapeOf returns the shape of a value, or "" if it can be a word. It looks at the whole value,
 // which must not be split at commas before, up to a command, which may contain anything.
@@ -88,7 +96,7 @@ func ShapeOf(value string) Shape {
 	}
 	for range 3 { // a value may be encoded twice
 		for _, s := range shapes {
-			if s.pattern.MatchString(value) {
+			if s.matches(value) {
 				return s.shape
 			}
 		}
@@ -107,7 +115,7 @@ func ShapeOf(value string) Shape {
 // isEncoded reports whether value is base64 of something that has a shape.
 func isEncoded(value string) bool {
 	value = strings.Join(strings.Fields(value), "")
-	if !base64Word.MatchString(value) {
+	if !isBase64Word(value) {
 		return false
 	}
 	value = strings.NewReplacer("-", "+", "_", "/").Replace(strings.TrimRight(value, "="))
