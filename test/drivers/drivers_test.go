@@ -39,7 +39,7 @@ func TestOnlyWhatIsKnownToBeGoodPasses(t *testing.T) {
 // A session on another route is a failure, and so is none.
 func TestSessionsOnAnotherRoute(t *testing.T) {
 	clear, secure, socket := `{"msg":"session opened","client":"127.0.0.1:1","client_tls":""}`,
-		`{"msg":"session opened","client":"127.0.0.1:1","client_tls":"TLS 1.3"}`, `{"msg":"session opened","client":"unix:/x","client_tls":""}`
+		`{"msg":"session opened","client":"127.0.0.1:1","client_tls":"TLS 1.3","client_cert":"CN=iam_user"}`, `{"msg":"session opened","client":"unix:/x","client_tls":""}`
 	for i, right := range []string{clear, secure, socket} {
 		r := routes("", nil)[i]
 		if r.sessions.other(r.right) == "" {

@@ -26,7 +26,7 @@ type route struct {
 	right   func(session) bool // reports whether a session used this route
 
 	host, port string
-	socketDir  string // to be removed; empty: none
+	dir        string // for files of the route
 	sessions   sessions
 }
 
@@ -34,6 +34,7 @@ type route struct {
 type session struct {
 	Msg, Client string
 	ClientTLS   string `json:"client_tls"`
+	ClientCert  string `json:"client_cert"`
 }
 
 // routes returns those of the table: the first for all of its columns, and the others for
@@ -42,17 +43,19 @@ func routes(binary string, cluster *aurora.Cluster) []*route {
 	isSocket := func(s session) bool { return strings.HasPrefix(s.Client, "unix:") }
 	routes := []*route{
 		{name: "in clear", sslmode: "disable", right: func(s session) bool { return s.ClientTLS == "" && !isSocket(s) }},
-		{name: "TLS", sslmode: "require", right: func(s session) bool { return s.ClientTLS != "" }},
+		{name: tlsRoute, sslmode: "require", right: func(s session) bool { return s.ClientTLS != "" && s.ClientCert == "CN="+aurora.IAMUser }},
 		{name: socketRoute, sslmode: "disable", right: isSocket},
 	}
 	for _, r := range routes {
 		r.proxy = sidecar.Sidecar{Binary: binary, Cluster: cluster, Line: r.sessions.note}
 	}
-	routes[1].proxy.Flags = []string{"--listen-tls", "self-signed"}
 	return routes
 }
 
-const socketRoute = "unix socket"
+const (
+	tlsRoute    = "TLS"
+	socketRoute = "unix socket"
+)
 
 // tryAll runs each driver's program on this route.
 func (r *route) tryAll(ctx context.Context, drivers []driver, out io.Writer) (rows []row, err error) {
@@ -73,20 +76,26 @@ func (r *route) tryAll(ctx context.Context, drivers []driver, out io.Writer) (ro
 
 // start starts an iamproxy for the route.
 func (r *route) start(ctx context.Context) (err error) {
+	if r.dir, err = os.MkdirTemp("", "drivers-"); err != nil {
+		return err
+	}
 	listen := "127.0.0.1:0"
-	if r.name == socketRoute {
-		if r.socketDir, err = os.MkdirTemp("", "drivers-"); err != nil {
-			return err
+	switch r.name {
+	case tlsRoute:
+		if err := writeClientCertificate(r.dir, aurora.IAMUser); err != nil {
+			return errors.Join(err, os.RemoveAll(r.dir))
 		}
-		listen = "unix:" + r.socketDir
+		r.proxy.Flags = []string{"--listen-tls", "self-signed", "--client-ca", filepath.Join(r.dir, certificateFile), "--client-cert-user", "cn"}
+	case socketRoute:
+		listen = "unix:" + r.dir
 	}
 	r.proxy.Flags = append(r.proxy.Flags, "--listen", listen)
 	address, err := r.proxy.Start(ctx)
 	if err != nil {
-		return errors.Join(err, os.RemoveAll(r.socketDir))
+		return errors.Join(err, os.RemoveAll(r.dir))
 	}
-	if r.socketDir != "" {
-		r.host, r.port = r.socketDir, strings.TrimPrefix(filepath.Base(address), ".s.PGSQL.")
+	if r.name == socketRoute {
+		r.host, r.port = r.dir, strings.TrimPrefix(filepath.Base(address), ".s.PGSQL.")
 		return nil
 	}
 	if r.host, r.port, err = net.SplitHostPort(address); err != nil {
@@ -96,15 +105,15 @@ func (r *route) start(ctx context.Context) (err error) {
 }
 
 func (r *route) stop() error {
-	err := r.proxy.Stop()
-	if r.socketDir != "" {
-		err = errors.Join(err, os.RemoveAll(r.socketDir))
-	}
-	return err
+	return errors.Join(r.proxy.Stop(), os.RemoveAll(r.dir))
 }
 
 func (r *route) environment() []string {
-	return append(sidecar.Environment(), "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=30",
+	env := sidecar.Environment()
+	if r.name == tlsRoute {
+		env = append(env, "PGSSLCERT="+filepath.Join(r.dir, certificateFile), "PGSSLKEY="+filepath.Join(r.dir, keyFile))
+	}
+	return append(env, "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=30",
 		"PGHOST="+r.host, "PGPORT="+r.port, "PGSSLMODE="+r.sslmode, "PGUSER="+aurora.IAMUser, "PGDATABASE="+aurora.Database)
 }
 

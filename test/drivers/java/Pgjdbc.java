@@ -25,8 +25,12 @@ class Pgjdbc {
                 host, env.get("PGPORT"));
             host = "localhost";
         }
-        return DriverManager.getConnection("jdbc:postgresql://%s:%s/%s?sslmode=%s&user=%s%s".formatted(
-            host, env.get("PGPORT"), env.get("PGDATABASE"), env.get("PGSSLMODE"), env.get("PGUSER"), socket));
+        String certificate = ""; // its key is in another format than that of libpq
+        if (env.containsKey("PGSSLCERT")) {
+            certificate = "&sslcert=%s&sslkey=%s.pk8".formatted(env.get("PGSSLCERT"), env.get("PGSSLKEY"));
+        }
+        return DriverManager.getConnection("jdbc:postgresql://%s:%s/%s?sslmode=%s&user=%s%s%s".formatted(
+            host, env.get("PGPORT"), env.get("PGDATABASE"), env.get("PGSSLMODE"), env.get("PGUSER"), socket, certificate));
     }
 
     static void check(Object got, Object want) {

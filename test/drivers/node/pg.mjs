@@ -2,11 +2,11 @@ import { pipeline } from 'node:stream/promises'
 import { Readable } from 'node:stream'
 import pg from 'pg'
 import { from, to } from 'pg-copy-streams'
-import { ASLEEP, COPIED, GOOD, LINES, SLEEP, TEXT, check, read, report, until } from './steps.mjs'
+import { ASLEEP, COPIED, GOOD, LINES, SLEEP, TEXT, certificate, check, read, report, until } from './steps.mjs'
 
 // All of the connection is in PGHOST and the like, but for PGSSLMODE=require: there it would
-// verify the certificate, which is more than libpq does.
-const options = process.env.PGSSLMODE === 'require' ? { ssl: 'no-verify' } : {}
+// verify the certificate, which is more than libpq does. PGSSLCERT it does not read.
+const options = process.env.PGSSLMODE === 'require' ? { ssl: { rejectUnauthorized: false, ...certificate() } } : {}
 
 // connected gives body two connections.
 const connected = (body) => async () => {

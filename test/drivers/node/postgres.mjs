@@ -1,10 +1,10 @@
 import { Readable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import postgres from 'postgres'
-import { ASLEEP, COPIED, GOOD, LINES, SLEEP, TEXT, check, read, report, until } from './steps.mjs'
+import { ASLEEP, COPIED, GOOD, LINES, SLEEP, TEXT, certificate, check, read, report, until } from './steps.mjs'
 
 // All of the connection is in PGHOST and the like, but for PGSSLMODE.
-const options = { max: 1, ssl: process.env.PGSSLMODE === 'require' && 'require', onnotice() {} }
+const options = { max: 1, ssl: process.env.PGSSLMODE === 'require' && { rejectUnauthorized: false, ...certificate() }, onnotice() {} }
 
 // connected gives body two pools of one connection each.
 const connected = (body) => async () => {

@@ -16,6 +16,9 @@ export const COPIED = String.raw`select count(*)::int as rows, count(distinct n)
   bool_and(t = format(e'row %s: 50 %% of\tit, \\ and é', n)) as good from copied`
 export const GOOD = { rows: 5000, different: 5000, good: true }
 
+// certificate returns the client's certificate and its key.
+export const certificate = () => ({ cert: readFileSync(process.env.PGSSLCERT), key: readFileSync(process.env.PGSSLKEY) })
+
 export async function until(condition) {
   for (const deadline = Date.now() + 30_000; !(await condition()); await setTimeout(10)) {
     if (Date.now() > deadline) throw new Error('waited in vain for the query to run')
