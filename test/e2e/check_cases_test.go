@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"os/exec"
 	"regexp"
@@ -34,7 +35,7 @@ func TestCheck(t *testing.T) {
 		"secret key wrong":           testCheckWrongSecret,
 		"through SOCKS":              testCheckSOCKS,
 		"keys of a role expired":     testCheckAssumeExpired,
-		"nobody may simulate":        testCheckNoSimulation,
+		"no permission to simulate":  testCheckNoSimulation,
 		"another account":            testCheckAnotherAccount,
 		"policy missing":             testCheckPolicy,
 		"wrong region":               testCheckWrongRegion,
@@ -46,7 +47,8 @@ func TestCheck(t *testing.T) {
 		"database missing":           testCheckDatabaseMissing,
 		"refused for no reason seen": testCheckRefused,
 		"stopped":                    testCheckStopped,
-		"told to end":                testCheckInterrupted,
+		"interrupted":                testCheckInterrupted,
+		"no TLS":                     testCheckNoTLS,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -270,6 +272,35 @@ func testCheckStopped(_ *testing.T, c *checkTest) {
 	r.blames(`cluster "mydb" in account `+account+" is stopped", "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1")
 }
 
+// Servers that do not begin TLS.
+func testCheckNoTLS(t *testing.T, c *checkTest) {
+	for _, test := range []struct{ answer, reason, cause string }{
+		{"N", "tls_not_offered", "does not offer TLS"},
+		{"", "connection_closed", "closed the connection"},
+		{"HTTP/1.1 400 Bad Request\r\n\r\n", "tls_request_unknown", "answered the request for TLS with 'H'"},
+	} {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listener.Close()
+		go func() {
+			for {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				_, _ = io.ReadFull(conn, make([]byte, 8)) // the SSLRequest
+				_, _ = io.WriteString(conn, test.answer)
+				conn.Close()
+			}
+		}()
+		r := c.run(aurora.IAMUser, "--via="+listener.Addr().String())
+		r.blames(test.cause, "# ")
+		r.reason(check.TLS, test.reason)
+	}
+}
+
 // A signal ends it in every step.
 func testCheckInterrupted(t *testing.T, c *checkTest) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
@@ -288,13 +319,13 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	told := time.Now()
+	interrupted := time.Now()
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
 	keep(t, "check", stderr.String())
-	if took := time.Since(told); cmd.ProcessState.ExitCode() != 1 || took > 5*time.Second || !strings.Contains(stderr.String(), "interrupted") {
+	if took := time.Since(interrupted); cmd.ProcessState.ExitCode() != 1 || took > 5*time.Second || !strings.Contains(stderr.String(), "interrupted") {
 		t.Errorf("ended with %d after %v: %s", cmd.ProcessState.ExitCode(), took, stderr.String())
 	}
 }
@@ -306,6 +337,7 @@ func TestCheckCluster(t *testing.T) {
 	policies := policiesOf(cluster)
 	t.Run("IAM authentication off", func(t *testing.T) { testCheckIAMOff(t, newCheckTest(t, cluster, policies)) })
 	t.Run("reader", func(t *testing.T) { testCheckReader(t, newCheckTest(t, cluster, policies)) })
+	t.Run("certificate", func(t *testing.T) { testCheckCertificate(t, newCheckTest(t, cluster, policies)) })
 	t.Run("clock", func(t *testing.T) { testCheckClock(t, newCheckTest(t, cluster, policies)) })
 }
 
@@ -334,6 +366,26 @@ func testCheckReader(t *testing.T, c *checkTest) {
 	r = c.run(aurora.IAMUser)
 	if s := r.step(check.Writes); r.code != 0 || s.Found != "read-only" {
 		t.Errorf("ended with %d: %+v", r.code, s)
+	}
+}
+
+func testCheckCertificate(t *testing.T, c *checkTest) {
+	for _, test := range []struct {
+		certificate         aurora.Certificate
+		reason, cause, next string
+	}{
+		{aurora.Certificate{Host: "other.example"}, "tls_wrong_name", `the certificate is for "other.example", not for "` + aurora.DefaultHost + `"`, "# Let the port forward lead to this database"},
+		{aurora.Certificate{NotAfter: time.Now().Add(-time.Hour)}, "tls_expired", "the certificate is valid only from ", "# If the clock of this machine is right, "},
+	} {
+		if err := c.cluster.SetCertificate(t.Context(), test.certificate); err != nil {
+			t.Fatal(err)
+		}
+		r := c.run(aurora.IAMUser)
+		r.blames(test.cause, test.next)
+		r.reason(check.TLS, test.reason)
+	}
+	if err := c.cluster.SetCertificate(t.Context(), aurora.Certificate{}); err != nil {
+		t.Fatal(err)
 	}
 }
 
