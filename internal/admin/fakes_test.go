@@ -87,9 +87,11 @@ func serve(t *testing.T, s *Server) string {
 	return server.URL
 }
 
-// get returns the response to a request from loopback.
+// get returns the response to a request from loopback. It enables the status page.
 func get(s *Server, path string) *httptest.ResponseRecorder {
-	s.PageOnAdmin = true
+	if !s.PageOnAdmin {
+		s.PageOnAdmin = true
+	}
 	return getFrom(s.Handler(), path)
 }
 

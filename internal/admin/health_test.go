@@ -192,7 +192,7 @@ func TestConcurrentRequestsShareProbe(t *testing.T) {
 			time.Sleep(time.Second)
 			return nil
 		}}
-		s := &Server{Endpoints: []Endpoint{e}}
+		s := &Server{Endpoints: []Endpoint{e}, PageOnAdmin: true}
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
