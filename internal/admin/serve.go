@@ -24,7 +24,7 @@ const defaultAddress = "127.0.0.1:9090"
 // Off is the value of --admin for no admin server.
 const Off = "off"
 
-// ParseAddress parses the value of --admin, HOST:PORT. It returns the default address for an
+// ParseAddress parses the value of --admin, HOST:PORT or PORT. It returns the default address for an
 // empty text, and an empty address for off.
 func ParseAddress(text string) (address string, err error) {
 	switch text {
@@ -33,49 +33,52 @@ func ParseAddress(text string) (address string, err error) {
 	case Off:
 		return "", nil
 	}
-	return text, checkAddress("--admin", text)
+	return parseAddress("--admin", text)
 }
 
-// ParseStatus parses the value of --status, HOST:PORT. It returns an empty address for an empty
+// ParseStatus parses the value of --status, HOST:PORT or PORT. It returns an empty address for an empty
 // text and for off, and admin if the two are the same address.
 func ParseStatus(text, admin string) (address string, err error) {
 	if text == "" || text == Off {
 		return "", nil
 	}
-	if err := checkAddress("--status", text); err != nil {
-		return "", err
+	address, err = parseAddress("--status", text)
+	if err != nil || admin == "" {
+		return address, err
 	}
-	if admin == "" {
-		return text, nil
-	}
-	host, port := splitAddress(text)
+	host, port := splitAddress(address)
 	adminHost, adminPort := splitAddress(admin)
 	switch {
 	case port != adminPort:
-		return text, nil
+		return address, nil
 	case host == adminHost:
 		return admin, nil
 	case port != "0" && (host.IsUnspecified() || adminHost.IsUnspecified()):
 		return "", fmt.Errorf("--status %s: --admin %s uses the same port; give --status another port, or the address of --admin", text, admin)
 	}
-	return text, nil
+	return address, nil
 }
 
-func checkAddress(flag, text string) error {
-	host, port, err := net.SplitHostPort(text)
+// parseAddress returns HOST:PORT for the value of a flag. The port alone is that of 127.0.0.1.
+func parseAddress(flag, text string) (address string, err error) {
+	address = text
+	if _, err := strconv.ParseUint(text, 10, 64); err == nil {
+		address = net.JoinHostPort("127.0.0.1", text)
+	}
+	host, port, err := net.SplitHostPort(address)
 	if err != nil {
-		return fmt.Errorf("%s %s: neither HOST:PORT nor off", flag, text)
+		return "", fmt.Errorf("%s %s: neither HOST:PORT nor off", flag, text)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("%s %s: %q is no port", flag, text, port)
+		return "", fmt.Errorf("%s %s: %q is no port", flag, text, port)
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
-		return fmt.Errorf("%s %s: %q is neither localhost nor an address", flag, text, host)
+		return "", fmt.Errorf("%s %s: %q is neither localhost nor an address", flag, text, host)
 	}
-	return nil
+	return address, nil
 }
 
-// splitAddress splits an address that checkAddress has accepted. All unspecified hosts are the
+// splitAddress splits an address that parseAddress has returned. All unspecified hosts are the
 // same: net.Listen listens on both protocols.
 func splitAddress(text string) (host netip.Addr, port string) {
 	name, port, _ := net.SplitHostPort(text)

@@ -38,6 +38,14 @@ func TestShutdownResponse(t *testing.T) {
 	<-stopped
 }
 
+func TestParseAddress(t *testing.T) {
+	for text, want := range map[string]string{"": "127.0.0.1:9090", "off": "", "9091": "127.0.0.1:9091", ":9091": ":9091", "[::1]:0": "[::1]:0"} {
+		if got, err := ParseAddress(text); got != want || err != nil {
+			t.Errorf("%q: got %q, %v, want %q", text, got, err, want)
+		}
+	}
+}
+
 func TestParseStatus(t *testing.T) {
 	for _, test := range []struct{ status, admin, want, err string }{
 		{"", "127.0.0.1:9090", "", ""},
@@ -51,7 +59,10 @@ func TestParseStatus(t *testing.T) {
 		{"127.0.0.1:0", "0.0.0.0:0", "127.0.0.1:0", ""},
 		{"127.0.0.1:9090", "0.0.0.0:9090", "", "uses the same port"},
 		{":9090", "127.0.0.1:9090", "", "uses the same port"},
-		{"9091", "127.0.0.1:9090", "", "--status 9091: neither HOST:PORT nor off"},
+		{"9091", "127.0.0.1:9090", "127.0.0.1:9091", ""},
+		{"9090", "127.0.0.1:9090", "127.0.0.1:9090", ""},
+		{"70000", "127.0.0.1:9090", "", `--status 70000: "70000" is no port`},
+		{"127.0.0.1", "127.0.0.1:9090", "", "--status 127.0.0.1: neither HOST:PORT nor off"},
 		{"127.0.0.1:http", "", "", `--status 127.0.0.1:http: "http" is no port`},
 		{"unix:/run/status", "", "", `"/run/status" is no port`},
 		{"db.example.com:9091", "", "", `"db.example.com" is neither localhost nor an address`},

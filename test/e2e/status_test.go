@@ -77,7 +77,20 @@ func TestReportStatusPageBeyondLoopback(t *testing.T) {
 		})
 	}
 
-	// A port in use is an error, even the default one.
+	// A socket that is passed is judged by its address.
+	everywhere, err := net.Listen("tcp", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer everywhere.Close()
+	_, port, _ := net.SplitHostPort(everywhere.Addr().String())
+	cmd := exec.Command(binaryPath(t), aurora.DefaultHost, "--listen=127.0.0.1:0", "--via="+taken, "--admin=0.0.0.0:"+port)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
+	passed := startCommand(t, passSocket(cmd, passable(t, everywhere.(*net.TCPListener))), 1)
+	passed.httpServers()
+	wantAdmin(t, "http://127.0.0.1:"+port+"/", http.StatusNotFound)
+
+	// A port in use is an error.
 	for _, args := range [][]string{{"--admin=127.0.0.1:0", "--status=" + taken}, {"--admin=off", "--status=" + taken}} {
 		cmd := exec.Command(binaryPath(t), append([]string{aurora.DefaultHost, "--listen=127.0.0.1:0"}, args...)...)
 		cmd.Env = keyEnvironment(aurora.DefaultKey)
