@@ -134,7 +134,11 @@ func TokenReasons() []Reason {
 
 // Temporary reports whether the reason always is one that passes without intervention.
 func (r Reason) Temporary() bool {
-	return r == ReasonCredentialsUnavailable || r == ReasonCredentialsTimeout || r == ReasonProcessTimeout
+	switch r {
+	case ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonEndpointUnreachable, ReasonProcessTimeout:
+		return true
+	}
+	return false
 }
 
 // IsReason reports whether text is the value of a Reason.

@@ -12,10 +12,6 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// errClientTLS ends a connection whose TLS handshake failed. TLS itself has sent the client
-// the reason.
-var errClientTLS = errors.New("no TLS with the client")
-
 // receiveStartup returns the first packet that does not request encryption. TLS is started if
 // the client requests it (SSLRequest) or starts it at once, and config is not nil. There is no
 // GSSAPI encryption.
@@ -101,17 +97,21 @@ func (s *session) startTLS(config *tls.Config) error {
 		return pgwire.NewError(pgwire.ClientDataBeforeTLS, nil)
 	case netconn.IsDisconnect(err): // such as a health check's
 		return fmt.Errorf("%w: %w", pgwire.ErrNoStartup, err)
+	case netconn.IsTimeout(err):
+		return pgwire.NewError(pgwire.ClientTLSFailed, errHandshakeTimeout)
 	default:
-		return fmt.Errorf("%w: %w", errClientTLS, err)
+		return pgwire.NewError(pgwire.ClientTLSFailed, err)
 	}
 }
+
+var errHandshakeTimeout = errors.New("timeout")
 
 // startupError classifies an error of reading a startup packet.
 func (s *session) startupError(err error) error {
 	var alert *net.OpError
 	switch {
 	case errors.As(err, &alert) && alert.Op == "remote error": // how crypto/tls reports an alert
-		return fmt.Errorf("%w: %w", errClientTLS, alert)
+		return pgwire.NewError(pgwire.ClientTLSFailed, alert)
 	case netconn.IsTimeout(err) && !errors.Is(err, pgwire.ErrNoStartup):
 		return s.proxy.startupTimeoutError()
 	default:

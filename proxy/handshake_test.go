@@ -145,7 +145,7 @@ func TestClientTLSHandshakeFails(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(*peer) {})
 	var logs *observer.ObservedLogs
-	_, address := startProxy(t, ca, s, func(p *Proxy) {
+	p, address := startProxy(t, ca, s, func(p *Proxy) {
 		withClientTLS(t, ca)(p)
 		p.ConnectTimeout = 3 * time.Second
 		logs = observeLogs(p)
@@ -179,12 +179,13 @@ func TestClientTLSHandshakeFails(t *testing.T) {
 		}, "timeout"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := logs.FilterMessage("TLS handshake failed").Len()
+			before := logs.FilterMessage("connection rejected").Len()
 			if err := test.connect(); err == nil {
 				t.Error("no error")
 			}
-			eventually(t, "the log line", func() bool { return logs.FilterMessage("TLS handshake failed").Len() == before+1 })
-			if cause := logs.FilterMessage("TLS handshake failed").All()[before].ContextMap()["error"].(string); !strings.Contains(cause, test.want) {
+			eventually(t, "the log line", func() bool { return logs.FilterMessage("connection rejected").Len() == before+1 })
+			p.expectReason(t, pgwire.ClientTLSFailed)
+			if cause := logs.FilterMessage("connection rejected").All()[before].ContextMap()["error"].(string); !strings.HasPrefix(cause, "TLS handshake with the client failed: ") || !strings.Contains(cause, test.want) {
 				t.Errorf("logged %q, want %q", cause, test.want)
 			}
 		})
@@ -194,7 +195,7 @@ func TestClientTLSHandshakeFails(t *testing.T) {
 	check.expect([]byte{'S'})
 	check.Close()
 	eventually(t, "the health check", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 1 })
-	if warnings := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.InfoLevel }); warnings.Len() > 0 {
+	if warnings := logs.FilterLevelExact(zap.WarnLevel); warnings.Len() != 1 {
 		t.Errorf("warned: %v", warnings.All())
 	}
 }
@@ -365,7 +366,7 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 }
 
 // A client that disconnects when its request for encryption is declined has failed. Only the first
-// one in a while is a warning, since health checks may do the same every few seconds.
+// one of a kind in a while is a warning, since health checks may do the same every few seconds.
 func TestClientRequiresEncryption(t *testing.T) {
 	t.Parallel()
 	var logs *observer.ObservedLogs
@@ -388,7 +389,7 @@ func TestClientRequiresEncryption(t *testing.T) {
 	p.expectReason(t, pgwire.ClientGSSDeclined)
 	eventually(t, "three lines", func() bool { return logs.FilterMessage("connection rejected").Len() == 3 })
 	warnings := logs.FilterLevelExact(zap.WarnLevel)
-	if warnings.Len() != 1 || !strings.Contains(fmt.Sprint(warnings.All()[0].ContextMap()["hint"]), "--listen-tls self-signed") {
+	if warnings.Len() != 2 || !strings.Contains(fmt.Sprint(warnings.All()[0].ContextMap()["hint"]), "--listen-tls self-signed") {
 		t.Errorf("warnings %v", warnings.All())
 	}
 }

@@ -87,11 +87,10 @@ type Proxy struct {
 	cancels   cancel.Registry
 	recorder  stats.Recorder
 	sampler   logging.Sampler
+	warnings  warnings
 	admission admission
 	sessions  sessionTable
 	lastID    atomic.Uint64 // of a session
-
-	declinedAt atomic.Int64 // the last warning about a client that requires encryption, in Unix nanoseconds
 
 	startOnce sync.Once
 	ctx       context.Context // is done when the proxy stops

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,8 +25,8 @@ const (
 	rejectTimeout = time.Second
 	// hintTimeout bounds the wait for a hint.
 	hintTimeout = 5 * time.Second
-	// declinedInterval is the minimum time between two warnings about clients that require encryption.
-	declinedInterval = time.Minute
+	// warnInterval is the minimum time between two warnings of a reason of isUnanswerable.
+	warnInterval = time.Minute
 )
 
 // errClientDisconnected ends a login whose client has disconnected.
@@ -41,7 +42,7 @@ func (p *Proxy) startupTimeoutError() *pgwire.Error {
 // others connected; err is that of its connection. A client within a TLS handshake cannot be
 // sent an error.
 func (p *Proxy) evictedError(err error) error {
-	if errors.Is(err, errClientTLS) {
+	if isUnanswerable(err) {
 		return err
 	}
 	return pgwire.NewError(pgwire.TooManyPending, nil, p.admission.pending.limit)
@@ -71,7 +72,7 @@ func (s *session) checkCommand(f failure) string {
 	if s.proxy.CheckCommand == nil || !f.Checkable() {
 		return ""
 	}
-	return text.OneLine(s.proxy.CheckCommand(s.user, s.database))
+	return text.OneLine(s.proxy.CheckCommand(s.user, cmp.Or(s.database, s.user)))
 }
 
 // withCheck returns the failure with a hint that ends with checkCommand.
@@ -116,33 +117,56 @@ func (s *session) handshakeFailed(err error) {
 		if netconn.IsTimeout(err) {
 			s.sendError(s.proxy.startupTimeoutError().ErrorResponse())
 		}
-	case errors.Is(err, errClientTLS):
-		s.logSampled(zap.InfoLevel, "TLS handshake failed", nil, zap.Error(err),
-			zap.String("hint", "See the error of the client. If it verifies certificates, it must trust the one of --listen-tls."))
-	case isDeclined(err):
-		s.recordDeclined(err)
+	case isUnanswerable(err):
+		s.recordUnanswerable(err)
 	default:
 		s.reject(err)
 	}
 }
 
-// isDeclined reports whether the client disconnected when its request for encryption was declined.
-func isDeclined(err error) bool {
-	reason := pgwire.ReasonOf(err)
-	return reason == pgwire.ClientTLSDeclined || reason == pgwire.ClientGSSDeclined
+// isUnanswerable reports whether the client cannot be sent the error: it disconnected when its request
+// for encryption was declined, or the TLS handshake failed, of which TLS itself has sent the reason.
+func isUnanswerable(err error) bool {
+	switch pgwire.ReasonOf(err) {
+	case pgwire.ClientTLSFailed, pgwire.ClientTLSDeclined, pgwire.ClientGSSDeclined:
+		return true
+	}
+	return false
 }
 
-// recordDeclined records a client for which isDeclined holds. Some health checks look the same, and
-// repeat every few seconds: the log has a warning each declinedInterval, and the rest at debug level.
-func (s *session) recordDeclined(err error) {
+// recordUnanswerable records a client for which isUnanswerable holds. Some health checks and scanners
+// look the same, and repeat every few seconds: the log has a warning each warnInterval, and the rest
+// at debug level.
+func (s *session) recordUnanswerable(err error) {
 	f := s.proxy.clientError(err)
 	s.recordFailure(f)
+	s.logChain(err)
 	level := zap.DebugLevel
-	if last, now := s.proxy.declinedAt.Load(), time.Now().UnixNano(); (last == 0 || now-last > int64(declinedInterval)) && s.proxy.declinedAt.CompareAndSwap(last, now) {
+	if s.proxy.warnings.allow(f.Reason) {
 		level = zap.WarnLevel
 	}
 	s.logSampled(level, "connection rejected", f, zap.Error(f), zap.String("hint", f.Hint),
 		s.event(logging.Refused, func() []string { return s.failureDetails(f) }))
+}
+
+// warnings holds when there was the last warning of a reason.
+type warnings struct {
+	mu   sync.Mutex
+	last map[pgwire.Reason]time.Time
+}
+
+// allow reports whether warnInterval has passed since it last returned true for the reason.
+func (w *warnings) allow(reason pgwire.Reason) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if last, warned := w.last[reason]; warned && time.Since(last) < warnInterval {
+		return false
+	}
+	if w.last == nil {
+		w.last = make(map[pgwire.Reason]time.Time)
+	}
+	w.last[reason] = time.Now()
+	return true
 }
 
 // rejectUnauthorized sends the error to a client that may not connect.

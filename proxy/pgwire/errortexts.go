@@ -41,6 +41,7 @@ var texts = map[Reason]errorText{
 	ClientTLSNested:         {ProtocolViolation, "client requested encryption inside TLS", "", beforeLogin},
 	ClientTLSRepeated:       {ProtocolViolation, "client requested the same encryption twice", "", beforeLogin},
 	ClientDataBeforeTLS:     {ProtocolViolation, "received unencrypted data after SSL request", "This is either a bug of the client software or evidence of an attempted man-in-the-middle attack.", beforeLogin},
+	ClientTLSFailed:         {ProtocolViolation, "TLS handshake with the client failed", "See the error of the client. If it verifies certificates, it must trust the one of --listen-tls.", beforeLogin},
 	ClientTLSDeclined:       {ProtocolViolation, "client requires TLS, which is off", "Start iamproxy with --listen-tls self-signed, or set sslmode=disable (or prefer) in the client. If this is a health check, let it connect without requesting TLS.", beforeLogin},
 	ClientGSSDeclined:       {ProtocolViolation, "client requires GSSAPI encryption, which is not supported", "Set gssencmode=disable (or prefer) in the client.", beforeLogin},
 	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", rejected},

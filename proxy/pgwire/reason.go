@@ -19,6 +19,7 @@ const (
 	ClientTLSNested         Reason = "client_tls_nested"
 	ClientTLSRepeated       Reason = "client_tls_repeated"
 	ClientDataBeforeTLS     Reason = "client_data_before_tls"
+	ClientTLSFailed         Reason = "client_tls_failed"   // the handshake failed
 	ClientTLSDeclined       Reason = "client_tls_declined" // the client disconnected when there was no TLS
 	ClientGSSDeclined       Reason = "client_gss_declined" // the same for GSSAPI encryption
 	ClientTLSRequired       Reason = "client_tls_required"

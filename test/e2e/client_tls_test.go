@@ -89,7 +89,7 @@ func TestSelfSignedTLS(t *testing.T) {
 		}
 		cancel()
 	}
-	if strings.Contains(p.logs(), "TLS handshake failed") {
+	if strings.Contains(p.logs(), "TLS handshake with the client failed") {
 		t.Error("a health check is reported as a client")
 	}
 	testCancel(t, cluster, p) // psql sends it in clear
