@@ -77,6 +77,9 @@ type Proxy struct {
 	// CheckCommand returns the command line that diagnoses a failed login, for the hints of such
 	// failures. May be nil.
 	CheckCommand func(user, database string) string
+	// SessionIDs is the last number of a session; several proxies may share it. If nil, the
+	// proxy numbers its own sessions.
+	SessionIDs *atomic.Uint64
 	// Observe is called with the timings of each login that led to a session. May be nil.
 	Observe func(stats.LoginTimings)
 	// Log may be nil.
@@ -90,7 +93,7 @@ type Proxy struct {
 	warnings  warnings
 	admission admission
 	sessions  sessionTable
-	lastID    atomic.Uint64 // of a session
+	lastID    *atomic.Uint64 // of a session
 
 	startOnce sync.Once
 	ctx       context.Context // is done when the proxy stops
@@ -191,6 +194,7 @@ func closeAfterWait(group *sync.WaitGroup, done chan<- struct{}) {
 // start prepares the state, once.
 func (p *Proxy) start() {
 	p.startOnce.Do(func() {
+		p.lastID = cmp.Or(p.SessionIDs, new(atomic.Uint64))
 		p.ctx, p.stop = context.WithCancel(context.Background()) //nolint:gosec // Shutdown calls it
 		if p.ClientTLS != nil {
 			p.admission.clientTLS = p.ClientTLS.Clone()

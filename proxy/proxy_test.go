@@ -136,9 +136,10 @@ func TestAcceptErrors(t *testing.T) {
 func TestShutdownHandOff(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(p *peer) { p.acceptLogin(); p.echo() })
-	p, address := startProxy(t, ca, s, func(p *Proxy) { p.HandOff = true })
+	var accepted atomic.Uint64
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.HandOff, p.SessionIDs = true, &accepted })
 	early := dial(t, address)
-	eventually(t, "the client to be accepted", func() bool { return p.lastID.Load() == 1 })
+	eventually(t, "the client to be accepted", func() bool { return accepted.Load() == 1 })
 	ended := make(chan int)
 	go func() { ended <- p.Shutdown(context.Background()) }()
 	eventually(t, "the listener to close", func() bool {

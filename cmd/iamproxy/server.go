@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"go.uber.org/zap"
 
@@ -28,6 +29,7 @@ type server struct {
 	identities  endpoint.Identities
 	forwards    []*portforward.Forward // by endpoint, nil for none
 	proxies     []*proxy.Proxy         // by endpoint
+	sessionIDs  atomic.Uint64
 	adminServer admin.Server
 }
 
@@ -75,6 +77,7 @@ func (s *server) configure(ctx context.Context) error {
 			ConnectTimeout:  s.ConnectTimeout,
 			ConnectRate:     s.ConnectRate,
 			Limit:           limit,
+			SessionIDs:      &s.sessionIDs,
 			MaxPending:      budget.Pending,
 			AllowFrom:       s.settings.allowFrom,
 			CheckCommand:    func(user, database string) string { return e.CheckCommand(user, database, s.CAFile) },
