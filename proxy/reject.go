@@ -114,8 +114,11 @@ func (s *session) handshakeFailed(err error) {
 	switch {
 	case errors.Is(err, pgwire.ErrNoStartup):
 		s.log().Debug("connection closed before startup packet", zap.Error(err))
-		if netconn.IsTimeout(err) {
+		switch {
+		case netconn.IsTimeout(err):
 			s.sendError(s.proxy.startupTimeoutError().ErrorResponse())
+		case errors.Is(err, pgwire.ErrTerminated):
+			s.closeGracefully() // node-postgres sends its startup packet all the same
 		}
 	case isUnanswerable(err):
 		s.recordUnanswerable(err)
@@ -240,14 +243,17 @@ func (s *session) serverHint(server *pgwire.ServerError) string {
 	return s.proxy.Tokens.RefusedHint(ctx, s.user)
 }
 
-// sendError sends a client the last message that it gets, and lingers, unless too many
-// connections do.
+// sendError sends a client the last message that it gets.
 func (s *session) sendError(response []byte) {
-	a := &s.proxy.admission
 	s.client.SetWriteDeadline(time.Now().Add(lingerTime))
-	if _, err := s.client.Write(response); err != nil || s.evicted {
-		return
+	if _, err := s.client.Write(response); err == nil && !s.evicted {
+		s.closeGracefully()
 	}
+}
+
+// closeGracefully lingers, unless too many connections do.
+func (s *session) closeGracefully() {
+	a := &s.proxy.admission
 	leave, ok := a.enter(&a.lingering, maxLingering)
 	defer leave()
 	if ok {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
@@ -349,12 +350,15 @@ func TestReportTerminateFirst(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
-	conn := dial(t, p.listens[0])
-	if _, err := conn.Write([]byte("X\x00\x00\x00\x04")); err != nil {
-		t.Fatal(err)
-	}
-	if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
-		t.Errorf("got %q, %v", rest, err)
+	startup := pgwire.StartupMessage{Version: 3 << 16, Parameters: []pgwire.Parameter{{Name: "user", Value: aurora.IAMUser}}}
+	for _, after := range [][]byte{nil, startup.Encode()} { // node-postgres sends it all the same
+		conn := dial(t, p.listens[0])
+		if _, err := conn.Write(append([]byte("X\x00\x00\x00\x04"), after...)); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(conn); err != nil || len(rest) > 0 {
+			t.Errorf("got %q, %v", rest, err)
+		}
 	}
 	if _, metrics := p.get("/metrics"); !strings.Contains(metrics, `result="failed"} 0`) {
 		t.Error("it counts as a failed login")
