@@ -79,8 +79,8 @@ func (i *Identity) fileError(err error) *Error {
 		return nil
 	}
 	files := readSharedFiles()
-	if problems := files.problems(); problems != "" {
-		return newError(ReasonConfigFileUnusable, err, "{problems}", problems)
+	if problems, remedies := files.problems(); problems != "" {
+		return newError(ReasonConfigFileUnusable, err, "{problems}", problems, "{remedies}", remedies)
 	}
 	if names := files.names("profile"); i.profile() == "" && len(names) > 0 && !slices.Contains(names, defaultProfile) {
 		return newError(ReasonProfileRequired, err, "{profile}", names[0], "{profiles}", `"`+strings.Join(names[:min(len(names), 5)], `", "`)+`"`, "{file}", files.where())

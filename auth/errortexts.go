@@ -139,7 +139,7 @@ var texts = map[Reason]struct{ message, hint string }{
 		"{setting}{value}{of} is not {form}",
 		"",
 	},
-	ReasonSettingFile: {
+	ReasonSettingUnusable: {
 		"{setting}: {problem}",
 		"",
 	},
@@ -155,13 +155,21 @@ var texts = map[Reason]struct{ message, hint string }{
 		"no AWS credentials: {setting}: {problem}",
 		"{advice} The next login reads it again.",
 	},
+	ReasonHTTPProxyFailed: {
+		"no AWS credentials: could not reach {target} through the HTTP proxy {host} ({setting}): {cause}",
+		"Check the address of the proxy, and that it lets this host connect to {target}. NO_PROXY lists the hosts that are reached without it.",
+	},
+	ReasonAWSCertificateUntrusted: {
+		"no AWS credentials: the certificate of {target} is not trusted: {cause}",
+		"Find out which system answers for {target}. If it is a proxy of your organization that inspects TLS, set AWS_CA_BUNDLE to a file with its root certificate.",
+	},
 	ReasonEndpointUnreachable: {
 		"no AWS credentials: could not reach {host} ({setting}): {cause}",
 		"Check that this is the right address, and that this host can reach it.",
 	},
 	ReasonConfigFileUnusable: {
 		"no AWS credentials: {problems}",
-		"Correct this first. The file must be readable for the user that runs iamproxy, and in UTF-8.",
+		"{remedies}",
 	},
 	ReasonProfileRequired: {
 		"no AWS credentials: no profile is chosen, and there is no profile \"default\" in {file}",

@@ -97,8 +97,9 @@ const (
 	ReasonSettingIncomplete Reason = "setting_incomplete"
 	// ReasonSettingInvalid means that a setting has another form than it must have.
 	ReasonSettingInvalid Reason = "setting_invalid"
-	// ReasonSettingFile means that the file that a setting names cannot be used.
-	ReasonSettingFile Reason = "setting_file"
+	// ReasonSettingUnusable means that the file that a setting names cannot be used,
+	// or that the value is not the one that was meant.
+	ReasonSettingUnusable Reason = "setting_unusable"
 	// ReasonConfigurationInvalid means that the SDK refuses the AWS configuration.
 	ReasonConfigurationInvalid Reason = "configuration_invalid"
 	// ReasonContainerHostUnknown means that the host name of the container
@@ -107,8 +108,13 @@ const (
 	// ReasonTokenFileUnusable means that the file with the web identity token or the
 	// container's authorization token does not exist, or has no token.
 	ReasonTokenFileUnusable Reason = "token_file_unusable"
-	// ReasonEndpointUnreachable means that an endpoint or an HTTP proxy that is
-	// configured cannot be reached.
+	// ReasonHTTPProxyFailed means that a request for credentials fails at the HTTP
+	// proxy.
+	ReasonHTTPProxyFailed Reason = "http_proxy_failed"
+	// ReasonAWSCertificateUntrusted means that the certificate of an endpoint of AWS
+	// is not trusted.
+	ReasonAWSCertificateUntrusted Reason = "aws_certificate_untrusted"
+	// ReasonEndpointUnreachable means that a configured endpoint cannot be reached.
 	ReasonEndpointUnreachable Reason = "endpoint_unreachable"
 	// ReasonConfigFileUnusable means that no source provides credentials, and that
 	// one of AWS's configuration files cannot be used as it is.
@@ -129,6 +135,7 @@ func TokenReasons() []Reason {
 		ReasonWebIdentityExpired, ReasonWebIdentityRefused,
 		ReasonSourceCredentialsExpired, ReasonSourceCredentialsRefused, ReasonSigningFailed,
 		ReasonConfigFileUnusable, ReasonProfileRequired, ReasonContainerHostUnknown, ReasonTokenFileUnusable, ReasonEndpointUnreachable,
+		ReasonHTTPProxyFailed, ReasonAWSCertificateUntrusted,
 	}
 }
 

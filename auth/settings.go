@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"net/url"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +28,7 @@ var settings = []setting{
 	{"AWS_REGION", "region", "a region such as eu-west-1", isSTSRegion},
 	{"AWS_DEFAULT_REGION", "region", "a region such as eu-west-1", isSTSRegion},
 	{"AWS_ROLE_ARN", "role_arn", "the ARN of a role, such as arn:aws:iam::111122223333:role/name", roleARN.MatchString},
-	{"AWS_ROLE_SESSION_NAME", "role_session_name", "2 to 64 letters, digits and characters of _=,.@-", sessionName.MatchString},
+	{"AWS_ROLE_SESSION_NAME", "role_session_name", "2 to 64 letters, digits and characters of _=,.@-", isSessionName},
 	{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "", "a URL such as http://169.254.170.23/v1/credentials", isURL},
 	{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "", `a path that begins with "/"`, func(value string) bool { return strings.HasPrefix(value, "/") }},
 	{"AWS_CONTAINER_AUTHORIZATION_TOKEN", "", "a token in one line", isOneLine},
@@ -59,13 +58,21 @@ var settings = []setting{
 	{"", "credential_source", `"Environment", "Ec2InstanceMetadata" or "EcsContainer"`, oneOf("environment", "ec2instancemetadata", "ecscontainer")},
 }
 
-// sessionName matches the name of a role's session.
+// isSessionName reports whether a value may name a role's session.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
-var sessionName = regexp.MustCompile(`^[A-Za-z0-9_+=,.@-]{2,64}$`)
+func isSessionName(value string) bool { return len(value) >= 2 && isWord(value, 64, "_+=,.@-") }
 
-// harmless matches the values that are repeated in messages. Those of secrets and
-// URLs are not.
-var harmless = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,24}$`)
+// isHarmless reports whether a value may be repeated in a message. It cannot be a
+// secret access key or a URL.
+func isHarmless(value string) bool { return isWord(value, 24, "_.-") }
+
+// isWord reports whether a value consists of letters, digits and more characters of
+// ASCII, and is not longer than most.
+func isWord(value string, most int, more string) bool {
+	return value != "" && len(value) <= most && !strings.ContainsFunc(value, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && !strings.ContainsRune(more, r)
+	})
+}
 
 // isSTSRegion reports whether STS may have an endpoint in a region. The name
 // aws-global stands for the endpoint without a region.
@@ -95,6 +102,9 @@ func oneOf(words ...string) func(string) bool {
 // checkSettings returns an error for the first setting that leads nowhere: it has
 // another form than AWS documents, or another setting is missing.
 func (i *Identity) checkSettings(files *sharedFiles) error {
+	if err := checkSpelling(); err != nil {
+		return err
+	}
 	profile := files.profile(cmp.Or(i.profile(), defaultProfile))
 	for _, s := range settings {
 		if value := os.Getenv(s.variable); s.variable != "" && value != "" && !s.valid(value) {
@@ -112,6 +122,26 @@ func (i *Identity) checkSettings(files *sharedFiles) error {
 	return i.checkPairs(profile)
 }
 
+// checkSpelling returns an error for a variable with quotes or white space around
+// its value. Files of variables and base64 of a line lead to them, and AWS's answer
+// would be that the signature is wrong.
+func checkSpelling() error {
+	names := []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_CONFIG_FILE",
+		"AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL"}
+	for _, s := range settings {
+		names = append(names, s.variable)
+	}
+	for _, name := range names {
+		switch value := os.Getenv(name); {
+		case strings.TrimSpace(value) != value:
+			return newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", "the value begins or ends with white space or a line break")
+		case unquote(value) != value:
+			return newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", "the value is in quotes")
+		}
+	}
+	return nil
+}
+
 // check returns an error if a configured endpoint URL is no URL.
 func (e *endpoints) check() error {
 	for _, service := range awsServices {
@@ -125,7 +155,9 @@ func (e *endpoints) check() error {
 // settingError returns the error of a setting. It repeats the value if it cannot be
 // a secret.
 func settingError(name, value, of, form string) *Error {
-	if value = ` "` + value + `"`; !harmless.MatchString(strings.Trim(value, ` "`)) {
+	if isHarmless(value) {
+		value = ` "` + value + `"`
+	} else {
 		value = ""
 	}
 	return newError(ReasonSettingInvalid, nil, "{setting}", name, "{value}", value, "{of}", of, "{form}", form)
@@ -212,11 +244,11 @@ func (i *Identity) caBundle(files *sharedFiles) ([]byte, error) {
 	}
 	content, err := os.ReadFile(expandHome(path)) //nolint:gosec // named by the user's environment
 	if err != nil {
-		return nil, newError(ReasonSettingFile, err, "{setting}", name, "{problem}", "could not read "+fileName(name, path)+": "+reasonOfPathError(err))
+		return nil, newError(ReasonSettingUnusable, err, "{setting}", name, "{problem}", "could not read "+fileName(name, path)+": "+reasonOfPathError(err))
 	}
 	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	if !x509.NewCertPool().AppendCertsFromPEM(content) {
-		return nil, newError(ReasonSettingFile, nil, "{setting}", name, "{problem}", fileName(name, path)+" has no certificate in PEM")
+		return nil, newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", fileName(name, path)+" has no certificate in PEM")
 	}
 	return content, nil
 }

@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +18,8 @@ import (
 // that may be a secret.
 func TestSettings(t *testing.T) {
 	const secret, keys = "TOPSECRET+/=TOPSECRET+/=TOPSECRET+/=TOPS", "aws_access_key_id = AKIAX\naws_secret_access_key = s\n"
+	_, err := os.ReadFile("/does/not/exist")
+	missing := reasonOfPathError(err) // in the words of the system
 	for name, test := range map[string]struct {
 		env     []string // name=value
 		profile string   // settings of the profile p
@@ -49,13 +53,17 @@ func TestSettings(t *testing.T) {
 		"proxy with a password":        {env: []string{"https_proxy=http://user:pass@proxy.example:3128"}},
 		"no proxy":                     {env: []string{"HTTPS_PROXY=ftp://user:" + secret + "@[x"}, want: "HTTPS_PROXY is not the URL of a proxy, such as http://proxy.example.com:3128"},
 		"no proxy of HTTP":             {env: []string{"http_proxy=http://"}, want: "http_proxy is not the URL of a proxy, such as http://proxy.example.com:3128"},
-		"CA bundle that is missing":    {env: []string{"AWS_CA_BUNDLE=/does/not/exist"}, want: `AWS_CA_BUNDLE: could not read /does/not/exist: no such file or directory`},
-		"CA bundle of a profile":       {profile: "ca_bundle = /does/not/exist\n" + keys, want: `ca_bundle: could not read /does/not/exist: no such file or directory`},
-		"CA bundle with its content":   {env: []string{"AWS_CA_BUNDLE=-----BEGIN " + secret}, want: "AWS_CA_BUNDLE: could not read the file of AWS_CA_BUNDLE: no such file or directory"},
+		"CA bundle that is missing":    {env: []string{"AWS_CA_BUNDLE=/does/not/exist"}, want: `AWS_CA_BUNDLE: could not read /does/not/exist: ` + missing},
+		"CA bundle of a profile":       {profile: "ca_bundle = /does/not/exist\n" + keys, want: `ca_bundle: could not read /does/not/exist: ` + missing},
+		"CA bundle with its content":   {env: []string{"AWS_CA_BUNDLE=-----BEGIN " + secret}, want: "AWS_CA_BUNDLE: could not read the file of AWS_CA_BUNDLE: " + missing},
 		"container URI":                {env: []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=169.254.170.23"}, want: `AWS_CONTAINER_CREDENTIALS_FULL_URI "169.254.170.23" is not a URL such as http://169.254.170.23/v1/credentials`},
 		"container URI of a stranger":  {env: []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://192.0.2.1/"}, want: "AWS_CONTAINER_CREDENTIALS_FULL_URI is not an https URL, or an http URL of this host or of 169.254.170.2, 169.254.170.23 or [fd00:ec2::23]"},
 		"container path":               {env: []string{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI=http://169.254.170.2/v2"}, want: `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI is not a path that begins with "/"`},
-		"container token":              {env: []string{"AWS_CONTAINER_AUTHORIZATION_TOKEN=" + secret + "\n"}, want: "AWS_CONTAINER_AUTHORIZATION_TOKEN is not a token in one line"},
+		"container token":              {env: []string{"AWS_CONTAINER_AUTHORIZATION_TOKEN=" + secret + "\n" + secret}, want: "AWS_CONTAINER_AUTHORIZATION_TOKEN is not a token in one line"},
+		"secret with a line break":     {env: []string{"AWS_ACCESS_KEY_ID=AKIAX", "AWS_SECRET_ACCESS_KEY=" + secret + "\n"}, want: "AWS_SECRET_ACCESS_KEY: the value begins or ends with white space or a line break"},
+		"key in quotes":                {env: []string{`AWS_ACCESS_KEY_ID="AKIAX"`, "AWS_SECRET_ACCESS_KEY=" + secret}, want: "AWS_ACCESS_KEY_ID: the value is in quotes"},
+		"region in quotes":             {env: []string{"AWS_REGION='eu-west-1'"}, want: "AWS_REGION: the value is in quotes"},
+		"profile with a blank":         {env: []string{"AWS_PROFILE=dev "}, want: "AWS_PROFILE: the value begins or ends with white space or a line break"},
 		"metadata endpoint":            {env: []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT=169.254.169.254"}, want: `AWS_EC2_METADATA_SERVICE_ENDPOINT "169.254.169.254" is not a URL such as http://169.254.169.254`},
 		"metadata mode":                {env: []string{"AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE=ipv5"}, want: `AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE "ipv5" is not "IPv4" or "IPv6"`},
 		"metadata disabled":            {env: []string{"AWS_EC2_METADATA_DISABLED=1"}, want: `AWS_EC2_METADATA_DISABLED "1" is not "true" or "false"`},
@@ -104,7 +112,7 @@ func TestCABundle(t *testing.T) {
 	t.Setenv("AWS_CA_BUNDLE", bundle)
 	load(t, "")
 	t.Setenv("AWS_CA_BUNDLE", file(t, t.TempDir(), "empty.pem", "not PEM"))
-	if err := (&Identity{}).Load(t.Context()); reasonOf(err) != ReasonSettingFile || !strings.HasSuffix(err.Error(), "has no certificate in PEM") {
+	if err := (&Identity{}).Load(t.Context()); reasonOf(err) != ReasonSettingUnusable || !strings.HasSuffix(err.Error(), "has no certificate in PEM") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -145,11 +153,11 @@ func TestSourceErrors(t *testing.T) {
 		want    string // parts of the message, separated by "..."
 	}{
 		"authorization token that is missing": {env: []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + agent.URL, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + missing},
-			reason: ReasonTokenFileUnusable, want: "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: could not read ...missing: no such file"},
+			reason: ReasonTokenFileUnusable, want: "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: could not read ...missing: "},
 		"authorization token with a newline": {env: []string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=" + agent.URL, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + broken},
 			reason: ReasonTokenFileUnusable, want: "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: ...broken contains a line break"},
 		"web identity that is missing": {env: []string{role, "AWS_WEB_IDENTITY_TOKEN_FILE=" + missing},
-			reason: ReasonTokenFileUnusable, want: "AWS_WEB_IDENTITY_TOKEN_FILE: could not read ...missing: no such file"},
+			reason: ReasonTokenFileUnusable, want: "AWS_WEB_IDENTITY_TOKEN_FILE: could not read ...missing: "},
 		"web identity that is empty": {env: []string{role, "AWS_WEB_IDENTITY_TOKEN_FILE=" + empty, "AWS_ENDPOINT_URL_STS=" + agent.URL},
 			reason: ReasonTokenFileUnusable, want: "AWS_WEB_IDENTITY_TOKEN_FILE: ...empty is empty"},
 		"web identity of a profile": {profile: "role_arn = arn:aws:iam::111122223333:role/r\nweb_identity_token_file = " + missing + "\n",
@@ -190,9 +198,11 @@ func TestSourceErrors(t *testing.T) {
 func TestUnreachableEndpoints(t *testing.T) {
 	emptyEnvironment(t)
 	t.Setenv("AWS_CONFIG_FILE", file(t, t.TempDir(), "config", "[profile p]\nendpoint_url = http://profile.example/\naws_access_key_id = AKIAX\naws_secret_access_key = s\n"))
-	refused := &smithyhttp.RequestSendError{Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}
-	unknown := &smithyhttp.RequestSendError{Err: &net.DNSError{IsNotFound: true, Name: "sts.example"}}
-	proxied := &smithyhttp.RequestSendError{Err: &net.OpError{Op: "proxyconnect", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}}
+	refused := &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}
+	unknown := &net.DNSError{IsNotFound: true, Name: "sts.example"}
+	unsent := func(to string, err error) error {
+		return &smithyhttp.RequestSendError{Err: &url.Error{Op: "Post", URL: to, Err: err}}
+	}
 	for _, test := range []struct {
 		name, value string // of a variable
 		service     string
@@ -200,13 +210,16 @@ func TestUnreachableEndpoints(t *testing.T) {
 		temporary   bool
 		want        string // empty: another error
 	}{
-		{"AWS_ENDPOINT_URL", "http://user:TOPSECRET@sts.example:4566/x", "STS", unknown, true, `could not reach "sts.example:4566" (AWS_ENDPOINT_URL): DNS has no such name`},
-		{"AWS_ENDPOINT_URL_SSO", "http://127.0.0.1:1", "SSO", refused, true, `could not reach "127.0.0.1:1" (AWS_ENDPOINT_URL_SSO): connection refused`},
-		{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/x", "endpoint-credentials", refused, true, `could not reach "127.0.0.1:1" (AWS_CONTAINER_CREDENTIALS_FULL_URI): connection refused`},
-		{"AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1", "ec2imds", refused, false, `could not reach "127.0.0.1:1" (AWS_EC2_METADATA_SERVICE_ENDPOINT): connection refused`},
-		{"HTTPS_PROXY", "user:TOPSECRET@proxy.example:3128", "STS", proxied, true, `could not reach "proxy.example:3128" (HTTPS_PROXY): connection refused`},
-		{"AWS_ENDPOINT_URL", "", "STS", refused, true, `could not reach "profile.example" (endpoint_url): connection refused`},
-		{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true", "STS", refused, true, ""},
+		{"AWS_ENDPOINT_URL", "http://user:TOPSECRET@sts.example:4566/x", "STS", unsent("http://user:***@sts.example:4566/x", unknown), true,
+			`could not reach "sts.example:4566" (AWS_ENDPOINT_URL): DNS has no such name`},
+		{"AWS_ENDPOINT_URL_SSO", "http://127.0.0.1:1", "SSO", unsent("http://127.0.0.1:1/", refused), true, `could not reach "127.0.0.1:1" (AWS_ENDPOINT_URL_SSO): connection refused`},
+		{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/x", "endpoint-credentials", unsent("http://127.0.0.1:1/x", refused), true,
+			`could not reach "127.0.0.1:1" (AWS_CONTAINER_CREDENTIALS_FULL_URI): connection refused`},
+		{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:1/x", "endpoint-credentials", unsent("http://169.254.170.2/x", refused), true, ""},
+		{"AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:1", "ec2imds", unsent("http://127.0.0.1:1/latest", refused), false,
+			`could not reach "127.0.0.1:1" (AWS_EC2_METADATA_SERVICE_ENDPOINT): connection refused`},
+		{"AWS_ENDPOINT_URL", "", "STS", unsent("http://profile.example/", refused), true, `could not reach "profile.example" (endpoint_url): connection refused`},
+		{"AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true", "STS", unsent("https://sts.example/", refused), true, ""},
 		{"AWS_ENDPOINT_URL", "http://sts.example", "STS", apiError(403, "AccessDenied"), false, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {

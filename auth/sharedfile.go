@@ -30,6 +30,7 @@ type sharedFile struct {
 	path     string
 	name     string // of the file, for messages
 	problem  string // why the file is of no use, as the rest of a sentence; may be empty
+	remedy   string // a sentence; empty without a problem
 	unread   bool   // it is a pipe or a device, which is left to the SDK
 	// content is the file in the form that the SDK reads. It is empty if the file
 	// has this form.
@@ -99,7 +100,7 @@ func fileName(variable, path string) string {
 // regular expression would need a megabyte for that.
 func isPlainPath(path string) bool {
 	return path != "" && utf8.RuneCountInString(path) <= 200 && !strings.ContainsFunc(path, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune(` ./\~@%+,:()_-`, r)
+		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune(` $./\~@%+,:()_-`, r)
 	})
 }
 
@@ -117,7 +118,7 @@ func readSharedFile(variable, path string) sharedFile {
 	var content []byte
 	switch {
 	case err == nil && info.IsDir():
-		f.problem = "is a directory, not a file"
+		f.problem, f.remedy = "is a directory, not a file", "Set "+variable+" to the path of a file."
 		return f
 	case err == nil && !info.Mode().IsRegular():
 		f.unread = true // a pipe can be read only once
@@ -128,10 +129,10 @@ func readSharedFile(variable, path string) sharedFile {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if os.Getenv(variable) != "" {
-			f.problem = "does not exist (" + variable + ")"
+			f.problem, f.remedy = "does not exist ("+variable+")", "Correct the path in "+variable+", or unset it."
 		}
 	case err != nil:
-		f.problem = "is there, but cannot be read: " + reasonOfPathError(err)
+		f.problem, f.remedy = "is there, but cannot be read: "+reasonOfPathError(err), "Make the file readable for the user that runs iamproxy."
 	default:
 		f.parse(content)
 	}
@@ -151,9 +152,9 @@ func (f *sharedFile) parse(content []byte) {
 	const mark = "\ufeff"
 	switch text := string(content); {
 	case bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff")):
-		f.problem = "is encoded in UTF-16; save it as UTF-8"
+		f.problem, f.remedy = "is encoded in UTF-16", "Save the file as UTF-8."
 	case strings.Contains(text, "\x00"):
-		f.problem = "contains NUL bytes, so that it is not a text file in UTF-8"
+		f.problem, f.remedy = "contains NUL bytes", "Save the file as text in UTF-8."
 	default:
 		plain := strings.TrimPrefix(text, mark)
 		if !strings.Contains(plain, "\n") {
@@ -162,10 +163,10 @@ func (f *sharedFile) parse(content []byte) {
 		if plain = f.parseLines(plain); plain != text {
 			f.content = plain
 		}
-		if example := f.example(); len(f.sections) == 0 && isData(plain) {
-			f.problem = "has no section such as " + example
+		if len(f.sections) == 0 && isData(plain) {
+			f.problem, f.remedy = "has no section such as "+f.example(), "Write the settings below a heading such as "+f.example()+"."
 			if strings.HasPrefix(strings.TrimSpace(plain), "{") {
-				f.problem = "is JSON; it needs sections such as " + example
+				f.problem = "is JSON, and has no section such as " + f.example()
 			}
 		}
 	}
@@ -306,15 +307,16 @@ func (f *sharedFiles) names(kind string) []string {
 	return slices.Compact(names)
 }
 
-// problems returns a sentence about each file that is of no use, or "".
-func (f *sharedFiles) problems() string {
-	var problems []string
+// problems returns what is wrong with each file that is of no use, and what to do
+// about it. It returns empty strings if both files are usable.
+func (f *sharedFiles) problems() (problems, remedies string) {
+	var found, sentences []string
 	for _, file := range []*sharedFile{&f.config, &f.credentials} {
 		if file.problem != "" {
-			problems = append(problems, file.name+" "+file.problem)
+			found, sentences = append(found, file.name+" "+file.problem), append(sentences, file.remedy)
 		}
 	}
-	return strings.Join(problems, "; ")
+	return strings.Join(found, "; "), strings.Join(slices.Compact(sentences), " ")
 }
 
 // where returns the names of the files that were searched.
@@ -328,7 +330,7 @@ func (f *sharedFiles) where() string {
 // missing describes why a section is not found: the files are of no use, have it
 // under another heading, or have a similar name. It returns "" if none applies.
 func (f *sharedFiles) missing(kind, name string) string {
-	if problems := f.problems(); problems != "" {
+	if problems, _ := f.problems(); problems != "" {
 		return ": " + problems
 	}
 	for _, file := range []*sharedFile{&f.config, &f.credentials} {
@@ -354,7 +356,7 @@ func similarNames(name string, names []string) (similar []string) {
 	for _, other := range names {
 		candidate := strings.ToLower(other)
 		if len(lower) > 2 && strings.Contains(candidate, lower) || len(candidate) > 2 && strings.Contains(lower, candidate) ||
-			distance(lower, candidate) <= 1+utf8.RuneCountInString(lower)/4 {
+			distance(lower, candidate) <= 1+utf8.RuneCountInString(lower)/3 {
 			similar = append(similar, other)
 		}
 	}

@@ -3,8 +3,9 @@ package auth
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
-	"net"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -59,29 +60,47 @@ func (i *Identity) tokenFileError(err error) *Error {
 	return newError(ReasonTokenFileUnusable, err, "{setting}", setting, "{problem}", problem, "{advice}", advice)
 }
 
-// endpointError returns the error of an endpoint or HTTP proxy that a setting names
-// and that cannot be reached, or nil.
+// endpointError returns the error of a request that was not sent because of a
+// configured endpoint or HTTP proxy, or nil.
 func (i *Identity) endpointError(err error) *Error {
 	var unsent *smithyhttp.RequestSendError
 	if !errors.As(err, &unsent) {
 		return nil
 	}
-	setting, host := "", ""
-	var failed *net.OpError
-	if errors.As(err, &failed) && failed.Op == "proxyconnect" {
-		var value string
-		setting, value = firstSet("HTTPS_PROXY", "https_proxy")
-		if setting == "" {
-			setting, value = firstSet("HTTP_PROXY", "http_proxy")
+	target := requestURL(unsent)
+	cause, host := networkCause(unsent), strconv.Quote(target.Host)
+	if isUntrusted(unsent) {
+		return newError(ReasonAWSCertificateUntrusted, err, "{target}", host, "{cause}", cause)
+	}
+	// net/http decides by its copy of the variables.
+	if proxy, failed := http.ProxyFromEnvironment(&http.Request{URL: target}); proxy != nil && failed == nil {
+		setting, _ := firstSet("HTTPS_PROXY", "https_proxy")
+		if target.Scheme == "http" {
+			setting, _ = firstSet("HTTP_PROXY", "http_proxy")
 		}
-		host = hostOf(value)
-	} else if configured := i.endpointOf(err); configured.url != "" {
-		setting, host = configured.setting, hostOf(configured.url)
+		return newError(ReasonHTTPProxyFailed, err, "{target}", host, "{host}", strconv.Quote(proxy.Host), "{setting}", setting, "{cause}", cause)
 	}
-	if host == "" {
-		return nil
+	configured := i.endpointOf(err)
+	if parsed, failed := url.Parse(configured.url); failed == nil && parsed.Host != "" && parsed.Host == target.Host {
+		return newError(ReasonEndpointUnreachable, err, "{host}", host, "{setting}", configured.setting, "{cause}", cause)
 	}
-	return newError(ReasonEndpointUnreachable, err, "{host}", strconv.Quote(host), "{setting}", setting, "{cause}", networkCause(err))
+	return nil
+}
+
+// requestURL returns the URL of a request that was not sent, which may be empty.
+func requestURL(err error) *url.URL {
+	var request *url.Error
+	if errors.As(err, &request) {
+		if parsed, err := url.Parse(request.URL); err == nil {
+			return parsed
+		}
+	}
+	return new(url.URL)
+}
+
+// isUntrusted reports whether the server's certificate was the cause.
+func isUntrusted(err error) bool {
+	return errors.As(err, new(*tls.CertificateVerificationError))
 }
 
 // endpointOf returns the configured endpoint of the operation that failed. The URL
@@ -103,17 +122,6 @@ func (i *Identity) endpointOf(err error) endpointURL {
 	default:
 		return endpointURL{}
 	}
-}
-
-// hostOf returns the host and port of a URL, whose scheme may be missing.
-func hostOf(address string) string {
-	if !strings.Contains(address, "://") {
-		address = "http://" + address
-	}
-	if parsed, err := url.Parse(address); err == nil {
-		return parsed.Host
-	}
-	return ""
 }
 
 // unloaded is the source while the configuration cannot be loaded for a cause that

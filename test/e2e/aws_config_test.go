@@ -5,6 +5,8 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -132,6 +134,59 @@ func TestAWSEndpoints(t *testing.T) {
 				}
 			default:
 				t.Errorf("no request: %s", out)
+			}
+		})
+	}
+}
+
+// TestReportHTTPProxy verifies that a failure at the HTTP proxy names the variable, and that
+// a proxy that inspects TLS is told from a host that cannot be reached.
+func TestReportHTTPProxy(t *testing.T) {
+	t.Parallel()
+	refusing := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusProxyAuthRequired)
+	}))
+	t.Cleanup(refusing.Close)
+	inspected := httptest.NewTLSServer(http.NotFoundHandler())
+	t.Cleanup(inspected.Close)
+	inspecting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		server, err := net.Dial("tcp", inspected.Listener.Addr().String())
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer server.Close()
+		w.WriteHeader(http.StatusOK)
+		client, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer client.Close()
+		go func() { _, _ = io.Copy(server, client) }()
+		_, _ = io.Copy(client, server)
+	}))
+	t.Cleanup(inspecting.Close)
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := unused.Addr().String()
+	unused.Close()
+	for name, test := range map[string]struct{ proxy, want string }{
+		"nothing listens": {"user:" + newSecret("a password of an HTTP proxy") + "@" + closed,
+			`could not reach "sts.eu-west-1.amazonaws.com" through the HTTP proxy "` + closed + `" (HTTPS_PROXY): connection refused`},
+		"refusing":   {refusing.URL, `" (HTTPS_PROXY): Proxy Authentication Required`},
+		"inspecting": {inspecting.URL, `the certificate of "sts.eu-west-1.amazonaws.com" is not trusted: `},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(t.Context(), limit)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, binaryPath(t), "check", aurora.DefaultHost, "--user=u", "--assume-role="+appRole)
+			cmd.Env = append(keyEnvironment(jane), "AWS_ENDPOINT_URL_STS=", "HTTPS_PROXY="+test.proxy)
+			if out, _ := combinedOutput(t, cmd); !strings.Contains(string(out), test.want) {
+				t.Errorf("got %s", out)
 			}
 		})
 	}
