@@ -270,7 +270,11 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, a
 	if address != "" {
 		all.admin, err = listenHTTP(ctx, activated, "--admin", address)
 		if err != nil && s.Admin == "" && status != address {
-			s.log.Warn(address + " is in use: running without health checks, metrics and status page. Choose another with --admin HOST:PORT, or --admin off")
+			without := "health checks and metrics"
+			if s.Status == "" {
+				without = "health checks, metrics and status page"
+			}
+			s.log.Warn(address + " is in use: running without " + without + ". Choose another with --admin HOST:PORT, or --admin off")
 			err = nil
 		}
 	}

@@ -98,8 +98,8 @@ func busy(now time.Time) Endpoint {
 			},
 			{
 				First: now.Add(-3 * time.Hour), Last: now.Add(-3*time.Hour + 2*time.Second), Times: 3, Client: "127.0.0.1:38122", User: hostile[1], Database: hostile[0],
-				SQLSTATE: "08001", Reason: pgwire.DialRefused, Message: "iamproxy: cannot reach " + clusterName + " (via localhost:15432): dial tcp 127.0.0.1:15432: connect: connection refused",
-				Hint: "Check that the database is running, and that security groups and routes let this host reach it.",
+				SQLSTATE: "57P03", Reason: pgwire.DialRefused, Message: "iamproxy: could not connect to " + clusterName + " (via localhost:15432): connection refused",
+				Hint: "Nothing is listening on localhost:15432 (--via). Start the port forward, or correct --via.",
 			},
 		},
 		logins: busyLogins(now),
@@ -124,13 +124,13 @@ func busy(now time.Time) Endpoint {
 func troubled(now time.Time) []Endpoint {
 	first, second := busy(now), endpoint()
 	first.Signer = &fakeSigner{status: auth.IdentityStatus{
-		Err: &auth.Error{Code: auth.ReasonSSOExpired, Message: "no AWS credentials: the SSO session has expired", Hint: "run: aws sso login --profile dev", Err: errors.New("expired")},
+		Err: &auth.Error{Code: auth.ReasonSSOExpired, Message: "no AWS credentials: the SSO session has expired", Hint: "Run: aws sso login --profile dev", Err: errors.New("expired")},
 	}}
 	second.Name, second.Listen, second.Kind = "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432", "127.0.0.1:5433", "instance"
 	second.Database = &fakeDatabase{failures: []stats.Failure{{
-		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "08001", Reason: pgwire.ResolveFailed, Check: "iamproxy check audit --user audit --database audit",
-		Message: "iamproxy: cannot resolve audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432: no such host",
-		Hint:    "check the name, and that this host uses the DNS of the database's network",
+		First: now.Add(-90 * time.Second), Last: now.Add(-4 * time.Second), Times: 9, Client: "127.0.0.1:40960", User: "audit", Database: "audit", SQLSTATE: "57P03", Reason: pgwire.ResolveFailed, Check: "iamproxy check audit --user audit --database audit",
+		Message: `iamproxy: could not resolve host name "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com": no such host`,
+		Hint:    "Check the DNS servers of this host.",
 	}}}
 	second.Signer = first.Signer
 	return []Endpoint{first, second}

@@ -19,7 +19,7 @@ func TestProblems(t *testing.T) {
 	now := time.Now()
 	v := (&Server{Endpoints: troubled(now)}).view(now)
 	first, second := clusterName+" (on 127.0.0.1:5432)", "audit.cabcdefghijk.eu-central-1.rds.amazonaws.com:5432 (on 127.0.0.1:5433)"
-	if v.Overall.Title != "Cannot sign tokens" || !slices.Equal(v.Affected, []string{first, second}) || v.Advice.Hint != "run: aws sso login --profile dev" {
+	if v.Overall.Title != "Cannot sign tokens" || !slices.Equal(v.Affected, []string{first, second}) || v.Advice.Hint != "Run: aws sso login --profile dev" {
 		t.Errorf("first problem: %+v, %q, %+v", v.Overall, v.Affected, v.Advice)
 	}
 	if v.Advice.URL != manual+"sso_expired" || v.Advice.Command != "iamproxy check mydb --user USER" {
