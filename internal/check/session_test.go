@@ -105,12 +105,21 @@ func TestShowStatus(t *testing.T) {
 
 // The command of an auth.Error is quoted, and a command keeps the endpoint's target.
 func TestCommands(t *testing.T) {
+	for _, platform := range platforms {
+		t.Setenv(platform.variable, "")
+	}
 	r := newRun("app")
 	if res := r.noCredentials(&auth.Error{Code: auth.ReasonSSOExpired, Message: "logged out", Command: []string{"aws", "sso", "login", "--profile", "my sso"}}); res.next != "aws sso login --profile 'my sso'" {
 		t.Errorf("next: %s", res.next)
 	}
 	if res := r.noCredentials(&auth.Error{Code: auth.ReasonSourceCredentialsExpired, Source: auth.Source{Kind: auth.SourceEnvironment}}); !strings.HasPrefix(res.next, `eval "$(aws configure export-credentials `) {
 		t.Errorf("next: %s", res.next)
+	}
+	t.Setenv("CI", "true")
+	for _, code := range []auth.Reason{auth.ReasonNoCredentials, auth.ReasonSourceCredentialsExpired} {
+		if res := r.noCredentials(&auth.Error{Code: code, Source: auth.Source{Kind: auth.SourceEnvironment}}); !strings.HasPrefix(res.next, "# Let the job assume an IAM role ") {
+			t.Errorf("%s in CI: %s", code, res.next)
+		}
 	}
 	r.Endpoint.Target = "any"
 	if got := r.again(); got != "iamproxy check '"+host+"?target=any' --user app" {

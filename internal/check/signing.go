@@ -62,15 +62,19 @@ func (r *run) noCredentials(missing *auth.Error) result {
 	}
 }
 
-// getCredentials returns how to get credentials where there are none. On a platform that has its
-// own, a login of a person does not help.
+// getCredentials returns how to get credentials where there are none.
 func (r *run) getCredentials() string {
+	return cmp.Or(platformAdvice(), "aws configure sso"+r.profileFlag())
+}
+
+// platformAdvice returns how to get credentials on this platform, where a login at a terminal is not possible, or "".
+func platformAdvice() string {
 	for _, platform := range platforms {
 		if os.Getenv(platform.variable) != "" {
 			return advice(platform.advice)
 		}
 	}
-	return "aws configure sso" + r.profileFlag()
+	return ""
 }
 
 // platforms lists environment variables that platforms set, the most specific first.
@@ -128,7 +132,7 @@ func (r *run) renew(source auth.Source) string {
 	case auth.SourceLogin:
 		return "aws login" + r.profileFlag()
 	case auth.SourceEnvironment:
-		return `eval "$(aws configure export-credentials --format env --profile ` + text.ShellQuote(cmp.Or(r.Endpoint.Signer.Profile, "PROFILE")) + `)"`
+		return cmp.Or(platformAdvice(), `eval "$(aws configure export-credentials --format env --profile `+text.ShellQuote(cmp.Or(r.Endpoint.Signer.Profile, "PROFILE"))+`)"`)
 	case auth.SourceProfileKeys:
 		return "aws configure" + r.profileFlag()
 	default:
