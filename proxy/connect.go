@@ -10,6 +10,8 @@ import (
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/iamproxy/iamproxy/internal/logging"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/retry"
@@ -42,7 +44,8 @@ func (s *session) connectWithRetry(ctx context.Context, startup pgwire.StartupMe
 		}
 		f := s.proxy.classify(err)
 		s.recordRetry(f)
-		s.logSampled(s.retryLevel(pause), "login failed, retrying", f, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(f))
+		s.logSampled(s.retryLevel(pause), "login failed, retrying", f, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(f),
+			s.event(logging.Retrying, func() []string { return []string{"in " + text.Duration(pause) + ": " + f.Error()} }))
 		if err := s.pause(ctx, pause); err != nil {
 			return nil, nil, s.loginError(err)
 		}

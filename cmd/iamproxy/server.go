@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	cryptotls "crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"go.uber.org/zap"
 
@@ -248,7 +250,7 @@ func (s *server) listen(ctx context.Context) (all listeners, err error) {
 		listener := endpointListener{listeners: activated.TakeAll(addr)}
 		if listener.activated = len(listener.listeners) > 0; !listener.activated {
 			if listener.listeners, err = listen.Listen(ctx, addr, s.settings.socketMode); err != nil {
-				return all, fmt.Errorf("cannot listen on %s for %s: %w", addr, s.settings.endpoints[i].Host, err)
+				return all, fmt.Errorf("could not listen on %s for %s: %w", addr, s.settings.endpoints[i].Host, err)
 			}
 		}
 		listener.address = addr.Name(listener.listeners)
@@ -270,11 +272,14 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, a
 	if address != "" {
 		all.admin, err = listenHTTP(ctx, activated, "--admin", address)
 		if err != nil && s.Admin == "" && status != address {
-			without := "health checks and metrics"
+			cause, without := err.Error(), "health checks and metrics"
+			if errors.Is(err, syscall.EADDRINUSE) {
+				cause = address + " is in use"
+			}
 			if s.Status == "" {
 				without = "health checks, metrics and status page"
 			}
-			s.log.Warn(address + " is in use: running without " + without + ". Choose another with --admin HOST:PORT, or --admin off")
+			s.log.Warn(cause + ": running without " + without + ". Choose another with --admin HOST:PORT, or --admin off")
 			err = nil
 		}
 	}

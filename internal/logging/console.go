@@ -37,6 +37,7 @@ const (
 	Connected    Action = "connected"
 	Disconnected Action = "disconnected"
 	Refused      Action = "refused"
+	Retrying     Action = "retrying"
 	GaveUp       Action = "gave up"
 )
 
@@ -225,7 +226,7 @@ const (
 	dim    color = "2"
 )
 
-var actionColors = map[Action]color{Connected: green, Refused: red, GaveUp: yellow, Disconnected: dim}
+var actionColors = map[Action]color{Connected: green, Refused: red, Retrying: yellow, GaveUp: yellow, Disconnected: dim}
 
 var levelColors = map[zapcore.Level]color{zapcore.DebugLevel: dim, zapcore.WarnLevel: yellow, zapcore.ErrorLevel: red}
 
