@@ -21,9 +21,15 @@ type process struct {
 	provider *processcreds.Provider
 	calls    singleflight.Group
 
-	mu      sync.Mutex
-	started time.Time // zero while it does not run
+	mu  sync.Mutex
+	run *processRun // nil while it does not run
+}
+
+// processRun is one run of a process.
+type processRun struct {
+	started time.Time
 	cancel  context.CancelFunc
+	exited  chan struct{} // closed when the process has exited
 }
 
 var processes struct {
@@ -53,39 +59,46 @@ func processOf(command string) *process {
 func (p *process) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	creds, err, _ := p.calls.Do("", func() (any, error) {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		run := &processRun{wallClock(), cancel, make(chan struct{})}
+		defer close(run.exited)
+		defer p.setRun(nil)
 		defer cancel()
-		p.set(wallClock(), cancel)
-		defer p.set(time.Time{}, nil)
+		p.setRun(run)
 		return p.provider.Retrieve(ctx)
 	})
 	return creds.(aws.Credentials), err
 }
 
-func (p *process) set(started time.Time, cancel context.CancelFunc) {
+func (p *process) setRun(run *processRun) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.started, p.cancel = started, cancel
+	p.run = run
+}
+
+// current returns the current run, or nil.
+func (p *process) current() *processRun {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.run
 }
 
 // running returns for how long the process has been running, or false if it does not.
 func (p *process) running() (time.Duration, bool) {
-	if p == nil {
+	run := p.current()
+	if run == nil {
 		return 0, false
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return wallClock().Sub(p.started), !p.started.IsZero()
+	return wallClock().Sub(run.started), true
 }
 
-// kill ends the process with its descendants, if it runs.
+// kill ends the process with its descendants, if it runs, and waits for it.
 func (p *process) kill() {
-	if p == nil {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cancel != nil {
-		p.cancel()
+	if run := p.current(); run != nil {
+		run.cancel()
+		<-run.exited
 	}
 }
 
