@@ -126,17 +126,26 @@ func readSharedFile(variable, path string) sharedFile {
 	case err == nil:
 		content, err = os.ReadFile(path) //nolint:gosec // as above
 	}
+	named := os.Getenv(variable) != ""
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		if os.Getenv(variable) != "" {
-			f.problem, f.remedy = "does not exist ("+variable+")", "Correct the path in "+variable+", or unset it."
-		}
+	case errors.Is(err, fs.ErrNotExist) && named:
+		f.problem, f.remedy = "does not exist ("+variable+")", "Correct the path in "+variable+", or unset it."
+	case errors.Is(err, fs.ErrNotExist), err != nil && !named && !isDir(filepath.Dir(path)):
+		// A home directory may be that of another user, without any files of AWS's.
 	case err != nil:
-		f.problem, f.remedy = "is there, but cannot be read: "+reasonOfPathError(err), "Make the file readable for the user that runs iamproxy."
+		f.problem, f.remedy = "cannot be read: "+reasonOfPathError(err), "Make the file readable for the user that runs iamproxy."
+		if info != nil {
+			f.problem = "is there, but " + f.problem
+		}
 	default:
 		f.parse(content)
 	}
 	return f
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // reasonOfPathError returns the text of err without the path.

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"crypto/sha1"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,9 +18,14 @@ import (
 func TestReportUnreadableFiles(t *testing.T) {
 	t.Parallel()
 	const unreadable = " is there, but cannot be read: permission denied"
+	locked := t.TempDir()
+	if err := os.Chmod(locked, 0); err != nil {
+		t.Fatal(err)
+	}
 	quoted := "[profile 'my keys']\n" + keys(jane)
 	for name, test := range map[string]struct {
 		file, content string
+		config        string // readable; of the file there may be another one
 		mode          os.FileMode
 		env, args     []string
 		want          string // on standard error; empty: a token
@@ -27,7 +35,11 @@ func TestReportUnreadableFiles(t *testing.T) {
 		"config, by a variable":   {file: "other", content: quoted, env: []string{"AWS_CONFIG_FILE=~/.aws/other"}, want: "no AWS credentials: ~/.aws/other" + unreadable},
 		"profile of credentials":  {file: "credentials", content: keysProfile(jane), args: []string{"--profile=p"}, want: "~/.aws/credentials" + unreadable},
 		"credentials, not needed": {file: "credentials", content: keysProfile(jane), env: []string{"AWS_ACCESS_KEY_ID=" + jane.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + jane.SecretAccessKey}},
-		"a name in quotes":        {file: "config", content: quoted, mode: 0o644, args: []string{"--profile=my keys"}},
+		"login of SSO": {file: "sso/cache/" + fmt.Sprintf("%x", sha1.Sum([]byte("corp"))) + ".json", content: "{}", config: "[profile p]\nsso_session = corp\nsso_account_id = 1\n" +
+			"sso_role_name = r\n[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", args: []string{"--profile=p"},
+			want: ".json\": permission denied. Make the file readable for the user that runs iamproxy."},
+		"a home of another user": {file: "credentials", content: keysProfile(jane), env: []string{"HOME=" + locked}, want: "no AWS credentials found (tried: "},
+		"a name in quotes":       {file: "config", content: quoted, mode: 0o644, args: []string{"--profile=my keys"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -37,7 +49,10 @@ func TestReportUnreadableFiles(t *testing.T) {
 			}
 			t.Cleanup(func() { os.RemoveAll(home) })
 			path := filepath.Join(home, ".aws", test.file)
-			for _, err := range []error{os.Chmod(home, 0o755), os.Mkdir(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(test.content), 0o600), os.Chmod(path, test.mode)} {
+			write := func(path, content string, mode os.FileMode) error {
+				return errors.Join(os.WriteFile(path, []byte(content), 0o600), os.Chmod(path, mode))
+			}
+			for _, err := range []error{os.Chmod(home, 0o755), os.MkdirAll(filepath.Dir(path), 0o755), write(filepath.Join(home, ".aws", "config"), test.config, 0o644), write(path, test.content, test.mode)} {
 				if err != nil {
 					t.Fatal(err)
 				}
