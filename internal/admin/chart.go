@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
 
@@ -104,7 +105,7 @@ func newChart(logins []stats.LoginTimings, now time.Time) *chart {
 		c.Bars = append(c.Bars, newBar(l, float64(slotOf(i, len(logins))), top, now))
 	}
 	pooled := len(logins) - len(phases[0])
-	c.Description = fmt.Sprintf("The last %s: half of them took %s or less, the longest %s.", plural(len(logins), "login"), c.Median, c.Longest)
+	c.Description = fmt.Sprintf("The last %s: half of them took %s or less, the longest %s.", text.Plural(len(logins), "login"), c.Median, c.Longest)
 	if pooled < len(logins) {
 		for i, name := range phaseNames {
 			c.Legend = append(c.Legend, legendEntry{name, formatDuration(median(phases[i]))})

@@ -195,18 +195,18 @@ func (s *Server) proxyStatus(draining bool, now time.Time) component {
 			rejection = f
 		}
 	}
-	c := component{Name: "iamproxy", Status: plural(open, "session")}
+	c := component{Name: "iamproxy", Status: text.Plural(open, "session")}
 	if s.MaxSessions > 0 {
-		c.Status = formatCount(int64(open)) + " of " + plural(s.MaxSessions, "session")
+		c.Status = formatCount(int64(open)) + " of " + text.Plural(s.MaxSessions, "session")
 	}
 	switch {
 	case draining:
 		c.Level, c.Status = warn, "draining"
-		c.Title = "Draining: " + plural(open, "session") + " left"
+		c.Title = "Draining: " + text.Plural(open, "session") + " left"
 		c.Cause = "iamproxy is shutting down. It exits when the last session has ended, or after --drain-max."
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
 		c.Level, c.Title = warn, "Ready, but full"
-		c.Cause = "No more clients are admitted: the limit is " + plural(s.MaxSessions, "session") + "."
+		c.Cause = "No more clients are admitted: the limit is " + text.Plural(s.MaxSessions, "session") + "."
 		c.Hint = "Close sessions that are not used, or raise --max-sessions."
 	case now.Sub(rejection.Last) < recentPeriod:
 		c.Level, c.Title = warn, "Ready, but clients were rejected"

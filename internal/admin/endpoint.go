@@ -8,6 +8,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -112,7 +113,7 @@ func (v *endpointView) count(tokens auth.TokenCounts) {
 	v.Totals = append([]string{formatCount(results[stats.OK]) + " ok"},
 		numbers(number{results[stats.Failed], "failed"}, number{results[stats.Rejected], "rejected"}, number{results[stats.Abandoned], "abandoned"})...)
 	if v.Counts.Up+v.Counts.Down > 0 {
-		v.Traffic = []string{formatBytes(v.Counts.Up) + " up", formatBytes(v.Counts.Down) + " down"}
+		v.Traffic = []string{text.Bytes(v.Counts.Up) + " up", text.Bytes(v.Counts.Down) + " down"}
 	}
 	v.Cancels = numbers(number{cancels.Delivered, "delivered"}, number{cancels.Rejected, "rejected"}, number{cancels.Repeated, "repeated"}, number{cancels.Failed, "failed"})
 	v.Pool = numbers(number{int64(pool.Idle), "idle"}, number{int64(pool.InUse), "in use"}, number{int64(pool.Resetting), "resetting"})
@@ -171,8 +172,8 @@ func sessionViews(sessions []proxy.SessionInfo, now time.Time) (views []sessionV
 			Server:      formatAddress(s.Server),
 			Began:       newTimestamp(s.Began, now),
 			Age:         formatAge(max(0, now.Sub(s.Began))),
-			Up:          formatBytes(s.Up),
-			Down:        formatBytes(s.Down),
+			Up:          text.Bytes(s.Up),
+			Down:        text.Bytes(s.Down),
 			Pooled:      s.Pooled,
 		})
 	}

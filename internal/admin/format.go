@@ -125,21 +125,6 @@ func formatDuration(d time.Duration) string {
 	}
 }
 
-func formatBytes(n int64) string {
-	if n < 1000 {
-		return fmt.Sprintf("%d B", n)
-	}
-	value, unit := float64(n)/1000, 0
-	for ; value >= 999.5 && unit < 4; unit++ {
-		value /= 1000
-	}
-	digits := 1
-	if value >= 99.95 {
-		digits = 0
-	}
-	return fmt.Sprintf("%.*f %cB", digits, value, "kMGTP"[unit])
-}
-
 // formatCount formats a number with separators, as in 9,180.
 func formatCount(n int64) string {
 	digits := strconv.FormatInt(n, 10)
@@ -147,12 +132,4 @@ func formatCount(n int64) string {
 		digits = digits[:i] + "," + digits[i:]
 	}
 	return digits
-}
-
-// plural returns n and the noun, with an s unless n is 1.
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return formatCount(int64(n)) + " " + noun + "s"
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // guard wraps the handler of all paths. It sets security headers, and rejects requests that
@@ -90,7 +92,7 @@ func (s *Server) shutdown(w http.ResponseWriter, _ *http.Request) {
 	for _, e := range s.Endpoints {
 		open += e.Database.Counts().Sessions
 	}
-	writeText(w, http.StatusAccepted, "draining, "+plural(open, "session")+" open")
+	writeText(w, http.StatusAccepted, "draining, "+text.Plural(open, "session")+" open")
 }
 
 func isLoopback(addr net.Addr) bool {
