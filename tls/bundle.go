@@ -76,14 +76,18 @@ var embeddedRegions = sync.OnceValue(func() map[string]bool {
 // are embedded.
 func HasEmbeddedRoots(cert *x509.Certificate) bool { return embeddedRegions()[issuingRegion(cert)] }
 
-// StrangerAdvice is what to do about a certificate that neither RDS nor a trusted authority
-// issued. An issuer that is trusted can read the token and all traffic.
-const StrangerAdvice = "Find out who that is. If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com. Only for a test database, pass the root of the issuer with --ca-file."
+// StrangerAdvice is UntrustedHint for a certificate that does not name RDS as its issuer, without
+// the name.
+const StrangerAdvice = "Find out who issued it. " + exemptAdvice
+
+// exemptAdvice does not begin with trusting the issuer, which could then read the token and all
+// traffic.
+const exemptAdvice = "If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com. Only for a test database, pass the root of the issuer with --ca-file."
 
 // UntrustedHint returns what to do about a server's certificate that leads to no trusted root.
 func UntrustedHint(cert *x509.Certificate) string {
 	if !IssuedByRDS(cert) {
-		return fmt.Sprintf("The certificate was issued by %s. %s", Issuer(cert), StrangerAdvice)
+		return fmt.Sprintf("Find out who issued it (%s). %s", Issuer(cert), exemptAdvice)
 	}
 	download := "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file."
 	if url := BundleURL(cert); url != "" {

@@ -112,8 +112,8 @@ func TestUntrustedHint(t *testing.T) {
 		"Amazon RDS eusc-de-east-1 Root CA RSA2048 G1":     "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file.",
 		"Amazon RDS us-iso-east-1 Root CA RSA2048 G1":      "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file.",
 		"Amazon RDS x-1;reboot CA":                         "Download the root certificates of RDS for this region, which the RDS User Guide of its partition names, and pass them with --ca-file.",
-		"Example Corp Inspection":                          `The certificate was issued by "Example Corp Inspection". ` + StrangerAdvice,
-		"two\nlines\x1b[31m" + strings.Repeat("x", 100):    `The certificate was issued by "two\nlines\x1b[31m` + strings.Repeat("x", 50) + `…". ` + StrangerAdvice,
+		"Example Corp Inspection":                          `Find out who issued it ("Example Corp Inspection"). ` + exemptAdvice,
+		"two\nlines\x1b[31m" + strings.Repeat("x", 100):    `Find out who issued it ("two\nlines\x1b[31m` + strings.Repeat("x", 50) + `…"). ` + exemptAdvice,
 	} {
 		cert := &x509.Certificate{Issuer: pkix.Name{CommonName: issuer}}
 		if got := UntrustedHint(cert); got != want {

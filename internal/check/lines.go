@@ -12,7 +12,14 @@ import (
 // Command lines are for a POSIX shell. Placeholders for the user are in CAPITAL_LETTERS.
 
 // again returns the command line of this check with more options.
-func (r *run) again(more ...string) string { return checkLine(r.Endpoint, r.CAFile, more...) }
+func (r *run) again(more ...string) string { return checkLine(r.suggested(), r.CAFile, more...) }
+
+// suggested returns the endpoint for command lines: in the region of its name.
+func (r *run) suggested() endpoint.Endpoint {
+	e := r.Endpoint
+	e.Region = cmp.Or(e.Name.Region, e.Region)
+	return e
+}
 
 // checkLine returns the command line of check for an endpoint.
 func checkLine(e endpoint.Endpoint, caFile string, more ...string) string {
@@ -25,21 +32,14 @@ func checkLine(e endpoint.Endpoint, caFile string, more ...string) string {
 
 // ofAccount returns the command line of this check with credentials of the database's account.
 func (r *run) ofAccount() string {
-	e := r.Endpoint
+	e := r.suggested()
 	e.Signer = endpoint.Signer{Profile: "PROFILE_OF_ITS_ACCOUNT"}
-	return checkLine(e, r.CAFile)
-}
-
-// inNamedRegion returns the command line of this check in the region of the endpoint's name.
-func (r *run) inNamedRegion() string {
-	e := r.Endpoint
-	e.Region = e.Name.Region
 	return checkLine(e, r.CAFile)
 }
 
 // awsLine returns the command line of the AWS CLI with the profile and region of this check.
 func (r *run) awsLine(words ...string) string {
-	return "aws " + text.ShellCommand(words...) + " --region " + r.Endpoint.Region + r.profileFlag()
+	return "aws " + text.ShellCommand(words...) + " --region " + r.suggested().Region + r.profileFlag()
 }
 
 func (r *run) profileFlag() string {

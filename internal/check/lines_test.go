@@ -34,15 +34,15 @@ func newRun(user string) *run {
 func TestLines(t *testing.T) {
 	plain := newRun("app")
 	odd := newRun("o'brien")
+	odd.Endpoint.Host, odd.Endpoint.Name = "db.example.com", auth.Name{}
 	odd.Endpoint.Port, odd.Endpoint.Database, odd.Endpoint.Region = "6000", "my db", "eu-west-2"
 	odd.Endpoint.Signer.Profile, odd.Endpoint.Via, odd.Endpoint.SSLNegotiation, odd.CAFile = "dev", "localhost:15432", "direct", "my ca.pem"
 	for got, want := range map[string]string{
 		plain.again():        "iamproxy check " + host + " --user app",
 		plain.grant("app"):   "iamproxy grant " + host + " --user app",
-		odd.again():          "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.grant("o'brien"): "iamproxy grant '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.ofAccount():      "iamproxy check '" + host + ":6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile PROFILE_OF_ITS_ACCOUNT --via localhost:15432 --ca-file 'my ca.pem'",
-		odd.inNamedRegion():  "iamproxy check '" + host + ":6000?sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.again():          "iamproxy check 'db.example.com:6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile dev --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.grant("o'brien"): "iamproxy grant 'db.example.com:6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --via localhost:15432 --ca-file 'my ca.pem'",
+		odd.ofAccount():      "iamproxy check 'db.example.com:6000?region=eu-west-2&sslnegotiation=direct' --user 'o'\\''brien' --database 'my db' --profile PROFILE_OF_ITS_ACCOUNT --via localhost:15432 --ca-file 'my ca.pem'",
 		plain.awsLine("rds", "x", "--query", "A[].B"): "aws rds x --query 'A[].B' --region eu-west-1",
 		odd.awsLine("rds", "x"):                       "aws rds x --region eu-west-2 --profile dev",
 		plain.atPort(6543):                            "iamproxy check " + host + ":6543 --user app",
@@ -63,6 +63,13 @@ func TestLines(t *testing.T) {
 	plain.seen.database = &rdsapi.Database{MasterUser: "boss"}
 	if got := plain.grant("app"); !strings.HasSuffix(got, " --admin-user boss") {
 		t.Errorf("got %s", got)
+	}
+	elsewhere := newRun("app")
+	elsewhere.Endpoint.Region = "us-east-1" // not that of the name
+	for _, line := range []string{elsewhere.again(), elsewhere.grant("app"), elsewhere.awsLine("rds", "x"), elsewhere.atPort(1), elsewhere.ofAccount(), elsewhere.writePolicy()} {
+		if strings.Contains(line, "us-east-1") {
+			t.Errorf("in the wrong region: %s", line)
+		}
 	}
 	reader := newRun("app")
 	reader.Endpoint.Host, reader.Endpoint.Target = strings.Replace(host, ".cluster-", ".cluster-ro-", 1), "any"

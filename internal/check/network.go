@@ -266,10 +266,10 @@ func (r *run) otherRoots(shown *x509.Certificate) string {
 	case !roots.IssuedByRDS(shown):
 		return advice(roots.StrangerAdvice)
 	case roots.HasEmbeddedRoots(shown) && r.CAFile != "":
-		return checkLine(r.Endpoint, "")
+		return checkLine(r.suggested(), "")
 	case url == "":
 		return advice(roots.UntrustedHint(shown))
 	default:
-		return "curl -fsSO " + url + " && " + checkLine(r.Endpoint, path.Base(url))
+		return "curl -fsSO " + url + " && " + checkLine(r.suggested(), path.Base(url))
 	}
 }

@@ -146,7 +146,7 @@ func (r *run) enableIAM(d rdsapi.Database) string {
 
 // atPort returns the command line of this check with another port.
 func (r *run) atPort(port int) string {
-	e := r.Endpoint
+	e := r.suggested()
 	e.Port = strconv.Itoa(port)
 	return checkLine(e, r.CAFile)
 }
@@ -230,7 +230,7 @@ func (r *run) writePolicy() string {
 			options = append(options, "--resource-id", "RESOURCE_ID")
 		}
 	}
-	return r.Endpoint.Command("policy", options...)
+	return r.suggested().Command("policy", options...)
 }
 
 // putPolicy returns the command line that allows the caller to log in.

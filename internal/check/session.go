@@ -127,7 +127,7 @@ const defaultAdministrator = "postgres"
 // endpoint. It does not set PGPASSWORD, which would hide a password that the user has
 // exported; grant reports a missing one.
 func (r *run) grant(user string) string {
-	e, options := r.Endpoint, r.Endpoint.ConnectFlags(r.CAFile)
+	e, options := r.suggested(), r.Endpoint.ConnectFlags(r.CAFile)
 	e.User, e.Target = user, ""
 	if d := r.seen.database; d != nil {
 		if (e.Name.Kind == auth.Reader || e.Name.Kind == auth.Custom) && d.Writer != "" {

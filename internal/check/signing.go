@@ -20,7 +20,7 @@ import (
 func (r *run) endpoint(context.Context) result {
 	if named := r.Endpoint.Name.Region; named != "" && named != r.Endpoint.Region {
 		return failed(fmt.Sprintf("wrong region: the database is in %s by its name, and tokens would be signed for %s", named, r.Endpoint.Region),
-			r.inNamedRegion()).withReason(reasonRegionMismatch).readBefore("The name has the region: leave out --region " + r.Endpoint.Region + ".")
+			r.again()).withReason(reasonRegionMismatch).readBefore("The name has the region: leave out --region " + r.Endpoint.Region + ".")
 	}
 	kind := string(r.Endpoint.Name.Kind)
 	if r.Endpoint.Name.Kind == auth.Unknown {

@@ -198,7 +198,7 @@ func testCheckPortClosed(t *testing.T, c *checkTest) {
 func testCheckUntrusted(_ *testing.T, c *checkTest) {
 	c.args = slices.DeleteFunc(c.args, func(arg string) bool { return strings.HasPrefix(arg, "--ca-file") })
 	r := c.run(aurora.IAMUser)
-	r.blames(`the certificate is not trusted: it was issued by "Stand-in RDS Root CA"`, "# Find out who that is. ")
+	r.blames(`the certificate is not trusted: it was issued by "Stand-in RDS Root CA"`, "# Find out who issued it. ")
 	r.reason(check.TLS, "tls_untrusted")
 	r.states(untried(map[string]check.State{check.TLS: check.Failed, check.Login: check.NotTried}))
 }

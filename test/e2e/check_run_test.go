@@ -28,7 +28,7 @@ var inRun = map[string]struct{ reason, hint string }{
 	"server_refused":             {"", ""}, // the message of the server has the cause
 	"dial_refused":               {"", "Nothing is listening on|the database is running"},
 	"resolve_failed":             {"", "Check the name"},
-	"tls_untrusted":              {"", "Find out who that is. If it is your company's TLS inspection, |Download https://truststore"},
+	"tls_untrusted":              {"", "Find out who issued it .*If it is your company's TLS inspection, |Download https://truststore"},
 	"tls_wrong_name":             {"", "leads to this database"},
 	"tls_expired":                {"", "Check this machine's clock. If it is right, the database needs a new certificate."},
 	"tls_not_offered":            {"", "leads to the database"},

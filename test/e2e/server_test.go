@@ -90,8 +90,8 @@ func TestReportRDSRoots(t *testing.T) {
 			"If --ca-file is set, leave it out: the roots of RDS in us-gov-west-1 are built in. Otherwise RDS has a newer one. Download https://truststore.pki.us-gov-west-1.rds.amazonaws.com/us-gov-west-1/us-gov-west-1-bundle.pem and pass it with --ca-file.",
 			"curl -fsSO https://truststore.pki.us-gov-west-1.rds.amazonaws.com/us-gov-west-1/us-gov-west-1-bundle.pem && iamproxy check "},
 		"Example Corp Inspection": {
-			`The certificate was issued by "Example Corp Inspection". Find out who that is. If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com.`,
-			"# Find out who that is. If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com. Only for a test database, "},
+			`Find out who issued it ("Example Corp Inspection"). If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com.`,
+			"# Find out who issued it. If it is your company's TLS inspection, ask to exempt *.rds.amazonaws.com. Only for a test database, "},
 	} {
 		if err := cluster.SetCertificate(t.Context(), aurora.Certificate{OtherCA: true, Issuer: issuer}); err != nil {
 			t.Fatal(err)
