@@ -159,7 +159,7 @@ func (p *process) mustAcceptClients() {
 
 func getURL(t *testing.T, url string) (status int, body string) {
 	t.Helper()
-	response, err := http.Get(url) //nolint:gosec,noctx // of the test's server
+	response, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
