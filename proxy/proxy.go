@@ -105,7 +105,8 @@ type Proxy struct {
 // which it may not. All methods may be called concurrently.
 type Tokens interface {
 	// Token returns user's password. An error may have a method Advice() string that returns
-	// a hint.
+	// a hint. With the methods Reason() string and Temporary() bool it has its own reason, and may
+	// pass.
 	Token(ctx context.Context, user string) (string, error)
 	// Invalidate records that the server did not accept this token, and reports whether
 	// there is or will be another one.

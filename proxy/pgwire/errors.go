@@ -116,7 +116,7 @@ type ServerError struct {
 	Fields pgproto3.ErrorResponse
 	Before []byte // messages of the server before it, as they came
 	Hint   string // to be added; may be empty
-	// RDSProxy is whether the server is an RDS Proxy, whose SQLSTATEs say little.
+	// RDSProxy marks an error of an RDS Proxy, which the text identifies.
 	RDSProxy bool
 
 	message Message

@@ -81,7 +81,7 @@ var texts = map[Reason]errorText{
 	AuthRequestInvalid: {ProtocolViolation, "invalid authentication request from server", "", inLogin},
 	NotWritable:        {CannotConnectNow, "no writable instance: %s %s", "After a failover iamproxy looks for the writer until --connect-timeout. For sessions on a reader use the reader endpoint, or target=any.", inLogin},
 	WritableUnknown:    {ConnectionFailure, "could not determine whether %s is writable", "Grant the user access to pg_settings, or set target=any to skip this check.", inLogin},
-	WritableInvalid:    {ProtocolViolation, "invalid answer %q of the server to whether it is writable", "", inLogin},
+	WritableInvalid:    {ProtocolViolation, "unexpected answer %q from server to the query whether it is writable", "", inLogin},
 	MessageInvalid:     {ProtocolViolation, "invalid message from server during login: type %q, length %d", "", inLogin},
 	MessagesTooLong:    {ProtocolViolation, "server sent too much data before the session", "", inLogin},
 	ErrorInvalid:       {ProtocolViolation, "invalid error message from server", "", inLogin},

@@ -41,7 +41,7 @@ type Dialer struct {
 	// DirectTLS starts TLS without an SSLRequest, which saves a round trip and needs
 	// PostgreSQL 17.
 	DirectTLS bool
-	// RDSProxy is whether the server is an RDS Proxy. Texts identify some of its errors.
+	// RDSProxy marks the server as an RDS Proxy. Some of its errors are identified by their text.
 	RDSProxy bool
 	// DialContext connects to the server. If nil, a net.Dialer that tries every address of
 	// a name and detects a server that has vanished. An error that has a method
@@ -64,7 +64,7 @@ type Conn struct {
 	Address string // where this very server is dialed again
 	Name    string // the database, as messages name it
 	Timings Timings
-	// RDSProxy is that of the Dialer.
+	// RDSProxy is copied from the Dialer.
 	RDSProxy bool
 
 	stopClosing func() bool // nil before CloseWhenDone

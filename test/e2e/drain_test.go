@@ -257,7 +257,7 @@ func TestWait(t *testing.T) {
 	}
 	p.signal(syscall.SIGTERM)
 	p.wait()
-	if out, code := p.command("wait", "--timeout=200ms"); code != 1 || !strings.Contains(out, "connection refused") {
+	if out, code := p.command("wait", "--timeout=200ms"); code != 1 || !strings.Contains(out, "iamproxy is not running") {
 		t.Errorf("wait after: %d: %s", code, out)
 	}
 }

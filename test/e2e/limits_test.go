@@ -166,8 +166,8 @@ func TestMoreSessionsThanDescriptors(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startLimited(t, 256, clusterArgs(cluster, "--max-sessions=1000")...)
-	if !strings.Contains(p.logs(), "there are not enough file descriptors for --max-sessions") {
-		t.Error("nobody is warned")
+	if !strings.Contains(p.logs(), "not enough file descriptors for --max-sessions") {
+		t.Error("no warning")
 	}
 }
 
