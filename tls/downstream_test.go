@@ -92,6 +92,13 @@ func TestFiles(t *testing.T) {
 		t.Error("not the certificate in the file")
 	}
 
+	mark := []byte("\ufeff")
+	write(t, f.Cert, append(mark, cert...))
+	write(t, f.Key, append(mark, key...))
+	if err := f.Load(); err != nil {
+		t.Errorf("with byte order marks: %v", err)
+	}
+
 	// The certificate has changed and the key has not.
 	nextCert, nextKey := newPair(t)
 	write(t, f.Cert, nextCert)

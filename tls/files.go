@@ -35,7 +35,7 @@ func (f *Files) Load() error {
 func (f *Files) Current() *tls.Certificate { return f.files.current() }
 
 func (f *Files) parse(contents [][]byte) (*tls.Certificate, []zap.Field, error) {
-	pair, err := tls.X509KeyPair(contents[0], contents[1])
+	pair, err := tls.X509KeyPair(withoutMarks(contents[0]), withoutMarks(contents[1]))
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s, %s: %w", f.Cert, f.Key, err)
 	}

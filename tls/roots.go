@@ -86,11 +86,13 @@ func parseRoots(file string, data []byte) (*x509.CertPool, error) {
 // middle of one that was made of several.
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
+func withoutMarks(data []byte) []byte { return bytes.ReplaceAll(data, byteOrderMark, nil) }
+
 // ParseCertificates returns all certificates of a PEM bundle. It fails if any is invalid, or if
 // there are none. Other text and blocks are ignored. The error is the predicate of a sentence
 // about the bundle.
 func ParseCertificates(data []byte) ([]*x509.Certificate, error) {
-	data = bytes.ReplaceAll(data, byteOrderMark, nil)
+	data = withoutMarks(data)
 	var certs []*x509.Certificate
 	other := "" // the type of a block that is no certificate
 	for rest := data; ; {
