@@ -245,6 +245,7 @@ func TestReasonsOfRoles(t *testing.T) {
 		"not logged in":             {noIdentity(&ssocreds.InvalidTokenError{}), ReasonSSOExpired},
 		"no credentials":            {noIdentity(operation("ec2imds", "GetMetadata", apiError(404, "NotFound"))), ReasonNoCredentials},
 		"container endpoint failed": {noIdentity(status403{}), ReasonNoCredentials},
+		"no pod identity":           {operation(containerServiceID, "GetCredentials", apiError(404, "ResourceNotFoundException")), ReasonContainerRefused},
 	} {
 		if failed := (&Identity{}).explain(test.err, false); failed.Code != test.want || strings.Contains(failed.Message+failed.Hint, "{") {
 			t.Errorf("%s: got %s (%v), want %s", name, failed.Code, failed, test.want)

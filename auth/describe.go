@@ -16,12 +16,28 @@ import (
 
 // serviceNames maps the SDK's names of services to those that users know.
 var serviceNames = map[string]string{
-	"STS":                  "AWS STS",
-	"SSO":                  "the AWS access portal (SSO)",
-	"SSO OIDC":             "IAM Identity Center",
-	"Signin":               "AWS Sign-In",
-	"ec2imds":              "EC2 metadata",
-	"endpoint-credentials": "the container credentials endpoint",
+	"STS":              "AWS STS",
+	"SSO":              "the AWS access portal (SSO)",
+	"SSO OIDC":         "IAM Identity Center",
+	"Signin":           "AWS Sign-In",
+	"ec2imds":          "EC2 metadata",
+	containerServiceID: "the container credentials endpoint",
+}
+
+// containerServiceID is the SDK's name of the agents of ECS and EKS:
+// credentials/endpointcreds/internal/client.
+const containerServiceID = "endpoint-credentials"
+
+// unavailableAdvice returns the hint about a source that is likely to recover.
+func unavailableAdvice(err error) string {
+	switch {
+	case status(err) != 0 || isThrottled(err):
+		return "The service is likely to recover. iamproxy requests the credentials again for each login."
+	case hasOperation(err, "ec2imds", "") || hasOperation(err, containerServiceID, ""):
+		return "Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254."
+	default:
+		return "Check that this host can reach it: DNS, routes, VPC endpoints, and an HTTP proxy if there is one (HTTPS_PROXY)."
+	}
 }
 
 // describe returns a short description of an error of the SDK, in place of the chain of its

@@ -94,7 +94,7 @@ func (i *Identity) classify(err error) *Error {
 	var unreadable *fs.PathError
 	switch {
 	case isTransient(err, false):
-		return newError(ReasonCredentialsUnavailable, err, "{cause}", describe(err))
+		return newError(ReasonCredentialsUnavailable, err, "{cause}", describe(err), "{advice}", unavailableAdvice(err))
 	case errors.As(err, &unreadable) && !errors.Is(err, fs.ErrNotExist):
 		return newError(ReasonFileUnreadable, err, "{file}", strconv.Quote(unreadable.Path), "{cause}", unreadable.Err.Error())
 	case isSSODenial(err):
@@ -113,6 +113,8 @@ func (i *Identity) classify(err error) *Error {
 		return i.refusedError(err)
 	case isRoleRefused(err):
 		return newError(refusalReason(err), err, "{cause}", describe(err), "{action}", "sts:"+lastOperation(err).OperationName)
+	case hasOperation(err, containerServiceID, "") && status(err) != 0:
+		return newError(ReasonContainerRefused, err, "{cause}", describe(err))
 	case hasOperation(err, "ec2imds", ""):
 		return newError(ReasonNoCredentials, err, "{cause}", "tried: "+i.tried())
 	default:

@@ -9,7 +9,11 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonCredentialsUnavailable: {
 		"no AWS credentials: {cause}",
-		"Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254.",
+		"{advice}",
+	},
+	ReasonContainerRefused: {
+		"no AWS credentials: {cause}",
+		"In ECS, check that the task has a role (taskRoleArn) whose trust policy allows ecs-tasks.amazonaws.com. In EKS, check the pod identity association, and that the trust policy of its role allows pods.eks.amazonaws.com.",
 	},
 	ReasonCredentialsTimeout: {
 		"the source of the AWS credentials has not answered in time: {cause}",

@@ -17,6 +17,9 @@ const (
 	// ReasonCredentialsTimeout means that the caller's time ran out before the
 	// source returned credentials.
 	ReasonCredentialsTimeout Reason = "credentials_timeout"
+	// ReasonContainerRefused means that the container credentials endpoint of ECS or
+	// EKS refuses to return credentials.
+	ReasonContainerRefused Reason = "container_credentials_refused"
 	// ReasonCredentialsIncomplete means that the source returned credentials
 	// without an access key or without its secret.
 	ReasonCredentialsIncomplete Reason = "credentials_incomplete"
@@ -128,7 +131,7 @@ const (
 // found when the configuration is loaded.
 func TokenReasons() []Reason {
 	return []Reason{
-		ReasonNoCredentials, ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonCredentialsIncomplete,
+		ReasonNoCredentials, ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonContainerRefused, ReasonCredentialsIncomplete,
 		ReasonCredentialsExpired, ReasonProcessTimeout, ReasonProcessFailed, ReasonSSOExpired, ReasonSSORoleDenied,
 		ReasonLoginExpired, ReasonFileUnreadable, ReasonRoleDenied, ReasonRootDenied, ReasonRoleDurationRefused,
 		ReasonRolePolicyRefused, ReasonRoleRequestInvalid, ReasonSTSRegionDisabled, ReasonOIDCProviderMissing,

@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -33,5 +35,26 @@ func TestReportSSOReadOnly(t *testing.T) {
 	}
 	if n := strings.Count(p.logs(), "the SSO login was renewed, but could not be written to its file"); n != 1 {
 		t.Errorf("%d warnings", n)
+	}
+}
+
+// A login whose file cannot be read is not a login that has expired.
+func TestReportSSOFileUnreadable(t *testing.T) {
+	t.Parallel()
+	s := newSourceTest(t, startCluster(t, &aurora.Cluster{}))
+	env, args := s.sso("sso_session = corp\n", "[sso-session corp]\nsso_region = eu-west-1\nsso_start_url = https://corp.example/start\n", "corp")
+	files, err := filepath.Glob(s.path(".aws/sso/cache/*.json"))
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if err := os.Remove(files[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(files[0], 0o700); err != nil { // root may read any file
+		t.Fatal(err)
+	}
+	refused := s.start(env, args).refused(aurora.IAMUser, aurora.Database)
+	if !strings.Contains(refused.Message, "could not read \""+files[0]+"\": is a directory") || strings.Contains(refused.Hint, "aws sso login") {
+		t.Errorf("%s, hint %q", refused.Message, refused.Hint)
 	}
 }
