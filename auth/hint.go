@@ -185,7 +185,7 @@ var administrators = []string{"postgres", "root", "admin", "administrator", "mas
 func (t *Tokens) UnexpectedAuthHint(user string) string {
 	switch {
 	case t.Kind == RDSProxy:
-		return fmt.Sprintf(`The RDS Proxy requests a password from user "%s". Set IAM authentication to Required in the proxy for the user's secret.`, user)
+		return fmt.Sprintf(`The RDS Proxy requests a password from user "%s". If no client logs in there with this password, set IAM authentication to Required for the user's secret. Otherwise create another RDS Proxy for tokens.`, user)
 	case t.Kind == DSQL:
 		return fmt.Sprintf(`User "%s" does not exist, or the server is not Aurora DSQL.`, user)
 	case slices.Contains(administrators, strings.ToLower(user)):

@@ -48,7 +48,7 @@ func TestLines(t *testing.T) {
 		plain.atPort(6543):                            "iamproxy check " + host + ":6543 --user app",
 		plain.enableIAM(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb"}):                     "aws rds modify-db-cluster --db-cluster-identifier mydb --enable-iam-database-authentication --apply-immediately --region eu-west-1",
 		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.Instance, ID: "db-A"}, Identifier: "one"}): "aws rds modify-db-instance --db-instance-identifier one --enable-iam-database-authentication --apply-immediately --region eu-west-1",
-		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy p.",
+		plain.enableIAM(rdsapi.Database{Resource: auth.Resource{Kind: auth.RDSProxy, ID: "prx-a"}, Identifier: "p"}):  "# If no client logs in to the RDS Proxy p with this user's password, require IAM authentication (IAMAuth REQUIRED) for the user's secret. Otherwise create another RDS Proxy for tokens.",
 		plain.start(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "stopped"}):      "aws rds start-db-cluster --db-cluster-identifier mydb --region eu-west-1",
 		plain.start(rdsapi.Database{Resource: resource, InCluster: true, Identifier: "mydb", Status: "starting"}):     "aws rds wait db-cluster-available --db-cluster-identifier mydb --region eu-west-1",
 	} {

@@ -69,7 +69,7 @@ func (r *run) judge(d rdsapi.Database) result {
 		if d.IAMPending {
 			found += "; it will be enabled in the next maintenance window"
 		}
-		return failed(found, r.enableIAM(d)).withReason(reasonIAMDisabled)
+		return r.failedWithoutIAM(found, d).withReason(reasonIAMDisabled)
 	case d.Port != 0 && strconv.Itoa(d.Port) != r.Endpoint.Port:
 		return failed(fmt.Sprintf("%s listens on port %d, not on %s", what, d.Port, r.Endpoint.Port), r.atPort(d.Port)).withReason(reasonPortMismatch)
 	case d.Kind == auth.DSQL:
@@ -131,12 +131,21 @@ func (r *run) startLine(d rdsapi.Database) string {
 	return r.awsLine("rds", "start-db-instance", "--db-instance-identifier", d.Identifier)
 }
 
+// failedWithoutIAM returns the result of a database on which IAM authentication is off.
+func (r *run) failedWithoutIAM(found string, d rdsapi.Database) result {
+	res := failed(found, r.enableIAM(d))
+	if d.Kind == auth.RDSProxy {
+		return res
+	}
+	return res.readBefore("This also applies pending modifications of the database at once, which may restart it. From then on, members of rds_iam can log in with tokens only.")
+}
+
 // enableIAM returns the command line that enables IAM authentication.
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.IAMDBAuth.Enabling.html
 func (r *run) enableIAM(d rdsapi.Database) string {
 	switch {
 	case d.Kind == auth.RDSProxy:
-		return advice("Require IAM authentication (IAMAuth REQUIRED) for the secret of the user in the RDS Proxy " + d.Identifier + ".")
+		return advice("If no client logs in to the RDS Proxy " + d.Identifier + " with this user's password, require IAM authentication (IAMAuth REQUIRED) for the user's secret. Otherwise create another RDS Proxy for tokens.")
 	case d.InCluster:
 		return r.awsLine("rds", "modify-db-cluster", "--db-cluster-identifier", d.Identifier, "--enable-iam-database-authentication", "--apply-immediately")
 	default:

@@ -83,9 +83,9 @@ func (r *run) rdsProxyAdvice(reason pgwire.Reason) string {
 func (r *run) explainPasswordRequested(found string) result {
 	switch {
 	case r.seen.iamOff:
-		return failed(found+": IAM authentication is off", r.enableIAM(*r.seen.database))
+		return r.failedWithoutIAM(found+": IAM authentication is off", *r.seen.database)
 	case r.Endpoint.Name.Kind == auth.RDSProxy:
-		return failed(found, advice("In the RDS Proxy, add a secret for the user, and require IAM authentication (IAMAuth REQUIRED) for it."))
+		return failed(found, advice("In the RDS Proxy, add a secret for the user, and require IAM authentication (IAMAuth REQUIRED) for it. If clients log in there with this user's password, create another RDS Proxy for tokens."))
 	}
 	switch administrator, known := r.isAdministrator(); {
 	case administrator && known:
