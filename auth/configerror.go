@@ -38,13 +38,16 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 		name = defaultProfile
 	}
 	chain := []string{name}
+	// The SDK may not find what is in quotes, where it could not get a copy in memory.
+	notFound := errors.As(err, new(config.SharedConfigProfileNotExistError))
+	noSession := strings.Contains(err.Error(), "failed to find SSO session section") // it has no type
 	for {
 		settings, quoted := f.profile(name), strconv.Quote(name)
 		next := settings[sourceProfileKey]
 		switch {
-		case settings == nil && len(chain) == 1 && !errors.As(err, new(config.SharedConfigProfileNotExistError)):
+		case settings == nil && len(chain) == 1 && !notFound:
 			return nil
-		case settings == nil && len(chain) == 1:
+		case notFound && len(chain) == 1 && (settings == nil || next == ""):
 			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name))
 		case settings == nil:
 			return newError(ReasonSourceProfileMissing, err, "{profile}", strconv.Quote(chain[len(chain)-2]), "{source}", quoted,
@@ -55,7 +58,7 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 				given, missing = secretKeyKey, accessKeyKey
 			}
 			return newError(ReasonSettingIncomplete, err, "{given}", "profile "+quoted+" has "+given, "{missing}", missing)
-		case settings[ssoSessionKey] != "" && !slices.Contains(f.names("sso-session"), settings[ssoSessionKey]):
+		case settings[ssoSessionKey] != "" && (noSession || !slices.Contains(f.names("sso-session"), settings[ssoSessionKey])):
 			return newError(ReasonSSOSessionMissing, err, "{profile}", quoted, "{session}", settings[ssoSessionKey],
 				"{file}", f.config.name, "{detail}", f.missing("sso-session", settings[ssoSessionKey]))
 		case next == "" || next == name: // a profile with keys may name itself

@@ -216,7 +216,7 @@ type files [2]struct {
 func statFiles() (seen files) {
 	configPath, credentialsPath := sharedFilePaths()
 	for n, name := range []string{configPath, credentialsPath} {
-		if info, err := os.Stat(name); err == nil { //nolint:gosec // named by the user's environment
+		if info, err := os.Stat(name); err == nil {
 			seen[n].size, seen[n].modified = info.Size(), info.ModTime()
 		}
 	}

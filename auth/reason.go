@@ -41,7 +41,7 @@ const (
 	// ReasonLoginExpired means that the user has to run `aws login`.
 	ReasonLoginExpired Reason = "login_expired"
 	// ReasonFileUnreadable means that a file with a login or a token cannot be read.
-	ReasonFileUnreadable Reason = "credentials_file_unreadable" //nolint:gosec // not a credential
+	ReasonFileUnreadable Reason = "credentials_file_unreadable"
 	// ReasonRoleDenied means that STS does not let the caller assume the role.
 	ReasonRoleDenied Reason = "role_denied"
 	// ReasonRootDenied means that the credentials that assume the role are those of
@@ -110,7 +110,7 @@ const (
 	ReasonContainerHostUnknown Reason = "container_host_unknown"
 	// ReasonTokenFileUnusable means that the file with the web identity token or the
 	// container's authorization token does not exist, or has no token.
-	ReasonTokenFileUnusable Reason = "token_file_unusable"
+	ReasonTokenFileUnusable Reason = "token_file_unusable" //nolint:gosec // not a credential
 	// ReasonHTTPProxyFailed means that a request for credentials fails at the HTTP
 	// proxy.
 	ReasonHTTPProxyFailed Reason = "http_proxy_failed"

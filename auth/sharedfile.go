@@ -48,7 +48,7 @@ type section struct {
 // The settings of a profile that are read here.
 const (
 	accessKeyKey     = "aws_access_key_id"
-	secretKeyKey     = "aws_secret_access_key"
+	secretKeyKey     = "aws_secret_access_key" //nolint:gosec // not a credential
 	sourceProfileKey = "source_profile"
 	ssoSessionKey    = "sso_session"
 )
@@ -114,7 +114,7 @@ func readSharedFiles() sharedFiles {
 
 func readSharedFile(variable, path string) sharedFile {
 	f := sharedFile{variable: variable, path: path, name: fileName(variable, path)}
-	info, err := os.Stat(path) //nolint:gosec // named by the user's environment
+	info, err := os.Stat(path)
 	var content []byte
 	switch {
 	case err == nil && info.IsDir():
@@ -124,7 +124,7 @@ func readSharedFile(variable, path string) sharedFile {
 		f.unread = true // a pipe can be read only once
 		return f
 	case err == nil:
-		content, err = os.ReadFile(path) //nolint:gosec // as above
+		content, err = os.ReadFile(path)
 	}
 	named := os.Getenv(variable) != ""
 	switch {
@@ -144,7 +144,7 @@ func readSharedFile(variable, path string) sharedFile {
 }
 
 func isDir(path string) bool {
-	info, err := os.Stat(path)
+	info, err := os.Stat(path) //nolint:gosec // named by the user's environment
 	return err == nil && info.IsDir()
 }
 

@@ -1,9 +1,12 @@
 package auth
 
 import (
+	"errors"
 	"runtime"
 	"strings"
 	"testing"
+
+	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 )
 
 // TestSharedFiles verifies what is read from the files, and the errors about them.
@@ -69,6 +72,26 @@ func TestSharedFiles(t *testing.T) {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})
+	}
+}
+
+// TestNamesInQuotesWithoutMemoryFiles verifies the error where the SDK cannot get a
+// copy of a file in memory, as on Windows.
+func TestNamesInQuotesWithoutMemoryFiles(t *testing.T) {
+	config := sharedFile{variable: "AWS_CONFIG_FILE", name: "config"}
+	config.parse([]byte("[profile 'a b']\nsso_session = My Corp\n[sso-session 'My Corp']\n"))
+	files := sharedFiles{config: config, credentials: sharedFile{name: "credentials"}}
+	for _, test := range []struct {
+		err  error
+		want string
+	}{
+		{awsconfig.SharedConfigProfileNotExistError{Profile: "a b"}, `there is no AWS profile "a b" in config or credentials: config has [profile 'a b']; write [profile a b]`},
+		{errors.New("failed to find SSO session section, My Corp"),
+			`profile "a b" has sso_session My Corp, and there is no [sso-session My Corp] in config: config has [sso-session 'My Corp']; write [sso-session My Corp]`},
+	} {
+		if got := files.profileError("a b", test.err); got == nil || got.Error() != test.want {
+			t.Errorf("got %v, want %s", got, test.want)
+		}
 	}
 }
 
