@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -24,6 +26,8 @@ func TestErrorIsOneLine(t *testing.T) {
 
 func TestRunErrors(t *testing.T) {
 	noAWS(t)
+	log.SetOutput(unexpectedOutput{t})
+	defer log.SetOutput(os.Stderr)
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -97,6 +101,14 @@ func try(ctx context.Context, args ...string) (code int, stdout, stderr string) 
 	var out, err bytes.Buffer
 	code = run(ctx, args, &out, &err)
 	return code, out.String(), err.String()
+}
+
+// unexpectedOutput is the output of Go's packages in addition to the one line of an error.
+type unexpectedOutput struct{ t *testing.T }
+
+func (u unexpectedOutput) Write(b []byte) (int, error) {
+	u.t.Errorf("unexpected output: %s", b)
+	return len(b), nil
 }
 
 // serveGreeting is a server of a protocol in which the server sends the first message.

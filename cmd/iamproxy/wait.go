@@ -112,7 +112,7 @@ func checkListener(ctx context.Context, addr listen.Addr) error {
 	}
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("no answer in time")
+		return listen.ErrNoAnswer
 	case err != nil:
 		return errors.New("the connection was closed")
 	case response[0] != 'N':

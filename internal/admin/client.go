@@ -1,11 +1,11 @@
 package admin
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"strings"
@@ -22,7 +22,6 @@ type Client struct {
 
 var (
 	errNotIamproxy = errors.New("what answers there is not iamproxy; --admin has to be that of run")
-	errNoAnswer    = errors.New("no answer in time")
 	errClosed      = errors.New("the connection was closed")
 )
 
@@ -53,44 +52,51 @@ func (c Client) Shutdown(ctx context.Context) (answer string, err error) {
 	return text.OneLine(body), err
 }
 
+// maxResponse is the maximum length of a response, in bytes.
+const maxResponse = 64 << 10
+
+// do sends a request over a connection of its own. http.Transport would log what other servers
+// send unasked.
 func (c Client) do(ctx context.Context, method, path string) (status int, body string, err error) {
-	client := &http.Client{
-		Transport: &http.Transport{ // without an HTTP proxy
-			DisableKeepAlives: true,
-			DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-				return listen.Dial(ctx, network, c.Address)
-			},
-		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
+	conn, err := listen.Dial(ctx, "tcp", c.Address)
 	if err != nil {
 		return 0, "", err
 	}
-	response, err := client.Do(request)
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	response, err := roundTrip(ctx, conn, method, path)
 	if err != nil {
-		return 0, "", requestError(err)
+		return 0, "", requestError(ctx, err)
 	}
 	defer response.Body.Close()
 	if response.Header.Get("Server") != "iamproxy" {
 		return 0, "", errNotIamproxy
 	}
-	b, err := io.ReadAll(io.LimitReader(response.Body, 64<<10))
-	return response.StatusCode, string(b), err
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		return 0, "", requestError(ctx, err)
+	}
+	return response.StatusCode, string(b), nil
 }
 
-// requestError returns the error for err of a request, without the URL, the addresses and the
-// response.
-func requestError(err error) error {
-	var failed net.Error
+func roundTrip(ctx context.Context, conn net.Conn, method, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(ctx, method, "http://localhost"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Close = true
+	if err := request.Write(conn); err != nil {
+		return nil, err
+	}
+	return http.ReadResponse(bufio.NewReader(io.LimitReader(conn, maxResponse)), request)
+}
+
+// requestError returns the error for err of a request, without addresses and the response.
+func requestError(ctx context.Context, err error) error {
 	switch {
-	case errors.Is(err, listen.ErrNoListener):
-		return listen.ErrNoListener
-	case errors.Is(err, fs.ErrPermission):
-		return fs.ErrPermission
-	case errors.As(err, &failed) && failed.Timeout():
-		return errNoAnswer
-	case errors.Is(err, io.EOF), errors.As(err, new(*net.OpError)):
+	case ctx.Err() != nil:
+		return listen.ErrNoAnswer
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, new(*net.OpError)):
 		return errClosed
 	default: // not HTTP
 		return errNotIamproxy

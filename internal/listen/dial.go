@@ -8,8 +8,11 @@ import (
 	"net/netip"
 )
 
-// ErrNoListener is the error of Dial if no process listens at the address.
-var ErrNoListener = errors.New("nothing is listening there")
+// The errors of Dial, besides fs.ErrPermission.
+var (
+	ErrNoListener = errors.New("nothing is listening there")
+	ErrNoAnswer   = errors.New("no answer in time")
+)
 
 // Dial connects to a listener of this host. A TCP listener without a certain host has two
 // loopback addresses, and the host may lack one of them.
@@ -41,7 +44,7 @@ func dialError(err error) error {
 	var failed net.Error
 	switch {
 	case errors.As(err, &failed) && failed.Timeout():
-		return context.DeadlineExceeded
+		return ErrNoAnswer
 	case errors.Is(err, fs.ErrPermission):
 		return fs.ErrPermission
 	default:
