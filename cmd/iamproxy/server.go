@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"syscall"
 
@@ -270,7 +269,7 @@ func (s *server) listen(ctx context.Context) (all listeners, err error) {
 func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, all *listeners) (err error) {
 	address, status := s.settings.admin, s.settings.status
 	if address != "" {
-		all.admin, err = listenHTTP(ctx, activated, "--admin", address)
+		all.admin, err = admin.Listen(ctx, activated, "--admin", address)
 		if err != nil && s.Admin == "" && status != address {
 			cause, without := err.Error(), "health checks and metrics"
 			if errors.Is(err, syscall.EADDRINUSE) {
@@ -284,26 +283,10 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, a
 		}
 	}
 	if err == nil && status != "" && status != address {
-		all.status, err = listenHTTP(ctx, activated, "--status", status)
+		all.status, err = admin.Listen(ctx, activated, "--status", status)
 	}
 	s.adminServer.PageOnAdmin = all.admin != nil && (status == address || s.Status == "" && listen.IsLoopback(all.admin.Addr()))
 	return err
-}
-
-func listenHTTP(ctx context.Context, activated *listen.Activated, flag, address string) (net.Listener, error) {
-	if listener := activated.Take("tcp", address); listener != nil {
-		return listener, nil
-	}
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", address)
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
-	case strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()):
-		listener.Close()
-		return nil, usagef("%s %s: it is %s, not a loopback address", flag, address, listener.Addr())
-	}
-	return listener, nil
 }
 
 // serve accepts clients in the background. It sends the error of a listener to failed.

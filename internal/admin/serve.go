@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,6 +91,23 @@ func splitAddress(text string) (host netip.Addr, port string) {
 		return netip.IPv6Unspecified(), port
 	}
 	return host.Unmap(), port
+}
+
+// Listen opens the listener for the value of a flag, or takes it over from systemd.
+func Listen(ctx context.Context, activated *listen.Activated, flag, address string) (net.Listener, error) {
+	if listener := activated.Take("tcp", address); listener != nil {
+		return listener, nil
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", address)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
+	case strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()): // by the hosts file
+		listener.Close()
+		return nil, fmt.Errorf("%s %s: it is %s, not a loopback address", flag, address, listener.Addr())
+	}
+	return listener, nil
 }
 
 // Serve serves HTTP until stop is called: health and metrics on admin, and the status page on
