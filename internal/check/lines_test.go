@@ -169,11 +169,11 @@ func TestNotAllowed(t *testing.T) {
 		next     string
 	}{
 		"none":                {rdsapi.Decision{}, Failed, "no policy", "aws iam put-role-policy "},
-		"denied":              {rdsapi.Decision{Denied: true, By: "policy nightly"}, Failed, "policy nightly", "# Remove the Deny, which overrides every Allow, from policy nightly."},
-		"organization":        {rdsapi.Decision{Denied: true, By: "a policy of the organization"}, Failed, "organization", "# Remove the Deny"},
+		"denied":              {rdsapi.Decision{Denied: true, By: "policy nightly"}, Failed, "policy nightly", "# A Deny overrides every Allow. If it should not apply here, change policy nightly."},
+		"organization":        {rdsapi.Decision{Denied: true, By: "a policy of the organization"}, Failed, "organization", "# A Deny overrides"},
 		"boundary":            {rdsapi.Decision{By: "the permissions boundary"}, Failed, "boundary", "# Allow it in this policy, too: the permissions boundary."},
 		"condition":           {rdsapi.Decision{Missing: []string{"aws:x"}}, NoAnswer, "aws:x", ""},
-		"denied, condition":   {rdsapi.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# Remove the Deny"},
+		"denied, condition":   {rdsapi.Decision{Denied: true, By: "policy nightly", Missing: []string{"aws:x"}}, Failed, "policy nightly", "# A Deny overrides"},
 		"boundary, condition": {rdsapi.Decision{By: "the permissions boundary", Missing: []string{"aws:x"}}, Failed, "boundary", "# Allow it in this policy, too"},
 	} {
 		r := newRun("app")

@@ -204,7 +204,7 @@ func (r *run) notAllowed(resource auth.Resource, decision rdsapi.Decision) resul
 	case resource.Account != r.seen.caller.Account:
 		return failed(found, r.ofAccount())
 	case decision.Denied:
-		return failed(found, advice("Remove the Deny, which overrides every Allow, from "+decision.By+"."))
+		return failed(found, advice("A Deny overrides every Allow. If it should not apply here, change "+decision.By+"."))
 	case decision.By != "":
 		return failed(found, advice("Allow it in this policy, too: "+decision.By+"."))
 	case len(decision.Missing) > 0:
