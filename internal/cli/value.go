@@ -70,6 +70,9 @@ func (d decoder) decode(ctx *kong.DecodeContext, target reflect.Value) error {
 		return err
 	}
 	for _, word := range words {
+		if d.parser.resetting && d.variable() == "" {
+			break // it is the default
+		}
 		if err := d.check(word); err != nil {
 			return err
 		}
@@ -104,19 +107,26 @@ func (d decoder) words(scan *kong.Scanner) (words []string, err error) {
 	return words, nil
 }
 
-// name returns the name of the flag, the argument or the variable that has the value.
-func (d decoder) name() string {
-	if d.parser.resetting {
-		for _, variable := range d.value.Tag.Envs {
-			if _, ok := os.LookupEnv(variable); ok {
-				return variable
-			}
+// variable returns the variable that is set for the value, or "".
+func (d decoder) variable() string {
+	for _, variable := range d.value.Tag.Envs {
+		if _, ok := os.LookupEnv(variable); ok {
+			return variable
 		}
 	}
-	if d.value.Flag != nil {
+	return ""
+}
+
+// name returns the name of the flag, the argument or the variable that has the value.
+func (d decoder) name() string {
+	switch variable := d.variable(); {
+	case d.parser.resetting && variable != "":
+		return variable
+	case d.value.Flag != nil:
 		return "--" + d.value.Name
+	default:
+		return argumentName(d.value)
 	}
-	return argumentName(d.value)
 }
 
 // check returns an error for a word that cannot be what the flag or argument is for.
