@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -231,11 +232,15 @@ func (c *grantCommand) password(fromEnv string) (string, error) {
 	}
 	content, err := os.ReadFile(c.PasswordFile)
 	if err != nil {
-		return "", usagef("--password-file: %w", err)
+		// A password in its place must not be repeated.
+		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+			err = failed.Err
+		}
+		return "", usagef("--password-file: could not read the file: %w", err)
 	}
 	password := strings.TrimRight(string(content), "\r\n")
 	if password == "" {
-		return "", usagef("--password-file %s: it is empty", c.PasswordFile)
+		return "", usagef("--password-file: the file is empty")
 	}
 	return password, nil
 }

@@ -36,7 +36,7 @@ type runCommand struct {
 	credentialFlags
 	connectFlags
 	Database       string        `form:"name" group:"Connect" help:"Database to log in to. Default: the client's." placeholder:"NAME"`
-	Listen         string        `form:"address" group:"Network" help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. localhost is 127.0.0.1 and ::1. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
+	Listen         string        `form:"listen" group:"Network" help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. localhost is 127.0.0.1 and ::1. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `form:"mode" group:"Network" help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `form:"tls" group:"Network" name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
 	RequireTLS     bool          `group:"Network" name:"require-tls" help:"Reject clients without TLS, except at a unix socket. It needs --listen-tls."`

@@ -17,7 +17,7 @@ import (
 
 type waitCommand struct {
 	Admin   string        `form:"address" help:"Value of --admin of the running iamproxy. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
-	Listen  string        `form:"address" help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
+	Listen  string        `form:"listen" help:"Value of --listen of the running iamproxy, used if its --admin is off. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
 	Timeout time.Duration `help:"Timeout. Default: 30s." default:"30s" placeholder:"DURATION"`
 
 	check readinessCheck // set by Validate

@@ -22,10 +22,13 @@ type form struct {
 	key     string                 // of a secret of RDS that contains it
 	matches func(word string) bool // of each word; nil if it may be any
 	allowed []text.Shape
-	urls    func(word string) bool // reports whether a URL is allowed
+	urls    func(word string) bool // reports whether a URL, or what looks like one, is allowed
 }
 
-var printable = text.Matching(`^[^\pC]*$`)
+var (
+	printable = text.Matching(`^[^\pC]*$`)
+	address   = text.Matching(`^(off|unix:[^\pC]*|(([A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]+|localhost|\[[0-9A-Fa-f:.]*\]|[0-9.]*)?(:([0-9]{0,6}|[a-z]{1,8}))?|[0-9A-Fa-f:.]*)$`)
+)
 
 var forms = map[string]form{
 	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client", key: "host"},
@@ -38,14 +41,15 @@ var forms = map[string]form{
 	"secret":      {want: "the ARN of the secret, or managed", allowed: []text.Shape{text.ARN}, matches: text.Matching(`^(managed|arn:[A-Za-z0-9:/_+=,.@!-]+)$`)},
 	"user":        {want: "the name of the user", key: "username"},
 	"name":        {want: "the name", key: "dbname"},
-	"address":     {want: "HOST:PORT", key: "host", matches: text.Matching(`^(unix:[^\pC]*|[A-Za-z0-9._:%\[\]-]*)$`)},
-	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^[A-Za-z0-9.:/_ -]*$`)},
+	"address":     {want: "HOST:PORT, or off", key: "host", matches: address},
+	"listen":      {want: "HOST:PORT, or unix:DIR", key: "host", matches: address, urls: text.Matching(`^unix:@`)},
+	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^([0-9A-Fa-f.:/ ]*|[a-z]{1,8}|([a-z0-9-]+\.)+[a-z0-9-]+)$`)},
 	"users":       {want: "the names or numbers of users", matches: text.Matching(`^[^\pC:]*$`)},
 	"file":        {want: "the name of the file", matches: printable},
 	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: printable},
 	"mode":        {want: "an octal mode such as 0660", matches: text.Matching(`^[0-9]{1,6}$`)},
 	"account":     {want: "the 12 digits of an AWS account", matches: text.Matching(`^[0-9 -]{1,20}$`)},
-	"id":          {want: "the resource ID", matches: text.Matching(`^[A-Za-z0-9-]{1,64}$`)},
+	"id":          {want: "the resource ID", matches: text.Matching(`^((cluster|db|prx)-[A-Za-z0-9]*|[a-z][a-z0-9-]{0,62})$`)},
 }
 
 // decoder decodes a value as kong does. Its errors name the flag or the variable.
