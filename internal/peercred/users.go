@@ -60,6 +60,8 @@ func (u Users) Check(client net.Conn) error {
 type notAllowedError struct{ error }
 
 // Advice returns the hint for the client.
-func (notAllowedError) Advice() string { return "If this user may use the database, add it to --allow-user." }
+func (notAllowedError) Advice() string {
+	return "If this user may use the database, add it to --allow-user."
+}
 
 func (e notAllowedError) Unwrap() error { return e.error }

@@ -244,9 +244,9 @@ func TestGrantLockoutUndone(t *testing.T) {
 func TestGrantUntrusted(t *testing.T) {
 	t.Parallel()
 	for want, certificate := range map[string]aurora.Certificate{
-		"is not trusted":          {OtherCA: true},
+		"is not trusted":        {OtherCA: true},
 		"is not for host name ": {Host: "other.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"},
-		"is not valid now":        {NotAfter: time.Now().Add(-time.Hour)},
+		"is not valid now":      {NotAfter: time.Now().Add(-time.Hour)},
 	} {
 		t.Run(want, func(t *testing.T) {
 			t.Parallel()
