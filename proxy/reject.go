@@ -81,7 +81,13 @@ func (s *session) withCheck(f failure) failure {
 	if command == "" {
 		return f
 	}
-	hint := strings.TrimSpace(text.Advice(f) + " Run: " + command)
+	hint := "Run: " + command
+	switch advice := text.Advice(f); {
+	case strings.HasSuffix(advice, "."):
+		hint = advice + " " + hint
+	case advice != "": // ends with another command
+		hint = advice + "; " + hint
+	}
 	switch f := f.(type) {
 	case *pgwire.Error:
 		hinted := *f

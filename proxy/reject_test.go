@@ -296,7 +296,7 @@ func TestCheckCommandInHints(t *testing.T) {
 		change  func(*Proxy)
 		want    string // end of the hint
 	}{
-		"token refused":      {refuse("28000"), ordinaryStartup, nil, "refused hint for alice Run: iamproxy check HOST --user alice --database mydb"},
+		"token refused":      {refuse("28000"), ordinaryStartup, nil, "refused hint for alice; Run: iamproxy check HOST --user alice --database mydb"},
 		"no such database":   {refuse("3D000"), ordinaryStartup, nil, ""},
 		"no token":           {refuse("28000"), ordinaryStartup, func(p *Proxy) { p.Tokens = &tokens{err: errors.New("none")} }, "Run: iamproxy check HOST --user alice --database mydb"},
 		"control characters": {refuse("28000"), startupPacket(3<<16, "user", "a\nb' ; rm", "database", "d"), nil, `Run: iamproxy check HOST --user 'a b'\'' ; rm' --database d`},

@@ -163,7 +163,7 @@ func (e Endpoint) Forward() (*portforward.Forward, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &portforward.Forward{Name: e.Tunnel.String(), Args: args, Env: portforward.Environment(), Hint: e.Tunnel.hint()}, nil
+	return &portforward.Forward{Name: e.Tunnel.String(), Args: args, Env: portforward.Environment(), Hint: e.forwardHint}, nil
 }
 
 // args returns the program and its arguments. The placeholder of the local port remains.
@@ -206,10 +206,7 @@ func (t *Tunnel) ssmArgs(e Endpoint) ([]string, error) {
 	args := []string{aws, "ssm", "start-session", "--target", t.target,
 		"--document-name", "AWS-StartPortForwardingSessionToRemoteHost", "--parameters", string(parameters),
 		"--region", cmp.Or(t.region, e.Region)}
-	if profile := cmp.Or(t.profile, e.Signer.Profile); profile != "" {
-		args = append(args, "--profile", profile)
-	}
-	return args, nil
+	return append(args, flags("--profile", t.profileName(e))...), nil
 }
 
 // lookPath returns the path of a program. The error ends with advice.
@@ -225,10 +222,35 @@ func (t *Tunnel) lookPath(program, advice string) (string, error) {
 	}
 }
 
-// hint returns the advice for a port forward that ends or does not come up.
-func (t *Tunnel) hint() string {
-	if t.target != "" {
-		return "Check that the target is online in Session Manager (aws ssm describe-instance-information), that the caller is allowed ssm:StartSession, and that its SSO session has not expired (aws sso login)."
+// forwardHint returns the advice for a port forward that ends or does not come up, by the last line
+// of its output.
+func (e Endpoint) forwardHint(output string) string {
+	if e.Tunnel.target == "" {
+		return "Check that the command stays in the foreground and forwards {port}. To see its errors, run it with a free port."
 	}
-	return "Check that the command stays in the foreground and forwards {port}. To see its errors, run it with a free port."
+	describe := e.Tunnel.awsCommand(e, "ssm", "describe-instance-information")
+	logIn := text.ShellCommand(append([]string{"aws", "sso", "login"}, flags("--profile", e.Tunnel.profileName(e))...)...)
+	contains := func(codes ...string) bool {
+		return slices.ContainsFunc(codes, func(code string) bool { return strings.Contains(output, code) })
+	}
+	switch { // codes of the API, and texts of botocore
+	case contains("TargetNotConnected"):
+		return fmt.Sprintf("The target %s is not connected to Session Manager: it is stopped, or its SSM Agent or its IAM role is missing. `%s` lists the connected ones.", e.Tunnel.target, describe)
+	case contains("Token has expired", "SSO session", "Error loading SSO Token"):
+		return "The SSO session of the AWS CLI has expired. Run `" + logIn + "`, then connect again."
+	case contains("ExpiredToken", "InvalidClientTokenId", "UnrecognizedClient", "Unable to locate credentials"):
+		return "The AWS CLI has no valid credentials. Renew them where they come from."
+	case contains("AccessDenied"):
+		return "Allow the caller ssm:StartSession on the target and on the document AWS-StartPortForwardingSessionToRemoteHost."
+	default:
+		return fmt.Sprintf("Check that the target is connected to Session Manager (`%s`), and that the caller is allowed ssm:StartSession.", describe)
+	}
 }
+
+// awsCommand returns a command line of the AWS CLI for the region and profile of the target.
+func (t *Tunnel) awsCommand(e Endpoint, words ...string) string {
+	return text.ShellCommand(slices.Concat([]string{"aws"}, words, flags("--region", cmp.Or(t.region, e.Region), "--profile", t.profileName(e)))...)
+}
+
+// profileName returns the profile of the target's credentials, or "".
+func (t *Tunnel) profileName(e Endpoint) string { return cmp.Or(t.profile, e.Signer.Profile) }

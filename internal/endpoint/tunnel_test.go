@@ -141,3 +141,24 @@ func TestNoForward(t *testing.T) {
 		t.Errorf("got %v, %v", forward, err)
 	}
 }
+
+// The advice is about what the AWS CLI has said.
+func TestForwardHint(t *testing.T) {
+	for _, test := range []struct{ via, output, want string }{
+		{"ssm://i-01", "An error occurred (TargetNotConnected) when calling the StartSession operation: i-01 is not connected.", "aws ssm describe-instance-information --region eu-west-1 --profile 'my dev'"},
+		{"ssm://i-01?region=us-east-1&profile=jump", "(TargetNotConnected)", "aws ssm describe-instance-information --region us-east-1 --profile jump"},
+		{"ssm://i-01", "Error when retrieving token from sso: Token has expired and refresh failed", "aws sso login --profile 'my dev'"},
+		{"ssm://i-01", "An error occurred (ExpiredTokenException) when calling the StartSession operation", "Renew them where they come from."},
+		{"ssm://i-01", "An error occurred (AccessDeniedException) when calling the StartSession operation", "ssm:StartSession on the target and on the document"},
+		{"ssm://i-01", "", "Check that the target is connected to Session Manager"},
+		{"exec:ssh -N -L {port}:{host}:{dbport} bastion", "Permission denied (publickey).", "Check that the command stays in the foreground"},
+	} {
+		e, err := Parse(t.Context(), host, Endpoint{Via: test.via, Signer: Signer{Profile: "my dev"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hint := e.forwardHint(test.output); !strings.Contains(hint, test.want) {
+			t.Errorf("%s, %q: hint %q, want %q", test.via, test.output, hint, test.want)
+		}
+	}
+}

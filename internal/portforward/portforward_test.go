@@ -24,7 +24,7 @@ const limit = 30 * time.Second
 func start(t *testing.T, program string, more ...string) (*Forward, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
-	f := &Forward{Name: "exec:test", Args: append([]string{os.Args[0], program, Port}, more...), Hint: "mend it", Log: zap.New(core)}
+	f := &Forward{Name: "exec:test", Args: append([]string{os.Args[0], program, Port}, more...), Hint: func(string) string { return "Fix it." }, Log: zap.New(core)}
 	f.Start()
 	t.Cleanup(f.Stop)
 	return f, logs
@@ -77,7 +77,7 @@ func TestRestart(t *testing.T) {
 		ports[f.current().address] = true
 		var failed *Error
 		until(t, "the end", func() bool { _, err := greeting(t, f, limit); return errors.As(err, &failed) })
-		if want := "port forward exited: exit status 3: good bye"; failed.Error() != want || failed.Advice() != "mend it" || failed.Err != nil {
+		if want := "port forward exited: exit status 3: good bye"; failed.Error() != want || failed.Advice() != "Fix it." || failed.Err != nil {
 			t.Errorf("error %+v, want %q", failed, want)
 		}
 	}
@@ -110,7 +110,7 @@ func TestDialTimeout(t *testing.T) {
 	until(t, "a first line", func() bool { return f.current().output.lastLine() != "" })
 	_, err := greeting(t, f, 120*time.Millisecond)
 	var failed *Error
-	if !errors.As(err, &failed) || !errors.Is(err, context.DeadlineExceeded) || failed.Hint != "mend it" ||
+	if !errors.As(err, &failed) || !errors.Is(err, context.DeadlineExceeded) || failed.Hint != "Fix it." ||
 		failed.Error() != "port forward did not answer within 100ms; its last output: Starting" {
 		t.Errorf("error %v", err)
 	}
