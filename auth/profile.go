@@ -7,18 +7,22 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/signin"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 )
 
 // replaceSource replaces the SDK's source of credentials by package auth's if it is a
-// credential_process or an SSO session. It returns the process, or nil.
+// credential_process, an SSO session or a session of `aws login`. It returns the process, or nil.
 func (i *Identity) replaceSource(cfg *aws.Config) *process {
 	chain, ok := cfg.Credentials.(aws.CredentialProviderSource)
 	if !ok {
 		return nil
 	}
 	sources := chain.ProviderSources()
-	if !slices.Contains(sources, aws.CredentialSourceProcess) && !slices.Contains(sources, aws.CredentialSourceProfileSSO) {
+	isOwn := func(source aws.CredentialSource) bool {
+		return source == aws.CredentialSourceProcess || source == aws.CredentialSourceProfileSSO || source == aws.CredentialSourceLogin
+	}
+	if !slices.ContainsFunc(sources, isOwn) {
 		return nil
 	}
 	for _, source := range cfg.ConfigSources {
@@ -34,7 +38,7 @@ func (i *Identity) replaceSource(cfg *aws.Config) *process {
 }
 
 // profileProvider returns the provider of a profile whose credentials come from a
-// process or an SSO session, and the process. It assumes the roles of the profile
+// process or a login, and the process. It assumes the roles of the profile
 // and of those that have it as their source, as the SDK does.
 func (i *Identity) profileProvider(cfg aws.Config, shared config.SharedConfig) (provider aws.CredentialsProvider, running *process) {
 	switch {
@@ -42,6 +46,8 @@ func (i *Identity) profileProvider(cfg aws.Config, shared config.SharedConfig) (
 		provider, running = i.profileProvider(cfg, *shared.Source)
 	case shared.SSOSession != nil:
 		provider = newSSOProvider(cfg, shared, i.log())
+	case shared.LoginSession != "":
+		provider = newLoginProvider(signin.NewFromConfig(cfg), cfg, shared, i.log())
 	case shared.CredentialProcess != "":
 		running = processOf(shared.CredentialProcess)
 		provider = running

@@ -33,7 +33,7 @@ func TestReportSSOReadOnly(t *testing.T) {
 	if err := s.logInFor(p, 10*time.Second, nil); err != nil {
 		t.Errorf("a login failed: %v", err)
 	}
-	if n := strings.Count(p.logs(), "the SSO login was renewed, but could not be written to its file"); n != 1 {
+	if n := strings.Count(p.logs(), "the login was renewed, but could not be written to its file"); n != 1 {
 		t.Errorf("%d warnings", n)
 	}
 }
