@@ -65,6 +65,10 @@ func (i *Identity) Load(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
+	shared := readSharedFiles()
+	if problems, remedies := shared.problems(); problems != "" {
+		i.log().Warn("a file of the AWS configuration is not used", zap.String("problem", problems), zap.String("hint", remedies))
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.source, i.files, i.filesCheckedAt = loaded, files, wallClock()

@@ -2,11 +2,14 @@ package auth
 
 import (
 	"errors"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // TestSharedFiles verifies what is read from the files, and the errors about them.
@@ -154,5 +157,20 @@ func TestFileName(t *testing.T) {
 		if got := fileName("AWS_CONFIG_FILE", path); got != want {
 			t.Errorf("%q: got %q, want %q", path, got, want)
 		}
+	}
+}
+
+// TestUnusedFileIsLogged verifies that a file that is of no use is a warning if there
+// are other credentials.
+func TestUnusedFileIsLogged(t *testing.T) {
+	emptyEnvironment(t)
+	t.Setenv("AWS_CONFIG_FILE", filepath.Join(t.TempDir(), "nowhere"))
+	core, logged := observer.New(zap.WarnLevel)
+	if err := (&Identity{Region: testRegion, Log: zap.New(core)}).Load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	entries := logged.All()
+	if len(entries) != 1 || !strings.Contains(entries[0].ContextMap()["problem"].(string), "nowhere does not exist (AWS_CONFIG_FILE)") {
+		t.Errorf("got %v", entries)
 	}
 }

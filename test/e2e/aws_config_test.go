@@ -156,13 +156,13 @@ func TestReportHTTPProxy(t *testing.T) {
 			return
 		}
 		defer server.Close()
-		w.WriteHeader(http.StatusOK)
 		client, _, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
 			return
 		}
 		defer client.Close()
+		_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n") // fails if the client has gone
 		go func() { _, _ = io.Copy(server, client) }()
 		_, _ = io.Copy(client, server)
 	}))
