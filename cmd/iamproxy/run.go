@@ -237,6 +237,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	if err := s.configure(ctx); err != nil {
 		return err
 	}
+	logging.Print(log, "iamproxy "+s.adminServer.Version)
 	defer portforward.StartAll(log, s.forwards...)() // stopped after the drain: sessions use them
 	listeners, err := s.listen(draining)
 	switch {
@@ -245,7 +246,6 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return err
 	}
-	logging.Print(log, "iamproxy "+s.adminServer.Version)
 	failed := make(chan error, 2*len(s.proxies)) // an endpoint has at most two listeners
 	s.serve(listeners, failed)
 	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
