@@ -73,6 +73,21 @@ func TestKeysInHelp(t *testing.T) {
 	}
 }
 
+// Each help fits into 80 columns.
+func TestHelpFitsTerminal(t *testing.T) {
+	for _, command := range []string{"", "run", "token", "check", "grant", "policy", "wait", "shutdown", "completion", "help", "version"} {
+		code, help, stderr := try(t.Context(), "help", command)
+		if code != 0 || !strings.HasPrefix(help, "Usage: iamproxy ") || stderr != "" {
+			t.Errorf("help %s: exit code %d, stderr %q", command, code, stderr)
+		}
+		for line := range strings.Lines(help) {
+			if len(line) > 81 {
+				t.Errorf("help %s: %s", command, line)
+			}
+		}
+	}
+}
+
 func TestFlagOverridesEnvironment(t *testing.T) {
 	t.Setenv("IAMPROXY_USER", "variable")
 	t.Setenv("IAMPROXY_ENDPOINTS", "first.example?region=eu-west-1, second.example?region=eu-west-1")

@@ -147,7 +147,7 @@ func (p *Parser) unknownCommand(name string) error {
 			names = append(names, node.Name)
 		}
 	}
-	if closest := text.Closest(name, names); closest != "" {
+	if closest := text.Closest(strings.ToLower(name), names); closest != "" {
 		return fmt.Errorf("unknown command %s; did you mean %q?%s", text.Plain.Quote(name), closest, endpointAdvice())
 	}
 	return fmt.Errorf("unknown command %s.%s", text.Plain.Quote(name), endpointAdvice())
@@ -189,10 +189,10 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 		value = words[1]
 	}
 	shown := flagName.FindString(given)
-	if strings.HasPrefix(given, "--") && shown != given {
-		return fmt.Errorf("unknown flag %s; see %s %s --help", text.NotShown(given), program, command.Name)
-	}
 	name := strings.TrimLeft(shown, "-")
+	if strings.HasPrefix(given, "--") && shown != given {
+		shown, name = text.NotShown(given), strings.ToLower(strings.TrimLeft(given, "-"))
+	}
 	var names []string
 	for _, flag := range flagsOf(command) {
 		names = append(names, flag.Name)
@@ -261,8 +261,10 @@ func (p *Parser) variables() (names []string) {
 
 func (p *Parser) unknownVariable(name string) error {
 	flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "IAMPROXY_")), "_", "-")
-	if advice, ok := foreignFlags[flag]; ok {
-		return fmt.Errorf("unknown environment variable %s; %s", name, advice.fill(os.Getenv(name)))
+	if advice, ok := foreignFlags[flag]; ok && advice.Flag == "" {
+		return fmt.Errorf("unknown environment variable %s; %s", name, advice.Text)
+	} else if ok {
+		return fmt.Errorf("unknown environment variable %s; did you mean IAMPROXY_%s?", name, strings.ToUpper(strings.ReplaceAll(advice.Flag, "-", "_")))
 	}
 	if closest := text.Closest(name, p.variables()); closest != "" {
 		return fmt.Errorf("unknown environment variable %s; did you mean %s?", name, closest)

@@ -29,12 +29,12 @@ var groupTitles = []string{"Connect", "Identity", "Administrator", "Network", "L
 
 // commandExamples has examples by command.
 var commandExamples = map[string]string{
-	"token": `export PGPASSWORD="$(iamproxy token mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
-    --user app)"`,
+	"token": `export PGPASSWORD="$(iamproxy token \
+    mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com --user app)"`,
 	"check": `iamproxy check mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
     --user app --database mydb`,
-	"grant": `iamproxy grant mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com --dry-run \
-    --user app --database mydb --privileges readwrite --admin-secret managed`,
+	"grant": `iamproxy grant mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
+    --dry-run --user app --database mydb --privileges readwrite`,
 	"policy": `iamproxy policy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
     --user app --format terraform`,
 	"wait":     `iamproxy wait --timeout 10s && exec my-application`,

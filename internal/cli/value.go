@@ -34,7 +34,6 @@ var forms = map[string]form{
 	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client", key: "host"},
 	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", urls: text.Matching(`(?i)^\s*(socks5h?|ssm)://`)},
 	"region":      {want: "the region, such as eu-west-1", matches: text.Region.Matches},
-	"target":      {want: "writer or any"},
 	"profile":     {want: "the name of the profile", matches: printable},
 	"role":        {want: "the ARN of the role", allowed: []text.Shape{text.ARN}},
 	"external-id": {want: "the external ID", allowed: []text.Shape{text.UserAndHost}, matches: printable},

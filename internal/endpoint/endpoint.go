@@ -156,13 +156,13 @@ func ParseAll(ctx context.Context, words []string, flags Endpoint) (endpoints []
 // whole secret.
 func checkShape(word string) error {
 	if shape := text.ShapeOf(word); shape != "" {
-		return fmt.Errorf("ENDPOINT is %s: give only %s", shape, Wanted)
+		return fmt.Errorf("ENDPOINT is %s: give only %s", shape, wanted)
 	}
 	return nil
 }
 
-// Wanted describes what an ENDPOINT has to be, after "give only".
-const Wanted = "its HOST[:PORT]; user and database stay in the client"
+// wanted describes what an ENDPOINT has to be, after "give only".
+const wanted = "its HOST[:PORT]; user and database stay in the client"
 
 // Parse parses HOST[:PORT][?key=value&...], and takes what is missing from flags. It resolves
 // DNS names only to improve an error message.
@@ -200,7 +200,7 @@ func parse(word string) (Endpoint, error) {
 	case !strings.ContainsAny(word, ".:?/"): // an identifier, or a misspelled command
 		return Endpoint{}, fmt.Errorf("ENDPOINT %s: not a host name such as mydb.cluster-....rds.amazonaws.com", text.Plain.Quote(name))
 	case strings.Contains(name, "/"):
-		return Endpoint{}, fmt.Errorf("ENDPOINT has a path: give only %s", Wanted)
+		return Endpoint{}, fmt.Errorf("ENDPOINT has a path: give only %s", wanted)
 	}
 	host, port, err := splitHostPort(name, defaultPort)
 	if err != nil {

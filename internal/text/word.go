@@ -40,7 +40,7 @@ func Matching(pattern string) func(word string) bool {
 
 // Quote returns word in double quotes, or its length if it does not have the form.
 func (f Form) Quote(word string) string {
-	if f.Matches(word) {
+	if word == "" || f.Matches(word) {
 		return strconv.Quote(word)
 	}
 	return NotShown(word)

@@ -67,6 +67,7 @@ func TestQuote(t *testing.T) {
 		want string
 	}{
 		{Plain, "xml", `"xml"`},
+		{Plain, "", `""`},
 		{Plain, "S3cret", "(6 characters, not shown)"},
 		{Plain, "pa55 wörd", "(9 characters, not shown)"},
 		{Number, "-1", `"-1"`},
