@@ -91,24 +91,27 @@ func TestHelpFitsTerminal(t *testing.T) {
 func TestFlagOverridesEnvironment(t *testing.T) {
 	t.Setenv("IAMPROXY_USER", "variable")
 	t.Setenv("IAMPROXY_ENDPOINTS", "first.example?region=eu-west-1, second.example?region=eu-west-1")
-	var c commands
-	parser, err := newParser(&c, streams{&bytes.Buffer{}, &bytes.Buffer{}})
-	if err != nil {
-		t.Fatal(err)
+	parse := func(args ...string) []endpoint.Endpoint {
+		var c commands
+		parser, err := newParser(&c, streams{&bytes.Buffer{}, &bytes.Buffer{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := parser.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		endpoints, err := c.Run.parseEndpoints(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return endpoints
 	}
-	if _, err := parser.Parse(nil); err != nil {
-		t.Fatal(err)
+	if got := parse(); len(got) != 2 || got[1].Host != "second.example" || got[1].User != "variable" {
+		t.Errorf("got %+v from the environment", got)
 	}
-	endpoints, err := c.Run.parseEndpoints(t.Context())
-	if err != nil || len(endpoints) != 2 || endpoints[1].Host != "second.example" || endpoints[1].User != "variable" {
-		t.Errorf("got %+v, %v from the environment", endpoints, err)
-	}
-	if _, err := parser.Parse([]string{"third.example?region=eu-west-1", "--user=flag"}); err != nil {
-		t.Fatal(err)
-	}
-	endpoints, err = c.Run.parseEndpoints(t.Context())
-	if err != nil || len(endpoints) != 1 || endpoints[0].Host != "third.example" || endpoints[0].User != "flag" {
-		t.Errorf("got %+v, %v from the command line", endpoints, err)
+	t.Setenv("IAMPROXY_POOL", "not a number")
+	if got := parse("third.example?region=eu-west-1", "--user=flag", "--pool=3"); len(got) != 1 || got[0].Host != "third.example" || got[0].User != "flag" || got[0].Pool != "3" {
+		t.Errorf("got %+v from the command line", got)
 	}
 }
 
@@ -146,6 +149,6 @@ func noAWS(t *testing.T) {
 		t.Setenv(name, "")
 	}
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
-	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
-	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -58,8 +59,12 @@ type decoder struct {
 	value  *kong.Value
 }
 
-// Decode records the error, since kong wraps it in a text that repeats the value of a variable.
+// Decode records the error, since kong wraps it in a text that repeats the value of a variable. It
+// ignores a variable if the command line has the value.
 func (d decoder) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
+	if d.parser.resetting && d.value.Set {
+		return nil
+	}
 	err := d.decode(ctx, target)
 	if err != nil {
 		d.parser.rejected = err
@@ -98,7 +103,7 @@ func (d decoder) words(scan *kong.Scanner) (words []string, err error) {
 		if !next.IsEOL() {
 			missing += fmt.Sprintf("; write one that begins with a hyphen as --%s=-...", d.value.Name)
 		}
-		return nil, fmt.Errorf("%s", missing)
+		return nil, errors.New(missing)
 	default:
 		for _, token := range scan.PeekAll() {
 			if !token.IsValue() || d.value.Flag != nil && len(words) == 1 {

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Form describes the words that a setting can have. An error repeats a word only if it has the
+// Form describes the words that a setting can have. An error repeats a word only if it has the
 // form, since any other word may be a secret in the wrong place.
 type Form struct{ matches func(word string) bool }
 
@@ -54,7 +54,7 @@ func NotShown(word string) string {
 	return fmt.Sprintf("(%d characters, not shown)", utf8.RuneCountInString(word))
 }
 
-// A Shape is what a value looks like that is not a single word.
+// Shape describes a value that is not a single word.
 type Shape string
 
 // The shapes of values. Each completes a sentence that begins with "it is".
