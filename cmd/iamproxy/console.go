@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/term"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -91,15 +92,15 @@ func (s *server) printReady(ctx context.Context, callersLogged <-chan struct{}) 
 	case ctx.Err() != nil:
 		return
 	case missing == nil:
-		logging.Print(s.log, "Ready. Ctrl-C to stop.")
+		logging.Print(s.log, zap.InfoLevel, "Ready. Ctrl-C to stop.")
 		return
 	}
-	logging.Print(s.log, "Not ready: "+text.OneLine(missing.Error()))
+	logging.Print(s.log, zap.WarnLevel, "Not ready: "+text.OneLine(missing.Error()))
 	var explained *auth.Error
 	if errors.As(missing, &explained) && explained.Hint != "" {
-		logging.Print(s.log, "  -> "+text.OneLine(explained.ClientAdvice()))
+		logging.Print(s.log, zap.WarnLevel, "  -> "+text.OneLine(explained.ClientAdvice()))
 	}
-	logging.Print(s.log, "Ctrl-C to stop.")
+	logging.Print(s.log, zap.InfoLevel, "Ctrl-C to stop.")
 	ticker := time.NewTicker(readyInterval)
 	defer ticker.Stop()
 	for slices.ContainsFunc(s.adminServer.Endpoints, lacksCredentials) {
@@ -109,7 +110,7 @@ func (s *server) printReady(ctx context.Context, callersLogged <-chan struct{}) 
 			return
 		}
 	}
-	logging.Print(s.log, "Ready.")
+	logging.Print(s.log, zap.InfoLevel, "Ready.")
 }
 
 // missingCredentials returns the error of the first endpoint without valid credentials.

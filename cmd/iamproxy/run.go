@@ -237,7 +237,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	if err := s.configure(ctx); err != nil {
 		return err
 	}
-	logging.Print(log, "iamproxy "+s.adminServer.Version)
+	logging.Print(log, zap.InfoLevel, "iamproxy "+s.adminServer.Version)
 	defer portforward.StartAll(log, s.forwards...)() // stopped after the drain: sessions use them
 	listeners, err := s.listen(draining)
 	switch {

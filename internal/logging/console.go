@@ -53,10 +53,10 @@ func TextForConsole(text string) zap.Field { return consoleField(consoleText(tex
 // in the line for the console. JSON does not contain the field.
 func MessageForConsole(text string) zap.Field { return consoleField(consoleMessage(text)) }
 
-// Print writes a text to the console. It does nothing if log writes JSON, or no lines of level
-// info.
-func Print(log *zap.Logger, text string) {
-	if core, ok := log.Core().(*consoleCore); ok && core.Enabled(zapcore.InfoLevel) {
+// Print writes a text to the console. It does nothing if log writes JSON, or no lines of the
+// level.
+func Print(log *zap.Logger, level zapcore.Level, text string) {
+	if core, ok := log.Core().(*consoleCore); ok && core.Enabled(level) {
 		_ = core.writeText(consoleText(text))
 	}
 }

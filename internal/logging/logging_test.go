@@ -20,7 +20,7 @@ func TestNew(t *testing.T) {
 		var out bytes.Buffer
 		log, flush := New(&out, zapcore.WarnLevel, test.console)
 		log.Info("below the level")
-		Print(log, "below the level, too")
+		Print(log, zapcore.InfoLevel, "below the level, too")
 		log.Warn("written")
 		flush()
 		if text := out.String(); !strings.HasPrefix(text, test.prefix) || !strings.Contains(text, "written") || strings.Contains(text, "below") {
@@ -38,7 +38,7 @@ func TestConsole(t *testing.T) {
 	}{
 		"text":       {func(log *zap.Logger) { log.Info("m", zap.Int("n", 1), TextForConsole("a\n  b\x1b[2J")) }, "a\n  b [2J\n"},
 		"empty text": {func(log *zap.Logger) { log.Info("m", TextForConsole("")) }, ""},
-		"print":      {func(log *zap.Logger) { Print(log, "Ready") }, "Ready\n"},
+		"print":      {func(log *zap.Logger) { Print(log, zapcore.WarnLevel, "Ready") }, "Ready\n"},
 		"message":    {func(log *zap.Logger) { log.Warn("m", zap.Int("n", 1), MessageForConsole("told\x1b\n")) }, "TIME  warn   told\n"},
 		"event": {func(log *zap.Logger) {
 			log.Info("m", ForConsole(func() Event { return Event{"app\x1b@mydb", Connected, []string{"psql", "", "2\n ms"}} }))
@@ -66,7 +66,7 @@ func TestFieldsForConsoleInJSON(t *testing.T) {
 	var out bytes.Buffer
 	log, flush := New(&out, zapcore.InfoLevel, nil)
 	log.Info("m", TextForConsole("x"), MessageForConsole("x"), ForConsole(func() Event { panic("called") }))
-	Print(log, "x")
+	Print(log, zapcore.InfoLevel, "x")
 	flush()
 	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, `"msg":"m"}`+"\n") {
 		t.Errorf("got %s", got)
