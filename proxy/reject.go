@@ -241,8 +241,11 @@ func (s *session) logChain(err error) {
 
 // serverHint returns what is added to an error of the server.
 func (s *session) serverHint(server *pgwire.ServerError) string {
-	if hint := pgwire.ServerHint(server.Reason(), s.user); hint != "" || !server.IsAuthFailure() {
+	if hint := pgwire.ServerHint(server.Reason(), s.user); server.RDSProxy && hint != "" {
 		return hint
+	}
+	if !server.IsAuthFailure() {
+		return ""
 	}
 	ctx, cancel := context.WithTimeout(s.proxy.ctx, hintTimeout)
 	defer cancel()

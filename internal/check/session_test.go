@@ -31,6 +31,7 @@ func TestExplainServerError(t *testing.T) {
 		"DSQL, else":        {dsql, pgproto3.ErrorResponse{Code: "08006", Message: "unable to accept connection"}, otherError, "# "},
 		"proxy, no secret":  {rdsProxy, pgproto3.ErrorResponse{Code: "28P01", Message: "This RDS proxy has no credentials for the role app. Check the credentials"}, otherError, `# The RDS Proxy has no secret for user "app". `},
 		"proxy, not by IAM": {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app. Use a password."}, otherError, `# The RDS Proxy does not allow IAM authentication for user "app". `},
+		"proxy, throttled":  {rdsProxy, pgproto3.ErrorResponse{Code: "28000", Message: "The IAM authentication failed because of too many competing requests."}, otherError, "# RDS Proxy throttles IAM logins. "},
 		"not of a proxy":    {host, pgproto3.ErrorResponse{Code: "28000", Message: "IAM authentication is not allowed for the role app."}, tokenRefused, "iamproxy policy "},
 	} {
 		r := newRun("app")
@@ -43,6 +44,7 @@ func TestExplainServerError(t *testing.T) {
 		if !errors.As(pgwire.NewServerError(pgwire.Encode(&test.said), phase), &server) {
 			t.Fatalf("%s: no ServerError", name)
 		}
+		server.RDSProxy = r.Endpoint.Name.Kind == auth.RDSProxy
 		res := r.explainServerError(server)
 		if r.seen.login != test.login || res.state != Failed || !strings.HasPrefix(res.next, test.next) || strings.Contains(res.next, "evil") {
 			t.Errorf("%s: %s, %+v", name, r.seen.login, res)
