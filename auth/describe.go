@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -64,7 +65,7 @@ func describe(err error) string {
 	case errors.As(err, &unreachable):
 		return "could not reach " + service + host(unreachable) + ": " + networkCause(unreachable)
 	case errors.Is(err, context.DeadlineExceeded):
-		return service + " has not answered for " + fetchTimeout.String()
+		return service + " has not answered for " + seconds(fetchTimeout)
 	}
 	return redact(err)
 }
@@ -104,13 +105,18 @@ func describeProcess(err error) string {
 	var exit *exec.ExitError
 	switch {
 	case strings.Contains(err.Error(), "credential process timed out"): // credentials/processcreds/provider.go
-		return "it has not answered for " + processTimeout.String() + ", and was ended"
+		return "it has not answered for " + seconds(processTimeout) + ", and was ended"
 	case strings.Contains(err.Error(), "process output: "): // credentials/processcreds/provider.go
 		return "its output, which is not shown, is not the JSON document of AWS's specification"
 	case errors.As(err, &exit):
 		return exit.Error()
 	}
 	return innermost(err).Error()
+}
+
+// seconds formats a duration.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) + " s"
 }
 
 // innermost returns the error at the end of err's chain.

@@ -29,7 +29,7 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 		}
 	}
 	add(t.regionHint())
-	add(t.clockHint())
+	add(t.clockHint(verdict))
 	if verdict.rejected != nil {
 		add(verdict.rejected.Message + ". " + verdict.rejected.Hint)
 		return strings.Join(sentences, " ")
@@ -65,8 +65,12 @@ func (t *Tokens) regionHint() string {
 }
 
 // clockHint returns the cause if the clock is off.
-func (t *Tokens) clockHint() string {
-	if !t.Identity.ClockIsOff() {
+func (t *Tokens) clockHint(verdict verdict) string {
+	const advice = "Synchronize it with NTP: databases reject tokens from the future and expired ones."
+	switch {
+	case verdict.err != nil && blamesClock(verdict.err):
+		return "The clock of this machine is off, according to AWS STS. " + advice
+	case !t.Identity.ClockIsOff():
 		return ""
 	}
 	ahead, _ := t.Identity.ClockAhead()
@@ -74,7 +78,7 @@ func (t *Tokens) clockHint() string {
 	if ahead < 0 {
 		direction = "behind"
 	}
-	return fmt.Sprintf("The clock of this machine is %v %s AWS's. Synchronize it with NTP: databases reject tokens from the future and expired ones.", ahead.Abs(), direction)
+	return fmt.Sprintf("The clock of this machine is %v %s AWS's. %s", ahead.Abs(), direction, advice)
 }
 
 // signer returns a sentence about the token.

@@ -48,23 +48,25 @@ func TestRefusedHintWithCause(t *testing.T) {
 		ahead    time.Duration
 		region   string
 		rejected *Error
+		err      error
 		want     string // the beginning of the hint
 		lists    bool
 	}{
-		"clock is right":        {0, testRegion, nil, "The token was signed with", true},
-		"clock is off a little": {59 * time.Second, testRegion, nil, "The token was signed with", true},
-		"clock is off":          {-7 * time.Minute, testRegion, nil, "The clock of this machine is 7m0s behind AWS's.", true},
-		"other region":          {0, "us-east-1", nil, "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION). The token was", false},
-		"rejected": {0, testRegion, rejected, "AWS rejects the credentials from the environment: ExpiredToken. " +
+		"clock is right":        {0, testRegion, nil, errNotLoaded, "The token was signed with", true},
+		"clock is off a little": {59 * time.Second, testRegion, nil, errNotLoaded, "The token was signed with", true},
+		"clock is off":          {-7 * time.Minute, testRegion, nil, errNotLoaded, "The clock of this machine is 7m0s behind AWS's.", true},
+		"clock is off, by STS":  {0, testRegion, nil, apiMessage(403, "SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than x"), "The clock of this machine is off, according to AWS STS.", true},
+		"other region":          {0, "us-east-1", nil, errNotLoaded, "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION). The token was", false},
+		"rejected": {0, testRegion, rejected, errNotLoaded, "AWS rejects the credentials from the environment: ExpiredToken. " +
 			"Get new ones (aws sso login, or export new keys and restart iamproxy).", false},
-		"other region, clock and rejected": {time.Hour, "us-east-1", rejected, "The token was signed for us-east-1, ", false},
+		"other region, clock and rejected": {time.Hour, "us-east-1", rejected, errNotLoaded, "The token was signed for us-east-1, ", false},
 	} {
 		tokens := newTokens(&fake{})
 		tokens.Region = test.region
 		mustToken(t, tokens, "u")
 		current, _ := tokens.Identity.state()
 		tokens.Identity.clock.known, tokens.Identity.clock.ahead = true, test.ahead
-		tokens.Identity.verdicts.last = verdict{creds: current.creds, rejected: test.rejected, err: errNotLoaded, at: wallClock()}
+		tokens.Identity.verdicts.last = verdict{creds: current.creds, rejected: test.rejected, err: test.err, at: wallClock()}
 		hint := tokens.RefusedHint(t.Context(), "u")
 		if !strings.HasPrefix(hint, test.want) || strings.Contains(hint, "rds-db:connect") != test.lists || strings.Contains(hint, "clock is right") {
 			t.Errorf("%s: hint %q", name, hint)

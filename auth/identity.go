@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"strconv"
 	"sync"
 	"time"
 
@@ -168,7 +167,7 @@ func refreshTimer(limited bool) (over <-chan time.Time, stop func()) {
 func (i *Identity) timeoutError(ctx context.Context) *Error {
 	cause := context.Cause(ctx)
 	if running, ok := i.process().running(); ok {
-		return newError(ReasonProcessTimeout, cause, "{profile}", i.profileName(), "{time}", strconv.Itoa(int(running.Round(time.Second).Seconds()))+" s")
+		return newError(ReasonProcessTimeout, cause, "{profile}", i.profileName(), "{time}", seconds(running.Round(time.Second)))
 	}
 	return newError(ReasonCredentialsTimeout, cause, "{cause}", cause.Error())
 }

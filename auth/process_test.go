@@ -30,7 +30,7 @@ func TestProcessIsGivenUp(t *testing.T) {
 	set(t, &processTimeout, 50*time.Millisecond)
 	t.Setenv("AWS_CONFIG_FILE", file(t, dir, "config", "[profile p]\ncredential_process = (cat "+fifo+"; echo) | cat\n"))
 	failed := mustFail(t, "p")
-	if failed.Code != ReasonProcessFailed || !strings.Contains(failed.Message, `credential_process of profile "p" failed: it has not answered for 50ms`) || failed.Temporary() {
+	if failed.Code != ReasonProcessFailed || !strings.Contains(failed.Message, `credential_process of profile "p" failed: it has not answered for 0.05 s`) || failed.Temporary() {
 		t.Errorf("%s: %v", failed.Code, failed)
 	}
 }

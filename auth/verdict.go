@@ -2,12 +2,15 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go"
 	"go.uber.org/zap"
 )
 
@@ -115,13 +118,27 @@ func (i *Identity) requestVerdict(ctx context.Context, creds aws.Credentials, ma
 // the clock is off, STS rejects valid credentials as well.
 func (i *Identity) rejection(creds aws.Credentials, err error) *Error {
 	code := errorCode(err)
-	if err == nil || i.ClockIsOff() || !slices.Contains(Refusals, code) {
+	if err == nil || i.ClockIsOff() || blamesClock(err) || !slices.Contains(Refusals, code) {
 		return nil
 	}
 	source := i.sourceOf(creds)
-	rejected := newError(ReasonCredentialsRejected, err, "{source}", source.String(), "{code}", code, "{remedy}", source.remedy())
+	remedy := source.remedy()
+	if strings.HasPrefix(creds.AccessKeyID, "ASIA") && creds.SessionToken == "" {
+		remedy = "Keys that begin with ASIA are temporary and need the session token (AWS_SESSION_TOKEN). " + remedy
+	}
+	rejected := newError(ReasonCredentialsRejected, err, "{source}", source.String(), "{code}", code, "{remedy}", remedy)
 	rejected.Source = source
 	return rejected
+}
+
+// blamesClock reports whether STS rejects a request because of its time, which has the
+// code of a wrong signature. The SDK corrects the time, unless
+// AWS_DISABLE_CLOCK_SKEW_CORRECTION is set.
+// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
+func blamesClock(err error) bool {
+	var response smithy.APIError
+	return errors.As(err, &response) && response.ErrorCode() == "SignatureDoesNotMatch" &&
+		(strings.Contains(response.ErrorMessage(), "Signature expired") || strings.Contains(response.ErrorMessage(), "Signature not yet current"))
 }
 
 // logVerdict logs a verdict that differs from the one before.

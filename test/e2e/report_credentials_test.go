@@ -156,9 +156,11 @@ func TestReportRoleChainDuration(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	s := newSourceTest(t, cluster)
 	s.aws.AddKey(jane, janeUser)
-	s.aws.AllowRole(fakeaws.Role{ARN: hubRole, Trusts: []string{janeUser}})
+	s.aws.AllowRole(fakeaws.Role{ARN: hubRole, Trusts: []string{janeUser}, ExternalID: "x-1"})
 	s.aws.AllowRole(fakeaws.Role{ARN: appRole, Trusts: []string{hubRole}})
-	s.write("config", "[profile base]\n"+keys(jane)+"[profile hub]\nrole_arn = "+hubRole+"\nsource_profile = base\n"+
+	s.write("process.json", fmt.Sprintf(`{"Version": 1, "AccessKeyId": %q, "SecretAccessKey": %q}`, jane.AccessKeyID, jane.SecretAccessKey))
+	s.write("config", "[profile base]\ncredential_process = cat "+s.path("process.json")+"\n"+
+		"[profile hub]\nrole_arn = "+hubRole+"\nsource_profile = base\nexternal_id = x-1\n"+
 		"[profile app]\nrole_arn = "+appRole+"\nsource_profile = hub\nduration_seconds = 43200\n")
 	p := s.start([]string{"AWS_CONFIG_FILE=" + s.path("config")}, []string{"--profile=app"})
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
