@@ -153,7 +153,7 @@ func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, er
 			}
 		} else {
 			if next.Port > 65535 {
-				return nil, fmt.Errorf("--listen %s: there is no port left for %s", first, e.Host)
+				return nil, fmt.Errorf("--listen %s: no port is left for %s", first, e.Host)
 			}
 			if next.Port != 0 { // 0 is any free port
 				next.Port++
@@ -200,7 +200,7 @@ func (c *runCommand) validateClientAuth() error {
 	case flag != "" && c.settings.tls == listenTLS{}:
 		return fmt.Errorf("%s: needs --listen-tls", flag)
 	case flag != "" && !slices.ContainsFunc(c.settings.addrs, overTCP):
-		return fmt.Errorf("%s: has no effect, since clients of a unix socket use no TLS; --socket-mode and --allow-user limit who may connect", flag)
+		return fmt.Errorf("%s: has no effect, since clients of a unix socket use no TLS; --socket-mode and --allow-user restrict clients there", flag)
 	}
 	return nil
 }

@@ -71,7 +71,7 @@ func parseAddress(flag, text string) (address string, err error) {
 		return "", fmt.Errorf("%s %s: neither HOST:PORT nor off", flag, text)
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return "", fmt.Errorf("%s %s: %q is no port", flag, text, port)
+		return "", fmt.Errorf("%s %s: %q is not a port", flag, text, port)
 	}
 	if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != "" {
 		return "", fmt.Errorf("%s %s: %q is neither localhost nor an address", flag, text, host)

@@ -61,10 +61,10 @@ func TestParseStatus(t *testing.T) {
 		{":9090", "127.0.0.1:9090", "", "uses the same port"},
 		{"9091", "127.0.0.1:9090", "127.0.0.1:9091", ""},
 		{"9090", "127.0.0.1:9090", "127.0.0.1:9090", ""},
-		{"70000", "127.0.0.1:9090", "", `--status 70000: "70000" is no port`},
+		{"70000", "127.0.0.1:9090", "", `--status 70000: "70000" is not a port`},
 		{"127.0.0.1", "127.0.0.1:9090", "", "--status 127.0.0.1: neither HOST:PORT nor off"},
-		{"127.0.0.1:http", "", "", `--status 127.0.0.1:http: "http" is no port`},
-		{"unix:/run/status", "", "", `"/run/status" is no port`},
+		{"127.0.0.1:http", "", "", `--status 127.0.0.1:http: "http" is not a port`},
+		{"unix:/run/status", "", "", `"/run/status" is not a port`},
 		{"db.example.com:9091", "", "", `"db.example.com" is neither localhost nor an address`},
 	} {
 		got, err := ParseStatus(test.status, test.admin)

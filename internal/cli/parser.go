@@ -46,7 +46,7 @@ func New(commands any, stdout, stderr io.Writer, options ...kong.Option) (*Parse
 	p.Model.HelpFlag.Help = "Show this help."
 	for _, node := range p.nodes() {
 		for _, flag := range node.Flags {
-			flag.Value.Mapper = decoder{flag.Value.Mapper, p, flag.Value}
+			flag.Mapper = decoder{flag.Mapper, p, flag.Value}
 		}
 		for _, argument := range node.Positional {
 			argument.Mapper = decoder{argument.Mapper, p, argument}
@@ -111,7 +111,7 @@ func (p *Parser) describe(err error) error {
 	case len(rest[0]) > 1 && rest[0][0] == '-':
 		return p.unknownFlag(command, rest)
 	case p.command(rest[0]) != nil:
-		return commandFirst(rest[0])
+		return p.commandFirst(p.command(rest[0]))
 	case len(command.Positional) == 0:
 		return fmt.Errorf("%s takes no arguments", command.Name)
 	case command.Positional[0].IsCumulative():
@@ -157,8 +157,8 @@ func endpointAdvice() string {
 	return fmt.Sprintf(" An endpoint looks like mydb.cluster-....rds.amazonaws.com. See %s --help", program)
 }
 
-func commandFirst(name string) error {
-	return fmt.Errorf("the command comes first: %s %s ...", program, name)
+func (p *Parser) commandFirst(command *kong.Node) error {
+	return fmt.Errorf("the command comes first: %s", p.usage(command))
 }
 
 func missingArgument(command *kong.Node, argument *kong.Value) error {

@@ -199,7 +199,7 @@ func (d decoder) checkCommand(word string) error {
 	case p.resetting || !p.implicit || !slices.Contains(p.Model.DefaultCmd.Positional, d.value) || strings.ContainsAny(word, ".:?/,"):
 		return nil
 	case p.command(word) != nil:
-		return commandFirst(word)
+		return p.commandFirst(p.command(word))
 	}
 	return p.unknownCommand(word)
 }

@@ -48,7 +48,7 @@ func ParseAddr(text string) (Addr, error) {
 	}
 	number, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
-		return Addr{}, fmt.Errorf("listen address %s: %q is no port", text, port)
+		return Addr{}, fmt.Errorf("listen address %s: %q is not a port", text, port)
 	}
 	if host != "" && host != localhost && net.ParseIP(host) == nil {
 		return Addr{}, fmt.Errorf("listen address %s: %q is neither localhost nor an address", text, host)
@@ -80,7 +80,7 @@ func parseSocket(path string) (Addr, error) {
 	case dir == "":
 		return Addr{}, fmt.Errorf("listen address %s%s: no directory in it", unixPrefix, path)
 	case err != nil || number == 0:
-		return Addr{}, fmt.Errorf("listen address %s%s: %q is no port", unixPrefix, path, port)
+		return Addr{}, fmt.Errorf("listen address %s%s: %q is not a port", unixPrefix, path, port)
 	}
 	address := Addr{Host: filepath.Clean(dir), Port: number, Unix: true}
 	n := len(address.String())
@@ -135,7 +135,7 @@ func (a Addr) Validate(allowFrom []netip.Prefix) error {
 	if a.Unix || a.isLoopback() || len(allowFrom) > 0 {
 		return nil
 	}
-	return fmt.Errorf("listen address %s: not a loopback address; whoever can connect here needs no password, so use 127.0.0.1 or [::1], or say with --allow-from who may", a)
+	return fmt.Errorf("listen address %s: not a loopback address; clients need no password, so restrict them with --allow-from, or listen on 127.0.0.1 or [::1]", a)
 }
 
 func (a Addr) isLoopback() bool {
@@ -155,7 +155,7 @@ func ParseAllowFrom(texts []string) (prefixes []netip.Prefix, err error) {
 		case err != nil:
 			return nil, fmt.Errorf("--allow-from %q: neither an address nor a network such as 10.0.0.0/16", text)
 		case prefix != prefix.Masked():
-			return nil, fmt.Errorf("--allow-from %s: there are bits set behind the first %d; %s is that network", text, prefix.Bits(), prefix.Masked())
+			return nil, fmt.Errorf("--allow-from %s: bits are set after the first %d; the network is %s", text, prefix.Bits(), prefix.Masked())
 		case prefix.Addr().Is4In6():
 			return nil, fmt.Errorf("--allow-from %s: write it as an IPv4 network", text)
 		}

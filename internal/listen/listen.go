@@ -83,7 +83,7 @@ func ParseSocketMode(text string) (os.FileMode, error) {
 	case err != nil:
 		return 0, fmt.Errorf("--socket-mode %s: not an octal mode such as 0660", text)
 	case mode&0o600 != 0o600:
-		return 0, fmt.Errorf("--socket-mode %s: the owner has to be able to read and write, as with 0600", text)
+		return 0, fmt.Errorf("--socket-mode %s: the owner must have permission to read and write, as with 0600", text)
 	}
 	return os.FileMode(mode), nil
 }

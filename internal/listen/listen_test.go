@@ -37,12 +37,12 @@ func TestParseAddr(t *testing.T) {
 	for text, want := range map[string]string{
 		"::1":                               "neither HOST:PORT nor unix:DIR",
 		"mydb":                              "neither HOST:PORT nor unix:DIR",
-		"65536":                             `"65536" is no port`,
-		"127.0.0.1:x":                       `"x" is no port`,
+		"65536":                             `"65536" is not a port`,
+		"127.0.0.1:x":                       `"x" is not a port`,
 		"example.com:5432":                  "neither localhost nor an address",
 		"unix:":                             "no directory",
 		"unix:@iamproxy":                    "no mode to keep others out",
-		"unix:/tmp/.s.PGSQL.0":              `"0" is no port`,
+		"unix:/tmp/.s.PGSQL.0":              `"0" is not a port`,
 		"unix:/" + strings.Repeat("d", 100): "103 is the most",
 	} {
 		if addr, err := ParseAddr(text); err == nil || !strings.Contains(err.Error(), want) {

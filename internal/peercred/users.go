@@ -15,7 +15,7 @@ type Users map[uint32]bool
 // ParseUsers parses names and numbers of users. A name must exist: it is replaced by its number.
 func ParseUsers(texts []string) (users Users, err error) {
 	if texts != nil && len(texts) == 0 {
-		return nil, errors.New("--allow-user is empty: nobody could connect; leave it out, or say who may")
+		return nil, errors.New("--allow-user is empty, so no client could connect; leave it out, or list users")
 	}
 	for _, text := range texts {
 		text = strings.TrimSpace(text)
@@ -23,7 +23,7 @@ func ParseUsers(texts []string) (users Users, err error) {
 		if err != nil {
 			found, lookupErr := user.Lookup(text)
 			if lookupErr != nil {
-				return nil, fmt.Errorf("--allow-user %q: there is no such user here; its number can be given instead", text)
+				return nil, fmt.Errorf("--allow-user %q: this host has no such user; a number can be given instead", text)
 			}
 			if id, err = strconv.ParseUint(found.Uid, 10, 32); err != nil {
 				return nil, fmt.Errorf("--allow-user %s: users have no numbers on this system", text)
@@ -42,7 +42,7 @@ func (u Users) Validate(network, address string) error {
 	if u == nil || Supported(network) {
 		return nil
 	}
-	return fmt.Errorf("--allow-user: this system does not tell whose processes connect to %s; use a unix socket, if it has them, and its mode", address)
+	return fmt.Errorf("--allow-user: this system does not report the user of a client at %s; listen on a unix socket instead, and use --socket-mode", address)
 }
 
 // Check returns an error if the user of a client is not in the set, or is unknown.
