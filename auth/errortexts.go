@@ -160,15 +160,15 @@ var texts = map[Reason]struct{ message, hint string }{
 		"{advice} The next login reads it again.",
 	},
 	ReasonHTTPProxyFailed: {
-		"no AWS credentials: could not reach {target} through the HTTP proxy {host} ({setting}): {cause}",
+		"could not reach {target} through the HTTP proxy {host} ({setting}): {cause}",
 		"Check the address of the proxy, and that it lets this host connect to {target}. NO_PROXY lists the hosts that are reached without it.",
 	},
 	ReasonAWSCertificateUntrusted: {
-		"no AWS credentials: the certificate of {target} is not trusted: {cause}",
+		"the certificate of {target} is not trusted: {cause}",
 		"Find out which system answers for {target}. If it is a proxy of your organization that inspects TLS, set AWS_CA_BUNDLE to a file with its root certificate.",
 	},
 	ReasonEndpointUnreachable: {
-		"no AWS credentials: could not reach {host} ({setting}): {cause}",
+		"could not reach {host} ({setting}): {cause}",
 		"Check that this is the right address, and that this host can reach it.",
 	},
 	ReasonConfigFileUnusable: {

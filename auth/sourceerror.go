@@ -19,7 +19,7 @@ import (
 // configuredError returns the error of a source that fails because of a setting, or
 // nil. It names the setting, which the SDK does not.
 func (i *Identity) configuredError(err error) *Error {
-	for _, explain := range []func(error) *Error{i.tokenFileError, i.endpointError, i.fileError} {
+	for _, explain := range []func(error) *Error{i.tokenFileError, i.Unreachable, i.fileError} {
 		if found := explain(err); found != nil {
 			return found
 		}
@@ -60,9 +60,9 @@ func (i *Identity) tokenFileError(err error) *Error {
 	return newError(ReasonTokenFileUnusable, err, "{setting}", setting, "{problem}", problem, "{advice}", advice)
 }
 
-// endpointError returns the error of a request that was not sent because of a
-// configured endpoint or HTTP proxy, or nil.
-func (i *Identity) endpointError(err error) *Error {
+// Unreachable returns the error of a request to AWS that was not sent because of a
+// configured endpoint, an HTTP proxy or a certificate, or nil.
+func (i *Identity) Unreachable(err error) *Error {
 	var unsent *smithyhttp.RequestSendError
 	if !errors.As(err, &unsent) {
 		return nil

@@ -150,6 +150,9 @@ func (i *Identity) logVerdict(old, next verdict) {
 			zap.String("reason", next.rejected.Reason()), zap.String("hint", next.rejected.Hint))
 	case next.err == nil && old.rejected != nil:
 		log.Info("AWS accepts the credentials again", zap.String("as", next.caller.ARN))
+	case isNew && i.Unreachable(next.err) != nil: // many networks block STS, but this is a setting
+		cause := i.Unreachable(next.err)
+		log.Warn("could not request the identity from STS", zap.Error(cause), zap.String("hint", cause.Hint))
 	}
 }
 

@@ -97,6 +97,8 @@ func (r *run) identity(ctx context.Context) result {
 		return ok(caller.ARN)
 	case errors.As(err, &missing): // they have expired since
 		return r.noCredentials(missing).withReason(missing.Reason())
+	case r.Identity.Unreachable(err) != nil:
+		return noAnswer(r.Identity.Unreachable(err).Error() + "; the identity is not known")
 	case !errors.As(err, &response):
 		return noAnswer("STS does not answer from here; the identity is not known")
 	case !slices.Contains(auth.Refusals, response.ErrorCode()):

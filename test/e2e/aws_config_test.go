@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"context"
 	"io"
+	stdlog "log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -147,7 +148,9 @@ func TestReportHTTPProxy(t *testing.T) {
 		w.WriteHeader(http.StatusProxyAuthRequired)
 	}))
 	t.Cleanup(refusing.Close)
-	inspected := httptest.NewTLSServer(http.NotFoundHandler())
+	inspected := httptest.NewUnstartedServer(http.NotFoundHandler())
+	inspected.Config.ErrorLog = stdlog.New(io.Discard, "", 0) // that the client hung up
+	inspected.StartTLS()
 	t.Cleanup(inspected.Close)
 	inspecting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		server, err := net.Dial("tcp", inspected.Listener.Addr().String())
@@ -189,5 +192,18 @@ func TestReportHTTPProxy(t *testing.T) {
 				t.Errorf("got %s", out)
 			}
 		})
+	}
+}
+
+// TestReportEndpointURLLeadsNowhere verifies that an endpoint that cannot be reached is a
+// warning at the start, although the credentials do not need it.
+func TestReportEndpointURLLeadsNowhere(t *testing.T) {
+	t.Parallel()
+	env := append(keyEnvironment(jane), "AWS_ENDPOINT_URL_STS=", "AWS_ENDPOINT_URL=http://nowhere.invalid")
+	p := startProxy(t, env, aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0")
+	until(t, "the warning", func() bool { return p.lastLine("could not request the identity from STS").Level == "warn" })
+	line := p.lastLine("could not request the identity from STS")
+	if want := `could not reach "nowhere.invalid" (AWS_ENDPOINT_URL): `; !strings.HasPrefix(line.Error, want) || line.Hint == "" {
+		t.Errorf("logged %+v", line)
 	}
 }

@@ -163,7 +163,7 @@ func TestClientCertificates(t *testing.T) {
 	}
 
 	// Health checks are not rejected.
-	before := strings.Count(p.logs(), `"level":"warn"`)
+	before := countClientWarnings(p)
 	conn, err := net.Dial("tcp", p.listens[0])
 	if err != nil {
 		t.Fatal(err)
@@ -172,7 +172,7 @@ func TestClientCertificates(t *testing.T) {
 	if out, err := combinedOutput(t, client(t.Context(), binaryPath(t), "wait", "--admin=off", "--listen="+p.listens[0])); err != nil {
 		t.Errorf("wait: %v: %s", err, out)
 	}
-	if after := strings.Count(p.logs(), `"level":"warn"`); after != before {
+	if after := countClientWarnings(p); after != before {
 		t.Errorf("health checks logged %d warnings", after-before)
 	}
 

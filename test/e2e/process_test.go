@@ -305,6 +305,17 @@ func (p *process) checkLog() {
 	}
 }
 
+// countClientWarnings counts the warnings about clients. At the start there is one that STS
+// cannot be reached at AWS_ENDPOINT_URL_STS.
+func countClientWarnings(p *process) (n int) {
+	for line := range strings.Lines(p.logs()) {
+		if strings.Contains(line, `"level":"warn"`) && strings.Contains(line, `"client":`) {
+			n++
+		}
+	}
+	return n
+}
+
 // admin returns the address of the admin server.
 func (p *process) admin() (address string) {
 	p.t.Helper()
