@@ -331,9 +331,6 @@ func (i *Identity) FetchTimeout() time.Duration {
 	return fetchTimeout
 }
 
-// Close ends a credential_process that is running.
-func (i *Identity) Close() { i.process().kill() }
-
 // wallClock returns the time without its monotonic reading, which stops while a
 // computer sleeps. Credentials and tokens expire by the wall clock.
 func wallClock() time.Time { return time.Now().Round(0) }

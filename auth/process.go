@@ -102,6 +102,16 @@ func (p *process) kill() {
 	}
 }
 
+// EndProcesses kills each credential_process that runs, with its descendants. It is for the
+// exit of the program.
+func EndProcesses() {
+	processes.mu.Lock()
+	defer processes.mu.Unlock()
+	for _, p := range processes.byCommand {
+		p.kill()
+	}
+}
+
 // inOwnGroup has a process killed with its descendants.
 type inOwnGroup struct {
 	processcreds.NewCommandBuilder

@@ -70,7 +70,6 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	if !c.JSON {
 		checks.Observe = writer.Step
 	}
-	defer checks.Identity.Close()
 	timed, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	report := checks.Run(timed)

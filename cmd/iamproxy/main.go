@@ -5,11 +5,18 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/iamproxy/iamproxy/auth"
 )
 
 func main() {
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	code := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)
+	auth.EndProcesses()
+	os.Exit(code)
 }
 
 // exitNow ends a process that does not shut down in time. Tests replace it.
-var exitNow = func() { os.Exit(1) }
+var exitNow = func() {
+	auth.EndProcesses()
+	os.Exit(1)
+}

@@ -232,8 +232,6 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	s.adminServer.Version, s.adminServer.Commit = buildInfo()
 	s.adminServer.Pprof = c.Pprof
 	s.adminServer.Shutdown, s.adminServer.Draining = shutdown, func() bool { return draining.Err() != nil }
-	defer s.identities.Close()
-	defer context.AfterFunc(ending, s.identities.Close)() // before an exit that is forced
 	if err := s.configure(ctx); err != nil {
 		return err
 	}

@@ -49,7 +49,6 @@ func (c *tokenCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return usageError{err}
 	}
-	defer identity.Close()
 	ctx, cancel := context.WithTimeout(ctx, max(tokenTimeout, identity.FetchTimeout()))
 	defer cancel()
 	token, err := c.endpoint.Tokens(identity).Token(ctx, c.endpoint.User)

@@ -106,10 +106,3 @@ func signingLine(caller auth.Caller, identity *auth.Identity) string {
 	}
 	return "  signing as   " + caller.ARN + "   (" + source + ")"
 }
-
-// Close ends what is still fetching credentials.
-func (i *Identities) Close() {
-	for _, identity := range i.loaded {
-		identity.Close()
-	}
-}
