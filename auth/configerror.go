@@ -3,10 +3,11 @@ package auth
 import (
 	"errors"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // loadError returns the error of Load for an error of the SDK, which does not name
@@ -42,7 +43,7 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 	notFound := errors.As(err, new(config.SharedConfigProfileNotExistError))
 	noSession := strings.Contains(err.Error(), "failed to find SSO session section") // it has no type
 	for {
-		settings, quoted := f.profile(name), strconv.Quote(name)
+		settings, quoted := f.profile(name), text.Name.Quote(name)
 		next := settings[sourceProfileKey]
 		switch {
 		case settings == nil && len(chain) == 1 && !notFound:
@@ -50,7 +51,7 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 		case notFound && len(chain) == 1 && (settings == nil || next == ""):
 			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name))
 		case settings == nil:
-			return newError(ReasonSourceProfileMissing, err, "{profile}", strconv.Quote(chain[len(chain)-2]), "{source}", quoted,
+			return newError(ReasonSourceProfileMissing, err, "{profile}", text.Name.Quote(chain[len(chain)-2]), "{source}", quoted,
 				"{file}", f.where(), "{detail}", f.missing("profile", name))
 		case has(settings, accessKeyKey) != has(settings, secretKeyKey):
 			given, missing := accessKeyKey, secretKeyKey

@@ -21,6 +21,9 @@ func misplacedSecrets(password string) []string {
 		"host=h.example.com password=" + password,
 		url.QueryEscape(secret),
 		base64.StdEncoding.EncodeToString([]byte(secret)),
+		"export PGPASSWORD=" + password,
+		"password: " + password,
+		"exec:sshpass -p " + password + " ssh {port}",
 	}
 }
 
@@ -104,7 +107,7 @@ func TestMisplacedPasswords(t *testing.T) {
 	noAWS(t)
 	const password = "S3cretPw1"
 	for _, flag := range []string{"region", "assume-role", "listen", "admin", "status", "allow-from", "socket-mode", "listen-tls", "target",
-		"connect-timeout", "connect-rate", "pool", "max-sessions", "drain-min", "log-level", "client-cert-user"} {
+		"connect-timeout", "connect-rate", "pool", "max-sessions", "drain-min", "log-level", "client-cert-user", "ca-file", "client-ca"} {
 		if code, _, stderr := try(t.Context(), host, "--"+flag+"="+password); code != 2 || strings.Contains(stderr, "S3cret") || !strings.Contains(stderr, strings.TrimPrefix(flag, "--")) {
 			t.Errorf("--%s: exit code %d, stderr %q", flag, code, stderr)
 		}

@@ -24,6 +24,8 @@ type form struct {
 	matches func(word string) bool // of each word; nil if it may be any
 	allowed []text.Shape
 	urls    func(word string) bool // reports whether a URL, or what looks like one, is allowed
+	// commands reports whether a word can contain exec:COMMAND.
+	commands bool
 }
 
 var (
@@ -32,24 +34,40 @@ var (
 )
 
 var forms = map[string]form{
-	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client", key: "host"},
-	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", urls: text.Matching(`(?i)^\s*(socks5h?|ssm)://`)},
+	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client", key: "host", commands: true},
+	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", commands: true, urls: text.Matching(`(?i)^\s*(socks5h?|ssm)://`)},
 	"region":      {want: "the region, such as eu-west-1", matches: text.Region.Matches},
 	"profile":     {want: "the name of the profile", matches: printable},
 	"role":        {want: "the ARN of the role", allowed: []text.Shape{text.ARN}},
-	"external-id": {want: "the external ID", allowed: []text.Shape{text.UserAndHost}, matches: printable},
+	"external-id": {want: "the external ID", allowed: []text.Shape{text.UserAndHost, text.Assignment}, matches: printable},
 	"secret":      {want: "the ARN of the secret, or managed", allowed: []text.Shape{text.ARN}, matches: text.Matching(`^(managed|arn:[A-Za-z0-9:/_+=,.@!-]+)$`)},
 	"user":        {want: "the name of the user", key: "username"},
 	"name":        {want: "the name", key: "dbname"},
 	"address":     {want: "HOST:PORT, or off", key: "host", matches: address},
 	"listen":      {want: "HOST:PORT, or unix:DIR", key: "host", matches: address, urls: text.Matching(`^unix:@`)},
 	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^([0-9A-Fa-f.:/ ]*|[a-z]{1,8}|([a-z0-9-]+\.)+[a-z0-9-]+)$`)},
-	"users":       {want: "the names or numbers of users", matches: text.Matching(`^[^\pC:]*$`)},
-	"file":        {want: "the name of the file", matches: printable},
-	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: printable},
+	"users":       {want: "the names or numbers of users", matches: text.Matching(`^[A-Za-z0-9_.@+\\ -]*\$?$`)},
+	"file":        {want: "the name of the file", matches: isFile},
+	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: areFiles},
 	"mode":        {want: "an octal mode such as 0660", matches: text.Matching(`^[0-9]{1,6}$`)},
 	"account":     {want: "the 12 digits of an AWS account", matches: text.Matching(`^[0-9 -]{1,20}$`)},
 	"id":          {want: "the resource ID", matches: text.Matching(`^((cluster|db|prx)-[A-Za-z0-9]*|[a-z][a-z0-9-]{0,62})$`)},
+}
+
+// isFile reports whether word names a file that exists, or has the form of a path. A password in
+// place of it does neither, as a rule.
+func isFile(word string) bool {
+	if text.Path.Matches(word) || word == "-" {
+		return true
+	}
+	_, err := os.Stat(word)
+	return err == nil
+}
+
+// areFiles reports whether the parts of word name files, or word is none of them.
+func areFiles(word string) bool {
+	cert, key, isPair := strings.Cut(word, ",")
+	return !isPair || isFile(strings.TrimSpace(cert)) && isFile(strings.TrimSpace(key))
 }
 
 // decoder decodes a value as kong does. Its errors name the flag or the variable.
@@ -142,6 +160,9 @@ func (d decoder) check(word string) error {
 	form := forms[d.value.Tag.Get("form")]
 	shape := text.ShapeOf(word)
 	isURL := form.urls != nil && form.urls(word)
+	if shape == "" && !form.commands && text.HasCommand(word) {
+		shape = text.Command
+	}
 	if shape != "" && !isURL && !slices.Contains(form.allowed, shape) {
 		return d.shapeError(form, shape)
 	}

@@ -224,7 +224,11 @@ func parse(word string) (Endpoint, error) {
 		case given[0] == "":
 			return Endpoint{}, fmt.Errorf("ENDPOINT %s: the key %s has no value", quoted, key)
 		}
-		if shape := text.ShapeOf(given[0]); shape != "" && key != "via" && shape != allowedShapes[key] {
+		shape := text.ShapeOf(given[0])
+		if shape == "" && text.HasCommand(given[0]) {
+			shape = text.Command
+		}
+		if shape != "" && key != "via" && !slices.Contains(allowedShapes[key], shape) {
 			return Endpoint{}, fmt.Errorf("ENDPOINT %s: the key %s is %s", quoted, key, shape)
 		}
 		*field = given[0]
@@ -233,7 +237,7 @@ func parse(word string) (Endpoint, error) {
 }
 
 // allowedShapes holds the shapes that values of keys can have.
-var allowedShapes = map[string]text.Shape{"assume-role": text.ARN, "external-id": text.UserAndHost}
+var allowedShapes = map[string][]text.Shape{"assume-role": {text.ARN}, "external-id": {text.UserAndHost, text.Assignment}}
 
 // describeKey describes an unknown key, without what may be a part of a password: that of a
 // proxy, or in a command, where a & is not percent-encoded.
@@ -260,6 +264,8 @@ func (e Endpoint) validate() error {
 		return fmt.Errorf("sslnegotiation %s: must be postgres or direct", text.Plain.Quote(e.SSLNegotiation))
 	case !slices.Contains([]string{"", "writer", "any"}, e.Target):
 		return fmt.Errorf("target %s: must be writer or any", text.Plain.Quote(e.Target))
+	case !text.Host.Matches(e.Listen) && !strings.HasPrefix(e.Listen, "unix:"):
+		return fmt.Errorf("listen %s: must be HOST:PORT, or unix:DIR", text.NotShown(e.Listen))
 	case e.PoolSize() < 0:
 		return fmt.Errorf("pool %s: must be a number of connections, or 0 to keep none", text.Number.Quote(e.Pool))
 	case len(e.User) > maxName:

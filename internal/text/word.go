@@ -27,6 +27,10 @@ var (
 	Host = form(`(([A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]+\.?|[0-9.]{1,15}|localhost|\[[0-9A-Fa-f:.]{2,45}\])?(:[0-9]{1,6})?|[0-9A-Fa-f:.]{2,45}`)
 	// Port is the port of an address.
 	Port = form(`[0-9]{0,6}|[a-z]{1,8}`)
+	// Name is a name that people give, such as that of a profile.
+	Name = form(`[\pL\pN _.@+/-]{0,64}`)
+	// Path is the path of a file, with a directory or an extension.
+	Path = form(`([A-Za-z]:)?[\pL\pN_.~+@, :()\\/-]*([/\\][\pL\pN_.~+@, ()-]*|\.[A-Za-z0-9]{1,8})`)
 )
 
 func form(pattern string) Form { return Form{Matching(`^(` + pattern + `)$`)} }
@@ -62,6 +66,9 @@ const (
 	JSON             Shape = "JSON, as a whole secret is"
 	URL              Shape = "a URL"
 	ConnectionString Shape = "a connection string"
+	Assignment       Shape = "a name with a password or a key after it"
+	Token            Shape = "a token"
+	Command          Shape = "a command, as of --via"
 	UserAndHost      Shape = "an address with a user or a password"
 	PEM              Shape = "the content of a PEM file"
 	ARN              Shape = "an ARN"
@@ -75,7 +82,9 @@ var shapes = []struct {
 	{PEM, Matching(`-----BEGIN`)},
 	{JSON, Matching(`^[\s\x{FEFF}'"\\]*(\{|\[\s*[{"\[])|["']\s*:\s*["'{\[\w-]`)},
 	{URL, Matching(`(?i)(^|[\s,;'"])([a-z][a-z0-9+.-]*:)+//|^[\s'"]*(jdbc:)?postgres(ql)?:`)},
+	{Token, Matching(`(?i)\bX-Amz-(Signature|Credential|Security-Token)=|\?Action=connect`)},
 	{ConnectionString, Matching(`(?i)(^|[\s,;'"])(host|hostaddr|port|user|username|user id|password|passwd|pwd|dbname|database|sslmode|server|data source|service|passfile)\s*=`)},
+	{Assignment, Matching(`(?im)^[\s'"]*(export\s+|set\s+)?([a-z0-9]+[_-])*[a-z0-9]*(password|passwd|pwd|secret|token|access[_-]?key|secret[_-]?key)([_-]?[a-z0-9]+)*\s*(=|:\s)`)},
 	{ARN, Matching(`^\s*arn:[a-z-]+:`)},
 	{UserAndHost, Matching(`^[^?@]*:[^?@]*@`)},
 }
