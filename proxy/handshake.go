@@ -41,6 +41,9 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 		case err != nil:
 			return packet, s.startupError(s.declinedError(declined, err))
 		case packet.Code != pgwire.SSLRequest && packet.Code != pgwire.GSSENCRequest:
+			if first && packet.Code != pgwire.CancelRequest {
+				s.proxy.unencrypted.note(s.clientHost())
+			}
 			return packet, nil
 		case s.client.Encrypted():
 			return packet, pgwire.NewError(pgwire.ClientTLSNested, nil)
@@ -49,7 +52,7 @@ func (s *session) receiveStartup(timeout time.Duration, config *tls.Config) (pgw
 		}
 		requested[packet.Code] = true
 		if packet.Code == pgwire.GSSENCRequest || config == nil {
-			declined = packet.Code
+			declined, s.declinedAt = packet.Code, time.Now()
 			err = s.answerEncryptionRequest('N')
 		} else if err = s.answerEncryptionRequest('S'); err == nil {
 			err = s.startTLS(config)

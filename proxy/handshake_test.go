@@ -388,6 +388,16 @@ func TestClientRequiresEncryption(t *testing.T) {
 	eventually(t, "the third failure", func() bool { return p.Counts().Results[stats.Failed] == 3 })
 	p.expectReason(t, pgwire.ClientGSSDeclined)
 	eventually(t, "three lines", func() bool { return logs.FilterMessage("connection rejected").Len() == 3 })
+	decline(sslRequest).Close() // as pgx with sslmode=prefer
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	client.expect(pgwire.Encode(authOK))
+	eventually(t, "the client that connects again", func() bool {
+		return logs.FilterMessage("client continues without encryption on another connection").Len() == 1
+	})
+	if n := p.Counts().Results[stats.Failed]; n != 3 {
+		t.Errorf("%d failures", n)
+	}
 	warnings := logs.FilterLevelExact(zap.WarnLevel)
 	if warnings.Len() != 2 || !strings.Contains(fmt.Sprint(warnings.All()[0].ContextMap()["hint"]), "--listen-tls self-signed") {
 		t.Errorf("warnings %v", warnings.All())

@@ -85,15 +85,17 @@ type Proxy struct {
 	// Log may be nil.
 	Log *zap.Logger
 
-	retry     retry.Controller
-	pool      pool.Pool
-	cancels   cancel.Registry
-	recorder  stats.Recorder
-	sampler   logging.Sampler
-	warnings  warnings
-	admission admission
-	sessions  sessionTable
-	lastID    *atomic.Uint64 // of a session
+	retry    retry.Controller
+	pool     pool.Pool
+	cancels  cancel.Registry
+	recorder stats.Recorder
+	sampler  logging.Sampler
+	warnings warnings
+
+	unencrypted unencryptedClients
+	admission   admission
+	sessions    sessionTable
+	lastID      *atomic.Uint64 // of a session
 
 	startOnce sync.Once
 	ctx       context.Context // is done when the proxy stops

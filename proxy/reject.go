@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -25,8 +24,6 @@ const (
 	rejectTimeout = time.Second
 	// hintTimeout bounds the wait for a hint.
 	hintTimeout = 5 * time.Second
-	// warnInterval is the minimum time between two warnings of a reason of isUnanswerable.
-	warnInterval = time.Minute
 )
 
 // errClientDisconnected ends a login whose client has disconnected.
@@ -131,51 +128,6 @@ func (s *session) handshakeFailed(err error) {
 	default:
 		s.reject(err)
 	}
-}
-
-// isUnanswerable reports whether the client cannot be sent the error: it disconnected when its request
-// for encryption was declined, or the TLS handshake failed, of which TLS itself has sent the reason.
-func isUnanswerable(err error) bool {
-	switch pgwire.ReasonOf(err) {
-	case pgwire.ClientTLSFailed, pgwire.ClientTLSDeclined, pgwire.ClientGSSDeclined:
-		return true
-	}
-	return false
-}
-
-// recordUnanswerable records a client for which isUnanswerable holds. Some health checks and scanners
-// look the same, and repeat every few seconds: the log has a warning each warnInterval, and the rest
-// at debug level.
-func (s *session) recordUnanswerable(err error) {
-	f := s.proxy.clientError(err)
-	s.recordFailure(f)
-	s.logChain(err)
-	level := zap.DebugLevel
-	if s.proxy.warnings.allow(f.Reason) {
-		level = zap.WarnLevel
-	}
-	s.logSampled(level, "connection rejected", f, zap.Error(f), zap.String("hint", f.Hint),
-		s.event(logging.Refused, func() []string { return s.failureDetails(f) }))
-}
-
-// warnings holds when there was the last warning of a reason.
-type warnings struct {
-	mu   sync.Mutex
-	last map[pgwire.Reason]time.Time
-}
-
-// allow reports whether warnInterval has passed since it last returned true for the reason.
-func (w *warnings) allow(reason pgwire.Reason) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if last, warned := w.last[reason]; warned && time.Since(last) < warnInterval {
-		return false
-	}
-	if w.last == nil {
-		w.last = make(map[pgwire.Reason]time.Time)
-	}
-	w.last[reason] = time.Now()
-	return true
 }
 
 // rejectUnauthorized sends the error to a client that may not connect.

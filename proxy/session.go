@@ -59,6 +59,7 @@ type session struct {
 	client *netconn.Conn
 	began  time.Time
 
+	declinedAt time.Time // the last request for encryption that was declined
 	pending    *pendingConn
 	evicted    bool
 	admitted   bool

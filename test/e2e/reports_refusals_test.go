@@ -120,8 +120,16 @@ func TestReportClientRequiresTLS(t *testing.T) {
 	failed := func() float64 {
 		return p.metrics()[`iamproxy_login_failures_total{reason="client_tls_declined",sqlstate="08P01"}`]
 	}
+	again, err := pgx.Connect(t.Context(), at+" sslmode=prefer") // on another connection
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close(t.Context())
+	until(t, "the client that connects again", func() bool {
+		return p.lastLine("client continues without encryption on another connection").Level == "debug"
+	})
 	if n := failed(); n != 0 {
-		t.Errorf("%v failures of a client that prefers TLS", n)
+		t.Errorf("%v failures of clients that prefer TLS", n)
 	}
 	for _, mode := range []string{"require", "verify-full"} {
 		if out, err := psqlAt(t, at+" sslrootcert="+cluster.CAFile()+" sslmode="+mode, "select 1"); err == nil || !strings.Contains(out, "server does not support SSL") {
