@@ -22,7 +22,11 @@ func (i *Identity) loadError(files *sharedFiles, err error) error {
 	if found := containerError(err); found != nil {
 		return found
 	}
-	return newError(ReasonConfigurationInvalid, err, "{cause}", oneLine(redact(err)))
+	cause := oneLine(redact(err))
+	if profile := i.profileName(); files.profile(i.profile()) != nil && !strings.Contains(cause, profile) {
+		cause = "profile " + profile + ": " + cause
+	}
+	return newError(ReasonConfigurationInvalid, err, "{cause}", cause)
 }
 
 // lackProfile reports whether the files are known to lack a profile that was set.
@@ -62,6 +66,8 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 		case settings[ssoSessionKey] != "" && (noSession || !slices.Contains(f.names("sso-session"), settings[ssoSessionKey])):
 			return newError(ReasonSSOSessionMissing, err, "{profile}", quoted, "{session}", settings[ssoSessionKey],
 				"{file}", f.config.name, "{detail}", f.missing("sso-session", settings[ssoSessionKey]))
+		case (next == "" && len(chain) > 1 || next == name) && errors.As(err, new(config.SharedConfigAssumeRoleError)):
+			return newError(ReasonSettingIncomplete, err, "{given}", "profile "+quoted+" is a source_profile", "{missing}", "credentials")
 		case next == "" || next == name: // a profile with keys may name itself
 			return nil
 		case slices.Contains(chain, next):

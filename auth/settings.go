@@ -197,6 +197,8 @@ func (i *Identity) checkPairs(profile map[string]string) error {
 		return incomplete(of+"role_arn", "source_profile or credential_source")
 	case strings.EqualFold(profile["credential_source"], "Environment") && id == "":
 		return incomplete(of+"credential_source = Environment", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment")
+	case strings.EqualFold(profile["credential_source"], "EcsContainer") && !hasContainer():
+		return incomplete(of+"credential_source = EcsContainer", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, which ECS sets in a task with a task role")
 	}
 	return nil
 }

@@ -77,6 +77,7 @@ func TestSettings(t *testing.T) {
 		"token file of a profile":      {profile: "web_identity_token_file = /x\n", want: `profile "p" has web_identity_token_file without role_arn`},
 		"credential_source":            {profile: "role_arn = arn:aws:iam::111122223333:role/r\ncredential_source = Env\n", want: `credential_source "Env" of profile "p" is not "Environment", "Ec2InstanceMetadata" or "EcsContainer"`},
 		"empty environment":            {profile: "role_arn = arn:aws:iam::111122223333:role/r\ncredential_source = Environment\n", want: `profile "p" has credential_source = Environment without AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment`},
+		"no container":                 {profile: "role_arn = arn:aws:iam::111122223333:role/r\ncredential_source = EcsContainer\n", want: `profile "p" has credential_source = EcsContainer without AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, which ECS sets in a task with a task role`},
 		"duration":                     {profile: "role_arn = arn:aws:iam::111122223333:role/r\nduration_seconds = 60\n" + keys, want: `duration_seconds "60" of profile "p" is not a number from 900 to 43200`},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -211,7 +211,10 @@ func (f *sharedFile) parseLines(text string) string {
 			if heading := heading(trimmed); heading != "" {
 				s := newSection(heading)
 				f.sections = append(f.sections, s)
-				if f.isConfig() && s.quoted() {
+				switch {
+				case s.unreadable():
+					lines[n] = "[-]\n" // otherwise the settings would be those of the section before
+				case f.isConfig() && s.quoted():
 					lines[n] = "[" + s.kind + " " + s.name + "]\n"
 				}
 			}
@@ -276,6 +279,12 @@ func newSection(heading string) section {
 
 // quoted reports whether the name of a section with a kind is in quotes.
 func (s section) quoted() bool { return s.kind != "" && !strings.HasSuffix(s.heading, s.name) }
+
+// unreadable reports whether the SDK does not take the heading for one: what follows
+// these characters is a comment.
+func (s section) unreadable() bool {
+	return strings.ContainsAny(s.heading, "#;") || s.kind != "" && (s.name == "" || s.name != strings.TrimSpace(s.name))
+}
 
 // isProfile reports whether the section is a profile for the SDK.
 func (f *sharedFile) isProfile(s section) bool {
@@ -348,6 +357,9 @@ func (f *sharedFiles) missing(kind, name string) string {
 			right = kind + " " + name
 		}
 		for _, s := range file.sections {
+			if s.unreadable() && s.name == name {
+				return ": " + file.name + " has [" + s.heading + "], which the AWS SDK for Go cannot read; give it a name without # and ;"
+			}
 			if s.heading != right && (s.name == name || unquote(s.heading) == kind+" "+name) && (s.kind == "" || s.kind == kind) {
 				return ": " + file.name + " has [" + s.heading + "]; write [" + right + "]"
 			}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,6 +30,8 @@ func TestSharedFiles(t *testing.T) {
 		"double quotes":              {config: `[profile "my keys"]` + keys, profile: "my keys", memory: true},
 		"single quotes":              {config: `[ profile  'my keys' ] # comment` + keys, profile: "my keys", memory: true},
 		"no quotes":                  {config: `[profile my keys]` + keys, profile: "my keys"},
+		"a comment sign in a name":   {config: "[default]" + keys + "[profile 'a#b']\naws_access_key_id = AKIAOTHER\n"},
+		"profile with such a name":   {config: "[default]" + keys + "[profile a;b]" + keys, profile: "a;b", reason: ReasonProfileMissing, want: "config has [profile a;b], which the AWS SDK for Go cannot read", memory: true},
 		"a bracket in quotes":        {config: `[profile "a]b"]` + keys, profile: "a]b", memory: true},
 		"quotes and credentials":     {config: "[profile 'a b']\nregion = eu-west-1\n", credentials: "[a b]" + keys, profile: "a b", memory: true},
 		"a large file":               {config: "[profile 'a b']" + keys + strings.Repeat("# padding\n", 20_000), profile: "a b", memory: true},
@@ -44,13 +47,13 @@ func TestSharedFiles(t *testing.T) {
 		"not similar":                {config: "[profile staging]" + keys, profile: "x", reason: ReasonProfileMissing, want: `there is no AWS profile "x" in `},
 		"no kind":                    {config: "[p]" + keys, profile: "p", reason: ReasonProfileMissing, want: "config has [p]; write [profile p]"},
 		"session without a kind":     {config: "[profile p]\nsso_session = s\nsso_account_id = 1\nsso_role_name = r\n[s]\n", profile: "p", reason: ReasonSSOSessionMissing, want: "has [s]; write [sso-session s]"},
-		"a loop of itself":           {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = p\n", profile: "p", reason: ReasonConfigurationInvalid},
+		"a loop of itself":           {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = p\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "p" is a source_profile without credentials`},
 		"a loop of three":            {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[profile q]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = r\n[profile r]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = p\n", profile: "p", reason: ReasonSourceProfileLoop, want: "p, q, r, p"},
 		"secret without a key":       {credentials: "[p]\naws_secret_access_key = TOPSECRET\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "p" has aws_secret_access_key without aws_access_key_id`},
 		"half a source":              {credentials: "[p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[q]\naws_access_key_id = AKIAX\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "q"`},
 		"an incomplete session":      {config: "[profile p]\nsso_session = s\nsso_account_id = 1\n[sso-session s]\nsso_region = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid, want: "sso_start_url"},
 		"a setting that is invalid":  {config: "[profile p]" + keys + "max_attempts = many\n", profile: "p", reason: ReasonSettingInvalid, want: `max_attempts "many" of profile "p" is not a number`},
-		"no source of the role":      {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[profile q]\nregion = eu-west-1\n", profile: "p", reason: ReasonConfigurationInvalid},
+		"no source of the role":      {config: "[profile p]\nrole_arn = arn:aws:iam::111122223333:role/r\nsource_profile = q\n[profile q]\nregion = eu-west-1\n", profile: "p", reason: ReasonSettingIncomplete, want: `profile "q" is a source_profile without credentials`},
 		"a session of another file":  {config: "[profile p]" + keys, credentials: "[sso-session 'x']\n[q]" + keys, profile: "q"},
 		"a comment with brackets":    {config: "[profile p] # [see]" + keys, profile: "p"},
 		"keys of two files, as ever": {config: "[profile p]\nregion = eu-west-1\n", credentials: "[p]" + keys, profile: "p"},
@@ -65,10 +68,13 @@ func TestSharedFiles(t *testing.T) {
 			t.Setenv("AWS_SHARED_CREDENTIALS_FILE", file(t, dir, "credentials", test.credentials))
 			identity := &Identity{Profile: test.profile, Region: testRegion}
 			err := identity.Load(t.Context())
+			token := ""
 			if err == nil {
-				_, err = (&Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}).Token(t.Context(), "u")
+				token, err = (&Tokens{Endpoint: testEndpoint, Region: testRegion, Identity: identity}).Token(t.Context(), "u")
 			}
 			switch {
+			case err == nil && !strings.Contains(token, "Credential=AKIAX%2F"):
+				t.Error("the token is not signed by the keys of the profile")
 			case test.reason == "" && err != nil, test.reason != reasonOf(err):
 				t.Errorf("got %s: %v, want %q", reasonOf(err), err, test.reason)
 			case err != nil && (!strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "TOPSECRET")):
@@ -173,4 +179,31 @@ func TestUnusedFileIsLogged(t *testing.T) {
 	if len(entries) != 1 || !strings.Contains(entries[0].ContextMap()["problem"].(string), "nowhere does not exist (AWS_CONFIG_FILE)") {
 		t.Errorf("got %v", entries)
 	}
+}
+
+// FuzzSharedFile verifies that the form for the SDK has the same sections, and that it
+// needs no further change.
+func FuzzSharedFile(f *testing.F) {
+	for _, content := range []string{
+		"[profile 'a b']\nregion = x\n[sso-session \"My Corp\"]\n", "\ufeff[default]\r\nretry_mode = legacy\r\n", "[a\r[b]\r", "[profile \"a]b\"] ; c\n=\n",
+	} {
+		f.Add(content)
+	}
+	f.Fuzz(func(t *testing.T, content string) {
+		first := sharedFile{variable: "AWS_CONFIG_FILE"}
+		first.parse([]byte(content))
+		if first.content == "" || slices.ContainsFunc(first.sections, func(s section) bool { return strings.ContainsAny(s.name, "'\"]") }) {
+			return // such a name is read differently without its quotes, but not by the SDK
+		}
+		second := sharedFile{variable: "AWS_CONFIG_FILE"}
+		second.parse([]byte(first.content))
+		if len(first.sections) != len(second.sections) {
+			t.Fatalf("%d sections, then %d", len(first.sections), len(second.sections))
+		}
+		for n, s := range first.sections {
+			if again := second.sections[n]; !s.unreadable() && (again.kind != s.kind || again.name != s.name) {
+				t.Errorf("section %q %q, then %q %q", s.kind, s.name, again.kind, again.name)
+			}
+		}
+	})
 }
