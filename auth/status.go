@@ -16,6 +16,9 @@ type IdentityStatus struct {
 	// Rejected is the *Error of credentials that AWS rejects, as the answer to the
 	// request for Caller. It is nil if AWS accepts them, or if that is unknown.
 	Rejected error
+	// RejectedAt is when AWS rejected them first. A login after it shows that a database
+	// accepts them nevertheless.
+	RejectedAt time.Time
 }
 
 // Status returns the current state. It sends no request.
@@ -31,7 +34,7 @@ func (i *Identity) Status() IdentityStatus {
 		if verdict, ok := i.verdicts.about(creds); ok {
 			status.Caller, status.CallerErr = verdict.caller, verdict.err
 			if verdict.rejected != nil {
-				status.Rejected = verdict.rejected
+				status.Rejected, status.RejectedAt = verdict.rejected, verdict.since
 			}
 		}
 	}

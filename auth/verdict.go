@@ -33,8 +33,9 @@ const (
 type verdict struct {
 	creds    aws.Credentials
 	caller   Caller
-	err      error  // of the request; nil if STS accepts the credentials
-	rejected *Error // set if STS rejects the credentials
+	err      error     // of the request; nil if STS accepts the credentials
+	rejected *Error    // set if STS rejects the credentials
+	since    time.Time // of the first rejection
 	at       time.Time
 }
 
@@ -107,6 +108,12 @@ func (i *Identity) requestVerdict(ctx context.Context, creds aws.Credentials, ma
 		next = old // STS is not reached any more, and has not changed its mind
 	}
 	next.at = wallClock()
+	if next.rejected != nil {
+		next.since = next.at
+		if known && old.rejected != nil {
+			next.since = old.since
+		}
+	}
 	i.verdicts.mu.Lock()
 	i.verdicts.last = next
 	i.verdicts.mu.Unlock()

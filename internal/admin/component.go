@@ -49,11 +49,16 @@ func (e Endpoint) components(now time.Time) []component {
 	}
 	serving := len(e.Database.Sessions()) > 0 || !lastLogin.IsZero() && now.Sub(lastLogin) < recentPeriod
 	status, network := e.Signer.Status(), networkStatus(server, unreachable, refused, now)
+	accepted := server.At.After(status.RejectedAt) && server.At.After(refused.Last)
 	if status.Rejected != nil && refused.Reason == pgwire.TokenRefused {
 		refused = stats.Failure{} // the database refuses what AWS rejects
 	}
+	credentials := credentialsStatus(status, noToken, lastLogin, now)
+	if status.Rejected != nil && credentials.Level == bad && accepted {
+		credentials.Level, credentials.Status, credentials.Title = warn, "rejected by STS, accepted by the database", "Ready, but STS rejects the credentials"
+	}
 	return []component{
-		credentialsStatus(status, noToken, lastLogin, now),
+		credentials,
 		network,
 		databaseStatus(lastLogin, serving, refused, now),
 	}

@@ -49,8 +49,12 @@ func TestOverallStatus(t *testing.T) {
 			signer: auth.IdentityStatus{Err: errSSO}, login: time.Second,
 			title: "Cannot sign tokens", cause: "the SSO session has expired", levels: [4]level{ok, bad, ok, ok},
 		},
+		"credentials rejected by STS alone": {
+			signer: auth.IdentityStatus{Source: "the environment", Rejected: errRejected, RejectedAt: at(time.Minute)}, login: time.Second,
+			title: "Ready, but STS rejects the credentials", cause: "ExpiredToken", levels: [4]level{ok, warn, ok, ok},
+		},
 		"credentials rejected": {
-			signer: auth.IdentityStatus{Source: "the environment", Rejected: errRejected}, login: time.Second,
+			signer: auth.IdentityStatus{Source: "the environment", Rejected: errRejected, RejectedAt: now}, login: time.Second,
 			title: "AWS rejects the credentials", cause: "ExpiredToken", levels: [4]level{ok, bad, ok, ok},
 		},
 		"token refused, credentials rejected": {
