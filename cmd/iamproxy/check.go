@@ -14,6 +14,7 @@ import (
 	"unicode"
 
 	"github.com/iamproxy/iamproxy/internal/check"
+	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/portforward"
 	"github.com/iamproxy/iamproxy/tls"
@@ -66,7 +67,7 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	writer := &check.TextWriter{Out: std.out, Colors: supportsColors(std.out), Width: terminalWidth(std.out)}
+	writer := &check.TextWriter{Out: std.out, Colors: console.SupportsColors(std.out), Width: console.Width(std.out)}
 	if !c.JSON {
 		checks.Observe = writer.Step
 	}

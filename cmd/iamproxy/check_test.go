@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 )
@@ -44,17 +42,5 @@ func TestCheckReport(t *testing.T) {
 	step, _ := steps[0].(map[string]any)
 	if len(step) != 6 || step["name"] != "endpoint" || step["reason"] != "" || step["state"] != "not tried" || step["found"] != "because the timeout has passed" || step["next"] != "" || step["seconds"] != 0.0 {
 		t.Errorf("the first step is %v", step)
-	}
-}
-
-// Only terminals get colors.
-func TestSupportsColors(t *testing.T) {
-	file, err := os.CreateTemp(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if supportsColors(file) || supportsColors(new(bytes.Buffer)) {
-		t.Error("colors in a file")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy"
@@ -24,7 +25,7 @@ func (s *server) drain(ctx context.Context) {
 	s.log.Info("draining; a second signal closes open sessions",
 		zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()),
 		zap.Int("sessions", open), zap.Strings("users", usersOf(sessions)),
-		logging.TextForConsole(drainText(open, sessions, s.DrainMin, s.DrainMax)))
+		logging.TextForConsole(console.DrainText(open, sessions, s.DrainMin, s.DrainMax)))
 	ctx, stop := context.WithTimeout(ctx, s.DrainMax)
 	defer stop()
 	select {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
 	"os"
@@ -20,6 +21,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/hardening"
 	"github.com/iamproxy/iamproxy/internal/limits"
@@ -27,6 +29,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/peercred"
 	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/internal/signals"
 )
 
 type runCommand struct {
@@ -212,22 +215,22 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	defer shutdown()
 	ending, end := context.WithCancel(ctx)
 	defer end()
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(signals)
-	go handleSignals(ending, signals, shutdown, end)
+	terminations := make(chan os.Signal, 2)
+	signal.Notify(terminations, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(terminations)
+	go signals.Handle(ending, terminations, shutdown, end)
 	done := make(chan struct{})
 	defer close(done)
 	go forceExitAfter(draining, c.DrainMax+forceExitDelay, done)
 	go forceExitAfter(ending, forceExitDelay, done)
-	others := make(chan os.Signal, 1)
-	signal.Notify(others, otherSignals()...)
-	defer signal.Stop(others)
+	others := signals.NotifyOthers()
+	defer others.Stop()
 
 	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has validated it
-	log, flush := logging.New(std.err, level, c.consoleFormat(std.err))
+	format := c.consoleFormat(std.err)
+	log, flush := logging.New(std.err, level, format)
 	defer flush()
-	go handleOthers(ending, others, log, shutdown)
+	go others.Handle(ending, log, shutdown)
 	s := &server{runCommand: c, log: log, identities: endpoint.Identities{Log: log}}
 	s.adminServer.Version, s.adminServer.Commit = buildInfo()
 	s.adminServer.Pprof = c.Pprof
@@ -248,7 +251,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	s.serve(listeners, failed)
 	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
 	notify(log, daemon.SdNotifyReady)
-	go s.printReady(draining, s.identities.LogCallers(draining))
+	callersLogged := s.identities.LogCallers(draining)
+	if format != nil {
+		go console.PrintReady(draining, log, s.signers, callersLogged)
+	}
 	go limits.ReleaseIdleMemory(draining)
 	select {
 	case err = <-failed:
@@ -261,14 +267,10 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	return err
 }
 
-// handleSignals takes one step for each signal, until ctx is done.
-func handleSignals(ctx context.Context, signals <-chan os.Signal, steps ...func()) {
-	for _, step := range steps {
-		select {
-		case <-signals:
-			step()
-		case <-ctx.Done():
-			return
-		}
+// consoleFormat returns the format of the log for the console, or nil for JSON.
+func (c *runCommand) consoleFormat(out io.Writer) *logging.Console {
+	if c.LogFormat == "json" || c.LogFormat == "" && !console.IsTerminal(out) {
+		return nil
 	}
+	return &logging.Console{Colors: console.SupportsColors(out), Listeners: len(c.settings.endpoints) > 1}
 }

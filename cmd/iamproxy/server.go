@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/limits"
 	"github.com/iamproxy/iamproxy/internal/listen"
@@ -31,6 +32,7 @@ type server struct {
 	forwards    []*portforward.Forward // by endpoint, nil for none
 	proxies     []*proxy.Proxy         // by endpoint
 	sessionIDs  atomic.Uint64
+	signers     []console.Signer // by endpoint
 	adminServer admin.Server
 }
 
@@ -93,6 +95,7 @@ func (s *server) configure(ctx context.Context) error {
 		}
 		s.forwards = append(s.forwards, forward)
 		s.proxies = append(s.proxies, p)
+		s.signers = append(s.signers, identity)
 		s.adminServer.Endpoints = append(s.adminServer.Endpoints, admin.Endpoint{
 			Name:         e.Address(),
 			Via:          e.ViaName(),
@@ -313,7 +316,7 @@ func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpo
 		zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), logging.OptionalString("kind", string(e.Name.Kind)),
 		logging.OptionalString("via", e.ViaName()), zap.Bool("writer_only", p.RequireWritable), zap.Int("pool", p.MaxIdleConns),
 		zap.Bool("socket_passed", listener.activated),
-		logging.TextForConsole(endpointLines(e, listener.address)))
+		logging.TextForConsole(console.EndpointText(e, listener.address)))
 	s.warnUnencrypted(p, listener)
 	if named := e.Name.Region; named != "" && named != e.Region {
 		s.log.Warn("tokens are signed for another region than that in the endpoint's name; the database refuses them if the region is wrong",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/listen"
 )
 
@@ -40,7 +41,7 @@ func (c *shutdownCommand) Run(ctx context.Context, std streams) error {
 		return noListener(c.client.Address, "--admin")
 	case err != nil:
 		return fmt.Errorf("could not shut down the iamproxy at %s: %w", c.client.Address, err)
-	case isTerminal(std.err):
+	case console.IsTerminal(std.err):
 		fmt.Fprintln(std.err, answer)
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
+	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
@@ -72,7 +73,7 @@ func (c *waitCommand) Run(ctx context.Context, std streams) error {
 			return nil
 		}
 		if lastErr == nil || ctx.Err() == nil { // the error of the timeout is less informative
-			if isTerminal(std.err) && (lastErr == nil || lastErr.Error() != err.Error()) {
+			if console.IsTerminal(std.err) && (lastErr == nil || lastErr.Error() != err.Error()) {
 				fmt.Fprintf(std.err, "waiting for iamproxy at %s (%s)\n", c.check.address, text.OneLine(err.Error()))
 			}
 			lastErr = err

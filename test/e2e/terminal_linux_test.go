@@ -26,7 +26,7 @@ type terminal struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	keys   *os.File
-	exited chan error
+	exited chan struct{}
 
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -49,7 +49,7 @@ func startOnTerminal(t testing.TB, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	defer screen.Close()
-	term := &terminal{t: t, cmd: exec.Command(binaryPath(t), args...), keys: keys, exited: make(chan error, 1)}
+	term := &terminal{t: t, cmd: exec.Command(binaryPath(t), args...), keys: keys, exited: make(chan struct{})}
 	term.cmd.Env = env
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = screen, screen, screen
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
@@ -57,7 +57,10 @@ func startOnTerminal(t testing.TB, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	go func() { _, _ = io.Copy(term, keys) }()
-	go func() { term.exited <- term.cmd.Wait() }()
+	go func() {
+		_ = term.cmd.Wait()
+		close(term.exited)
+	}()
 	t.Cleanup(func() {
 		_ = term.cmd.Process.Kill()
 		_ = keys.Close()
