@@ -87,7 +87,7 @@ func TestMisplacedSecrets(t *testing.T) {
 	if len(done) < 40 {
 		t.Errorf("only %d flags", len(done))
 	}
-	for _, secret := range []string{secrets[0], secrets[1], secrets[4], password} {
+	for _, secret := range append(secrets[4:], secrets[0], secrets[1], password) {
 		for _, args := range [][]string{
 			{secret}, {secret, host}, {host, secret}, {"check", host, secret}, {"wait", secret}, {"version", secret}, {"help", secret}, {"completion", secret},
 			{"--password", secret}, {"--password=" + secret}, {"--" + secret}, {"-W" + secret}, {"-" + secret}, {"--port", secret}, {"--user"},

@@ -47,7 +47,7 @@ var forms = map[string]form{
 	"listen":      {want: "HOST:PORT, or unix:DIR", key: "host", matches: address, urls: text.Matching(`^unix:@`)},
 	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^([0-9A-Fa-f.:/ ]*|[a-z]{1,8}|([a-z0-9-]+\.)+[a-z0-9-]+)$`)},
 	"users":       {want: "the names or numbers of users", matches: text.Matching(`^[A-Za-z0-9_.@+\\ -]*\$?$`)},
-	"file":        {want: "the name of the file", matches: isFile},
+	"file":        {want: "the name of a file that exists", matches: isFile},
 	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: areFiles},
 	"mode":        {want: "an octal mode such as 0660", matches: text.Matching(`^[0-9]{1,6}$`)},
 	"account":     {want: "the 12 digits of an AWS account", matches: text.Matching(`^[0-9 -]{1,20}$`)},
