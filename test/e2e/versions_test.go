@@ -188,7 +188,7 @@ func testVersionRefusal(t *testing.T, s *versioned) {
 	if refused.Code != "28P01" || refused.Message != `password authentication failed for user "iam_other"` {
 		t.Errorf("the client was told %s: %s", refused.Code, refused.Message)
 	}
-	for _, want := range []string{aurora.DefaultHost + ":5432 in eu-west-1", "rds-db:connect", "rds_iam"} {
+	for _, want := range []string{aurora.DefaultHost + ":5432 in eu-west-1", "rds-db:connect", `User "iam_other" exists`, "Run: iamproxy check "} {
 		if !strings.Contains(refused.Hint, want) {
 			t.Errorf("hint %q does not name %q", refused.Hint, want)
 		}
