@@ -6,6 +6,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 func TestOnlyWhatIsKnownToBeGoodPasses(t *testing.T) {
@@ -86,9 +88,32 @@ func TestProgramThatFails(t *testing.T) {
 		"printed no report":        {"echo", "hello"},
 		"not found":                {"no-such-program"},
 	} {
-		_, err := runProgram(t.Context(), driver{"d", ".", command}, nil)
+		_, err := readReport(t.Context(), driver{"d", ".", command}, nil)
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%v: %v, want %q", command, err, name)
+		}
+	}
+}
+
+// A login that should be rejected fails with another SQLSTATE, another message or a session.
+func TestJudgeLogin(t *testing.T) {
+	rejected, accepted := login{"", "", []string{"not accepted", "expired"}}, login{}
+	const good = "28000 FATAL: iamproxy: client certificate is not accepted: it has expired"
+	for _, test := range []struct {
+		login login
+		line  string
+		fails bool
+	}{
+		{rejected, good, false},
+		{rejected, strings.Replace(good, "28000", "08004", 1), true},
+		{rejected, strings.Replace(good, "expired", "ended", 1), true},
+		{rejected, aurora.IAMUser, true},
+		{accepted, aurora.IAMUser, false},
+		{accepted, aurora.OtherUser, true},
+		{accepted, good, true},
+	} {
+		if err := test.login.judge(test.line); (err != nil) != test.fails {
+			t.Errorf("%q: %v", test.line, err)
 		}
 	}
 }

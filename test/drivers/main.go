@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
@@ -72,6 +73,12 @@ func run(ctx context.Context, binary, file string, names []string, out io.Writer
 				rows[n] = r
 			}
 		}
+	}
+	if slices.ContainsFunc(chosen, func(d driver) bool { return d.name == pgjdbc }) {
+		if err := tryCertificates(ctx, binary, cluster); err != nil {
+			return fmt.Errorf("%s with client certificates: %w", pgjdbc, err)
+		}
+		fmt.Fprintf(out, "%s with client certificates: ok\n", pgjdbc)
 	}
 	result := fmt.Sprintf("Through iamproxy to PostgreSQL %s:\n\n%s", server, table(rows))
 	fmt.Fprintf(out, "\n%s", result)

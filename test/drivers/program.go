@@ -28,6 +28,12 @@ type driver struct {
 	command []string
 }
 
+// pgjdbc is the driver that also tries client certificates that are rejected.
+const pgjdbc = "pgjdbc"
+
+// java runs a program with pgjdbc.
+var java = []string{"java", "-cp", "/usr/share/java/postgresql.jar:/usr/share/java/junixsocket-common.jar"}
+
 // Packages of Debian are visible to Debian's own interpreters only, which need not be first
 // on the PATH.
 var drivers = []driver{
@@ -41,7 +47,7 @@ var drivers = []driver{
 	{"pgsql", "php", []string{"/usr/bin/php", "pgsql.php"}},
 	{"ruby-pg", "ruby", []string{"/usr/bin/ruby", "pg.rb"}},
 	{"dbd-pg", "perl", []string{"/usr/bin/perl", "dbd_pg.pl"}},
-	{"pgjdbc", "java", []string{"java", "-cp", "/usr/share/java/postgresql.jar:/usr/share/java/junixsocket-common.jar", "Pgjdbc.java"}},
+	{pgjdbc, "java", append(slices.Clone(java), "Pgjdbc.java")},
 	{"node-postgres", "node", []string{"node", "pg.mjs"}},
 	{"postgres.js", "node", []string{"node", "postgres.mjs"}},
 	{"pgx", "go", []string{"go", "run", "-buildvcs=false", "./pgx"}},
@@ -101,7 +107,7 @@ func attempt(ctx context.Context, d driver, via *route) row {
 	before, err := countCancels(via.proxy.Cluster)
 	var said report
 	if err == nil {
-		said, err = runProgram(ctx, d, via.environment())
+		said, err = readReport(ctx, d, via.environment())
 	}
 	if err != nil {
 		return row{report: report{Driver: d.name}, failures: map[string]string{"": err.Error()}}
@@ -143,7 +149,20 @@ func countCancels(cluster *aurora.Cluster) (int, error) {
 	return strings.Count(log, "canceling statement due to user request"), err
 }
 
-func runProgram(ctx context.Context, d driver, environment []string) (report, error) {
+// readReport runs a driver's program, and returns its report.
+func readReport(ctx context.Context, d driver, environment []string) (said report, err error) {
+	out, err := runProgram(ctx, d, environment)
+	if err != nil {
+		return report{}, err
+	}
+	if err := json.Unmarshal(out, &said); err != nil {
+		return report{}, fmt.Errorf("%s printed no report: %w: %s", strings.Join(d.command, " "), err, out)
+	}
+	return said, nil
+}
+
+// runProgram runs a program, and returns its output.
+func runProgram(ctx context.Context, d driver, environment []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, d.command[0], d.command[1:]...)
@@ -159,11 +178,7 @@ func runProgram(ctx context.Context, d driver, environment []string) (report, er
 		err = fmt.Errorf("not done after %v", limit)
 	}
 	if err != nil {
-		return report{}, fmt.Errorf("%s: %w: %s", strings.Join(d.command, " "), err, bytes.TrimSpace(stderr.Bytes()))
+		return nil, fmt.Errorf("%s: %w: %s", strings.Join(d.command, " "), err, bytes.TrimSpace(stderr.Bytes()))
 	}
-	var said report
-	if err := json.Unmarshal(stdout, &said); err != nil {
-		return report{}, fmt.Errorf("%s printed no report: %w: %s", strings.Join(d.command, " "), err, stdout)
-	}
-	return said, nil
+	return stdout, nil
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/clientcert"
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
@@ -82,10 +83,14 @@ func (r *route) start(ctx context.Context) (err error) {
 	listen := "127.0.0.1:0"
 	switch r.name {
 	case tlsRoute:
-		if err := writeClientCertificate(r.dir, aurora.IAMUser); err != nil {
+		p, err := clientcert.Issue(nil, clientcert.Named(aurora.IAMUser)) // its own root
+		if err == nil {
+			err = p.Write(r.dir)
+		}
+		if err != nil {
 			return errors.Join(err, os.RemoveAll(r.dir))
 		}
-		r.proxy.Flags = []string{"--listen-tls", "self-signed", "--client-ca", filepath.Join(r.dir, certificateFile), "--client-cert-user", "cn"}
+		r.proxy.Flags = []string{"--listen-tls", "self-signed", "--client-ca", filepath.Join(r.dir, clientcert.CertFile), "--client-cert-user", "cn"}
 	case socketRoute:
 		listen = "unix:" + r.dir
 	}
@@ -111,7 +116,7 @@ func (r *route) stop() error {
 func (r *route) environment() []string {
 	env := sidecar.Environment()
 	if r.name == tlsRoute {
-		env = append(env, "PGSSLCERT="+filepath.Join(r.dir, certificateFile), "PGSSLKEY="+filepath.Join(r.dir, keyFile))
+		env = append(env, "PGSSLCERT="+filepath.Join(r.dir, clientcert.CertFile), "PGSSLKEY="+filepath.Join(r.dir, clientcert.KeyFile))
 	}
 	return append(env, "LC_ALL=C.UTF-8", "PGCONNECT_TIMEOUT=30",
 		"PGHOST="+r.host, "PGPORT="+r.port, "PGSSLMODE="+r.sslmode, "PGUSER="+aurora.IAMUser, "PGDATABASE="+aurora.Database)

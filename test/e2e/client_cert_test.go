@@ -4,15 +4,10 @@ package e2e
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -25,72 +20,27 @@ import (
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/clientcert"
 )
 
-// clientCA issues certificates for clients.
-type clientCA struct {
-	t           *testing.T
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newClientCA(t *testing.T, name string) *clientCA {
-	ca := &clientCA{t: t}
-	ca.certificate, ca.key = ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	return ca
-}
-
-// issue returns a certificate as in template, issued by the CA, or by itself if there is none yet.
-// It is valid for an hour unless template has dates.
-func (ca *clientCA) issue(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
-	ca.t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	template.SerialNumber = big.NewInt(time.Now().UnixNano())
-	if template.NotAfter.IsZero() {
-		template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	}
-	issuer, signer := ca.certificate, ca.key
-	if issuer == nil {
-		issuer, signer = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, issuer, key.Public(), signer)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	certificate, err := x509.ParseCertificate(der)
-	if err != nil {
-		ca.t.Fatal(err)
-	}
-	return certificate, key
-}
-
-// conninfo issues a certificate and returns libpq's parameters for it.
-func (ca *clientCA) conninfo(template *x509.Certificate) string {
-	certificate, key := ca.issue(template)
-	return certificateConninfo(ca.t, key, certificate)
-}
-
-// certificateConninfo writes a key and its certificates, and returns libpq's parameters for them.
-func certificateConninfo(t *testing.T, key *ecdsa.PrivateKey, certificates ...*x509.Certificate) string {
+// issue returns a certificate as in template, issued by ca, or by itself if ca is nil.
+func issue(t *testing.T, ca *clientcert.Pair, template *x509.Certificate) *clientcert.Pair {
 	t.Helper()
-	dir := t.TempDir()
-	der, err := x509.MarshalPKCS8PrivateKey(key)
+	p, err := clientcert.Issue(ca, template)
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, filepath.Join(dir, "key.pem"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
-	writeFile(t, filepath.Join(dir, "cert.pem"), encodeCertificates(certificates...))
-	return fmt.Sprintf(" sslmode=require sslcert=%s/cert.pem sslkey=%[1]s/key.pem", dir)
+	return p
 }
 
-func encodeCertificates(certificates ...*x509.Certificate) (b []byte) {
-	for _, c := range certificates {
-		b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw})...)
+// certificateConninfo writes a certificate with its intermediates, and returns libpq's parameters for it.
+func certificateConninfo(t *testing.T, leaf *clientcert.Pair, intermediates ...*clientcert.Pair) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := leaf.Write(dir, intermediates...); err != nil {
+		t.Fatal(err)
 	}
-	return b
+	return fmt.Sprintf(" sslmode=require sslcert=%s sslkey=%s", filepath.Join(dir, clientcert.CertFile), filepath.Join(dir, clientcert.KeyFile))
 }
 
 func writeFile(t *testing.T, file string, content []byte) {
@@ -102,22 +52,21 @@ func writeFile(t *testing.T, file string, content []byte) {
 
 const withoutCertificate = " sslmode=require sslcert=/nonexistent"
 
-func named(name string) *x509.Certificate {
-	return &x509.Certificate{Subject: pkix.Name{CommonName: name}}
-}
-
 // A client logs in only with a valid certificate that names the database user, and a connection
 // of the pool serves no other. The file of --client-ca is read again.
 func TestClientCertificates(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	ca, other := newClientCA(t, "clients"), newClientCA(t, "other")
+	ca, other := issue(t, nil, clientcert.CA("clients")), issue(t, nil, clientcert.CA("other"))
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	writeFile(t, file, encodeCertificates(ca.certificate))
+	writeFile(t, file, clientcert.Encode(ca))
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey),
 		clusterArgs(cluster, "--listen-tls=self-signed", "--client-ca="+file, "--client-cert-user=cn", "--pool=1")...)
 	at := p.conninfo(aurora.IAMUser, aurora.Database)
-	in := ca.conninfo(named(aurora.IAMUser))
+	conninfo := func(ca *clientcert.Pair, template *x509.Certificate) string {
+		return certificateConninfo(t, issue(t, ca, template))
+	}
+	in := conninfo(ca, clientcert.Named(aurora.IAMUser))
 	login := func(name, certificate, want string) {
 		t.Helper()
 		if out, err := psqlAt(t, at+certificate, "select 'in'"); (err == nil) != (want == "in") || !strings.Contains(out, want) {
@@ -127,21 +76,21 @@ func TestClientCertificates(t *testing.T) {
 	login("valid", in, "in") // and leaves its connection to the pool
 
 	ten := time.Now().Add(-10 * 24 * time.Hour)
-	middle, middleKey := ca.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "middle"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
-	leaf, leafKey := (&clientCA{t, middle, middleKey}).issue(named(aurora.IAMUser))
+	middle := issue(t, ca, clientcert.CA("middle"))
+	leaf := issue(t, middle, clientcert.Named(aurora.IAMUser))
 	for _, row := range []struct{ name, certificate, want string }{
 		{"without TLS", " sslmode=disable", "connection without TLS"},
 		{"no certificate", withoutCertificate, "connection requires a valid client certificate"},
-		{"another user", ca.conninfo(named("another")), `client certificate "CN=another" does not name user "` + aurora.IAMUser + `"`},
-		{"the user in another case", ca.conninfo(named(strings.ToUpper(aurora.IAMUser))), "does not name user"},
-		{"an alternative name", ca.conninfo(&x509.Certificate{Subject: pkix.Name{CommonName: "another"}, DNSNames: []string{aurora.IAMUser}}), "does not name user"},
-		{"two common names", ca.conninfo(&x509.Certificate{Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
+		{"another user", conninfo(ca, clientcert.Named("another")), `client certificate "CN=another" does not name user "` + aurora.IAMUser + `"`},
+		{"the user in another case", conninfo(ca, clientcert.Named(strings.ToUpper(aurora.IAMUser))), "does not name user"},
+		{"an alternative name", conninfo(ca, &x509.Certificate{Subject: pkix.Name{CommonName: "another"}, DNSNames: []string{aurora.IAMUser}}), "does not name user"},
+		{"two common names", conninfo(ca, &x509.Certificate{Subject: pkix.Name{ExtraNames: []pkix.AttributeTypeAndValue{
 			{Type: []int{2, 5, 4, 3}, Value: "another"}, {Type: []int{2, 5, 4, 3}, Value: aurora.IAMUser}}}}), "does not name user"},
-		{"another CA", other.conninfo(named(aurora.IAMUser)), "unknown authority"},
-		{"expired", ca.conninfo(&x509.Certificate{Subject: pkix.Name{CommonName: aurora.IAMUser}, NotBefore: ten, NotAfter: ten.Add(time.Hour)}), "expired"},
-		{"of a server", ca.conninfo(&x509.Certificate{Subject: pkix.Name{CommonName: aurora.IAMUser}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}), "key usage"},
-		{"without its intermediate", certificateConninfo(t, leafKey, leaf), "unknown authority"},
-		{"with its intermediate", certificateConninfo(t, leafKey, leaf, middle), "in"},
+		{"another CA", conninfo(other, clientcert.Named(aurora.IAMUser)), "unknown authority"},
+		{"expired", conninfo(ca, &x509.Certificate{Subject: pkix.Name{CommonName: aurora.IAMUser}, NotBefore: ten, NotAfter: ten.Add(time.Hour)}), "expired"},
+		{"of a server", conninfo(ca, &x509.Certificate{Subject: pkix.Name{CommonName: aurora.IAMUser}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}), "key usage"},
+		{"without its intermediate", certificateConninfo(t, leaf), "unknown authority"},
+		{"with its intermediate", certificateConninfo(t, leaf, middle), "in"},
 	} {
 		login(row.name, row.certificate, row.want)
 	}
@@ -181,27 +130,27 @@ func TestClientCertificates(t *testing.T) {
 	if !strings.Contains(p.logs(), "could not reload the roots of client certificates; the previous content stays in use") {
 		t.Error("the log does not have the broken file")
 	}
-	writeFile(t, file, encodeCertificates(other.certificate))
+	writeFile(t, file, clientcert.Encode(other))
 	login("the CA was removed", in, "unknown authority")
-	login("the new CA", other.conninfo(named(aurora.IAMUser)), "in")
+	login("the new CA", conninfo(other, clientcert.Named(aurora.IAMUser)), "in")
 }
 
 // A certificate may name the user in an alternative name. With --user, it must name that user.
 func TestClientCertificateAltNames(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	ca := newClientCA(t, "clients")
+	ca := issue(t, nil, clientcert.CA("clients"))
 	file := filepath.Join(t.TempDir(), "ca.pem")
-	writeFile(t, file, encodeCertificates(ca.certificate))
+	writeFile(t, file, clientcert.Encode(ca))
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey),
 		clusterArgs(cluster, "--listen-tls=self-signed", "--client-ca="+file, "--client-cert-user=san", "--user="+aurora.IAMUser)...)
 	at := p.conninfo("somebody", aurora.Database)
 	for want, certificate := range map[string]*x509.Certificate{
 		"in":                  {DNSNames: []string{"another.example.com", aurora.IAMUser}},
 		`"somebody" does not`: {DNSNames: []string{"somebody"}},
-		`"CN=` + aurora.IAMUser + `" does not name user "` + aurora.IAMUser: named(aurora.IAMUser),
+		`"CN=` + aurora.IAMUser + `" does not name user "` + aurora.IAMUser: clientcert.Named(aurora.IAMUser),
 	} {
-		if out, err := psqlAt(t, at+ca.conninfo(certificate), "select 'in'"); (err == nil) != (want == "in") || !strings.Contains(out, want) {
+		if out, err := psqlAt(t, at+certificateConninfo(t, issue(t, ca, certificate)), "select 'in'"); (err == nil) != (want == "in") || !strings.Contains(out, want) {
 			t.Errorf("psql printed %q, want %q", out, want)
 		}
 	}
