@@ -152,7 +152,7 @@ var texts = map[Reason]struct{ message, hint string }{
 		"",
 	},
 	ReasonContainerHostUnknown: {
-		"no AWS credentials: could not resolve {host}, the host of AWS_CONTAINER_CREDENTIALS_FULL_URI",
+		"could not resolve {host}, the host of AWS_CONTAINER_CREDENTIALS_FULL_URI",
 		"Check the name. The next login resolves it again.",
 	},
 	ReasonTokenFileUnusable: {

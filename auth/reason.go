@@ -145,7 +145,8 @@ func TokenReasons() []Reason {
 // Temporary reports whether the reason always is one that passes without intervention.
 func (r Reason) Temporary() bool {
 	switch r {
-	case ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonEndpointUnreachable, ReasonProcessTimeout:
+	case ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonProcessTimeout,
+		ReasonEndpointUnreachable, ReasonHTTPProxyFailed, ReasonContainerHostUnknown:
 		return true
 	}
 	return false

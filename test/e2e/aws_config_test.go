@@ -5,6 +5,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	stdlog "log"
 	"net"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
@@ -27,13 +30,13 @@ func (s *sourceTest) token(t *testing.T, env []string, args ...string) (keyID, s
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binaryPath(t), append([]string{"token", aurora.DefaultHost, "--user=" + aurora.IAMUser}, args...)...)
 	cmd.Env = env
-	var errors strings.Builder
-	cmd.Stderr = &errors
+	var text strings.Builder
+	cmd.Stderr = &text
 	out, _ := cmd.Output()
-	keep(t, "token, standard error", errors.String())
+	keep(t, "token, standard error", text.String())
 	_, keyID, _ = strings.Cut(string(out), "X-Amz-Credential=")
 	keyID, _, _ = strings.Cut(keyID, "%2F")
-	return keyID, errors.String()
+	return keyID, text.String()
 }
 
 // TestReportEndpointURL verifies that AWS_ENDPOINT_URL and a profile's endpoint_url count for
@@ -205,5 +208,39 @@ func TestReportEndpointURLLeadsNowhere(t *testing.T) {
 	line := p.lastLine("could not request the identity from STS")
 	if want := `could not reach "nowhere.invalid" (AWS_ENDPOINT_URL): `; !strings.HasPrefix(line.Error, want) || line.Hint == "" {
 		t.Errorf("logged %+v", line)
+	}
+}
+
+// TestReportSettingsInErrors verifies that a client's error names the file or the setting,
+// and that what may pass is 57P03.
+func TestReportSettingsInErrors(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	dir := t.TempDir()
+	for name, test := range map[string]struct {
+		env                   []string
+		sqlstate, error, hint string
+	}{
+		"file that is missing": {[]string{"AWS_SHARED_CREDENTIALS_FILE=" + dir + "/nowhere"}, "28000",
+			"/nowhere does not exist (AWS_SHARED_CREDENTIALS_FILE)", "Correct the path in AWS_SHARED_CREDENTIALS_FILE, or unset it."},
+		"file that is a directory": {[]string{"AWS_CONFIG_FILE=" + dir}, "28000", " is a directory, not a file", "Set AWS_CONFIG_FILE to the path of a file."},
+		"host that does not resolve": {[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://agent.invalid/"}, "57P03",
+			`could not resolve "agent.invalid", the host of AWS_CONTAINER_CREDENTIALS_FULL_URI`, "Check the name. The next login resolves it again."},
+		"token file that is missing": {[]string{"AWS_CONTAINER_CREDENTIALS_FULL_URI=http://127.0.0.1:9/", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE=" + dir + "/token"}, "28000",
+			"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: could not read " + dir + "/token: no such file or directory", "Check that the platform mounts this file"},
+		"endpoint that does not resolve": {append(keyEnvironment(jane), "AWS_ENDPOINT_URL_STS=", "AWS_ENDPOINT_URL=http://nowhere.invalid", "IAMPROXY_ASSUME_ROLE="+appRole), "57P03",
+			`could not reach "nowhere.invalid" (AWS_ENDPOINT_URL): `, "Check that this is the right address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProxy(t, append(bareEnvironment(), test.env...), clusterArgs(cluster, "--connect-timeout=2s")...)
+			var failed *pgconn.PgError
+			if err := p.logIn(aurora.IAMUser); !errors.As(err, &failed) {
+				t.Fatal(err)
+			}
+			if failed.Code != test.sqlstate || !strings.Contains(failed.Message, test.error) || !strings.Contains(failed.Hint, test.hint) {
+				t.Errorf("got %s: %s\nHINT: %s", failed.Code, failed.Message, failed.Hint)
+			}
+		})
 	}
 }
