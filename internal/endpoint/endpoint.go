@@ -162,7 +162,7 @@ func checkShape(word string) error {
 }
 
 // wanted describes what an ENDPOINT has to be, after "give only".
-const wanted = "its HOST[:PORT]; user and database stay in the client"
+const wanted = "its HOST[:PORT]; user and database stay in the client, or go into --user and --database"
 
 // Parse parses HOST[:PORT][?key=value&...], and takes what is missing from flags. It resolves
 // DNS names only to improve an error message.
