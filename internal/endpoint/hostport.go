@@ -39,11 +39,14 @@ func splitHostPort(address, defaultPort string) (host, port string, err error) {
 
 var errNotHostPort = errors.New("not HOST[:PORT] or [IPV6]:PORT")
 
-var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]+\.)*[A-Za-z0-9_-]+\.?$`)
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$`)
+
+// maxHost is the maximum length of a DNS name, with its final dot.
+const maxHost = 254
 
 // isHost reports whether host is an IP address or a DNS name. A name without a letter is
 // rejected: it is a port without its host.
 func isHost(host string) bool {
 	_, err := netip.ParseAddr(host)
-	return err == nil || hostName.MatchString(host) && strings.ContainsFunc(host, unicode.IsLetter)
+	return err == nil || len(host) <= maxHost && hostName.MatchString(host) && strings.ContainsFunc(host, unicode.IsLetter)
 }

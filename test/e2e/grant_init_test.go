@@ -136,6 +136,31 @@ func TestGrantInitLockoutUndone(t *testing.T) {
 	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // a grant of another role
 }
 
+// The file may make an existing user a member of one that has rds_iam. That changes nothing, until
+// --give-up-password names the existing one.
+func TestGrantInitEndsPasswordLogins(t *testing.T) {
+	t.Parallel()
+	cluster := startShop(t)
+	asSuperuser(t, cluster, "CREATE ROLE legacy LOGIN PASSWORD 'x'", "CREATE ROLE team NOLOGIN", "CREATE ROLE member LOGIN IN ROLE team",
+		"CREATE ROLE later NOLOGIN", "CREATE ROLE tokens LOGIN IN ROLE rds_iam")
+	for sql, want := range map[string]string{
+		"GRANT app TO legacy":                                     `"legacy"`,
+		"GRANT app TO team":                                       `"member"`,
+		"GRANT rds_iam TO legacy, tokens":                         `"legacy"`,
+		"ALTER ROLE legacy RENAME TO old; GRANT app TO old, team": `"member", "old"`,
+	} {
+		g := grant(t, cluster, nil, initArgs(writeSQL(t, sql))...)
+		if g.code != 2 || g.stdout != "" || !strings.Contains(g.stderr, "would end the password logins of "+want+":") {
+			t.Errorf("%s: got %+v, want exit code 2 and %s", sql, g, want)
+		}
+	}
+	file := writeSQL(t, "GRANT app TO legacy, tokens; ALTER ROLE later LOGIN; GRANT app TO later; CREATE ROLE another LOGIN IN ROLE app")
+	g := grant(t, cluster, nil, initArgs(file, "--give-up-password=legacy")...)
+	if g.code != 0 || g.stderr != "iamproxy: note: password logins end for \"legacy\": from now on only tokens are accepted\n" {
+		t.Errorf("got %+v", g)
+	}
+}
+
 // The recipe of docs/grant.md: existing objects change their owner to the user.
 func TestGrantInitOwnership(t *testing.T) {
 	t.Parallel()
