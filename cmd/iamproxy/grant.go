@@ -32,10 +32,10 @@ type grantCommand struct {
 	Init       string   `form:"file" help:"SQL file to run as the administrator after that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
 
 	AdminUser      string   `form:"user" group:"Administrator" help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
-	PasswordFile   string   `form:"file" group:"Administrator" help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
+	PasswordFile   string   `form:"password" group:"Administrator" help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
 	AdminSecret    string   `form:"secret" group:"Administrator" help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
 	AdminIAM       bool     `group:"Administrator" name:"admin-iam" help:"Log the administrator in with a token."`
-	GiveUpPassword []string `form:"user" group:"Administrator" help:"Existing users of --user, and the administrator, whose password logins may end. Without it, grant changes nothing for a user that exists and may log in with a password." placeholder:"USER"`
+	GiveUpPassword []string `form:"user" group:"Administrator" help:"Existing users of --user, the administrator, and existing users that --init makes members of one, whose password logins may end. Without it, grant changes nothing for a user that exists and may log in with a password." placeholder:"USER"`
 	credentialFlags
 
 	connectFlags
@@ -137,7 +137,7 @@ func (c *grantCommand) checkAdmin(admin string) error {
 		return err
 	}
 	for _, user := range c.GiveUpPassword {
-		if user != admin && !slices.Contains(c.User, user) {
+		if c.Init == "" && user != admin && !slices.Contains(c.User, user) {
 			return fmt.Errorf("--give-up-password: it must name users of --user, or the administrator, %q", admin)
 		}
 	}
@@ -207,9 +207,8 @@ func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams)
 	g.Dialer.Timeout = c.Timeout
 	result, err := g.Run(ctx)
 	stop() // from here on, a signal ends the process at once
-	var passwordLogins *grant.PasswordLoginsError
 	switch {
-	case errors.As(err, &passwordLogins):
+	case errors.As(err, new(*grant.PasswordLoginsError)), errors.As(err, new(*grant.OtherLoginsError)):
 		return usageError{err}
 	case err != nil:
 		return err

@@ -12,7 +12,6 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/iampolicy"
-	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 type policyCommand struct {
@@ -84,7 +83,7 @@ func (c *policyCommand) checkUser(user string, kind auth.Kind) error {
 	}
 	switch {
 	case strings.ContainsFunc(user, func(r rune) bool { return r > '\u00ff' }):
-		return fmt.Errorf("--user %s: a policy can only have characters up to U+00FF; rename the user", text.NotShown(user))
+		return fmt.Errorf("--user %q: a policy can only have characters up to U+00FF; rename the user", user)
 	case c.Format == "terraform" && strings.Contains(user, "&{"):
 		return fmt.Errorf("--user %q: Terraform would expand &{ as a variable; use --format json", user)
 	}

@@ -48,6 +48,7 @@ var forms = map[string]form{
 	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^([0-9A-Fa-f.:/ ]*|[a-z]{1,8}|([a-z0-9-]+\.)+[a-z0-9-]+)$`)},
 	"users":       {want: "the names or numbers of users", matches: text.Matching(`^[A-Za-z0-9_.@+\\ -]*\$?$`)},
 	"file":        {want: "the name of a file that exists", matches: isFile},
+	"password":    {want: "the name of the file", matches: printable}, // an error does not contain the name
 	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: areFiles},
 	"mode":        {want: "an octal mode such as 0660", matches: text.Matching(`^[0-9]{1,6}$`)},
 	"account":     {want: "the 12 digits of an AWS account", matches: text.Matching(`^[0-9 -]{1,20}$`)},
@@ -67,7 +68,7 @@ func isFile(word string) bool {
 // areFiles reports whether the parts of word name files, or word is none of them.
 func areFiles(word string) bool {
 	cert, key, isPair := strings.Cut(word, ",")
-	return !isPair || isFile(strings.TrimSpace(cert)) && isFile(strings.TrimSpace(key))
+	return !isPair || cert == "" || key == "" || isFile(strings.TrimSpace(cert)) && isFile(strings.TrimSpace(key))
 }
 
 // decoder decodes a value as kong does. Its errors name the flag or the variable.

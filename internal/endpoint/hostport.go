@@ -39,7 +39,7 @@ func splitHostPort(address, defaultPort string) (host, port string, err error) {
 
 var errNotHostPort = errors.New("not HOST[:PORT] or [IPV6]:PORT")
 
-var hostName = regexp.MustCompile(`^([A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?$`)
+var hostName = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.)*[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.?$`)
 
 // maxHost is the maximum length of a DNS name, with its final dot.
 const maxHost = 254

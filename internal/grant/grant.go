@@ -31,7 +31,7 @@ type Grant struct {
 	// Script runs after the grants; nil for none.
 	Script *Script
 	// GiveUpPassword are the users whose password logins, and those of their members, may end:
-	// of Users that exist, and the administrator.
+	// of Users that exist, and the administrator; and users to which Script grants one of Users.
 	GiveUpPassword []string
 	// Timeout is the time that ctx leaves for Run, for messages and for the server.
 	Timeout time.Duration

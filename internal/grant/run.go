@@ -44,6 +44,7 @@ type grantRun struct {
 
 	result Result
 	undo   []string // SQL
+	ending []string // roles whose password logins end, as GiveUpPassword permits
 }
 
 // Run executes the grants in one transaction. Without an error, all of it is committed.
@@ -140,7 +141,7 @@ func isCollision(server *pgconn.PgError) bool {
 // with a password, may now need a token. Membership in rds_iam alone is no evidence:
 // from PostgreSQL 16 on the administrator has to be a member to grant the role.
 func (r *grantRun) apply(ctx context.Context, conn *pgx.Conn) (adminAtRisk bool, err error) {
-	r.result, r.undo = Result{}, nil
+	r.result, r.undo, r.ending = Result{}, nil, nil
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return false, err
@@ -196,6 +197,10 @@ func (r *grantRun) applyAll(ctx context.Context, tx pgx.Tx) (adminAtRisk bool, e
 	if _, err := hasRDSIAM(ctx, tx); err != nil { // the role does not exist
 		return false, err
 	}
+	before, err := readLogins(ctx, tx)
+	if err != nil {
+		return false, err
+	}
 	if err := r.checkPasswordLogins(ctx, tx); err != nil {
 		return false, err
 	}
@@ -213,6 +218,9 @@ func (r *grantRun) applyAll(ctx context.Context, tx pgx.Tx) (adminAtRisk bool, e
 		if err := r.runScript(ctx, tx); err != nil {
 			return false, err
 		}
+	}
+	if err := r.checkOtherLogins(ctx, tx, before); err != nil {
+		return false, err
 	}
 	isMember, err := hasRDSIAM(ctx, tx)
 	return isMember && !r.Admin.HasToken && (len(r.undo) > 0 || r.Script != nil), err
@@ -290,7 +298,8 @@ func (r *grantRun) checkPasswordLogins(ctx context.Context, tx pgx.Tx) error {
 			return err
 		case len(roles) == 0:
 		case slices.Contains(r.GiveUpPassword, user):
-			r.addNote("password logins end for %s: from now on only tokens are accepted", quoteList(roles))
+			r.ending = append(r.ending, roles...)
+			r.addPasswordNote(roles)
 		default:
 			refused.logins = append(refused.logins, passwordLogins{user, roles})
 		}
@@ -339,6 +348,10 @@ func (r *grantRun) addChange(format string, args ...any) {
 
 func (r *grantRun) addNote(format string, args ...any) {
 	r.result.Notes = append(r.result.Notes, fmt.Sprintf(format, args...))
+}
+
+func (r *grantRun) addPasswordNote(roles []string) {
+	r.addNote("password logins end for %s: from now on only tokens are accepted", quoteList(roles))
 }
 
 // undoCreateSQL keeps a role that other objects may depend on. Without rds_iam it cannot log in.

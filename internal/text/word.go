@@ -28,9 +28,9 @@ var (
 	// Port is the port of an address.
 	Port = form(`[0-9]{0,6}|[a-z]{1,8}`)
 	// Name is a name that people give, such as that of a profile.
-	Name = form(`[\pL\pN _.@+/-]{0,64}`)
+	Name = form(`([\pL\pN_][\pL\pN _.@+/-]{0,63})?`)
 	// Path is the path of a file, with a directory or an extension.
-	Path = form(`([A-Za-z]:)?[\pL\pN_.~+@, :()\\/-]*([/\\][\pL\pN_.~+@, ()-]*|\.[A-Za-z0-9]{1,8})`)
+	Path = form(`([A-Za-z]:)?[\pL\pN_.~+@, ()\\/-]*([/\\][\pL\pN_.~+@, ()-]*|\.[A-Za-z0-9]{1,8})`)
 )
 
 func form(pattern string) Form { return Form{Matching(`^(` + pattern + `)$`)} }

@@ -100,6 +100,8 @@ func TestQuote(t *testing.T) {
 		{Path, "/etc/ssl/ca", `"/etc/ssl/ca"`},
 		{Path, "ca.pem", `"ca.pem"`},
 		{Path, `C:\Users\my me\ca.pem`, `"C:\\Users\\my me\\ca.pem"`},
+		{Path, "AKIAIOSFODNN7EXAMPLE:a/b", "(24 characters, not shown)"},
+		{Name, "--hunter2", "(9 characters, not shown)"},
 		{Path, "hunter2", "(7 characters, not shown)"},
 		{Path, "a/hunter2=", "(10 characters, not shown)"},
 	} {
