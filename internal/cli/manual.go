@@ -64,10 +64,10 @@ func manualExample(m *strings.Builder, heading, lines string) {
 
 // roff escapes text: backslashes, hyphens that must remain ASCII, and lines that begin as requests.
 func roff(text string) string {
-	text = strings.NewReplacer(`\`, `\e`, "-", `\-`, "\n'", "\n\\&'").Replace(text)
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
-		if strings.HasPrefix(line, ".") && line != ".PP" {
+		if strings.HasPrefix(line, "'") || strings.HasPrefix(line, ".") && line != ".PP" {
 			lines[i] = `\&` + line
 		}
 	}

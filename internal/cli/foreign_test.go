@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The flags that advice names exist, and those that it is for do not: both by README's table.
+func TestForeignFlags(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	exists := func(flag string) bool { return strings.Contains(string(readme), "`--"+flag+"`") }
+	for name, advice := range foreignFlags {
+		if exists(name) {
+			t.Errorf("--%s is a flag", name)
+		}
+		if advice.Flag != "" && !strings.Contains(advice.Text, "--"+advice.Flag) {
+			t.Errorf("--%s: %s does not name --%s", name, advice.Text, advice.Flag)
+		}
+		for _, found := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(advice.Text, -1) {
+			if !exists(found[1]) && found[1] != "password-file" { // of grant
+				t.Errorf("--%s: there is no --%s", name, found[1])
+			}
+		}
+	}
+}
+
+func TestRoff(t *testing.T) {
+	for text, want := range map[string]string{
+		"--via HOST":                    `\-\-via HOST`,
+		"a \\\n    b":                   "a \\e\n    b",
+		"'first\n.hidden\n'quoted\nend": "\\&'first\n\\&.hidden\n\\&'quoted\nend",
+	} {
+		if got := roff(text); got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
