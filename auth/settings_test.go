@@ -159,6 +159,8 @@ func TestSourceErrors(t *testing.T) {
 			reason: ReasonTokenFileUnusable, want: "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE: ...broken contains a line break"},
 		"web identity that is missing": {env: []string{role, "AWS_WEB_IDENTITY_TOKEN_FILE=" + missing},
 			reason: ReasonTokenFileUnusable, want: "AWS_WEB_IDENTITY_TOKEN_FILE: could not read ...missing: "},
+		"web identity with a ~": {env: []string{role, "AWS_WEB_IDENTITY_TOKEN_FILE=~/token"},
+			reason: ReasonTokenFileUnusable, want: "AWS_WEB_IDENTITY_TOKEN_FILE: ~ does not stand for the home directory in this setting"},
 		"web identity that is empty": {env: []string{role, "AWS_WEB_IDENTITY_TOKEN_FILE=" + empty, "AWS_ENDPOINT_URL_STS=" + agent.URL},
 			reason: ReasonTokenFileUnusable, want: "AWS_WEB_IDENTITY_TOKEN_FILE: ...empty is empty"},
 		"web identity of a profile": {profile: "role_arn = arn:aws:iam::111122223333:role/r\nweb_identity_token_file = " + missing + "\n",

@@ -48,6 +48,8 @@ func (i *Identity) tokenFileError(err error) *Error {
 	}
 	problem, advice := "", "Check that the platform mounts this file, and that the user that runs iamproxy may read it."
 	switch content, err := os.ReadFile(path); { //nolint:gosec // named by the user's environment
+	case err != nil && strings.HasPrefix(path, "~"):
+		problem, advice = "~ does not stand for the home directory in this setting", "Write the path in full."
 	case err != nil:
 		problem = "could not read " + fileName(setting, path) + ": " + reasonOfPathError(err)
 	case strings.TrimSpace(string(content)) == "":
