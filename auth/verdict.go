@@ -164,8 +164,9 @@ func (i *Identity) logVerdict(old, next verdict) {
 }
 
 // Watch requests the verdict of STS about the credentials when they are renewed,
-// and repeatedly, until ctx is done. It does not renew them for that.
-func (i *Identity) Watch(ctx context.Context) {
+// and repeatedly, until ctx is done. It does not renew them for that. It calls changed
+// when their owner is another one than caller or the one before.
+func (i *Identity) Watch(ctx context.Context, caller Caller, changed func(Caller)) {
 	renewed := i.verdicts.whenRenewed()
 	for {
 		interval := acceptedInterval
@@ -183,7 +184,10 @@ func (i *Identity) Watch(ctx context.Context) {
 			_, _, _ = i.snapshot(ctx) // the files have changed; the next login has the error
 		}
 		if cached, _ := i.state(); cached.valid(wallClock()) {
-			i.requestVerdict(ctx, cached.creds, acceptedInterval/2)
+			if next := i.requestVerdict(ctx, cached.creds, acceptedInterval/2); next.err == nil && next.caller != caller {
+				caller = next.caller
+				changed(caller)
+			}
 		}
 	}
 }

@@ -69,10 +69,14 @@ func (i *Identities) LogCallers(ctx context.Context) (logged <-chan struct{}) {
 	for signer, identity := range i.loaded {
 		log := i.Log.With(logging.OptionalString("profile", signer.Profile), logging.OptionalString("assume_role", signer.AssumeRole))
 		all.Add(1)
+		signing := func(caller auth.Caller) {
+			log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()),
+				logging.TextForConsole(signingLine(caller, identity)))
+		}
 		go func() {
-			logCaller(ctx, log, identity)
+			caller := logCaller(ctx, log, identity, signing)
 			all.Done()
-			identity.Watch(ctx)
+			identity.Watch(ctx, caller, signing)
 		}()
 	}
 	done := make(chan struct{})
@@ -83,7 +87,9 @@ func (i *Identities) LogCallers(ctx context.Context) (logged <-chan struct{}) {
 	return done
 }
 
-func logCaller(ctx context.Context, log *zap.Logger, identity *auth.Identity) {
+// logCaller calls signing with the owner of the credentials, and returns it. It logs that there
+// is none.
+func logCaller(ctx context.Context, log *zap.Logger, identity *auth.Identity, signing func(auth.Caller)) auth.Caller {
 	caller, err := identity.Caller(ctx)
 	var missing *auth.Error
 	switch {
@@ -93,9 +99,10 @@ func logCaller(ctx context.Context, log *zap.Logger, identity *auth.Identity) {
 	case err != nil: // the identity logs a rejection
 		log.Debug("STS did not return the identity", zap.Error(err))
 	default:
-		log.Info("signing", zap.String("as", caller.ARN), zap.String("credentials", identity.Source().String()),
-			logging.TextForConsole(signingLine(caller, identity)))
+		signing(caller)
+		return caller
 	}
+	return auth.Caller{}
 }
 
 // signingLine returns the owner of the credentials, their source and their expiry.

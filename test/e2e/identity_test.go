@@ -80,6 +80,7 @@ func TestSSOLogin(t *testing.T) {
 			expectRefusal(t, p, aurora.IAMUser, aurora.Database, `the SSO login of profile "dev" has expired`, "HINT:  Run: aws sso login --profile dev, then connect again; iamproxy need not be restarted.")
 			s.loggedIn(form.cache, time.Now().Add(time.Hour))
 			p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+			until(t, "who signs", func() bool { return strings.Contains(p.logs(), "assumed-role/AWSReservedSSO_Developer_") })
 
 			// The same applies when the portal rejects the login.
 			s.aws.AllowSSO("another", account, "Developer")
