@@ -62,6 +62,7 @@ func (c *waitCommand) Validate(context.Context) error {
 func (c *waitCommand) Run(ctx context.Context, std streams) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
+	deadline, _ := ctx.Deadline()
 	ticker := time.NewTicker(waitInterval)
 	defer ticker.Stop()
 	var lastErr error
@@ -72,7 +73,7 @@ func (c *waitCommand) Run(ctx context.Context, std streams) error {
 		if err == nil {
 			return nil
 		}
-		if lastErr == nil || ctx.Err() == nil { // the error of the timeout is less informative
+		if lastErr == nil || time.Now().Before(deadline) { // the error of the timeout is less informative
 			if console.IsTerminal(std.err) && (lastErr == nil || lastErr.Error() != err.Error()) {
 				fmt.Fprintf(std.err, "waiting for iamproxy at %s (%s)\n", c.check.address, text.OneLine(err.Error()))
 			}
@@ -117,7 +118,7 @@ func checkListener(ctx context.Context, addr listen.Addr) error {
 	case err != nil:
 		return errors.New("the connection was closed")
 	case response[0] != 'N':
-		return errors.New("what listens there is not iamproxy")
+		return errors.New("the program that listens there is not iamproxy")
 	}
 	if terminate, err := (&pgproto3.Terminate{}).Encode(nil); err == nil {
 		_, _ = conn.Write(terminate) // otherwise it counts as a client that requires GSSAPI
