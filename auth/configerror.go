@@ -22,7 +22,7 @@ func (i *Identity) loadError(files *sharedFiles, err error) error {
 	if found := containerError(err); found != nil {
 		return found
 	}
-	cause := oneLine(redact(err))
+	cause := text.OneLine(redact(err))
 	if profile := i.profileName(); files.profile(i.profile()) != nil && !strings.Contains(cause, profile) {
 		cause = "profile " + profile + ": " + cause
 	}
@@ -33,9 +33,6 @@ func (i *Identity) loadError(files *sharedFiles, err error) error {
 func (f *sharedFiles) lackProfile(name string) bool {
 	return name != "" && !f.config.unread && !f.credentials.unread && f.profile(name) == nil
 }
-
-// oneLine returns text with each run of white space as one space.
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // profileError returns the error of a profile that cannot be used, or nil.
 func (f *sharedFiles) profileError(name string, err error) *Error {

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // refusedAge is the time within which refused tokens share a verdict of STS.
@@ -123,7 +125,7 @@ func (t *Tokens) causes(caller Caller, user string) []string {
 	case t.Kind == DSQL && user == dsqlAdmin:
 		return []string{t.policy(caller, user)}
 	case t.Kind == DSQL:
-		return []string{fmt.Sprintf("User %s exists and is mapped to the role; if not, run as admin: %s", name, "AWS IAM GRANT "+quoteName(user)+" TO 'ROLE_ARN'"), t.policy(caller, user)}
+		return []string{fmt.Sprintf("User %s exists and is mapped to the role; if not, run as admin: %s", name, "AWS IAM GRANT "+text.QuoteIdentifier(user)+" TO 'ROLE_ARN'"), t.policy(caller, user)}
 	case t.Kind == RDSProxy:
 		return []string{
 			fmt.Sprintf("The RDS Proxy has a secret for user %s, and its role may read it", name),
@@ -197,9 +199,4 @@ func (t *Tokens) UnexpectedAuthHint(user string) string {
 	}
 	return fmt.Sprintf(`User "%s" does not exist, or is not a member of rds_iam, or IAM authentication is off. `+
 		`Check the spelling of the name first. Do not grant rds_iam to a user that still logs in with a password.`, user)
-}
-
-// quoteName returns name as a quoted SQL identifier.
-func quoteName(name string) string {
-	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }

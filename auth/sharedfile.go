@@ -15,6 +15,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/config"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // sharedFiles are the two files of the AWS configuration. The SDK skips a file that
@@ -133,10 +135,7 @@ func readSharedFile(variable, path string) sharedFile {
 	case errors.Is(err, fs.ErrNotExist), err != nil && !named && !isDir(filepath.Dir(path)):
 		// A home directory may be that of another user, without any files of AWS's.
 	case err != nil:
-		f.problem, f.remedy = "cannot be read: "+reasonOfPathError(err), "Make the file readable for the user that runs iamproxy."
-		if info != nil {
-			f.problem = "is there, but " + f.problem
-		}
+		f.problem, f.remedy = "could not be read: "+reasonOfPathError(err), "Make the file readable for the user that runs iamproxy."
 	default:
 		f.parse(content)
 	}
@@ -345,7 +344,7 @@ func (f *sharedFiles) where() string {
 	return f.config.name + " or " + f.credentials.name
 }
 
-// missing describes why a section is not found: the files are of no use, have it
+// missing describes why a section is not found: the files are unusable, have it
 // under another heading, or have a similar name. It returns "" if none applies.
 func (f *sharedFiles) missing(kind, name string) string {
 	if problems, _ := f.problems(); problems != "" {
@@ -377,31 +376,9 @@ func similarNames(name string, names []string) (similar []string) {
 	for _, other := range names {
 		candidate := strings.ToLower(other)
 		if len(lower) > 2 && strings.Contains(candidate, lower) || len(candidate) > 2 && strings.Contains(lower, candidate) ||
-			distance(lower, candidate) <= 1+utf8.RuneCountInString(lower)/3 {
+			text.Distance(lower, candidate) <= 1+utf8.RuneCountInString(lower)/3 {
 			similar = append(similar, other)
 		}
 	}
 	return similar[:min(len(similar), 3)]
-}
-
-// distance returns the number of single-character edits between two words.
-// https://en.wikipedia.org/wiki/Levenshtein_distance
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for n := range row {
-		row[n] = n
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0]++
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

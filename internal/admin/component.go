@@ -185,7 +185,7 @@ func (c *component) setFailure(f stats.Failure, success, now time.Time) bool {
 	c.Status = "failed " + relative(f.Last, now)
 	c.Cause, c.Hint, c.failure = f.Message, f.Hint, f
 	if f.Times > 1 {
-		c.Status += ", " + formatCount(int64(f.Times)) + " times"
+		c.Status += ", " + text.Count(int64(f.Times)) + " times"
 	}
 	return true
 }
@@ -202,7 +202,7 @@ func (s *Server) proxyStatus(draining bool, now time.Time) component {
 	}
 	c := component{Name: "iamproxy", Status: text.Plural(open, "session")}
 	if s.MaxSessions > 0 {
-		c.Status = formatCount(int64(open)) + " of " + text.Plural(s.MaxSessions, "session")
+		c.Status = text.Count(int64(open)) + " of " + text.Plural(s.MaxSessions, "session")
 	}
 	switch {
 	case draining:

@@ -88,7 +88,7 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 			v.Level, v.Status = c.Level, c.Name+": "+c.Status
 		}
 	}
-	v.Open = formatCount(int64(v.Counts.Sessions))
+	v.Open = text.Count(int64(v.Counts.Sessions))
 	v.count(e.Tokens.Counts())
 	v.LastLogin = newTimestamp(v.Server.At, now)
 	v.Certificate = newTimestamp(v.Server.CertificateExpiry, now)
@@ -110,14 +110,14 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 // count formats the numbers of v.
 func (v *endpointView) count(tokens auth.TokenCounts) {
 	results, cancels, pool := v.Counts.Results, v.Counts.Cancels, v.Counts.Pool
-	v.Totals = append([]string{formatCount(results[stats.OK]) + " ok"},
+	v.Totals = append([]string{text.Count(results[stats.OK]) + " ok"},
 		numbers(number{results[stats.Failed], "failed"}, number{results[stats.Rejected], "rejected"}, number{results[stats.Abandoned], "abandoned"})...)
 	if v.Counts.Up+v.Counts.Down > 0 {
 		v.Traffic = []string{text.Bytes(v.Counts.Up) + " up", text.Bytes(v.Counts.Down) + " down"}
 	}
 	v.Cancels = numbers(number{cancels.Delivered, "delivered"}, number{cancels.Rejected, "rejected"}, number{cancels.Repeated, "repeated"}, number{cancels.Failed, "failed"})
 	v.Pool = numbers(number{int64(pool.Idle), "idle"}, number{int64(pool.InUse), "in use"}, number{int64(pool.Resetting), "resetting"})
-	v.Signatures = append([]string{formatCount(tokens.Signed) + " signed"}, numbers(number{tokens.Failed, "failed"})...)
+	v.Signatures = append([]string{text.Count(tokens.Signed) + " signed"}, numbers(number{tokens.Failed, "failed"})...)
 }
 
 // number is a number on the page, and what it counts.
@@ -130,7 +130,7 @@ type number struct {
 func numbers(all ...number) (texts []string) {
 	for _, one := range all {
 		if one.n != 0 {
-			texts = append(texts, formatCount(one.n)+" "+one.name)
+			texts = append(texts, text.Count(one.n)+" "+one.name)
 		}
 	}
 	return texts

@@ -3,8 +3,6 @@ package check
 import (
 	"cmp"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
@@ -56,6 +54,3 @@ func advice(sentences string) string {
 }
 
 const commentPrefix = "# "
-
-// quoteSQL returns name as a quoted SQL identifier.
-func quoteSQL(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 	roots "github.com/iamproxy/iamproxy/tls"
@@ -151,7 +152,7 @@ func (r *run) explainTokenRefused(found string) result {
 	found += ": " + unexplained(r.steps)
 	switch {
 	case r.Endpoint.Name.Kind == auth.DSQL && r.Endpoint.User != "admin" && r.stateOf(Policy) == OK:
-		return failed(found+"; the database user may not be granted to the IAM role", advice(fmt.Sprintf("As the user \"admin\", run this SQL statement: AWS IAM GRANT %s TO 'ROLE_ARN';", quoteSQL(r.Endpoint.User))))
+		return failed(found+"; the database user may not be granted to the IAM role", advice(fmt.Sprintf("As the user \"admin\", run this SQL statement: AWS IAM GRANT %s TO 'ROLE_ARN';", text.QuoteIdentifier(r.Endpoint.User))))
 	case r.stateOf(Policy) != OK:
 		return failed(found, r.writePolicy())
 	default:
@@ -172,7 +173,7 @@ func (r *run) showLog() string {
 // serverErrorAdvice returns the next step for an error after the server accepted the token.
 // https://www.postgresql.org/docs/current/errcodes-appendix.html
 func (r *run) serverErrorAdvice(response *pgconn.PgError) string {
-	user, database := quoteSQL(r.Endpoint.User), quoteSQL(r.Endpoint.Database)
+	user, database := text.QuoteIdentifier(r.Endpoint.User), text.QuoteIdentifier(r.Endpoint.Database)
 	switch response.Code {
 	case "3D000": // invalid_catalog_name
 		return advice("Pass an existing database with --database, or create it as an administrator: CREATE DATABASE " + database + ";")

@@ -2,6 +2,7 @@ package text
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -41,10 +42,19 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.*f %cB", digits, value, "kMGTP"[unit])
 }
 
+// Count formats a number with separators, as in 9,180.
+func Count(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "," + digits[i:]
+	}
+	return digits
+}
+
 // Plural returns n and the noun, with an s unless n is 1.
 func Plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
+	if n != 1 {
+		noun += "s"
 	}
-	return fmt.Sprintf("%d %ss", n, noun)
+	return Count(int64(n)) + " " + noun
 }

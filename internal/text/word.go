@@ -136,7 +136,7 @@ func isEncoded(value string) bool {
 func Closest(word string, candidates []string) (closest string) {
 	best := 3 // more changes are no misspelling
 	for _, candidate := range candidates {
-		n := distance(word, candidate)
+		n := Distance(word, candidate)
 		if len(word) > 2 && strings.HasPrefix(candidate, word) {
 			n = min(n, 1)
 		}
@@ -147,9 +147,9 @@ func Closest(word string, candidates []string) (closest string) {
 	return closest
 }
 
-// distance returns the number of characters to insert, delete, replace or swap with their
+// Distance returns the number of characters to insert, delete, replace or swap with their
 // neighbor to make b of a.
-func distance(a, b string) int {
+func Distance(a, b string) int {
 	var before []int
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -17,7 +17,7 @@ import (
 // that they are of no consequence if they are not needed.
 func TestReportUnreadableFiles(t *testing.T) {
 	t.Parallel()
-	const unreadable = " is there, but cannot be read: permission denied"
+	const unreadable = " could not be read: permission denied"
 	locked := t.TempDir()
 	if err := os.Chmod(locked, 0); err != nil {
 		t.Fatal(err)
