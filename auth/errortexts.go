@@ -57,15 +57,15 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonRoleDenied: {
 		"could not assume the role: {cause}",
-		"Check that the role exists, that its trust policy allows the caller ({action}), and that --external-id is the one that the trust policy requires, if any. The command aws sts get-caller-identity shows the caller.",
+		"Check that the role exists, and that its trust policy allows the caller ({action}). If the policy requires an external ID, check --external-id. The command aws sts get-caller-identity shows the caller.",
 	},
 	ReasonRootDenied: {
 		"could not assume the role: {cause}",
-		"Use the credentials of an IAM user, a role or SSO. AWS lets no root user assume a role.",
+		"Use the credentials of an IAM user, a role or SSO. AWS does not let root users assume roles.",
 	},
 	ReasonRoleDurationRefused: {
 		"could not assume the role: {cause}",
-		"Set duration_seconds of the profile to 3600 or less. A role that was assumed by a role has sessions of one hour at most.",
+		"Set duration_seconds of the profile to 3600 or less. Role chaining limits the sessions of a role to one hour.",
 	},
 	ReasonRolePolicyRefused: {
 		"could not assume the role: {cause}",
@@ -89,7 +89,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonWebIdentityRefused: {
 		"could not assume the role: {cause}",
-		"Check the issuer, the audience (sts.amazonaws.com) and the subject of the token in AWS_WEB_IDENTITY_TOKEN_FILE against the OIDC provider and the trust policy of the role.",
+		"Compare the issuer, audience (sts.amazonaws.com) and subject of the token in AWS_WEB_IDENTITY_TOKEN_FILE with the OIDC provider and the role's trust policy.",
 	},
 	ReasonSourceCredentialsExpired: {
 		"the credentials that assume the role, from {source}, have expired ({code})",
@@ -108,12 +108,12 @@ var texts = map[Reason]struct{ message, hint string }{
 		"",
 	},
 	ReasonRegionRequired: {
-		"{host} is not a name that AWS gives a database; use that name with your own in ?via=, or add ?region= to sign for this one as it stands",
-		"",
+		"\"{host}\" is not a name that AWS assigned to a database",
+		"Pass the name from the RDS console as ENDPOINT, and this name with --via. If tokens should be for this name, set --region (or region= in ENDPOINT).",
 	},
 	ReasonGlobalRegionRequired: {
-		"the global writer endpoint {host} has no region in its name; add ?region= with the region of the primary cluster",
-		"",
+		"the global writer endpoint \"{host}\" has no region in its name",
+		"Set --region (or region= in ENDPOINT) to the region of the primary cluster.",
 	},
 	ReasonSigningFailed: {
 		"could not sign a token: {cause}",

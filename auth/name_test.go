@@ -3,6 +3,8 @@ package auth
 import (
 	"strings"
 	"testing"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 func TestParseName(t *testing.T) {
@@ -39,24 +41,24 @@ func TestParseName(t *testing.T) {
 func TestNeedsRegion(t *testing.T) {
 	for host, want := range map[string]string{
 		"gdb.global-cabcdefghijk.global.rds.amazonaws.com": "global writer endpoint",
-		"db.example.com": "not a name that AWS gives",
-		"localhost":      "not a name that AWS gives",
-		"10.0.0.1":       "not a name that AWS gives",
-		"mydb.cabcdefghijk.eu-west-1.rds.amazonaws.com.evil.example":    "not a name that AWS gives",
-		"eu-west-1.rds.amazonaws.com":                                   "not a name that AWS gives",
-		"mydb.eu-west-1.rds.amazonaws.com":                              "not a name that AWS gives",
-		"mydb.cabcdefghijk.eu-west-1.rdsxamazonaws.com":                 "not a name that AWS gives",
-		"mydb.cabcdefghijk.global.rds.amazonaws.com":                    "not a name that AWS gives",
-		"gdb.global-cabcdefghijk.eu-west-1.rds.amazonaws.com":           "not a name that AWS gives",
-		"abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws.evil.example": "not a name that AWS gives",
-		"short.dsql.us-east-1.on.aws":                                   "not a name that AWS gives",
+		"db.example.com": "not a name that AWS assigned",
+		"localhost":      "not a name that AWS assigned",
+		"10.0.0.1":       "not a name that AWS assigned",
+		"mydb.cabcdefghijk.eu-west-1.rds.amazonaws.com.evil.example":    "not a name that AWS assigned",
+		"eu-west-1.rds.amazonaws.com":                                   "not a name that AWS assigned",
+		"mydb.eu-west-1.rds.amazonaws.com":                              "not a name that AWS assigned",
+		"mydb.cabcdefghijk.eu-west-1.rdsxamazonaws.com":                 "not a name that AWS assigned",
+		"mydb.cabcdefghijk.global.rds.amazonaws.com":                    "not a name that AWS assigned",
+		"gdb.global-cabcdefghijk.eu-west-1.rds.amazonaws.com":           "not a name that AWS assigned",
+		"abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws.evil.example": "not a name that AWS assigned",
+		"short.dsql.us-east-1.on.aws":                                   "not a name that AWS assigned",
 	} {
 		name := ParseName(host)
 		if name.Region != "" {
 			t.Errorf("%s has the region %s", host, name.Region)
 		}
-		if err := name.NeedsRegion(host); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "region=") {
-			t.Errorf("%s: %v, want %q and region=", host, err, want)
+		if err := name.NeedsRegion(host); !strings.Contains(err.Error(), want) || !strings.Contains(text.Advice(err), "--region") {
+			t.Errorf("%s: %v (%s), want %q and --region", host, err, text.Advice(err), want)
 		}
 	}
 }

@@ -149,7 +149,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			return err
 		default: // no file descriptors, or the client has left already
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.sampler.Log(p.log().Core(), p.log, logging.Kind{Level: zap.WarnLevel, Message: "cannot accept clients for now"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
+			p.sampler.Log(p.log().Core(), p.log, logging.Kind{Level: zap.WarnLevel, Message: "could not accept a client; trying again"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
 			select {
 			case <-time.After(pause):
 			case <-p.ctx.Done():

@@ -63,7 +63,7 @@ func (c *grantCommand) Validate(ctx context.Context) (err error) {
 	}
 	switch {
 	case c.endpoint.Name.Kind == auth.DSQL:
-		return fmt.Errorf("%s is Aurora DSQL, which has no rds_iam; an administrator maps the user to an IAM role there: AWS IAM GRANT user TO 'arn:...'", c.endpoint.Host)
+		return fmt.Errorf("%s is Aurora DSQL, which has no rds_iam; as the user \"admin\", run: AWS IAM GRANT \"user\" TO 'ROLE_ARN'", c.endpoint.Host)
 	case len(c.User) == 0:
 		return errors.New("--user is required: the database user to create")
 	case c.Timeout <= 0:
@@ -84,7 +84,7 @@ func (c *grantCommand) checkUsers() error {
 			return err
 		}
 		if grant.IsPredefined(user) {
-			return fmt.Errorf("--user %q: it is a predefined role of PostgreSQL or AWS, not a user", user)
+			return fmt.Errorf("--user %q: a predefined role of PostgreSQL or AWS, not a user", user)
 		}
 	}
 	return nil
@@ -108,7 +108,7 @@ func (c *grantCommand) checkDatabase() error {
 			return err
 		}
 		if strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
-			return fmt.Errorf("--schema %q: it is a system schema of PostgreSQL", schema)
+			return fmt.Errorf("--schema %q: a system schema of PostgreSQL", schema)
 		}
 	}
 	return nil
@@ -138,7 +138,7 @@ func (c *grantCommand) checkAdmin(admin string) error {
 	}
 	for _, user := range c.GiveUpPassword {
 		if c.Init == "" && user != admin && !slices.Contains(c.User, user) {
-			return fmt.Errorf("--give-up-password: it must name users of --user, or the administrator, %q", admin)
+			return fmt.Errorf("--give-up-password must name users of --user, or the administrator %q", admin)
 		}
 	}
 	if slices.Contains(c.User, admin) && !c.AdminIAM && !slices.Contains(c.GiveUpPassword, admin) {
@@ -248,7 +248,7 @@ func (c *grantCommand) password(fromEnv string) (string, error) {
 func (c *grantCommand) admin(ctx context.Context, password string) (grant.Admin, error) {
 	if !c.AdminIAM && c.AdminSecret == "" {
 		if password == "" {
-			return grant.Admin{}, usagef("no password for %s: set PGPASSWORD, or give --password-file, --admin-secret or --admin-iam", c.adminUser())
+			return grant.Admin{}, usagef("no password for user %q: set PGPASSWORD, or give --password-file, --admin-secret or --admin-iam", c.adminUser())
 		}
 		return grant.PasswordAdmin(c.adminUser(), password), nil
 	}
@@ -265,7 +265,7 @@ func (c *grantCommand) admin(ctx context.Context, password string) (grant.Admin,
 	}
 	admin, err := grant.SecretAdmin(ctx, &rdsapi.Client{Config: config}, c.AdminSecret, c.endpoint.Host)
 	if err == nil && c.AdminUser != "" && c.AdminUser != admin.User {
-		err = usagef("--admin-user %s: the secret is of %s; leave out --admin-user", c.AdminUser, admin.User)
+		err = usagef("--admin-user %q: the secret is for user %q; remove --admin-user", c.AdminUser, admin.User)
 	}
 	return admin, err
 }

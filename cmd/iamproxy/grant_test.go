@@ -23,17 +23,17 @@ func TestGrantUsage(t *testing.T) {
 		code int
 		want string // in the one line on standard error
 	}{
-		{"no password for the administrator", []string{host, "--user=app", "--admin-user=boss"}, 2, "no password for boss"},
+		{"no password for the administrator", []string{host, "--user=app", "--admin-user=boss"}, 2, `no password for user "boss"`},
 		{"no CA file", []string{host, "--user=app", "--password-file=grant_test.go", "--ca-file=/does/not/exist"}, 2, `--ca-file: could not read "/does/not/exist"`},
 		{"long name", []string{host, "--user=" + strings.Repeat("é", 32)}, 2, "at most 63 bytes"},
 		{"blank name", []string{host, "--user=app, ,b"}, 2, "a name is empty"},
 		{"line break in a name", []string{host, "--user=a\nb"}, 2, "--user: a name must not have control characters"},
-		{"role of RDS", []string{host, "--user=rds_iam", "--dry-run"}, 2, `--user "rds_iam": it is a predefined role`},
-		{"role of RDS with privileges", []string{host, "--user=rds_superuser"}, 2, `--user "rds_superuser": it is`},
-		{"administrator of RDS", []string{host + "?user=rdsadmin"}, 2, `--user "rdsadmin": it is`},
-		{"host is not a name of AWS", []string{"db.example.com", "--user=app"}, 2, "?region="},
+		{"role of RDS", []string{host, "--user=rds_iam", "--dry-run"}, 2, `--user "rds_iam": a predefined role`},
+		{"role of RDS with privileges", []string{host, "--user=rds_superuser"}, 2, `--user "rds_superuser": a predefined role`},
+		{"administrator of RDS", []string{host + "?user=rdsadmin"}, 2, `--user "rdsadmin": a predefined role`},
+		{"host is not a name of AWS", []string{"db.example.com", "--user=app"}, 2, "set --region"},
 		{"administrator as user, dry run", []string{host, "--user=boss", "--admin-user=boss", "--dry-run"}, 2, "would end its password logins"},
-		{"--give-up-password of another user", []string{host, "--user=app", "--give-up-password=other"}, 2, `--give-up-password: it must name users of --user, or the administrator, "postgres"`},
+		{"--give-up-password of another user", []string{host, "--user=app", "--give-up-password=other"}, 2, `--give-up-password must name users of --user, or the administrator "postgres"`},
 		{"--init without --database", []string{host, "--user=app", "--init=grant_test.go"}, 2, "--database is required"},
 		{"empty schema", []string{host, "--user=app", "--database=d", "--privileges=owner", "--schema=a,,b"}, 2, "--schema: a name is empty"},
 		{"binary file", []string{host, "--user=app", "--database=d", "--init=" + binary}, 2, "not text in UTF-8"},

@@ -143,7 +143,7 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 		for _, user := range database.users {
 			policy.Allow(resource, user)
 			if literal := iampolicy.Literal(user); literal != user && resource.Kind != auth.DSQL {
-				resolver.AddNote("in the policy the user %s is %s, which IAM takes for that name and for no pattern", user, literal)
+				resolver.AddNote("user \"%s\" is \"%s\" in the policy, so that IAM does not match it as a pattern", user, literal)
 			}
 		}
 	}
@@ -177,7 +177,7 @@ func (c *policyCommand) resolve(ctx context.Context, resolver *iampolicy.Resolve
 	}
 	resource, err := resolver.Resolve(ctx, db, lookup)
 	if err == nil && c.Account != "" && c.Account != resource.Account {
-		err = usagef("--account %s: %s is of the account %s", c.Account, e.Host, resource.Account)
+		err = usagef("--account %s: %s is in account %s", c.Account, e.Host, resource.Account)
 	}
 	return resource, err
 }

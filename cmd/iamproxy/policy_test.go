@@ -59,7 +59,7 @@ func TestPolicyOffline(t *testing.T) {
 			if !slices.Equal(got, test.want) {
 				t.Errorf("allows %q, want %q", got, test.want)
 			}
-			if wildcards := test.name == "wildcards"; strings.Contains(stderr, "iamproxy: note: in the policy the user * is ${*},") != wildcards || !wildcards && stderr != "" {
+			if wildcards := test.name == "wildcards"; strings.Contains(stderr, `iamproxy: note: user "*" is "${*}" in the policy,`) != wildcards || !wildcards && stderr != "" {
 				t.Errorf("notes %q", stderr)
 			}
 		})
@@ -83,10 +83,10 @@ func TestPolicyUsage(t *testing.T) {
 		{"one id for two endpoints", append(offline, host+","+strings.Replace(host, "mydb", "other", 1), "--user=app"), 2, "--resource-id belongs to one database"},
 		{"id of a cluster for an RDS Proxy", append(offline, proxy, "--user=app"), 2, "of the kind RDS Proxy"},
 		{"id of an instance for a cluster", []string{host, "--user=app", "--resource-id=db-1"}, 2, "cannot belong to"},
-		{"host is not a name of AWS", append(offline, "db.example.com", "--user=app"), 2, "?region="},
+		{"host is not a name of AWS", append(offline, "db.example.com", "--user=app"), 2, "set --region"},
 		{"unknown profile", []string{host, "--user=app", "--profile=nobody"}, 2, "iamproxy: AWS configuration: "},
-		{"no credentials for the account", []string{host, "--user=app", "--resource-id=cluster-A"}, 1, "give --account"},
-		{"no credentials for DSQL", []string{dsqlHost, "--user=app"}, 1, "give --account"},
+		{"no credentials for the account", []string{host, "--user=app", "--resource-id=cluster-A"}, 1, "set --account"},
+		{"no credentials for DSQL", []string{dsqlHost, "--user=app"}, 1, "set --account"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			code, stdout, stderr := try(t.Context(), append([]string{"policy"}, test.args...)...)

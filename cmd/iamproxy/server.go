@@ -319,7 +319,7 @@ func (s *server) logListener(e endpoint.Endpoint, p *proxy.Proxy, listener endpo
 		logging.TextForConsole(console.EndpointText(e, listener.address)))
 	s.warnUnencrypted(p, listener)
 	if named := e.Name.Region; named != "" && named != e.Region {
-		s.log.Warn("tokens are signed for another region than that in the endpoint's name; the database refuses them if the region is wrong",
+		s.log.Warn("tokens are signed for another region than the one in the endpoint's name; remove --region unless it is right",
 			zap.String("endpoint", p.Upstream.Endpoint), zap.String("region", e.Region), zap.String("named", named))
 	}
 }

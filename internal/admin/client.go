@@ -21,7 +21,7 @@ type Client struct {
 }
 
 var (
-	errNotIamproxy = errors.New("what answers there is not iamproxy; --admin has to be that of run")
+	errNotIamproxy = errors.New("the program that answers there is not iamproxy; set --admin as for run")
 	errClosed      = errors.New("the connection was closed")
 )
 

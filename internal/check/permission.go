@@ -18,7 +18,7 @@ import (
 // database requests the database's description from RDS.
 func (r *run) database(ctx context.Context) result {
 	if r.Endpoint.Name.Kind == auth.Unknown {
-		return notTried("not an AWS name, so RDS cannot find the database by it")
+		return notTried("not a name that AWS assigned, so RDS cannot find the database by it")
 	}
 	config, err := r.Identity.Config(ctx, r.Endpoint.Region)
 	if err != nil {

@@ -100,7 +100,7 @@ func (r *run) identity(ctx context.Context) result {
 	case r.Identity.Unreachable(err) != nil:
 		return noAnswer(r.Identity.Unreachable(err).Error() + "; the identity is not known")
 	case !errors.As(err, &response):
-		return noAnswer("STS does not answer from here; the identity is not known")
+		return noAnswer("STS did not answer; the identity is not known")
 	case !slices.Contains(auth.Refusals, response.ErrorCode()):
 		return noAnswer(fmt.Sprintf("STS did not return the identity: %s (%s)", response.ErrorMessage(), response.ErrorCode()))
 	case r.Identity.ClockIsOff():

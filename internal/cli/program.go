@@ -6,7 +6,7 @@ const (
 	summary = "log in to Amazon RDS and Aurora for PostgreSQL with IAM tokens"
 	about   = `PostgreSQL clients connect here without a password. iamproxy logs in to Amazon RDS or Aurora with an IAM token, over verified TLS.
 
-ENDPOINT is HOST[:PORT][?key=value&...]. HOST is the name that AWS gave the database. The keys are listen, user, database, region, profile, assume-role, external-id, via, target, pool and sslnegotiation (postgres, or direct for PostgreSQL 17 and later). The first endpoint is served at --listen, each further one at the next port.`
+ENDPOINT is HOST[:PORT][?key=value&...]. HOST is the name that AWS assigned to the database. The keys are listen, user, database, region, profile, assume-role, external-id, via, target, pool and sslnegotiation (postgres, or direct for PostgreSQL 17 and later). The first endpoint is served at --listen, each further one at the next port.`
 	examples = `iamproxy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com
 psql "host=localhost user=app dbname=mydb"
 

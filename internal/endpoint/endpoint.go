@@ -141,7 +141,7 @@ func ParseAll(ctx context.Context, words []string, flags Endpoint) (endpoints []
 			e, err := Parse(ctx, part, flags)
 			switch {
 			case err != nil && afterCommand:
-				return nil, errors.New("ENDPOINT: what follows a comma after exec: is not an endpoint (not shown); write a comma of the command as %2C")
+				return nil, errors.New("ENDPOINT: the text after a comma in exec: is not an endpoint (not shown); write a comma of the command as %2C")
 			case err != nil:
 				return nil, err
 			}
@@ -211,7 +211,7 @@ func parse(word string) (Endpoint, error) {
 	e.Name = auth.ParseName(e.Host)
 	values, err := url.ParseQuery(query)
 	if err != nil { // the error quotes a part of the query
-		return Endpoint{}, fmt.Errorf("ENDPOINT %s: what follows the ? is not percent-encoded as in a URL", quoted)
+		return Endpoint{}, fmt.Errorf("ENDPOINT %s: the part after the ? is not percent-encoded as in a URL", quoted)
 	}
 	keys := e.keys()
 	for key, given := range values {
@@ -294,19 +294,19 @@ const aliasTimeout = 3 * time.Second
 // owner of a CNAME must not control what is signed and verified.
 func regionError(ctx context.Context, e Endpoint) error {
 	if e.Name.Kind != auth.Unknown {
-		return e.Name.NeedsRegion(e.Host)
+		return text.WithAdvice(e.Name.NeedsRegion(e.Host))
 	}
 	ctx, cancel := context.WithTimeout(ctx, aliasTimeout)
 	defer cancel()
 	database := auth.Alias(ctx, e.Host, nil)
 	if database == "" {
-		return e.Name.NeedsRegion(e.Host)
+		return text.WithAdvice(e.Name.NeedsRegion(e.Host))
 	}
 	if e.Tunnel != nil {
-		return fmt.Errorf("%s is not a name that AWS gives a database, but leads to one (CNAME); use that with the same --via: %s",
+		return fmt.Errorf("\"%s\" is an alias (CNAME) of a database; pass the name of the database as ENDPOINT, with the same --via: %s",
 			e.Host, net.JoinHostPort(database, e.Port))
 	}
-	return fmt.Errorf("%s is not a name that AWS gives a database, but leads to one (CNAME); use that and this one with it: '%s?via=%s'",
+	return fmt.Errorf("\"%s\" is an alias (CNAME) of a database; pass the name of the database as ENDPOINT, and the alias with via=: '%s?via=%s'",
 		e.Host, net.JoinHostPort(database, e.Port), cmp.Or(e.ViaName(), e.Address()))
 }
 

@@ -60,7 +60,7 @@ func parseSSM(name string) (*Tunnel, error) {
 	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return nil, fmt.Errorf("via ssm://%s: what follows the ? is not percent-encoded as in a URL", t.target)
+		return nil, fmt.Errorf("via ssm://%s: the part after the ? is not percent-encoded as in a URL", t.target)
 	}
 	for key, given := range values {
 		field := map[string]*string{"region": &t.region, "profile": &t.profile}[key]

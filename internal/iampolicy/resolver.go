@@ -48,9 +48,9 @@ func (r *Resolver) Resolve(ctx context.Context, db Database, lookup Lookup) (aut
 	if account == "" {
 		caller, err := lookup.Caller(ctx)
 		if account = caller.Account; account == "" {
-			return auth.Resource{}, accountError(db, cmp.Or(err, errors.New("AWS does not name the caller")))
+			return auth.Resource{}, accountError(db, cmp.Or(err, errors.New("STS did not return the caller identity")))
 		}
-		r.AddNote("%s is the account of who asks; give --account if %s is of another", account, db.Host)
+		r.AddNote("account %s is that of the caller; if %s is in another account, set --account", account, db.Host)
 	}
 	return auth.Resource{Kind: db.Kind, Region: db.Region, Account: account, ID: id}, nil
 }
@@ -64,7 +64,7 @@ func (r *Resolver) LookupError(db Database, err error) error {
 }
 
 func accountError(db Database, err error) error {
-	return fmt.Errorf("could not determine the AWS account of %s: %w; give --account", db.Host, err)
+	return fmt.Errorf("could not determine the AWS account of %s: %w; set --account", db.Host, err)
 }
 
 // resourceID returns the resource ID of a database if it is known without a lookup.
@@ -84,10 +84,10 @@ func (r *Resolver) find(ctx context.Context, db Database, lookup Lookup) (auth.R
 		r.AddNote("%s is an instance of the cluster %s; the policy is for the cluster, with all of its instances", db.Host, found.Identifier)
 	}
 	if db.Kind == auth.Global {
-		r.AddNote("the policy is for %s, the primary cluster of %s as of now; clusters in other regions need one of their own", found.Identifier, db.Host)
+		r.AddNote("the policy is for %s, the primary cluster of %s as of now; clusters in other regions need their own policies", found.Identifier, db.Host)
 	}
 	if !found.IAM {
-		r.AddNote("IAM authentication is not enabled on %s, so that nobody can log in with a token yet", found.Identifier)
+		r.AddNote("IAM authentication is not enabled on %s; enable it, because the database rejects tokens until then", found.Identifier)
 	}
 	return found.Resource, nil
 }
@@ -101,12 +101,16 @@ func (r *Resolver) AddNote(format string, args ...any) {
 
 // lookupError adds to an error how to get a policy without a lookup.
 func lookupError(err error, db Database) error {
-	advice := fmt.Sprintf("give --account and --resource-id, which this command shows to callers with the permission: %s", cliCommand(db))
+	advice := fmt.Sprintf("set --account and --resource-id, which a caller with the permission can look up: %s", cliCommand(db))
 	switch {
 	case errors.Is(err, rdsapi.ErrNotFound):
 		advice = "use credentials of the database's account (--profile, --assume-role), or " + advice
 	case !errors.Is(err, rdsapi.ErrNotPermitted):
-		return fmt.Errorf("could not look up the resource ID of %s: %w (or %s)", db.Host, text.WithAdvice(err), advice)
+		or := "; or"
+		if text.Advice(err) != "" {
+			or = " Or"
+		}
+		return fmt.Errorf("could not look up the resource ID of %s: %w%s %s", db.Host, text.WithAdvice(err), or, advice)
 	}
 	return fmt.Errorf("could not look up the resource ID of %s: %w; %s", db.Host, err, advice)
 }
@@ -121,7 +125,7 @@ func cliCommand(db Database) string {
 	case auth.Custom:
 		return aws + "clusters --query \"DBClusters[?CustomEndpoints] | [?contains(CustomEndpoints, '" + db.Host + "')].DbClusterResourceId\""
 	case auth.Instance:
-		return aws + "instances --db-instance-identifier " + name + " --query 'DBInstances[0].[DbiResourceId,DBClusterIdentifier]' (of one in a cluster it is the cluster's)"
+		return aws + "instances --db-instance-identifier " + name + " --query 'DBInstances[0].[DbiResourceId,DBClusterIdentifier]' (for an instance of a cluster, look up the cluster)"
 	case auth.RDSProxy:
 		return aws + "proxies --query 'DBProxies[].[DBProxyName,DBProxyArn]' (the end of the ARN)"
 	default:

@@ -47,11 +47,11 @@ func TestResolve(t *testing.T) {
 		{name: "instance", lookup: fakeLookup{found: instance}, host: "mydb-1.cabcdefghijk.eu-west-1.rds.amazonaws.com", want: "444455556666 cluster-FOUND", wantNote: "an instance of the cluster mydb"},
 		{name: "global", lookup: fakeLookup{found: database}, host: "g.global-cabcdefghijk.global.rds.amazonaws.com", want: "444455556666 cluster-FOUND", wantNote: "the primary cluster"},
 		{name: "IAM disabled", lookup: fakeLookup{found: disabled}, host: host, want: "444455556666 cluster-FOUND", wantNote: "IAM authentication is not enabled on mydb"},
-		{name: "resource id given", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", wantNote: "777788889999 is the account of who asks"},
-		{name: "account from the access key", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", wantNote: "of who asks"},
-		{name: "DSQL", lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", wantNote: "of who asks"},
-		{name: "not permitted", lookup: fakeLookup{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, wantErr: "rds:X: not permitted to look; give --account and --resource-id, which this command shows to callers with the permission: aws rds --region eu-west-1 describe-db-clusters"},
-		{name: "not found", lookup: fakeLookup{err: rdsapi.ErrNotFound}, host: host, wantErr: "use credentials of the database's account (--profile, --assume-role), or give --account and --resource-id"},
+		{name: "resource id given", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", wantNote: "account 777788889999 is that of the caller"},
+		{name: "account from the access key", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", wantNote: "is that of the caller"},
+		{name: "DSQL", lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", wantNote: "is that of the caller"},
+		{name: "not permitted", lookup: fakeLookup{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, wantErr: "rds:X: not permitted to look; set --account and --resource-id, which a caller with the permission can look up: aws rds --region eu-west-1 describe-db-clusters"},
+		{name: "not found", lookup: fakeLookup{err: rdsapi.ErrNotFound}, host: host, wantErr: "use credentials of the database's account (--profile, --assume-role), or set --account and --resource-id"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			db := Database{Host: test.host, Kind: auth.ParseName(test.host).Kind, Region: region}

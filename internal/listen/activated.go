@@ -25,7 +25,7 @@ func ReceiveActivated() (*Activated, error) {
 		file.Close()
 		if err != nil {
 			a.Close()
-			return nil, fmt.Errorf("the socket %s that was passed (LISTEN_FDS) cannot be listened at: %w", file.Name(), err)
+			return nil, fmt.Errorf("could not use the inherited socket %s (LISTEN_FDS): %w", file.Name(), err)
 		}
 		a.listeners = append(a.listeners, listener)
 	}
@@ -76,7 +76,7 @@ func isBoundTo(bound net.Addr, network, address string) bool {
 func (a *Activated) Unclaimed() error {
 	for _, listener := range a.listeners {
 		if listener != nil {
-			return fmt.Errorf("the socket %s that was passed (LISTEN_FDS) matches no --listen, listen=, --admin or --status", listener.Addr())
+			return fmt.Errorf("the inherited socket %s (LISTEN_FDS) matches no --listen, listen=, --admin or --status", listener.Addr())
 		}
 	}
 	return nil

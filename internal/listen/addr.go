@@ -86,9 +86,9 @@ func parseSocket(path string) (Addr, error) {
 	n := len(address.String())
 	switch {
 	case strings.HasPrefix(address.String(), "@"): // the abstract namespace of Linux
-		return Addr{}, fmt.Errorf("listen address %s%s: such a socket has no mode to keep others out; use the full path of a directory", unixPrefix, path)
+		return Addr{}, fmt.Errorf("listen address %s%s: an abstract socket has no file mode that restricts clients; use the full path of a directory", unixPrefix, path)
 	case n > maxSocketPath:
-		return Addr{}, fmt.Errorf("listen address %s%s: the socket's path has %d bytes, and %d is the most; use a shorter directory", unixPrefix, path, n, maxSocketPath)
+		return Addr{}, fmt.Errorf("listen address %s%s: the path of the socket has %d bytes (maximum %d); use a shorter directory", unixPrefix, path, n, maxSocketPath)
 	}
 	return address, nil
 }

@@ -41,9 +41,9 @@ func TestParseAddr(t *testing.T) {
 		"127.0.0.1:x":                       `"x" is not a port`,
 		"example.com:5432":                  "neither localhost nor an address",
 		"unix:":                             "no directory",
-		"unix:@iamproxy":                    "no mode to keep others out",
+		"unix:@iamproxy":                    "no file mode that restricts clients",
 		"unix:/tmp/.s.PGSQL.0":              `"0" is not a port`,
-		"unix:/" + strings.Repeat("d", 100): "103 is the most",
+		"unix:/" + strings.Repeat("d", 100): "maximum 103",
 	} {
 		if addr, err := ParseAddr(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %q", text, addr, err, want)

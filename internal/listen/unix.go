@@ -99,12 +99,12 @@ func lockDir(ctx context.Context, dir string) (release func(), err error) {
 		case <-ticker.C:
 		case <-ctx.Done():
 			file.Close()
-			return nil, fmt.Errorf("another process has kept %s locked: %w; end it, or choose another directory", dir, ctx.Err())
+			return nil, fmt.Errorf("another process holds the lock of %s: %w; stop it, or choose another directory", dir, ctx.Err())
 		}
 	}
 }
 
-var errLive = errors.New("another process listens there; end it, or choose another directory or port")
+var errLive = errors.New("another process listens there; stop it, or choose another directory or port")
 
 // removeDead removes the socket of a process that has died. It returns an error if the file is
 // something else, or the process is running.
@@ -116,7 +116,7 @@ func removeDead(ctx context.Context, path string) error {
 	case err != nil:
 		return err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("what is there is not a socket; remove it, or choose another directory")
+		return errors.New("the existing file is not a socket; remove it, or choose another directory")
 	}
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, "unix", path)
@@ -147,7 +147,7 @@ func checkListening(socket *os.File) error {
 		return err
 	}
 	if failed == nil && listening == 0 {
-		failed = errors.New("nobody can connect to it; pass a socket that listens (ListenStream=, Accept=no)")
+		failed = errors.New("it does not listen; pass a listening socket (ListenStream=, Accept=no)")
 	}
 	return failed
 }

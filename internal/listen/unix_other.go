@@ -10,7 +10,7 @@ import (
 )
 
 func listenUnix(context.Context, string, os.FileMode) (net.Listener, error) {
-	return nil, errors.New("unix sockets are for unix systems; use HOST:PORT")
+	return nil, errors.New("this system does not support unix sockets; use HOST:PORT")
 }
 
 // checkListening does nothing: sockets are passed on unix systems only.

@@ -8,7 +8,7 @@ import (
 )
 
 // errUnknown is returned where the operating system does not identify the peer.
-var errUnknown = errors.New("the system does not tell")
+var errUnknown = errors.New("the system does not report it")
 
 // User returns the ID of the user whose process made the connection. For a user outside this
 // process's user namespace, Linux reports the overflow ID, 65534. User supports unix sockets
@@ -24,7 +24,7 @@ func User(conn net.Conn) (uid uint32, err error) {
 		err = errUnknown
 	}
 	if err != nil {
-		return 0, fmt.Errorf("whose process the client is: %w", err)
+		return 0, fmt.Errorf("could not determine the user of the client: %w", err)
 	}
 	return uid, nil
 }

@@ -44,7 +44,7 @@ const (
 	stateEstablished, stateFinWait1, stateFinWait2, stateCloseWait = 1, 4, 5, 8
 )
 
-var errGone = errors.New("it has closed its end")
+var errGone = errors.New("the client has closed the connection")
 
 // tcpUser returns the owner of the socket at the other end, which must be on this host, still
 // be open for sending or receiving, and belong to a process. The kernel reports root as the
@@ -54,7 +54,7 @@ func tcpUser(conn *net.TCPConn) (uint32, error) {
 	message, err := diagnose(theirs, ours)
 	switch {
 	case errors.Is(err, unix.ENOENT):
-		return 0, errors.New("it is not on this host")
+		return 0, errors.New("the client is not on this host")
 	case err != nil:
 		return 0, err
 	}
@@ -64,7 +64,7 @@ func tcpUser(conn *net.TCPConn) (uint32, error) {
 	case state != stateEstablished && state != stateFinWait1 && state != stateFinWait2 || inode == 0:
 		return 0, errGone
 	case !bytes.Equal(id[:4], identify(theirs, ours)[:4]): // the ports
-		return 0, errors.New("the kernel tells of another socket")
+		return 0, errors.New("the kernel returned another socket")
 	}
 	// If our end was reset before, another process may have taken the peer's port since.
 	if ourState, err := stateOf(conn); err != nil || ourState != stateEstablished && (ourState != stateCloseWait || state == stateEstablished) {

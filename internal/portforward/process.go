@@ -17,7 +17,7 @@ func (p *process) hasExited() bool {
 // result describes how the program ended.
 func (p *process) result() string {
 	if !p.hasExited() {
-		return "it could not be ended"
+		return "it could not be stopped"
 	}
 	return p.cmd.ProcessState.String()
 }

@@ -79,7 +79,7 @@ func TestStopNotPermitted(t *testing.T) {
 		t.Fatalf("read %q, %v", got, err)
 	}
 	f.Stop()
-	if logs.FilterMessage("could not end all processes of the port forward").Len() != 1 {
+	if logs.FilterMessage("could not stop all processes of the port forward").Len() != 1 {
 		t.Error("the failure was not logged")
 	}
 	<-f.current().process.exited // the guard ends it

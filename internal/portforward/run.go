@@ -104,7 +104,7 @@ func (r *run) wait(ctx context.Context) error {
 	r.endAll() // the program may have left others, such as the AWS CLI's plugin
 	how := r.process.result()
 	if r.isInBackground() {
-		how = "it went into the background; it has to stay in the foreground (ssh without -f)"
+		how = "it went into the background; it must stay in the foreground (ssh without -f)"
 	}
 	r.err = errors.New(how)
 	if last := r.output.lastLine(); last != "" {
@@ -120,7 +120,7 @@ func (r *run) endAll() {
 	r.waitEnded(terminateTimeout)
 	r.process.kill()
 	if !r.waitEnded(killTimeout) { // one is another user's (sudo), or has left the session
-		r.output.log.Warn("could not end all processes of the port forward")
+		r.output.log.Warn("could not stop all processes of the port forward")
 	}
 	r.output.from.Close() // a process that is left may still have the other end
 }

@@ -57,7 +57,7 @@ const noCode = "UnknownError"
 
 // notAWS returns the error for a response that AWS does not send.
 func notAWS(service string, status int) error {
-	return &apiError{fmt.Sprintf("the answer for %s's API does not come from AWS: status %d, not in its format",
+	return &apiError{fmt.Sprintf("the response to a request to %s's API is not from AWS (status %d); check for a proxy that answers instead",
 		service, status), ErrUnreachable}
 }
 

@@ -66,10 +66,10 @@ func TestInvalidResponse(t *testing.T) {
 		part  string
 	}{
 		"500":     {fakeaws.Fault{Status: 500, Body: "oops"}, "status 500"},
-		"portal":  {fakeaws.Fault{Status: 200, Body: "<html>log in</html>"}, "does not come from AWS"},
-		"garbage": {fakeaws.Fault{Status: 200, Body: "\x00"}, "does not come from AWS"},
+		"portal":  {fakeaws.Fault{Status: 200, Body: "<html>log in</html>"}, "is not from AWS"},
+		"garbage": {fakeaws.Fault{Status: 200, Body: "\x00"}, "is not from AWS"},
 		"cut":     {fakeaws.Fault{Cut: true}, "could not reach"},
-		"403":     {fakeaws.Fault{Status: 403, Body: "blocked by the company"}, "does not come from AWS"},
+		"403":     {fakeaws.Fault{Status: 403, Body: "blocked by the company"}, "is not from AWS"},
 	} {
 		for method, request := range requests(as(t, jane)) {
 			t.Run(name+" "+method, func(t *testing.T) {

@@ -46,7 +46,7 @@ func (c *Client) MayConnect(ctx context.Context, caller string, resource auth.Re
 	}
 	resource.Account = cmp.Or(resource.Account, p.AccountID)
 	if resource.Account != p.AccountID {
-		return Decision{By: fmt.Sprintf("another account: the caller is of %s, the database of %s", p.AccountID, resource.Account)}, nil
+		return Decision{By: fmt.Sprintf("another account: the caller is in %s, the database in %s", p.AccountID, resource.Account)}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()

@@ -145,7 +145,7 @@ func TestMayConnectWithoutRequest(t *testing.T) {
 	other := mydb
 	other.Account = "444455556666"
 	got, err := client.MayConnect(t.Context(), janeARN, other, "app")
-	if want := (rdsapi.Decision{By: "another account: the caller is of 111122223333, the database of 444455556666"}); err != nil || !reflect.DeepEqual(got, want) {
+	if want := (rdsapi.Decision{By: "another account: the caller is in 111122223333, the database in 444455556666"}); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if n := a.Requests(fakeaws.IAM); n != 0 {

@@ -45,7 +45,7 @@ var texts = map[Reason]errorText{
 	ClientTLSDeclined:       {ProtocolViolation, "client requires TLS, which is off", "Start iamproxy with --listen-tls self-signed, or set sslmode=disable (or prefer) in the client. If this is a health check, let it connect without requesting TLS.", beforeLogin},
 	ClientGSSDeclined:       {ProtocolViolation, "client requires GSSAPI encryption, which is not supported", "Set gssencmode=disable (or prefer) in the client.", beforeLogin},
 	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", rejected},
-	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey). Some clients do not send one of another CA.", rejected},
+	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey). Some clients send no certificate of another CA.", rejected},
 	ClientCertInvalid:       {InvalidAuthorization, `client certificate "%s" is not accepted`, "Use a certificate that a CA in --client-ca has issued for client authentication, with its intermediate certificates.", rejected},
 	ClientCertUser:          {InvalidAuthorization, `client certificate "%s" does not name user "%s"`, "Connect as a user that the certificate names, or use another certificate.", rejected},
 	ClientAddressNotAllowed: {InvalidAuthorization, "connections from %s are not allowed", "If this client may use the database, add its address to --allow-from.", rejected},
@@ -90,7 +90,7 @@ var texts = map[Reason]errorText{
 
 // serverHints holds what is added to an error of the server. The user is the value of its verb.
 var serverHints = map[Reason]string{ //nolint:gosec // no credential
-	ProxySecretMissing: `The RDS Proxy has no secret for user "%s". Add one with this user name in Secrets Manager to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
+	ProxySecretMissing: `The RDS Proxy has no secret for user "%s". Create one with this user name in Secrets Manager, add it to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
 	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "%s". Set IAM authentication to required for the secret of this user in the proxy.`,
 	ProxyThrottled:     "RDS Proxy throttles IAM logins. Open fewer new connections: use a connection pool in the application, or --pool.",
 }

@@ -122,13 +122,13 @@ func (d *demo) lend(ctx context.Context, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(file)) }() // the variables are useless now
-	d.say("\nIn another terminal, in this directory:\n\n    . " + file + "\n\nThen the three commands of the README work as they stand.\n\nCtrl-C ends it.")
+	d.say("\nIn another terminal, in this directory:\n\n    . " + file + "\n\nThen run the three commands of the README.\n\nCtrl-C ends it.")
 	<-ctx.Done()
 	return nil
 }
 
 func (d *demo) open(ctx context.Context) error {
-	d.say("Starting a PostgreSQL that stands in for Aurora: it lets users in who have a valid IAM token, and\nhas none yet. Its administrator has a password.")
+	d.say("Starting a PostgreSQL server that verifies IAM tokens, as Aurora does. Only its administrator exists\nyet, and logs in with a password.")
 	return d.place.open(ctx)
 }
 

@@ -66,7 +66,7 @@ func TestGrantSecret(t *testing.T) {
 	for want, args := range map[string][]string{
 		"--admin-user boss: the secret is of postgres":                                       {"--admin-user=boss"},
 		`"postgres" is the administrator: granting it rds_iam would end its password logins`: {"--user=postgres"},
-		`--give-up-password: it must name users of --user, or the administrator, "postgres"`:  {"--give-up-password=boss"},
+		`--give-up-password must name users of --user, or the administrator "postgres"`:  {"--give-up-password=boss"},
 	} {
 		g := grant(t, s.cluster, s.env, append(args, "--user=app", "--admin-secret="+bossSecret)...)
 		if g.code != 2 || g.stdout != "" || !strings.Contains(g.stderr, want) {

@@ -126,7 +126,7 @@ func TestFewFileDescriptors(t *testing.T) {
 		t.Errorf("only %d sessions fit into 256 descriptors", len(sessions))
 	}
 	p.expectWatched()
-	if strings.Contains(p.logs(), "cannot accept clients for now") {
+	if strings.Contains(p.logs(), "could not accept a client; trying again") {
 		t.Error("descriptors were used up")
 	}
 	_ = sessions[0].Close(t.Context())
@@ -154,7 +154,7 @@ func TestNoFileDescriptors(t *testing.T) {
 		}
 		waiting <- err
 	}()
-	until(t, "accepting to fail", func() bool { return strings.Contains(p.logs(), "cannot accept clients for now") })
+	until(t, "accepting to fail", func() bool { return strings.Contains(p.logs(), "could not accept a client; trying again") })
 	setDescriptors(t, p, 1024)
 	if err := <-waiting; err != nil {
 		t.Errorf("a client that waited was told %v", err)
@@ -248,7 +248,7 @@ func TestRejectedClientsUseNoDescriptors(t *testing.T) {
 		}
 	}
 	p.expectWatched()
-	if strings.Contains(p.logs(), "cannot accept clients for now") {
+	if strings.Contains(p.logs(), "could not accept a client; trying again") {
 		t.Error("descriptors were used up")
 	}
 }

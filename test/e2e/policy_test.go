@@ -77,7 +77,7 @@ func TestPolicyLookup(t *testing.T) {
 		"global":        {[]string{globalHost + "?region=eu-west-1", "--user=app"}, []string{arn + "cluster-MYDB/app"}, "mydb, the primary cluster of " + globalHost},
 		"their account": {[]string{theirHost, "--user=app", "--assume-role=" + theirRole}, []string{strings.Replace(arn, account, "444455556666", 1) + "cluster-THEIRS/app"}, ""},
 		"account given": {[]string{aurora.DefaultHost, "--user=app", "--account=" + account}, []string{arn + "cluster-MYDB/app"}, ""},
-		"id given":      {[]string{aurora.DefaultHost, "--user=app", "--resource-id=cluster-X"}, []string{arn + "cluster-X/app"}, account + " is the account of who asks"},
+		"id given":      {[]string{aurora.DefaultHost, "--user=app", "--resource-id=cluster-X"}, []string{arn + "cluster-X/app"}, "account " + account + " is that of the caller"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -152,17 +152,17 @@ func TestPolicyLookupFails(t *testing.T) {
 		{"theirs", []string{theirHost, "--user=app"}, 1, []string{"belongs to another account", "--assume-role", "--account and --resource-id"}},
 		{"of the same name", []string{strings.Replace(aurora.DefaultHost, "cabc", "cxyz", 1), "--user=app"}, 1, []string{aurora.DefaultHost, "--assume-role", "--account and --resource-id"}},
 		{"no such database", []string{strings.Replace(aurora.DefaultHost, "mydb", "no", 1), "--user=app"}, 1, []string{"--assume-role", "--account and --resource-id"}},
-		{"another account given", []string{aurora.DefaultHost, "--user=app", "--account=444455556666"}, 2, []string{"--account 444455556666", "of the account " + account}},
+		{"another account given", []string{aurora.DefaultHost, "--user=app", "--account=444455556666"}, 2, []string{"--account 444455556666", "in account " + account}},
 	} {
 		p.wantFailure(t, test.name, test.args, test.code, test.want...)
 	}
 	p.aws.Detach(janeUser)
-	p.wantFailure(t, "not permitted", []string{aurora.DefaultHost, "--user=app"}, 1, "rds:DescribeDBClusters", "give --account and --resource-id",
+	p.wantFailure(t, "not permitted", []string{aurora.DefaultHost, "--user=app"}, 1, "rds:DescribeDBClusters", "set --account and --resource-id",
 		"aws rds --region eu-west-1 describe-db-clusters --db-cluster-identifier mydb --query 'DBClusters[0].DbClusterResourceId'")
 	p.env = append(p.env, "AWS_SECRET_ACCESS_KEY=another")
-	p.wantFailure(t, "no good keys", []string{aurora.DefaultHost, "--user=app"}, 1, "AWS rejects the credentials", "give --account and --resource-id")
+	p.wantFailure(t, "no good keys", []string{aurora.DefaultHost, "--user=app"}, 1, "AWS rejects the credentials", "set --account and --resource-id")
 	p.env = append(p.env, "AWS_ENDPOINT_URL_RDS=http://127.0.0.1:1")
-	p.wantFailure(t, "unreachable", []string{aurora.DefaultHost, "--user=app"}, 1, "could not reach RDS's API", "give --account and --resource-id")
+	p.wantFailure(t, "unreachable", []string{aurora.DefaultHost, "--user=app"}, 1, "could not reach RDS's API", "set --account and --resource-id")
 	if stdout, stderr, code := p.run(aurora.DefaultHost, "--user=app", "--account=111122223333", "--resource-id=cluster-ABCDEFGHIJKL01234"); code != 0 || stderr != "" || !strings.Contains(stdout, "cluster-ABCDEFGHIJKL01234/app") {
 		t.Errorf("with all given it ended with %d, printed %q and %q", code, stdout, stderr)
 	}

@@ -190,7 +190,7 @@ func TestInheritedConnectedSocket(t *testing.T) {
 	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	shell := passSocket(cmd, passable(t, conn.(*net.TCPConn)))
 	out, _ := combinedOutput(t, shell)
-	if code := shell.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "nobody can connect to it") {
+	if code := shell.ProcessState.ExitCode(); code != 2 || !strings.Contains(string(out), "it does not listen") {
 		t.Errorf("ended with %d: %s", code, out)
 	}
 }
