@@ -117,9 +117,18 @@ func (s *session) startupError(err error) error {
 		return pgwire.NewError(pgwire.ClientTLSFailed, alert)
 	case netconn.IsTimeout(err) && !errors.Is(err, pgwire.ErrNoStartup):
 		return s.proxy.startupTimeoutError()
-	default:
-		return err
 	}
+	var off *pgwire.Error
+	if errors.As(err, &off) && !s.isLocal() && (off.Reason == pgwire.ClientTLSDeclined || off.Reason == pgwire.ClientTLSDisabled) {
+		off.Hint = "Start iamproxy with --listen-tls. Without TLS, the queries and data of this client would cross the network unencrypted."
+	}
+	return err
+}
+
+// isLocal reports whether no other host sees the traffic of the client.
+func (s *session) isLocal() bool {
+	tcp, ok := s.client.Socket().RemoteAddr().(*net.TCPAddr)
+	return !ok || tcp.IP.IsLoopback()
 }
 
 // clientTLSVersion returns the version of the client's TLS; empty without TLS.

@@ -16,8 +16,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 var (
@@ -362,6 +364,32 @@ func TestHealthChecksLoggedAtDebugLevel(t *testing.T) {
 	eventually(t, "log lines", func() bool { return logs.FilterMessage("connection closed before startup packet").Len() == 6 })
 	if others := logs.Filter(func(e observer.LoggedEntry) bool { return e.Level > zap.DebugLevel }); others.Len() > 0 {
 		t.Errorf("logged above debug: %v", others.All())
+	}
+}
+
+// remoteClient is a client of another host. It ends after its input.
+type remoteClient struct {
+	*conntest.Script
+	ip string
+}
+
+func (c remoteClient) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(c.ip), Port: 5} }
+
+// A client of another host is never advised to do without TLS.
+func TestTLSOffHint(t *testing.T) {
+	t.Parallel()
+	for ip, local := range map[string]bool{"127.0.0.1": true, "::1": true, "::ffff:127.0.0.1": true, "10.0.0.1": false, "fd00::1": false} {
+		for reason, input := range map[pgwire.Reason]string{
+			pgwire.ClientTLSDeclined: "\x00\x00\x00\x08\x04\xd2\x16\x2f",
+			pgwire.ClientTLSDisabled: "\x16\x03\x01\x02\x00\x01\x00\x01",
+		} {
+			s := &session{proxy: &Proxy{ctx: t.Context()}, client: netconn.New(remoteClient{conntest.NewScript([]byte(input)), ip})}
+			_, err := s.receiveStartup(time.Minute, nil)
+			var off *pgwire.Error
+			if !errors.As(err, &off) || off.Reason != reason || strings.Contains(off.Hint, "disable") != local || !strings.Contains(off.Hint, "--listen-tls") {
+				t.Errorf("%s: %#v, want %s", ip, err, reason)
+			}
+		}
 	}
 }
 

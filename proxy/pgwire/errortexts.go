@@ -91,7 +91,7 @@ var texts = map[Reason]errorText{
 // serverHints holds what is added to an error of the server. The user is the value of its verb.
 var serverHints = map[Reason]string{ //nolint:gosec // no credential
 	ProxySecretMissing: `The RDS Proxy has no secret for user "%s". Create one with this user name in Secrets Manager, add it to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
-	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "%s". Set IAM authentication to required for the secret of this user in the proxy.`,
+	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "%s". If no client logs in there with this password, set IAM authentication to Required for the user's secret. Otherwise create another RDS Proxy for tokens.`,
 	ProxyThrottled:     "RDS Proxy throttles IAM logins. Open fewer new connections: use a connection pool in the application, or --pool.",
 }
 
