@@ -124,7 +124,7 @@ func (r *grantRun) advice(ctx context.Context, server *pgconn.PgError) string {
 	case "53200": // out_of_memory, of the table of locks
 		return "so many tables in one transaction need a larger max_locks_per_transaction (a database parameter)"
 	case "57014": // query_canceled
-		return "another session holds a lock; end it, or raise --timeout"
+		return "another session holds a lock: wait for its end, or raise --timeout"
 	default:
 		return ""
 	}
