@@ -99,10 +99,10 @@ func TestReadmeRejectedLogin(t *testing.T) {
 	check := strings.ReplaceAll(d.block("iamproxy check"), "bin/iamproxy", "iamproxy")
 	refused := strings.Split(d.run("! "+check), "\n")
 	i := slices.Index(refused, "do this next:")
-	if i < 0 || i+1 >= len(refused) {
+	if i < 0 || i+2 >= len(refused) || !strings.HasPrefix(refused[i+1], "# ") {
 		t.Fatalf("printed %q", refused)
 	}
-	if out := d.run(refused[i+1], check); !strings.HasSuffix(out, "ok: app can log in to mydb\n") {
+	if out := d.run(refused[i+2], check); !strings.HasSuffix(out, "ok: user \"app\" can log in to database \"mydb\"\n") {
 		t.Errorf("printed %s", out)
 	}
 }

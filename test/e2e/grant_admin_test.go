@@ -64,9 +64,9 @@ func TestGrantSecret(t *testing.T) {
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret, "--admin-user=postgres").want(t, "app already has rds_iam")
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret+"x").wantFailure(t, "--admin-secret: secret ", "does not exist in")
 	for want, args := range map[string][]string{
-		"--admin-user boss: the secret is of postgres":                                       {"--admin-user=boss"},
+		`--admin-user "boss": the secret is for user "postgres"`:                             {"--admin-user=boss"},
 		`"postgres" is the administrator: granting it rds_iam would end its password logins`: {"--user=postgres"},
-		`--give-up-password must name users of --user, or the administrator "postgres"`:  {"--give-up-password=boss"},
+		`--give-up-password must name users of --user, or the administrator "postgres"`:      {"--give-up-password=boss"},
 	} {
 		g := grant(t, s.cluster, s.env, append(args, "--user=app", "--admin-secret="+bossSecret)...)
 		if g.code != 2 || g.stdout != "" || !strings.Contains(g.stderr, want) {
