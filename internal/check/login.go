@@ -26,8 +26,8 @@ func (r *run) login(ctx context.Context) result {
 	return ok(fmt.Sprintf("logged in to database %q, PostgreSQL %s", r.Endpoint.Database, conn.ParameterStatus(upstream.ServerVersion)))
 }
 
-// connect attempts to log in until an attempt succeeds or another one is of no use, as the
-// proxy does. The error is the most specific one of all attempts.
+// connect attempts to log in until an attempt succeeds or another one cannot, as the proxy
+// does. The error is the most specific one of all attempts.
 func (r *run) connect(ctx context.Context) (*pgconn.PgConn, error) {
 	policy := new(retry.Controller).Begin(r.Endpoint.User, stepTimeout)
 	defer policy.End()

@@ -32,7 +32,7 @@ func (r *run) database(ctx context.Context) result {
 	case errors.Is(err, rdsapi.ErrNotFound):
 		return r.databaseNotFound(err)
 	case errors.Is(err, rdsapi.ErrCredentials) && !r.Identity.ClockIsOff():
-		return failed(err.Error(), r.renew(r.Identity.Source())).withReason(reasonCredentials)
+		return r.mustRenew(err.Error(), r.Identity.Source()).withReason(reasonCredentials)
 	case err != nil:
 		return noAnswer(err.Error())
 	}

@@ -113,7 +113,7 @@ func (r *run) needsGrant(found string) result {
 }
 
 // isAdministrator reports whether the user is the master user, and whether that is known. If not,
-// it goes by the default name.
+// it compares the default name.
 func (r *run) isAdministrator() (administrator, known bool) {
 	if d := r.seen.database; d != nil && d.MasterUser != "" {
 		return r.Endpoint.User == d.MasterUser, true

@@ -114,7 +114,7 @@ func TestCommands(t *testing.T) {
 	if res := r.noCredentials(&auth.Error{Code: auth.ReasonSSOExpired, Message: "logged out", Command: []string{"aws", "sso", "login", "--profile", "my sso"}}); res.next != "aws sso login --profile 'my sso'" {
 		t.Errorf("next: %s", res.next)
 	}
-	if res := r.noCredentials(&auth.Error{Code: auth.ReasonSourceCredentialsExpired, Source: auth.Source{Kind: auth.SourceEnvironment}}); !strings.HasPrefix(res.next, `eval "$(aws configure export-credentials `) {
+	if res := r.noCredentials(&auth.Error{Code: auth.ReasonSourceCredentialsExpired, Source: auth.Source{Kind: auth.SourceEnvironment}}); !strings.Contains(res.next, "\neval \"$(aws configure export-credentials ") {
 		t.Errorf("next: %s", res.next)
 	}
 	t.Setenv("CI", "true")

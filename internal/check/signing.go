@@ -52,7 +52,7 @@ func (r *run) noCredentials(missing *auth.Error) result {
 	found := missing.Message
 	switch missing.Code {
 	case auth.ReasonSourceCredentialsExpired, auth.ReasonSourceCredentialsRefused:
-		return failed(found, r.renew(missing.Source))
+		return r.mustRenew(found, missing.Source)
 	case auth.ReasonSSOExpired, auth.ReasonLoginExpired:
 		return failed(found, text.ShellCommand(missing.Command...))
 	case auth.ReasonNoCredentials:
@@ -116,7 +116,7 @@ func (r *run) refused(message, code string) result {
 	if strings.HasPrefix(code, "Expired") {
 		why = "expired"
 	}
-	return failed(fmt.Sprintf("the credentials from %s are %s: %s (%s)", r.Identity.Source(), why, message, code), r.renew(r.Identity.Source())).withReason(reasonCredentials)
+	return r.mustRenew(fmt.Sprintf("the credentials from %s are %s: %s (%s)", r.Identity.Source(), why, message, code), r.Identity.Source()).withReason(reasonCredentials)
 }
 
 // awsError is an error response of AWS.
@@ -124,6 +124,15 @@ type awsError interface {
 	error
 	ErrorCode() string
 	ErrorMessage() string
+}
+
+// mustRenew returns the result for credentials from source that have to be renewed.
+func (r *run) mustRenew(found string, source auth.Source) result {
+	res := failed(found, r.renew(source))
+	if source.Kind == auth.SourceEnvironment && !strings.HasPrefix(res.next, commentPrefix) {
+		res = res.readBefore("Export new keys, for example those of a profile:")
+	}
+	return res
 }
 
 // renew returns the command line that renews the credentials from source.
