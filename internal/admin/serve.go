@@ -102,7 +102,7 @@ func Listen(ctx context.Context, activated *listen.Activated, flag, address stri
 	listener, err := config.Listen(ctx, "tcp", address)
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s %s: %w", flag, address, err)
+		return nil, fmt.Errorf("%s %s: %w", flag, address, listen.BindError(err))
 	case strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()): // by the hosts file
 		listener.Close()
 		return nil, fmt.Errorf("%s %s: it is %s, not a loopback address", flag, address, listener.Addr())

@@ -59,15 +59,29 @@ func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners 
 			for _, listener := range listeners {
 				listener.Close()
 			}
+			if err = BindError(err); len(address.Addresses()) > 1 {
+				err = fmt.Errorf("%s: %w", address.Addresses()[i], err)
+			}
 			return nil, err
 		default:
 			missing = err
 		}
 	}
 	if len(listeners) == 0 {
-		return nil, missing
+		return nil, BindError(missing)
 	}
 	return listeners, nil
+}
+
+// BindError returns the cause of err of a TCP listener, without the address, which callers add.
+func BindError(err error) error {
+	if failed := (*os.SyscallError)(nil); errors.As(err, &failed) {
+		err = failed.Err
+	}
+	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("%w; it is not an address of this host", err)
+	}
+	return err
 }
 
 // isInUse reports whether another socket has the address. Windows has another number for that.

@@ -95,7 +95,7 @@ func TestReportStatusPageBeyondLoopback(t *testing.T) {
 		cmd := exec.Command(binaryPath(t), append([]string{aurora.DefaultHost, "--listen=127.0.0.1:0"}, args...)...)
 		cmd.Env = keyEnvironment(aurora.DefaultKey)
 		out, err := combinedOutput(t, cmd)
-		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "iamproxy: --status "+taken+": listen tcp "+taken) {
+		if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(string(out), "iamproxy: --status "+taken+": address already in use") {
 			t.Errorf("%q: %v\n%s", args, err, out)
 		}
 	}
