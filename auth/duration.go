@@ -11,7 +11,7 @@ import (
 )
 
 // shortened requests a session of roleDuration if STS refuses a longer one, which a
-// profile's duration_seconds may ask for: the maximum of a role that was assumed by
+// profile's duration_seconds may request: the maximum of a role that was assumed by
 // a role is one hour. iamproxy renews sessions, so that their duration does not
 // matter to clients.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining

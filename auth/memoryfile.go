@@ -28,7 +28,7 @@ func memoryFile(content string) (path string, release func(), ok bool) {
 }
 
 // forSDK returns the paths to pass to the SDK, and a function that releases them. A
-// file that is of no use is not passed: the SDK would fail on some of them, even if
+// file that cannot be used is not passed: the SDK would fail on some of them, even if
 // it needs none.
 func (f *sharedFile) forSDK() (paths []string, release func()) {
 	if f.problem != "" {

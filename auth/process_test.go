@@ -14,7 +14,7 @@ import (
 )
 
 // TestProcessIsGivenUp verifies that a process that does not answer is killed with its
-// descendants, and that this has a reason of its own.
+// descendants, and that the error has the reason for that.
 func TestProcessIsGivenUp(t *testing.T) {
 	emptyEnvironment(t)
 	dir := t.TempDir()

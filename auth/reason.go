@@ -96,7 +96,7 @@ const (
 	// ReasonSSOSessionMissing means that the sso_session of a profile is not in the
 	// config file.
 	ReasonSSOSessionMissing Reason = "sso_session_missing"
-	// ReasonSettingIncomplete means that a setting is of no use without another one.
+	// ReasonSettingIncomplete means that a setting requires another one, which is missing.
 	ReasonSettingIncomplete Reason = "setting_incomplete"
 	// ReasonSettingInvalid means that a setting has another form than it must have.
 	ReasonSettingInvalid Reason = "setting_invalid"

@@ -99,7 +99,7 @@ func oneOf(words ...string) func(string) bool {
 	return func(value string) bool { return slices.Contains(words, strings.ToLower(value)) }
 }
 
-// checkSettings returns an error for the first setting that leads nowhere: it has
+// checkSettings returns an error for the first setting that cannot work: it has
 // another form than AWS documents, or another setting is missing.
 func (i *Identity) checkSettings(files *sharedFiles) error {
 	if err := checkSpelling(); err != nil {

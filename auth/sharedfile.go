@@ -31,7 +31,7 @@ type sharedFile struct {
 	variable string // may name the file
 	path     string
 	name     string // of the file, for messages
-	problem  string // why the file is of no use, as the rest of a sentence; may be empty
+	problem  string // why the file cannot be used, as the rest of a sentence; may be empty
 	remedy   string // a sentence; empty without a problem
 	unread   bool   // it is a pipe or a device, which is left to the SDK
 	// content is the file in the form that the SDK reads. It is empty if the file
@@ -324,8 +324,8 @@ func (f *sharedFiles) names(kind string) []string {
 	return slices.Compact(names)
 }
 
-// problems returns what is wrong with each file that is of no use, and what to do
-// about it. It returns empty strings if both files are usable.
+// problems describes the files that cannot be used, and returns sentences with the
+// remedies. It returns empty strings if both files are usable.
 func (f *sharedFiles) problems() (problems, remedies string) {
 	var found, sentences []string
 	for _, file := range []*sharedFile{&f.config, &f.credentials} {

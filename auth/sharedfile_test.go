@@ -166,7 +166,7 @@ func TestFileName(t *testing.T) {
 	}
 }
 
-// TestUnusedFileIsLogged verifies that a file that is of no use is a warning if there
+// TestUnusedFileIsLogged verifies that a file that cannot be used is a warning if there
 // are other credentials.
 func TestUnusedFileIsLogged(t *testing.T) {
 	emptyEnvironment(t)

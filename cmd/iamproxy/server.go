@@ -143,7 +143,7 @@ func (s *server) clientTLS() (*cryptotls.Config, error) {
 	}
 }
 
-// clientAuth returns what clients must prove. It reads the file of --client-ca.
+// clientAuth returns the requirements for clients. It reads the file of --client-ca.
 func (s *server) clientAuth() (proxy.ClientAuth, error) {
 	auth := proxy.ClientAuth{RequireTLS: s.RequireTLS}
 	if s.ClientCA == "" {

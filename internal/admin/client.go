@@ -55,8 +55,8 @@ func (c Client) Shutdown(ctx context.Context) (answer string, err error) {
 // maxResponse is the maximum length of a response, in bytes.
 const maxResponse = 64 << 10
 
-// do sends a request over a connection of its own. http.Transport would log what other servers
-// send unasked.
+// do sends a request over a new connection. http.Transport would log unexpected data of other
+// servers.
 func (c Client) do(ctx context.Context, method, path string) (status int, body string, err error) {
 	conn, err := listen.Dial(ctx, "tcp", c.Address)
 	if err != nil {

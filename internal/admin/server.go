@@ -134,8 +134,8 @@ func (s *Server) newMux(page bool) *http.ServeMux {
 	return mux
 }
 
-// noPage says where the status page is. It names users, clients and roles, so that --admin
-// serves it on loopback only.
+// noPage responds with the address of the status page. The page names users, clients and roles,
+// so that --admin serves it on loopback only.
 func (s *Server) noPage(w http.ResponseWriter, _ *http.Request) {
 	where := "--status 127.0.0.1:9091 serves it on loopback, and --status with the address of --admin serves it here"
 	if s.PageURL != "" {

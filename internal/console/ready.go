@@ -14,10 +14,10 @@ import (
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
-// readyInterval is the pause between two looks at credentials that are missing.
+// readyInterval is the pause between two checks of credentials that are missing.
 const readyInterval = time.Second
 
-// callerTimeout bounds the wait for the answer of STS before the console says Ready.
+// callerTimeout bounds the wait for the answer of STS before "Ready" is printed.
 const callerTimeout = 2 * time.Second
 
 // Signer is the part of *auth.Identity that PrintReady uses.

@@ -142,7 +142,7 @@ func TestNoForward(t *testing.T) {
 	}
 }
 
-// The advice is about what the AWS CLI has said.
+// The advice depends on the last output of the AWS CLI.
 func TestForwardHint(t *testing.T) {
 	for _, test := range []struct{ via, output, want string }{
 		{"ssm://i-01", "An error occurred (TargetNotConnected) when calling the StartSession operation: i-01 is not connected.", "aws ssm describe-instance-information --region eu-west-1 --profile 'my dev'"},

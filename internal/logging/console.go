@@ -22,14 +22,14 @@ type Console struct {
 	Listeners bool
 }
 
-// Event is what has happened to a client, as a line for the console.
+// Event describes an event of a client for a line of the console.
 type Event struct {
 	Subject string // such as the user and the database
 	Action  Action
 	Details []string
 }
 
-// Action is what has happened.
+// Action is the kind of an event.
 type Action string
 
 // The actions.

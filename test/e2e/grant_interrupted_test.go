@@ -308,7 +308,7 @@ func TestGrantEndsPasswordLogins(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_auth_members WHERE member::regrole::text IN ('app', 'legacy', 'new') OR to_regrole('new') IS NOT NULL").Scan(&changed); err != nil || changed != 0 {
 		t.Errorf("%d memberships: %v", changed, err)
 	}
-	// The password still works: legacy is let in, and fails as it may not create roles.
+	// The password still works: legacy logs in, and fails because it may not create roles.
 	grant(t, cluster, []string{"PGPASSWORD=" + password}, "--user=new", "--admin-user=legacy").wantFailure(t, "permission denied")
 
 	grant(t, cluster, nil, "--user=indirect").want(t, "granted rds_iam to indirect")

@@ -30,8 +30,8 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// What may pass lets libpq go on to the next host, and pg_isready say "rejecting connections". What has
-// to be fixed does neither.
+// A transient failure makes libpq try the next host, and pg_isready print "rejecting connections". A
+// permanent one does neither.
 func TestReportSeveralHosts(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
@@ -72,7 +72,7 @@ func TestReportSeveralHosts(t *testing.T) {
 	}
 }
 
-// A client whose own timeout ends its login is a warning with the cause so far.
+// A client whose own timeout ends its login is a warning with the latest cause.
 func TestReportImpatientClient(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via="+closedPort(t))

@@ -132,7 +132,7 @@ const ctrlC = "\x03"
 // sgr matches the sequences of ECMA-48 for colors.
 var sgr = regexp.MustCompile(`\x1b\[[0-9;]*m`)
 
-// A developer's terminal shows how to connect, where that leads and who signs; a line for each
+// A developer's terminal shows how to connect, the endpoint and the signer; a line for each
 // session and refusal; and at Ctrl-C what it waits for. Names of clients contain no escape
 // sequences.
 func TestTerminal(t *testing.T) {
@@ -218,7 +218,7 @@ func TestReportCheckOnTerminal(t *testing.T) {
 	}
 }
 
-// Without credentials the terminal says what to do. NO_COLOR and TERM=dumb switch colors off.
+// Without credentials the terminal shows what to do. NO_COLOR and TERM=dumb switch colors off.
 func TestTerminalNotReady(t *testing.T) {
 	t.Parallel()
 	for variable, level := range map[string]string{"NO_COLOR=1": "info", "TERM=dumb": "warn"} {

@@ -1,5 +1,5 @@
 // Updateca downloads the root certificates that RDS publishes and writes those of each
-// partition into a file for package tls to embed. It prints what has changed.
+// partition into a file for package tls to embed. It prints the changes.
 package main
 
 import (
