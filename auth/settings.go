@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/x509"
+	"math"
 	"net/url"
 	"os"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"strings"
 
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // setting is a setting with a form that Load checks. The SDK ignores some values of
@@ -25,6 +28,9 @@ type setting struct {
 // settings lists the settings that are checked. Endpoint URLs are checked by
 // endpoints.check.
 var settings = []setting{
+	{"AWS_ACCESS_KEY_ID", accessKeyKey, "an access key ID, such as AKIAIOSFODNN7EXAMPLE", isAccessKeyID},
+	{"AWS_SESSION_TOKEN", "aws_session_token", "a session token", isSessionToken},
+	{"AWS_WEB_IDENTITY_TOKEN_FILE", "web_identity_token_file", "the name of a file, but the token itself", isNoToken},
 	{"AWS_REGION", "region", "a region such as eu-west-1", isSTSRegion},
 	{"AWS_DEFAULT_REGION", "region", "a region such as eu-west-1", isSTSRegion},
 	{"AWS_ROLE_ARN", "role_arn", "the ARN of a role, such as arn:aws:iam::111122223333:role/name", roleARN.MatchString},
@@ -62,9 +68,24 @@ var settings = []setting{
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 func isSessionName(value string) bool { return len(value) >= 2 && isWord(value, 64, "_+=,.@-") }
 
-// isHarmless reports whether a value may be repeated in a message. It cannot be a
-// secret access key or a URL.
-func isHarmless(value string) bool { return isWord(value, 24, "_.-") }
+// isHarmless reports whether a value may be repeated in a message. A secret has other
+// characters: the value is a word without digits, a number, a region or an address.
+func isHarmless(value string) bool {
+	return value != "" && (isPlain(value) || text.Number.Matches(value) || text.Region.Matches(value))
+}
+
+var isPlain = text.Matching(`^([A-Za-z]{1,16}|[0-9.]{7,15}(:[0-9]{1,5})?)$`)
+
+// isAccessKeyID reports whether a value may be the ID of a key, and not a whole secret,
+// which would become a part of each token.
+func isAccessKeyID(value string) bool { return isWord(value, 128, "_.-") }
+
+func isSessionToken(value string) bool { return isWord(value, math.MaxInt, "+/=_.-") }
+
+// isNoToken reports whether a value is not a JWT, whose header is an object of JSON.
+func isNoToken(value string) bool {
+	return !strings.HasPrefix(value, "eyJ") || strings.Count(value, ".") != 2
+}
 
 // isWord reports whether a value consists of letters, digits and more characters of
 // ASCII, and is not longer than most.
