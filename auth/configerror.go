@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -43,6 +44,7 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 	// The SDK may not find what is in quotes, where it could not get a copy in memory.
 	notFound := errors.As(err, new(config.SharedConfigProfileNotExistError))
 	noSession := strings.Contains(err.Error(), "failed to find SSO session section") // it has no type
+	_, remedies := f.problems()                                                      // the likely cause, if there are any
 	for {
 		settings, quoted := f.profile(name), text.Name.Quote(name)
 		next := settings[sourceProfileKey]
@@ -50,10 +52,10 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 		case settings == nil && len(chain) == 1 && !notFound:
 			return nil
 		case notFound && len(chain) == 1 && (settings == nil || next == ""):
-			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name))
+			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name), "{remedy}", cmp.Or(remedies, "The command aws configure list-profiles lists the profiles."))
 		case settings == nil:
 			return newError(ReasonSourceProfileMissing, err, "{profile}", text.Name.Quote(chain[len(chain)-2]), "{source}", quoted,
-				"{file}", f.where(), "{detail}", f.missing("profile", name))
+				"{file}", f.where(), "{detail}", f.missing("profile", name), "{remedy}", cmp.Or(remedies, "The command aws configure list-profiles lists the profiles."))
 		case has(settings, accessKeyKey) != has(settings, secretKeyKey):
 			given, missing := accessKeyKey, secretKeyKey
 			if has(settings, secretKeyKey) {
@@ -62,7 +64,8 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 			return newError(ReasonSettingIncomplete, err, "{given}", "profile "+quoted+" has "+given, "{missing}", missing)
 		case settings[ssoSessionKey] != "" && (noSession || !slices.Contains(f.names("sso-session"), settings[ssoSessionKey])):
 			return newError(ReasonSSOSessionMissing, err, "{profile}", quoted, "{session}", settings[ssoSessionKey],
-				"{file}", f.config.name, "{detail}", f.missing("sso-session", settings[ssoSessionKey]))
+				"{file}", f.config.name, "{detail}", f.missing("sso-session", settings[ssoSessionKey]),
+				"{remedy}", cmp.Or(remedies, "The command aws configure sso writes both."))
 		case (next == "" && len(chain) > 1 || next == name) && errors.As(err, new(config.SharedConfigAssumeRoleError)):
 			return newError(ReasonSettingIncomplete, err, "{given}", "profile "+quoted+" is a source_profile", "{missing}", "credentials")
 		case next == "" || next == name: // a profile with keys may name itself

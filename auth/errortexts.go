@@ -121,11 +121,11 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonProfileMissing: {
 		"there is no AWS profile {profile} in {file}{detail}",
-		"The command aws configure list-profiles lists the profiles.",
+		"{remedy}",
 	},
 	ReasonSourceProfileMissing: {
 		"profile {profile} has source_profile {source}, which is not in {file}{detail}",
-		"The command aws configure list-profiles lists the profiles.",
+		"{remedy}",
 	},
 	ReasonSourceProfileLoop: {
 		"source_profile leads back to the same profile: {profiles}",
@@ -133,7 +133,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonSSOSessionMissing: {
 		"profile {profile} has sso_session {session}, and there is no [sso-session {session}] in {file}{detail}",
-		"The command aws configure sso writes both.",
+		"{remedy}",
 	},
 	ReasonSettingIncomplete: {
 		"{given} without {missing}",

@@ -155,9 +155,9 @@ func checkSpelling() error {
 	for _, name := range names {
 		switch value := os.Getenv(name); {
 		case strings.TrimSpace(value) != value:
-			return newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", "the value begins or ends with white space or a line break")
+			return newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", "the value begins or ends with white space or a line break; remove it")
 		case unquote(value) != value:
-			return newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", "the value is in quotes")
+			return newError(ReasonSettingUnusable, nil, "{setting}", name, "{problem}", "the value is in quotes; remove them")
 		}
 	}
 	return nil
