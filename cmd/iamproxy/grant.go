@@ -142,7 +142,7 @@ func (c *grantCommand) checkAdmin(admin string) error {
 		}
 	}
 	if slices.Contains(c.User, admin) && !c.AdminIAM && !slices.Contains(c.GiveUpPassword, admin) {
-		return fmt.Errorf("\"%s\" is the administrator: granting it rds_iam would end its password logins; give --user another user, or end them with --give-up-password %s", admin, text.ShellQuote(admin))
+		return fmt.Errorf("\"%s\" is the administrator: granting it rds_iam would end its password logins; give --user another user, or end them with --give-up-password %s", admin, text.ShellQuote(text.FlagList(admin)))
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ func (e Endpoint) CheckCommand(user, database, caFile string) string {
 	var options []string
 	e.User = cmp.Or(e.User, user)
 	if database = cmp.Or(e.Database, database); database != "" && database != "postgres" {
-		options = append(options, "--database", database)
+		options = flags("--database", database)
 	}
 	return e.Command("check", slices.Concat(options, e.SignFlags(), e.ConnectFlags(caFile))...)
 }
@@ -23,8 +23,11 @@ func (e Endpoint) CheckCommand(user, database, caFile string) string {
 // Command returns the command line of a command of iamproxy for the endpoint and its user, for a
 // POSIX shell.
 func (e Endpoint) Command(command string, options ...string) string {
-	words := []string{"iamproxy", command, e.argument(), "--user", cmp.Or(e.User, "USER")}
-	return text.ShellCommand(append(words, options...)...)
+	words, user := []string{"iamproxy", command, e.argument()}, cmp.Or(e.User, "USER")
+	if command != "check" { // of others --user is a list
+		user = text.FlagList(user)
+	}
+	return text.ShellCommand(slices.Concat(words, flags("--user", user), options)...)
 }
 
 // argument returns the ENDPOINT of a command line. It has the region only if that is not the
@@ -68,11 +71,15 @@ func (e Endpoint) ConnectFlags(caFile string) []string {
 	)
 }
 
-// flags returns the pairs of a name and a value whose value is not empty.
+// flags returns the pairs of a name and a value whose value is not empty. A value that begins with
+// a hyphen is no flag of the command line: a client may choose the name of its user.
 func flags(pairs ...string) (given []string) {
 	for pair := range slices.Chunk(pairs, 2) {
-		if pair[1] != "" {
-			given = append(given, pair...)
+		switch name, value := pair[0], pair[1]; {
+		case strings.HasPrefix(value, "-"):
+			given = append(given, name+"="+value)
+		case value != "":
+			given = append(given, name, value)
 		}
 	}
 	return given

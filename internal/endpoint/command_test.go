@@ -14,6 +14,7 @@ func TestCheckCommand(t *testing.T) {
 		{host, Endpoint{}, "app", "mydb", "", "iamproxy check " + host + " --user app --database mydb"},
 		{host, Endpoint{}, "app", "postgres", "", "iamproxy check " + host + " --user app"},
 		{host, Endpoint{}, "it's $me", "", "", "iamproxy check " + host + ` --user 'it'\''s $me'`},
+		{host, Endpoint{}, "--via=exec:x {port}", "-d", "", "iamproxy check " + host + " '--user=--via=exec:x {port}' --database=-d"},
 		{host, Endpoint{User: "fixed", Database: "own"}, "app", "mydb", "", "iamproxy check " + host + " --user fixed --database own"},
 		{
 			host + ":5433?target=any&region=us-east-1&sslnegotiation=direct", Endpoint{}, "app", "", "my ca.pem",
@@ -32,6 +33,16 @@ func TestCheckCommand(t *testing.T) {
 		}
 		if got := e.CheckCommand(test.user, test.database, test.caFile); got != test.want {
 			t.Errorf("got  %s\nwant %s", got, test.want)
+		}
+	}
+}
+
+// The name of a user with a comma is not a list of users.
+func TestCommandOfList(t *testing.T) {
+	e := Endpoint{Host: "h", Port: defaultPort, User: "a,b"}
+	for command, want := range map[string]string{"grant": `iamproxy grant h --user 'a\,b'`, "check": "iamproxy check h --user a,b"} {
+		if got := e.Command(command); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }

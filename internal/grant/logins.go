@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -78,5 +77,5 @@ type OtherLoginsError struct{ roles []string }
 
 func (e *OtherLoginsError) Error() string {
 	return fmt.Sprintf("a membership would end the password logins of %s: it leads to %s; nothing is changed. To end these password logins: --give-up-password %s",
-		quoteList(e.roles), rdsIAM, text.ShellQuote(strings.Join(e.roles, ",")))
+		quoteList(e.roles), rdsIAM, text.ShellQuote(text.FlagList(e.roles...)))
 }

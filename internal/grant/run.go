@@ -284,7 +284,7 @@ func (e *PasswordLoginsError) Error() string {
 		users = append(users, l.user)
 	}
 	return fmt.Sprintf("%s; nothing is changed. To keep an application running that logs in with a password, create another user for tokens (docs/grant.md). To end these password logins: --give-up-password %s",
-		strings.Join(ends, ", and "), text.ShellQuote(strings.Join(users, ",")))
+		strings.Join(ends, ", and "), text.ShellQuote(text.FlagList(users...)))
 }
 
 // checkPasswordLogins returns a *PasswordLoginsError if a password login would end that
@@ -386,7 +386,7 @@ func (r *grantRun) verifyAdminLogin(ctx context.Context, conn *pgx.Conn) error {
 		return committedErrorf("%s: the test login of administrator \"%s\" failed (%s); run the same command again", r.undoneText(), r.Admin.User, serverText(err))
 	}
 	return committedErrorf("%s: administrator \"%s\" could no longer log in with its password (%s), since it is a member of a role that got %s; remove it from that role, use an administrator that logs in with a token (--admin-iam), or end its password logins with --give-up-password %s",
-		r.undoneText(), r.Admin.User, serverText(err), rdsIAM, text.ShellQuote(r.Admin.User))
+		r.undoneText(), r.Admin.User, serverText(err), rdsIAM, text.ShellQuote(text.FlagList(r.Admin.User)))
 }
 
 // undoneText states what undoSQL has undone.

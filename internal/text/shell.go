@@ -23,3 +23,13 @@ func ShellCommand(words ...string) string {
 	}
 	return strings.Join(quoted, " ")
 }
+
+// FlagList returns the value of a flag that takes a list, in which a comma within an element is
+// escaped.
+func FlagList(elements ...string) string {
+	escaped := make([]string, len(elements))
+	for i, element := range elements {
+		escaped[i] = strings.ReplaceAll(element, ",", `\,`)
+	}
+	return strings.Join(escaped, ",")
+}

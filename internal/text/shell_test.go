@@ -20,3 +20,9 @@ func TestShellCommand(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+func TestFlagList(t *testing.T) {
+	if got, want := FlagList("a", "b,c"), `a,b\,c`; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
