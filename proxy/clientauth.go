@@ -12,7 +12,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// ClientAuth is what clients over TCP must prove before they can log in. Its zero value requires
+// ClientAuth holds the requirements for clients over TCP. Its zero value requires
 // nothing. It does not apply to unix sockets: libpq uses no TLS there, and the mode of the socket
 // limits access. Nor does it apply to a CancelRequest, which the cancel key authorizes, and which
 // clients send without TLS.
@@ -111,8 +111,8 @@ func (s *session) clientCertificate() *x509.Certificate {
 	return nil
 }
 
-// certificateName returns what errors and the log show of a certificate: its subject, or else
-// its first alternative name.
+// certificateName returns the name of a certificate for errors and the log: its subject, or
+// else its first alternative name.
 func certificateName(c *x509.Certificate) string {
 	if c == nil {
 		return ""

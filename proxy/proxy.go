@@ -41,7 +41,7 @@ type Proxy struct {
 	// ClientTLS is for clients that use TLS, whether they send an SSLRequest or start TLS at
 	// once. If nil, they are answered that there is none.
 	ClientTLS *tls.Config
-	// ClientAuth is what clients must prove.
+	// ClientAuth holds the requirements for clients.
 	ClientAuth ClientAuth
 	// Tokens are the passwords for the server.
 	Tokens Tokens

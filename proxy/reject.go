@@ -173,8 +173,8 @@ func (s *session) reject(err error) {
 	s.sendError(failure.ErrorResponse())
 }
 
-// failureDetails returns what the console shows of a failure: the message, and the command that
-// finds out more, or else the hint.
+// failureDetails returns the details of a failure for the console: the message, and the command
+// that finds the cause, or else the hint.
 func (s *session) failureDetails(f failure) []string {
 	next := cmp.Or(s.checkCommand(f), text.Advice(f))
 	if next == "" {
@@ -191,7 +191,7 @@ func (s *session) logChain(err error) {
 	}
 }
 
-// serverHint returns what is added to an error of the server.
+// serverHint returns the hint that is added to an error of the server.
 func (s *session) serverHint(server *pgwire.ServerError) string {
 	if hint := pgwire.ServerHint(server.Reason(), s.user); server.RDSProxy && hint != "" {
 		return hint
@@ -204,7 +204,7 @@ func (s *session) serverHint(server *pgwire.ServerError) string {
 	return s.proxy.Tokens.RefusedHint(ctx, s.user)
 }
 
-// sendError sends a client the last message that it gets.
+// sendError sends a client its last message.
 func (s *session) sendError(response []byte) {
 	s.client.SetWriteDeadline(time.Now().Add(lingerTime))
 	if _, err := s.client.Write(response); err == nil && !s.evicted {

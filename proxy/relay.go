@@ -60,7 +60,7 @@ func (s *session) sessionOpened(server *upstream.Conn) {
 		s.event(logging.Connected, s.openedDetails))
 }
 
-// openedDetails returns what the console shows of a session that has begun.
+// openedDetails returns the details of a new session for the console.
 func (s *session) openedDetails() []string {
 	details := []string{s.applicationName, s.peer, text.Duration(s.timings.Total)}
 	switch {
@@ -102,7 +102,7 @@ func (s *session) sessionEnded(first *relay.Termination, up *upward, down *relay
 		}))
 }
 
-// terminated is how a session ends whose client has sent Terminate.
+// terminated is the termination of a session whose client has sent Terminate.
 const terminated = "terminated"
 
 // ifTrue is a field that is absent if the value is false.

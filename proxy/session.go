@@ -23,7 +23,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 )
 
-// maxName is how many bytes of a name a server keeps: of a role, a database or an application.
+// maxName is the number of bytes that a server keeps of the name of a role, a database or an
+// application.
 // https://www.postgresql.org/docs/current/sql-syntax-lexical.html#SQL-SYNTAX-IDENTIFIERS
 const maxName = 63
 

@@ -256,7 +256,7 @@ func enum(value *kong.Value) []string {
 	return slices.DeleteFunc(value.EnumSlice(), func(word string) bool { return word == "" })
 }
 
-// placeholder returns what stands for the value of a flag in help.
+// placeholder returns the placeholder for the value of a flag in help.
 func placeholder(flag *kong.Flag) string {
 	switch {
 	case flag.PlaceHolder != "":

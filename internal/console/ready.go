@@ -27,7 +27,7 @@ type Signer interface {
 }
 
 // PrintReady prints whether clients can log in: once callersLogged is closed, and when missing
-// credentials are there.
+// credentials have been fetched.
 func PrintReady(ctx context.Context, log *zap.Logger, signers []Signer, callersLogged <-chan struct{}) {
 	select {
 	case <-callersLogged:

@@ -1,4 +1,4 @@
-// Package console has what run shows on a terminal, besides the lines of the log.
+// Package console prints the texts of run for a terminal, besides the lines of the log.
 package console
 
 import (

@@ -12,7 +12,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy"
 )
 
-// EndpointText returns how to connect to an endpoint with psql, and where it leads.
+// EndpointText returns the psql command line for a listener, and the endpoint that it leads to.
 func EndpointText(e endpoint.Endpoint, address string) string {
 	target := "any instance"
 	if e.NeedsWriter() {
@@ -29,7 +29,7 @@ func EndpointText(e endpoint.Endpoint, address string) string {
 // maxListed is the maximum number of users, and of applications of one user, in a line.
 const maxListed = 5
 
-// DrainText returns what a shutdown waits for, and how long. open is the number of sessions and
+// DrainText describes the sessions that a shutdown waits for, and its limit. open is the number of sessions and
 // logins; sessions has those that are known by name.
 func DrainText(open int, sessions []proxy.SessionInfo, least, most time.Duration) string {
 	switch {

@@ -15,7 +15,7 @@ type errorText struct {
 	stage   stage
 }
 
-// stage is how far a connection has come when it fails.
+// stage is the progress of a connection when it fails.
 type stage int
 
 const (
@@ -88,7 +88,7 @@ var texts = map[Reason]errorText{
 	ErrorWithoutCode:   {ProtocolViolation, "error message from server has no SQLSTATE", "", inLogin},
 }
 
-// serverHints holds what is added to an error of the server. The user is the value of its verb.
+// serverHints holds the hints that are added to errors of the server. The user is the value of its verb.
 var serverHints = map[Reason]string{ //nolint:gosec // no credential
 	ProxySecretMissing: `The RDS Proxy has no secret for user "%s". Create one with this user name in Secrets Manager, add it to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
 	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "%s". If no client logs in there with this password, set IAM authentication to Required for the user's secret. Otherwise create another RDS Proxy for tokens.`,

@@ -138,7 +138,7 @@ func (d *Dialer) Name() string {
 	return d.Endpoint
 }
 
-// via returns what stands between here and the server; empty if nothing does.
+// via returns the address that is dialed in place of the server's, or "".
 func (d *Dialer) via() string {
 	if d.SOCKS != nil {
 		return d.SOCKS.String()

@@ -94,7 +94,7 @@ func tunnelHint(output string, reason pgwire.Reason) string {
 	return "Check that the port forward leads to the database. Its last output: " + output
 }
 
-// leadsElsewhere reports whether a failure may be that of what stands before the server: it took
+// leadsElsewhere reports whether a port forward or proxy may have caused a failure: it accepted
 // the connection, and does not reach the server, or reaches another one.
 func leadsElsewhere(reason pgwire.Reason) bool {
 	switch reason {
@@ -105,7 +105,7 @@ func leadsElsewhere(reason pgwire.Reason) bool {
 	return false
 }
 
-// isRead reports whether err is of a connection that was made.
+// isRead reports whether err occurred on an established connection.
 func isRead(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && (op.Op == "read" || op.Op == "write")
