@@ -99,7 +99,8 @@ func Listen(ctx context.Context, activated *listen.Activated, flag, address stri
 		return listener, nil
 	}
 	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", address)
+	host, _, _ := net.SplitHostPort(address)
+	listener, err := config.Listen(ctx, listen.TCPNetwork(host), address)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s %s: %w", flag, address, listen.BindError(err))

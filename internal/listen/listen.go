@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"strconv"
 	"syscall"
@@ -50,7 +51,7 @@ func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners 
 	}
 	var missing error // the last address that the host lacks
 	for i := range address.Addresses() {
-		listener, err := config.Listen(ctx, address.Network(), address.Addresses()[i]) // with the port of the first
+		listener, err := config.Listen(ctx, TCPNetwork(address.Host), address.Addresses()[i]) // with the port of the first
 		switch {
 		case err == nil:
 			listeners = append(listeners, listener)
@@ -71,6 +72,15 @@ func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners 
 		return nil, BindError(missing)
 	}
 	return listeners, nil
+}
+
+// TCPNetwork returns the network of net.Listen for a host. At an IPv4 address, also at 0.0.0.0,
+// there are no clients with IPv6, as in PostgreSQL: net.Listen would accept them at 0.0.0.0.
+func TCPNetwork(host string) string {
+	if address, err := netip.ParseAddr(host); err == nil && address.Is4() {
+		return "tcp4"
+	}
+	return "tcp"
 }
 
 // BindError returns the cause of err of a TCP listener, without the address, which callers add.

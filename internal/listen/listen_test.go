@@ -290,3 +290,27 @@ func needUnixSockets(t *testing.T) {
 		t.Skip("no unix sockets on Windows")
 	}
 }
+
+// An IPv4 address, also 0.0.0.0, admits no clients with IPv6: the listener's own address shows it.
+func TestIPv4Only(t *testing.T) {
+	for host, want := range map[string]bool{"0.0.0.0": true, "127.0.0.1": true, "": false} {
+		listeners, err := Listen(t.Context(), Addr{Host: host}, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer listeners[0].Close()
+		bound := listeners[0].Addr().(*net.TCPAddr)
+		if got := bound.IP.To4() != nil; got != want && (want || hasIPv6()) {
+			t.Errorf("%q listens at %s", host, bound)
+		}
+	}
+}
+
+func hasIPv6() bool {
+	listener, err := net.Listen("tcp6", "[::1]:0")
+	if err != nil {
+		return false
+	}
+	listener.Close()
+	return true
+}
