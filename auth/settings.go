@@ -267,7 +267,7 @@ func (i *Identity) caBundle(files *sharedFiles) ([]byte, error) {
 	}
 	content, err := os.ReadFile(expandHome(path)) //nolint:gosec // named by the user's environment
 	if err != nil {
-		return nil, newError(ReasonSettingUnusable, err, "{setting}", name, "{problem}", "could not read "+fileName(name, path)+": "+reasonOfPathError(err))
+		return nil, newError(ReasonSettingUnusable, err, "{setting}", name, "{problem}", "could not read "+fileName(name, path)+": "+text.WithoutPath(err).Error())
 	}
 	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	if !x509.NewCertPool().AppendCertsFromPEM(content) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // TestSettings verifies which settings Load refuses, and that no message has a value
@@ -19,7 +21,7 @@ import (
 func TestSettings(t *testing.T) {
 	const secret, keys = "TOPSECRET+/=TOPSECRET+/=TOPSECRET+/=TOPS", "aws_access_key_id = AKIAX\naws_secret_access_key = s\n"
 	_, err := os.ReadFile("/does/not/exist")
-	missing := reasonOfPathError(err) // in the words of the system
+	missing := text.WithoutPath(err).Error() // in the words of the system
 	for name, test := range map[string]struct {
 		env     []string // name=value
 		profile string   // settings of the profile p

@@ -135,7 +135,7 @@ func readSharedFile(variable, path string) sharedFile {
 	case errors.Is(err, fs.ErrNotExist), err != nil && !named && !isDir(filepath.Dir(path)):
 		// A home directory may be that of another user, without any files of AWS's.
 	case err != nil:
-		f.problem, f.remedy = "could not be read: "+reasonOfPathError(err), "Make the file readable for the user that runs iamproxy."
+		f.problem, f.remedy = "could not be read: "+text.WithoutPath(err).Error(), "Make the file readable for the user that runs iamproxy."
 	default:
 		f.parse(content)
 	}
@@ -145,14 +145,6 @@ func readSharedFile(variable, path string) sharedFile {
 func isDir(path string) bool {
 	info, err := os.Stat(path) //nolint:gosec // named by the user's environment
 	return err == nil && info.IsDir()
-}
-
-// reasonOfPathError returns the text of err without the path.
-func reasonOfPathError(err error) string {
-	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
-		err = failed.Err
-	}
-	return err.Error()
 }
 
 // parse sets sections, problem and content.

@@ -14,6 +14,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // configuredError returns the error of a source that fails because of a setting, or
@@ -51,7 +53,7 @@ func (i *Identity) tokenFileError(err error) *Error {
 	case err != nil && strings.HasPrefix(path, "~"):
 		problem, advice = "~ does not stand for the home directory in this setting", "Write the path in full."
 	case err != nil:
-		problem = "could not read " + fileName(setting, path) + ": " + reasonOfPathError(err)
+		problem = "could not read " + fileName(setting, path) + ": " + text.WithoutPath(err).Error()
 	case strings.TrimSpace(string(content)) == "":
 		problem = fileName(setting, path) + " is empty"
 	case setting == "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE" && !isOneLine(string(content)):

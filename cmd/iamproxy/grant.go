@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -232,10 +231,7 @@ func (c *grantCommand) password(fromEnv string) (string, error) {
 	content, err := os.ReadFile(c.PasswordFile)
 	if err != nil {
 		// A password in its place must not be repeated.
-		if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
-			err = failed.Err
-		}
-		return "", usagef("--password-file: could not read the file: %w", err)
+		return "", usagef("--password-file: could not read the file: %w", text.WithoutPath(err))
 	}
 	password := strings.TrimRight(string(content), "\r\n")
 	if password == "" {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // Script is SQL that the administrator executes after the grants.
@@ -27,7 +29,7 @@ func ReadScript(name string) (*Script, error) {
 	sql := strings.TrimPrefix(string(content), "\ufeff")
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("--init: %w", err)
+		return nil, fmt.Errorf("--init %s: could not read the file: %w", name, text.WithoutPath(err))
 	case strings.TrimSpace(sql) == "":
 		return nil, fmt.Errorf("--init %s: the file is empty", name)
 	case !utf8.ValidString(sql) || strings.ContainsRune(sql, 0):

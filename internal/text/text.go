@@ -4,6 +4,7 @@ package text
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"unicode"
 )
@@ -31,6 +32,14 @@ func Advice(err error) string {
 func WithAdvice(err error) error {
 	if advice := Advice(err); advice != "" {
 		return fmt.Errorf("%w. %s", err, advice)
+	}
+	return err
+}
+
+// WithoutPath returns the cause of err if it is about the path of a file, and else err.
+func WithoutPath(err error) error {
+	if failed := (*fs.PathError)(nil); errors.As(err, &failed) {
+		return failed.Err
 	}
 	return err
 }
