@@ -67,6 +67,7 @@ const (
 	URL              Shape = "a URL"
 	ConnectionString Shape = "a connection string"
 	Assignment       Shape = "a name with a password or a key after it"
+	PasswordLine     Shape = "a line of a password file"
 	Token            Shape = "a token"
 	Command          Shape = "a command, as of --via"
 	UserAndHost      Shape = "an address with a user or a password"
@@ -84,7 +85,8 @@ var shapes = []struct {
 	{URL, Matching(`(?i)(^|[\s,;'"])([a-z][a-z0-9+.-]*:)+//|^[\s'"]*(jdbc:)?postgres(ql)?:`)},
 	{Token, Matching(`(?i)\bX-Amz-(Signature|Credential|Security-Token)=|\?Action=connect`)},
 	{ConnectionString, Matching(`(?i)(^|[\s,;'"])(host|hostaddr|port|user|username|user id|password|passwd|pwd|dbname|database|sslmode|server|data source|service|passfile)\s*=`)},
-	{Assignment, Matching(`(?im)^[\s'"]*(export\s+|set\s+)?([a-z0-9]+[_-])*[a-z0-9]*(password|passwd|pwd|secret|token|access[_-]?key|secret[_-]?key)([_-]?[a-z0-9]+)*\s*(=|:\s)`)},
+	{Assignment, Matching(`(?im)^[\s'"]*(export\s+|set\s+)?([a-z0-9]+[_-])*[a-z0-9]*(password|passwd|pwd|secret|token|access[_-]?key|secret[_-]?key)([_-]?[a-z0-9]+)*\s*(=|:\s)|[?&](password|passwd|pwd|sslpassword)=|^(AKIA|ASIA)[A-Z0-9]{12,}:`)},
+	{PasswordLine, Matching(`^[^:\s]*\.[^:\s]*:(\*|[0-9]+):[^:]+:[^:]+:`)},
 	{ARN, Matching(`^\s*arn:[a-z-]+:`)},
 	{UserAndHost, Matching(`^[^?@]*:[^?@]*@`)},
 }
