@@ -105,6 +105,9 @@ func (p *Parser) describe(err error) error {
 	}
 	path := rejected.Context.Path
 	rest := path[len(path)-1].Remainder()
+	if len(rest) > 1 && rest[0] == "--" {
+		rest = rest[1:]
+	}
 	switch {
 	case len(rest) == 0:
 		return fmt.Errorf("the command line cannot be parsed; see %s %s --help", program, command.Name)

@@ -173,6 +173,9 @@ func (d decoder) check(word string) error {
 		}
 		return nil
 	}
+	if d.value.Tag.Get("form") == "endpoint" && strings.Trim(word, " \t,") == "" && !d.parser.resetting {
+		return fmt.Errorf("%s is empty, as an unset variable of the shell is", d.name())
+	}
 	if d.value.Flag == nil {
 		if err := d.checkCommand(word); err != nil {
 			return err
