@@ -43,6 +43,9 @@ func ParseAddr(text string) (Addr, error) {
 		return parseSocket(path)
 	}
 	host, port, err := net.SplitHostPort(complete(text))
+	if err != nil && strings.Count(text, ":") > 1 && !strings.ContainsAny(text, "[]") {
+		return Addr{}, fmt.Errorf("listen address %s: an IPv6 address needs brackets, as in [::1]:5432", text)
+	}
 	if err != nil {
 		return Addr{}, fmt.Errorf("listen address %s: neither HOST:PORT nor unix:DIR", text)
 	}

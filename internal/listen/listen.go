@@ -25,7 +25,7 @@ func Listen(ctx context.Context, address Addr, socketMode os.FileMode) ([]net.Li
 		case !isInUse(err):
 			return nil, err
 		case address.Port != 0 || attempt == maxAttempts:
-			return nil, fmt.Errorf("%w; %s", err, portInUseHint)
+			return nil, fmt.Errorf("%w; %s", err, portInUseHint(address.Port))
 		}
 	}
 }
@@ -34,7 +34,14 @@ func Listen(ctx context.Context, address Addr, socketMode os.FileMode) ([]net.Li
 // free at the first address may be in use at the second.
 const maxAttempts = 20
 
-const portInUseHint = "another PostgreSQL or iamproxy has it: --listen localhost:6432"
+// portInUseHint returns advice for a port that is in use: another one.
+func portInUseHint(port uint64) string {
+	other := 6432
+	if port == 6432 {
+		other = 7432
+	}
+	return fmt.Sprintf("another PostgreSQL or iamproxy has it: --listen localhost:%d, or listen=%[1]d in ENDPOINT", other)
+}
 
 func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners []net.Listener, err error) {
 	if address.Unix {

@@ -35,7 +35,8 @@ func TestParseAddr(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"::1":                               "neither HOST:PORT nor unix:DIR",
+		"::1":                               "needs brackets, as in [::1]:5432",
+		"::1:5432":                          "needs brackets, as in [::1]:5432",
 		"mydb":                              "neither HOST:PORT nor unix:DIR",
 		"65536":                             `"65536" is not a port`,
 		"127.0.0.1:x":                       `"x" is not a port`,
@@ -47,6 +48,15 @@ func TestParseAddr(t *testing.T) {
 	} {
 		if addr, err := ParseAddr(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, %v, want %q", text, addr, err, want)
+		}
+	}
+}
+
+// The advice for a port in use is another port.
+func TestPortInUseHint(t *testing.T) {
+	for _, port := range []uint64{5432, 6432} {
+		if hint := portInUseHint(port); strings.Contains(hint, fmt.Sprint(port)) {
+			t.Errorf("%d: %s", port, hint)
 		}
 	}
 }
