@@ -85,7 +85,9 @@ func TestFailuresAreGrouped(t *testing.T) {
 
 func TestPSQLCommand(t *testing.T) {
 	for _, test := range []struct{ listen, user, database, want string }{
-		{"127.0.0.1:5432", "", "", `psql "host=localhost port=5432 user=USER dbname=DATABASE"`},
+		{"localhost:5432", "", "", `psql "host=localhost port=5432 user=USER dbname=DATABASE"`},
+		{"[::1]:5432", "", "", `psql "host=::1 port=5432 user=USER dbname=DATABASE"`},
+		{"127.0.0.1:5432", "", "", `psql "host=127.0.0.1 port=5432 user=USER dbname=DATABASE"`},
 		{"[::]:6432", "app", "orders", `psql "host=localhost port=6432 user=app dbname=orders"`},
 		{"10.0.0.7:5432", "app", "orders", `psql "host=10.0.0.7 port=5432 user=app dbname=orders"`},
 		{"/run/db/.s.PGSQL.5433", "it's", "$(reboot)", `psql "host=/run/db port=5433 user=USER dbname=DATABASE"`},
@@ -97,7 +99,7 @@ func TestPSQLCommand(t *testing.T) {
 		}
 	}
 	e := busy(time.Now())
-	if got, want := e.psqlCommand(), `psql "host=localhost port=5432 user=app dbname=orders"`; got != want {
+	if got, want := e.psqlCommand(), `psql "host=127.0.0.1 port=5432 user=app dbname=orders"`; got != want {
 		t.Errorf("with sessions: got %s, want %s", got, want)
 	}
 }

@@ -9,12 +9,13 @@ import (
 )
 
 // PSQLCommand returns the command line of psql for the address of a listener. It has placeholders
-// for a user and a database that are empty, or that would have to be quoted.
+// for a user and a database that are empty, or that would have to be quoted. A listener at one of
+// the addresses of localhost is called by it: another program may listen at the other.
 func PSQLCommand(address, user, database string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil { // a unix socket: DIR/.s.PGSQL.PORT
 		host, port = filepath.Dir(address), strings.TrimPrefix(filepath.Ext(address), ".")
-	} else if ip, err := netip.ParseAddr(host); err == nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+	} else if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
 		host = localhost
 	}
 	return fmt.Sprintf(`psql "host=%s port=%s user=%s dbname=%s"`, conninfoValue(host, "HOST"), port,

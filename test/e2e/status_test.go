@@ -205,7 +205,7 @@ func TestReportStatusPageOfTwoEndpoints(t *testing.T) {
 	for _, want := range []string{
 		" Cannot reach the database</h1>", "1 more problem", "Some logins are refused",
 		name + p.listens[0] + ")", name + p.listens[1] + ")",
-		`psql "host=localhost port=` + p.port() + ` user=USER dbname=DATABASE"`,
+		`psql "host=127.0.0.1 port=` + p.port() + ` user=USER dbname=DATABASE"`,
 		"2×", "<b><bdi>typo</bdi></b> on", "#password_requested", "#dial_refused", "password_requested</span>",
 		">iamproxy check " + aurora.DefaultHost + " --user typo ", ">iamproxy check " + aurora.DefaultHost + " --user app ",
 	} {

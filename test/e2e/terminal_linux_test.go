@@ -146,7 +146,7 @@ func TestTerminal(t *testing.T) {
 	term := startOnTerminal(t, env, args...)
 	term.await(`^Ready\. Ctrl-C to stop\.$`)
 	banner := term.await(`\Aiamproxy dev
-  psql "host=localhost port=(\d+) user=USER dbname=` + aurora.Database + `"
+  psql "host=127.0.0.1 port=(\d+) user=USER dbname=` + aurora.Database + `"
        -> ` + aurora.DefaultHost + ` \(writer, eu-west-1, via ` + cluster.Addr() + `\)
   status page  (http://127\.0\.0\.1:\d+/)
   signing as   arn:aws:sts::\d+:assumed-role/app/\S+   \(.+, until \d\d:\d\d\)
