@@ -24,7 +24,7 @@ func (s *server) drain(ctx context.Context) {
 	open, sessions := s.sessions()
 	s.log.Info("draining; a second signal closes open sessions",
 		zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()),
-		zap.Int("sessions", open), zap.Strings("users", usersOf(sessions)),
+		zap.Int("sessions", open), usersOf(sessions),
 		logging.TextForConsole(console.DrainText(open, sessions, s.DrainMin, s.DrainMax)))
 	ctx, stop := context.WithTimeout(ctx, s.DrainMax)
 	defer stop()
@@ -55,13 +55,16 @@ func (s *server) sessions() (number int, open []proxy.SessionInfo) {
 	return number, open
 }
 
-// usersOf returns the database users of sessions, each once.
-func usersOf(sessions []proxy.SessionInfo) []string {
+// usersOf returns the database users of sessions for the log, each once.
+func usersOf(sessions []proxy.SessionInfo) zap.Field {
 	users := make(map[string]bool)
 	for _, s := range sessions {
 		users[s.User] = true
 	}
-	return slices.Sorted(maps.Keys(users))
+	if len(users) == 0 {
+		return zap.Skip()
+	}
+	return zap.Strings("users", slices.Sorted(maps.Keys(users)))
 }
 
 // forceExitDelay is the time that a drain may exceed its deadline.

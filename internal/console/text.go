@@ -60,6 +60,9 @@ func DrainText(open int, sessions []proxy.SessionInfo, least, most time.Duration
 	if names != "" {
 		names = " (" + names + ")"
 	}
+	if most == 0 {
+		return fmt.Sprintf("Closing %s%s.", text.Plural(open, "session"), names)
+	}
 	return fmt.Sprintf("Waiting for %s%s, %s at most. Press Ctrl-C again to close them now.",
 		text.Plural(open, "session"), names, text.Duration(most))
 }

@@ -33,4 +33,7 @@ func TestDrainText(t *testing.T) {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
 	}
+	if got, want := DrainText(1, []proxy.SessionInfo{session("app", "psql")}, 0, 0), "Closing 1 session (app: psql)."; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
 }

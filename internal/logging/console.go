@@ -50,7 +50,7 @@ func ForConsole(event func() Event) zap.Field { return consoleField(event) }
 func TextForConsole(text string) zap.Field { return consoleField(consoleText(text)) }
 
 // MessageForConsole returns a field with a text, which replaces the message and the other fields
-// in the line for the console. JSON does not contain the field.
+// in the line for the console, but for the listener. JSON does not contain the field.
 func MessageForConsole(text string) zap.Field { return consoleField(consoleMessage(text)) }
 
 // Print writes a text to the console. It does nothing if log writes JSON, or no lines of the
@@ -102,9 +102,9 @@ func (c *consoleCore) Write(e zapcore.Entry, fields []zap.Field) error {
 		case consoleText:
 			return c.writeText(content)
 		case consoleMessage:
-			return c.write(clock + c.formatLevel(e.Level) + text.OneLine(string(content)))
+			return c.write(clock + c.formatLevel(e.Level) + text.OneLine(string(content)) + c.listener(fields))
 		case func() Event:
-			return c.write(clock + c.formatEvent(content(), fields))
+			return c.write(clock + c.formatEvent(content()) + c.listener(fields))
 		}
 	}
 	return c.write(clock + c.formatEntry(e, fields))
@@ -137,7 +137,7 @@ func printable(line string) string {
 }
 
 // formatEvent formats an event in columns.
-func (c *consoleCore) formatEvent(e Event, fields []zap.Field) string {
+func (c *consoleCore) formatEvent(e Event) string {
 	action := c.color(actionColors[e.Action], fmt.Sprintf("%-12s", e.Action))
 	var details []string
 	for _, detail := range e.Details {
@@ -145,15 +145,19 @@ func (c *consoleCore) formatEvent(e Event, fields []zap.Field) string {
 			details = append(details, detail)
 		}
 	}
-	line := fmt.Sprintf("%-20s  %s  %s", text.OneLine(e.Subject), action, strings.Join(details, ", "))
+	return fmt.Sprintf("%-20s  %s  %s", text.OneLine(e.Subject), action, strings.Join(details, ", "))
+}
+
+// listener returns the listener among the fields, if there is more than one listener.
+func (c *consoleCore) listener(fields []zap.Field) string {
 	if c.format.Listeners {
 		for _, field := range fields {
 			if field.Key == "listen" {
-				line += "  [" + text.OneLine(field.String) + "]"
+				return "  [" + text.OneLine(field.String) + "]"
 			}
 		}
 	}
-	return line
+	return ""
 }
 
 // formatEntry formats a line as the level, the message with the error, the other fields, and

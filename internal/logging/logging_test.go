@@ -39,10 +39,17 @@ func TestConsole(t *testing.T) {
 		"text":       {func(log *zap.Logger) { log.Info("m", zap.Int("n", 1), TextForConsole("a\n  b\x1b[2J")) }, "a\n  b [2J\n"},
 		"empty text": {func(log *zap.Logger) { log.Info("m", TextForConsole("")) }, ""},
 		"print":      {func(log *zap.Logger) { Print(log, zapcore.WarnLevel, "Ready") }, "Ready\n"},
-		"message":    {func(log *zap.Logger) { log.Warn("m", zap.Int("n", 1), MessageForConsole("told\x1b\n")) }, "TIME  warn   told\n"},
+		"message":    {func(log *zap.Logger) { log.Warn("m", zap.Int("n", 1), MessageForConsole("told\x1b\n")) }, "TIME  warn   told  [127.0.0.1:5433]\n"},
 		"event": {func(log *zap.Logger) {
 			log.Info("m", ForConsole(func() Event { return Event{"app\x1b@mydb", Connected, []string{"psql", "", "2\n ms"}} }))
 		}, "TIME  app @mydb             connected     psql, 2 ms  [127.0.0.1:5433]\n"},
+		"suppressed": {func(log *zap.Logger) {
+			var s Sampler
+			for range sampleLines + 1200 {
+				s.Log(zapcore.WarnLevel, func() *zap.Logger { return log }, Kind{zapcore.WarnLevel, "connection rejected", "dial_refused", "57P03"}, TextForConsole(""))
+			}
+			s.Report(log, true)
+		}, "TIME  warn   connection rejected: 1,200 more within 10 s (dial_refused 57P03)  [127.0.0.1:5433]\n"},
 		"other": {func(log *zap.Logger) {
 			log.With(zap.String("via", "")).Error("could not\tlisten", zap.Error(errors.New("no \x1bport")), zap.Float64("retry_in_s", 0.5),
 				zap.String("hint", "Use another."), zap.String("name", "a b"), zap.Strings("none", nil), zap.Any("map", map[string]any{"b": 2, "a": 1}))

@@ -1,11 +1,15 @@
 package logging
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // At most sampleLines lines of a kind are written within sampleTime. The others are counted.
@@ -41,6 +45,15 @@ func (k Kind) fields() []zap.Field {
 		fields = append(fields, zap.String("sqlstate", k.SQLSTATE))
 	}
 	return fields
+}
+
+// summary returns how many lines of the kind were suppressed, for the console.
+func (k Kind) summary(suppressed int) string {
+	summary := fmt.Sprintf("%s: %s more within %s", k.Message, text.Count(int64(suppressed)), text.Duration(sampleTime))
+	if kind := strings.TrimSpace(k.Reason + " " + k.SQLSTATE); kind != "" {
+		summary += " (" + kind + ")"
+	}
+	return summary
 }
 
 // sample is what became of the lines of a kind within sampleTime.
@@ -82,7 +95,8 @@ func (s *Sampler) allow(k Kind) bool {
 func (s *Sampler) Report(log *zap.Logger, all bool) {
 	for k, seen := range s.finished(all) {
 		if seen.suppressed > 0 {
-			fields := append(k.fields(), zap.Int("suppressed", seen.suppressed), zap.Float64("within_s", sampleTime.Seconds()))
+			fields := append(k.fields(), zap.Int("suppressed", seen.suppressed), zap.Float64("within_s", sampleTime.Seconds()),
+				MessageForConsole(k.summary(seen.suppressed)))
 			log.Log(k.Level, k.Message, fields...)
 		}
 	}
