@@ -34,7 +34,7 @@ var (
 )
 
 var forms = map[string]form{
-	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client, or go into --user and --database", key: "host", commands: true},
+	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client, or go into --user and --database", key: "host", commands: true, allowed: []text.Shape{text.Query}},
 	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", commands: true, urls: text.Matching(`(?i)^\s*(socks5h?|ssm)://`)},
 	"region":      {want: "the region, such as eu-west-1", matches: text.Region.Matches},
 	"profile":     {want: "the name of the profile", matches: printable},

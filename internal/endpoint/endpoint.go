@@ -155,7 +155,7 @@ func ParseAll(ctx context.Context, words []string, flags Endpoint) (endpoints []
 // checkShape returns an error if a word with endpoints is evidently something else, such as a
 // whole secret.
 func checkShape(word string) error {
-	if shape := text.ShapeOf(word); shape != "" {
+	if shape := text.ShapeOf(word); shape != "" && shape != text.Query {
 		return fmt.Errorf("ENDPOINT is %s: give only %s", shape, wanted)
 	}
 	return nil

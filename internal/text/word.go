@@ -68,6 +68,7 @@ const (
 	ConnectionString Shape = "a connection string"
 	Assignment       Shape = "a name with a password or a key after it"
 	PasswordLine     Shape = "a line of a password file"
+	Query            Shape = "a part of a URL with a password"
 	Token            Shape = "a token"
 	Command          Shape = "a command, as of --via"
 	UserAndHost      Shape = "an address with a user or a password"
@@ -85,10 +86,11 @@ var shapes = []struct {
 	{URL, Matching(`(?i)(^|[\s,;'"])([a-z][a-z0-9+.-]*:)+//|^[\s'"]*(jdbc:)?postgres(ql)?:`)},
 	{Token, Matching(`(?i)\bX-Amz-(Signature|Credential|Security-Token)=|\?Action=connect`)},
 	{ConnectionString, Matching(`(?i)(^|[\s,;'"])(host|hostaddr|port|user|username|user id|password|passwd|pwd|dbname|database|sslmode|server|data source|service|passfile)\s*=`)},
-	{Assignment, Matching(`(?im)^[\s'"]*(export\s+|set\s+)?([a-z0-9]+[_-])*[a-z0-9]*(password|passwd|pwd|secret|token|access[_-]?key|secret[_-]?key)([_-]?[a-z0-9]+)*\s*(=|:\s)|[?&](password|passwd|pwd|sslpassword)=|^(AKIA|ASIA)[A-Z0-9]{12,}:`)},
+	{Assignment, Matching(`(?im)^[\s'"]*(export\s+|set\s+)?([a-z0-9]+[_-])*[a-z0-9]*(password|passwd|pwd|secret|token|access[_-]?key|secret[_-]?key)([_-]?[a-z0-9]+)*\s*(=|:\s)|^(AKIA|ASIA)[A-Z0-9]{12,}:`)},
 	{PasswordLine, Matching(`^[^:\s]*\.[^:\s]*:(\*|[0-9]+):[^:]+:[^:]+:`)},
 	{ARN, Matching(`^\s*arn:[a-z-]+:`)},
 	{UserAndHost, Matching(`^[^?@]*:[^?@]*@`)},
+	{Query, Matching(`(?i)[?&](password|passwd|pwd|sslpassword)=`)}, // in an ENDPOINT it is an unknown key
 }
 
 // HasCommand reports whether word may contain exec:COMMAND, also if exec: is misspelled.

@@ -26,7 +26,7 @@ func TestShapeOf(t *testing.T) {
 		"app:S3c/ret@h":                                            UserAndHost,
 		"PGPASSWORD=S3cret":                                        Assignment,
 		"export DB_PASSWORD='S3cret'":                              Assignment,
-		"h.example.com:5432/d?user=a&password=S3cret":              Assignment,
+		"h.example.com:5432/d?user=a&password=S3cret":              Query,
 		"AKIAIOSFODNN7EXAMPLE:S3cret/x+y":                          Assignment,
 		"h.example.com:5432:*:app:S3cret":                          PasswordLine,
 		"password: S3cret":                                         Assignment,
