@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -245,7 +246,8 @@ func TestReasonsOfRoles(t *testing.T) {
 		"not logged in":             {noIdentity(&ssocreds.InvalidTokenError{}), ReasonSSOExpired},
 		"no credentials":            {noIdentity(operation("ec2imds", "GetMetadata", apiError(404, "NotFound"))), ReasonNoCredentials},
 		"container endpoint failed": {noIdentity(status403{}), ReasonNoCredentials},
-		"no pod identity":           {operation(containerServiceID, "GetCredentials", apiError(404, "ResourceNotFoundException")), ReasonContainerRefused},
+		"no pod identity":           {fmt.Errorf("failed to load credentials, %w", apiError(404, "ResourceNotFoundException")), ReasonContainerRefused},
+		"answer of an HTTP proxy":   {operation("STS", "AssumeRole", apiError(403, noCode)), ReasonCredentialsUnavailable},
 	} {
 		if failed := (&Identity{}).explain(test.err, false); failed.Code != test.want || strings.Contains(failed.Message+failed.Hint, "{") {
 			t.Errorf("%s: got %s (%v), want %s", name, failed.Code, failed, test.want)
@@ -297,6 +299,51 @@ func TestIsTransient(t *testing.T) {
 		}
 		if got := isTransient(test.err, true); got != test.hasWorked {
 			t.Errorf("%s: transient after it has worked: %v", name, got)
+		}
+	}
+}
+
+// TestInstanceMetadataFails verifies that the instance metadata service counts as away
+// if it exists and fails, and that a host without it has no credentials.
+func TestInstanceMetadataFails(t *testing.T) {
+	emptyEnvironment(t)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer service.Close()
+	t.Setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", service.URL)
+	failed := operation("ec2imds", "GetMetadata", context.DeadlineExceeded) // the SDK drops the status
+	if got := (&Identity{}).explain(failed, false); got.Code != ReasonCredentialsUnavailable || !got.Temporary() || got.Message != "no AWS credentials: EC2 metadata has not answered in time" {
+		t.Errorf("got %s: %v", got.Code, got)
+	}
+	service.Close()
+	if got := (&Identity{}).explain(failed, false); got.Code != ReasonNoCredentials || got.Temporary() {
+		t.Errorf("without the service: got %s: %v", got.Code, got)
+	}
+}
+
+// TestContainerEndpointFails verifies the errors of the agents of ECS and EKS as the SDK
+// returns them.
+func TestContainerEndpointFails(t *testing.T) {
+	emptyEnvironment(t)
+	const answered = "no AWS credentials: the container credentials endpoint answered "
+	for name, test := range map[string]struct {
+		status int
+		body   string
+		reason Reason
+		want   string
+	}{
+		"denied":   {403, "", ReasonContainerRefused, answered + "with the HTTP status 403; its text is not shown"},
+		"not JSON": {200, "<html>", ReasonContainerRefused, answered + "without credentials; its text is not shown"},
+		"empty":    {200, "", ReasonContainerRefused, answered + "without credentials; its text is not shown"},
+		"unknown":  {404, `{"code": "ResourceNotFoundException", "message": "none"}`, ReasonContainerRefused, answered},
+	} {
+		agent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(test.status)
+			_, _ = io.WriteString(w, test.body)
+		}))
+		defer agent.Close()
+		t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", agent.URL)
+		if failed := mustFail(t, ""); failed.Code != test.reason || !strings.HasPrefix(failed.Message, test.want) {
+			t.Errorf("%s: got %s: %v", name, failed.Code, failed)
 		}
 	}
 }

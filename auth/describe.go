@@ -1,10 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -17,24 +19,24 @@ import (
 
 // serviceNames maps the SDK's names of services to those that users know.
 var serviceNames = map[string]string{
-	"STS":              "AWS STS",
-	"SSO":              "the AWS access portal (SSO)",
-	"SSO OIDC":         "IAM Identity Center",
-	"Signin":           "AWS Sign-In",
-	"ec2imds":          "EC2 metadata",
-	containerServiceID: "the container credentials endpoint",
+	"STS":      "AWS STS",
+	"SSO":      "the AWS access portal (SSO)",
+	"SSO OIDC": "IAM Identity Center",
+	"Signin":   "AWS Sign-In",
+	"ec2imds":  "EC2 metadata",
 }
 
-// containerServiceID is the SDK's name of the agents of ECS and EKS:
-// credentials/endpointcreds/internal/client.
-const containerServiceID = "endpoint-credentials"
+// foreignAdvice is the hint about an answer that is not AWS's.
+const foreignAdvice = "Check which system answers in place of AWS: an HTTP proxy (HTTPS_PROXY), a configured endpoint URL (AWS_ENDPOINT_URL), or TLS inspection."
 
 // unavailableAdvice returns the hint about a source that is likely to recover.
 func unavailableAdvice(err error) string {
 	switch {
 	case status(err) != 0 || isThrottled(err):
 		return "The service is likely to recover. iamproxy requests the credentials again for each login."
-	case hasOperation(err, "ec2imds", "") || hasOperation(err, containerServiceID, ""):
+	case hasOperation(err, "ec2imds", ""):
+		return "In a container on EC2, check that the hop limit of instance metadata is at least 2. If there is an HTTP proxy, NO_PROXY needs 169.254.169.254."
+	case isContainerError(err):
 		return "Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254."
 	default:
 		return "Check that this host can reach it: DNS, routes, VPC endpoints, and an HTTP proxy if there is one (HTTPS_PROXY)."
@@ -52,20 +54,25 @@ func describe(err error) string {
 			service = last.ServiceID
 		}
 	}
+	if isContainerError(err) {
+		service = string(SourceContainerEndpoint)
+	}
 	var response smithy.APIError
 	var unreachable *smithyhttp.RequestSendError
-	isResponse := errors.As(err, &response)
+	hasCode := errorCode(err) != "" && errors.As(err, &response)
 	switch {
-	case isResponse && response.ErrorCode() != "" && response.ErrorMessage() == "":
+	case hasCode && response.ErrorMessage() == "":
 		return service + " answered: " + response.ErrorCode()
-	case isResponse && response.ErrorCode() != "":
+	case hasCode:
 		return service + " answered: " + strings.TrimSpace(response.ErrorMessage()) + " (" + response.ErrorCode() + ")"
 	case status(err) != 0:
 		return service + " answered with the HTTP status " + strconv.Itoa(status(err)) + "; its text is not shown"
 	case errors.As(err, &unreachable):
 		return "could not reach " + service + host(unreachable) + ": " + networkCause(unreachable)
 	case errors.Is(err, context.DeadlineExceeded):
-		return service + " has not answered for " + seconds(fetchTimeout)
+		return service + " has not answered in time"
+	case isContainerError(err) && isUnreadable(err):
+		return service + " answered without credentials; its text is not shown"
 	}
 	return redact(err)
 }
@@ -112,6 +119,24 @@ func describeProcess(err error) string {
 		return exit.Error()
 	}
 	return innermost(err).Error()
+}
+
+// metadataListens reports whether the instance metadata service accepts connections. Where
+// nothing answers, the SDK's error is the same for a host without the service.
+func metadataListens() bool {
+	address := "169.254.169.254:80"
+	if strings.EqualFold(os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE"), "ipv6") {
+		address = "[fd00:ec2::254]:80"
+	}
+	if parsed, err := url.Parse(os.Getenv("AWS_EC2_METADATA_SERVICE_ENDPOINT")); err == nil && parsed.Host != "" {
+		address = net.JoinHostPort(parsed.Hostname(), cmp.Or(parsed.Port(), "80"))
+	}
+	conn, err := net.DialTimeout("tcp", address, 300*time.Millisecond)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // seconds formats a duration.

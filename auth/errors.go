@@ -109,12 +109,14 @@ func (i *Identity) classify(err error) *Error {
 		return i.loginError(ReasonLoginExpired, err, "", "aws", "login")
 	case isProcessError(err):
 		return newError(ReasonProcessFailed, err, "{profile}", i.profileName(), "{cause}", describeProcess(err))
+	case isContainerError(err) && (status(err) != 0 || isUnreadable(err)):
+		return newError(ReasonContainerRefused, err, "{cause}", describe(err))
+	case isForeign(err):
+		return newError(ReasonCredentialsUnavailable, err, "{cause}", describe(err), "{advice}", foreignAdvice)
 	case hasOperation(err, sts.ServiceID, "AssumeRole") && slices.Contains(Refusals, errorCode(err)):
 		return i.refusedError(err)
 	case isRoleRefused(err):
 		return newError(refusalReason(err), err, "{cause}", describe(err), "{action}", "sts:"+lastOperation(err).OperationName)
-	case hasOperation(err, containerServiceID, "") && status(err) != 0:
-		return newError(ReasonContainerRefused, err, "{cause}", describe(err))
 	case hasOperation(err, "ec2imds", ""):
 		return newError(ReasonNoCredentials, err, "{cause}", "tried: "+i.tried())
 	default:
@@ -183,7 +185,7 @@ func isTransient(err error, hasWorked bool) bool {
 	case errors.As(err, &unreachable) || errors.Is(err, context.DeadlineExceeded):
 		// The instance metadata service is the last resort of the chain, even on a
 		// laptop that has none.
-		return hasWorked || !hasOperation(err, "ec2imds", "")
+		return hasWorked || !hasOperation(err, "ec2imds", "") || errors.Is(err, context.DeadlineExceeded) && metadataListens()
 	case errors.As(err, &loggedOut):
 		return false // after the case above, whose errors it may wrap
 	default:
@@ -200,10 +202,13 @@ func status(err error) int {
 	return 0
 }
 
+// noCode is the SDK's code for an error response without one.
+const noCode = "UnknownError"
+
 // errorCode returns the code of the AWS API's error response in err, or "".
 func errorCode(err error) string {
 	var response smithy.APIError
-	if errors.As(err, &response) {
+	if errors.As(err, &response) && response.ErrorCode() != noCode {
 		return response.ErrorCode()
 	}
 	return ""
@@ -217,6 +222,21 @@ func isThrottled(err error) bool {
 	_, throttled := retry.DefaultThrottleErrorCodes[code]
 	return throttled || code == "IDPCommunicationError" || status(err) == http.StatusTooManyRequests
 }
+
+// isContainerError reports whether the container credentials endpoint of ECS or EKS
+// failed. The SDK has no type for it: credentials/endpointcreds/provider.go.
+func isContainerError(err error) bool {
+	return strings.Contains(err.Error(), "failed to load credentials, ")
+}
+
+// isUnreadable reports whether the SDK could not read the answer.
+func isUnreadable(err error) bool {
+	return errors.As(err, new(*smithy.DeserializationError))
+}
+
+// isForeign reports whether another system, such as an HTTP proxy, answered in place of
+// STS: the answer has no error code.
+func isForeign(err error) bool { return isRoleRefused(err) && errorCode(err) == "" }
 
 // isSSOError reports whether the SSO session cannot be used.
 func isSSOError(err error) bool {
