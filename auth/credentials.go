@@ -154,7 +154,7 @@ func (i *Identity) load(ctx context.Context) (*chain, error) {
 		// The SDK does not report it if AWS_DEFAULT_PROFILE names the profile.
 		return nil, i.loadError(&files, config.SharedConfigProfileNotExistError{Profile: i.profile()})
 	}
-	process := i.replaceSource(&cfg)
+	process := i.replaceSource(&cfg, &files)
 	urls.cfg = cfg
 	if err := urls.check(); err != nil {
 		return nil, err

@@ -2,7 +2,9 @@ package auth
 
 import (
 	"context"
+	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +54,23 @@ func processOf(command string) *process {
 	}
 	processes.byCommand[command] = p
 	return p
+}
+
+// processCommand returns the command of a credential_process: as it is in the file, or
+// as the SDK read it if the file was not read. The SDK takes a quote at the beginning and
+// one at the end off, which belong to two words. A command that is in quotes as a whole
+// works with the SDK, and remains valid unless it is the path of a file.
+func processCommand(inFile, read string) string {
+	whole := unquote(inFile)
+	if inFile == "" || whole != inFile && !strings.Contains(whole, inFile[:1]) && !isFile(whole) {
+		return read
+	}
+	return inFile
+}
+
+func isFile(path string) bool {
+	info, err := os.Stat(path) //nolint:gosec // named by the user's configuration
+	return err == nil && info.Mode().IsRegular()
 }
 
 // Retrieve runs the process until it exits or processTimeout is over, whatever ctx is: its

@@ -74,6 +74,37 @@ func TestProcessIsShared(t *testing.T) {
 	}
 }
 
+// TestProcessCommand verifies that the words of a command may be in quotes, as AWS
+// documents, and that a command in quotes as a whole works as with the SDK.
+func TestProcessCommand(t *testing.T) {
+	emptyEnvironment(t)
+	dir := filepath.Join(t.TempDir(), "a b")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	script := file(t, dir, "keys", "#!/bin/sh\n[ \"$1\" = \"$2\" ] && echo '{\"Version\": 1, \"AccessKeyId\": \"AKIAX\", \"SecretAccessKey\": \"s\"}'\n")
+	if err := os.Chmod(script, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, command := range map[string]string{
+		"path in quotes":            `"` + script + `"`,
+		"path in single quotes":     `'` + script + `' x 'x'`,
+		"first and last in quotes":  `"` + script + `" "x ; y" "x ; y"`,
+		"number sign in quotes":     `"` + script + `" "x # y" "x # y"`,
+		"comment":                   `"` + script + `" x x # y`,
+		"whole command in quotes":   `"sh '` + script + `' x x"`,
+		"nothing in quotes":         `sh ` + strings.ReplaceAll(script, " ", `\ `) + ` x x`,
+		"whole, with another quote": `'sh "` + script + `" x x'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("AWS_CONFIG_FILE", file(t, t.TempDir(), "config", "[profile p]\ncredential_process = "+command+"\n"))
+			if err := load(t, "p").Ready(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // set sets a variable for the time of the test.
 func set[T any](t *testing.T, variable *T, value T) {
 	t.Helper()

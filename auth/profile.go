@@ -13,7 +13,7 @@ import (
 
 // replaceSource replaces the SDK's source of credentials by package auth's if it is a
 // credential_process, an SSO session or a session of `aws login`. It returns the process, or nil.
-func (i *Identity) replaceSource(cfg *aws.Config) *process {
+func (i *Identity) replaceSource(cfg *aws.Config, files *sharedFiles) *process {
 	chain, ok := cfg.Credentials.(aws.CredentialProviderSource)
 	if !ok {
 		return nil
@@ -27,7 +27,7 @@ func (i *Identity) replaceSource(cfg *aws.Config) *process {
 	}
 	for _, source := range cfg.ConfigSources {
 		if shared, ok := source.(config.SharedConfig); ok {
-			provider, process := i.profileProvider(*cfg, shared)
+			provider, process := i.profileProvider(*cfg, files, shared)
 			if provider != nil {
 				cfg.Credentials = aws.NewCredentialsCache(provider, i.cacheOptions)
 			}
@@ -40,16 +40,16 @@ func (i *Identity) replaceSource(cfg *aws.Config) *process {
 // profileProvider returns the provider of a profile whose credentials come from a
 // process or a login, and the process. It assumes the roles of the profile
 // and of those that have it as their source, as the SDK does.
-func (i *Identity) profileProvider(cfg aws.Config, shared config.SharedConfig) (provider aws.CredentialsProvider, running *process) {
+func (i *Identity) profileProvider(cfg aws.Config, files *sharedFiles, shared config.SharedConfig) (provider aws.CredentialsProvider, running *process) {
 	switch {
 	case shared.Source != nil:
-		provider, running = i.profileProvider(cfg, *shared.Source)
+		provider, running = i.profileProvider(cfg, files, *shared.Source)
 	case shared.SSOSession != nil:
 		provider = newSSOProvider(cfg, shared, i.log())
 	case shared.LoginSession != "":
 		provider = newLoginProvider(signin.NewFromConfig(cfg), cfg, shared, i.log())
 	case shared.CredentialProcess != "":
-		running = processOf(shared.CredentialProcess)
+		running = processOf(processCommand(files.profile(shared.Profile)[processKey], shared.CredentialProcess))
 		provider = running
 	}
 	if provider == nil || shared.RoleARN == "" {

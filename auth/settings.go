@@ -212,6 +212,10 @@ func (i *Identity) checkPairs(profile map[string]string) error {
 	case inEnvironment:
 	case profile["web_identity_token_file"] != "" && profile["role_arn"] == "":
 		return incomplete(of+"web_identity_token_file", "role_arn")
+	case isBareSSO(profile) && profile["sso_account_id"] == "":
+		return incomplete(of+ssoSessionKey, "sso_account_id and sso_role_name")
+	case isBareSSO(profile) && profile["sso_role_name"] == "":
+		return incomplete(of+"sso_account_id", "sso_role_name")
 	case profile[sourceProfileKey] != "" && profile["role_arn"] == "":
 		return incomplete(of+"source_profile", "role_arn")
 	case profile["role_arn"] != "" && profile[sourceProfileKey] == "" && !isSource(profile) && !hasContainer():
@@ -229,6 +233,12 @@ func (i *Identity) checkPairs(profile map[string]string) error {
 func isSource(profile map[string]string) bool {
 	return slices.ContainsFunc([]string{accessKeyKey, "credential_source", "web_identity_token_file", ssoSessionKey,
 		"sso_start_url", "login_session", "credential_process"}, func(key string) bool { return has(profile, key) })
+}
+
+// isBareSSO reports whether an sso_session is the only source of a profile.
+func isBareSSO(profile map[string]string) bool {
+	return profile[ssoSessionKey] != "" && !slices.ContainsFunc([]string{accessKeyKey, sourceProfileKey, "credential_source", "web_identity_token_file",
+		"login_session", processKey}, func(key string) bool { return has(profile, key) })
 }
 
 func hasContainer() bool {

@@ -53,6 +53,7 @@ const (
 	secretKeyKey     = "aws_secret_access_key" //nolint:gosec // not a credential
 	sourceProfileKey = "source_profile"
 	ssoSessionKey    = "sso_session"
+	processKey       = "credential_process"
 )
 
 // defaultProfile is the profile that is used if none is set.
@@ -212,7 +213,11 @@ func (f *sharedFile) parseLines(text string) string {
 			continue
 		}
 		if key, value, ok := strings.Cut(line, "="); ok && len(f.sections) > 0 && line[0] != ' ' && line[0] != '\t' && line[0] != '#' && line[0] != ';' {
+			command := strings.TrimSpace(value)
 			key, value = strings.ToLower(strings.TrimSpace(key)), settingValue(value)
+			if key == processKey {
+				value = command // the shell reads quotes and comments
+			}
 			if key == accessKeyKey || key == secretKeyKey || key == "aws_session_token" {
 				value = "" // only its presence is of interest
 			}
