@@ -206,7 +206,7 @@ func (e *ServerError) textReason() Reason {
 		if t.rdsProxy && !e.RDSProxy || !t.rdsProxy && e.phase == Authenticated {
 			continue
 		}
-		if strings.HasPrefix(e.Fields.Code, t.class) && strings.Contains(e.Fields.Message, t.text) {
+		if strings.HasPrefix(e.Fields.Code, t.class) && strings.Contains(strings.ToLower(e.Fields.Message), strings.ToLower(t.text)) {
 			return t.reason
 		}
 	}

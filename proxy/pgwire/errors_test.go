@@ -49,7 +49,8 @@ func TestTexts(t *testing.T) {
 // The texts of throttling count for an RDS Proxy only, whatever the SQLSTATE and the phase. Then the
 // token was not refused.
 func TestThrottledByRDSProxy(t *testing.T) {
-	for _, message := range []string{"The IAM authentication failed because of too many competing requests.", "Rate of connection to proxy exceeded 600."} {
+	for _, message := range []string{"The IAM authentication failed because of too many competing requests.", "Rate of connection to proxy exceeded 600.",
+		"IAM authentication failed: Too many competing requests", "rate of connection to proxy exceeded"} {
 		for _, code := range []string{"28000", "28P01", "53300", "08006"} {
 			for phase := BeforeToken; phase <= Authenticated; phase++ {
 				var server *ServerError

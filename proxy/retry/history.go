@@ -45,6 +45,9 @@ type userState struct {
 	refusedSince time.Time // the first refusal of the series
 	lastRefusal  time.Time
 	refusal      *pgwire.ServerError // the last one
+
+	limitReached time.Time // the server last refused a login for the number of logins
+	limit        *pgwire.ServerError
 }
 
 // begin records the begin of a login of user.
@@ -126,15 +129,28 @@ func (h *history) hasSucceeded() bool {
 	return h.succeeded
 }
 
-// lastRefusal returns the server's recent refusal of a token, or nil if there is none or
-// the server has accepted a token since.
+// lastRefusal returns the server's recent error that slows down the logins of u: that of a
+// refused token, unless the server has accepted one since, or else that of the number of
+// logins. It returns nil if there is none.
 func (h *history) lastRefusal(u *userState) *pgwire.ServerError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if u.refusal == nil || time.Since(u.lastRefusal) > refusalLifetime {
-		return nil
+	switch {
+	case u.refusal != nil && time.Since(u.lastRefusal) <= refusalLifetime:
+		return u.refusal.Copy()
+	case u.limit != nil && time.Since(u.limitReached) <= refusalLifetime:
+		return u.limit.Copy()
 	}
-	return u.refusal.Copy()
+	return nil
+}
+
+// noteLimit records that the server refused a login for the number of logins, and throttles
+// the user's.
+func (h *history) noteLimit(u *userState, refusal *pgwire.ServerError) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u.limit, u.limitReached = refusal, time.Now()
+	u.limiter.throttle()
 }
 
 // noteRefusal records that a token was refused. It reports whether the server is likely to

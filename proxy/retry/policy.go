@@ -80,7 +80,7 @@ func (p *Policy) Allow() bool {
 
 // Wait waits until the next attempt may begin. If that is not before the deadline of ctx, it
 // returns an error with the reason pgwire.QueueFull. If the user's own limiter is full because
-// the server refuses the user's tokens, it returns the server's last refusal instead. If ctx
+// the server refuses the user's logins, it returns the server's last refusal instead. If ctx
 // is canceled, it returns the cause.
 func (p *Policy) Wait(ctx context.Context) error {
 	for _, l := range p.limiters[p.passed:] {
@@ -116,7 +116,7 @@ func (p *Policy) Next(err error, next NextToken) (pause time.Duration, again boo
 	case errors.As(err, &server) && server.IsAuthFailure():
 		return p.afterRefusal(server, next)
 	case errors.As(err, &server) && server.IsRateLimit():
-		p.user.limiter.throttle()
+		p.controller.history.noteLimit(p.user, server)
 		return p.backOff(), true
 	case errors.As(err, &server):
 		return p.backOff(), server.IsShutdown()

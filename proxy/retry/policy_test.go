@@ -183,25 +183,26 @@ func TestPolicyPassesBothLimiters(t *testing.T) {
 func TestWaitErrors(t *testing.T) {
 	disconnected := errors.New("client disconnected")
 	for name, test := range map[string]struct {
-		user    bool // the user's limiter is the slow one, not that of all users
-		refused bool // a token of the user was refused
+		user    bool   // the user's limiter is the slow one, not that of all users
+		refused string // the SQLSTATE of the user's refused login, if any
 		cause   error
 		want    func(error) bool
 	}{
-		"all users' queue is full":                   {false, false, nil, isQueueFull},
-		"all users' queue is full, and refusals":     {false, true, nil, isQueueFull},
-		"the user's queue is full":                   {true, false, nil, isQueueFull},
-		"the user's queue is full of refused logins": {true, true, nil, func(err error) bool { return pgwire.ReasonOf(err) == pgwire.TokenRefused }},
-		"disconnected in all users' queue":           {false, true, disconnected, func(err error) bool { return errors.Is(err, disconnected) }},
-		"disconnected in the user's queue":           {true, true, disconnected, func(err error) bool { return errors.Is(err, disconnected) }},
+		"all users' queue is full":                   {false, "", nil, isQueueFull},
+		"all users' queue is full, and refusals":     {false, "28000", nil, isQueueFull},
+		"the user's queue is full":                   {true, "", nil, isQueueFull},
+		"the user's queue is full of refused logins": {true, "28000", nil, func(err error) bool { return pgwire.ReasonOf(err) == pgwire.TokenRefused }},
+		"the user's queue is full, and a rate limit": {true, "53400", nil, func(err error) bool { return pgwire.SQLSTATE(err) == "53400" }},
+		"disconnected in all users' queue":           {false, "28000", disconnected, func(err error) bool { return errors.Is(err, disconnected) }},
+		"disconnected in the user's queue":           {true, "28000", disconnected, func(err error) bool { return errors.Is(err, disconnected) }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var c Controller
 				p := c.Begin("u", time.Second)
 				defer p.End()
-				if test.refused {
-					p.Next(serverError("28000", pgwire.TokenSent), SameToken)
+				if test.refused != "" {
+					p.Next(serverError(test.refused, pgwire.TokenSent), SameToken)
 				}
 				slow := &c.limiter
 				if test.user {
