@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
@@ -130,6 +133,8 @@ func canHaveName(id string, kind auth.Kind) bool {
 // Run prints the policy. Standard output contains nothing else, for use in a shell:
 // aws iam put-role-policy --policy-document "$(iamproxy policy ...)".
 func (c *policyCommand) Run(ctx context.Context, std streams) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM) // main ends a credential_process
+	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	resolver := &iampolicy.Resolver{Account: c.Account, ResourceID: c.ResourceID}

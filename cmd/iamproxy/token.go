@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/iamproxy/iamproxy/internal/endpoint"
@@ -49,6 +52,8 @@ func (c *tokenCommand) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return usageError{err}
 	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM) // main ends a credential_process
+	defer stop()
 	ctx, cancel := context.WithTimeout(ctx, max(tokenTimeout, identity.FetchTimeout()))
 	defer cancel()
 	token, err := c.endpoint.Tokens(identity).Token(ctx, c.endpoint.User)

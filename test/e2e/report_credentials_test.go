@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -238,11 +239,23 @@ func TestReportSlowCredentialProcess(t *testing.T) {
 	if code := q.wait(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	until(t, "the end of the process", func() bool {
+	noReader := func() bool {
 		writer, err := os.OpenFile(fifo, os.O_WRONLY|syscall.O_NONBLOCK, 0)
 		if err == nil {
 			writer.Close()
 		}
-		return errors.Is(err, syscall.ENXIO) // no reader
-	})
+		return errors.Is(err, syscall.ENXIO)
+	}
+	until(t, "the end of the process", noReader)
+
+	// So does a signal to a command that only prints a token.
+	token := exec.Command(binaryPath(t), "token", aurora.DefaultHost, "--user="+aurora.IAMUser, "--profile=p")
+	token.Env = bareEnvironment(env...)
+	if err := token.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the process of the token", func() bool { return runs() == 3 })
+	_ = token.Process.Signal(syscall.SIGTERM)
+	_ = token.Wait()
+	until(t, "the end of the process of the token", noReader)
 }
