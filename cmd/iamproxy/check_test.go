@@ -9,8 +9,9 @@ import (
 func TestCheckUsage(t *testing.T) {
 	noAWS(t)
 	for want, args := range map[string][]string{
-		"--user and --database must not contain control characters": {host, "--user=a\x1b[2J"},
-		"--database must not contain control characters":            {host, "--user=a", "--database=b\n"},
+		"--user: a name must not have control characters":           {host, "--user=a\x1b[2J"},
+		"--database: a name must not have control characters":       {host, "--user=a", "--database=b\nc"},
+		"--user and --database must not contain control characters": {host + "?user=a%1b"},
 	} {
 		code, stdout, stderr := try(t.Context(), append([]string{"check"}, args...)...)
 		if code != 2 || stdout != "" || !strings.HasPrefix(stderr, "iamproxy: ") || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, want) {

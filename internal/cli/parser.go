@@ -115,6 +115,8 @@ func (p *Parser) describe(err error) error {
 		return p.unknownFlag(command, rest)
 	case p.command(rest[0]) != nil:
 		return p.commandFirst(p.command(rest[0]))
+	case switchValue.MatchString(rest[0]):
+		return fmt.Errorf("unexpected argument %s; the value of a flag that is true or false comes after =, as in --require-tls=false", rest[0])
 	case len(command.Positional) == 0:
 		return fmt.Errorf("%s takes no arguments", command.Name)
 	case command.Positional[0].IsCumulative():
@@ -123,6 +125,9 @@ func (p *Parser) describe(err error) error {
 		return fmt.Errorf("%s takes one %s", command.Name, argumentName(command.Positional[0]))
 	}
 }
+
+// switchValue matches what may be meant as the value of a flag that needs none.
+var switchValue = regexp.MustCompile(`^(true|false|yes|no|on|off)$`)
 
 // command returns the command with a name, or nil.
 func (p *Parser) command(name string) *kong.Node {
@@ -199,6 +204,9 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 	var names []string
 	for _, flag := range flagsOf(command) {
 		names = append(names, flag.Name)
+	}
+	if long := strings.TrimLeft(given, "-"); slices.Contains(names, long) { // -listen, as Go's package flag has it
+		return fmt.Errorf("unknown flag -%s; did you mean --%s?", long, long)
 	}
 	if advice, ok := foreignFlags[name]; ok && (advice.Flag == "" || slices.Contains(names, advice.Flag)) {
 		return fmt.Errorf("unknown flag %s; %s", shown, advice.fill(value))

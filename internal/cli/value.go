@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
@@ -24,6 +25,7 @@ type form struct {
 	matches func(word string) bool // of each word; nil if it may be any
 	allowed []text.Shape
 	urls    func(word string) bool // reports whether a URL, or what looks like one, is allowed
+	isName  bool                   // in PostgreSQL: without control characters
 	// commands reports whether a word can contain exec:COMMAND.
 	commands bool
 }
@@ -41,8 +43,8 @@ var forms = map[string]form{
 	"role":        {want: "the ARN of the role", allowed: []text.Shape{text.ARN}},
 	"external-id": {want: "the external ID", allowed: []text.Shape{text.UserAndHost, text.Assignment}, matches: printable},
 	"secret":      {want: "the ARN of the secret, or managed", allowed: []text.Shape{text.ARN}, matches: text.Matching(`^(managed|arn:[A-Za-z0-9:/_+=,.@!-]+)$`)},
-	"user":        {want: "the name of the user", key: "username"},
-	"name":        {want: "the name", key: "dbname"},
+	"user":        {want: "the name of the user", key: "username", isName: true},
+	"name":        {want: "the name", key: "dbname", isName: true},
 	"address":     {want: "HOST:PORT, or off", key: "host", matches: address},
 	"listen":      {want: "HOST:PORT, or unix:DIR", key: "host", matches: address, urls: text.Matching(`^unix:@`)},
 	"networks":    {want: "addresses and networks such as 10.0.0.0/16", matches: text.Matching(`^([0-9A-Fa-f.:/ ]*|[a-z]{1,8}|([a-z0-9-]+\.)+[a-z0-9-]+)$`)},
@@ -101,13 +103,24 @@ func (d decoder) decode(ctx *kong.DecodeContext, target reflect.Value) error {
 			break // it is the default
 		}
 		if err := d.check(word); err != nil {
-			return err
+			return d.orSpace(word, err)
 		}
 	}
 	if err := d.Mapper.Decode(ctx, target); err != nil {
-		return d.notOfType(target, strings.Join(words, " "))
+		word := strings.Join(words, " ")
+		return d.orSpace(word, d.notOfType(target, word))
 	}
 	return nil
+}
+
+// orSpace returns the error for white space around a word that was rejected with err, as a file
+// with the line ends of Windows leaves it behind, or err. White space is not seen in a value.
+func (d decoder) orSpace(word string, err error) error {
+	trimmed := strings.TrimSpace(word)
+	if strings.Trim(trimmed, ",") == "" || trimmed == word || text.ShapeOf(word) != "" {
+		return err
+	}
+	return fmt.Errorf("%s: remove the space or line break around the value", d.name())
 }
 
 // words returns the words that will be decoded: the value of a flag, or all arguments in a row.
@@ -181,6 +194,9 @@ func (d decoder) check(word string) error {
 			return err
 		}
 	}
+	if form.isName && strings.ContainsFunc(word, unicode.IsControl) {
+		return fmt.Errorf("%s: a name must not have control characters", d.name())
+	}
 	parts := []string{word}
 	if d.value.IsSlice() {
 		parts = strings.Split(word, ",")
@@ -220,6 +236,9 @@ func (d decoder) shapeError(form form, shape text.Shape) error {
 // checkCommand returns an error for an argument that was meant to be a command.
 func (d decoder) checkCommand(word string) error {
 	p := d.parser
+	if strings.ContainsAny(word[:min(3, len(word))], "\u2010\u2011\u2012\u2013\u2014\u2212") {
+		return errors.New("a word begins with a dash that some programs write in place of hyphens; write --")
+	}
 	switch {
 	case p.resetting || !p.implicit || !slices.Contains(p.Model.DefaultCmd.Positional, d.value) || strings.ContainsAny(word, ".:?/,"):
 		return nil
