@@ -10,11 +10,12 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // serviceNames maps the SDK's names of services to those that users know.
@@ -91,20 +92,7 @@ func host(err error) string {
 // networkCause returns the cause of a request that was not sent, without the
 // descriptions of the layers above it.
 func networkCause(err error) string {
-	var dns *net.DNSError
-	var errno syscall.Errno
-	var timeout net.Error
-	switch {
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return "DNS has no such name"
-	case errors.As(err, &dns):
-		return "DNS does not answer"
-	case errors.As(err, &errno):
-		return errno.Error()
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return "no answer in time"
-	}
-	return innermost(err).Error()
+	return cmp.Or(text.NetworkCause(err), innermost(err).Error())
 }
 
 // describeProcess returns why a credential_process failed.

@@ -12,6 +12,8 @@ import (
 
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // apiError is a failed request. It does not wrap the SDK's error, which has a request ID and
@@ -142,11 +144,11 @@ func sendErrorText(err error) string {
 	if !errors.As(err, &request) {
 		return innermost(err)
 	}
-	text := firstLine(request.Err.Error())
-	if parsed, parseErr := url.Parse(request.URL); parseErr == nil && !strings.Contains(text, parsed.Hostname()) {
-		return parsed.Host + ": " + text
+	cause := cmp.Or(text.NetworkCause(err), firstLine(request.Err.Error()))
+	if parsed, parseErr := url.Parse(request.URL); parseErr == nil && !strings.Contains(cause, parsed.Hostname()) {
+		return parsed.Host + ": " + cause
 	}
-	return text
+	return cause
 }
 
 // innermost returns the text of the last error in err's chain.

@@ -162,7 +162,7 @@ func TestPolicyLookupFails(t *testing.T) {
 	p.env = append(p.env, "AWS_SECRET_ACCESS_KEY=another")
 	p.wantFailure(t, "no good keys", []string{aurora.DefaultHost, "--user=app"}, 1, "AWS rejects the credentials", "set --account and --resource-id")
 	p.env = append(p.env, "AWS_ENDPOINT_URL_RDS=http://127.0.0.1:1")
-	p.wantFailure(t, "unreachable", []string{aurora.DefaultHost, "--user=app"}, 1, "could not reach RDS's API", "set --account and --resource-id")
+	p.wantFailure(t, "unreachable", []string{aurora.DefaultHost, "--user=app"}, 1, "could not reach RDS's API: 127.0.0.1:1: connection refused; or set --account and --resource-id")
 	if stdout, stderr, code := p.run(aurora.DefaultHost, "--user=app", "--account=111122223333", "--resource-id=cluster-ABCDEFGHIJKL01234"); code != 0 || stderr != "" || !strings.Contains(stdout, "cluster-ABCDEFGHIJKL01234/app") {
 		t.Errorf("with all given it ended with %d, printed %q and %q", code, stdout, stderr)
 	}
