@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/x509"
-	"math"
 	"net/url"
 	"os"
 	"slices"
@@ -80,7 +79,9 @@ var isPlain = text.Matching(`^([A-Za-z]{1,16}|[0-9.]{7,15}(:[0-9]{1,5})?)$`)
 // which would become a part of each token.
 func isAccessKeyID(value string) bool { return isWord(value, 128, "_.-") }
 
-func isSessionToken(value string) bool { return isWord(value, math.MaxInt, "+/=_.-") }
+// isSessionToken reports whether a value may be a session token, whose form AWS does not
+// document. JSON is none.
+func isSessionToken(value string) bool { return isOneLine(value) && !strings.ContainsAny(value, `{}"`) }
 
 // isNoToken reports whether a value is not a JWT, whose header is an object of JSON.
 func isNoToken(value string) bool {
