@@ -182,10 +182,10 @@ func (r *grantRun) reportObjects(user string, before, after []object) error {
 		}
 	}
 	for _, n := range granted {
-		r.addChange("granted %s on %s to %s", n.what, n.describe(n.count), user)
+		r.addChange(`granted %s on %s to "%s"`, n.what, n.describe(n.count), user)
 	}
 	for _, n := range already {
-		r.addChange("%s already has %s on %s", user, n.what, n.describe(n.count))
+		r.addChange(`"%s" already has %s on %s`, user, n.what, n.describe(n.count))
 	}
 	for _, n := range denied {
 		r.addNote("%s not granted to \"%s\" on %s: the owner is \"%s\"; grant as the owner (--admin-user), or make \"%s\" a member of it",
@@ -217,11 +217,11 @@ func (c *objectCounts) add(o object, what string) {
 func (o object) describe(n int) string {
 	switch {
 	case o.Schema == "":
-		return strings.ToLower(o.Kind) + " " + o.Name
+		return strings.ToLower(o.Kind) + ` "` + o.Name + `"`
 	case n == 1:
-		return fmt.Sprintf("1 %s in schema %s", strings.ToLower(o.Kind), o.Schema)
+		return fmt.Sprintf(`1 %s in schema "%s"`, strings.ToLower(o.Kind), o.Schema)
 	default:
-		return fmt.Sprintf("%d %ss in schema %s", n, strings.ToLower(o.Kind), o.Schema)
+		return fmt.Sprintf(`%d %ss in schema "%s"`, n, strings.ToLower(o.Kind), o.Schema)
 	}
 }
 
@@ -261,7 +261,7 @@ func (r *grantRun) applyDefaults(ctx context.Context, tx pgx.Tx, schema string) 
 }
 
 func (r *grantRun) applyDefault(ctx context.Context, tx pgx.Tx, creator, schema, user string) error {
-	what := fmt.Sprintf("%s on future tables and sequences of %s in schema %s", r.Level.name, creator, schema)
+	what := fmt.Sprintf(`%s on future tables and sequences of "%s" in schema "%s"`, r.Level.name, creator, schema)
 	var statements []string
 	for _, kind := range []struct {
 		name, code string // the code is that of pg_default_acl
@@ -282,7 +282,7 @@ func (r *grantRun) applyDefault(ctx context.Context, tx pgx.Tx, creator, schema,
 		}
 	}
 	if len(statements) == 0 {
-		r.addChange("default privileges: %s already has %s", user, what)
+		r.addChange(`default privileges: "%s" already has %s`, user, what)
 		return nil
 	}
 	permitted, err := execAsOwner(ctx, tx, r.Admin.User, creator, statements...)
@@ -290,7 +290,7 @@ func (r *grantRun) applyDefault(ctx context.Context, tx pgx.Tx, creator, schema,
 	case err != nil:
 		return err
 	case permitted:
-		r.addChange("default privileges: granted %s to %s", what, user)
+		r.addChange(`default privileges: granted %s to "%s"`, what, user)
 	default:
 		r.addNote("%s not granted to \"%s\": grant as \"%s\" (--admin-user), or make \"%s\" a member of it", what, user, creator, r.Admin.User)
 	}

@@ -250,19 +250,19 @@ func (r *grantRun) applyUser(ctx context.Context, tx pgx.Tx, user string) error 
 	case exists && !canLogin: // possibly on purpose
 		return fmt.Errorf("role \"%s\" exists and may not log in (NOLOGIN); if it should, an administrator can run: ALTER ROLE %s LOGIN", user, quoteName(user))
 	case exists && isMember:
-		r.addChange("%s already has %s", user, rdsIAM)
+		r.addChange(`"%s" already has %s`, user, rdsIAM)
 		return nil
 	case exists:
 		r.undo = append(r.undo, "REVOKE "+rdsIAM+" FROM "+quoteName(user))
 	default:
 		_, err = tx.Exec(ctx, createSQL(user))
-		r.addChange("created role %s", user)
+		r.addChange(`created role "%s"`, user)
 		r.undo = append(r.undo, r.undoCreateSQL(user))
 	}
 	if err != nil {
 		return err
 	}
-	r.addChange("granted %s to %s", rdsIAM, user)
+	r.addChange(`granted %s to "%s"`, rdsIAM, user)
 	_, err = tx.Exec(ctx, grantSQL(user))
 	return err
 }

@@ -238,7 +238,7 @@ func testCheckGrant(t *testing.T, c *checkTest, user string) {
 	r.blames("the user does not exist, or it is not a member of rds_iam", doNotGrant+"iamproxy grant "+aurora.DefaultHost+" --user "+user)
 	r.reason(check.Login, "password_requested")
 	r.states(untried(map[string]check.State{check.Login: check.Failed}))
-	if granted := c.paste(r.Next); granted.code != 0 || !strings.Contains(granted.stdout, "granted rds_iam to "+user) {
+	if granted := c.paste(r.Next); granted.code != 0 || !strings.Contains(granted.stdout, `granted rds_iam to "`+user+`"`) {
 		t.Fatalf("%s ended with %d: %s%s", r.Next, granted.code, granted.stdout, granted.stderr)
 	}
 	c.run(user, "--database=postgres").states(nil)

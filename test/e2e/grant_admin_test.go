@@ -60,8 +60,8 @@ func (s *secretTest) setSecret(t *testing.T, password string) {
 func TestGrantSecret(t *testing.T) {
 	t.Parallel()
 	s := startSecretTest(t)
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).want(t, "created role app", "granted rds_iam to app")
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret, "--admin-user=postgres").want(t, "app already has rds_iam")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret).want(t, `created role "app"`, `granted rds_iam to "app"`)
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret, "--admin-user=postgres").want(t, `"app" already has rds_iam`)
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret="+bossSecret+"x").wantFailure(t, "--admin-secret: secret ", "does not exist in")
 	for want, args := range map[string][]string{
 		`--admin-user "boss": the secret is for user "postgres"`:                             {"--admin-user=boss"},
@@ -88,7 +88,7 @@ func TestGrantManagedSecret(t *testing.T) {
 	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account})
 	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").wantFailure(t, "RDS manages no secret for mydb", "PGPASSWORD")
 	s.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, Account: account, MasterSecret: bossSecret})
-	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").want(t, "created role app", "granted rds_iam to app")
+	grant(t, s.cluster, s.env, "--user=app", "--admin-secret=managed").want(t, `created role "app"`, `granted rds_iam to "app"`)
 }
 
 // A password that is rotated between the lookup and the login is read once more.
@@ -101,7 +101,7 @@ func TestGrantSecretRotates(t *testing.T) {
 	<-held.arrived
 	s.setSecret(t, adminPassword)
 	close(held.release)
-	g.wait(t).want(t, "created role app", "granted rds_iam to app")
+	g.wait(t).want(t, `created role "app"`, `granted rds_iam to "app"`)
 	if n := s.aws.Requests(fakeaws.SecretsManager); n != 2 {
 		t.Errorf("the secret was asked for %d times", n)
 	}
@@ -114,8 +114,8 @@ func TestGrantAdminIAM(t *testing.T) {
 	asSuperuser(t, cluster, "CREATE ROLE boss LOGIN CREATEROLE IN ROLE rds_iam", "CREATE ROLE group_role LOGIN", "GRANT group_role TO boss")
 	env := append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD=wrong")
 	args := []string{"--admin-iam", "--admin-user=boss"}
-	grant(t, cluster, env, append(args, "--user=app,boss")...).want(t, "created role app", "granted rds_iam to app", "boss already has rds_iam")
-	if g := grant(t, cluster, env, append(args, "--user=group_role", "--give-up-password=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to group_role\n" {
+	grant(t, cluster, env, append(args, "--user=app,boss")...).want(t, `created role "app"`, `granted rds_iam to "app"`, `"boss" already has rds_iam`)
+	if g := grant(t, cluster, env, append(args, "--user=group_role", "--give-up-password=group_role")...); g.code != 0 || g.stdout != "granted rds_iam to \"group_role\"\n" {
 		t.Errorf("got %+v", g)
 	}
 	// The flags for signing are those of run.
@@ -123,7 +123,7 @@ func TestGrantAdminIAM(t *testing.T) {
 	if err := os.WriteFile(file, []byte("[p]\naws_access_key_id = "+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+aurora.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	grant(t, cluster, []string{"AWS_SHARED_CREDENTIALS_FILE=" + file}, append(args, "--user=app", "--profile=p")...).want(t, "app already has rds_iam")
+	grant(t, cluster, []string{"AWS_SHARED_CREDENTIALS_FILE=" + file}, append(args, "--user=app", "--profile=p")...).want(t, `"app" already has rds_iam`)
 
 	wrong := keyEnvironment(sigv4.Key{AccessKeyID: aurora.DefaultKey.AccessKeyID, SecretAccessKey: "wrong"})
 	grant(t, cluster, wrong, append(args, "--user=app")...).wantFailure(t, "authentication failed", "rds-db:connect", "boss")
@@ -153,11 +153,11 @@ func TestGrantGivesUpPassword(t *testing.T) {
 	args := []string{"--user=app,postgres", "--give-up-password=postgres"}
 	g = grant(t, cluster, nil, args...)
 	const note = "iamproxy: note: password logins end for \"postgres\": from now on only tokens are accepted\n"
-	if g.code != 0 || g.stdout != "created role app\ngranted rds_iam to app\ngranted rds_iam to postgres\n" || g.stderr != note {
+	if g.code != 0 || g.stdout != "created role \"app\"\ngranted rds_iam to \"app\"\ngranted rds_iam to \"postgres\"\n" || g.stderr != note {
 		t.Errorf("got %+v", g)
 	}
 	grant(t, cluster, nil, args...).wantFailure(t, "authentication failed", "a member of rds_iam logs in with a token: --admin-iam")
-	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, "app already has rds_iam", "postgres already has rds_iam")
+	grant(t, cluster, keyEnvironment(aurora.DefaultKey), "--user=app,postgres", "--admin-iam").want(t, `"app" already has rds_iam`, `"postgres" already has rds_iam`)
 	asSuperuser(t, cluster, "REVOKE rds_iam FROM postgres") // whose password is still valid
-	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam")
+	grant(t, cluster, nil, "--user=app").want(t, `"app" already has rds_iam`)
 }

@@ -40,12 +40,12 @@ func TestGrantInit(t *testing.T) {
 		t.Errorf("got %+v", first)
 	}
 	grant(t, cluster, nil, args...).want(t,
-		"app already has rds_iam",
-		"app already has readonly on database shop",
-		"app already has readonly on schema public",
-		"app already has readonly on 1 table in schema public",
-		"app already has readonly on 1 sequence in schema public",
-		"default privileges: app already has readonly on future tables and sequences of postgres in schema public",
+		`"app" already has rds_iam`,
+		`"app" already has readonly on database "shop"`,
+		`"app" already has readonly on schema "public"`,
+		`"app" already has readonly on 1 table in schema "public"`,
+		`"app" already has readonly on 1 sequence in schema "public"`,
+		`default privileges: "app" already has readonly on future tables and sequences of "postgres" in schema "public"`,
 		"ran "+file)
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	if out := p.mustPSQL("app", shop, "SELECT hello(), count(*), min(what) FROM orders"); out != "hello; world|2|;" {
@@ -56,7 +56,7 @@ func TestGrantInit(t *testing.T) {
 		"--user=app", "--database="+shop, "--init=-")
 	cmd.Env = bareEnvironment("PGPASSWORD=" + adminPassword)
 	cmd.Stdin = strings.NewReader("TRUNCATE orders")
-	if out, err := combinedOutput(t, cmd); err != nil || !strings.HasPrefix(string(out), "app already has rds_iam\nran standard input\nnext: ") {
+	if out, err := combinedOutput(t, cmd); err != nil || !strings.HasPrefix(string(out), "\"app\" already has rds_iam\nran standard input\nnext: ") {
 		t.Errorf("printed %q: %v", out, err)
 	}
 }
@@ -117,7 +117,7 @@ func TestGrantInitSettings(t *testing.T) {
 	inShop(t, cluster, "postgres", `CREATE SCHEMA "My ""own"`, "CREATE TABLE public.t ()")
 	file := writeSQL(t, `CREATE TABLE t (x int); INSERT INTO t VALUES (1); INSERT INTO t SELECT count(*) FROM public.t;
 		SET ROLE team; SET search_path = evil, pg_catalog; SET statement_timeout = '1h'`)
-	grant(t, cluster, nil, initArgs(file, `--schema=My "own,public`)...).want(t, "created role app", "granted rds_iam to app", "ran "+file)
+	grant(t, cluster, nil, initArgs(file, `--schema=My "own,public`)...).want(t, `created role "app"`, `granted rds_iam to "app"`, "ran "+file)
 	inShop(t, cluster, "postgres", `TABLE "My ""own".t`)
 }
 
@@ -133,7 +133,7 @@ func TestGrantInitLockoutUndone(t *testing.T) {
 	again := writeSQL(t, "GRANT rds_iam TO CURRENT_USER")
 	asSuperuser(t, cluster, "GRANT rds_iam TO app", "REVOKE app FROM postgres")
 	grant(t, cluster, nil, initArgs(again)...).wantFailure(t, "were undone", "could no longer log in")
-	grant(t, cluster, nil, "--user=app").want(t, "app already has rds_iam") // a grant of another role
+	grant(t, cluster, nil, "--user=app").want(t, `"app" already has rds_iam`) // a grant of another role
 }
 
 // The file may make an existing user a member of one that has rds_iam. That changes nothing, until
@@ -201,7 +201,7 @@ func TestGrantInitIgnoresDatabaseSettings(t *testing.T) {
 		"ALTER DATABASE "+shop+" SET standard_conforming_strings = off",
 		"ALTER DATABASE "+shop+" SET TimeZone = 'Asia/Tokyo'",
 		"ALTER DATABASE "+shop+" SET role = 'nobody at all'")
-	grant(t, cluster, nil, initArgs(file)...).want(t, "created role app", "granted rds_iam to app", "ran "+file)
+	grant(t, cluster, nil, initArgs(file)...).want(t, `created role "app"`, `granted rds_iam to "app"`, "ran "+file)
 	conn, err := cluster.Admin(t.Context(), shop)
 	if err != nil {
 		t.Fatal(err)

@@ -210,7 +210,7 @@ func TestGrantHostileDatabase(t *testing.T) {
 		"ALTER DATABASE postgres SET default_transaction_read_only = on",
 		"ALTER DATABASE postgres SET default_transaction_isolation = serializable",
 		"ALTER ROLE postgres SET client_encoding = LATIN1")
-	grant(t, cluster, nil, "--user=app,wé5").want(t, "created role app", "granted rds_iam to app", "created role wé5", "granted rds_iam to wé5")
+	grant(t, cluster, nil, "--user=app,wé5").want(t, `created role "app"`, `granted rds_iam to "app"`, `created role "wé5"`, `granted rds_iam to "wé5"`)
 	var seen int
 	var there bool
 	err := superuser(t, cluster).QueryRow(t.Context(),
@@ -237,7 +237,7 @@ func TestGrantConcurrentObjects(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := g.wait(t)
-	if want := "created role first\ngranted rds_iam to first\ngranted rds_iam to app\n"; ended.code != 0 || ended.stdout != want {
+	if want := "created role \"first\"\ngranted rds_iam to \"first\"\ngranted rds_iam to \"app\"\n"; ended.code != 0 || ended.stdout != want {
 		t.Errorf("got %+v, want %q", ended, want)
 	}
 }
@@ -311,12 +311,12 @@ func TestGrantEndsPasswordLogins(t *testing.T) {
 	// The password still works: legacy logs in, and fails because it may not create roles.
 	grant(t, cluster, []string{"PGPASSWORD=" + password}, "--user=new", "--admin-user=legacy").wantFailure(t, "permission denied")
 
-	grant(t, cluster, nil, "--user=indirect").want(t, "granted rds_iam to indirect")
+	grant(t, cluster, nil, "--user=indirect").want(t, `granted rds_iam to "indirect"`)
 	g = grant(t, cluster, nil, "--user=app,legacy", "--give-up-password=legacy,app")
 	const want = "iamproxy: note: password logins end for \"app\", \"a\", \"b\", \"zed\": from now on only tokens are accepted\n" +
 		"iamproxy: note: password logins end for \"legacy\": from now on only tokens are accepted\n"
 	if g.code != 0 || g.stderr != want {
 		t.Errorf("got %+v, want the notes %q", g, want)
 	}
-	grant(t, cluster, nil, "--user=app,legacy", "--give-up-password=legacy").want(t, "app already has rds_iam", "legacy already has rds_iam")
+	grant(t, cluster, nil, "--user=app,legacy", "--give-up-password=legacy").want(t, `"app" already has rds_iam`, `"legacy" already has rds_iam`)
 }

@@ -77,20 +77,20 @@ func TestGrantLevels(t *testing.T) {
 		"CREATE MATERIALIZED VIEW sums AS SELECT count(*) FROM orders",
 		"CREATE TABLE log (at date) PARTITION BY RANGE (at)", "CREATE TABLE log_26 PARTITION OF log FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')")
 	grant(t, cluster, nil, inShopArgs("owner", "--user=migrator")...).want(t,
-		"created role migrator", "granted rds_iam to migrator",
-		"granted CONNECT, CREATE, TEMPORARY on database shop to migrator",
-		"granted USAGE, CREATE on schema public to migrator",
-		"granted SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES on 5 tables in schema public to migrator",
-		"granted SELECT, USAGE, UPDATE on 1 sequence in schema public to migrator",
-		"default privileges: granted owner on future tables and sequences of postgres in schema public to migrator")
+		`created role "migrator"`, `granted rds_iam to "migrator"`,
+		`granted CONNECT, CREATE, TEMPORARY on database "shop" to "migrator"`,
+		`granted USAGE, CREATE on schema "public" to "migrator"`,
+		`granted SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES on 5 tables in schema "public" to "migrator"`,
+		`granted SELECT, USAGE, UPDATE on 1 sequence in schema "public" to "migrator"`,
+		`default privileges: granted owner on future tables and sequences of "postgres" in schema "public" to "migrator"`)
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=reader")...).want(t,
-		"created role reader", "granted rds_iam to reader",
-		"granted CONNECT on database shop to reader",
-		"granted USAGE on schema public to reader",
-		"granted SELECT on 5 tables in schema public to reader",
-		"granted SELECT on 1 sequence in schema public to reader",
-		"default privileges: granted readonly on future tables and sequences of migrator in schema public to reader",
-		"default privileges: granted readonly on future tables and sequences of postgres in schema public to reader")
+		`created role "reader"`, `granted rds_iam to "reader"`,
+		`granted CONNECT on database "shop" to "reader"`,
+		`granted USAGE on schema "public" to "reader"`,
+		`granted SELECT on 5 tables in schema "public" to "reader"`,
+		`granted SELECT on 1 sequence in schema "public" to "reader"`,
+		`default privileges: granted readonly on future tables and sequences of "migrator" in schema "public" to "reader"`,
+		`default privileges: granted readonly on future tables and sequences of "postgres" in schema "public" to "reader"`)
 	if g := grant(t, cluster, nil, inShopArgs("readwrite", "--user=writer")...); g.code != 0 || g.stderr != "" {
 		t.Errorf("got %+v", g)
 	}
@@ -109,15 +109,15 @@ func TestGrantLevels(t *testing.T) {
 		[]string{"TRUNCATE orders", "CREATE TABLE t ()", "DROP TABLE orders", "CREATE SCHEMA s"})
 
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=reader")...).want(t,
-		"reader already has rds_iam",
-		"reader already has readonly on database shop",
-		"reader already has readonly on schema public",
-		"reader already has readonly on 7 tables in schema public",
-		"reader already has readonly on 4 sequences in schema public",
-		"default privileges: reader already has readonly on future tables and sequences of migrator in schema public",
-		"default privileges: reader already has readonly on future tables and sequences of postgres in schema public")
+		`"reader" already has rds_iam`,
+		`"reader" already has readonly on database "shop"`,
+		`"reader" already has readonly on schema "public"`,
+		`"reader" already has readonly on 7 tables in schema "public"`,
+		`"reader" already has readonly on 4 sequences in schema "public"`,
+		`default privileges: "reader" already has readonly on future tables and sequences of "migrator" in schema "public"`,
+		`default privileges: "reader" already has readonly on future tables and sequences of "postgres" in schema "public"`)
 	// No role remains a member of a role with rds_iam.
-	grant(t, cluster, nil, "--user=writer").want(t, "writer already has rds_iam")
+	grant(t, cluster, nil, "--user=writer").want(t, `"writer" already has rds_iam`)
 }
 
 // A higher level adds privileges, and a lower one removes none.
@@ -128,18 +128,18 @@ func TestGrantLevelChange(t *testing.T) {
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=app")...)
 	inShop(t, cluster, "postgres", "GRANT INSERT, UPDATE, DELETE ON bills TO app")
 	grant(t, cluster, nil, inShopArgs("readwrite", "--user=app")...).want(t,
-		"app already has rds_iam",
-		"granted INSERT, UPDATE, DELETE on 1 table in schema public to app",
-		"app already has readwrite on database shop",
-		"app already has readwrite on schema public",
-		"app already has readwrite on 1 table in schema public",
-		"default privileges: granted readwrite on future tables and sequences of postgres in schema public to app")
+		`"app" already has rds_iam`,
+		`granted INSERT, UPDATE, DELETE on 1 table in schema "public" to "app"`,
+		`"app" already has readwrite on database "shop"`,
+		`"app" already has readwrite on schema "public"`,
+		`"app" already has readwrite on 1 table in schema "public"`,
+		`default privileges: granted readwrite on future tables and sequences of "postgres" in schema "public" to "app"`)
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=app")...).want(t,
-		"app already has rds_iam",
-		"app already has readonly on database shop",
-		"app already has readonly on schema public",
-		"app already has readonly on 2 tables in schema public",
-		"default privileges: app already has readonly on future tables and sequences of postgres in schema public")
+		`"app" already has rds_iam`,
+		`"app" already has readonly on database "shop"`,
+		`"app" already has readonly on schema "public"`,
+		`"app" already has readonly on 2 tables in schema "public"`,
+		`default privileges: "app" already has readonly on future tables and sequences of "postgres" in schema "public"`)
 	var kept bool
 	if err := shopAs(t, cluster, "postgres").QueryRow(t.Context(), "SELECT has_table_privilege('app', 'orders', 'DELETE')").Scan(&kept); err != nil || !kept {
 		t.Errorf("kept: %v, %v", kept, err)
@@ -171,14 +171,15 @@ func TestGrantHostileNames(t *testing.T) {
 		}
 	}
 	g := grant(t, cluster, nil, "--user="+user, "--database="+database, "--schema="+strings.ReplaceAll(schema, ",", `\,`), "--schema=UPPER", "--privileges=readonly")
-	g.want(t, "created role "+user, "granted rds_iam to "+user,
-		"granted CONNECT on database "+database+" to "+user,
-		"granted USAGE on schema "+schema+" to "+user,
-		"granted USAGE on schema UPPER to "+user,
-		"granted SELECT on 1 table in schema "+schema+" to "+user,
-		"granted SELECT on 1 table in schema UPPER to "+user,
-		"default privileges: granted readonly on future tables and sequences of postgres in schema "+schema+" to "+user,
-		"default privileges: granted readonly on future tables and sequences of postgres in schema UPPER to "+user)
+	toUser := ` to "` + user + `"`
+	g.want(t, `created role "`+user+`"`, "granted rds_iam"+toUser,
+		`granted CONNECT on database "`+database+`"`+toUser,
+		`granted USAGE on schema "`+schema+`"`+toUser,
+		`granted USAGE on schema "UPPER"`+toUser,
+		`granted SELECT on 1 table in schema "`+schema+`"`+toUser,
+		`granted SELECT on 1 table in schema "UPPER"`+toUser,
+		`default privileges: granted readonly on future tables and sequences of "postgres" in schema "`+schema+`"`+toUser,
+		`default privileges: granted readonly on future tables and sequences of "postgres" in schema "UPPER"`+toUser)
 }
 
 // Objects of other owners are granted only where the administrator can join the owner
@@ -193,21 +194,21 @@ func TestGrantObjectsOfOtherOwners(t *testing.T) {
 	inShop(t, cluster, "team", "CREATE TABLE of_team ()")
 	inShop(t, cluster, "other", "CREATE TABLE of_other ()", "CREATE TABLE others.t ()")
 	g := grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=public,others")...)
-	const wantOut = `created role app
-granted rds_iam to app
-granted CONNECT on database shop to app
-granted USAGE on schema public to app
-granted USAGE on schema others to app
-granted SELECT on 3 tables in schema public to app
-granted SELECT on 1 table in schema others to app
-default privileges: granted readonly on future tables and sequences of other in schema public to app
-default privileges: granted readonly on future tables and sequences of postgres in schema public to app
-default privileges: granted readonly on future tables and sequences of team in schema public to app
-default privileges: granted readonly on future tables and sequences of other in schema others to app
-default privileges: granted readonly on future tables and sequences of postgres in schema others to app
+	const wantOut = `created role "app"
+granted rds_iam to "app"
+granted CONNECT on database "shop" to "app"
+granted USAGE on schema "public" to "app"
+granted USAGE on schema "others" to "app"
+granted SELECT on 3 tables in schema "public" to "app"
+granted SELECT on 1 table in schema "others" to "app"
+default privileges: granted readonly on future tables and sequences of "other" in schema "public" to "app"
+default privileges: granted readonly on future tables and sequences of "postgres" in schema "public" to "app"
+default privileges: granted readonly on future tables and sequences of "team" in schema "public" to "app"
+default privileges: granted readonly on future tables and sequences of "other" in schema "others" to "app"
+default privileges: granted readonly on future tables and sequences of "postgres" in schema "others" to "app"
 `
-	const wantNotes = `iamproxy: note: readonly not granted to "app" on 1 table in schema public: the owner is "rdsadmin"; grant as the owner (--admin-user), or make "postgres" a member of it
-iamproxy: note: readonly on future tables and sequences of outer_role in schema public not granted to "app": grant as "outer_role" (--admin-user), or make "postgres" a member of it
+	const wantNotes = `iamproxy: note: readonly not granted to "app" on 1 table in schema "public": the owner is "rdsadmin"; grant as the owner (--admin-user), or make "postgres" a member of it
+iamproxy: note: readonly on future tables and sequences of "outer_role" in schema "public" not granted to "app": grant as "outer_role" (--admin-user), or make "postgres" a member of it
 `
 	if g.code != 0 || g.stdout != wantOut || g.stderr != wantNotes {
 		t.Errorf("got %d\n%s\n%s", g.code, g.stdout, g.stderr)
@@ -229,16 +230,16 @@ func TestGrantPrivilegesFailures(t *testing.T) {
 	asSuperuser(t, cluster, "CREATE DATABASE closed", "REVOKE CONNECT ON DATABASE closed FROM PUBLIC", "GRANT CONNECT ON DATABASE closed TO postgres")
 	inShop(t, cluster, "rdsadmin", "CREATE SCHEMA closed")
 	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=public,none")...).wantFailure(t, `schema "none" does not exist in database "shop"`, `CREATE SCHEMA "none"`)
-	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=closed")...).wantFailure(t, `"postgres" may not grant USAGE on schema closed to "app": the owner is "rdsadmin"`)
-	grant(t, cluster, nil, "--user=app", "--database=closed", "--privileges=readonly").wantFailure(t, `"postgres" may not grant CONNECT on database closed to "app"`)
+	grant(t, cluster, nil, inShopArgs("readonly", "--user=app", "--schema=closed")...).wantFailure(t, `"postgres" may not grant USAGE on schema "closed" to "app": the owner is "rdsadmin"`)
+	grant(t, cluster, nil, "--user=app", "--database=closed", "--privileges=readonly").wantFailure(t, `"postgres" may not grant CONNECT on database "closed" to "app"`)
 	var there bool
 	if err := superuser(t, cluster).QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = 'app')").Scan(&there); err != nil || there {
 		t.Errorf("app was created: %v, %v", there, err)
 	}
 	// All roles have this privilege in the database of another owner.
 	grant(t, cluster, nil, "--user=app", "--database=postgres", "--privileges=readonly").want(t,
-		"created role app", "granted rds_iam to app", "app already has readonly on database postgres", "app already has readonly on schema public",
-		"default privileges: granted readonly on future tables and sequences of postgres in schema public to app")
+		`created role "app"`, `granted rds_iam to "app"`, `"app" already has readonly on database "postgres"`, `"app" already has readonly on schema "public"`,
+		`default privileges: granted readonly on future tables and sequences of "postgres" in schema "public" to "app"`)
 }
 
 // Concurrent runs succeed, and each privilege is granted once.

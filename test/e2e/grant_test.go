@@ -139,12 +139,12 @@ func TestGrant(t *testing.T) {
 	cluster := startGrantable(t)
 	const weird = `we"ird; drop`
 	grant(t, cluster, nil, "--user=app", "--user="+weird).want(t,
-		"created role app", "granted rds_iam to app", "created role "+weird, "granted rds_iam to "+weird)
-	grant(t, cluster, nil, "--user=app,"+weird).want(t, "app already has rds_iam", weird+" already has rds_iam")
+		`created role "app"`, `granted rds_iam to "app"`, `created role "`+weird+`"`, `granted rds_iam to "`+weird+`"`)
+	grant(t, cluster, nil, "--user=app,"+weird).want(t, `"app" already has rds_iam`, `"`+weird+`" already has rds_iam`)
 	asSuperuser(t, cluster, "CREATE ROLE old LOGIN")
 	g := grant(t, cluster, nil, "--user=app,old,new", "--give-up-password=old")
 	const note = "iamproxy: note: password logins end for \"old\": from now on only tokens are accepted\n"
-	if want := "app already has rds_iam\ngranted rds_iam to old\ncreated role new\ngranted rds_iam to new\n"; g.code != 0 || g.stdout != want || g.stderr != note {
+	if want := "\"app\" already has rds_iam\ngranted rds_iam to \"old\"\ncreated role \"new\"\ngranted rds_iam to \"new\"\n"; g.code != 0 || g.stdout != want || g.stderr != note {
 		t.Errorf("got %+v, want %q and %q", g, want, note)
 	}
 
@@ -237,7 +237,7 @@ func TestGrantLockoutUndone(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM pg_roles WHERE pg_has_role(oid, 'rds_iam', 'member') AND rolname IN ('app', 'new', 'postgres')").Scan(&roles); err != nil || roles != 0 {
 		t.Errorf("%d roles have rds_iam: %v", roles, err)
 	}
-	grant(t, cluster, nil, "--user=new").want(t, "created role new", "granted rds_iam to new")
+	grant(t, cluster, nil, "--user=new").want(t, `created role "new"`, `granted rds_iam to "new"`)
 }
 
 // Nothing is sent to a server that does not authenticate itself.
@@ -283,17 +283,17 @@ func TestGrantEnvironment(t *testing.T) {
 	}
 	env := []string{"HOME=" + dir, "PGSERVICE=s", "PGHOST=127.0.0.1", "PGPORT=1", "PGUSER=nobody", "PGDATABASE=none", "PGSSLMODE=disable",
 		"PGOPTIONS=-c role=nobody", "PGSSLROOTCERT=/nonexistent", "PGREQUIREAUTH=none", "PGCHANNELBINDING=disable", "PGTARGETSESSIONATTRS=standby"}
-	grant(t, cluster, env, "--user=app").want(t, "created role app", "granted rds_iam to app")
-	grant(t, cluster, append(env, "PGPASSWORD=wrong"), "--user=app", "--password-file="+filepath.Join(dir, "password")).want(t, "app already has rds_iam")
+	grant(t, cluster, env, "--user=app").want(t, `created role "app"`, `granted rds_iam to "app"`)
+	grant(t, cluster, append(env, "PGPASSWORD=wrong"), "--user=app", "--password-file="+filepath.Join(dir, "password")).want(t, `"app" already has rds_iam`)
 	env = append(env, "IAMPROXY_USER=app, more\n", "IAMPROXY_ADMIN_USER=postgres", "IAMPROXY_DATABASE=mydb")
-	grant(t, cluster, env).want(t, "app already has rds_iam", "created role more", "granted rds_iam to more")
+	grant(t, cluster, env).want(t, `"app" already has rds_iam`, `created role "more"`, `granted rds_iam to "more"`)
 }
 
 func TestGrantThroughSOCKS(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	socks := startSOCKS(t, &socksServer{user: socksUser, password: socksPassword, target: cluster.Addr()})
-	grant(t, cluster, nil, "--user=app", "--via=socks5://socks_user:socks-pass%3Aword%401@"+socks.address()).want(t, "created role app", "granted rds_iam to app")
+	grant(t, cluster, nil, "--user=app", "--via=socks5://socks_user:socks-pass%3Aword%401@"+socks.address()).want(t, `created role "app"`, `granted rds_iam to "app"`)
 	if asked := socks.asked(); len(asked) != 1 || asked[0] != aurora.DefaultHost+":5432" {
 		t.Errorf("it was asked for %q", asked)
 	}
@@ -307,7 +307,7 @@ func TestGrantWithToken(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), binaryPath(t), "token", aurora.DefaultHost, "--user=boss")
 	cmd.Env = keyEnvironment(aurora.DefaultSessionKey)
 	env := []string{"PGPASSWORD=" + tokenOf(t, cmd)}
-	grant(t, cluster, env, "--user=app", "--admin-user=boss").want(t, "created role app", "granted rds_iam to app")
+	grant(t, cluster, env, "--user=app", "--admin-user=boss").want(t, `created role "app"`, `granted rds_iam to "app"`)
 }
 
 // acceptWith sends greeting on every connection that listener accepts, reads at most 8

@@ -25,7 +25,7 @@ func TestForwardByCommands(t *testing.T) {
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 
-	if out, code := run("grant", aurora.DefaultHost, "--user=app"); !strings.HasPrefix(out, "created role app\ngranted rds_iam to app\n") || code != 0 {
+	if out, code := run("grant", aurora.DefaultHost, "--user=app"); !strings.HasPrefix(out, "created role \"app\"\ngranted rds_iam to \"app\"\n") || code != 0 {
 		t.Errorf("grant ended with %d: %s", code, out)
 	}
 	out, code := run("check", aurora.DefaultHost, "--user=app")
