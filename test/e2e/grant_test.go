@@ -285,7 +285,7 @@ func TestGrantEnvironment(t *testing.T) {
 		"PGOPTIONS=-c role=nobody", "PGSSLROOTCERT=/nonexistent", "PGREQUIREAUTH=none", "PGCHANNELBINDING=disable", "PGTARGETSESSIONATTRS=standby"}
 	grant(t, cluster, env, "--user=app").want(t, `created role "app"`, `granted rds_iam to "app"`)
 	grant(t, cluster, append(env, "PGPASSWORD=wrong"), "--user=app", "--password-file="+filepath.Join(dir, "password")).want(t, `"app" already has rds_iam`)
-	env = append(env, "IAMPROXY_USER=app, more\n", "IAMPROXY_ADMIN_USER=postgres", "IAMPROXY_DATABASE=mydb")
+	env = append(env, "IAMPROXY_USER=app, more", "IAMPROXY_ADMIN_USER=postgres", "IAMPROXY_DATABASE=mydb")
 	grant(t, cluster, env).want(t, `"app" already has rds_iam`, `created role "more"`, `granted rds_iam to "more"`)
 }
 
