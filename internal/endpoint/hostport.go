@@ -22,7 +22,7 @@ func splitHostPort(address, defaultPort string) (host, port string, err error) {
 		}
 	}
 	switch {
-	case host == "":
+	case strings.Trim(host, "0123456789") == "":
 		return "", "", errors.New("it has no host")
 	case !isHost(host):
 		return "", "", errNotHostPort
