@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"unicode"
@@ -102,6 +103,8 @@ func execute(ctx context.Context, args []string, std streams) error {
 	switch {
 	case errors.Is(err, cli.ErrShown):
 		return nil
+	case errors.As(err, new(*fs.PathError)): // standard output
+		return err
 	case err != nil:
 		return usageError{err}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"regexp"
 	"slices"
@@ -85,7 +86,10 @@ func (p *Parser) Parse(args []string) (parsed *kong.Context, err error) {
 // of kong's error, which repeats values.
 func (p *Parser) describe(err error) error {
 	var rejected *kong.ParseError
+	var output *fs.PathError // of --help and --version
 	switch {
+	case errors.As(err, &output):
+		return output
 	case p.rejected != nil:
 		return p.rejected
 	case !errors.As(err, &rejected):
