@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +22,7 @@ func (s *server) drain(ctx context.Context) {
 	open, sessions := s.sessions()
 	s.log.Info("draining; a second signal closes open sessions",
 		zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()),
-		zap.Int("sessions", open), usersOf(sessions),
+		zap.Int("sessions", open), logging.OptionalStrings("users", console.Users(sessions)),
 		logging.TextForConsole(console.DrainText(open, sessions, s.DrainMin, s.DrainMax)))
 	ctx, stop := context.WithTimeout(ctx, s.DrainMax)
 	defer stop()
@@ -53,18 +51,6 @@ func (s *server) sessions() (number int, open []proxy.SessionInfo) {
 		open = append(open, p.Sessions()...)
 	}
 	return number, open
-}
-
-// usersOf returns the database users of sessions for the log, each once.
-func usersOf(sessions []proxy.SessionInfo) zap.Field {
-	users := make(map[string]bool)
-	for _, s := range sessions {
-		users[s.User] = true
-	}
-	if len(users) == 0 {
-		return zap.Skip()
-	}
-	return zap.Strings("users", slices.Sorted(maps.Keys(users)))
 }
 
 // forceExitDelay is the time that a drain may exceed its deadline.

@@ -74,3 +74,13 @@ func shorten(words []string) []string {
 	}
 	return words
 }
+
+// Users returns the database users of sessions in alphabetical order, each once.
+func Users(sessions []proxy.SessionInfo) []string {
+	var users []string
+	for _, s := range sessions {
+		users = append(users, s.User)
+	}
+	slices.Sort(users)
+	return slices.Compact(users)
+}

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -32,6 +33,9 @@ func TestDrainText(t *testing.T) {
 		if got := DrainText(test.open, test.sessions, test.least, 25*time.Second); got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
+	}
+	if got := Users([]proxy.SessionInfo{session("b", ""), session("a", ""), session("b", "x")}); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("users %q", got)
 	}
 	if got, want := DrainText(1, []proxy.SessionInfo{session("app", "psql")}, 0, 0), "Closing 1 session (app: psql)."; got != want {
 		t.Errorf("got %q, want %q", got, want)

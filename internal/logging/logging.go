@@ -32,3 +32,11 @@ func OptionalString(key, value string) zap.Field {
 	}
 	return zap.String(key, value)
 }
+
+// OptionalStrings returns a field that is absent if there are no values.
+func OptionalStrings(key string, values []string) zap.Field {
+	if len(values) == 0 {
+		return zap.Skip()
+	}
+	return zap.Strings(key, values)
+}
