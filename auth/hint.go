@@ -38,7 +38,11 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 	}
 	add(t.signer(verdict.caller, user))
 	if t.regionHint() == "" {
-		add("Check, in this order: " + numbered(t.causes(verdict.caller, user)))
+		causes := t.causes(verdict.caller, user)
+		if cached, _ := t.Identity.state(); verdict.caller.ARN == "" && !cached.creds.CanExpire {
+			causes = append(causes, "The credentials are still valid, which STS did not confirm")
+		}
+		add("Check, in this order: " + numbered(causes))
 		add(t.whereItIsLogged())
 	}
 	return strings.Join(sentences, " ")
@@ -61,7 +65,7 @@ func numbered(sentences []string) string {
 func (t *Tokens) regionHint() string {
 	host := t.host()
 	if named := ParseName(host).Region; named != "" && named != t.Region {
-		return fmt.Sprintf("The token was signed for %s, but the endpoint is in %s. Remove --region (or IAMPROXY_REGION).", t.Region, named)
+		return fmt.Sprintf("The token was signed for %s, but the endpoint is in %s. Remove --region (or IAMPROXY_REGION), or region= in ENDPOINT.", t.Region, named)
 	}
 	return ""
 }

@@ -56,7 +56,7 @@ func TestRefusedHintWithCause(t *testing.T) {
 		"clock is off a little": {59 * time.Second, testRegion, nil, errNotLoaded, "The token was signed with", true},
 		"clock is off":          {-7 * time.Minute, testRegion, nil, errNotLoaded, "The clock of this machine is 7m0s behind AWS's.", true},
 		"clock is off, by STS":  {0, testRegion, nil, apiMessage(403, "SignatureDoesNotMatch", "Signature expired: 20260101T000000Z is now earlier than x"), "The clock of this machine is off, according to AWS STS.", true},
-		"other region":          {0, "us-east-1", nil, errNotLoaded, "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION). The token was", false},
+		"other region":          {0, "us-east-1", nil, errNotLoaded, "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION), or region= in ENDPOINT. The token was", false},
 		"rejected": {0, testRegion, rejected, errNotLoaded, "AWS rejects the credentials from the environment: ExpiredToken. " +
 			"Get new ones (aws sso login, or export new keys and restart iamproxy).", false},
 		"other region, clock and rejected": {time.Hour, "us-east-1", rejected, errNotLoaded, "The token was signed for us-east-1, ", false},
@@ -70,6 +70,13 @@ func TestRefusedHintWithCause(t *testing.T) {
 		hint := tokens.RefusedHint(t.Context(), "u")
 		if !strings.HasPrefix(hint, test.want) || strings.Contains(hint, "rds-db:connect") != test.lists || strings.Contains(hint, "clock is right") {
 			t.Errorf("%s: hint %q", name, hint)
+		}
+		// Credentials without an expiry may have expired where STS does not answer.
+		current.creds.CanExpire, current.creds.Expires = true, wallClock().Add(time.Hour)
+		tokens.Identity.cached.creds, tokens.Identity.verdicts.last.creds = current.creds, current.creds
+		const unconfirmed = "The credentials are still valid, which STS did not confirm"
+		if with := tokens.RefusedHint(t.Context(), "u"); strings.Contains(hint, unconfirmed) != test.lists || strings.Contains(with, unconfirmed) {
+			t.Errorf("%s: hint %q, with an expiry %q", name, hint, with)
 		}
 	}
 }

@@ -105,7 +105,7 @@ func TestReportOtherRegion(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--region=us-east-1", "--connect-timeout=2s")...)
-	const want = "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION)."
+	const want = "The token was signed for us-east-1, but the endpoint is in eu-west-1. Remove --region (or IAMPROXY_REGION), or region= in ENDPOINT."
 	if refused := p.refused(aurora.IAMUser, aurora.Database); !strings.HasPrefix(refused.Hint, want) || strings.Contains(refused.Hint, "arn:aws:rds-db:us-east-1") {
 		t.Errorf("hint %q", refused.Hint)
 	}
