@@ -249,7 +249,10 @@ func (s *server) listen(ctx context.Context) (all listeners, err error) {
 		}
 	}()
 	for i, addr := range s.settings.addrs {
-		listener := endpointListener{listeners: activated.TakeAll(addr)}
+		var listener endpointListener
+		if listener.listeners, err = activated.TakeAll(addr); err != nil {
+			return all, usageError{err}
+		}
 		if listener.activated = len(listener.listeners) > 0; !listener.activated {
 			if listener.listeners, err = listen.Listen(ctx, addr, s.settings.socketMode); err != nil {
 				return all, fmt.Errorf("could not listen on %s for %s: %w", addr, s.settings.endpoints[i].Host, err)

@@ -32,14 +32,24 @@ func ReceiveActivated() (*Activated, error) {
 	return &a, nil
 }
 
-// TakeAll returns the sockets bound to the addresses of addr. The caller closes them.
-func (a *Activated) TakeAll(addr Addr) (listeners []net.Listener) {
+// TakeAll returns the sockets bound to the addresses of addr. The caller closes them. It returns
+// an error if there is none, but a socket with the same port: ListenStream=5432 of systemd is
+// [::]:5432.
+func (a *Activated) TakeAll(addr Addr) (listeners []net.Listener, err error) {
 	for _, address := range addr.Addresses() {
 		if listener := a.Take(addr.Network(), address); listener != nil {
 			listeners = append(listeners, listener)
 		}
 	}
-	return listeners
+	for _, other := range a.listeners {
+		if other == nil || addr.Unix || len(listeners) > 0 {
+			continue
+		}
+		if tcp, ok := other.Addr().(*net.TCPAddr); ok && uint64(tcp.Port) == addr.Port && (tcp.IP.IsUnspecified() || addr.isUnspecified()) {
+			return nil, fmt.Errorf("the inherited socket %s (LISTEN_FDS) is not at %s; change --listen, listen= or the socket's address", tcp, addr)
+		}
+	}
+	return listeners, nil
 }
 
 // Take returns the socket bound to an address, or nil. The caller closes it.

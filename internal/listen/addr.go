@@ -141,6 +141,11 @@ func (a Addr) Validate(allowFrom []netip.Prefix) error {
 	return fmt.Errorf("listen address %s: not a loopback address; clients need no password, so restrict them with --allow-from, or listen on 127.0.0.1 or [::1]", a)
 }
 
+func (a Addr) isUnspecified() bool {
+	ip := net.ParseIP(a.Host)
+	return a.Host == "" || ip != nil && ip.IsUnspecified()
+}
+
 func (a Addr) isLoopback() bool {
 	ip := net.ParseIP(a.Host)
 	return a.Host == localhost || ip != nil && ip.IsLoopback()

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -151,6 +152,24 @@ func TestUnclaimedSocket(t *testing.T) {
 	out, err := combinedOutput(t, passSocket(cmd, passable(t, socket)))
 	var ended *exec.ExitError
 	if !errors.As(err, &ended) || ended.ExitCode() != 2 || !strings.Contains(string(out), socket.Addr().String()) {
+		t.Errorf("ended with %v: %s", err, out)
+	}
+}
+
+// The error of an inherited socket at all addresses names it: the port is not in use otherwise.
+func TestInheritedSocketAtAllAddresses(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	socket, err := net.Listen("tcp", ":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	cmd := exec.Command(binaryPath(t), append(clusterArgs(cluster), fmt.Sprintf("--listen=localhost:%d", socket.Addr().(*net.TCPAddr).Port))...)
+	cmd.Env = keyEnvironment(aurora.DefaultKey)
+	out, err := combinedOutput(t, passSocket(cmd, passable(t, socket.(*net.TCPListener))))
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) || ended.ExitCode() != 2 || !strings.Contains(string(out), "inherited socket "+socket.Addr().String()+" (LISTEN_FDS) is not at localhost:") {
 		t.Errorf("ended with %v: %s", err, out)
 	}
 }
