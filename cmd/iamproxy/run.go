@@ -218,7 +218,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	terminations := make(chan os.Signal, 2)
 	signal.Notify(terminations, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(terminations)
-	go signals.Handle(ending, terminations, shutdown, end)
+	go signals.Handle(ending, draining, terminations, shutdown, end)
 	done := make(chan struct{})
 	defer close(done)
 	go forceExitAfter(draining, c.DrainMax+forceExitDelay, done)

@@ -11,12 +11,19 @@ import (
 	"go.uber.org/zap"
 )
 
-// Handle takes one step for each signal, until ctx is done.
-func Handle(ctx context.Context, received <-chan os.Signal, steps ...func()) {
-	for _, step := range steps {
+// Handle requests a shutdown at the first termination signal, and ends the process at the second,
+// until ctx is done. If something else requested the shutdown before, an interrupt counts as the
+// second signal, since the console asks for it. SIGTERM does not: Kubernetes sends it after a
+// preStop hook that requested the shutdown.
+func Handle(ctx, draining context.Context, received <-chan os.Signal, shutdown, end func()) {
+	for first := true; ; first = false {
 		select {
-		case <-received:
-			step()
+		case termination := <-received:
+			if !first || termination == os.Interrupt && draining.Err() != nil {
+				end()
+				return
+			}
+			shutdown()
 		case <-ctx.Done():
 			return
 		}

@@ -314,6 +314,9 @@ func testCheckInterrupted(t *testing.T, c *checkTest) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	if err := silent.(*net.TCPListener).SetDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
 	conn, err := silent.Accept() // before TLS
 	if err != nil {
 		t.Fatal(err)

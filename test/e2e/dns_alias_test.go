@@ -29,7 +29,7 @@ func TestCNAME(t *testing.T) {
 	}{
 		{[]string{"db.example.com", "--listen=127.0.0.1:0"}, "'" + aurora.DefaultHost + ":5432?via=db.example.com:5432'"},
 		{[]string{"DB.example.com:6000?via=10.0.0.1:7000"}, "'" + aurora.DefaultHost + ":6000?via=10.0.0.1:7000'"},
-		{[]string{"db.example.com", "--via=exec:ssh {port}"}, "use that with the same --via: " + aurora.DefaultHost + ":5432\n"},
+		{[]string{"db.example.com", "--via=exec:ssh {port}"}, "with the same --via: " + aurora.DefaultHost + ":5432\n"},
 		{[]string{"token", "db.example.com", "--user=u"}, "'" + aurora.DefaultHost + ":5432?via=db.example.com:5432'"},
 		{[]string{"other.example.com"}, "not a name that AWS assigned to a database. Pass the name"},
 	} {

@@ -184,7 +184,7 @@ Ready`)
 	shutdown.await(`\Adraining, 2 sessions open$`)
 	shutdown.expectExit(0)
 	term.await(`^Waiting for 2 sessions \(` + aurora.IAMUser + `: orders-1, orders-2 \]0;owned *\), 25 s at most\. Press Ctrl-C again to close them now\.$`)
-	term.press(ctrlC + ctrlC)
+	term.press(ctrlC)
 	term.expectExit(0)
 	term.await(`^stopped; closed 2 sessions still open$`)
 	if rest := sgr.ReplaceAllString(term.text(), ""); strings.ContainsAny(rest, "\x1b\u202e{") {
