@@ -69,7 +69,11 @@ func (s *session) checkCommand(f failure) string {
 	if s.proxy.CheckCommand == nil || !f.Checkable() {
 		return ""
 	}
-	return text.OneLine(s.proxy.CheckCommand(s.user, cmp.Or(s.database, s.user)))
+	command := s.proxy.CheckCommand(s.user, cmp.Or(s.database, s.user))
+	if text.OneLine(command) != command { // it would name another user or database
+		return ""
+	}
+	return command
 }
 
 // withCheck returns the failure with a hint that ends with checkCommand.

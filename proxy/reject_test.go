@@ -299,7 +299,8 @@ func TestCheckCommandInHints(t *testing.T) {
 		"token refused":      {refuse("28000"), ordinaryStartup, nil, "refused hint for alice; Run: iamproxy check HOST --user alice --database mydb"},
 		"no such database":   {refuse("3D000"), ordinaryStartup, nil, ""},
 		"no token":           {refuse("28000"), ordinaryStartup, func(p *Proxy) { p.Tokens = &tokens{err: errors.New("none")} }, "Run: iamproxy check HOST --user alice --database mydb"},
-		"control characters": {refuse("28000"), startupPacket(3<<16, "user", "a\nb' ; rm", "database", "d"), nil, `Run: iamproxy check HOST --user 'a b'\'' ; rm' --database d`},
+		"control characters": {refuse("28000"), startupPacket(3<<16, "user", "a\nb' ; rm", "database", "d"), nil, "refused hint for a b' ; rm"},
+		"two spaces":         {refuse("28000"), startupPacket(3<<16, "user", "a  b", "database", "d"), nil, "refused hint for a b"},
 		"too many clients":   {refuse("28000"), ordinaryStartup, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1, Hint: "Wait."}; p.Limit.acquire() }, "Wait."},
 		"no user":            {refuse("28000"), startupPacket(3<<16, "database", "d"), nil, "--user."},
 	} {
