@@ -14,8 +14,10 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // Unknown protocol versions and options are forwarded unchanged, as is the server's reply.
@@ -357,5 +359,22 @@ func TestClientDisconnectsWhileServerIsSilent(t *testing.T) {
 	eventually(t, "a free place", func() bool { return len(limit.taken) == 0 })
 	if c := p.Counts(); c.Results[stats.Abandoned] != 1 || c.Results[stats.OK] != 0 || len(p.Logins()) != 0 {
 		t.Errorf("counts %+v", c)
+	}
+}
+
+// A login that succeeds at the last moment is no failure because the deadline passes before the
+// client has been sent the reply.
+func TestStartupReplyAfterDeadline(t *testing.T) {
+	t.Parallel()
+	theirs, ours := conntest.TCPPair(t)
+	deadline := time.Now().Add(-time.Millisecond)
+	s := &session{client: netconn.New(ours)}
+	s.client.SetDeadline(deadline)
+	if err := s.sendStartupReply([]byte("reply"), deadline); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, 5)
+	if _, err := io.ReadFull(theirs, got); err != nil || string(got) != "reply" {
+		t.Errorf("received %q, %v", got, err)
 	}
 }

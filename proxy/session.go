@@ -194,7 +194,7 @@ func (s *session) login(packet pgwire.StartupPacket) (*upstream.Conn, error) {
 	case err != nil:
 		return nil, err
 	}
-	if err := s.sendStartupReply(reply); err != nil {
+	if err := s.sendStartupReply(reply, deadline); err != nil {
 		s.discard(server)
 		return nil, err
 	}
@@ -279,8 +279,11 @@ func (s *session) connect(ctx context.Context, startup pgwire.StartupMessage) (s
 }
 
 // sendStartupReply sends the server's messages to the client, as they came: all of them up
-// to the first ReadyForQuery.
-func (s *session) sendStartupReply(reply []byte) error {
+// to the first ReadyForQuery. A login that ends just before the deadline is sent after it.
+func (s *session) sendStartupReply(reply []byte, deadline time.Time) error {
+	if grace := time.Now().Add(lingerTime); grace.After(deadline) {
+		s.client.SetWriteDeadline(grace)
+	}
 	if _, err := s.client.Write(reply); err != nil {
 		return fmt.Errorf("%w: %w", errClientDisconnected, err)
 	}
