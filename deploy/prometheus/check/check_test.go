@@ -57,13 +57,14 @@ var values = map[string]string{
 var (
 	selector = regexp.MustCompile(`([a-zA-Z_:][a-zA-Z0-9_:]*)\{([^}]*)\}`)
 	name     = regexp.MustCompile(`\b(iamproxy|process|go)_[a-z_]+\b`)
+	quoted   = regexp.MustCompile(`"[^"]*"`) // values of labels, which may look like metrics
 	matcher  = regexp.MustCompile(`([a-z_]+)(=~|!~|!=|=)"([^"]*)"`)
 )
 
 // checkSelectors returns an error if an expression selects a metric, label or value that does
 // not exist.
 func checkSelectors(expr string) error {
-	for _, metric := range name.FindAllString(expr, -1) {
+	for _, metric := range name.FindAllString(quoted.ReplaceAllLiteralString(expr, `""`), -1) {
 		if _, ok := metrics[metric]; !ok {
 			return fmt.Errorf("no metric %s", metric)
 		}
