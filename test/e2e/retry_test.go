@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -158,7 +159,14 @@ func TestPermanentErrors(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			p.t = t
 			for range test.fill {
-				startRaw(t, p, protocol30, nil)
+				until(t, "a connection slot", func() bool { // the server may still hold those of the logins before
+					conn, err := p.connect(t.Context(), aurora.IAMUser, aurora.Database)
+					if err != nil {
+						return false
+					}
+					t.Cleanup(func() { _ = conn.Close(context.Background()) })
+					return true
+				})
 			}
 			before := connectionsReceived(t, cluster)
 			refused := p.refused(test.user, test.database)
