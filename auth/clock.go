@@ -2,12 +2,14 @@ package auth
 
 import (
 	"context"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
 
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"go.uber.org/zap"
 )
 
@@ -33,8 +35,7 @@ type clock struct {
 }
 
 // ClockAhead returns how far this machine's clock is ahead of AWS's, to the
-// second. It is known after the first response from AWS, unless
-// AWS_DISABLE_CLOCK_SKEW_CORRECTION is set.
+// second. It is known after the first response from AWS.
 func (i *Identity) ClockAhead() (ahead time.Duration, known bool) {
 	i.clock.mu.Lock()
 	defer i.clock.mu.Unlock()
@@ -48,15 +49,20 @@ func (i *Identity) ClockIsOff() bool {
 	return known && ahead.Abs() > maxSkew
 }
 
-// watchClock adds the recording of the clock skew to an operation. The SDK
-// measures it in each response, including error responses.
+// watchClock adds the recording of the clock skew to an operation. Each response,
+// including error responses, has AWS's time. The SDK compares it, too, but not if
+// AWS_DISABLE_CLOCK_SKEW_CORRECTION is set.
 func (i *Identity) watchClock(stack *middleware.Stack) error {
 	return stack.Deserialize.Add(middleware.DeserializeMiddlewareFunc("WatchClock", func(
 		ctx context.Context, in middleware.DeserializeInput, next middleware.DeserializeHandler,
 	) (middleware.DeserializeOutput, middleware.Metadata, error) {
 		out, metadata, err := next.HandleDeserialize(ctx, in)
-		if skew, ok := awsmiddleware.GetAttemptSkew(metadata); ok && slices.Contains(awsServices, awsmiddleware.GetServiceID(ctx)) {
-			i.recordSkew(-skew.Round(time.Second))
+		received := wallClock()
+		response, ok := out.RawResponse.(*smithyhttp.Response)
+		if ok && slices.Contains(awsServices, awsmiddleware.GetServiceID(ctx)) {
+			if sent, err := http.ParseTime(response.Header.Get("Date")); err == nil {
+				i.recordSkew(received.Sub(sent).Round(time.Second))
+			}
 		}
 		return out, metadata, err
 	}), middleware.Before)

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -278,48 +279,24 @@ func isRoleRefused(err error) bool {
 		errors.As(last.Err, &response)
 }
 
-// roleRefusals maps the codes with which STS refuses to assume a role to reasons. Where
-// one code has several causes, a part of AWS's message tells them apart; the row
-// without one comes last.
+// roleRefusals maps the codes with which STS refuses to assume a role to reasons.
 //
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-//
-// The messages are quoted in these pages:
-// https://repost.aws/knowledge-center/iam-role-chaining-limit
-// https://repost.aws/knowledge-center/eks-troubleshoot-oidc-and-irsa
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_roles.html
-var roleRefusals = []struct {
-	code, message string
-	reason        Reason
-}{
-	{"InvalidIdentityToken", "No OpenIDConnect provider found", ReasonOIDCProviderMissing},
-	{"InvalidIdentityToken", "", ReasonWebIdentityRefused},
-	{"IDPRejectedClaim", "", ReasonWebIdentityRefused},
-	{"ExpiredToken", "", ReasonWebIdentityExpired}, // of AssumeRole it is among Refusals
-	{"RegionDisabled", "", ReasonSTSRegionDisabled},
-	{"PackedPolicyTooLarge", "", ReasonRolePolicyRefused},
-	{"MalformedPolicyDocument", "", ReasonRolePolicyRefused},
-	{"AccessDenied", "may not be assumed by root", ReasonRootDenied},
-	{"AccessDenied", "", ReasonRoleDenied},
-	{"ValidationError", "DurationSeconds", ReasonRoleDurationRefused},
-	{"ValidationError", "durationSeconds", ReasonRoleDurationRefused},
+var roleRefusals = map[string]Reason{
+	"AccessDenied":            ReasonRoleDenied,
+	"ExpiredToken":            ReasonWebIdentityExpired, // of AssumeRole it is among Refusals
+	"IDPRejectedClaim":        ReasonWebIdentityRefused,
+	"InvalidIdentityToken":    ReasonWebIdentityRefused,
+	"MalformedPolicyDocument": ReasonRolePolicyRefused,
+	"PackedPolicyTooLarge":    ReasonRolePolicyRefused,
+	"RegionDisabled":          ReasonSTSRegionDisabled,
 }
 
 // refusalReason returns the reason for which STS refuses to assume a role. Some of
 // the codes have the suffix Exception in one protocol, and not in another.
 func refusalReason(err error) Reason {
-	var response smithy.APIError
-	if !errors.As(err, &response) {
-		return ReasonRoleRequestInvalid
-	}
-	code := strings.TrimSuffix(response.ErrorCode(), "Exception")
-	for _, known := range roleRefusals {
-		if known.code == code && strings.Contains(response.ErrorMessage(), known.message) {
-			return known.reason
-		}
-	}
-	return ReasonRoleRequestInvalid
+	return cmp.Or(roleRefusals[strings.TrimSuffix(errorCode(err), "Exception")], ReasonRoleRequestInvalid)
 }
 
 // lastOperation returns the innermost failed operation, or nil.

@@ -57,15 +57,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonRoleDenied: {
 		"could not assume the role: {cause}",
-		"Check that the role exists, and that its trust policy allows the caller ({action}). If the policy requires an external ID, check --external-id. The command aws sts get-caller-identity shows the caller.",
-	},
-	ReasonRootDenied: {
-		"could not assume the role: {cause}",
-		"Use the credentials of an IAM user, a role or SSO. AWS does not let root users assume roles.",
-	},
-	ReasonRoleDurationRefused: {
-		"could not assume the role: {cause}",
-		"Set duration_seconds of the profile to 3600 or less. Role chaining limits the sessions of a role to one hour.",
+		"Check that the role exists, and that its trust policy allows the caller ({action}). If the policy requires an external ID, check --external-id. A root user cannot assume roles. The command aws sts get-caller-identity shows the caller.",
 	},
 	ReasonRolePolicyRefused: {
 		"could not assume the role: {cause}",
@@ -73,15 +65,11 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonRoleRequestInvalid: {
 		"could not assume the role: {cause}",
-		"Check role_arn, role_session_name and duration_seconds of the profile, or --assume-role.",
+		"Check role_arn, role_session_name and duration_seconds of the profile, or --assume-role. If a role assumes the role, duration_seconds must be 3600 or less.",
 	},
 	ReasonSTSRegionDisabled: {
 		"could not assume the role: {cause}",
 		"Activate STS for that region in the IAM console (Account settings, Security Token Service), or set AWS_REGION to a region in which it is active.",
-	},
-	ReasonOIDCProviderMissing: {
-		"could not assume the role: {cause}",
-		"Create an IAM OIDC provider for the issuer of the token in the account of the role. In EKS: eksctl utils associate-iam-oidc-provider --cluster NAME --approve",
 	},
 	ReasonWebIdentityExpired: {
 		"could not assume the role: {cause}",
@@ -89,7 +77,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonWebIdentityRefused: {
 		"could not assume the role: {cause}",
-		"Compare the issuer, audience (sts.amazonaws.com) and subject of the token in AWS_WEB_IDENTITY_TOKEN_FILE with the OIDC provider and the role's trust policy.",
+		"Check that the account of the role has an IAM OIDC provider for the issuer of the token. In EKS: eksctl utils associate-iam-oidc-provider --cluster NAME --approve. Then compare the issuer, audience (sts.amazonaws.com) and subject of the token in AWS_WEB_IDENTITY_TOKEN_FILE with the OIDC provider and the role's trust policy.",
 	},
 	ReasonSourceCredentialsExpired: {
 		"the credentials that assume the role, from {source}, have expired ({code})",

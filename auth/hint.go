@@ -31,7 +31,7 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 		}
 	}
 	add(t.regionHint())
-	add(t.clockHint(verdict))
+	add(t.clockHint())
 	if verdict.rejected != nil {
 		add(verdict.rejected.Message + ". " + verdict.rejected.Hint)
 		return strings.Join(sentences, " ")
@@ -71,12 +71,8 @@ func (t *Tokens) regionHint() string {
 }
 
 // clockHint returns the cause if the clock is off.
-func (t *Tokens) clockHint(verdict verdict) string {
-	const advice = "Synchronize it with NTP: databases reject tokens from the future and expired ones."
-	switch {
-	case verdict.err != nil && blamesClock(verdict.err):
-		return "The clock of this machine is off, according to AWS STS. " + advice
-	case !t.Identity.ClockIsOff():
+func (t *Tokens) clockHint() string {
+	if !t.Identity.ClockIsOff() {
 		return ""
 	}
 	ahead, _ := t.Identity.ClockAhead()
@@ -84,7 +80,7 @@ func (t *Tokens) clockHint(verdict verdict) string {
 	if ahead < 0 {
 		direction = "behind"
 	}
-	return fmt.Sprintf("The clock of this machine is %v %s AWS's. %s", ahead.Abs(), direction, advice)
+	return fmt.Sprintf("The clock of this machine is %v %s AWS's. Synchronize it with NTP: databases reject tokens from the future and expired ones.", ahead.Abs(), direction)
 }
 
 // signer returns a sentence about the token.

@@ -44,12 +44,6 @@ const (
 	ReasonFileUnreadable Reason = "credentials_file_unreadable"
 	// ReasonRoleDenied means that STS does not let the caller assume the role.
 	ReasonRoleDenied Reason = "role_denied"
-	// ReasonRootDenied means that the credentials that assume the role are those of
-	// an account's root user.
-	ReasonRootDenied Reason = "root_denied"
-	// ReasonRoleDurationRefused means that STS refuses the duration of the role's
-	// session.
-	ReasonRoleDurationRefused Reason = "role_duration_refused"
 	// ReasonRolePolicyRefused means that STS refuses the policies or the tags of the
 	// role's session.
 	ReasonRolePolicyRefused Reason = "role_policy_refused"
@@ -59,9 +53,6 @@ const (
 	// ReasonSTSRegionDisabled means that STS is not active for the account in the
 	// region.
 	ReasonSTSRegionDisabled Reason = "sts_region_disabled"
-	// ReasonOIDCProviderMissing means that the role's account has no OIDC provider
-	// for the issuer of the web identity token.
-	ReasonOIDCProviderMissing Reason = "oidc_provider_missing"
 	// ReasonWebIdentityExpired means that the web identity token has expired.
 	ReasonWebIdentityExpired Reason = "web_identity_expired"
 	// ReasonWebIdentityRefused means that STS or the identity provider does not
@@ -133,8 +124,8 @@ func TokenReasons() []Reason {
 	return []Reason{
 		ReasonNoCredentials, ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonContainerRefused, ReasonCredentialsIncomplete,
 		ReasonCredentialsExpired, ReasonProcessTimeout, ReasonProcessFailed, ReasonSSOExpired, ReasonSSORoleDenied,
-		ReasonLoginExpired, ReasonFileUnreadable, ReasonRoleDenied, ReasonRootDenied, ReasonRoleDurationRefused,
-		ReasonRolePolicyRefused, ReasonRoleRequestInvalid, ReasonSTSRegionDisabled, ReasonOIDCProviderMissing,
+		ReasonLoginExpired, ReasonFileUnreadable, ReasonRoleDenied,
+		ReasonRolePolicyRefused, ReasonRoleRequestInvalid, ReasonSTSRegionDisabled,
 		ReasonWebIdentityExpired, ReasonWebIdentityRefused,
 		ReasonSourceCredentialsExpired, ReasonSourceCredentialsRefused, ReasonSigningFailed,
 		ReasonConfigFileUnusable, ReasonProfileRequired, ReasonContainerHostUnknown, ReasonTokenFileUnusable, ReasonEndpointUnreachable,

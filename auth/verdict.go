@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"errors"
 	"math"
 	"slices"
 	"strings"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/smithy-go"
 	"go.uber.org/zap"
 )
 
@@ -125,7 +123,7 @@ func (i *Identity) requestVerdict(ctx context.Context, creds aws.Credentials, ma
 // the clock is off, STS rejects valid credentials as well.
 func (i *Identity) rejection(creds aws.Credentials, err error) *Error {
 	code := errorCode(err)
-	if err == nil || i.ClockIsOff() || blamesClock(err) || !slices.Contains(Refusals, code) {
+	if err == nil || i.ClockIsOff() || !slices.Contains(Refusals, code) {
 		return nil
 	}
 	source := i.sourceOf(creds)
@@ -136,16 +134,6 @@ func (i *Identity) rejection(creds aws.Credentials, err error) *Error {
 	rejected := newError(ReasonCredentialsRejected, err, "{source}", source.String(), "{code}", code, "{remedy}", remedy)
 	rejected.Source = source
 	return rejected
-}
-
-// blamesClock reports whether STS rejects a request because of its time, which has the
-// code of a wrong signature. The SDK corrects the time, unless
-// AWS_DISABLE_CLOCK_SKEW_CORRECTION is set.
-// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-troubleshooting.html
-func blamesClock(err error) bool {
-	var response smithy.APIError
-	return errors.As(err, &response) && response.ErrorCode() == "SignatureDoesNotMatch" &&
-		(strings.Contains(response.ErrorMessage(), "Signature expired") || strings.Contains(response.ErrorMessage(), "Signature not yet current"))
 }
 
 // logVerdict logs a verdict that differs from the one before.

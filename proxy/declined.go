@@ -51,7 +51,7 @@ func (s *session) recordUnanswerable(err error) {
 }
 
 // reconnects reports whether the client, whose request for encryption was declined, connects again
-// without one. pgx does so with sslmode=prefer, its default. Clients are told apart by their address.
+// without one. pgx does so with sslmode=prefer, its default. Clients with the same address count as one client.
 func (s *session) reconnects() bool {
 	s.client.Close() // frees its descriptor
 	s.client.Socket().Close()

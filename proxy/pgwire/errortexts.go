@@ -88,21 +88,17 @@ var texts = map[Reason]errorText{
 	ErrorWithoutCode:   {ProtocolViolation, "error message from server has no SQLSTATE", "", inLogin},
 }
 
-// serverHints holds the hints that are added to errors of the server. The user is the value of its verb.
+// serverHints holds the hints that are added to errors of the server. "{user}" stands for the user.
 var serverHints = map[Reason]string{ //nolint:gosec // no credential
-	ProxySecretMissing: `The RDS Proxy has no secret for user "%s". Create one with this user name in Secrets Manager, add it to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
-	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "%s". If no client logs in there with this password, set IAM authentication to Required for the user's secret. Otherwise create another RDS Proxy for tokens.`,
+	ProxySecretMissing: `The RDS Proxy has no secret for user "{user}". Create one with this user name in Secrets Manager, add it to the proxy, and allow the proxy's role to read it. The log group /aws/rds/proxy/NAME may say more.`,
+	ProxyIAMNotAllowed: `The RDS Proxy does not allow IAM authentication for user "{user}". If no client logs in there with this password, set IAM authentication to Required for the user's secret. Otherwise create another RDS Proxy for tokens.`,
 	ProxyThrottled:     "RDS Proxy throttles IAM logins. Open fewer new connections: use a connection pool in the application, or --pool.",
 }
 
 // ServerHint returns the hint for an error of the server with the reason, which refused user. It is
 // empty if the server's message says all there is to say.
 func ServerHint(reason Reason, user string) string {
-	hint := serverHints[reason]
-	if strings.Contains(hint, "%s") {
-		return fmt.Sprintf(hint, user)
-	}
-	return hint
+	return strings.ReplaceAll(serverHints[reason], "{user}", user)
 }
 
 // NewError returns the Error of a reason. err is the cause, or nil; args are the values for the

@@ -125,13 +125,13 @@ func TestReportSTSRefusals(t *testing.T) {
 		code, message, reason, advice string
 	}{
 		{role, 403, "AccessDenied", "User: " + janeUser + " is not authorized to perform: sts:AssumeRole", "role_denied", "(sts:AssumeRole)"},
-		{role, 403, "AccessDenied", "Roles may not be assumed by root accounts.", "root_denied", "does not let root users"},
-		{role, 400, "ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining", "role_duration_refused", "duration_seconds"},
+		{role, 403, "AccessDenied", "Roles may not be assumed by root accounts.", "role_denied", "A root user cannot assume roles."},
+		{role, 400, "ValidationError", "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining", "role_request_invalid", "duration_seconds must be 3600 or less"},
 		{role, 400, "PackedPolicyTooLarge", "Packed policy consumes 104% of allotted space", "role_policy_refused", "tags"},
 		{role, 400, "MalformedPolicyDocument", "Syntax errors in policy.", "role_policy_refused", "policies"},
 		{role, 403, "RegionDisabledException", "STS is not activated in this region for account:111122223333.", "sts_region_disabled", "Activate STS"},
 		{role, 403, "InvalidClientTokenId", "The security token included in the request is invalid.", "source_credentials_refused", "Get new ones"},
-		{pod, 400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for https://oidc.eks.eu-west-1.amazonaws.com/id/X", "oidc_provider_missing", "Create an IAM OIDC provider"},
+		{pod, 400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for https://oidc.eks.eu-west-1.amazonaws.com/id/X", "web_identity_refused", "has an IAM OIDC provider for the issuer"},
 		{pod, 400, "InvalidIdentityToken", "Incorrect token audience", "web_identity_refused", "audience"},
 		{pod, 403, "IDPRejectedClaim", "rejected", "web_identity_refused", "role's trust policy"},
 		{pod, 400, "ExpiredTokenException", "Token expired: current date/time must be before the expiration date/time", "web_identity_expired", "AWS_WEB_IDENTITY_TOKEN_FILE"},
