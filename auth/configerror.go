@@ -45,6 +45,7 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 	notFound := errors.As(err, new(config.SharedConfigProfileNotExistError))
 	noSession := strings.Contains(err.Error(), "failed to find SSO session section") // it has no type
 	_, remedies := f.problems()                                                      // the likely cause, if there are any
+	profileRemedy := cmp.Or(remedies, "The command aws configure list-profiles lists the profiles.")
 	for {
 		settings, quoted := f.profile(name), text.Name.Quote(name)
 		next := settings[sourceProfileKey]
@@ -52,10 +53,10 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 		case settings == nil && len(chain) == 1 && !notFound:
 			return nil
 		case notFound && len(chain) == 1 && (settings == nil || next == ""):
-			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name), "{remedy}", cmp.Or(remedies, "The command aws configure list-profiles lists the profiles."))
+			return newError(ReasonProfileMissing, err, "{profile}", quoted, "{file}", f.where(), "{detail}", f.missing("profile", name), "{remedy}", profileRemedy)
 		case settings == nil:
 			return newError(ReasonSourceProfileMissing, err, "{profile}", text.Name.Quote(chain[len(chain)-2]), "{source}", quoted,
-				"{file}", f.where(), "{detail}", f.missing("profile", name), "{remedy}", cmp.Or(remedies, "The command aws configure list-profiles lists the profiles."))
+				"{file}", f.where(), "{detail}", f.missing("profile", name), "{remedy}", profileRemedy)
 		case has(settings, accessKeyKey) != has(settings, secretKeyKey):
 			given, missing := accessKeyKey, secretKeyKey
 			if has(settings, secretKeyKey) {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"time"
@@ -80,11 +79,8 @@ func describe(err error) string {
 
 // host returns " at " and the host of a request that was not sent, or "".
 func host(err error) string {
-	var request *url.Error
-	if errors.As(err, &request) {
-		if parsed, err := url.Parse(request.URL); err == nil {
-			return " at " + parsed.Host
-		}
+	if host := requestURL(err).Host; host != "" {
+		return " at " + host
 	}
 	return ""
 }
@@ -97,14 +93,11 @@ func networkCause(err error) string {
 
 // describeProcess returns why a credential_process failed.
 func describeProcess(err error) string {
-	var exit *exec.ExitError
 	switch {
 	case strings.Contains(err.Error(), "credential process timed out"): // credentials/processcreds/provider.go
 		return "it has not answered for " + seconds(processTimeout) + ", and was ended"
 	case strings.Contains(err.Error(), "process output: "): // credentials/processcreds/provider.go
 		return "its output, which is not shown, is not the JSON document of AWS's specification"
-	case errors.As(err, &exit):
-		return exit.Error()
 	}
 	return innermost(err).Error()
 }

@@ -20,9 +20,9 @@ const refusedAge = time.Second
 // cause that is known comes first; without one, the hint lists what to check. It may
 // take callerTimeout to request the verdict of STS about the credentials.
 func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
-	var verdict verdict
+	var answer verdict
 	if creds, _, err := t.Identity.snapshot(ctx); err == nil {
-		verdict = t.Identity.requestVerdict(ctx, creds, refusedAge)
+		answer = t.Identity.requestVerdict(ctx, creds, refusedAge)
 	}
 	var sentences []string
 	add := func(sentence string) {
@@ -30,16 +30,17 @@ func (t *Tokens) RefusedHint(ctx context.Context, user string) string {
 			sentences = append(sentences, sentence)
 		}
 	}
-	add(t.regionHint())
+	otherRegion := t.regionHint()
+	add(otherRegion)
 	add(t.clockHint())
-	if verdict.rejected != nil {
-		add(verdict.rejected.Message + ". " + verdict.rejected.Hint)
+	if answer.rejected != nil {
+		add(answer.rejected.Message + ". " + answer.rejected.Hint)
 		return strings.Join(sentences, " ")
 	}
-	add(t.signer(verdict.caller, user))
-	if t.regionHint() == "" {
-		causes := t.causes(verdict.caller, user)
-		if cached, _ := t.Identity.state(); verdict.caller.ARN == "" && !cached.creds.CanExpire {
+	add(t.signer(answer.caller, user))
+	if otherRegion == "" {
+		causes := t.causes(answer.caller, user)
+		if cached, _ := t.Identity.state(); answer.caller.ARN == "" && !cached.creds.CanExpire {
 			causes = append(causes, "The credentials are still valid, which STS did not confirm")
 		}
 		add("Check, in this order: " + numbered(causes))

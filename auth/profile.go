@@ -2,7 +2,6 @@ package auth
 
 import (
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -58,7 +57,7 @@ func (i *Identity) profileProvider(cfg aws.Config, files *sharedFiles, shared co
 	cfg.Credentials = aws.NewCredentialsCache(provider, i.cacheOptions)
 	return stscreds.NewAssumeRoleProvider(sts.NewFromConfig(cfg), shared.RoleARN, func(o *stscreds.AssumeRoleOptions) {
 		o.RoleSessionName = shared.RoleSessionName
-		if shared.RoleDurationSeconds != nil && *shared.RoleDurationSeconds > 15*time.Minute {
+		if shared.RoleDurationSeconds != nil && *shared.RoleDurationSeconds > stscreds.DefaultDuration {
 			o.Duration = *shared.RoleDurationSeconds
 		}
 		if shared.ExternalID != "" {

@@ -133,7 +133,7 @@ func TokenReasons() []Reason {
 	}
 }
 
-// Temporary reports whether the reason always is one that passes without intervention.
+// Temporary reports whether the cause always disappears without intervention.
 func (r Reason) Temporary() bool {
 	switch r {
 	case ReasonCredentialsUnavailable, ReasonCredentialsTimeout, ReasonProcessTimeout,

@@ -80,7 +80,7 @@ var isPlain = text.Matching(`^([A-Za-z]{1,16}|[0-9.]{7,15}(:[0-9]{1,5})?)$`)
 func isAccessKeyID(value string) bool { return isWord(value, 128, "_.-") }
 
 // isSessionToken reports whether a value may be a session token, whose form AWS does not
-// document. JSON is none.
+// document. It is not JSON.
 func isSessionToken(value string) bool { return isOneLine(value) && !strings.ContainsAny(value, `{}"`) }
 
 // isNoToken reports whether a value is not a JWT, whose header is an object of JSON.
@@ -218,7 +218,7 @@ func (i *Identity) checkPairs(profile map[string]string) error {
 	case isBareSSO(profile) && profile["sso_role_name"] == "":
 		return incomplete(of+"sso_account_id", "sso_role_name")
 	case profile[sourceProfileKey] != "" && profile["role_arn"] == "":
-		return incomplete(of+"source_profile", "role_arn")
+		return incomplete(of+sourceProfileKey, "role_arn")
 	case profile["role_arn"] != "" && profile[sourceProfileKey] == "" && !isSource(profile) && !hasContainer():
 		return incomplete(of+"role_arn", "source_profile or credential_source")
 	case strings.EqualFold(profile["credential_source"], "Environment") && id == "":
@@ -233,7 +233,7 @@ func (i *Identity) checkPairs(profile map[string]string) error {
 // source_profile.
 func isSource(profile map[string]string) bool {
 	return slices.ContainsFunc([]string{accessKeyKey, "credential_source", "web_identity_token_file", ssoSessionKey,
-		"sso_start_url", "login_session", "credential_process"}, func(key string) bool { return has(profile, key) })
+		"sso_start_url", "login_session", processKey}, func(key string) bool { return has(profile, key) })
 }
 
 // isBareSSO reports whether an sso_session is the only source of a profile.

@@ -99,8 +99,8 @@ func fileName(variable, path string) string {
 	return path
 }
 
-// isPlainPath reports whether path has only characters that are common in paths, and few. A
-// regular expression would need a megabyte for that.
+// isPlainPath reports whether path is short and has only characters that are common in
+// paths. A regular expression for it would need a megabyte of memory.
 func isPlainPath(path string) bool {
 	return path != "" && utf8.RuneCountInString(path) <= 200 && !strings.ContainsFunc(path, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !strings.ContainsRune(` $./\~@%+,:()_-`, r)

@@ -85,7 +85,7 @@ func (i *Identity) profile() string {
 }
 
 // profileName returns the profile in use, quoted.
-func (i *Identity) profileName() string { return `"` + cmp.Or(i.profile(), "default") + `"` }
+func (i *Identity) profileName() string { return `"` + cmp.Or(i.profile(), defaultProfile) + `"` }
 
 // remedy returns a sentence that says how to replace rejected credentials.
 func (s Source) remedy() string {

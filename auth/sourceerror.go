@@ -29,7 +29,7 @@ func (i *Identity) configuredError(err error) *Error {
 	return nil
 }
 
-// tokenFileError returns the error of a file that has to have a token for a request
+// tokenFileError returns the error of a file that must contain a token for a request
 // for credentials, or nil.
 func (i *Identity) tokenFileError(err error) *Error {
 	// The SDK has no types for these: config/resolve_credentials.go,
@@ -111,8 +111,8 @@ func isUntrusted(err error) bool {
 // is empty if none is configured.
 func (i *Identity) endpointOf(err error) endpointURL {
 	service := ""
-	for operation := range operations(err) {
-		service = operation.ServiceID
+	if last := lastOperation(err); last != nil {
+		service = last.ServiceID
 	}
 	switch c, _ := i.loaded().(*chain); {
 	case service == "ec2imds":
@@ -128,8 +128,8 @@ func (i *Identity) endpointOf(err error) endpointURL {
 	}
 }
 
-// unloaded is the source while the configuration cannot be loaded for a cause that
-// may pass. Load would otherwise fail for good.
+// unloaded is the source while the configuration cannot be loaded for a temporary
+// cause. It loads the configuration in each fetch until that succeeds.
 type unloaded struct{ identity *Identity }
 
 func (u unloaded) fetch(ctx context.Context) (aws.Credentials, error) {

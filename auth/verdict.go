@@ -103,7 +103,7 @@ func (i *Identity) requestVerdict(ctx context.Context, creds aws.Credentials, ma
 		return next // the caller gave up; STS may answer the next one
 	}
 	if known && old.isKnown() && !next.isKnown() {
-		next = old // STS is not reached any more, and has not changed its mind
+		next = old // STS cannot be reached; its last answer remains valid
 	}
 	next.at = wallClock()
 	if next.rejected != nil {
@@ -145,15 +145,16 @@ func (i *Identity) logVerdict(old, next verdict) {
 			zap.String("reason", next.rejected.Reason()), zap.String("hint", next.rejected.Hint))
 	case next.err == nil && old.rejected != nil:
 		log.Info("AWS accepts the credentials again", zap.String("as", next.caller.ARN))
-	case isNew && i.Unreachable(next.err) != nil: // many networks block STS, but this is a setting
-		cause := i.Unreachable(next.err)
-		log.Warn("could not request the identity from STS", zap.Error(cause), zap.String("hint", cause.Hint))
+	case isNew: // many networks block STS; only a cause in the settings is logged
+		if cause := i.Unreachable(next.err); cause != nil {
+			log.Warn("could not request the identity from STS", zap.Error(cause), zap.String("hint", cause.Hint))
+		}
 	}
 }
 
 // Watch requests the verdict of STS about the credentials when they are renewed,
 // and repeatedly, until ctx is done. It does not renew them for that. It calls changed
-// when their owner is another one than caller or the one before.
+// when their owner differs from caller, and then from the last one.
 func (i *Identity) Watch(ctx context.Context, caller Caller, changed func(Caller)) {
 	renewed := i.verdicts.whenRenewed()
 	for {
