@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // PrintCompletion prints the completion script of a shell: bash, zsh or fish.
@@ -50,9 +52,6 @@ func firstSentence(help string) string {
 	sentence, _, _ := strings.Cut(help, ". ")
 	return strings.TrimSuffix(sentence, ".")
 }
-
-// singleQuote quotes text for zsh.
-func singleQuote(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
 
 // bashScript returns the script for bash 3.2 and later. bash splits words at =.
 func (p *Parser) bashScript() string {
@@ -142,7 +141,7 @@ func (p *Parser) zshScript() string {
 	fmt.Fprintf(&s, "#compdef %[1]s\n# zsh completion of %[1]s, for: source <(%[1]s completion zsh)\n_%[1]s() {\n    local -a subcommands specs\n    subcommands=(\n", program)
 	commands := p.visibleCommands()
 	for _, command := range commands {
-		fmt.Fprintf(&s, "        %s\n", singleQuote(command.Name+":"+firstSentence(command.Help)))
+		fmt.Fprintf(&s, "        %s\n", text.ShellQuote(command.Name+":"+firstSentence(command.Help)))
 	}
 	s.WriteString(`    )
     if ((CURRENT == 2)) && [[ $words[2] != -* ]]; then
@@ -158,11 +157,11 @@ func (p *Parser) zshScript() string {
 		}
 		fmt.Fprintf(&s, "    %s)\n        specs=(\n", pattern)
 		for _, flag := range flagsOf(command) {
-			fmt.Fprintf(&s, "            %s\n", singleQuote(p.zshFlag(flag)))
+			fmt.Fprintf(&s, "            %s\n", text.ShellQuote(p.zshFlag(flag)))
 		}
 		for _, argument := range command.Positional {
 			words, _ := p.candidates(argument)
-			fmt.Fprintf(&s, "            %s\n", singleQuote("*:"+argumentName(argument)+":"+zshAction(words, false, "()")))
+			fmt.Fprintf(&s, "            %s\n", text.ShellQuote("*:"+argumentName(argument)+":"+zshAction(words, false, "()")))
 		}
 		s.WriteString("        )\n        ;;\n")
 	}

@@ -14,16 +14,18 @@ func TestForeignFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	exists := func(flag string) bool { return strings.Contains(string(readme), "`--"+flag+"`") }
-	for name, advice := range foreignFlags {
-		if exists(name) {
-			t.Errorf("--%s is a flag", name)
+	for _, advice := range foreignFlags {
+		for _, name := range advice.Names {
+			if exists(name) {
+				t.Errorf("--%s is a flag", name)
+			}
 		}
 		if advice.Flag != "" && !strings.Contains(advice.Text, "--"+advice.Flag) {
-			t.Errorf("--%s: %s does not name --%s", name, advice.Text, advice.Flag)
+			t.Errorf("%s: %s does not name --%s", advice.Names, advice.Text, advice.Flag)
 		}
 		for _, found := range regexp.MustCompile(`--([a-z-]+)`).FindAllStringSubmatch(advice.Text, -1) {
 			if !exists(found[1]) && found[1] != "password-file" { // of grant
-				t.Errorf("--%s: there is no --%s", name, found[1])
+				t.Errorf("%s: there is no --%s", advice.Names, found[1])
 			}
 		}
 	}

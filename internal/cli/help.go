@@ -42,10 +42,8 @@ func (p *Parser) printProgram(w *helpWriter) {
 	w.block("Examples", examples)
 	w.line("")
 	w.line("Commands:")
-	for _, command := range p.Model.Children {
-		if !command.Hidden {
-			w.wrapped(14, "  "+command.Name, command.Help)
-		}
+	for _, command := range p.visibleCommands() {
+		w.wrapped(14, "  "+command.Name, command.Help)
 	}
 	p.printFlags(w, p.Model.DefaultCmd)
 	w.line("")

@@ -59,7 +59,7 @@ func manualExample(m *strings.Builder, heading, lines string) {
 	if heading == "" {
 		heading = ".PP"
 	}
-	fmt.Fprintf(m, heading+"\n.nf\n.RS\n%s\n.RE\n.fi\n", roff(strings.TrimSpace(lines)))
+	fmt.Fprintf(m, "%s\n.nf\n.RS\n%s\n.RE\n.fi\n", heading, roff(strings.TrimSpace(lines)))
 }
 
 // roff escapes text: backslashes, hyphens that must remain ASCII, and lines that begin as requests.

@@ -153,13 +153,7 @@ func (p *Parser) Find(name string) (*kong.Node, error) {
 }
 
 func (p *Parser) unknownCommand(name string) error {
-	var names []string
-	for _, node := range p.Model.Children {
-		if !node.Hidden {
-			names = append(names, node.Name)
-		}
-	}
-	if closest := text.Closest(strings.ToLower(name), names); closest != "" {
+	if closest := text.Closest(strings.ToLower(name), names(p.visibleCommands())); closest != "" {
 		return fmt.Errorf("unknown command %s; did you mean %q?%s", text.Plain.Quote(name), closest, endpointAdvice())
 	}
 	return fmt.Errorf("unknown command %s.%s", text.Plain.Quote(name), endpointAdvice())
@@ -212,7 +206,7 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 	if long := strings.TrimLeft(given, "-"); slices.Contains(names, long) { // -listen, as Go's package flag has it
 		return fmt.Errorf("unknown flag -%s; did you mean --%s?", long, long)
 	}
-	if advice, ok := foreignFlags[name]; ok && (advice.Flag == "" || slices.Contains(names, advice.Flag)) {
+	if advice, ok := foreignFlag(name); ok && (advice.Flag == "" || slices.Contains(names, advice.Flag)) {
 		return fmt.Errorf("unknown flag %s; %s", shown, advice.fill(value))
 	}
 	if closest := text.Closest(name, names); closest != "" {
@@ -276,7 +270,7 @@ func (p *Parser) variables() (names []string) {
 
 func (p *Parser) unknownVariable(name string) error {
 	flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "IAMPROXY_")), "_", "-")
-	if advice, ok := foreignFlags[flag]; ok && advice.Flag == "" {
+	if advice, ok := foreignFlag(flag); ok && advice.Flag == "" {
 		return fmt.Errorf("unknown environment variable %s; %s", name, advice.Text)
 	} else if ok {
 		return fmt.Errorf("unknown environment variable %s; did you mean IAMPROXY_%s?", name, strings.ToUpper(strings.ReplaceAll(advice.Flag, "-", "_")))

@@ -24,7 +24,7 @@ iamproxy check mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
 
 var usages = []string{"iamproxy ENDPOINT... [flags]", "iamproxy COMMAND [arguments] [flags]"}
 
-// groups are the titles of flags, in order.
+// groupTitles are the titles of groups of flags, in order.
 var groupTitles = []string{"Connect", "Identity", "Administrator", "Network", "Limits", "Shutdown", "Observability"}
 
 // commandExamples has examples by command.

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 
@@ -283,7 +282,7 @@ func placeholder(flag *kong.Flag) string {
 	switch {
 	case flag.PlaceHolder != "":
 		return flag.PlaceHolder
-	case flag.HasDefault && utf8.RuneCountInString(flag.Default) > 0:
+	case flag.Default != "":
 		return flag.Default
 	default:
 		return strings.ToUpper(flag.Name)
