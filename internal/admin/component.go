@@ -26,6 +26,9 @@ const (
 
 func (l level) String() string { return [...]string{"ok", "idle", "warn", "bad"}[l] }
 
+// readyBut begins the title of a warning about an iamproxy that is ready.
+const readyBut = "Ready, but "
+
 // component is a part of the path from a client to its data, and its status.
 type component struct {
 	Name   string
@@ -55,7 +58,7 @@ func (e Endpoint) components(now time.Time) []component {
 	}
 	credentials := credentialsStatus(status, noToken, lastLogin, now)
 	if status.Rejected != nil && credentials.Level == bad && accepted {
-		credentials.Level, credentials.Status, credentials.Title = warn, "rejected by STS, accepted by the database", "Ready, but STS rejects the credentials"
+		credentials.Level, credentials.Status, credentials.Title = warn, "rejected by STS, accepted by the database", readyBut+"STS rejects the credentials"
 	}
 	return []component{
 		credentials,
@@ -83,7 +86,7 @@ func credentialsStatus(status auth.IdentityStatus, noToken stats.Failure, lastLo
 	case status.Err != nil && (status.Source == "" || !valid):
 		c.Level, c.Status, c.Title = bad, "cannot sign", "Cannot sign tokens"
 	case status.Err != nil:
-		c.Level, c.Status, c.Title = warn, "not renewed", "Ready, but the AWS credentials could not be renewed"
+		c.Level, c.Status, c.Title = warn, "not renewed", readyBut+"the AWS credentials could not be renewed"
 		if !status.Expires.IsZero() {
 			c.Status += ", expire " + relative(status.Expires, now)
 		}
@@ -131,7 +134,7 @@ func networkStatus(server stats.ServerInfo, unreachable, refused stats.Failure, 
 	reached := later(server.At, refused.Last)
 	switch {
 	case c.setFailure(unreachable, reached, now):
-		c.Title = "Ready, but the database could not always be reached"
+		c.Title = readyBut + "the database could not always be reached"
 		if c.Level == bad {
 			c.Title = "Cannot reach the database"
 		}
@@ -152,7 +155,7 @@ func databaseStatus(lastLogin time.Time, serving bool, refused stats.Failure, no
 		if c.Level == bad && serving && !affectsAllClients(refused) {
 			c.Level = warn
 		}
-		c.Title = "Ready, but some logins are refused"
+		c.Title = readyBut + "some logins are refused"
 		if c.Level == bad {
 			c.Title = "The database refuses logins"
 		}
@@ -210,11 +213,11 @@ func (s *Server) proxyStatus(draining bool, now time.Time) component {
 		c.Title = "Draining: " + text.Plural(open, "session") + " left"
 		c.Cause = "iamproxy is shutting down. It exits when the last session has ended, or after --drain-max."
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
-		c.Level, c.Title = warn, "Ready, but full"
+		c.Level, c.Title = warn, readyBut+"full"
 		c.Cause = "No more clients are admitted: the limit is " + text.Plural(s.MaxSessions, "session") + "."
 		c.Hint = "Close sessions that are not used, or raise --max-sessions."
 	case now.Sub(rejection.Last) < recentPeriod:
-		c.Level, c.Title = warn, "Ready, but clients were rejected"
+		c.Level, c.Title = warn, readyBut+"clients were rejected"
 		c.Cause, c.Hint, c.failure = rejection.Message, rejection.Hint, rejection
 	}
 	return c

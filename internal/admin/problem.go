@@ -64,7 +64,7 @@ func addProblem(all []problem, e Endpoint, c component) []problem {
 
 // Heading returns the title of a problem that is not the first.
 func (p problem) Heading() string {
-	title := strings.TrimPrefix(p.Title, "Ready, but ")
+	title := strings.TrimPrefix(p.Title, readyBut)
 	first, size := utf8.DecodeRuneInString(title)
 	return string(unicode.ToUpper(first)) + title[size:]
 }
