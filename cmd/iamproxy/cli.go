@@ -127,16 +127,13 @@ func checkName(flag, name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("%s: a name is empty", flag)
-	case len(name) > maxName:
-		return fmt.Errorf("%s: a name in PostgreSQL has at most %d bytes, and this one has %d", flag, maxName, len(name))
+	case len(name) > endpoint.MaxName:
+		return fmt.Errorf("%s: a name in PostgreSQL has at most %d bytes, and this one has %d", flag, endpoint.MaxName, len(name))
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return fmt.Errorf("%s: a name must not have control characters", flag)
 	}
 	return nil
 }
-
-// maxName is the maximum length of a name in PostgreSQL, in bytes.
-const maxName = 63
 
 // trimNames removes the spaces around names, as in "app, other".
 func trimNames(names []string) {

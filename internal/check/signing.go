@@ -67,7 +67,8 @@ func (r *run) getCredentials() string {
 	return cmp.Or(platformAdvice(), "aws configure sso"+r.profileFlag())
 }
 
-// platformAdvice returns how to get credentials on this platform, where a login at a terminal is not possible, or "".
+// platformAdvice returns how to get credentials on this platform, or "" if a login at a terminal
+// is possible.
 func platformAdvice() string {
 	for _, platform := range platforms {
 		if os.Getenv(platform.variable) != "" {

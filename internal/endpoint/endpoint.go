@@ -252,9 +252,9 @@ func describeKey(key, query string) string {
 	return quoted + "; the keys are " + Keys
 }
 
-// maxName is the maximum length of a name in PostgreSQL, in bytes. The server truncates longer
+// MaxName is the maximum length of a name in PostgreSQL, in bytes. The server truncates longer
 // names of clients; one of the configuration is a mistake.
-const maxName = 63
+const MaxName = 63
 
 func (e Endpoint) validate() error {
 	switch {
@@ -268,10 +268,10 @@ func (e Endpoint) validate() error {
 		return fmt.Errorf("listen %s: must be HOST:PORT, or unix:DIR", text.NotShown(e.Listen))
 	case e.PoolSize() < 0:
 		return fmt.Errorf("pool %s: must be a number of connections, or 0 to keep none", text.Number.Quote(e.Pool))
-	case len(e.User) > maxName:
-		return fmt.Errorf("user: a name in PostgreSQL has at most %d bytes, and this one has %d", maxName, len(e.User))
-	case len(e.Database) > maxName:
-		return fmt.Errorf("database: a name in PostgreSQL has at most %d bytes, and this one has %d", maxName, len(e.Database))
+	case len(e.User) > MaxName:
+		return fmt.Errorf("user: a name in PostgreSQL has at most %d bytes, and this one has %d", MaxName, len(e.User))
+	case len(e.Database) > MaxName:
+		return fmt.Errorf("database: a name in PostgreSQL has at most %d bytes, and this one has %d", MaxName, len(e.Database))
 	case e.Signer.ExternalID != "" && e.Signer.AssumeRole == "":
 		return errors.New("external-id requires assume-role; in a profile, set its external_id instead")
 	}
