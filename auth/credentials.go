@@ -226,10 +226,3 @@ func statFiles() (seen files) {
 	}
 	return seen
 }
-
-func orDefault(text string, otherwise func() string) string {
-	if text != "" {
-		return text
-	}
-	return otherwise()
-}

@@ -125,7 +125,7 @@ func (i *Identity) classify(err error) *Error {
 	}
 }
 
-// tried lists the sources that have been tried before the last of the chain.
+// tried lists the sources that the chain has tried.
 func (i *Identity) tried() string {
 	metadata := "EC2 metadata"
 	if strings.EqualFold(os.Getenv("AWS_EC2_METADATA_DISABLED"), "true") {
@@ -255,8 +255,8 @@ func isLoginError(err error) bool {
 	return strings.Contains(err.Error(), "please reauthenticate")
 }
 
-// isSSODenial reports whether the portal of SSO accepts the login, but does not
-// let the user have the role.
+// isSSODenial reports whether the portal of SSO accepts the login, but denies the
+// role to the user.
 // https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
 func isSSODenial(err error) bool {
 	return hasOperation(err, "SSO", "GetRoleCredentials") &&

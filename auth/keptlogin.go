@@ -7,10 +7,10 @@ import (
 	"go.uber.org/zap"
 )
 
-// keptLogin is a login whose file the AWS CLI writes, with the renewal T of it. The SDK
-// renews a login with a refresh token, which is valid once, and fails if it cannot write
-// the new login to the file. keptLogin keeps that one in memory, so that a file that is
-// read-only does not end the login.
+// keptLogin is a login from a file that the AWS CLI writes, with its renewal of type T.
+// The SDK renews a login with a refresh token, which is valid once, and fails if it cannot
+// write the renewed login to the file. keptLogin keeps the renewed login in memory, so that
+// a read-only file does not end it.
 type keptLogin[T any] struct {
 	mu      sync.Mutex // held while credentials are retrieved with the login
 	spent   string     // the refresh token in the file that was exchanged for renewed
@@ -22,8 +22,8 @@ type keptLogin[T any] struct {
 }
 
 // exchange returns the renewed login and its remaining life, for a refresh token from the
-// file. It calls request only if it has no valid one, and never twice with one refresh
-// token that has been spent.
+// file. It calls request only if it has no valid one, and never with a refresh token
+// that is spent.
 func (l *keptLogin[T]) exchange(inFile string, request func(refreshToken string) (renewed T, next string, life time.Duration, err error)) (T, time.Duration, error) {
 	token := inFile
 	if l.spent == inFile && !l.expires.IsZero() {

@@ -57,8 +57,8 @@ func processOf(command string) *process {
 }
 
 // processCommand returns the command of a credential_process: as it is in the file, or
-// as the SDK read it if the file was not read. The SDK takes a quote at the beginning and
-// one at the end off, which belong to two words. A command that is in quotes as a whole
+// as the SDK read it if the file was not read. The SDK removes a quote from the beginning
+// and from the end, even if they belong to different words. A command that is in quotes as a whole
 // works with the SDK, and remains valid unless it is the path of a file.
 func processCommand(inFile, read string) string {
 	whole := unquote(inFile)
@@ -73,8 +73,8 @@ func isFile(path string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
-// Retrieve runs the process until it exits or processTimeout is over, whatever ctx is: its
-// answer serves later callers.
+// Retrieve runs the process until it exits or processTimeout is over, also if ctx is done
+// before: later callers use its answer.
 func (p *process) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	creds, err, _ := p.calls.Do("", func() (any, error) {
 		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -121,8 +121,8 @@ func (p *process) kill() {
 	}
 }
 
-// EndProcesses kills each credential_process that runs, with its descendants. It is for the
-// exit of the program.
+// EndProcesses kills each running credential_process with its descendants. The program
+// calls it before it exits.
 func EndProcesses() {
 	processes.mu.Lock()
 	defer processes.mu.Unlock()
@@ -131,7 +131,7 @@ func EndProcesses() {
 	}
 }
 
-// inOwnGroup has a process killed with its descendants.
+// inOwnGroup builds commands that are killed with their descendants.
 type inOwnGroup struct {
 	processcreds.NewCommandBuilder
 }

@@ -61,8 +61,8 @@ const defaultProfile = "default"
 
 // sharedFilePaths returns the paths of the config and the credentials file.
 func sharedFilePaths() (configPath, credentialsPath string) {
-	return expandHome(orDefault(os.Getenv("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename)),
-		expandHome(orDefault(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), config.DefaultSharedCredentialsFilename))
+	return expandHome(cmp.Or(os.Getenv("AWS_CONFIG_FILE"), config.DefaultSharedConfigFilename())),
+		expandHome(cmp.Or(os.Getenv("AWS_SHARED_CREDENTIALS_FILE"), config.DefaultSharedCredentialsFilename()))
 }
 
 // expandHome replaces a ~ at the beginning of a path with the home directory.
@@ -134,7 +134,7 @@ func readSharedFile(variable, path string) sharedFile {
 	case errors.Is(err, fs.ErrNotExist) && named:
 		f.problem, f.remedy = "does not exist ("+variable+")", "Correct the path in "+variable+", or unset it."
 	case errors.Is(err, fs.ErrNotExist), err != nil && !named && !isDir(filepath.Dir(path)):
-		// A home directory may be that of another user, without any files of AWS's.
+		// The home directory may belong to another user and have no AWS files.
 	case err != nil:
 		f.problem, f.remedy = "could not be read: "+text.WithoutPath(err).Error(), "Make the file readable for the user that runs iamproxy."
 	default:
