@@ -97,7 +97,7 @@ func verifyCertificate(chain []*x509.Certificate, roots *x509.CertPool) error {
 	return err
 }
 
-// overTCP reports whether the client is not one of a unix socket.
+// overTCP reports whether the client uses TCP, and not a unix socket.
 func (s *session) overTCP() bool {
 	_, unix := s.client.Socket().Conn.(*net.UnixConn)
 	return !unix

@@ -52,7 +52,8 @@ const maxName = 63
 //	    sendStartupReply    the server's messages to the client
 //	  relay                 copy both ways until one side ends (relay.go, relay)
 //	    release             or until the client leaves its connection to the pool (pooling.go, pool/release.go)
-//	  reject                or a step has failed: send the error to the client (reject.go)
+//	  recordUnanswerable    or encryption was declined or failed: record it, send nothing (declined.go)
+//	  reject                or another step has failed: send the error to the client (reject.go)
 type session struct {
 	proxy  *Proxy
 	id     uint64

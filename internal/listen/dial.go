@@ -59,5 +59,5 @@ func LocalAddr(address net.Addr) string {
 		return address.String()
 	}
 	_, port, _ := net.SplitHostPort(address.String())
-	return net.JoinHostPort("localhost", port)
+	return net.JoinHostPort(localhost, port)
 }

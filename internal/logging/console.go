@@ -190,8 +190,8 @@ func (c *consoleCore) formatLevel(level zapcore.Level) string {
 	return c.color(levelColors[level], fmt.Sprintf("%-5s", level)) + "  "
 }
 
-// formatField returns " key=value", or an empty text for an empty value. The keys of an object
-// follow its own.
+// formatField returns " key=value", or an empty text for an empty value. For an object, it
+// returns " key.name=value" for each name in it.
 func formatField(key string, value any) string {
 	switch value := value.(type) {
 	case map[string]any:

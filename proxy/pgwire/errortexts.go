@@ -96,7 +96,7 @@ var serverHints = map[Reason]string{ //nolint:gosec // no credential
 }
 
 // ServerHint returns the hint for an error of the server with the reason, which refused user. It is
-// empty if the server's message says all there is to say.
+// empty if the server's message suffices.
 func ServerHint(reason Reason, user string) string {
 	return strings.ReplaceAll(serverHints[reason], "{user}", user)
 }

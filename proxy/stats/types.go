@@ -15,7 +15,7 @@ type Result = string
 
 const (
 	OK        Result = "ok"        // it has, or had, a session
-	Failed    Result = "failed"    // the login failed, and the client was sent the reason; or it required encryption that there is not
+	Failed    Result = "failed"    // the login failed, and the client was sent the reason; or the client required encryption that was declined
 	Rejected  Result = "rejected"  // the client was rejected: too many, not allowed, shutting down
 	Abandoned Result = "abandoned" // the client disconnected before it had a session
 )

@@ -91,8 +91,8 @@ func (d *Dialer) dialedHost() string {
 	return host
 }
 
-// dialedAddr returns the address to which a dial failed with err. It is invalid if err is none of
-// a dial.
+// dialedAddr returns the address to which a dial failed with err. It is invalid if err is not
+// that of a dial.
 func dialedAddr(err error) netip.Addr {
 	var dial *net.OpError
 	if !errors.As(err, &dial) || dial.Op != "dial" {

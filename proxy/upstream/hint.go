@@ -57,8 +57,7 @@ func viaHint(via string, reason pgwire.Reason) string {
 		return "Nothing is listening on " + named + ". Check that it is running, or correct --via."
 	case pgwire.DialFailed:
 		return "Check that this host reaches " + named + ", or correct --via."
-	}
-	if reason == pgwire.TLSWrongName {
+	case pgwire.TLSWrongName:
 		return "Check that " + named + " leads to this database, and that ENDPOINT is the name that AWS assigned to it."
 	}
 	if leadsElsewhere(reason) {
