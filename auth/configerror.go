@@ -64,7 +64,11 @@ func (f *sharedFiles) profileError(name string, err error) *Error {
 			}
 			return newError(ReasonSettingIncomplete, err, "{given}", "profile "+quoted+" has "+given, "{missing}", missing)
 		case settings[ssoSessionKey] != "" && (noSession || !slices.Contains(f.names("sso-session"), settings[ssoSessionKey])):
-			return newError(ReasonSSOSessionMissing, err, "{profile}", quoted, "{session}", settings[ssoSessionKey],
+			session := settings[ssoSessionKey]
+			if !text.Name.Matches(session) { // it may be a secret
+				session = text.NotShown(session)
+			}
+			return newError(ReasonSSOSessionMissing, err, "{profile}", quoted, "{session}", session,
 				"{file}", f.config.name, "{detail}", f.missing("sso-session", settings[ssoSessionKey]),
 				"{remedy}", cmp.Or(remedies, "The command aws configure sso writes both."))
 		case (next == "" && len(chain) > 1 || next == name) && errors.As(err, new(config.SharedConfigAssumeRoleError)):

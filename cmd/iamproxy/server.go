@@ -53,7 +53,7 @@ func (s *server) configure(ctx context.Context) error {
 	budget := s.budget()
 	limit := s.sessionLimit(budget.Sessions)
 	if limit != nil {
-		s.adminServer.MaxSessions = limit.Max
+		s.adminServer.MaxSessions, s.adminServer.LimitHint = limit.Max, limit.Hint
 	}
 	poolSize := s.poolSize()
 	if budget.Pool < poolSize {

@@ -215,7 +215,7 @@ func (s *Server) proxyStatus(draining bool, now time.Time) component {
 	case s.MaxSessions > 0 && open >= s.MaxSessions:
 		c.Level, c.Title = warn, readyBut+"full"
 		c.Cause = "No more clients are admitted: the limit is " + text.Plural(s.MaxSessions, "session") + "."
-		c.Hint = "Close sessions that are not used, or raise --max-sessions."
+		c.Hint = s.LimitHint
 	case now.Sub(rejection.Last) < recentPeriod:
 		c.Level, c.Title = warn, readyBut+"clients were rejected"
 		c.Cause, c.Hint, c.failure = rejection.Message, rejection.Hint, rejection

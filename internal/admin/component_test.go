@@ -28,8 +28,8 @@ func TestOverallStatus(t *testing.T) {
 		failures []stats.Failure
 		open     int
 
-		title, cause string
-		levels       [4]level // iamproxy, credentials, network, database
+		title, cause, hint string   // a part of the cause and of the hint
+		levels             [4]level // iamproxy, credentials, network, database
 	}{
 		"ready": {signer: signs, login: time.Second, title: "Ready", cause: "Logins succeed."},
 		"no credentials fetched": {
@@ -42,8 +42,8 @@ func TestOverallStatus(t *testing.T) {
 		},
 		"draining, one session left": {server: &Server{Draining: yes}, signer: signs, login: time.Second, open: 1, title: "Draining: 1 session left", levels: [4]level{warn, ok, ok, ok}},
 		"full": {
-			server: &Server{MaxSessions: 2}, signer: signs, login: time.Second, open: 2,
-			title: "Ready, but full", cause: "the limit is 2 sessions", levels: [4]level{warn, ok, ok, ok},
+			server: &Server{MaxSessions: 2, LimitHint: "Raise it."}, signer: signs, login: time.Second, open: 2,
+			title: "Ready, but full", cause: "the limit is 2 sessions", hint: "Raise it.", levels: [4]level{warn, ok, ok, ok},
 		},
 		"cannot sign": {
 			signer: auth.IdentityStatus{Err: errSSO}, login: time.Second,
@@ -134,8 +134,8 @@ func TestOverallStatus(t *testing.T) {
 			}
 			s.Endpoints = []Endpoint{e}
 			v := s.view(now)
-			if v.Overall.Title != test.title || !strings.Contains(formatMessage(v.Overall.Cause).Text, test.cause) {
-				t.Errorf("got title %q, cause %q; want %q, %q", v.Overall.Title, v.Overall.Cause, test.title, test.cause)
+			if v.Overall.Title != test.title || !strings.Contains(formatMessage(v.Overall.Cause).Text, test.cause) || !strings.Contains(v.Overall.Hint, test.hint) {
+				t.Errorf("got title %q, cause %q, hint %q; want %q, %q, %q", v.Overall.Title, v.Overall.Cause, v.Overall.Hint, test.title, test.cause, test.hint)
 			}
 			for i, c := range v.Components {
 				if c.Level != test.levels[i] {

@@ -28,6 +28,8 @@ type Server struct {
 	Shutdown func()
 	// MaxSessions is the maximum number of sessions; 0 is no limit.
 	MaxSessions int
+	// LimitHint is how to admit more sessions than MaxSessions.
+	LimitHint string
 	// Version and Commit identify the build.
 	Version, Commit string
 	// Pprof enables the profiles of the Go runtime at /debug/pprof/.
