@@ -132,7 +132,7 @@ versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
 	POSTGRES_VERSIONS=$(CURDIR)/test/versions/node_modules CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./test/e2e
 
-# The commands of docs/migrations.md, with the tools that have to be fetched.
+# The commands of docs/schema-migrations.md, with the tools that have to be fetched.
 .PHONY: migrations
 migrations: deps ## migrate through iamproxy with Prisma, and with JDBC as Flyway does (60 MB to download)
 	@sh tools/setup/install.sh npm drivers

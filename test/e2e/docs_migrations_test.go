@@ -129,7 +129,7 @@ func startMigratable(t *testing.T) *aurora.Cluster {
 	t.Helper()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres")
-	d := newPageShell(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "schema-migrations.md")
 	d.env = append(d.env, "PGPASSWORD="+adminPassword)
 	d.run(d.block("iamproxy grant"))
 	return cluster
@@ -158,7 +158,7 @@ func wantMigrated(t *testing.T, cluster *aurora.Cluster, table string) {
 func TestMigrationOfPlainSQL(t *testing.T) {
 	t.Parallel()
 	cluster := startMigratable(t)
-	d := newPageShell(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "schema-migrations.md")
 	d.put("migrations/001.sql", itemsTable)
 	d.run(d.block("iamproxy.log &", "iamproxy wait"), d.block("psql"), d.block("iamproxy shutdown"))
 	wantMigrated(t, cluster, "items")
@@ -176,7 +176,7 @@ func TestMigrations(t *testing.T) {
 }
 
 func testPrisma(t *testing.T, cluster *aurora.Cluster, tools string) {
-	d := newPageShell(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "schema-migrations.md")
 	for _, name := range []string{"node_modules", "package.json", "prisma", "prisma.config.js"} {
 		if err := os.Symlink(filepath.Join(tools, name), filepath.Join(d.dir, name)); err != nil {
 			t.Fatal(err)
@@ -198,7 +198,7 @@ var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
 
 // Flyway itself is not available here. Its URL is tried with its driver.
 func testFlywayURL(t *testing.T, cluster *aurora.Cluster, tools string) {
-	d := newPageShell(t, cluster, "migrations.md")
+	d := newPageShell(t, cluster, "schema-migrations.md")
 	url := jdbcURL.FindStringSubmatch(d.block("flyway"))
 	if url == nil {
 		t.Fatal("Flyway is given no URL")
