@@ -3,27 +3,124 @@
 package e2e
 
 import (
+	"fmt"
+	"net"
+	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// The first steps of docs/developer.md, after the login.
-func TestDeveloperConnects(t *testing.T) {
-	t.Parallel()
+// developerProfile returns a section of ~/.aws/config for a profile of docs/developer.md.
+func developerProfile(name string) string {
+	return "[profile " + name + "]\nregion = eu-west-1\naws_access_key_id = " + aurora.DefaultKey.AccessKeyID +
+		"\naws_secret_access_key = " + aurora.DefaultKey.SecretAccessKey + "\n"
+}
+
+// newDeveloperShell returns a shell for docs/developer.md, with its profiles and a database
+// that has its user.
+func newDeveloperShell(t *testing.T) (*pageShell, *aurora.Cluster) {
+	t.Helper()
 	cluster := startCluster(t, &aurora.Cluster{})
 	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
-	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
 	d := newPageShell(t, cluster, "developer.md")
-	d.put("config", "[profile dev]\nregion = eu-west-1\naws_access_key_id = "+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key = "+aurora.DefaultKey.SecretAccessKey+"\n")
+	d.put("config", developerProfile("dev")+developerProfile("billing"))
+	d.env = append(d.env, "HOME="+d.dir, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"))
+	return d, cluster
+}
+
+// After the login to AWS, the first blocks of the page lead to a session, and check succeeds.
+func TestDeveloperConnects(t *testing.T) {
+	t.Parallel()
+	d, cluster := newDeveloperShell(t)
+	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
 	path := d.path()
-	d.env = append(append(d.env, f.env...), "PATH="+f.dir+":"+path, "HOME="+d.dir, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"), "IAMPROXY_VIA=")
+	d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=")
 	_, connect, _ := strings.Cut(d.block("aws sso login"), "\n")
 	out := d.run(strings.TrimSpace(connect)+" 2>iamproxy.log &", "iamproxy wait",
-		"echo 'select current_user' | "+d.block("psql \"host=localhost user=app dbname=mydb\""), "iamproxy shutdown")
-	if !strings.Contains(out, "app") {
-		t.Errorf("psql printed %q", out)
+		"echo 'select current_user' | "+d.block("psql \"host=localhost user=app dbname=mydb\""),
+		d.block("iamproxy check"), "iamproxy shutdown")
+	if !strings.Contains(out, "app\n") || !strings.Contains(out, "ok: user \"app\" can log in to database \"mydb\"") {
+		t.Errorf("printed %q", out)
+	}
+}
+
+// Several endpoints listen where the page says.
+func TestDeveloperSeveralDatabases(t *testing.T) {
+	t.Parallel()
+	d, _ := newDeveloperShell(t)
+	first := freePair(t)
+	third := freeAddress(t)
+	d.put("bin/aws", "#!/bin/sh\nexec sleep 60\n") // a forward that is not used
+	if err := os.Chmod(filepath.Join(d.dir, "bin/aws"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.put("bin/session-manager-plugin", "")
+	if err := os.Chmod(filepath.Join(d.dir, "bin/session-manager-plugin"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := d.path()
+	d.env = append(d.env, "PATH="+filepath.Join(d.dir, "bin")+":"+path, "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=",
+		fmt.Sprintf("IAMPROXY_LISTEN=127.0.0.1:%d", first))
+	start := strings.ReplaceAll(strings.TrimSpace(d.block("--profile dev", "billing")), "127.0.0.1:6000", third)
+	d.run(start+" 2>iamproxy.log &", "iamproxy wait", "iamproxy shutdown")
+	log, err := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, host := range map[string]string{
+		fmt.Sprintf("127.0.0.1:%d", first):   "mydb.cluster-cabcdefghijk.",
+		fmt.Sprintf("127.0.0.1:%d", first+1): "mydb.cluster-ro-cabcdefghijk.",
+		third:                                "billing.cluster-cbilling00000.",
+	} {
+		if !hasLine(string(log), `"listening"`, `"listen":"`+address+`"`, `"endpoint":"`+host) {
+			t.Errorf("%s does not listen for %s: %s", address, host, log)
+		}
+	}
+}
+
+// hasLine reports whether a line of text has all of the words.
+func hasLine(text string, words ...string) bool {
+	for line := range strings.Lines(text) {
+		if hasAll(line, words) {
+			return true
+		}
+	}
+	return false
+}
+
+// freePair returns the first of two consecutive free ports.
+func freePair(t *testing.T) int {
+	t.Helper()
+	for {
+		_, text, _ := net.SplitHostPort(freeAddress(t))
+		port, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1)); err == nil {
+			next.Close()
+			return port
+		}
+	}
+}
+
+// A token is the password of a client that connects to the database itself.
+func TestDeveloperToken(t *testing.T) {
+	t.Parallel()
+	d, cluster := newDeveloperShell(t)
+	roots, err := os.ReadFile(cluster.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.put("global-bundle.pem", string(roots))
+	host, port, _ := net.SplitHostPort(cluster.Addr())
+	d.env = append(d.env, "PGHOSTADDR="+host, "PGPORT="+port, "IAMPROXY_VIA=", "IAMPROXY_LISTEN=", "IAMPROXY_CA_FILE=")
+	login := strings.TrimSpace(d.block("iamproxy token")) + " -Atc 'select current_user'"
+	if out := d.run(login); out != "app\n" {
+		t.Errorf("printed %q", out)
 	}
 }
