@@ -1,0 +1,128 @@
+//go:build unix
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/clientcert"
+)
+
+// startListeners starts a cluster and a shell for docs/listeners.md. No name of the page resolves to
+// another host.
+func startListeners(t *testing.T) *pageShell {
+	t.Helper()
+	cluster := startCluster(t, &aurora.Cluster{})
+	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
+	d := newPageShell(t, cluster, "listeners.md")
+	socket := filepath.Join(d.dir, "socket")
+	d.page = strings.NewReplacer(
+		"/run/iamproxy", socket, "port=6432", "port="+d.port, ":6432", ":"+d.port, "0.0.0.0:5432", "0.0.0.0:"+d.port,
+		"10.0.12.0/24", "127.0.0.0/8", "10.0.0.0/16", "127.0.0.0/8",
+		"--allow-user app,deploy", fmt.Sprintf("--allow-user %d", os.Getuid()),
+	).Replace(d.page)
+	d.env = append(d.env, "PGHOSTADDR=127.0.0.1")
+	return d
+}
+
+// connect runs a block that starts iamproxy and one that connects, and fails unless the session is
+// the one of the page's user.
+func (d *pageShell) connect(serve, connect string) {
+	d.t.Helper()
+	out := d.run(strings.TrimSpace(serve)+" 2>iamproxy.log &", "iamproxy wait",
+		strings.TrimSpace(connect)+" -Atc 'select current_user, current_database()'", "iamproxy shutdown")
+	if !strings.Contains(out, "app|mydb\n") {
+		d.t.Errorf("%s: psql printed %s", serve, out)
+	}
+}
+
+// The commands of docs/listeners.md work as they stand.
+func TestListenersPage(t *testing.T) {
+	t.Parallel()
+	d := startListeners(t)
+	plain := `psql "host=localhost user=app dbname=mydb"`
+	d.connect(d.block("--listen localhost:"), d.block("psql", "port="))
+	d.connect(d.block("--allow-user"), plain)
+	d.connect(d.block("--listen-tls self-signed"), d.block("psql", "sslmode=require"))
+
+	d.run(d.block("openssl"))
+	verified := d.block("psql", "sslrootcert=cert.pem")
+	d.connect(d.block("--listen-tls cert.pem,key.pem --require-tls", "com --listen-tls"), verified)
+	d.connect(d.block("--listen 0.0.0.0", "--require-tls"), verified)
+
+	d.env = append(d.env, "PGHOSTADDR=", "PGPORT=")
+	d.connect(d.block("--listen unix:"), d.block("psql", "host="+d.dir))
+}
+
+// Those about client certificates work with certificates from a CA.
+func TestListenersPageClientCertificates(t *testing.T) {
+	t.Parallel()
+	d := startListeners(t)
+	ca := issue(t, nil, clientcert.CA("clients"))
+	server := clientcert.Named("iamproxy.internal")
+	server.DNSNames = []string{"iamproxy.internal"}
+	d.put("clients.pem", string(clientcert.Encode(ca)))
+	d.put("ca.pem", string(clientcert.Encode(ca)))
+	for _, pair := range []struct {
+		pair      *clientcert.Pair
+		cert, key string
+	}{
+		{issue(t, ca, server), "cert.pem", "key.pem"},
+		{issue(t, ca, clientcert.Named("app")), "app.pem", "app.key"},
+	} {
+		if err := pair.pair.Write(d.dir); err != nil {
+			t.Fatal(err)
+		}
+		for from, to := range map[string]string{clientcert.CertFile: pair.cert, clientcert.KeyFile: pair.key} {
+			if err := os.Rename(filepath.Join(d.dir, from), filepath.Join(d.dir, to)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	d.connect(d.block("--client-ca"), d.block("psql", "sslcert="))
+}
+
+var sslmodeRow = regexp.MustCompile("(?m)^\\| `([a-z-]+)`[^|]* \\| (\\w+) \\| (\\w+) \\| (\\w+) \\| (\\w+) \\|$")
+
+// The table of sslmodes has what libpq does.
+func TestListenersPageSSLModes(t *testing.T) {
+	t.Parallel()
+	d := startListeners(t)
+	rows := sslmodeRow.FindAllStringSubmatch(d.page, -1)
+	if len(rows) != 6 {
+		t.Fatalf("%d rows, want 6", len(rows))
+	}
+	cert, key := filepath.Join(d.dir, "cert.pem"), filepath.Join(d.dir, "key.pem")
+	writePair(t, cert, key, "localhost")
+	cluster := startCluster(t, &aurora.Cluster{})
+	for i, flags := range [][]string{
+		nil, {"--listen-tls=self-signed"}, {"--listen-tls=" + cert + "," + key}, {"--listen-tls=" + cert + "," + key, "--require-tls"},
+	} {
+		p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, flags...)...)
+		for _, row := range rows {
+			mode, want := row[1], row[2+i]
+			before := len(p.logs())
+			root := "/nonexistent"
+			if strings.HasPrefix(mode, "verify-") { // with a root, the others verify, too
+				root = cert
+			}
+			_, err := psqlAt(t, fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%s user=%s dbname=%s sslmode=%s sslrootcert=%s",
+				p.port(), aurora.IAMUser, aurora.Database, mode, root), "select 1")
+			got := "plaintext"
+			if err != nil {
+				got = "rejected"
+			} else if strings.Contains(p.logs()[before:], `"client_tls":"TLS`) {
+				got = "TLS"
+			}
+			if got != want {
+				t.Errorf("%v: sslmode=%s: %s, the page has %s", flags, mode, got, want)
+			}
+		}
+	}
+}
