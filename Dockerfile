@@ -1,17 +1,18 @@
-# One static binary on a base without a shell. `make image` hands in version and commit.
+# One static binary on a base without a shell. `make image` sets version and commit.
+# docs/install.md describes the image.
 
-# Compiles on the machine's own platform, for the one that is asked for.
+# Compiles on the build machine's platform, for the target platform.
 FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
-# The release of Go that go.mod names, unless this one is newer.
+# Go fetches the release that go.mod names, unless this one is newer.
 ENV GOTOOLCHAIN=auto
 
-# A layer of its own: the modules are fetched anew only when these two files change.
+# This layer is cached until one of these two files changes.
 COPY go.mod go.sum ./
 RUN go mod download
 
 COPY . .
-# BuildKit sets these two. Without it they are empty, and Go takes the machine's own.
+# BuildKit sets these two. If they are empty, Go builds for the build machine.
 ARG TARGETOS
 ARG TARGETARCH
 ARG VERSION=dev
@@ -20,7 +21,7 @@ RUN CGO_ENABLED=0 GOOS="${TARGETOS:-linux}" GOARCH="${TARGETARCH}" \
     go build -trimpath -buildvcs=false \
         -ldflags "-s -w -X main.version=${VERSION} -X main.commit=${COMMIT}" \
         -o /iamproxy ./cmd/iamproxy
-# The licenses of what is linked in, which have to go along with it.
+# The licenses of the modules in the binary, which must be distributed with it.
 RUN CGO_ENABLED=0 go run ./tools/licenses -write /LICENSES
 
 FROM gcr.io/distroless/static-debian12:nonroot
@@ -35,14 +36,14 @@ COPY LICENSE /LICENSE
 COPY --from=build /LICENSES /LICENSES
 COPY --from=build /iamproxy /iamproxy
 
-# By number: Kubernetes' runAsNonRoot cannot tell who a name is.
+# A number, since Kubernetes cannot verify runAsNonRoot for a user name.
 USER 65532:65532
 
-# No EXPOSE: unless told otherwise, iamproxy listens on loopback, for those who share its
-# network namespace. A published port would lead nowhere.
+# No EXPOSE: by default iamproxy listens on loopback, for clients in its network namespace. A
+# published port does not reach it there.
 
-# `wait` asks the /readyz at IAMPROXY_ADMIN, or 127.0.0.1:9090: iamproxy can sign, and is not
-# about to end. Where the container is told --admin by a flag, the check has to be told, too.
+# `wait` requests /readyz at IAMPROXY_ADMIN, or at 127.0.0.1:9090. If --admin is a flag of the
+# container, pass it to the health check, too.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["/iamproxy", "wait", "--timeout", "2s"]
 
 ENTRYPOINT ["/iamproxy"]

@@ -89,9 +89,12 @@ man: ## write the manual page to bin/iamproxy.1
 notes: ## print what CHANGELOG.md says of VERSION
 	@awk -v version=$(VERSION) -f tools/notes.awk CHANGELOG.md
 
+# The name without a tag. IMAGE=111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy names another registry.
+IMAGE ?= ghcr.io/iamproxy/iamproxy
+
 .PHONY: image
-image: ## build the container image iamproxy:VERSION
-	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t iamproxy:$(VERSION) .
+image: ## build the container image IMAGE:VERSION with Docker
+	$(DOCKER) build --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t $(IMAGE):$(VERSION) .
 
 ## Try and check
 

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(container.Main(m)) //nolint:forbidigo // the way of a TestMain
+	os.Exit(container.Main(m)) //nolint:forbidigo // TestMain exits
 }
 
 const (
@@ -27,12 +27,12 @@ const (
 	endpoint = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com"
 )
 
-// The repository's Dockerfile, built as `make image` does, and what it makes run as
-// strictly as a deployment can have it.
+// TestImage builds the repository's Dockerfile with the arguments of `make image`, and runs the
+// image without capabilities and with a read-only file system.
 func TestImage(t *testing.T) {
 	images := container.NewImages(t)
 	build := func(args ...string) container.Image {
-		return images.Build("../../../Dockerfile", "../../..", append(args, "VERSION="+version, "COMMIT="+commit)...)
+		return images.Build(filepath.Join(repository, "Dockerfile"), repository, append(args, "VERSION="+version, "COMMIT="+commit)...)
 	}
 	image := build()
 	t.Run("config", func(t *testing.T) { checkConfig(t, image.Config) })
@@ -44,6 +44,7 @@ func TestImage(t *testing.T) {
 		}
 	})
 	t.Run("run", func(t *testing.T) { checkRun(t, image) })
+	t.Run("docker run", func(t *testing.T) { checkDockerRun(t, image) })
 	t.Run("other platform", func(t *testing.T) {
 		// What BuildKit sets for --platform linux/arm64.
 		if machine := machineOf(t, build("TARGETOS=linux", "TARGETARCH=arm64").Root); machine != elf.EM_AARCH64 {
@@ -53,7 +54,7 @@ func TestImage(t *testing.T) {
 }
 
 func checkConfig(t *testing.T, config container.Config) {
-	// A number: Kubernetes' runAsNonRoot cannot tell who a name is.
+	// A number, since Kubernetes cannot verify runAsNonRoot for a user name.
 	uid, _, _ := strings.Cut(config.User, ":")
 	if n, err := strconv.Atoi(uid); err != nil || n == 0 {
 		t.Errorf("user %q is not the number of an ordinary user", config.User)
@@ -62,7 +63,7 @@ func checkConfig(t *testing.T, config container.Config) {
 		t.Errorf("entrypoint %q, command %q", config.Entrypoint, config.Cmd)
 	}
 	if len(config.ExposedPorts) != 0 {
-		t.Errorf("exposes %v, where nobody from outside is let in", config.ExposedPorts)
+		t.Errorf("exposes %v, but listens on loopback", config.ExposedPorts)
 	}
 	for label, want := range map[string]string{
 		"title": "iamproxy", "version": version, "revision": commit, "licenses": "Apache-2.0",
@@ -80,7 +81,7 @@ func checkConfig(t *testing.T, config container.Config) {
 	}
 }
 
-// checkFiles: of ours are the program and its licence, and anybody may read them.
+// checkFiles fails if the image lacks the program or its licenses, or has more files than its base.
 func checkFiles(t *testing.T, root string) {
 	for name, want := range map[string]fs.FileMode{"iamproxy": 0o755, "LICENSE": 0o644, "LICENSES": 0o644} {
 		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode() != want {
@@ -98,8 +99,8 @@ func checkFiles(t *testing.T, root string) {
 	}
 }
 
-// checkRun: it serves as process 1 with nothing but what the image has, is healthy in the
-// words of the image, and ends well.
+// checkRun runs the program as process 1 with only the image's files. The image's health check
+// has to succeed while it serves.
 func checkRun(t *testing.T, image container.Image) {
 	network := container.NewNetwork(t)
 	health := image.Container()
@@ -116,10 +117,10 @@ func checkRun(t *testing.T, image container.Image) {
 	}
 	process.Stop()
 	if out, err := container.Run(health.Command(t, network)); err == nil {
-		t.Errorf("healthy, although it has ended: %s", out)
+		t.Errorf("healthy, although it has exited: %s", out)
 	}
 
-	// It listens, but has nothing to sign with.
+	// It listens, but has no credentials.
 	served.Env = append(image.Container().Env, "AWS_EC2_METADATA_DISABLED=true", "IAMPROXY_ENDPOINTS="+endpoint)
 	process = container.Start(t, served.Command(t, network))
 	if out, err := container.Run(health.Command(t, network)); err == nil || !strings.Contains(out, "credentials") {
@@ -128,7 +129,7 @@ func checkRun(t *testing.T, image container.Image) {
 	process.Stop()
 }
 
-// checkConfined: the container is as strict as this test claims.
+// checkConfined fails unless the container has no capabilities and a read-only file system.
 func checkConfined(t *testing.T, pid int) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	status, err := os.ReadFile(filepath.Join(proc, "status"))
