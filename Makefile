@@ -111,7 +111,7 @@ standin: ## start only the cluster of the demo, for commands of your own
 	@sh tools/setup/install.sh postgres certs
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/demo ./test/demo
-	bin/demo -standin build/standin.env
+	bin/demo -standin -env build/standin.env
 
 # Results are cached. Lint reports only what is new since main.
 .PHONY: check

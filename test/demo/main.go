@@ -3,7 +3,7 @@
 // Demo shows iamproxy on one machine, without an AWS account. It starts a PostgreSQL that
 // verifies tokens as Aurora does, and runs the commands that lead to the first query of a
 // new user. On a terminal it then runs until Ctrl-C. With -standin it starts only that
-// PostgreSQL, for other commands.
+// PostgreSQL, for the steps of the README.
 package main
 
 import (
@@ -23,25 +23,28 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
 const (
-	user  = "app"
-	query = `select current_user, current_database(), ssl, version from pg_stat_ssl where pid = pg_backend_pid()`
+	user   = "app"
+	region = "eu-west-1" // of aurora.DefaultHost
+	query  = `select current_user, current_database(), ssl, version from pg_stat_ssl where pid = pg_backend_pid()`
 )
 
 func main() {
-	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to show")
-	variables := flag.String("standin", "", "start only the PostgreSQL, and leave the variables that lead there in this file")
+	binary := flag.String("binary", "bin/iamproxy", "program to run")
+	variables := flag.String("env", "build/demo.env", "file for the variables of the demo, while it runs")
+	standin := flag.Bool("standin", false, "start only the PostgreSQL")
 	flag.Parse()
 	// A closed terminal sends SIGHUP.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	d := &demo{binary: *binary, out: os.Stdout}
+	d := &demo{binary: *binary, variables: *variables, out: os.Stdout}
 	var err error
-	if *variables != "" {
-		err = d.lend(ctx, *variables)
+	if *standin {
+		err = d.standIn(ctx)
 	} else {
 		err = d.run(ctx, term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stdout.Fd())))
 	}
@@ -54,9 +57,10 @@ func main() {
 
 // demo is one run.
 type demo struct {
-	binary string
-	out    io.Writer
-	place  place
+	binary    string
+	variables string // the file
+	out       io.Writer
+	place     place
 }
 
 func (d *demo) run(ctx context.Context, stay bool) (err error) {
@@ -65,7 +69,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 		return err
 	}
 
-	d.say("\n1. Create the user.\n")
+	d.say("\n1. Create a database user that logs in with IAM tokens.\n")
 	if err := d.iamproxy(ctx, d.adminPassword(), "grant", aurora.DefaultHost, "--user", user, "--database", aurora.Database, "--privileges", "readwrite"); err != nil {
 		return err
 	}
@@ -85,7 +89,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, proxy.Stop()) }()
 
-	d.say("\n3. Connect, without a password.\n")
+	d.say("\n3. Connect without a password.\n")
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
 		return err
@@ -98,51 +102,63 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 	if err := d.showToken(); err != nil {
 		return err
 	}
-
-	d.say("\nAnd this is what to run when one is refused.\n")
-	if err := d.iamproxy(ctx, nil, "check", aurora.DefaultHost, "--user", user, "--database", aurora.Database); err != nil {
-		return err
-	}
 	if stay {
-		d.stay(ctx, conninfo, admin)
+		return d.stay(ctx, conninfo, admin)
 	}
-	return nil
+	d.say("\nFind out why a login fails, step by step.\n")
+	return d.iamproxy(ctx, nil, "check", aurora.DefaultHost, "--user", user, "--database", aurora.Database)
 }
 
-// lend runs only the place, until ctx is done. The file has the variables that lead to it.
-func (d *demo) lend(ctx context.Context, file string) (err error) {
+// standIn runs only the place, until ctx is done.
+func (d *demo) standIn(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.place.close()) }()
 	if err := d.open(ctx); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	if err := os.WriteFile(file, []byte(strings.Join(d.exports(), "\n")+"\n"), 0o600); err != nil { // it has the password
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(file)) }() // the variables are useless now
-	d.say("\nIn another terminal, in this directory:\n\n    . " + file + "\n\nThen run the three commands of the README.\n\nCtrl-C ends it.")
-	<-ctx.Done()
-	return nil
+	return d.untilDone(ctx, "Then run the steps of the README's quick start.")
 }
 
 func (d *demo) open(ctx context.Context) error {
-	d.say("Starting a PostgreSQL server that verifies IAM tokens, as Aurora does. Only its administrator exists\nyet, and logs in with a password.")
+	d.say("Starting a PostgreSQL server that verifies IAM tokens as Aurora does. Its only user is the\nadministrator, who logs in with a password.")
 	return d.place.open(ctx)
 }
 
 func (d *demo) say(text string) { fmt.Fprintln(d.out, text) }
 
-// adminPassword is the variable with the administrator's password.
+// adminPassword returns the variable with the administrator's password.
 func (d *demo) adminPassword() []string { return []string{"PGPASSWORD=" + d.place.password} }
 
-// exports returns the shell commands that lead iamproxy here.
-func (d *demo) exports() (lines []string) {
-	for _, variable := range append(d.place.lead(), d.adminPassword()...) {
-		lines = append(lines, "export "+variable)
+// untilDone prints how to use the place in another terminal, and waits for ctx. Until then
+// the file of the variables exists.
+func (d *demo) untilDone(ctx context.Context, then string) (err error) {
+	if err := os.MkdirAll(filepath.Dir(d.variables), 0o755); err != nil {
+		return err
 	}
-	return lines
+	lines, err := d.exports()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(d.variables, []byte(lines), 0o600); err != nil { // it has the password
+		return err
+	}
+	defer func() { err = errors.Join(err, os.Remove(d.variables)) }() // the variables are useless now
+	d.say("\nIn another terminal, in this directory, first run this:\n\n    . " + d.variables + "\n\n" + then + "\n\nPress Ctrl-C here to stop.")
+	<-ctx.Done()
+	return nil
+}
+
+// exports returns the shell commands that lead iamproxy and the AWS CLI here.
+func (d *demo) exports() (string, error) {
+	binary, err := filepath.Abs(d.binary)
+	if err != nil {
+		return "", err
+	}
+	var lines strings.Builder
+	for _, variable := range append(d.place.lead(), append(d.adminPassword(), "AWS_DEFAULT_REGION="+region)...) {
+		fmt.Fprintf(&lines, "export %s\n", variable)
+	}
+	fmt.Fprintf(&lines, "unset AWS_PROFILE\nexport PATH=%s:\"$PATH\"\n", text.ShellQuote(filepath.Dir(binary)))
+	return lines.String(), nil
 }
 
 // iamproxy runs a command of iamproxy.
@@ -176,19 +192,25 @@ func (d *demo) showToken() error {
 	}
 	last := verdicts[len(verdicts)-1]
 	expiry := last.Claims.SignedAt.Add(last.Claims.Expires)
-	d.say(fmt.Sprintf("The server got a token of %d bytes, verified it for %s at %s,\nand takes it until %s, %s from now.",
+	d.say(fmt.Sprintf("The server verified a token of %d bytes. It is signed for user %q\nat %s,\nand valid until %s, %s from now.",
 		last.TokenLength, last.Claims.User, last.Claims.Host,
 		expiry.Local().Format(time.TimeOnly), time.Until(expiry).Round(time.Second)))
 	return nil
 }
 
-// stay prints further commands to try, and waits for the end.
-func (d *demo) stay(ctx context.Context, conninfo, admin string) {
-	d.say("\nStill up. In another terminal:\n\n    psql \"" + conninfo + "\"\n\nand in a browser how it is:\n\n    http://" + admin + "/")
-	d.say("\nWith these lines in a shell, iamproxy's commands lead here, as in the README:\n")
-	d.say("    " + strings.Join(d.exports(), "\n    "))
-	d.say("\nCtrl-C ends it.")
-	<-ctx.Done()
+// stay prints commands to try, and waits for the end.
+func (d *demo) stay(ctx context.Context, conninfo, admin string) error {
+	return d.untilDone(ctx, fmt.Sprintf(`Then try these:
+
+    psql %q
+        A session without a password. Any other PostgreSQL client works, too.
+
+    iamproxy check %s --user %s --database %s
+        Each step of a login, and what to do about the one that fails. Try it with --user missing.
+
+    curl http://%s/readyz
+        The health check. The status page is http://%[5]s/ in a browser.`,
+		conninfo, aurora.DefaultHost, user, aurora.Database, admin))
 }
 
 // freeAddress returns the default address, or another one if that is in use.

@@ -34,7 +34,7 @@ func (p *place) open(ctx context.Context) error {
 		return err
 	}
 	p.aws.AddKey(aurora.DefaultSessionKey, role)
-	p.aws.Allow(role, "rds:Describe*", "iam:SimulatePrincipalPolicy", "rds-db:connect")
+	p.aws.Allow(role, "rds:Describe*", "rds:ModifyDBCluster", "iam:SimulatePrincipalPolicy", "iam:PutRolePolicy", "rds-db:connect")
 	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // no warning in check
 	p.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
 	if err := p.cluster.Start(ctx); err != nil {

@@ -4,9 +4,11 @@ package e2e
 
 import (
 	"bufio"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -16,25 +18,27 @@ import (
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-// The three commands of the README lead from a cluster without IAM users to the first
-// query. Only the start of the second is waited for.
-func TestReadmeFirstQuery(t *testing.T) {
+// The steps of the README's quick start lead from a cluster without IAM users to the first
+// query.
+func TestReadmeQuickStart(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres",
 		"DROP ROLE "+strings.Join([]string{aurora.IAMUser, aurora.OtherUser, aurora.AdminUser, aurora.PlainUser}, ", "))
-	firstQuery(t, cluster, "export PGPASSWORD="+quoteShell(adminPassword))
+	aws := startReadmeAWS(t)
+	quickStart(t, newPageShell(t, cluster, "../README.md"), slices.Concat(
+		[]string{"export PGPASSWORD=" + quoteShell(adminPassword)}, exports(aws))...)
 }
 
-// With the variables of make standin, they work unchanged.
-func TestReadmeFirstQueryAtStandin(t *testing.T) {
+// With the variables of make standin, the steps work unchanged.
+func TestReadmeQuickStartAtStandin(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	demo, variables := filepath.Join(dir, "demo"), filepath.Join(dir, "build", "standin.env")
 	if out, err := exec.Command("go", "build", "-o", demo, "../../test/demo").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), demo, "-standin", variables)
+	cmd := exec.CommandContext(t.Context(), demo, "-binary", binaryPath(t), "-standin", "-env", variables)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -44,9 +48,9 @@ func TestReadmeFirstQueryAtStandin(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(stdout)
-	for lines.Scan() && lines.Text() != "Ctrl-C ends it." {
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Press Ctrl-C") {
 	}
-	firstQuery(t, &aurora.Cluster{}, ". "+quoteShell(variables))
+	quickStart(t, newPageShell(t, &aurora.Cluster{}, "../README.md"), ". "+quoteShell(variables))
 
 	// It ends with its terminal.
 	if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
@@ -60,30 +64,64 @@ func TestReadmeFirstQueryAtStandin(t *testing.T) {
 	}
 }
 
-// firstQuery runs the three commands, in a shell that runs a line before.
-func firstQuery(t *testing.T, cluster *aurora.Cluster, prepare string) {
+// quickStart runs the blocks of the quick start in their order, in a shell that runs the
+// lines of prepare before.
+func quickStart(t *testing.T, d *pageShell, prepare ...string) {
 	t.Helper()
-	d := newPageShell(t, cluster, "../README.md")
-	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
+	_, section, found := strings.Cut(d.page, "## Quick start\n")
+	section, _, ends := strings.Cut(section, "\n## ")
+	if !found || !ends {
+		t.Fatal("the README has no quick start")
+	}
+	// The AWS CLI need not be installed.
+	d.put("bin/aws", "#!/bin/sh\nfor arg; do printf '%s\\0' \"$arg\"; done >\"$HOME/aws-$1\"\n")
+	if err := os.Chmod(filepath.Join(d.dir, "bin", "aws"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(binaryPath(t), filepath.Join(d.dir, "bin", "iamproxy")); err != nil {
-		t.Fatal(err)
+	lines := append(prepare, `export PATH="$HOME/bin:$PATH"`)
+	for _, block := range shellBlock.FindAllStringSubmatch(section, -1) {
+		line := strings.TrimSpace(block[1])
+		switch {
+		case strings.HasPrefix(line, "iamproxy mydb"):
+			line += " &\niamproxy wait"
+		case strings.HasPrefix(line, "psql"):
+			line += ` -c "select current_user"`
+		}
+		lines = append(lines, line)
 	}
-	section, _, _ := strings.Cut(d.page, "### When you are refused")
-	_, d.page, _ = strings.Cut(section, "## From an untouched cluster to the first query")
-	create := d.block("iamproxy grant")
-	serve := strings.TrimSpace(d.block("bin/iamproxy mydb")) + " &\nbin/iamproxy wait"
-	connect := strings.TrimSpace(d.block("psql")) + " -Atc 'select current_user, current_database()'"
-	if out := d.run(prepare, create, serve, connect, "bin/iamproxy shutdown"); !strings.Contains(out, "\napp|mydb\n") {
-		t.Errorf("printed %s", out)
+	out := d.run(append(lines, "iamproxy shutdown")...)
+
+	_, shown, _ := strings.Cut(d.page, `-c "select current_user"`+"\n")
+	shown, _, _ = strings.Cut(shown, "```")
+	if got := trailingSpace.ReplaceAllString(out, ""); shown == "" || !strings.Contains(got, shown) {
+		t.Errorf("printed %s, without %q", got, shown)
+	}
+	var policy struct{ Statement []struct{ Action string } }
+	args := strings.Split(d.read("aws-iam"), "\x00")
+	if i := slices.Index(args, "--policy-document"); json.Unmarshal([]byte(args[i+1]), &policy) != nil || policy.Statement[0].Action != "rds-db:connect" {
+		t.Errorf("aws %q", args)
+	}
+	if args := d.read("aws-rds"); !strings.Contains(args, "modify-db-cluster") {
+		t.Errorf("aws %q", args)
 	}
 }
 
-// The README's command for a rejected login leads to a login that succeeds.
-func TestReadmeRejectedLogin(t *testing.T) {
-	t.Parallel()
-	cluster := startGrantable(t)
+var trailingSpace = regexp.MustCompile(`(?m) +$`)
+
+// read returns the content of a file that a block has written.
+func (d *pageShell) read(name string) string {
+	d.t.Helper()
+	content, err := os.ReadFile(filepath.Join(d.dir, name))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return string(content)
+}
+
+// startReadmeAWS starts a fake AWS that has the cluster of the README, and a role that may
+// log in, and returns the variables that lead there.
+func startReadmeAWS(t *testing.T) (variables []string) {
+	t.Helper()
 	aws := &fakeaws.AWS{Issued: noteKey}
 	if err := aws.Start(); err != nil {
 		t.Fatal(err)
@@ -93,10 +131,23 @@ func TestReadmeRejectedLogin(t *testing.T) {
 	aws.AddKey(aurora.DefaultSessionKey, caller)
 	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
 	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
+	return []string{"AWS_ENDPOINT_URL_STS=" + aws.URL() + "/sts", "AWS_ENDPOINT_URL_RDS=" + aws.URL() + "/rds", "AWS_ENDPOINT_URL_IAM=" + aws.URL() + "/iam"}
+}
+
+func exports(variables []string) (lines []string) {
+	for _, variable := range variables {
+		lines = append(lines, "export "+variable)
+	}
+	return lines
+}
+
+// The README's command for a rejected login leads to a login that succeeds.
+func TestReadmeRejectedLogin(t *testing.T) {
+	t.Parallel()
+	cluster := startGrantable(t)
 	d := newPageShell(t, cluster, "../README.md")
-	d.env = append(d.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
-		"PGPASSWORD="+adminPassword)
-	check := strings.ReplaceAll(d.block("iamproxy check"), "bin/iamproxy", "iamproxy")
+	d.env = append(append(d.env, startReadmeAWS(t)...), "PGPASSWORD="+adminPassword)
+	check := d.block("iamproxy check")
 	refused := strings.Split(d.run("! "+check), "\n")
 	i := slices.Index(refused, "do this next:")
 	if i < 0 || i+2 >= len(refused) || !strings.HasPrefix(refused[i+1], "# ") {

@@ -240,3 +240,60 @@ func TestOnlyOneFails(t *testing.T) {
 	_, err := endpoints(t, of(t, jane), nil)
 	expectRefusal(t, err, 403, "SignatureDoesNotMatch")
 }
+
+// A cluster's IAM authentication is changed at once, or is pending.
+func TestModifyDBCluster(t *testing.T) {
+	a := startControlPlane(t)
+	a.Allow(fakeaws.Everyone, "rds:*")
+	client := rds.NewFromConfig(of(t, jane))
+	for _, now := range []bool{false, true} {
+		_, err := client.ModifyDBCluster(t.Context(), &rds.ModifyDBClusterInput{
+			DBClusterIdentifier: aws.String("mydb"), EnableIAMDatabaseAuthentication: aws.Bool(true), ApplyImmediately: aws.Bool(now)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := client.DescribeDBClusters(t.Context(), &rds.DescribeDBClustersInput{DBClusterIdentifier: aws.String("mydb")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := answer.DBClusters[0]
+		if enabled, pending := aws.ToBool(c.IAMDatabaseAuthenticationEnabled), c.PendingModifiedValues != nil; enabled != now || pending == now {
+			t.Errorf("at once %v: enabled %v, pending %v", now, enabled, pending)
+		}
+	}
+	_, err := client.ModifyDBCluster(t.Context(), &rds.ModifyDBClusterInput{DBClusterIdentifier: aws.String("gone")})
+	expectRefusal(t, err, 404, "DBClusterNotFoundFault")
+}
+
+// An inline policy replaces the one with its name.
+func TestPutRolePolicy(t *testing.T) {
+	a := startControlPlane(t)
+	a.AddKey(sigv4.Key{AccessKeyID: "ASIAAPP", SessionToken: "t"}, sessionARN)
+	a.Attach(roleARN, fakeaws.Policy{Name: "other", Actions: []string{"s3:GetObject"}})
+	client := iam.NewFromConfig(of(t, jane))
+	put := func(role, document string) error {
+		_, err := client.PutRolePolicy(t.Context(), &iam.PutRolePolicyInput{
+			RoleName: aws.String(role), PolicyName: aws.String("database"), PolicyDocument: aws.String(document)})
+		return err
+	}
+	document := func(user string) string {
+		return `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "rds-db:connect", "Resource": ["x/` + user + `"]}]}`
+	}
+	expectRefusal(t, put("app", document("app")), 403, "AccessDenied")
+	a.Allow(janeARN, "iam:PutRolePolicy")
+	expectRefusal(t, put("gone", document("app")), 404, "NoSuchEntity")
+	expectRefusal(t, put("app", "{"), 400, "MalformedPolicyDocument")
+	for _, user := range []string{"app", "reader"} {
+		if err := put("app", document(user)); err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range []string{"app", "reader"} {
+			if got := a.Permits("ASIAAPP", "rds-db:connect", "x/"+other); got != (other == user) {
+				t.Errorf("policy for %s: %s %v", user, other, got)
+			}
+		}
+	}
+	if !a.Permits("ASIAAPP", "s3:GetObject", "x") {
+		t.Error("the other policy is gone")
+	}
+}

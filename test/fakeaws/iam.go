@@ -1,6 +1,7 @@
 package fakeaws
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -11,7 +12,7 @@ import (
 
 const iamNamespace = "https://iam.amazonaws.com/doc/2010-05-08/"
 
-// iam serves two actions of the IAM API, which has one region.
+// iam serves three actions of the IAM API, which has one region.
 func (a *AWS) iam(w http.ResponseWriter, r *http.Request, path string) {
 	a.query(w, r, path, iamNamespace, a.askIAM)
 }
@@ -28,9 +29,50 @@ func (a *AWS) askIAM(r *http.Request, body []byte, form url.Values) (any, *refus
 	case "GetRole":
 		result, refused := a.getRole(c, form.Get("RoleName"))
 		return response{iamNamespace, action, result}, refused
+	case "PutRolePolicy":
+		return response{iamNamespace, action, nil}, a.putRolePolicy(c, form)
 	default:
 		return nil, invalidAction(form)
 	}
+}
+
+// putRolePolicy attaches an inline policy to a role, in place of one with the same name.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
+func (a *AWS) putRolePolicy(c caller, form url.Values) *refusal {
+	role := a.roleNamed(c, form.Get("RoleName"))
+	if refused := a.notAuthorized(c.arn, "iam:PutRolePolicy", role); refused != nil {
+		return refused
+	}
+	if !a.exists(role) {
+		return noSuchRole(form.Get("RoleName"))
+	}
+	var document struct {
+		Statement []struct {
+			Effect           string
+			Action, Resource oneOrMany
+		}
+	}
+	if err := json.Unmarshal([]byte(form.Get("PolicyDocument")), &document); err != nil || len(document.Statement) == 0 {
+		return &refusal{400, "MalformedPolicyDocument", "Syntax errors in policy."}
+	}
+	name := form.Get("PolicyName")
+	a.detach(role, name)
+	for _, s := range document.Statement {
+		a.Attach(role, Policy{Name: name, Deny: s.Effect == "Deny", Actions: s.Action, Resources: s.Resource})
+	}
+	return nil
+}
+
+// oneOrMany is a JSON string, or an array of strings.
+type oneOrMany []string
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *oneOrMany) UnmarshalJSON(text []byte) error {
+	*o = make([]string, 1)
+	if json.Unmarshal(text, &(*o)[0]) == nil {
+		return nil
+	}
+	return json.Unmarshal(text, (*[]string)(o))
 }
 
 // simulate evaluates the policies of one principal.
@@ -97,19 +139,28 @@ func (a *AWS) principals() []string {
 	return all
 }
 
-func (a *AWS) getRole(c caller, name string) (any, *refusal) {
+// roleNamed returns the ARN of the role of c's account with this name, with its path. The
+// role need not exist.
+func (a *AWS) roleNamed(c caller, name string) string {
 	all := a.principals()
 	wanted := owner{c.account, "role", name}
-	i := slices.IndexFunc(all, func(principal string) bool { return ownerOf(principal) == wanted })
-	found := "arn:aws:iam::" + c.account + ":role/" + name
-	if i >= 0 {
-		found = all[i]
+	if i := slices.IndexFunc(all, func(principal string) bool { return ownerOf(principal) == wanted }); i >= 0 {
+		return all[i]
 	}
+	return "arn:aws:iam::" + c.account + ":role/" + name
+}
+
+func noSuchRole(name string) *refusal {
+	return &refusal{404, "NoSuchEntity", "The role with name " + name + " cannot be found."}
+}
+
+func (a *AWS) getRole(c caller, name string) (any, *refusal) {
+	found := a.roleNamed(c, name)
 	if refused := a.notAuthorized(c.arn, "iam:GetRole", found); refused != nil {
 		return nil, refused
 	}
-	if i < 0 {
-		return nil, &refusal{404, "NoSuchEntity", "The role with name " + name + " cannot be found."}
+	if !a.exists(found) {
+		return nil, noSuchRole(name)
 	}
 	parsed, _ := parseARN(found)
 	rolePath := strings.TrimSuffix(strings.TrimPrefix(parsed.resource, "role"), name)

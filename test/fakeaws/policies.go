@@ -74,6 +74,13 @@ func (a *AWS) Detach(principal string) {
 	delete(a.policies, ownerOf(principal))
 }
 
+// detach removes the policies of principal with this name.
+func (a *AWS) detach(principal, name string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.policies[ownerOf(principal)] = slices.DeleteFunc(a.policies[ownerOf(principal)], func(p Policy) bool { return p.Name == name })
+}
+
 // Permits reports whether the owner of an access key may do action on the resource with
 // this ARN. A database uses it to reject logins.
 func (a *AWS) Permits(accessKeyID, action, resource string) bool {

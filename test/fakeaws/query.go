@@ -34,7 +34,8 @@ func (a *AWS) query(w http.ResponseWriter, r *http.Request, path, namespace stri
 	writeXML(w, http.StatusOK, answer)
 }
 
-// response is the usual response to an action: <ActionResponse> around <ActionResult>.
+// response is the usual response to an action: <ActionResponse> around <ActionResult>. An
+// action without a result has only the former.
 type response struct {
 	namespace, action string
 	result            any
@@ -50,8 +51,10 @@ func (r response) MarshalXML(e *xml.Encoder, _ xml.StartElement) error {
 	if err := e.EncodeToken(start); err != nil {
 		return err
 	}
-	if err := e.EncodeElement(r.result, element(r.action+"Result")); err != nil {
-		return err
+	if r.result != nil {
+		if err := e.EncodeElement(r.result, element(r.action+"Result")); err != nil {
+			return err
+		}
 	}
 	if err := e.EncodeElement(metadata, element("ResponseMetadata")); err != nil {
 		return err

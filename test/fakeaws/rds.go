@@ -9,10 +9,20 @@ import (
 
 const rdsNamespace = "http://rds.amazonaws.com/doc/2014-10-31/"
 
-// rds serves the Describe actions of the RDS API, for one resource or all. All results are
-// on one page.
+// rds serves ModifyDBCluster and the Describe actions of the RDS API, for one resource or
+// all. All results are on one page.
 func (a *AWS) rds(w http.ResponseWriter, r *http.Request, path string) {
-	a.query(w, r, path, rdsNamespace, a.describe)
+	a.query(w, r, path, rdsNamespace, func(r *http.Request, body []byte, form url.Values) (any, *refusal) {
+		c, refused := a.callerOf(r, body, "rds")
+		switch {
+		case refused != nil:
+			return nil, refused
+		case form.Get("Action") == "ModifyDBCluster":
+			return a.modifyCluster(c, form)
+		default:
+			return a.describe(c, form)
+		}
+	})
 }
 
 // description describes a Describe action: its parameter, the kind of its ARNs, and its
@@ -32,11 +42,7 @@ var descriptions = map[string]description{
 	"DescribeDBProxyEndpoints":   {"DBProxyEndpointName", "db-proxy-endpoint:", (*AWS).describeProxyEndpoints},
 }
 
-func (a *AWS) describe(r *http.Request, body []byte, form url.Values) (any, *refusal) {
-	c, refused := a.callerOf(r, body, "rds")
-	if refused != nil {
-		return nil, refused
-	}
+func (a *AWS) describe(c caller, form url.Values) (any, *refusal) {
 	action := form.Get("Action")
 	d, known := descriptions[action]
 	if !known {
@@ -72,6 +78,32 @@ func (a *AWS) describeClusters(c caller, id string) (any, *refusal) {
 		result.DBClusters = append(result.DBClusters, cluster.xml())
 	}
 	return result, nil
+}
+
+// modifyCluster sets IAM authentication, at once or in the next maintenance window.
+// https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_ModifyDBCluster.html
+func (a *AWS) modifyCluster(c caller, form url.Values) (any, *refusal) {
+	const action = "ModifyDBCluster"
+	id := form.Get("DBClusterIdentifier")
+	name := rdsARN(c.account, c.region, "cluster", id)
+	if refused := a.notAuthorized(c.arn, "rds:"+action, name); refused != nil {
+		return nil, refused
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	cluster, found := a.databases.clusters[name]
+	if !found {
+		return nil, &refusal{404, "DBClusterNotFoundFault", "DBCluster " + id + " not found."}
+	}
+	if enable := form.Get("EnableIAMDatabaseAuthentication"); enable != "" {
+		now := form.Get("ApplyImmediately") == "true"
+		if now {
+			cluster.IAM = enable == "true"
+		}
+		cluster.IAMPending = !now && enable == "true"
+	}
+	a.databases.clusters[name] = cluster
+	return response{rdsNamespace, action, modifyDBClusterResult{cluster.xml()}}, nil
 }
 
 // describeClusterEndpoints describes custom endpoints. RDS lists the others, too.

@@ -6,6 +6,10 @@ type describeDBClustersResult struct {
 	DBClusters []dbCluster `xml:"DBClusters>DBCluster"`
 }
 
+type modifyDBClusterResult struct {
+	DBCluster dbCluster
+}
+
 type describeDBClusterEndpointsResult struct {
 	// The API has this element name.
 	Endpoints []dbClusterEndpoint `xml:"DBClusterEndpoints>DBClusterEndpointList"`
