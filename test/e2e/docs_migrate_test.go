@@ -1,0 +1,179 @@
+//go:build unix
+
+package e2e
+
+import (
+	"net"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+)
+
+// oldPassword is the password of the application's user in docs/migrate.md.
+const oldPassword = "SECRET"
+
+// migration is a database whose application has a user with a password, and a shell for the
+// blocks of docs/migrate.md.
+type migration struct {
+	*pageShell
+	cluster *aurora.Cluster
+}
+
+func startMigration(t *testing.T) *migration {
+	t.Helper()
+	cluster := startGrantable(t)
+	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres")
+	aws := &fakeaws.AWS{Issued: noteKey}
+	if err := aws.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = aws.Close() })
+	const caller = "arn:aws:sts::111122223333:assumed-role/app/session"
+	aws.AddKey(aurora.DefaultSessionKey, caller)
+	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
+	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, ResourceID: "cluster-MYDB", IAM: true})
+
+	m := &migration{newPageShell(t, cluster, "migrate.md"), cluster}
+	m.env = append(m.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
+		"PGPASSWORD="+adminPassword)
+	m.run(m.asAdmin("CREATE ROLE app LOGIN CONNECTION LIMIT 50 PASSWORD '"+oldPassword+"'",
+		"GRANT CREATE ON DATABASE mydb TO app", "GRANT CREATE ON SCHEMA public TO app", "ALTER ROLE app SET search_path TO shop, public"),
+		m.before(), query("CREATE SCHEMA shop", "CREATE TABLE orders (customer name, item text)", "INSERT INTO orders VALUES ('app', 'ours'), ('other', 'theirs')",
+			"ALTER TABLE orders ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY", "CREATE POLICY own ON orders USING (customer = current_user)"))
+	return m
+}
+
+var sqlBlock = regexp.MustCompile("(?ms)^```sql\n(.*?)^```$")
+
+// sql returns the page's one block of SQL with all of these words.
+func (m *migration) sql(words ...string) string {
+	m.t.Helper()
+	var found []string
+	for _, block := range sqlBlock.FindAllStringSubmatch(m.page, -1) {
+		if hasAll(block[1], words) {
+			found = append(found, block[1])
+		}
+	}
+	if len(found) != 1 {
+		m.t.Fatalf("%d blocks of SQL with %q, want 1", len(found), words)
+	}
+	return found[0]
+}
+
+// before and after return the blocks that set the application's URL.
+func (m *migration) before() string {
+	return strings.ReplaceAll(m.block("DATABASE_URL", "SECRET"), aurora.DefaultHost+":5432", m.cluster.Addr())
+}
+
+func (m *migration) after() string { return m.block("DATABASE_URL", "app_iam") }
+
+// query returns a command that executes statements as the application does.
+func query(statements ...string) string {
+	command := `psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -At`
+	for _, sql := range statements {
+		command += " -c " + quoteShell(sql)
+	}
+	return command
+}
+
+// fails returns a command that succeeds if another fails.
+func fails(command string) string { return "if " + command + "; then echo must not succeed; exit 1; fi" }
+
+// atCluster lets a block connect to the stand-in in place of the endpoint.
+func (m *migration) atCluster(block string) string {
+	host, port, _ := net.SplitHostPort(m.cluster.Addr())
+	return strings.ReplaceAll(block, "host="+aurora.DefaultHost, "sslmode=require host="+host+" port="+port)
+}
+
+// asAdmin returns a command that executes statements as the administrator.
+func (m *migration) asAdmin(statements ...string) string {
+	command := m.atCluster(`psql "host=` + aurora.DefaultHost + ` user=postgres dbname=mydb" -v ON_ERROR_STOP=1 -q`)
+	for _, sql := range statements {
+		command += " -c " + quoteShell(sql)
+	}
+	return command
+}
+
+// serve runs blocks while iamproxy runs.
+func (m *migration) serve(blocks ...string) string {
+	m.t.Helper()
+	start := strings.Replace(m.block("iamproxy wait"), " &\n", " 2>iamproxy.log &\n", 1)
+	return m.run(append(append([]string{start}, blocks...), "iamproxy shutdown")...)
+}
+
+func (m *migration) want(out string, lines ...string) {
+	m.t.Helper()
+	for _, line := range lines {
+		if !strings.Contains("\n"+out, "\n"+line+"\n") {
+			m.t.Errorf("no line %q in %s", line, out)
+		}
+	}
+}
+
+// TestMigrate follows docs/migrate.md: the application works with its password until the last
+// step, and with tokens from the second user on.
+func TestMigrate(t *testing.T) {
+	t.Parallel()
+	m := startMigration(t)
+	old, roles := query("SELECT item, session_user FROM orders"), query("SELECT item, session_user, current_user FROM orders")
+
+	out := m.run(m.atCluster(m.block(`\drds app`)))
+	if !hasAll(out, []string{"search_path=shop, public", "50 connections"}) {
+		t.Errorf("printed %s", out)
+	}
+	m.put("app_iam.sql", m.sql("GRANT app TO app_iam")+m.sql("search_path"))
+	create := m.block("--init app_iam.sql")
+	m.want(m.run(create, m.before(), old), `created role "app_iam"`, "ours|app")
+	m.want(m.run(create), `"app_iam" already has rds_iam`)
+	if out := m.run(m.block("iamproxy policy")); !strings.Contains(out, ":dbuser:cluster-MYDB/app_iam\"") {
+		t.Errorf("printed %s", out)
+	}
+
+	// The answer is that of the page.
+	out = m.serve(m.block("iamproxy check"))
+	m.want(out, `ok: user "app_iam" can log in to database "mydb"`)
+	_, answer, _ := strings.Cut(m.page, "```\n session_user")
+	answer, _, _ = strings.Cut(answer, "```")
+	if !strings.Contains(out, " session_user"+answer) {
+		t.Errorf("printed %s", out)
+	}
+
+	m.want(m.serve(m.after(), roles, query("CREATE TABLE migrated (id int)", "INSERT INTO orders VALUES ('app', 'new')"),
+		query("SHOW search_path", "SELECT 'owner', tableowner FROM pg_tables WHERE tablename = 'migrated' AND schemaname = 'shop'",
+			"SELECT 'limit', rolconnlimit FROM pg_roles WHERE rolname = 'app_iam'"),
+		query("DISCARD ALL", "SELECT 'pooled', current_user"),
+		fails(query("SELECT pg_cancel_backend(pg_backend_pid())")), query("SET ROLE NONE", "SELECT 'cancel', current_user"),
+		// Both users have a session, and are counted.
+		query("SELECT pg_sleep(3)")+" &", m.before(), query("SELECT pg_sleep(3)")+" &", "for i in $(seq 10); do "+strings.TrimSpace(m.block("pg_stat_activity"))+"; sleep 0.2; done"),
+		"ours|app_iam|app", "shop, public", "owner|app", "limit|50", "pooled|app", "cancel|app_iam", " app     |     1", " app_iam |     2")
+
+	// Back to the password.
+	m.want(m.run(m.before(), query("ALTER TABLE migrated ADD more int", "SELECT item, session_user FROM orders")), "new|app")
+
+	// The end of the password.
+	remove := m.sql("NOLOGIN")
+	refused := fails(old)
+	m.want(m.run(m.asAdmin(remove), m.before(), refused, m.asAdmin("ALTER ROLE app LOGIN"), old), "ours|app")
+	m.want(m.serve(m.asAdmin(remove, m.sql("PASSWORD NULL")), m.before(), refused, m.after(), roles, query("ALTER TABLE migrated ADD last int")), "ours|app_iam|app")
+	m.run(m.asAdmin("ALTER ROLE app LOGIN"), m.before(), refused)
+}
+
+// The first step can be undone.
+func TestMigrateDropSecondUser(t *testing.T) {
+	t.Parallel()
+	m := startMigration(t)
+	m.put("app_iam.sql", m.sql("GRANT app TO app_iam"))
+	m.run(m.block("--init app_iam.sql"), m.asAdmin("DROP ROLE app_iam"), m.before(), query("SELECT FROM orders"))
+}
+
+// TestMigrateAtOnce follows the way with a maintenance window, and goes back.
+func TestMigrateAtOnce(t *testing.T) {
+	t.Parallel()
+	m := startMigration(t)
+	session := query("SELECT item, current_user FROM orders")
+	m.want(m.serve(m.block("--give-up-password app"), m.before(), fails(session), m.block("DATABASE_URL", "app@localhost"), session), "ours|app")
+	m.want(m.run(m.asAdmin(m.sql("REVOKE rds_iam")), m.before(), session), "ours|app")
+}
