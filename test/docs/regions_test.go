@@ -15,12 +15,12 @@ import (
 )
 
 var (
-	builtInRoots = regexp.MustCompile(`(?ms)^### Built-in roots$(.*?)^## `)
+	builtInRoots = regexp.MustCompile(`(?ms)^## Built-in roots$(.*?)^## `)
 	firstCell    = regexp.MustCompile("(?m)^\\| (`[^|]+) \\|")
 	rootOfRegion = regexp.MustCompile(`^Amazon RDS ([a-z0-9-]+) Root CA`)
 )
 
-// The roots of every region that the AWS SDK knows are built in, unless docs/security.md lists
+// The roots of every region that the AWS SDK knows are built in, unless docs/certificates.md lists
 // the region or its partition as an exception. It lists no region whose roots are built in.
 func TestRegionsHaveRoots(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(root, "tls/rds/*.pem"))
@@ -43,9 +43,9 @@ func TestRegionsHaveRoots(t *testing.T) {
 			}
 		}
 	}
-	section := builtInRoots.FindStringSubmatch(read(t, "docs/security.md"))
+	section := builtInRoots.FindStringSubmatch(read(t, "docs/certificates.md"))
 	if section == nil {
-		t.Fatal("docs/security.md has no section about the built-in roots")
+		t.Fatal("docs/certificates.md has no section about the built-in roots")
 	}
 	exceptions := make(map[string]bool) // whether the SDK knows it
 	for _, cell := range firstCell.FindAllStringSubmatch(section[1], -1) {
@@ -59,9 +59,9 @@ func TestRegionsHaveRoots(t *testing.T) {
 		_, partitionExcepted := exceptions[partition]
 		switch n := roots[region]; {
 		case n == 0 && !excepted && !partitionExcepted:
-			t.Errorf("%s in %s has no built-in roots, and docs/security.md does not list it", region, partition)
+			t.Errorf("%s in %s has no built-in roots, and docs/certificates.md does not list it", region, partition)
 		case n > 0 && (excepted || partitionExcepted):
-			t.Errorf("%s in %s has built-in roots, and docs/security.md lists it as an exception", region, partition)
+			t.Errorf("%s in %s has built-in roots, and docs/certificates.md lists it as an exception", region, partition)
 		case n != 0 && n != 3: // RSA2048, RSA4096, ECC384
 			t.Errorf("%s has %d built-in roots, want 3", region, n)
 		}
@@ -74,7 +74,7 @@ func TestRegionsHaveRoots(t *testing.T) {
 	}
 	for name, known := range exceptions {
 		if !known {
-			t.Errorf("docs/security.md lists %s, which the SDK does not know", name)
+			t.Errorf("docs/certificates.md lists %s, which the SDK does not know", name)
 		}
 	}
 	for _, region := range slices.Sorted(maps.Keys(roots)) {

@@ -14,12 +14,15 @@ import (
 	"github.com/iamproxy/iamproxy/test/clientcert"
 )
 
+// plainConnect is the command of many pages.
+const plainConnect = `psql "host=localhost user=app dbname=mydb"`
+
 // startListeners starts a cluster and a shell for docs/listeners.md. No name of the page resolves to
 // another host.
 func startListeners(t *testing.T) *pageShell {
 	t.Helper()
 	cluster := startCluster(t, &aurora.Cluster{})
-	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
+	createApp(t, cluster)
 	d := newPageShell(t, cluster, "listeners.md")
 	socket := filepath.Join(d.dir, "socket")
 	d.page = strings.NewReplacer(
@@ -29,6 +32,12 @@ func startListeners(t *testing.T) *pageShell {
 	).Replace(d.page)
 	d.env = append(d.env, "PGHOSTADDR=127.0.0.1")
 	return d
+}
+
+// createApp creates the user of the pages.
+func createApp(t *testing.T, cluster *aurora.Cluster) {
+	t.Helper()
+	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
 }
 
 // connect runs a block that starts iamproxy and one that connects, and fails unless the session is
@@ -46,9 +55,8 @@ func (d *pageShell) connect(serve, connect string) {
 func TestListenersPage(t *testing.T) {
 	t.Parallel()
 	d := startListeners(t)
-	plain := `psql "host=localhost user=app dbname=mydb"`
 	d.connect(d.block("--listen localhost:"), d.block("psql", "port="))
-	d.connect(d.block("--allow-user"), plain)
+	d.connect(d.block("--allow-user"), plainConnect)
 	d.connect(d.block("--listen-tls self-signed"), d.block("psql", "sslmode=require"))
 
 	d.run(d.block("openssl"))
@@ -125,4 +133,19 @@ func TestListenersPageSSLModes(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The command of docs/certificates.md accepts a database whose root is in the file.
+func TestCertificatesPage(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	createApp(t, cluster)
+	d := newPageShell(t, cluster, "certificates.md")
+	roots, err := os.ReadFile(cluster.CAFile())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.put("global-bundle.pem", string(roots))
+	d.env = append(d.env, "IAMPROXY_CA_FILE=")
+	d.connect(d.block("--ca-file"), plainConnect)
 }

@@ -91,7 +91,7 @@ func TestEmbeddedFiles(t *testing.T) {
 	for _, bundle := range tls.Bundles {
 		data, err := os.ReadFile(filepath.Join("../../tls/rds", bundle.Partition+".pem"))
 		if os.IsNotExist(err) && bundle.Partition == "aws-cn" {
-			continue // docs/security.md lists it
+			continue // docs/certificates.md lists it
 		}
 		if err != nil {
 			t.Fatal(err)
