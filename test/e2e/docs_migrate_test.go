@@ -80,7 +80,9 @@ func query(statements ...string) string {
 }
 
 // fails returns a command that succeeds if another fails.
-func fails(command string) string { return "if " + command + "; then echo must not succeed; exit 1; fi" }
+func fails(command string) string {
+	return "if " + command + "; then echo must not succeed; exit 1; fi"
+}
 
 // atCluster lets a block connect to the stand-in in place of the endpoint.
 func (m *migration) atCluster(block string) string {
