@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-
-	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
 func TestSummarize(t *testing.T) {
@@ -85,8 +83,8 @@ func TestTable(t *testing.T) {
 	r.add("rest", iamproxyTarget, 0, 25.04)
 	got := table(r, []target{{name: directTarget}, {name: pgbouncerTarget}, {name: iamproxyTarget}})
 	for _, want := range []string{
-		"| 20,000 | 5,500     | 11,000   | 0.50      | 2.00 (2.00–2.00) |",
-		"met, **missed** |",
+		"| 20,000 | 5,500     | 11,000   | 0.50              | 2.00 (2.00–2.00)     |",
+		"| met, missed |",
 		"| –      | –         | 25.0     |",
 		"≤ 20 MiB ",
 	} {
@@ -96,6 +94,9 @@ func TestTable(t *testing.T) {
 	}
 	if strings.Contains(got, "copy-in") {
 		t.Errorf("a row without figures:\n%s", got)
+	}
+	if got, want := score(r), "1 of 3 goals are met."; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
@@ -178,11 +179,11 @@ func TestChoice(t *testing.T) {
 		}
 	}
 	for name, o := range map[string]options{
-		"there are only": {only: "no such", rounds: 1},
-		"-only":          {only: "(", rounds: 1},
-		"-rounds":        {only: "rest"},
-		"a page has":     {only: "rest", rounds: 1, page: "p"},
-		"no --pool":      {only: "connect-pool", rounds: 1, binary: "/bin/true"},
+		"matches none": {only: "no such", rounds: 1},
+		"-only":        {only: "(", rounds: 1},
+		"-rounds":      {only: "rest"},
+		"-write":       {only: "rest", rounds: 1, page: "p"},
+		"no --pool":    {only: "connect-pool", rounds: 1, binary: "/bin/true"},
 	} {
 		if _, err := o.check(); err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("%s: %v", name, err)
@@ -224,7 +225,7 @@ func TestPlot(t *testing.T) {
 	}
 	svg := plot(panels(points, targets))
 	if strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") || strings.Contains(svg, pgbouncerTarget) {
-		t.Errorf("in the plot is what there is not:\n%s", svg)
+		t.Errorf("the plot has missing values:\n%s", svg)
 	}
 	decoder := xml.NewDecoder(strings.NewReader(svg))
 	for {
@@ -241,7 +242,7 @@ func TestPlot(t *testing.T) {
 		}
 	}
 	if strings.Contains(got, "NaN") {
-		t.Errorf("in the table is what there is not:\n%s", got)
+		t.Errorf("the table has missing values:\n%s", got)
 	}
 }
 
@@ -279,6 +280,18 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
+// allResults returns a value of 10 for each figure and target, and two points.
+func allResults(targets []target) (results, map[string][]point) {
+	r, points := results{}, make(map[string][]point)
+	for _, t := range targets {
+		for _, f := range figures {
+			r.add(f.name, t.name, 0, 10)
+		}
+		points[t.name] = []point{{10, 21, 0, 0.3, 1}, {5000, 109, 0.25, 0.5, 2}}
+	}
+	return r, points
+}
+
 // The page has places for all results, and a link to the plot.
 func TestPage(t *testing.T) {
 	text, err := os.ReadFile("../../docs/performance.md")
@@ -287,16 +300,39 @@ func TestPage(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "performance.md")
 	write(t, file, string(text))
-	points := map[string][]point{directTarget: {{10, math.NaN(), math.NaN(), 0.3, 1}}}
-	err = errors.Join(mdtable.Replace(file, tablePlace, "new\n"), writeScale(file, points, []target{{name: directTarget}}))
-	if err != nil {
+	b := &bench{targets: []target{{name: directTarget}, {name: pgbouncerTarget}, {name: iamproxyTarget}}}
+	b.results, b.points = allResults(b.targets)
+	if err := b.writePage(file, "Measured here.\n"); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(file)
-	if err != nil || !strings.Contains(string(got), "](performance/scale.svg)") {
-		t.Errorf("no plot in the page (%v)", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := []string{"](performance/scale.svg)", "Measured here.", "One vCPU relays about 100,000 queries", "109.0 MiB with 5,000.", "100 active clients reach 10.00 of"}
+	for _, f := range figures {
+		if f.part != noTable {
+			wanted = append(wanted, "| "+f.title+" ")
+		}
+	}
+	for _, want := range wanted {
+		if !strings.Contains(string(got), want) {
+			t.Errorf("the page has no %q", want)
+		}
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "performance/scale.svg")); err != nil {
 		t.Error(err)
+	}
+}
+
+// A table of the page has no column without values, and no figure of another table.
+func TestPartTable(t *testing.T) {
+	targets := []target{{name: directTarget}, {name: iamproxyTarget}}
+	r := results{}
+	r.add("rest", iamproxyTarget, 0, 25)
+	r.add("select-1", iamproxyTarget, 0, 25)
+	const want = "| Measurement                 | iamproxy |\n"
+	if got := partTable(r, targets, needs); !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 3 {
+		t.Errorf("got\n%s", got)
 	}
 }

@@ -38,7 +38,7 @@ func (b *bench) amongIdle(ctx context.Context, p *path, alone float64) error {
 	if err != nil {
 		return err
 	}
-	b.say("%s: %.0f transactions/s alone, %.0f in the crowd", p.name, alone, among)
+	b.say("%s: %.0f queries per second alone, %.0f beside idle sessions", p.name, alone, among)
 	b.note("crowd", p.name, among/alone)
 	return nil
 }
@@ -64,7 +64,7 @@ func roomFor(sessions int) error {
 		return fmt.Errorf("available memory: %w", err)
 	}
 	if available < sessions*sessionKiB {
-		return fmt.Errorf("%d sessions take %d GiB of memory, and %d GiB are available; leave this out with -only",
+		return fmt.Errorf("%d sessions need %d GiB of memory, and %d GiB are available; exclude this measurement with -only",
 			sessions, sessions*sessionKiB>>20, available>>20)
 	}
 	return nil

@@ -2,13 +2,23 @@
 
 package main
 
-// figure is a row of the table.
+// figure is a measured quantity.
 type figure struct {
-	name, what string
-	digits     int  // after the point
-	compares   bool // is a comparison itself, without ratios
-	goals      []goal
+	name, title string
+	part        part
+	digits      int  // after the point
+	compares    bool // is a comparison itself, without ratios
+	goals       []goal
 }
+
+// part is the table of the page that has a figure. All are in the output of a run.
+type part int
+
+const (
+	noTable part = iota
+	adds
+	needs
+)
 
 // goal is a goal for iamproxy.
 type goal struct {
@@ -26,21 +36,24 @@ func atMostOfPgbouncer(limit float64) goal {
 	return goal{of: pgbouncerTarget, limit: limit, most: true}
 }
 
-// figures are all figures, in the order of the table.
+// figures are all figures, in the order of the tables.
 var figures = []figure{
-	{name: "select-1", what: "1 client, transactions/s", goals: []goal{atLeast(1, pgbouncerTarget)}},
-	{name: "select-8", what: "8 clients, transactions/s", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},
-	{name: "select-32", what: "32 clients, transactions/s", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},
-	{name: "cpu-1", what: "CPU s per million messages, 1 client", digits: 2, goals: []goal{atMostOfPgbouncer(1)}},
-	{name: "cpu-8", what: "the same, 8 clients", digits: 2, goals: []goal{atMostOfPgbouncer(1)}},
-	{name: "cpu-32", what: "the same, 32 clients", digits: 2, goals: []goal{atMostOfPgbouncer(1)}},
-	{name: "copy-out", what: "COPY TO, MB/s", goals: []goal{atLeast(1.3, pgbouncerTarget), atLeast(0.95, directTarget)}},
-	{name: "copy-in", what: "COPY FROM, MB/s", goals: []goal{atLeast(1.3, pgbouncerTarget), atLeast(0.95, directTarget)}},
-	{name: "connect", what: "ms that a login takes longer than direct", digits: 2, compares: true, goals: []goal{atMost(0.3, "ms")}},
-	{name: "connect-pool", what: "8 clients with a pool of 8 that connect each time, transactions/s", goals: []goal{atLeast(1, pgbouncerTarget)}},
-	{name: "rest", what: "MiB, just started", digits: 1, goals: []goal{atMost(20, "MiB")}},
-	{name: "rest-login", what: "MiB, after one login", digits: 1, goals: []goal{atMost(20, "MiB")}},
-	{name: "idle", what: "KiB for each idle session", digits: 1, goals: []goal{atMost(20, "KiB"), atMostOfPgbouncer(0.5)}},
-	{name: "idle-5s", what: "the same, 5 s after it was busy", digits: 1},
-	{name: "crowd", what: "throughput of 100 clients among 5,000 idle ones, of that alone", digits: 2, compares: true, goals: []goal{{limit: 0.95}}},
+	{name: "select-1", part: adds, title: "Queries per second, 1 client", goals: []goal{atLeast(1, pgbouncerTarget)}},
+	{name: "select-8", part: adds, title: "Queries per second, 8 clients", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},
+	{name: "select-32", part: adds, title: "Queries per second, 32 clients", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},
+	{name: "copy-out", part: adds, title: "COPY TO, MB/s", goals: []goal{atLeast(1.3, pgbouncerTarget), atLeast(0.95, directTarget)}},
+	{name: "copy-in", part: adds, title: "COPY FROM, MB/s", goals: []goal{atLeast(1.3, pgbouncerTarget), atLeast(0.95, directTarget)}},
+	{name: "connect", part: adds, title: "Time added to a login, ms", digits: 2, compares: true, goals: []goal{atMost(0.3, "ms")}},
+	{name: "connect-pool", part: adds, title: "Queries per second, 8 clients, a login for each query, `--pool 8`", goals: []goal{atLeast(1, pgbouncerTarget)}},
+	{name: "cpu-1", part: needs, title: "CPU time per query, 1 client, µs", goals: []goal{atMostOfPgbouncer(1)}},
+	{name: "cpu-8", part: needs, title: "CPU time per query, 8 clients, µs", goals: []goal{atMostOfPgbouncer(1)}},
+	{name: "cpu-32", part: needs, title: "CPU time per query, 32 clients, µs", goals: []goal{atMostOfPgbouncer(1)}},
+	{name: "copy-out-cpu", part: needs, title: "COPY TO, MB/s per vCPU"},
+	{name: "copy-in-cpu", part: needs, title: "COPY FROM, MB/s per vCPU"},
+	{name: "rest", part: needs, title: "Memory after the start, MiB", digits: 1, goals: []goal{atMost(20, "MiB")}},
+	{name: "rest-login", part: needs, title: "Memory after the first login, MiB", digits: 1, goals: []goal{atMost(20, "MiB")}},
+	{name: "idle", part: needs, title: "Memory per idle session, KiB", digits: 1, goals: []goal{atMost(20, "KiB"), atMostOfPgbouncer(0.5)}},
+	{name: "idle-5s", title: "Memory per session that became idle 5 s ago, KiB", digits: 1},
+	{name: "binary", part: needs, title: "Size of the program, MB"},
+	{name: "crowd", title: "Throughput of 100 clients beside 5,000 idle sessions, relative to 100 clients alone", digits: 2, compares: true, goals: []goal{{limit: 0.95}}},
 }

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ var (
 	availableLine = regexp.MustCompile(`(?m)^MemAvailable:\s*(\d+) kB$`)
 )
 
-// machine describes the programs and the machine.
+// machine describes the day, the machine and the programs.
 func (b *bench) machine(ctx context.Context) (string, error) {
 	program, err := pgbouncerPath()
 	if err != nil {
@@ -51,7 +52,7 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 	lines := strings.Split(pgbouncer, "\n")
 	_, mode := b.names.forPgbouncer()
 	parts := []string{
-		fmt.Sprintf("%s, %d cores, %.0f GiB of memory, Linux %s", strings.TrimSpace(model), runtime.NumCPU(), memory/(1<<20), release),
+		fmt.Sprintf("Measured on %s on %s, %d cores, %.0f GiB of memory, Linux %s", time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(model), runtime.NumCPU(), memory/(1<<20), release),
 		"PostgreSQL " + strings.TrimPrefix(firstLine(postgres), "postgres (PostgreSQL) "),
 		lines[0] + " with " + mode,
 		openSSL(lines),

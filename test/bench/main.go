@@ -2,8 +2,8 @@
 
 // Bench measures iamproxy beside PgBouncer and beside a client that logs in by itself. It
 // starts one PostgreSQL that verifies tokens as Aurora does, runs the same clients against
-// each target in turn, and prints the results. It exits with 1 only if a measurement could
-// not be run: a missed goal is a result.
+// each target in turn, and prints the results beside the goals. It exits with status 1 only if a measurement could not
+// be run: a missed goal is a result.
 package main
 
 import (
@@ -17,8 +17,6 @@ import (
 	"regexp"
 	"strings"
 	"syscall"
-
-	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
 // options are the flags.
@@ -33,11 +31,11 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/iamproxy", "the iamproxy to measure")
-	flag.StringVar(&o.baseline, "baseline", "", "another iamproxy, measured as well and compared with the first")
-	flag.StringVar(&o.page, "write", "", "the `PAGE` whose figures are to be replaced, if all could be run")
-	flag.IntVar(&o.rounds, "rounds", 5, "how often each measurement is made")
-	flag.StringVar(&o.only, "only", "", "a `REGEXP` of the names of the measurements to make: "+strings.Join(names(), ", "))
-	flag.BoolVar(&o.quick, "quick", false, "short runs, for a look; nothing to rely on")
+	flag.StringVar(&o.baseline, "baseline", "", "another iamproxy, to measure as well and compare with the first")
+	flag.StringVar(&o.page, "write", "", "the `PAGE` to write the results into, if no measurement failed")
+	flag.IntVar(&o.rounds, "rounds", 5, "the number of runs of each measurement")
+	flag.StringVar(&o.only, "only", "", "a `REGEXP` of the measurements to run: "+strings.Join(names(), ", "))
+	flag.BoolVar(&o.quick, "quick", false, "short runs, whose results are not reliable")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o, os.Stdout, os.Stderr)
@@ -66,15 +64,14 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
 	}
-	result := about + "\n" + table(b.results, b.targets)
-	fmt.Fprintf(out, "\n%s", result)
+	fmt.Fprintf(out, "\n%s\n%s\n%s\n", about, table(b.results, b.targets), score(b.results))
 	if len(b.points) > 0 {
 		fmt.Fprintf(out, "\n%s", scaleTable(b.points, b.targets))
 	}
 	if failed != nil || o.page == "" {
 		return failed
 	}
-	return errors.Join(mdtable.Replace(o.page, tablePlace, result), writeScale(o.page, b.points, b.targets))
+	return b.writePage(o.page, about)
 }
 
 // check returns an error for what cannot be done, before the start.
@@ -86,15 +83,15 @@ func (o options) check() ([]measurement, error) {
 	chosen := choose(pattern)
 	switch {
 	case len(chosen) == 0:
-		return nil, fmt.Errorf("-only %s: there are only %s", o.only, strings.Join(names(), ", "))
+		return nil, fmt.Errorf("-only %s matches none of %s", o.only, strings.Join(names(), ", "))
 	case o.rounds < 1:
-		return nil, errors.New("-rounds: at least 1")
+		return nil, errors.New("-rounds must be at least 1")
 	case o.page != "" && (o.quick || o.only != "" || o.baseline != ""):
-		return nil, errors.New("a page has all figures and no others: leave out -write, or -quick, -only and -baseline")
+		return nil, errors.New("-write cannot be combined with -quick, -only or -baseline")
 	}
 	for _, m := range chosen {
 		if m.pool && !hasPool(o.binary) {
-			return nil, fmt.Errorf("%s: %s has no --pool; leave this measurement out with -only", m.name, o.binary)
+			return nil, fmt.Errorf("%s: %s has no --pool; exclude this measurement with -only", m.name, o.binary)
 		}
 	}
 	return chosen, nil
@@ -120,7 +117,7 @@ func (b *bench) measureAll(ctx context.Context, chosen []measurement, rounds int
 	if len(failures) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d measurements could not be run, such as %w", len(failures), failures[0])
+	return fmt.Errorf("%d measurements failed, such as %w", len(failures), failures[0])
 }
 
 // rotate puts another target first in each round, since the machine may change from one

@@ -5,10 +5,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"time"
 )
 
-// rest measures the memory of an idle proxy, before and after the first login.
+// rest measures the memory of an idle proxy, before and after the first login, and the size
+// of its program.
 func rest(ctx context.Context, b *bench, targets []target) error {
 	return b.each(ctx, proxied(targets), func(p *path) error {
 		started, err := resident(p.pid)
@@ -25,6 +28,14 @@ func rest(ctx context.Context, b *bench, targets []target) error {
 			return err
 		}
 		b.note("rest-login", p.name, after/1024)
+		if p.name == pgbouncerTarget { // its libraries are files of their own
+			return nil
+		}
+		program, err := os.Stat(fmt.Sprintf("/proc/%d/exe", p.pid))
+		if err != nil {
+			return err
+		}
+		b.note("binary", p.name, float64(program.Size())/1e6)
 		return nil
 	})
 }

@@ -99,8 +99,8 @@ func parseCPU(stat string) (float64, error) {
 	return (user + system) / ticks, nil
 }
 
-// fineCPU returns the CPU time of the current threads of a process, in nanoseconds, where
-// ticks are too coarse.
+// fineCPU returns the CPU time of the current threads of a process, in seconds, where ticks
+// are too coarse.
 func fineCPU(pid int) (float64, error) {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil {

@@ -19,15 +19,15 @@ var aspects = []struct {
 	digits int
 	of     func(point) float64
 }{
-	{"memory of the proxy, MiB", 1, func(p point) float64 { return p.memory }},
-	{"CPU s a minute while all are idle", 3, func(p point) float64 { return p.cpu }},
-	{"latency of 8 busy clients, mean, ms", 2, func(p point) float64 { return p.latency }},
-	{"latency of 8 busy clients, 99th percentile, ms", 2, func(p point) float64 { return p.latency9 }},
+	{"Memory, MiB", 1, func(p point) float64 { return p.memory }},
+	{"CPU time per minute, all sessions idle, s", 3, func(p point) float64 { return p.cpu }},
+	{"Mean latency of 8 active clients, ms", 2, func(p point) float64 { return p.latency }},
+	{"99th percentile latency of 8 active clients, ms", 2, func(p point) float64 { return p.latency9 }},
 }
 
 // scaleTable has a row for each aspect and target.
 func scaleTable(points map[string][]point, targets []target) string {
-	header := []string{"sessions", ""}
+	header := []string{"Idle sessions", "Path"}
 	for _, p := range points[targets[0].name] {
 		header = append(header, thousands(float64(p.sessions), 0))
 	}
@@ -71,9 +71,9 @@ func panels(points map[string][]point, targets []target) []panel {
 	return all
 }
 
-// writeScale writes the plot into the directory named after the page, and a link to it and
-// the table into the page.
-func writeScale(file string, points map[string][]point, targets []target) error {
+// writeScale writes the plot into the directory named after the page. Into the page it
+// writes a link to it, the table, and the throughput beside idle sessions.
+func writeScale(file string, r results, points map[string][]point, targets []target) error {
 	dir := strings.TrimSuffix(file, filepath.Ext(file))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -82,7 +82,7 @@ func writeScale(file string, points map[string][]point, targets []target) error 
 	if err := os.WriteFile(filepath.Join(dir, name), []byte(plot(panels(points, targets))), 0o644); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("![memory, idle CPU time and latency over the number of sessions](%s/%s)\n\n%s",
-		filepath.Base(dir), name, scaleTable(points, targets))
-	return mdtable.Replace(file, plotPlace, text)
+	text := fmt.Sprintf("![Memory, CPU time and latency by the number of idle sessions](%s/%s)\n\n%s\n%s",
+		filepath.Base(dir), name, scaleTable(points, targets), besideIdle(r, points[iamproxyTarget]))
+	return mdtable.Replace(file, growsPlace, text)
 }

@@ -10,28 +10,39 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// table returns Markdown that is legible as text. A row without any figure is omitted.
+// table returns all figures with their goals, for the output of a run. A row without any
+// figure is omitted.
 func table(r results, targets []target) string {
-	header := []string{"", "what"}
+	header := append([]string{"figure", "meaning"}, headers(targets)...)
+	lines := [][]string{append(header, "goal", "result")}
+	for _, f := range figures {
+		if len(r[f.name]) == 0 {
+			continue
+		}
+		goals, verdicts := r.verdicts(f)
+		line := append([]string{f.name, f.title}, r.row(f, targets)...)
+		lines = append(lines, append(line, strings.Join(goals, ", "), strings.Join(verdicts, ", ")))
+	}
+	return mdtable.Table(lines)
+}
+
+// headers returns the headers of the values, and of the ratios of iamproxy to the others.
+func headers(targets []target) []string {
+	var header []string
 	for _, t := range targets {
 		header = append(header, t.name)
 	}
 	for _, t := range targets {
 		if t.name != iamproxyTarget {
-			header = append(header, "of "+t.name)
+			header = append(header, iamproxyTarget+" / "+t.name)
 		}
 	}
-	lines := [][]string{append(header, "goal", "")}
-	for _, f := range figures {
-		if len(r[f.name]) > 0 {
-			lines = append(lines, row(r, f, targets))
-		}
-	}
-	return mdtable.Table(lines)
+	return header
 }
 
-func row(r results, f figure, targets []target) []string {
-	line := []string{f.name, f.what}
+// row returns the values of a figure, and the ratios.
+func (r results) row(f figure, targets []target) []string {
+	var line []string
 	for _, t := range targets {
 		line = append(line, show(r.of(f.name, t.name), f.digits))
 	}
@@ -44,7 +55,16 @@ func row(r results, f figure, targets []target) []string {
 			line = append(line, showSpread(r.ratio(f.name, iamproxyTarget, t.name)))
 		}
 	}
-	var goals, verdicts []string
+	return line
+}
+
+const (
+	goalMet    = "met"
+	goalMissed = "missed"
+)
+
+// verdicts returns the goals of a figure, and whether iamproxy reaches each.
+func (r results) verdicts(f figure) (goals, verdicts []string) {
 	for _, g := range f.goals {
 		goals = append(goals, g.String())
 		met, known := r.reached(f.name, iamproxyTarget, g)
@@ -52,12 +72,29 @@ func row(r results, f figure, targets []target) []string {
 		case !known:
 			verdicts = append(verdicts, "not measured")
 		case met:
-			verdicts = append(verdicts, "met")
+			verdicts = append(verdicts, goalMet)
 		default:
-			verdicts = append(verdicts, "**missed**")
+			verdicts = append(verdicts, goalMissed)
 		}
 	}
-	return append(line, strings.Join(goals, ", "), strings.Join(verdicts, ", "))
+	return goals, verdicts
+}
+
+// score returns how many goals are met, of those that were measured.
+func score(r results) string {
+	met, missed := 0, 0
+	for _, f := range figures {
+		_, verdicts := r.verdicts(f)
+		for _, v := range verdicts {
+			switch v {
+			case goalMet:
+				met++
+			case goalMissed:
+				missed++
+			}
+		}
+	}
+	return fmt.Sprintf("%d of %d goals are met.", met, met+missed)
 }
 
 func (g goal) String() string {
@@ -109,9 +146,3 @@ func thousands(value float64, digits int) string {
 	}
 	return sign + whole + fraction
 }
-
-// Places in the page.
-const (
-	tablePlace = "make bench writes the table"
-	plotPlace  = "make bench writes the plot"
-)

@@ -8,15 +8,12 @@ import (
 	"strconv"
 )
 
-// messages is the number of messages of one transaction of pgbench -S -M prepared: Bind,
-// Describe, Execute and Sync, and back BindComplete, RowDescription, DataRow,
-// CommandComplete and ReadyForQuery.
-const messages = 9
-
 // threads returns the number of threads of pgbench.
 func threads(clients int) string { return strconv.Itoa(min(clients, 2)) }
 
-// selects measures transactions of one small query, and their cost in the proxy.
+// selects measures transactions of one small query (pgbench -S), and their CPU time in the
+// proxy. Each transaction has nine messages: Bind, Describe, Execute and Sync, and back
+// BindComplete, RowDescription, DataRow, CommandComplete and ReadyForQuery.
 func selects(clients int) func(context.Context, *bench, []target) error {
 	n := strconv.Itoa(clients)
 	return func(ctx context.Context, b *bench, targets []target) error {
@@ -35,7 +32,7 @@ func selects(clients int) func(context.Context, *bench, []target) error {
 			b.note("select-"+n, p.name, report.tps)
 			after, err := cpu(p.pid)
 			if p.pid != 0 && err == nil {
-				b.note("cpu-"+n, p.name, (after-before)/(report.transactions*messages)*1e6)
+				b.note("cpu-"+n, p.name, (after-before)/report.transactions*1e6)
 			}
 			return err
 		})
