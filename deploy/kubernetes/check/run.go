@@ -23,8 +23,11 @@ import (
 
 // isIamproxy says whether a container is one of ours.
 func isIamproxy(c core.Container) bool {
-	image, _, _ := strings.Cut(c.Image[strings.LastIndex(c.Image, "/")+1:], ":")
-	return image == "iamproxy"
+	name := c.Image[strings.LastIndex(c.Image, "/")+1:]
+	if end := strings.IndexAny(name, ":@"); end >= 0 {
+		name = name[:end]
+	}
+	return name == "iamproxy"
 }
 
 // serves says whether it is an iamproxy that clients connect to.
