@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// TestAWSSettings verifies that credentials.md has each setting that the SDK reads: the
+// TestAWSSettings verifies that aws-settings.md has each setting that the SDK reads: the
 // variables of config/env_config.go, and the keys of config/shared_config.go.
 func TestAWSSettings(t *testing.T) {
 	t.Parallel()
-	page, err := os.ReadFile("../../docs/credentials.md")
+	page, err := os.ReadFile("../../docs/aws-settings.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestAWSSettings(t *testing.T) {
 		}
 		for _, match := range found {
 			if name := string(match[1]); !strings.Contains(string(page), "`"+name+"`") {
-				t.Errorf("credentials.md does not have %s", name)
+				t.Errorf("aws-settings.md does not have %s", name)
 			}
 		}
 	}
