@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package check tries what is in deploy/systemd, with systemd's own tools and with the
-// real iamproxy, started as systemd would start it.
+// Package check tests deploy/systemd with systemd's own tools and with the real iamproxy,
+// started as systemd starts it.
 package check
 
 import (
@@ -9,11 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
 
-// program is the iamproxy that is run.
+// program is the path of the iamproxy under test.
 var program string
 
 func TestMain(m *testing.M) {
@@ -33,30 +34,35 @@ func TestMain(m *testing.M) {
 
 var units = []string{"iamproxy.service", "iamproxy@.service", "iamproxy.socket"}
 
-// installed is a root directory with what the README has people install.
+// installBlock matches the commands of the README that install the files.
+var installBlock = regexp.MustCompile("(?ms)^ *```sh\n( *install -m .*?)^ *systemctl daemon-reload\n *```$")
+
+// installed returns a root directory in which the commands of the README have installed the files.
 func installed(t *testing.T) (root string) {
 	t.Helper()
 	root = t.TempDir()
-	for file, in := range map[string]string{
-		"../iamproxy.service": "etc/systemd/system", "../iamproxy@.service": "etc/systemd/system", "../iamproxy.socket": "etc/systemd/system",
-		program: "usr/local/bin", "../iamproxy-restart": "usr/local/bin",
-	} {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.MkdirAll(filepath.Join(root, in), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		mode := os.FileMode(0o755)
-		if in != "usr/local/bin" {
-			mode = 0o644
-		}
-		if err := os.WriteFile(filepath.Join(root, in, filepath.Base(file)), text, mode); err != nil {
+	for _, dir := range []string{"usr/local/bin", "etc/systemd/system"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	// What the units lean on, so that the machine's own need not be there.
+	page, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := installBlock.FindSubmatch(page)
+	if block == nil {
+		t.Fatal("the README installs nothing")
+	}
+	install := exec.Command("sh", "-euc", strings.NewReplacer(" bin/iamproxy", " "+program, " /", " "+root+"/").Replace(string(block[1])))
+	install.Dir = "../../.."
+	if said, err := install.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	if env, err := os.ReadFile(filepath.Join(root, "etc/iamproxy/env")); err != nil || string(env) != example(t) {
+		t.Fatalf("env.example is not installed: %v", err)
+	}
+	// The targets that the units name, which this machine may lack.
 	for _, target := range []string{"sysinit", "basic", "shutdown", "sockets", "multi-user", "network-online"} {
 		if err := os.WriteFile(filepath.Join(root, "etc/systemd/system", target+".target"), []byte("[Unit]\n"), 0o600); err != nil {
 			t.Fatal(err)
@@ -65,7 +71,7 @@ func installed(t *testing.T) (root string) {
 	return root
 }
 
-// verify is what systemd has to say of the units, which is nothing if all is well.
+// verify returns the complaints of systemd-analyze about the units.
 func verify(root string) (string, error) {
 	args := []string{"verify", "--root=" + root}
 	for _, unit := range units {
@@ -81,7 +87,7 @@ func TestUnitsAreValid(t *testing.T) {
 	}
 }
 
-// TestMistakes makes one each, to see whether it is noticed.
+// TestMistakes makes one mistake at a time, which systemd-analyze has to find.
 func TestMistakes(t *testing.T) {
 	for old, wrong := range map[string]string{
 		"ProtectHome=yes":          "ProtctHome=yes",
@@ -104,12 +110,12 @@ func TestMistakes(t *testing.T) {
 			t.Fatal(err)
 		}
 		if said, err := verify(root); err == nil && said == "" {
-			t.Errorf("%s was not noticed", wrong)
+			t.Errorf("%s was not found", wrong)
 		}
 	}
 }
 
-// TestUnitsAreHardened has systemd judge them, from 0 (nothing exposed) to 100.
+// TestUnitsAreHardened limits the exposure that systemd-analyze computes, from 0 to 100.
 func TestUnitsAreHardened(t *testing.T) {
 	root := installed(t)
 	for _, unit := range []string{"iamproxy.service", "iamproxy@0.service"} {
@@ -120,7 +126,7 @@ func TestUnitsAreHardened(t *testing.T) {
 	}
 }
 
-// TestTheTwoAreAlike but for what makes them two.
+// TestTheTwoAreAlike compares the two units, except for the settings that must differ.
 func TestTheTwoAreAlike(t *testing.T) {
 	differ := []string{"Description=", "Requires=", "Conflicts=", "Sockets=", "NonBlocking=", "ExecStart=", "TimeoutStopSec=", "DefaultInstance="}
 	settings := func(unit string) (kept []string) {
@@ -141,7 +147,7 @@ func TestTheTwoAreAlike(t *testing.T) {
 	}
 }
 
-// lines are those of a unit that say something.
+// lines returns the lines of a unit without comments and empty lines.
 func lines(t *testing.T, unit string) (said []string) {
 	t.Helper()
 	text, err := os.ReadFile("../" + unit)
@@ -156,7 +162,7 @@ func lines(t *testing.T, unit string) (said []string) {
 	return said
 }
 
-// setting is the last value that a unit gives something.
+// setting returns the last value of a setting in a unit.
 func setting(t *testing.T, unit, name string) (value string) {
 	t.Helper()
 	for _, line := range lines(t, unit) {

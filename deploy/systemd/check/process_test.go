@@ -18,18 +18,18 @@ import (
 	"time"
 )
 
-// patience is for what happens at once on a machine that has nothing else to do.
+// patience is the timeout for each step; on an idle machine a step takes milliseconds.
 const patience = 30 * time.Second
 
-// process is an iamproxy that was started as systemd starts it.
+// process is an iamproxy that was started as systemd does.
 type process struct {
 	cmd    *exec.Cmd
 	notify *net.UnixConn
 	log    bytes.Buffer
 }
 
-// start runs what a unit says, with further arguments, which win, and a socket that is
-// handed over (or nil), and returns when it says that it is ready.
+// start runs the command of a unit with further arguments, which override those of the unit, and
+// passes it a socket unless that is nil. It returns when the process is ready.
 func start(t *testing.T, unit, instance string, env []string, socket *os.File, args ...string) *process {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
@@ -62,7 +62,7 @@ func start(t *testing.T, unit, instance string, env []string, socket *os.File, a
 	return p
 }
 
-// waitFor reads what it tells systemd, until it tells that.
+// waitFor reads the messages to systemd until state is among them.
 func (p *process) waitFor(t *testing.T, state string) {
 	t.Helper()
 	p.notify.SetReadDeadline(time.Now().Add(patience))
@@ -72,7 +72,7 @@ func (p *process) waitFor(t *testing.T, state string) {
 		if err != nil {
 			_ = p.cmd.Process.Kill()
 			_ = p.cmd.Wait() // the log is whole then
-			t.Fatalf("it did not say %s: %v: %s", state, err, &p.log)
+			t.Fatalf("it did not report %s: %v: %s", state, err, &p.log)
 		}
 		for line := range strings.Lines(string(message[:n])) {
 			if strings.TrimSpace(line) == state {
@@ -82,7 +82,7 @@ func (p *process) waitFor(t *testing.T, state string) {
 	}
 }
 
-// stop is what systemd does, and ends when it has ended.
+// stop sends SIGTERM, as systemd does, and waits for the exit.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -92,7 +92,7 @@ func (p *process) stop(t *testing.T) {
 	overdue := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	defer overdue.Stop()
 	if err := p.cmd.Wait(); err != nil {
-		t.Errorf("it ended with %v: %s", err, &p.log)
+		t.Errorf("it exited with %v: %s", err, &p.log)
 	}
 }
 
@@ -119,7 +119,7 @@ func example(t *testing.T) string {
 }
 
 func TestItStartsAndStops(t *testing.T) {
-	// With what is only proposed there, too, but for the role, for which it would ask AWS.
+	// With the commented options, too, except for the role: assuming it would need AWS.
 	proposed := strings.ReplaceAll(example(t), "\n#IAMPROXY_", "\nIAMPROXY_")
 	all := environment(t, proposed)
 	env := environment(t, strings.ReplaceAll(proposed, "\nIAMPROXY_ASSUME_ROLE=", "\n#"))
@@ -131,7 +131,7 @@ func TestItStartsAndStops(t *testing.T) {
 			start(t, unit, "0", env, nil, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0").stop(t)
 		})
 	}
-	// Every command looks at the names of all variables.
+	// Every command validates the names of all variables.
 	cmd := exec.Command(program, "version")
 	cmd.Env = all
 	if said, err := cmd.CombinedOutput(); err != nil {
@@ -139,8 +139,8 @@ func TestItStartsAndStops(t *testing.T) {
 	}
 }
 
-// TestNobodyIsRefused has clients come one after the other while one process takes over
-// from the other, as iamproxy-restart has it.
+// TestNobodyIsRefused connects clients one after the other while the processes take turns, as
+// iamproxy-restart does it.
 func TestNobodyIsRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -187,16 +187,16 @@ func TestNobodyIsRefused(t *testing.T) {
 	clients.Wait()
 	old.stop(t)
 	if len(answers) != 1 || answers["08001"] == 0 {
-		t.Errorf("clients were told %v, want nothing but 08001, that the database has no TLS", answers)
+		t.Errorf("clients got %v, want only 08001, since the database has no TLS", answers)
 	}
 }
 
-// shared is the socket as systemd passes it with NonBlocking=true: a File of the listener
-// would be made blocking for all who have it.
+// shared returns the socket as systemd passes it with NonBlocking=true. The listener's File
+// method would make it blocking in all processes.
 func shared(t *testing.T, listener *net.TCPListener) *os.File {
 	t.Helper()
 	if setting(t, "iamproxy@.service", "NonBlocking") != "true" {
-		t.Fatal("the sockets that iamproxy@.service gets are blocking")
+		t.Fatal("iamproxy@.service gets blocking sockets")
 	}
 	conn, err := listener.SyscallConn()
 	if err != nil {
@@ -215,8 +215,7 @@ func shared(t *testing.T, listener *net.TCPListener) *os.File {
 	return socket
 }
 
-// plainServer is a database without TLS, which is no use to iamproxy: it tells the
-// client so at once.
+// plainServer starts a database without TLS. iamproxy rejects each client with 08001 at once.
 func plainServer(t *testing.T) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -242,7 +241,7 @@ func plainServer(t *testing.T) (address string) {
 	return listener.Addr().String()
 }
 
-// login asks for a session, and returns the SQLSTATE of the refusal.
+// login requests a session, and returns the SQLSTATE of the error.
 func login(address string) (sqlstate string, err error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {

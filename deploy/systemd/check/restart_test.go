@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// fake is systemctl and iamproxy: it writes down what it is asked, knows of the units in
-// ACTIVE, and does not do what FAIL is.
+// fake stands in for systemctl and iamproxy: it logs its arguments to CALLS, reports the units in
+// ACTIVE as active, and fails at the verb in FAIL.
 const fake = `#!/bin/sh
 echo "$*" >>"$CALLS"
 case $1 in
@@ -22,12 +22,12 @@ esac
 
 func TestRestart(t *testing.T) {
 	if !strings.Contains(setting(t, "iamproxy@.service", "ExecStart"), "--admin 127.0.0.1:909%i ") {
-		t.Error("iamproxy-restart asks elsewhere than iamproxy@.service listens")
+		t.Error("iamproxy-restart waits at another address than that of iamproxy@.service")
 	}
 	const zero, one = "iamproxy@0.service", "iamproxy@1.service"
 	for name, c := range map[string]struct {
 		active, fail string
-		calls        []string // but for the questions
+		calls        []string // without is-active
 		ends         bool
 	}{
 		"nothing runs":    {"", "", []string{"start iamproxy.socket " + zero}, true},
@@ -49,7 +49,7 @@ func TestRestart(t *testing.T) {
 			cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "CALLS=" + calls, "ACTIVE=" + c.active, "FAIL=" + c.fail}
 			said, err := cmd.CombinedOutput()
 			if (err == nil) != c.ends {
-				t.Errorf("it ended with %v: %s", err, said)
+				t.Errorf("it exited with %v: %s", err, said)
 			}
 			text, err := os.ReadFile(calls)
 			if err != nil {
