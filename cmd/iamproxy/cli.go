@@ -41,7 +41,7 @@ type commands struct {
 
 // credentialFlags select the credentials that sign tokens, and the region.
 type credentialFlags struct {
-	Region     string `form:"region" group:"Identity" help:"AWS region of the database. Default: taken from the endpoint's name." placeholder:"REGION"`
+	Region     string `form:"region" group:"Identity" help:"AWS region of the database. Default: taken from the endpoint's name. Required if that has none, as in a global writer endpoint." placeholder:"REGION"`
 	Profile    string `form:"profile" group:"Identity" help:"AWS profile whose credentials sign tokens. Default: the SDK's default chain." placeholder:"NAME"`
 	AssumeRole string `form:"role" group:"Identity" help:"Role to assume, whose credentials sign tokens. A comma-separated list of roles is assumed in order, each with the credentials of the one before." placeholder:"ARN"`
 	ExternalID string `form:"external-id" group:"Identity" name:"external-id" help:"External ID that the (last) role requires." placeholder:"ID"`

@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// The flags that advice names exist, and those that it is for do not: both by README's table.
+// The flags that advice names exist, and those that it is for do not: both by the reference.
 func TestForeignFlags(t *testing.T) {
-	readme, err := os.ReadFile("../../README.md")
+	reference, err := os.ReadFile("../../docs/reference.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	exists := func(flag string) bool { return strings.Contains(string(readme), "`--"+flag+"`") }
+	exists := func(flag string) bool { return regexp.MustCompile("`--" + flag + "[` ]").Match(reference) }
 	for _, advice := range foreignFlags {
 		for _, name := range advice.Names {
 			if exists(name) {

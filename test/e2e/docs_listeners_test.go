@@ -28,7 +28,7 @@ func startListeners(t *testing.T) *pageShell {
 	d.page = strings.NewReplacer(
 		"/run/iamproxy", socket, "port=6432", "port="+d.port, ":6432", ":"+d.port, "0.0.0.0:5432", "0.0.0.0:"+d.port,
 		"10.0.12.0/24", "127.0.0.0/8", "10.0.0.0/16", "127.0.0.0/8",
-		"--allow-user app,deploy", fmt.Sprintf("--allow-user %d", os.Getuid()),
+		"--allow-user 1000,1001", fmt.Sprintf("--allow-user %d", os.Getuid()),
 	).Replace(d.page)
 	d.env = append(d.env, "PGHOSTADDR=127.0.0.1")
 	return d
