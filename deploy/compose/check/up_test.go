@@ -18,22 +18,24 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(container.Main(m)) //nolint:forbidigo // the way of a TestMain
+	os.Exit(container.Main(m)) //nolint:forbidigo // required in TestMain
 }
 
-// host runs the services of a project as Docker Compose does, as far as this one needs it.
+// host runs the services of a project as Docker Compose does, as far as these projects need it.
 type host struct {
 	t       *testing.T
 	project *types.Project
 	images  *container.Images
-	volumes map[string]string // directories
-	hosts   string            // file with the services' names
+	built   map[string]container.Image // by name, of the service or of the image
+	volumes map[string]string          // directories
+	hosts   string                     // file with the services' names
 }
 
-// Everything is built and run as the file says, and psql gets in without a password.
+// The services of compose.yaml and of the README's project build and run, and psql logs in
+// without a password.
 func TestUp(t *testing.T) {
 	project := mustLoad(t)
-	h := &host{t: t, project: project, images: container.NewImages(t), volumes: map[string]string{}}
+	h := &host{t: t, project: project, images: container.NewImages(t), built: map[string]container.Image{}, volumes: map[string]string{}}
 	there, here := container.NewNetwork(t), container.NewNetwork(t)
 	address := container.Join(t, there, here)
 	h.hosts = filepath.Join(t.TempDir(), "hosts")
@@ -70,34 +72,66 @@ func TestUp(t *testing.T) {
 		}
 	}
 	// A user without rds_iam gets an error with the cause.
-	app.Args = append(app.Args[:1:1], "psql", "-U", "plain_user") // behind the entrypoint
+	app.Args = append(app.Args[:1:1], "psql", "-U", "plain_user") // after the entrypoint
 	if out, err := container.Run(app.Command(t, here)); err == nil || !strings.Contains(out, `is not a member of rds_iam`) {
 		t.Errorf("psql as plain_user: %v: %s", err, out)
+	}
+	proxy.Stop()
+
+	// The README's project, with the stand-in as the database.
+	own := *h
+	own.project = mustLoadReadme(t)
+	user := "iam_user"
+	own.project.Services["app"].Environment["PGUSER"] = &user
+	h.built[reference] = h.built["iamproxy"]
+	iamproxy = own.container("iamproxy")
+	iamproxy.Env = append(iamproxy.Env, "IAMPROXY_VIA=standin:5432", "IAMPROXY_CA_FILE=/ca/ca.pem")
+	iamproxy.Mounts["/ca"] = h.volumes["ca"]
+	proxy = container.Start(t, iamproxy.Command(t, here))
+	own.healthy("iamproxy", iamproxy, here)
+	app = own.container("app")
+	for to, from := range container.Tools() {
+		app.Mounts[to] = from
+	}
+	app.User = "postgres" // container runs no root
+	if out, err := container.Run(app.Command(t, here)); err != nil || !strings.Contains(out, "iam_user") {
+		t.Errorf("psql of the README's project: %v: %s\niamproxy:\n%s", err, out, proxy.Log())
 	}
 	proxy.Stop()
 	server.Stop()
 }
 
-// container is what a service runs.
+// image returns the image of a service, built if the service has a build.
+func (h *host) image(name string) container.Image {
+	h.t.Helper()
+	service := h.project.Services[name]
+	if build := service.Build; build != nil {
+		h.built[name] = h.images.Build(filepath.Join(build.Context, build.Dockerfile), build.Context)
+		return h.built[name]
+	}
+	if image, ok := h.built[service.Image]; ok {
+		return image
+	}
+	return h.images.Image(service.Image)
+}
+
+// container returns the container of a service.
 func (h *host) container(name string) container.Container {
 	h.t.Helper()
 	service := h.project.Services[name]
-	var image container.Image
-	if build := service.Build; build != nil {
-		image = h.images.Build(filepath.Join(build.Context, build.Dockerfile), build.Context)
-	} else {
-		image = h.images.Image(service.Image)
-	}
+	image := h.image(name)
 	c := image.Container(service.Command...)
 	if len(service.Entrypoint) != 0 {
-		h.t.Fatalf("%s has an entrypoint of its own", name)
+		h.t.Fatalf("%s overrides the entrypoint", name)
 	}
 	if service.User != "" {
 		c.User = service.User
 	}
 	c.Writable = !service.ReadOnly
 	for variable, value := range service.Environment {
-		c.Env = append(c.Env, fmt.Sprintf("%s=%s", variable, *value))
+		if value != nil { // else unset where Compose runs
+			c.Env = append(c.Env, fmt.Sprintf("%s=%s", variable, *value))
+		}
 	}
 	c.Mounts = map[string]string{"/etc/hosts": h.hosts}
 	for _, volume := range service.Volumes {
@@ -106,7 +140,8 @@ func (h *host) container(name string) container.Container {
 	return c
 }
 
-// volume belongs, when it is new, to whom the directory in the image does.
+// volume returns the directory of a volume. A new one gets the owner of the directory in the
+// image.
 func (h *host) volume(name, inImage string) string {
 	h.t.Helper()
 	if dir, ok := h.volumes[name]; ok {
@@ -128,10 +163,13 @@ func (h *host) volume(name, inImage string) string {
 	return dir
 }
 
-// check is the service's health check.
+// check returns the container with the health check of the service, or of its image.
 func (h *host) check(name string, c container.Container) container.Container {
 	h.t.Helper()
-	test := h.project.Services[name].HealthCheck.Test
+	test := h.built[h.project.Services[name].Image].Healthcheck.Test
+	if check := h.project.Services[name].HealthCheck; check != nil {
+		test = check.Test
+	}
 	switch test[0] {
 	case "CMD":
 		c.Args = test[1:]
@@ -143,17 +181,21 @@ func (h *host) check(name string, c container.Container) container.Container {
 	return c
 }
 
-// healthy waits until the service is, for as long as Docker would.
+// healthy waits until a service is healthy, for as long as Docker does. The health check of
+// the image allows 30 seconds.
 func (h *host) healthy(name string, c container.Container, n container.Network) {
 	h.t.Helper()
-	check := h.project.Services[name].HealthCheck
-	for range *check.Retries {
+	retries, interval := uint64(30), types.Duration(time.Second)
+	if check := h.project.Services[name].HealthCheck; check != nil {
+		retries, interval = *check.Retries, *check.Interval
+	}
+	for range retries {
 		out, err := container.Run(h.check(name, c).Command(h.t, n))
 		if err == nil {
 			return
 		}
 		h.t.Logf("%s is not healthy yet: %v %s", name, err, out)
-		time.Sleep(time.Duration(*check.Interval))
+		time.Sleep(time.Duration(interval))
 	}
 	h.t.Fatalf("%s does not become healthy", name)
 }
