@@ -194,13 +194,28 @@ func TestAlerts(t *testing.T) {
 		}
 		if page, ok := strings.CutPrefix(r.Annotations["runbook_url"], "https://github.com/iamproxy/iamproxy/blob/main/"); !ok {
 			t.Errorf("%s: no runbook_url", r.Alert)
-		} else if _, err := os.Stat(filepath.Join("../../..", page)); err != nil {
+		} else if err := checkPage(page); err != nil {
 			t.Errorf("%s: %v", r.Alert, err)
 		}
 		if !strings.HasPrefix(r.Alert, "Iamproxy") {
 			t.Errorf("%s: the dashboard would not show it", r.Alert)
 		}
 	}
+}
+
+// checkPage returns an error if a page does not exist, or has no heading for the anchor.
+func checkPage(page string) error {
+	file, anchor, hasAnchor := strings.Cut(page, "#")
+	text, err := os.ReadFile(filepath.Join("../../..", file))
+	if err != nil || !hasAnchor {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		if heading := strings.TrimLeft(line, "#"); heading != line && strings.ReplaceAll(strings.ToLower(strings.TrimSpace(heading)), " ", "-") == anchor {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has no heading %s", file, anchor)
 }
 
 // TestAlertsAreTested replaces the expression of each alert, so that it never fires and that it
