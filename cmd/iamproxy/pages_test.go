@@ -115,6 +115,7 @@ func shownArguments(t *testing.T, page string) (all [][]string) {
 	}
 	for _, list := range shownList.FindAllString(page, -1) {
 		var args []string
+		list = strings.ReplaceAll(list, "'$ENDPOINT'", aurora.DefaultHost) // JSON in quotes of the shell
 		if err := json.Unmarshal([]byte(list), &args); err != nil {
 			t.Errorf("%s: %v", list, err)
 		}

@@ -1,37 +1,21 @@
 package check
 
 import (
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 )
 
-// checks are those of each file.
+// checks has the check of each file.
 var checks = map[string]func(text []byte) error{
-	"task-definition.json": func(text []byte) error {
-		task, err := parseTask(text)
-		if err == nil {
-			err = checkTask(task)
-		}
-		if err == nil {
-			err = checkSidecar(task)
-		}
-		return err
-	},
-	"grant-task-definition.json": func(text []byte) error {
-		task, err := parseTask(text)
-		if err == nil {
-			err = checkTask(task)
-		}
-		if err == nil {
-			err = checkGrant(task)
-		}
-		return err
-	},
+	"task-definition.json":        checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkSidecar),
+	"task-definition-bridge.json": checkTaskFile(types.NetworkModeBridge, types.CompatibilityEc2, checkSidecar, checkSocket),
+	"grant-task-definition.json":  checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant),
 	"task-role-policy.json": func(text []byte) error {
 		s, err := parsePolicy(text)
 		if err == nil {
@@ -55,6 +39,25 @@ var checks = map[string]func(text []byte) error{
 	},
 }
 
+// checkTaskFile returns the check of a task definition, which ends at the first error.
+func checkTaskFile(mode types.NetworkMode, on types.Compatibility, further ...func(*ecs.RegisterTaskDefinitionInput) error) func([]byte) error {
+	return func(text []byte) error {
+		task, err := parseTask(text)
+		if err != nil {
+			return err
+		}
+		if err := checkTask(task, mode, on); err != nil {
+			return err
+		}
+		for _, check := range further {
+			if err := check(task); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
 func read(t *testing.T, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", name))
@@ -76,7 +79,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// What one mistypes in a file is found.
+// TestMistyped makes mistakes in the files, which the checks must find.
 func TestMistyped(t *testing.T) {
 	for name, changes := range map[string][][2]string{
 		"task-definition.json": {
@@ -86,7 +89,7 @@ func TestMistyped(t *testing.T) {
 			{`"HEALTHY"`, `"HEALTHLY"`},
 			{`"healthCheck"`, `"healthcheck"`},
 			{`"CMD", "/iamproxy"`, `"CMD-SHELL", "/iamproxy"`},
-			{`"interval": 5`, `"interval": "5"`},
+			{`"interval": 10`, `"interval": "10"`},
 			{`"stopTimeout": 30`, `"stopTimeout": 25`},
 			{`"stopTimeout": 60`, `"stopTimeout": 180`},
 			{`"readonlyRootFilesystem"`, `"readOnlyRootFilesystem"`},
@@ -97,6 +100,20 @@ func TestMistyped(t *testing.T) {
 			{`"name": "iamproxy",`, ``},
 			{`"taskRoleArn"`, `"executionRole"`},
 			{`["ALL"]`, `["NET_RAW"]`},
+		},
+		"task-definition-bridge.json": {
+			{`"bridge"`, `"awsvpc"`},
+			{`"EC2"`, `"FARGATE"`},
+			{`"0666"`, `"0660"`},
+			{`"value": "/run/iamproxy"`, `"value": "localhost"`},
+			{`unix:/run/iamproxy`, `127.0.0.1:5432`},
+			{`"containerPath": "/run/iamproxy", "readOnly": false`, `"containerPath": "/run/iamproxy", "readOnly": true`},
+			{`"containerPath": "/run/iamproxy", "readOnly": false`, `"containerPath": "/run", "readOnly": false`},
+			{`"sourceVolume": "iamproxy-socket"`, `"sourceVolume": "socket"`},
+			{`"scope": "task"`, `"scope": "shared"`},
+			{`"driverOpts"`, `"driverOptions"`},
+			{`uid=65532`, `uid=1000`},
+			{`mode=0755`, `mode=0700`},
 		},
 		"grant-task-definition.json": {
 			{`"taskRoleArn"`, `"executionRole"`},
@@ -129,40 +146,7 @@ func TestMistyped(t *testing.T) {
 				t.Errorf("%s has no %q", name, change[0])
 			}
 			if err := checks[name]([]byte(changed)); err == nil {
-				t.Errorf("%s is taken with %q", name, change[1])
-			}
-		}
-	}
-}
-
-// With the command of README.md the files become one's own, wholly.
-func TestNames(t *testing.T) {
-	_, command, _ := strings.Cut(string(read(t, "README.md")), "```sh\nsed -i.example")
-	command, _, _ = strings.Cut(command, "```")
-	dir := t.TempDir()
-	for name := range checks {
-		if err := os.WriteFile(filepath.Join(dir, name), read(t, name), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	sed := exec.Command("sh", "-euc", "sed -i.example"+command)
-	sed.Dir = dir
-	sed.Env = append(os.Environ(), "ACCOUNT=444455556666", "REGION=us-east-2", "HOST=other.cluster-cotherother0.us-east-2.rds.amazonaws.com",
-		"RESOURCE=cluster-ZYXWVUTSRQP", "SECRET=arn:aws:secretsmanager:us-east-2:444455556666:secret:rds!cluster-76543210-UvWxYz")
-	if out, err := sed.CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	for name, check := range checks {
-		text, err := os.ReadFile(filepath.Join(dir, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := check(text); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
-		for _, example := range []string{"111122223333", "eu-west-1", "cabcdefghijk", "ABCDEFGHIJKL01234", "AbCdEf"} {
-			if strings.Contains(string(text), example) {
-				t.Errorf("%s still has %s", name, example)
+				t.Errorf("%s is accepted with %q", name, change[1])
 			}
 		}
 	}
@@ -177,33 +161,28 @@ func mustParse(t *testing.T, name string) *ecs.RegisterTaskDefinitionInput {
 	return task
 }
 
-// All files are about one database, one user and one secret.
+// TestAgree checks that all files have the same database, user, secret and image.
 func TestAgree(t *testing.T) {
-	sidecar := mustParse(t, "task-definition.json")
 	grant := mustParse(t, "grant-task-definition.json").ContainerDefinitions[0]
-	var user, database string
-	for _, variable := range containerNamed(sidecar, "app").Environment {
-		switch *variable.Name {
-		case "PGUSER":
-			user = *variable.Value
-		case "PGDATABASE":
-			database = *variable.Value
+	var user string
+	for _, name := range []string{"task-definition.json", "task-definition-bridge.json"} {
+		task := mustParse(t, name)
+		app, sidecar := containerNamed(task, "app"), containerNamed(task, "iamproxy")
+		user = variable(app, "PGUSER")
+		want := fmt.Sprintf("grant %s --user %s --database %s ", variable(sidecar, "IAMPROXY_ENDPOINTS"), user, variable(app, "PGDATABASE"))
+		if granting := strings.Join(grant.Command, " "); user == "" || !strings.HasPrefix(granting, want) {
+			t.Errorf("%s: %s, want %s", name, granting, want)
 		}
-	}
-	endpoint := *containerNamed(sidecar, "iamproxy").Environment[0].Value
-	granting := strings.Join(grant.Command, " ")
-	if user == "" || !strings.HasPrefix(granting, "grant "+endpoint+" --user "+user+" --database "+database+" ") {
-		t.Errorf("%s logs in to %s of %s; %s", user, database, endpoint, granting)
-	}
-	if *grant.Image != *containerNamed(sidecar, "iamproxy").Image {
-		t.Errorf("image %s", *grant.Image)
+		if *grant.Image != *sidecar.Image {
+			t.Errorf("%s has another image: %s", name, *sidecar.Image)
+		}
 	}
 	allowed, err := parsePolicy(read(t, "task-role-policy.json"))
 	if err != nil || !strings.HasSuffix(allowed.Resource, "/"+user) {
-		t.Errorf("%s logs in, allowed is %s: %v", user, allowed.Resource, err)
+		t.Errorf("%s logs in, and %s is allowed: %v", user, allowed.Resource, err)
 	}
 	secret, err := parsePolicy(read(t, "grant-task-role-policy.json"))
 	if from := argument(&grant, "--admin-secret"); err != nil || from != secret.Resource {
-		t.Errorf("the administrator's login is from %s, allowed is %s: %v", from, secret.Resource, err)
+		t.Errorf("--admin-secret is %s, and %s is allowed: %v", from, secret.Resource, err)
 	}
 }

@@ -24,12 +24,12 @@ func parsePolicy(text []byte) (statement, error) {
 		return statement{}, err
 	}
 	if p.Version != "2012-10-17" || len(p.Statement) != 1 || p.Statement[0].Effect != "Allow" {
-		return statement{}, errors.New("not one statement that allows something")
+		return statement{}, errors.New("not exactly one statement that allows")
 	}
 	return p.Statement[0], nil
 }
 
-// checkAllows compares what a role may do with the only thing that it should.
+// checkAllows returns an error unless the statement allows one action, on a resource that matches.
 func checkAllows(s statement, action, resource string) error {
 	switch {
 	case s.Action != action:
@@ -37,12 +37,12 @@ func checkAllows(s statement, action, resource string) error {
 	case !regexp.MustCompile(`^(?:` + resource + `)$`).MatchString(s.Resource):
 		return fmt.Errorf("resource %q", s.Resource)
 	case s.Principal != nil || s.Condition != nil:
-		return errors.New("a principal or a condition where none belongs")
+		return errors.New("unexpected principal or condition")
 	}
 	return nil
 }
 
-// checkTrust: only tasks of one's own account have the role.
+// checkTrust returns an error unless only tasks of the account can assume the role.
 func checkTrust(s statement) error {
 	switch {
 	case s.Action != "sts:AssumeRole" || s.Resource != "":

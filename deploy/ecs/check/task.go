@@ -1,5 +1,5 @@
-// Package check holds the files of deploy/ecs to what Amazon ECS and IAM take, as far
-// as that can be told without an account.
+// Package check tests that Amazon ECS and IAM would accept the files of deploy/ecs, as far as
+// that is possible without an AWS account.
 package check
 
 import (
@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -20,8 +21,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 )
 
-// parseTask reads a task definition. It has to be exactly what the SDK would send for
-// it, so that no field is unknown, misplaced or of another type.
+// parseTask reads a task definition. The file must equal what the SDK sends for it, so that no
+// field is unknown, misplaced or of another type.
 func parseTask(text []byte) (*ecs.RegisterTaskDefinitionInput, error) {
 	task := &ecs.RegisterTaskDefinitionInput{}
 	if err := strictly(text, task); err != nil {
@@ -36,12 +37,12 @@ func parseTask(text []byte) (*ecs.RegisterTaskDefinitionInput, error) {
 		return nil, err
 	}
 	if !reflect.DeepEqual(inFile, inRequest) {
-		return nil, fmt.Errorf("ECS would be sent something else: %s", sent)
+		return nil, fmt.Errorf("the SDK would send something else: %s", sent)
 	}
 	return task, knownValues(reflect.ValueOf(task))
 }
 
-// strictly decodes JSON that must have no field that into lacks.
+// strictly decodes JSON without fields that into lacks.
 func strictly(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	decoder.DisallowUnknownFields()
@@ -54,13 +55,13 @@ func strictly(text []byte, into any) error {
 	return nil
 }
 
-// client takes the place of the network.
+// client answers requests in place of the network.
 type client func(*http.Request) (*http.Response, error)
 
 func (c client) Do(r *http.Request) (*http.Response, error) { return c(r) }
 
-// whatIsSent has the SDK register a task definition, and returns the body of its
-// request. Before that the SDK finds what is required and missing.
+// whatIsSent registers a task definition with the SDK, and returns the body of the request. The
+// SDK first checks that required fields are present.
 func whatIsSent(task *ecs.RegisterTaskDefinitionInput) (body []byte, err error) {
 	service := ecs.New(ecs.Options{
 		Region:      "eu-west-1",
@@ -74,7 +75,7 @@ func whatIsSent(task *ecs.RegisterTaskDefinitionInput) (body []byte, err error) 
 	return body, err
 }
 
-// knownValues looks through all there is for words that ECS does not know.
+// knownValues returns an error if a field with a fixed set of values has another one.
 func knownValues(v reflect.Value) error {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
@@ -110,19 +111,19 @@ func knownValues(v reflect.Value) error {
 }
 
 const (
-	// mostPatience is the longest stopTimeout that Fargate takes.
+	// mostPatience is the longest stopTimeout that Fargate accepts.
 	mostPatience = 120
 	// drainMax is the default of --drain-max.
 	drainMax = 25 * time.Second
 )
 
-// checkTask finds what ECS would only find when the task is registered or run.
-func checkTask(task *ecs.RegisterTaskDefinitionInput) error {
+// checkTask returns the errors that ECS would report when the task is registered or run.
+func checkTask(task *ecs.RegisterTaskDefinitionInput, mode types.NetworkMode, on types.Compatibility) error {
 	var errs []error
 	report := func(container, format string, args ...any) {
 		errs = append(errs, fmt.Errorf(container+": "+format, args...))
 	}
-	if task.NetworkMode != types.NetworkModeAwsvpc || !slices.Contains(task.RequiresCompatibilities, types.CompatibilityFargate) {
+	if task.NetworkMode != mode || !slices.Equal(task.RequiresCompatibilities, []types.Compatibility{on}) {
 		report(aws.ToString(task.Family), "network mode %s on %v", task.NetworkMode, task.RequiresCompatibilities)
 	}
 	for _, c := range task.ContainerDefinitions {
@@ -134,6 +135,11 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput) error {
 				report(aws.ToString(c.Name), "depends on %s, which is not there", aws.ToString(need.ContainerName))
 			} else if need.Condition == types.ContainerConditionHealthy && other.HealthCheck == nil {
 				report(aws.ToString(c.Name), "waits for the health of %s, which has no check", aws.ToString(other.Name))
+			}
+		}
+		for _, mount := range c.MountPoints {
+			if volumeNamed(task, aws.ToString(mount.SourceVolume)) == nil {
+				report(aws.ToString(c.Name), "mounts %s, which is no volume", aws.ToString(mount.SourceVolume))
 			}
 		}
 		if c.StopTimeout != nil && (*c.StopTimeout < 2 || *c.StopTimeout > mostPatience) {
@@ -154,27 +160,86 @@ func checkSidecar(task *ecs.RegisterTaskDefinitionInput) error {
 		return errors.New("there is no iamproxy")
 	}
 	patience := drainMax
-	for _, variable := range c.Environment {
-		if aws.ToString(variable.Name) == "IAMPROXY_DRAIN_MAX" {
-			var err error
-			if patience, err = time.ParseDuration(aws.ToString(variable.Value)); err != nil {
-				return err
-			}
+	if value := variable(c, "IAMPROXY_DRAIN_MAX"); value != "" {
+		var err error
+		if patience, err = time.ParseDuration(value); err != nil {
+			return err
 		}
 	}
 	switch {
 	case !aws.ToBool(c.Essential):
-		return errors.New("the task goes on without iamproxy")
+		return errors.New("the task continues without iamproxy")
 	case c.HealthCheck == nil || len(c.HealthCheck.Command) == 0 || c.HealthCheck.Command[0] != "CMD":
 		return errors.New("no health check, or one that needs a shell")
 	case c.StopTimeout == nil || time.Duration(*c.StopTimeout)*time.Second <= patience:
 		return fmt.Errorf("killed before sessions have had their %v", patience)
 	case c.LogConfiguration.Options["mode"] != "non-blocking":
-		return errors.New("a log that is not fetched stops the sessions")
+		return errors.New("a log driver that blocks")
 	case task.TaskRoleArn == nil:
 		return errors.New("no task role: nothing to sign with")
 	}
 	return checkConfined(c)
+}
+
+// checkSocket is for an application that reaches iamproxy at a unix socket on a volume of the
+// task: in the network mode bridge, containers do not share localhost.
+func checkSocket(task *ecs.RegisterTaskDefinitionInput) error {
+	app, sidecar := containerNamed(task, "app"), containerNamed(task, "iamproxy")
+	if app == nil || sidecar == nil {
+		return errors.New("no app, or no iamproxy")
+	}
+	dir, ok := strings.CutPrefix(variable(sidecar, "IAMPROXY_LISTEN"), "unix:")
+	at, from := mountAt(app, variable(app, "PGHOST")), mountAt(sidecar, dir)
+	if !ok || at == nil || from == nil || aws.ToString(at.SourceVolume) != aws.ToString(from.SourceVolume) {
+		return fmt.Errorf("app connects to %q, which is not the volume of %q", variable(app, "PGHOST"), dir)
+	}
+	if aws.ToBool(from.ReadOnly) {
+		return errors.New("iamproxy cannot make its socket on a read-only mount")
+	}
+	uid, gid, _ := strings.Cut(aws.ToString(sidecar.User), ":")
+	volume := volumeNamed(task, aws.ToString(from.SourceVolume)).DockerVolumeConfiguration
+	switch {
+	case volume == nil || volume.Scope != types.ScopeTask || volume.Autoprovision != nil:
+		return errors.New("not a volume of the task alone")
+	case aws.ToString(volume.Driver) != "local" || volume.DriverOpts["type"] != "tmpfs" || volume.DriverOpts["device"] != "tmpfs":
+		return fmt.Errorf("a volume without an owner: %s %v", aws.ToString(volume.Driver), volume.DriverOpts)
+	case volume.DriverOpts["o"] != "uid="+uid+",gid="+gid+",mode=0755":
+		return fmt.Errorf("iamproxy runs as %s:%s, and the volume has %s", uid, gid, volume.DriverOpts["o"])
+	}
+	if _, group, _ := strings.Cut(aws.ToString(app.User), ":"); group != gid && variable(sidecar, "IAMPROXY_SOCKET_MODE") != "0666" {
+		return fmt.Errorf("app runs as %s and may not open the socket", aws.ToString(app.User))
+	}
+	return nil
+}
+
+// mountAt returns the mount of a container at a path, or nil.
+func mountAt(c *types.ContainerDefinition, path string) *types.MountPoint {
+	for i, mount := range c.MountPoints {
+		if aws.ToString(mount.ContainerPath) == path {
+			return &c.MountPoints[i]
+		}
+	}
+	return nil
+}
+
+// volumeNamed returns a volume of the task, or nil.
+func volumeNamed(task *ecs.RegisterTaskDefinitionInput, name string) *types.Volume {
+	for i, volume := range task.Volumes {
+		if aws.ToString(volume.Name) == name {
+			return &task.Volumes[i]
+		}
+	}
+	return nil
+}
+
+// variable returns the value of an environment variable of a container, or "".
+func variable(c *types.ContainerDefinition, name string) string {
+	for _, v := range c.Environment {
+		if aws.ToString(v.Name) == name {
+			return aws.ToString(v.Value)
+		}
+	}
+	return ""
 }
 
 // checkGrant is for the task that creates users.
@@ -183,14 +248,14 @@ func checkGrant(task *ecs.RegisterTaskDefinitionInput) error {
 	secret := argument(c, "--admin-secret")
 	switch {
 	case task.TaskRoleArn == nil:
-		return errors.New("no task role: nobody may read the secret")
+		return errors.New("no task role, so it cannot read the secret")
 	case !regexp.MustCompile("^" + secretARN + "$").MatchString(secret):
 		return fmt.Errorf("--admin-secret %q", secret)
 	}
 	return checkConfined(c)
 }
 
-// argument is what follows a flag in a container's command.
+// argument returns the value of a flag in a container's command, or "".
 func argument(c *types.ContainerDefinition, flag string) string {
 	if i := slices.Index(c.Command, flag); i >= 0 && i+1 < len(c.Command) {
 		return c.Command[i+1]
@@ -198,22 +263,23 @@ func argument(c *types.ContainerDefinition, flag string) string {
 	return ""
 }
 
-// checkConfined: the image allows all of it.
+// checkConfined returns an error if the container has rights that the image does not need.
 func checkConfined(c *types.ContainerDefinition) error {
 	switch {
 	case !aws.ToBool(c.ReadonlyRootFilesystem):
-		return fmt.Errorf("%s may write", aws.ToString(c.Name))
+		return fmt.Errorf("%s has a writable file system", aws.ToString(c.Name))
 	case aws.ToString(c.User) != "65532:65532":
-		return fmt.Errorf("%s runs as another than the image's user", aws.ToString(c.Name))
+		return fmt.Errorf("%s does not run as the image's user", aws.ToString(c.Name))
 	case c.LinuxParameters == nil || c.LinuxParameters.Capabilities == nil || !slices.Equal(c.LinuxParameters.Capabilities.Drop, []string{"ALL"}):
 		return fmt.Errorf("%s keeps capabilities", aws.ToString(c.Name))
 	}
 	return nil
 }
 
-// secretARN is a secret's, with the six random characters at the end of its name.
+// secretARN matches the ARN of a secret, with the six random characters that end its name.
 const secretARN = `arn:aws:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+-[A-Za-z0-9]{6}` //nolint:gosec // where a secret is
 
+// containerNamed returns a container of the task, or nil.
 func containerNamed(task *ecs.RegisterTaskDefinitionInput, name string) *types.ContainerDefinition {
 	for i, c := range task.ContainerDefinitions {
 		if aws.ToString(c.Name) == name {
