@@ -199,7 +199,7 @@ programs: chaos-build ## start each program of test/ and tools/ (as root, on Deb
 	rm -rf build/programs
 	$(GO) build -o build/programs/ $$($(GO) list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./test/... ./tools/...)
 	for program in build/programs/*; do $$program -h 2>/dev/null || exit 1; done
-	bin/chaos -binary bin/iamproxy -only "^server restarted$$|^database's clock 2 minutes"
+	bin/chaos -binary bin/iamproxy -only "^Database restarted$$|^Database's clock 2 minutes"
 	build/programs/bench -binary bin/iamproxy -quick -rounds 1 -only '^(select-8|copy-in|connect|idle)$$'
 
 # With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.

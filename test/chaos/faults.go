@@ -15,47 +15,49 @@ import (
 	"github.com/iamproxy/iamproxy/test/netem"
 )
 
-// faults are all faults, in the order of the trials.
+// faults are all faults but those of the clock, in the order of the trials.
 func faults() []fault {
+	cut := netem.Conditions{CutUp: true, CutDown: true}
+	const oneDirection = "No packets in one direction for 5 s"
 	all := []fault{
-		{name: "server killed (SIGKILL), started again", hold: 2 * time.Second, begin: killServer, end: startServer},
-		{name: "server stopped, started again", hold: 2 * time.Second, begin: stopServer, end: startServer},
-		{name: "server restarted", begin: startServer, end: nothing},
-		{name: "server frozen (SIGSTOP) for 5 s", hold: 5 * time.Second, begin: freezeServer, end: thawServer, spares: true},
-		{name: "network cut both ways for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{CutUp: true, CutDown: true}), end: clear, spares: true},
-		{name: "network cut both ways for 30 s", hold: 30 * time.Second, begin: conditions(netem.Conditions{CutUp: true, CutDown: true}), end: clear},
-		{name: "network cut towards the server for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{CutUp: true}), end: clear, spares: true},
-		{name: "network cut from the server for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{CutDown: true}), end: clear, spares: true},
-		{name: "300 ms and 5 % loss for 10 s", hold: 10 * time.Second, begin: conditions(netem.Conditions{Delay: 150 * time.Millisecond, Loss: .05}), end: clear, spares: true},
-		{name: "connections reset on their way, one for every 20 packets, for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{Reset: 1. / 20}), end: clear},
+		{group: ofDatabase, name: "Database killed (SIGKILL), then started", hold: 2 * time.Second, begin: killServer, end: startServer},
+		{group: ofDatabase, name: "Database stopped, then started", hold: 2 * time.Second, begin: stopServer, end: startServer},
+		{group: ofDatabase, name: "Database restarted", begin: startServer, end: nothing},
+		{group: ofDatabase, name: "Database frozen (SIGSTOP) for 5 s", hold: 5 * time.Second, begin: freezeServer, end: thawServer, spares: true},
+		{group: ofNetwork, name: "No packets in either direction for 5 s", hold: 5 * time.Second, begin: conditions(cut), end: clear, spares: true},
+		{group: ofNetwork, name: "No packets in either direction for 30 s", hold: 30 * time.Second, begin: conditions(cut), end: clear},
+		{group: ofNetwork, row: oneDirection, name: "No packets to the database for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{CutUp: true}), end: clear, spares: true},
+		{group: ofNetwork, row: oneDirection, name: "No packets from the database for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{CutDown: true}), end: clear, spares: true},
+		{group: ofNetwork, name: "Delay of 300 ms and loss of 5 % for 10 s", hold: 10 * time.Second, begin: conditions(netem.Conditions{Delay: 150 * time.Millisecond, Loss: .05}), end: clear, spares: true},
+		{group: ofNetwork, name: "1 of 20 packets resets its connection for 5 s", hold: 5 * time.Second, begin: conditions(netem.Conditions{Reset: 1. / 20}), end: clear},
 		// The resolver repeats a lost query after 5 s (timeout in resolv.conf(5)); one may have
 		// been lost just before the end.
-		{name: "DNS without an answer for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeSuccess, time.Hour), end: dns(dnsmessage.RCodeSuccess, 0), backWithin: 6 * time.Second},
-		{name: "DNS says SERVFAIL for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeServerFailure, 0), end: dns(dnsmessage.RCodeSuccess, 0)},
-		{name: "DNS does not know the name for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeNameError, 0), end: dns(dnsmessage.RCodeSuccess, 0)},
-		{name: "DNS takes 2 s to answer", hold: 6 * time.Second, begin: dns(dnsmessage.RCodeSuccess, 2*time.Second), end: dns(dnsmessage.RCodeSuccess, 0), spares: true},
+		{group: ofDNS, name: "DNS server does not answer for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeSuccess, time.Hour), end: dns(dnsmessage.RCodeSuccess, 0), backWithin: 6 * time.Second},
+		{group: ofDNS, name: "DNS server answers SERVFAIL for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeServerFailure, 0), end: dns(dnsmessage.RCodeSuccess, 0)},
+		{group: ofDNS, name: "DNS server answers NXDOMAIN for 5 s", hold: 5 * time.Second, begin: dns(dnsmessage.RCodeNameError, 0), end: dns(dnsmessage.RCodeSuccess, 0)},
+		{group: ofDNS, name: "DNS server takes 2 s to answer", hold: 6 * time.Second, begin: dns(dnsmessage.RCodeSuccess, 2*time.Second), end: dns(dnsmessage.RCodeSuccess, 0), spares: true},
 	}
 	for _, f := range []struct {
 		name  string
 		fault fakeaws.Fault
 	}{
-		{"cuts off", fakeaws.Fault{Cut: true}},
-		{"says 500", fakeaws.Fault{Status: http.StatusInternalServerError, Body: "{}"}},
-		{"says 429", fakeaws.Fault{Status: http.StatusTooManyRequests}},
-		{"answers with garbage", fakeaws.Fault{Status: http.StatusOK, Body: "\x00<html>"}},
-		{"answers with nothing", fakeaws.Fault{Status: http.StatusOK}},
-		{"answers with keys that have expired", fakeaws.Fault{Status: http.StatusOK, Body: expiredKeys}},
+		{"closes connections", fakeaws.Fault{Cut: true}},
+		{"returns status 500", fakeaws.Fault{Status: http.StatusInternalServerError, Body: "{}"}},
+		{"returns status 429", fakeaws.Fault{Status: http.StatusTooManyRequests}},
+		{"returns malformed data", fakeaws.Fault{Status: http.StatusOK, Body: "\x00<html>"}},
+		{"returns no data", fakeaws.Fault{Status: http.StatusOK}},
+		{"returns expired credentials", fakeaws.Fault{Status: http.StatusOK, Body: expiredKeys}},
 		{"does not answer", fakeaws.Fault{Delay: time.Hour}},
 	} {
-		all = append(all, fault{name: "credentials endpoint " + f.name + " for 15 s", hold: keyLife + 3*time.Second, begin: credentials(f.fault), end: credentials(fakeaws.Fault{})})
+		all = append(all, fault{group: ofCredentials, row: "Endpoint fails for 15 s, in seven ways", name: "Endpoint " + f.name + " for 15 s", hold: keyLife + 3*time.Second, begin: credentials(f.fault), end: credentials(fakeaws.Fault{})})
 	}
 	return append(all,
-		fault{name: "credentials endpoint takes 2 s to answer", hold: keyLife + 3*time.Second, begin: credentials(fakeaws.Fault{Delay: 2 * time.Second}), end: credentials(fakeaws.Fault{}), spares: true},
-		fault{name: "disk of the log full for 3 s", hold: 3 * time.Second, begin: fillDisk, end: emptyDisk, spares: true},
-		fault{name: "file descriptors used up for 3 s", hold: 3 * time.Second, begin: fewDescriptors, end: manyDescriptors},
-		fault{name: fmt.Sprintf("%d clients connect and say nothing, for 10 s", silentClients), hold: 10 * time.Second, begin: sendSilent, end: callBackSilent, spares: true},
-		fault{name: fmt.Sprintf("%d clients ask for 100 MB and read nothing for 5 s", frozenClients), hold: 5 * time.Second, begin: freezeClients, end: thawClients, spares: true},
-		fault{name: "iamproxy itself frozen for 3 s", hold: 3 * time.Second, begin: freezeProxy, end: thawProxy, spares: true},
+		fault{group: ofCredentials, name: "Endpoint takes 2 s to answer", hold: keyLife + 3*time.Second, begin: credentials(fakeaws.Fault{Delay: 2 * time.Second}), end: credentials(fakeaws.Fault{}), spares: true},
+		fault{group: ofHost, name: "Disk of the log full for 3 s", hold: 3 * time.Second, begin: fillDisk, end: emptyDisk, spares: true},
+		fault{group: ofHost, name: "No free file descriptors for 3 s", hold: 3 * time.Second, begin: fewDescriptors, end: manyDescriptors},
+		fault{group: ofHost, name: fmt.Sprintf("%d clients connect and send nothing for 10 s", silentClients), hold: 10 * time.Second, begin: sendSilent, end: callBackSilent, spares: true},
+		fault{group: ofHost, name: fmt.Sprintf("%d clients request 100 MB and read nothing for 5 s", frozenClients), hold: 5 * time.Second, begin: freezeClients, end: thawClients, spares: true},
+		fault{group: ofHost, name: "iamproxy frozen (SIGSTOP) for 3 s", hold: 3 * time.Second, begin: freezeProxy, end: thawProxy, spares: true},
 	)
 }
 
@@ -63,9 +65,9 @@ func faults() []fault {
 // ahead, short ones have expired.
 func clockFaults() []fault {
 	return []fault{
-		{name: "database's clock 20 minutes ahead for 5 s", hold: 5 * time.Second, begin: clock(20 * time.Minute), end: clock(0)},
-		{name: "database's clock 20 minutes behind for 5 s", hold: 5 * time.Second, begin: clock(-20 * time.Minute), end: clock(0)},
-		{name: "database's clock 2 minutes behind for 5 s", hold: 5 * time.Second, begin: clock(-2 * time.Minute), end: clock(0), spares: true},
+		{group: ofClock, row: "Database's clock wrong by 20 minutes for 5 s", name: "Database's clock 20 minutes ahead for 5 s", hold: 5 * time.Second, begin: clock(20 * time.Minute), end: clock(0)},
+		{group: ofClock, row: "Database's clock wrong by 20 minutes for 5 s", name: "Database's clock 20 minutes behind for 5 s", hold: 5 * time.Second, begin: clock(-20 * time.Minute), end: clock(0)},
+		{group: ofClock, name: "Database's clock 2 minutes behind for 5 s", hold: 5 * time.Second, begin: clock(-2 * time.Minute), end: clock(0), spares: true},
 	}
 }
 

@@ -104,8 +104,8 @@ func (c *client) rejected(ctx context.Context) error {
 		return err
 	}
 	config.DialFunc = c.place.link.Dial
-	if _, err := pgx.ConnectConfig(ctx, config); (observation{err: err}).told() != "28000" {
-		return errors.Join(errors.New("a user without rds_iam was not told so"), err)
+	if _, err := pgx.ConnectConfig(ctx, config); (observation{err: err}).received() != "28000" {
+		return errors.Join(errors.New("a user without rds_iam was not rejected with 28000"), err)
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (l *load) allWork(ctx context.Context, since time.Time) error {
 			return nil
 		}
 		if !sleep(ctx, 10*time.Millisecond) {
-			return errors.New("clients do not work: " + missing + l.lastError(missing))
+			return errors.New("no client finished: " + missing + l.lastError(missing))
 		}
 	}
 }
@@ -114,15 +114,18 @@ func (l *load) lastError(kind string) string {
 	defer l.mu.Unlock()
 	for _, o := range slices.Backward(l.all) {
 		if o.kind == kind && o.err != nil {
-			return ", at last: " + o.err.Error()
+			return ", last error: " + o.err.Error()
 		}
 	}
 	return ""
 }
 
-// told returns the error of an observation: an SQLSTATE, or how the connection ended. It is
+// connectionLost is received by a client whose connection ended without an ErrorResponse.
+const connectionLost = "connection lost"
+
+// received returns the error of an observation: an SQLSTATE, or how the connection ended. It is
 // empty on success.
-func (o observation) told() string {
+func (o observation) received() string {
 	var said *pgconn.PgError
 	switch {
 	case o.err == nil:
@@ -132,7 +135,7 @@ func (o observation) told() string {
 	case errors.Is(o.err, context.DeadlineExceeded):
 		return "no answer"
 	default:
-		return "connection lost"
+		return connectionLost
 	}
 }
 

@@ -2,9 +2,22 @@
 
 // Chaos causes faults around iamproxy while clients work through it: in the server, the
 // network, the DNS, the source of the credentials, and its own host. For each fault it
-// records what clients saw, when service was back, and whether anything was lost, altered
-// or leaked. It exits with 1 if iamproxy did not keep what docs/reliability.md promises.
-// With -soak it causes no faults, and clients work for a long time.
+// records what clients saw, when new clients had a session again, and whether anything was
+// lost, altered or leaked. It exits with status 1 if iamproxy did not keep the promises of
+// docs/reliability.md. With -soak it causes no faults, and clients work for a long time.
+//
+// iamproxy and its clients run on a host of their own, a network namespace; the database is
+// on the other. Between them are two TUN devices. Their packets go through this program,
+// which delays and drops them, cuts a direction, and resets connections as a middlebox does
+// that has lost its state. Random choices use a fixed seed. The DNS server, the credentials
+// endpoint and STS are stand-ins that fail on request. The log is on a disk of 16 MiB. The
+// clock that is set is the one by which the database verifies tokens, since a process has no
+// clock of its own; TestClockSteps in package auth sets iamproxy's.
+//
+// The clients are eleven at a time: four log in for one transaction each, three run many
+// transactions in a session, one copies in and one out, one listens, and one has its queries
+// canceled. Written rows have a checksum. The credentials live 12 seconds, so that they are
+// refreshed all the time.
 package main
 
 import (
@@ -34,11 +47,11 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.binary, "binary", "bin/iamproxy", "the iamproxy to try")
-	flag.StringVar(&o.page, "write", "", "the `PAGE` whose figures are to be replaced, if all went well")
+	flag.StringVar(&o.binary, "binary", "bin/iamproxy", "the iamproxy to test")
+	flag.StringVar(&o.page, "write", "", "the `PAGE` to write the results into, if no fault failed")
 	flag.StringVar(&o.only, "only", "", "a `REGEXP` of the faults to try")
-	flag.Uint64Var(&o.seed, "seed", 1, "what chance goes by")
-	flag.DurationVar(&o.soak, "soak", 0, "have clients work for so long instead, without a fault")
+	flag.Uint64Var(&o.seed, "seed", 1, "the seed of random choices")
+	flag.DurationVar(&o.soak, "soak", 0, "let clients work for this time, without a fault")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, o, os.Stdout)
@@ -58,18 +71,22 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		return fmt.Errorf("-only: %w", err)
 	}
 	if o.only != "" && o.page != "" {
-		return errors.New("a page has all faults: leave out -write or -only")
+		return errors.New("-write cannot be combined with -only")
 	}
 	trials, err := tryAll(ctx, o, pattern, out)
 	if err != nil {
 		return err
 	}
-	table := mdtable.Table(rows(trials))
-	fmt.Fprintf(out, "\n%s\n", table)
+	for _, g := range groups {
+		if table := rows(trials, g); len(table) > 1 {
+			fmt.Fprintf(out, "\n%s", mdtable.Table(table))
+		}
+	}
+	fmt.Fprintf(out, "\n%s\n%s\n", details(trials), totals(trials, time.Now()))
 	if err := verdict(trials); err != nil || o.page == "" {
 		return err
 	}
-	return mdtable.Replace(o.page, "make chaos writes", table)
+	return writePage(o.page, trials, time.Now())
 }
 
 // tryAll runs the trials of faults whose names match the pattern. The faults of clocks have
@@ -93,7 +110,7 @@ func tryAll(ctx context.Context, o options, pattern *regexp.Regexp, out io.Write
 		all = append(all, trials...)
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("-only %s: there is no such fault", o.only)
+		return nil, fmt.Errorf("-only %s matches no fault", o.only)
 	}
 	return all, nil
 }
@@ -164,7 +181,7 @@ func (p *place) quiet(ctx context.Context) (holdings, error) {
 			return now, nil
 		}
 		if !sleep(ctx, 500*time.Millisecond) {
-			return now, errors.New("iamproxy does not get quiet")
+			return now, errors.New("the resources of iamproxy are not stable")
 		}
 	}
 }

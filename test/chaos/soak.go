@@ -29,6 +29,9 @@ const (
 	growth = 10
 )
 
+// soakPlace is the place in docs/reliability.md for the results.
+const soakPlace = "make soak writes the results"
+
 // lasting are sessions that last for the whole soak.
 var lasting = []kind{
 	{name: "hours of queries", count: 2, work: (*client).lastingQueries, lasts: true},
@@ -77,12 +80,11 @@ func soak(ctx context.Context, o options, out io.Writer) (err error) {
 	w.note(long.take())
 	after, err := p.settled(ctx, before)
 	w.failures = append(w.failures, err)
-	table := w.table(p.aws.Requests(fakeaws.Container))
-	fmt.Fprintf(out, "\n%s\nat rest before: %+v\nat rest after: %+v\n", table, before, after)
+	fmt.Fprintf(out, "\n%s\n%s\nat rest before: %+v\nat rest after: %+v\n", w.table(), w.summary(p.aws.Requests(fakeaws.Container)), before, after)
 	if err := w.verdict(); err != nil || o.page == "" {
 		return err
 	}
-	return mdtable.Replace(o.page, "make soak writes", table)
+	return mdtable.Replace(o.page, soakPlace, w.summary(p.aws.Requests(fakeaws.Container)))
 }
 
 // round runs the clients for a while, and compares the ledger.
@@ -121,7 +123,7 @@ func (w *watch) line() string {
 	if len(w.samples) > 0 {
 		last = w.samples[len(w.samples)-1]
 	}
-	return fmt.Sprintf("%v: %d pieces of work, %d failures; %d sessions, %d goroutines, %d descriptors, %.1f MiB",
+	return fmt.Sprintf("%v: %d operations, %d failures; %d sessions, %d goroutines, %d descriptors, %.1f MiB",
 		time.Since(w.began).Round(time.Second), w.total(), len(w.failed()), last.sessions, last.goroutines, last.sockets, float64(last.memory)/1024)
 }
 
@@ -158,25 +160,34 @@ func memoryOf(s sample) int     { return s.memory }
 func goroutinesOf(s sample) int { return s.goroutines }
 func socketsOf(s sample) int    { return s.sockets }
 
-// table returns the figures of each part.
-func (w *watch) table(fetched int) string {
-	lines := [][]string{{"from", "memory", "goroutines", "descriptors"}}
+// table returns the medians of each part.
+func (w *watch) table() string {
+	lines := [][]string{{"from", "memory", "goroutines", "file descriptors"}}
 	for n := range parts {
 		part := w.part(n)
 		if len(part) == 0 {
 			continue
 		}
 		lines = append(lines, []string{
-			part[0].at.Sub(w.began).Round(time.Second).String(),
-			fmt.Sprintf("%.1f MiB", float64(median(part, memoryOf))/1024),
+			part[0].at.Sub(w.began).Round(time.Second).String(), megabytes(part),
 			fmt.Sprint(median(part, goroutinesOf)), fmt.Sprint(median(part, socketsOf)),
 		})
 	}
-	return fmt.Sprintf("%v: %d pieces of work, of which %d failed; %d entries acknowledged and found as they were; credentials fetched %d times. What follows are medians.\n\n%s",
-		inMinutes(time.Since(w.began)), w.total(), len(w.failed()), w.account.acknowledged, fetched, mdtable.Table(lines))
+	return mdtable.Table(lines)
 }
 
-func inMinutes(d time.Duration) string { return fmt.Sprintf("%.0f minutes", d.Minutes()) }
+func megabytes(part []sample) string {
+	return fmt.Sprintf("%.1f MiB", float64(median(part, memoryOf))/1024)
+}
+
+// summary returns the totals, and the medians of the parts that are compared.
+func (w *watch) summary(fetched int) string {
+	early, late := w.part(1), w.part(parts-1)
+	return fmt.Sprintf("In %.0f minutes, clients ran %d operations, and %d failed. The database has all %d writes that it acknowledged. iamproxy fetched credentials %d times.\n"+
+		"Memory was %s in the second sixth of the time and %s in the last. Goroutines: %d and %d. File descriptors: %d and %d.\n",
+		time.Since(w.began).Minutes(), w.total(), len(w.failed()), w.account.acknowledged, fetched,
+		megabytes(early), megabytes(late), median(early, goroutinesOf), median(late, goroutinesOf), median(early, socketsOf), median(late, socketsOf))
+}
 
 // verdict returns an error if anything failed, or grew.
 func (w *watch) verdict() error {

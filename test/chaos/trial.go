@@ -28,8 +28,10 @@ const (
 
 // fault is a fault with a beginning and an end.
 type fault struct {
-	name string
-	hold time.Duration
+	group group
+	name  string
+	row   string // of the page, if faults share one
+	hold  time.Duration
 	// begin and end start and end the fault. Problems after end belong to the fault.
 	begin, end func(ctx context.Context, p *place) error
 	// backWithin bounds the time to a new client's session after end. If zero, backLimit.
@@ -80,11 +82,11 @@ func (t *trial) happen(ctx context.Context, p *place, l *load) error {
 	}
 	l.take()
 	if err := t.fault.begin(ctx, p); err != nil {
-		return sayWhy("the fault cannot be made", err)
+		return sayWhy("begin the fault", err)
 	}
 	sleep(ctx, t.fault.hold)
 	if err := t.fault.end(ctx, p); err != nil {
-		return sayWhy("the fault cannot be ended", err)
+		return sayWhy("end the fault", err)
 	}
 	ended := time.Now()
 	var err error
@@ -98,7 +100,7 @@ func (t *trial) happen(ctx context.Context, p *place, l *load) error {
 	}
 	t.allBack = time.Since(ended)
 	if t.back > cmp.Or(t.fault.backWithin, backLimit) {
-		return fmt.Errorf("service was back only after %v", t.back.Round(time.Millisecond))
+		return fmt.Errorf("new clients had to wait for %v after the fault", t.back.Round(time.Millisecond))
 	}
 	return nil
 }
@@ -122,7 +124,7 @@ func (p *place) back(ctx context.Context, since time.Time) (time.Duration, error
 		case <-ticker.C:
 			go p.probe(ctx, in, failed)
 		case <-ctx.Done():
-			return 0, fmt.Errorf("no client gets in any more: %w", last)
+			return 0, fmt.Errorf("new clients cannot log in: %w", last)
 		}
 	}
 }
@@ -155,12 +157,12 @@ func (t *trial) complain() error {
 		switch {
 		case errors.As(o.err, &wrong):
 			return fmt.Errorf("%s: %w", o.kind, o.err)
-		case o.told() == "no answer":
-			return fmt.Errorf("%s: a client waited %v in vain: %w", o.kind, opLimit, o.err)
+		case o.received() == "no answer":
+			return fmt.Errorf("%s: a client had no answer within %v: %w", o.kind, opLimit, o.err)
 		case o.err != nil && t.fault.spares:
-			return fmt.Errorf("%s: a client was not spared: %w", o.kind, o.err)
-		case o.atLogin() && o.told() == "connection lost" && !t.fault.cuts:
-			return fmt.Errorf("%s: a client was not told why it has no session: %w", o.kind, o.err)
+			return fmt.Errorf("%s: a client had an error, where only a wait is allowed: %w", o.kind, o.err)
+		case o.atLogin() && o.received() == connectionLost && !t.fault.cuts:
+			return fmt.Errorf("%s: a login ended without an ErrorResponse: %w", o.kind, o.err)
 		}
 	}
 	return nil
@@ -175,7 +177,7 @@ func (p *place) settled(ctx context.Context, before holdings) (now holdings, err
 			return now, nil
 		}
 		if !sleep(ctx, 100*time.Millisecond) {
-			return now, errors.Join(fmt.Errorf("something is left behind: %+v, and before %+v", now, before), err)
+			return now, errors.Join(fmt.Errorf("resources are not released: %+v, and before %+v", now, before), err)
 		}
 	}
 }
