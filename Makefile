@@ -143,15 +143,17 @@ migrations: deps ## migrate through iamproxy with Prisma, and with JDBC as Flywa
 	MIGRATIONS=$(CURDIR)/test/migrations CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run 'Migration' ./test/e2e
 
-# The last line is what keeps docs/clients.md true; it changes nothing if one fails.
+# The last lines keep the tables true. They change nothing if a driver or framework fails.
 .PHONY: drivers
-drivers: ## run every driver of docs/clients.md through iamproxy, and write its table
-	@sh tools/setup/install.sh postgres certs npm drivers
+drivers: ## run the drivers of docs/clients.md and the examples of docs/frameworks.md, and write their tables
+	@sh tools/setup/install.sh postgres certs npm drivers frameworks
 	@$(MAKE) --no-print-directory build
 	$(NPM) ci --silent --prefix test/drivers/node
+	$(NPM) ci --silent --prefix test/frameworks
 	cd test/drivers/go && $(GO) mod download
-	$(GO) build -o bin/drivers ./test/drivers
+	$(GO) build -o bin/ ./test/drivers ./test/frameworks
 	bin/drivers -binary bin/iamproxy -write docs/clients.md
+	bin/frameworks -binary bin/iamproxy -write
 
 # PostgreSQL's tests are fetched into build/ and stay there.
 .PHONY: conformance
@@ -307,4 +309,4 @@ update-ca: ## fetch tls/rds/*.pem as AWS publishes them, and list what has chang
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
-	rm -rf bin build dist coverage* test/drivers/node/node_modules test/versions/node_modules test/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build
+	rm -rf bin build dist coverage* test/drivers/node/node_modules test/frameworks/node_modules test/versions/node_modules test/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build

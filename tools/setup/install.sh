@@ -2,7 +2,7 @@
 # Installs what the Makefile's targets need and this machine lacks; says nothing when nothing
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
-#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [dpkg-source] [pgbouncer] [promtool] [chromium]
+#	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [frameworks] [dpkg-source] [pgbouncer] [promtool] [chromium]
 #		[buildah] [systemd] [shells]
 set -eu
 
@@ -48,6 +48,18 @@ need_drivers() {
 		need 'Perl DBD::Pg' libdbd-pg-perl
 	javac -version >/dev/null 2>&1 && [ -e /usr/share/java/postgresql.jar ] && [ -e /usr/share/java/junixsocket-common.jar ] ||
 		need 'a JDK, pgjdbc and junixsocket' default-jdk-headless libpostgresql-jdbc-java libjunixsocket-java
+}
+
+# What Debian does not package comes from npm.
+need_frameworks() {
+	/usr/bin/python3 -c 'import django, sqlalchemy' 2>/dev/null ||
+		need 'Django and SQLAlchemy' python3-django python3-sqlalchemy
+	/usr/bin/ruby -e 'require "active_record"' 2>/dev/null ||
+		need 'Active Record' ruby-activerecord
+	[ -e /usr/share/php/Illuminate/Database/autoload.php ] ||
+		need "Laravel's database layer" php-illuminate-database
+	[ -e /usr/share/java/HikariCP.jar ] && [ -e /usr/share/java/slf4j-nop.jar ] ||
+		need 'HikariCP and SLF4J' libhikaricp-java libslf4j-java
 }
 
 # It unpacks with the help of others, which are in packages that its own depends on.
@@ -156,6 +168,7 @@ for want in "$@"; do
 	buildah) buildah --version >/dev/null 2>&1 || need buildah buildah ;;
 	npm) node --version >/dev/null 2>&1 && npm --version >/dev/null 2>&1 || need 'Node.js and npm' nodejs npm ;;
 	drivers) need_drivers ;;
+	frameworks) need_frameworks ;;
 	pgbouncer) have_pgbouncer || need PgBouncer pgbouncer ;;
 	promtool) promtool --version >/dev/null 2>&1 || need promtool prometheus ;;
 	chromium) chromium --version >/dev/null 2>&1 || need Chromium chromium ;;
