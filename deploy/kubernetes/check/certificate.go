@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// selfSigned is a certificate and its key, as PEM.
+// selfSigned returns a self-signed certificate and its key, as PEM.
 func selfSigned() (cert, key []byte, err error) {
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// Time for one container, from its start to its end: for one of which it is expected
-// that it is content, and for one of which it is not.
+// Time limits of one container, from its start to its end, where success and failure are
+// expected.
 const (
-	patience   = 30 * time.Second
-	impatience = 8 * time.Second
+	limit        = 30 * time.Second
+	failureLimit = 8 * time.Second
 )
 
-// binary is the iamproxy that is run.
+// binary is the path of the iamproxy under test.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -33,14 +33,14 @@ func TestMain(m *testing.M) {
 	binary = filepath.Join(dir, "iamproxy")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "./cmd/iamproxy")
 	build.Dir = "../../.."
-	if said, err := build.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v: %s", err, said))
+	if output, err := build.CombinedOutput(); err != nil {
+		panic(fmt.Sprintf("%v: %s", err, output))
 	}
 	m.Run()
 }
 
-// check is everything that is to be said of what kubectl apply -k DIR would apply.
-func check(t *testing.T, dir string, patience time.Duration) error {
+// check returns the first error in what kubectl apply -k DIR applies.
+func check(t *testing.T, dir string, limit time.Duration) error {
 	objects, err := build(dir)
 	if err != nil {
 		return err
@@ -53,7 +53,7 @@ func check(t *testing.T, dir string, patience time.Duration) error {
 			if !isIamproxy(c) {
 				continue
 			}
-			if err := try(t, c, objects, patience); err != nil {
+			if err := try(t, c, objects, limit); err != nil {
 				return fmt.Errorf("%s: container %s: %w", p.of, c.Name, err)
 			}
 		}
@@ -61,13 +61,13 @@ func check(t *testing.T, dir string, patience time.Duration) error {
 	return nil
 }
 
-// try runs an iamproxy.
-func try(t *testing.T, c core.Container, objects []runtime.Object, patience time.Duration) error {
+// try runs the iamproxy of a container.
+func try(t *testing.T, c core.Container, objects []runtime.Object, limit time.Duration) error {
 	run, err := prepare(binary, t.TempDir(), c, objects)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	if serves(c) {
 		return run.serve(ctx, c)
@@ -75,8 +75,8 @@ func try(t *testing.T, c core.Container, objects []runtime.Object, patience time
 	return run.grant(ctx)
 }
 
-// together are the folders that go into one kustomization.
-var together = map[string]string{
+// kustomizations lists the kustomizations under test.
+var kustomizations = map[string]string{
 	"sidecar":         "resources: [sidecar]",
 	"sidecar-guarded": "resources: [sidecar]\ncomponents: [components/network-policy, components/pod-monitor]",
 	"job":             "resources: [job]",
@@ -90,17 +90,17 @@ var together = map[string]string{
 }
 
 func TestManifests(t *testing.T) {
-	for name, kustomization := range together {
+	for name, kustomization := range kustomizations {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if err := check(t, tree(t, kustomization), patience); err != nil {
+			if err := check(t, tree(t, kustomization), limit); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 }
 
-// TestOverlays puts into each one what its comment says can be there.
+// Each overlay builds with each base that its comment names.
 func TestOverlays(t *testing.T) {
 	for _, overlay := range []string{"overlays/pod-identity", "overlays/irsa"} {
 		for _, base := range []string{"job", "shared"} {
@@ -120,13 +120,13 @@ func TestOverlays(t *testing.T) {
 				}
 			}
 			if annotated != (overlay == "overlays/irsa") {
-				t.Errorf("%s of %s: the service account names a role: %v", base, overlay, annotated)
+				t.Errorf("%s of %s: the service account has a role: %v", base, overlay, annotated)
 			}
 		}
 	}
 }
 
-// TestEveryFolder would notice one that TestManifests leaves out.
+// TestManifests includes every directory.
 func TestEveryFolder(t *testing.T) {
 	found, err := filepath.Glob("../*/kustomization.yaml")
 	if err != nil {
@@ -142,20 +142,20 @@ func TestEveryFolder(t *testing.T) {
 	for _, file := range found {
 		folder := strings.TrimPrefix(filepath.Dir(file), "../")
 		used := false
-		for _, kustomization := range together {
+		for _, kustomization := range kustomizations {
 			for _, word := range strings.FieldsFunc(kustomization, func(r rune) bool { return strings.ContainsRune("[], \n", r) }) {
 				used = used || word == folder
 			}
 		}
 		if !used {
-			t.Errorf("nothing tries %s", folder)
+			t.Errorf("no test uses %s", folder)
 		}
 	}
 }
 
-// TestMistakes makes one each, to see whether it is noticed.
+// The checks find mistakes in the manifests. Each case makes one.
 func TestMistakes(t *testing.T) {
-	for name, mistake := range map[string]struct{ file, old, new, says string }{
+	for name, mistake := range map[string]struct{ file, old, new, want string }{
 		"field":             {"sidecar/deployment.yaml", "readinessProbe:", "readynessProbe:", `unknown field "spec.template.spec.initContainers[0].readynessProbe"`},
 		"field of a patch":  {"overlays/irsa/kustomization.yaml", "patches:", "patchs:", `unknown field "patchs"`},
 		"kind":              {"shared/service.yaml", "kind: Service", "kind: Srevice", `no kind "Srevice"`},
@@ -170,14 +170,14 @@ func TestMistakes(t *testing.T) {
 		"loopback":          {"sidecar/kustomization.yaml", "0.0.0.0:9090", "127.0.0.1:9090", "connection refused"},
 		"config map":        {"sidecar/deployment.yaml", "name: iamproxy\n          ports", "name: iamprox\n          ports", "no ConfigMap iamprox"},
 		"service account":   {"job/job.yaml", "serviceAccountName: app", "serviceAccountName: apps", "no ServiceAccount apps"},
-		"secret":            {"grant-job/job.yaml", "name: iamproxy-admin", "name: iamproxy-amdin", "nobody knows where PGPASSWORD comes from"},
-		"selector":          {"shared/service.yaml", "    app.kubernetes.io/name: iamproxy\n  #", "    app.kubernetes.io/name: iamprox\n  #", "Service iamproxy: it is about no pod"},
+		"secret":            {"grant-job/job.yaml", "name: iamproxy-admin", "name: iamproxy-amdin", "the source of PGPASSWORD is unknown"},
+		"selector":          {"shared/service.yaml", "    app.kubernetes.io/name: iamproxy\n  #", "    app.kubernetes.io/name: iamprox\n  #", "Service iamproxy: selects no pod"},
 		"port of a service": {"shared/service.yaml", "targetPort: postgres", "targetPort: postgers", "no port postgers"},
 		"port of a policy":  {"shared/network-policy.yaml", "port: iamproxy-admin", "port: iamproxy-adm", "no port iamproxy-adm"},
 		"grace":             {"shared/deployment.yaml", "PeriodSeconds: 120", "PeriodSeconds: 90", "kills after 1m30s"},
 		"privilege":         {"sidecar/deployment.yaml", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
-		"sidecar":           {"job/job.yaml", "restartPolicy: Always", "terminationMessagePath: /log", "not a sidecar"},
-		"memory":            {"shared/kustomization.yaml", "MAX_SESSIONS=2500", "MAX_SESSIONS=3500", "not enough for 3500 sessions"},
+		"sidecar":           {"job/job.yaml", "restartPolicy: Always", "terminationMessagePath: /log", "not a native sidecar"},
+		"memory":            {"shared/kustomization.yaml", "MAX_SESSIONS=2500", "MAX_SESSIONS=3500", "too low for 3500 sessions"},
 		"mounted files":     {"shared/kustomization.yaml", "/tls/tls.key", "/tsl/tls.key", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -185,14 +185,14 @@ func TestMistakes(t *testing.T) {
 			folder := filepath.Dir(mistake.file)
 			dir := tree(t, "resources: ["+folder+"]")
 			replace(t, filepath.Join(dir, mistake.file), mistake.old, mistake.new)
-			if err := check(t, dir, impatience); err == nil || !strings.Contains(err.Error(), mistake.says) {
-				t.Errorf("got %v, want %q in it", err, mistake.says)
+			if err := check(t, dir, failureLimit); err == nil || !strings.Contains(err.Error(), mistake.want) {
+				t.Errorf("got %v, want %q in it", err, mistake.want)
 			}
 		})
 	}
 }
 
-// replace changes a file in one place.
+// replace changes the first occurrence of old in a file.
 func replace(t *testing.T, file, old, by string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -207,7 +207,7 @@ func replace(t *testing.T, file, old, by string) {
 	}
 }
 
-// tree is a copy of deploy/kubernetes, with a kustomization in its midst.
+// tree copies deploy/kubernetes and adds a kustomization at its top.
 func tree(t *testing.T, kustomization string) string {
 	t.Helper()
 	dir := t.TempDir()

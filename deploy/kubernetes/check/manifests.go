@@ -1,5 +1,5 @@
-// Package check tries what is in deploy/kubernetes: it builds it as kubectl apply -k
-// would, reads it as the API server would, and runs iamproxy as the kubelet would.
+// Package check tests the manifests in deploy/kubernetes: it builds them as kubectl apply -k
+// does, decodes them as the API server does, and runs iamproxy as the kubelet does.
 package check
 
 import (
@@ -19,7 +19,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
-// scheme has the kinds that may occur.
+// scheme holds the kinds that the manifests use.
 var scheme = runtime.NewScheme()
 
 func init() {
@@ -33,8 +33,8 @@ func init() {
 	}
 }
 
-// build is what `kubectl kustomize DIR` prints, read by the API's types: a field that
-// they do not have is an error, and so is one that stands twice.
+// build returns what `kubectl kustomize DIR` prints, decoded with the types of the API. An
+// unknown or repeated field is an error.
 func build(dir string) ([]runtime.Object, error) {
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
@@ -57,9 +57,9 @@ func build(dir string) ([]runtime.Object, error) {
 	return objects, nil
 }
 
-// pod is one of those that a Deployment or a Job makes.
+// pod is the pod template of a Deployment or a Job.
 type pod struct {
-	of       string // the object that has the template
+	of       string // kind and name of the object that has the template
 	template core.PodTemplateSpec
 	selector *meta.LabelSelector // nil for a Job
 }
@@ -76,12 +76,12 @@ func pods(objects []runtime.Object) (found []pod) {
 	return found
 }
 
-// containers are all of a pod, in the order in which they start.
+// containers returns the containers of a pod, in the order in which they start.
 func (p pod) containers() []core.Container {
 	return append(append([]core.Container(nil), p.template.Spec.InitContainers...), p.template.Spec.Containers...)
 }
 
-// named is the object of that kind and name, or nil.
+// named returns the object of that kind and name, or nil.
 func named[T interface {
 	runtime.Object
 	meta.Object

@@ -85,7 +85,7 @@ func TestPageSidecar(t *testing.T) {
 	if has, err := environment(got, objects); err != nil || !reflect.DeepEqual(has, env) {
 		t.Errorf("variables %v, %v, want %v", has, err, env)
 	}
-	if err := try(t, got, objects, patience); err != nil {
+	if err := try(t, got, objects, limit); err != nil {
 		t.Error(err)
 	}
 	sidecar := want.Spec.InitContainers[0]
@@ -107,7 +107,7 @@ func TestPageGrantArguments(t *testing.T) {
 	if err := yaml.UnmarshalStrict([]byte(theBlock(t, sidecarPage, "yaml", "--admin-secret")), &c); err != nil {
 		t.Fatal(err)
 	}
-	if err := try(t, c, objects, patience); err != nil {
+	if err := try(t, c, objects, limit); err != nil {
 		t.Error(err)
 	}
 }
@@ -131,7 +131,7 @@ func TestPageKustomizations(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := check(t, dir, patience); err != nil {
+			if err := check(t, dir, limit); err != nil {
 				t.Errorf("%s: %v\n%s", page, err, kustomization)
 			}
 		}
@@ -265,7 +265,7 @@ func kubectl(t *testing.T, known map[string]bool, args []string) error {
 // Every manifest and page has the same reference to the image.
 func TestImageReference(t *testing.T) {
 	t.Parallel()
-	for name, kustomization := range together {
+	for name, kustomization := range kustomizations {
 		for _, p := range pods(mustBuild(t, tree(t, kustomization))) {
 			for _, c := range p.containers() {
 				if isIamproxy(c) && c.Image != image {

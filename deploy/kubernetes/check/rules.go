@@ -22,13 +22,14 @@ import (
 	podsecurity "k8s.io/pod-security-admission/policy"
 )
 
-// byHand are the Secrets that the README has people make.
+// byHand lists the Secrets that users create with commands of the pages.
 var byHand = []string{"iamproxy-admin", "iamproxy-tls"}
 
-// defaultDrainMax is that of the flag.
+// defaultDrainMax is the default of --drain-max.
 const defaultDrainMax = 25 * time.Second
 
-// inconsistent is what no type knows: whether the parts fit each other.
+// inconsistent returns the errors that the types do not find: whether the objects fit each
+// other.
 func inconsistent(objects []runtime.Object) error {
 	var wrong []error
 	all := pods(objects)
@@ -52,7 +53,7 @@ func inconsistent(objects []runtime.Object) error {
 	return errors.Join(wrong...)
 }
 
-// secure holds a pod against the "restricted" Pod Security Standard.
+// secure checks a pod against the "restricted" Pod Security Standard.
 func (p pod) secure() error {
 	evaluator, err := podsecurity.NewEvaluator(podsecurity.DefaultChecks(), nil)
 	if err != nil {
@@ -66,7 +67,7 @@ func (p pod) secure() error {
 	return nil
 }
 
-// references says which name leads to nothing.
+// references returns an error for each name of an object that does not exist.
 func (p pod) references(objects []runtime.Object) error {
 	var wrong []error
 	if name := p.template.Spec.ServiceAccountName; name != "" && named[*core.ServiceAccount](objects, name) == nil {
@@ -75,9 +76,9 @@ func (p pod) references(objects []runtime.Object) error {
 	for _, volume := range p.template.Spec.Volumes {
 		switch {
 		case volume.Secret == nil:
-			wrong = append(wrong, fmt.Errorf("volume %s is of a kind that nobody has thought of", volume.Name))
+			wrong = append(wrong, fmt.Errorf("volume %s has an unexpected type", volume.Name))
 		case !slices.Contains(byHand, volume.Secret.SecretName):
-			wrong = append(wrong, fmt.Errorf("nobody makes the Secret %s", volume.Secret.SecretName))
+			wrong = append(wrong, fmt.Errorf("no page creates the Secret %s", volume.Secret.SecretName))
 		}
 	}
 	for _, c := range p.containers() {
@@ -108,7 +109,7 @@ func (p pod) selected(by *meta.LabelSelector) error {
 	return nil
 }
 
-// ends sees to it that iamproxy is not killed while it drains.
+// ends checks that iamproxy is not killed while it drains.
 func (p pod) ends(objects []runtime.Object) error {
 	for _, c := range p.containers() {
 		if !serves(c) {
@@ -129,7 +130,7 @@ func (p pod) ends(objects []runtime.Object) error {
 			grace = time.Duration(*seconds) * time.Second
 		}
 		if drain >= grace {
-			return fmt.Errorf("IAMPROXY_DRAIN_MAX is %s, and the kubelet kills after %s", drain, grace)
+			return fmt.Errorf("IAMPROXY_DRAIN_MAX is %s, but the kubelet kills after %s", drain, grace)
 		}
 	}
 	return nil
@@ -137,14 +138,14 @@ func (p pod) ends(objects []runtime.Object) error {
 
 func (p pod) container(c core.Container, objects []runtime.Object) error {
 	if c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
-		return errors.New("it says not what it needs: requests of cpu and memory, and a limit of memory")
+		return errors.New("requests of cpu and memory or the limit of memory are missing")
 	}
 	env, err := environment(c, objects)
 	if err != nil {
 		return err
 	}
 	if sessions, err := strconv.ParseInt(env["IAMPROXY_MAX_SESSIONS"], 10, 64); err == nil && 28<<20+sessions*192<<10 > c.Resources.Limits.Memory().Value() {
-		return fmt.Errorf("its memory is not enough for %d sessions (docs/running.md)", sessions)
+		return fmt.Errorf("the memory limit is too low for %d sessions (docs/running.md)", sessions)
 	}
 	for _, probe := range []*core.Probe{c.StartupProbe, c.LivenessProbe, c.ReadinessProbe} {
 		if probe == nil {
@@ -154,29 +155,29 @@ func (p pod) container(c core.Container, objects []runtime.Object) error {
 		case probe.HTTPGet != nil:
 			number := portOf([]core.Container{c}, probe.HTTPGet.Port)
 			if _, admin, _ := net.SplitHostPort(env["IAMPROXY_ADMIN"]); admin != strconv.Itoa(int(number)) {
-				return fmt.Errorf("a probe goes to port %s, and IAMPROXY_ADMIN is %q", probe.HTTPGet.Port.String(), env["IAMPROXY_ADMIN"])
+				return fmt.Errorf("a probe connects to port %s, but IAMPROXY_ADMIN is %q", probe.HTTPGet.Port.String(), env["IAMPROXY_ADMIN"])
 			}
 		case probe.Exec == nil:
-			return errors.New("a probe that is neither a command nor a request")
+			return errors.New("a probe is neither a command nor a request")
 		}
 	}
 	switch {
 	case serves(c) && (c.StartupProbe == nil || c.LivenessProbe == nil):
 		return errors.New("a probe is missing")
 	case serves(c) && c.LivenessProbe.HTTPGet.Path != "/livez":
-		return fmt.Errorf("its life depends on %s", c.LivenessProbe.HTTPGet.Path)
+		return fmt.Errorf("the liveness probe is %s", c.LivenessProbe.HTTPGet.Path)
 	case serves(c) && len(p.template.Spec.InitContainers) > 0:
 		first := p.template.Spec.InitContainers[0]
 		if !serves(first) || first.RestartPolicy == nil || *first.RestartPolicy != core.ContainerRestartPolicyAlways {
-			return errors.New("not a sidecar before all others: the first init container, with restartPolicy Always")
+			return errors.New("not a native sidecar: it must be the first init container, with restartPolicy Always")
 		}
 	case env["PGUSER"] != "" && env["PGHOST"] != "localhost":
-		return fmt.Errorf("PGHOST is %q, and iamproxy is on localhost", env["PGHOST"])
+		return fmt.Errorf("PGHOST is %q, but iamproxy listens on localhost", env["PGHOST"])
 	}
 	return nil
 }
 
-// portOf is the number of a port that has a name, or 0.
+// portOf returns the number of a port of the containers, or 0.
 func portOf(containers []core.Container, port intstr.IntOrString) int32 {
 	for _, c := range containers {
 		for _, has := range c.Ports {
@@ -188,8 +189,7 @@ func portOf(containers []core.Container, port intstr.IntOrString) int32 {
 	return 0
 }
 
-// fits sees to the objects beside the pods: that they are about a pod, and about a
-// port that it has.
+// fits checks that an object selects a pod, and refers only to ports of the pod.
 func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
 	var by *meta.LabelSelector
 	var ports []intstr.IntOrString
@@ -216,7 +216,7 @@ func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
 		}
 	case *certmanager.Certificate:
 		if !slices.Contains(byHand, o.Spec.SecretName) {
-			return fmt.Errorf("%s: nobody wants the Secret %s", "Certificate "+o.Name, o.Spec.SecretName)
+			return fmt.Errorf("%s: no pod uses the Secret %s", "Certificate "+o.Name, o.Spec.SecretName)
 		}
 		for _, name := range o.Spec.DNSNames {
 			service, _, _ := strings.Cut(name, ".")
@@ -239,5 +239,5 @@ func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%s: it is about no pod", name)
+	return fmt.Errorf("%s: selects no pod", name)
 }

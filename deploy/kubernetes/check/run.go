@@ -21,7 +21,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 )
 
-// isIamproxy says whether a container is one of ours.
+// isIamproxy reports whether a container runs iamproxy.
 func isIamproxy(c core.Container) bool {
 	name := c.Image[strings.LastIndex(c.Image, "/")+1:]
 	if end := strings.IndexAny(name, ":@"); end >= 0 {
@@ -30,17 +30,17 @@ func isIamproxy(c core.Container) bool {
 	return name == "iamproxy"
 }
 
-// serves says whether it is an iamproxy that clients connect to.
+// serves reports whether a container runs an iamproxy that clients connect to.
 func serves(c core.Container) bool {
 	return isIamproxy(c) && (len(c.Args) == 0 || c.Args[0] != "grant")
 }
 
-// environment is what the kubelet sets, with "secret" for what is one.
+// environment returns the variables that the kubelet sets. Values from Secrets are "secret".
 func environment(c core.Container, objects []runtime.Object) (map[string]string, error) {
 	env := map[string]string{}
 	for _, from := range c.EnvFrom {
 		if from.ConfigMapRef == nil {
-			return nil, errors.New("envFrom something that is no ConfigMap")
+			return nil, errors.New("envFrom refers to something other than a ConfigMap")
 		}
 		config := named[*core.ConfigMap](objects, from.ConfigMapRef.Name)
 		if config == nil {
@@ -57,7 +57,7 @@ func environment(c core.Container, objects []runtime.Object) (map[string]string,
 		case from.SecretKeyRef != nil && slices.Contains(byHand, from.SecretKeyRef.Name):
 			env[variable.Name] = "secret"
 		default:
-			return nil, fmt.Errorf("nobody knows where %s comes from", variable.Name)
+			return nil, fmt.Errorf("the source of %s is unknown", variable.Name)
 		}
 	}
 	return env, nil
@@ -65,21 +65,21 @@ func environment(c core.Container, objects []runtime.Object) (map[string]string,
 
 var reference = regexp.MustCompile(`\$\(([A-Za-z_]\w*)\)`)
 
-// command is how the kubelet would run the container on this machine, but for what
-// another process could be in the way of: the ports, and where the Secrets are.
+// command is a command that runs a container on this machine as the kubelet does, except
+// for the ports and the directories of Secrets.
 type command struct {
 	path, admin string
 	args, env   []string
 }
 
-// prepare returns it. In dir are put the files that the container mounts.
+// prepare returns the command of a container, and writes the files that it mounts to dir.
 func prepare(binary, dir string, c core.Container, objects []runtime.Object) (command, error) {
 	env, err := environment(c, objects)
 	if err != nil {
 		return command{}, err
 	}
 	if len(c.Command) > 0 {
-		return command{}, errors.New("it overrides the image's entry point")
+		return command{}, errors.New("the command overrides the entrypoint of the image")
 	}
 	run := command{path: binary}
 	for _, arg := range c.Args {
@@ -123,7 +123,7 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 
 // freePort returns a port that is not in use.
 func freePort() (string, error) {
-	listener, err := net.Listen("tcp", ":0") //nolint:gosec // those of the manifests listen everywhere, too
+	listener, err := net.Listen("tcp", ":0") //nolint:gosec // as in the manifests
 	if err != nil {
 		return "", err
 	}
@@ -132,10 +132,10 @@ func freePort() (string, error) {
 	return port, err
 }
 
-// serve starts it, asks what the probes ask until they are content, and ends it as the
-// kubelet does.
+// serve starts iamproxy, runs its probes until they succeed, and stops it as the kubelet
+// does.
 func (run command) serve(ctx context.Context, c core.Container) error {
-	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // that is what is tried
+	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // the program under test
 	cmd.Env = run.env
 	log, err := cmd.StderrPipe()
 	if err != nil {
@@ -144,25 +144,25 @@ func (run command) serve(ctx context.Context, c core.Container) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	var said bytes.Buffer
+	var output bytes.Buffer
 	lines := bufio.NewScanner(log)
 	for lines.Scan() && !bytes.Contains(lines.Bytes(), []byte(`"msg":"listening"`)) {
-		said.Write(lines.Bytes())
-		said.WriteByte('\n')
+		output.Write(lines.Bytes())
+		output.WriteByte('\n')
 	}
 	if ctx.Err() != nil || lines.Bytes() == nil {
-		return fmt.Errorf("it did not start: %w: %s", cmd.Wait(), &said)
+		return fmt.Errorf("iamproxy did not start: %w: %s", cmd.Wait(), &output)
 	}
 	probed := run.probes(ctx, c)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
 	for lines.Scan() {
-		said.Write(lines.Bytes())
-		said.WriteByte('\n')
+		output.Write(lines.Bytes())
+		output.WriteByte('\n')
 	}
 	if err := errors.Join(probed, cmd.Wait()); err != nil {
-		return fmt.Errorf("%w: %s", err, &said)
+		return fmt.Errorf("%w: %s", err, &output)
 	}
 	return nil
 }
@@ -183,11 +183,11 @@ func (run command) probes(ctx context.Context, c core.Container) error {
 	return nil
 }
 
-// errFinal is of what no time mends.
-var errFinal = errors.New("it will stay so")
+// errFinal is part of errors that a retry cannot fix.
+var errFinal = errors.New("permanent")
 
-// until asks until the answer is yes, or no for ever. If the time is up, it returns what
-// was wrong before.
+// until retries ask until it succeeds or returns errFinal. At a timeout, it returns the last
+// error before it.
 func until(ctx context.Context, ask func() error) (why error) {
 	for {
 		err := ask()
@@ -211,20 +211,20 @@ func (run command) exec(ctx context.Context, probe *core.Probe) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(probe.TimeoutSeconds)*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, run.path, probe.Exec.Command[1:]...) //nolint:gosec // that is what is tried
+	cmd := exec.CommandContext(ctx, run.path, probe.Exec.Command[1:]...) //nolint:gosec // the program under test
 	cmd.Env = run.env
-	said, err := cmd.CombinedOutput()
+	output, err := cmd.CombinedOutput()
 	switch {
 	case err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 2: // the command line is wrong
-		return fmt.Errorf("%w: %w: %s", errFinal, err, said)
+		return fmt.Errorf("%w: %w: %s", errFinal, err, output)
 	case err != nil:
-		return fmt.Errorf("%w: %s", err, said)
+		return fmt.Errorf("%w: %s", err, output)
 	}
 	return nil
 }
 
-// request comes to an address that is not loopback, as the kubelet does, if this
-// machine has one.
+// request runs an HTTP probe. Like the kubelet, it connects to an address that is not
+// loopback, if this machine has one.
 func (run command) request(ctx context.Context, probe *core.Probe) error {
 	host := "127.0.0.1"
 	addresses, err := net.InterfaceAddrs()
@@ -256,21 +256,21 @@ func (run command) request(ctx context.Context, probe *core.Probe) error {
 	}
 }
 
-// grant has it print its SQL.
+// grant runs iamproxy grant, which prints its SQL.
 func (run command) grant(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // that is what is tried
+	cmd := exec.CommandContext(ctx, run.path, run.args...) //nolint:gosec // the program under test
 	cmd.Env = run.env
-	said, err := cmd.CombinedOutput()
+	output, err := cmd.CombinedOutput()
 	if err != nil {
-		return fmt.Errorf("%w: %s", err, said)
+		return fmt.Errorf("%w: %s", err, output)
 	}
-	if !bytes.Contains(said, []byte("GRANT rds_iam TO")) {
-		return fmt.Errorf("it would not grant rds_iam: %s", said)
+	if !bytes.Contains(output, []byte("GRANT rds_iam TO")) {
+		return fmt.Errorf("rds_iam is not granted: %s", output)
 	}
 	return nil
 }
 
-// certificate makes the files of a Secret of the type kubernetes.io/tls.
+// certificate writes the files of a Secret of the type kubernetes.io/tls.
 func certificate(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
