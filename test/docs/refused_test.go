@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	ownMessages = regexp.MustCompile(`(?ms)^## iamproxy says$(.*?)^## `)
+	ownMessages = regexp.MustCompile(`(?ms)^## Errors from iamproxy$(.*?)^## `)
 	quoted      = regexp.MustCompile("`([^`]+)`")
 	literal     = regexp.MustCompile("\"(?:[^\"\\\\\n]|\\\\.)+\"|`[^`\n]+`")
 )
