@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -334,5 +335,33 @@ func TestPartTable(t *testing.T) {
 	const want = "| Measurement                 | iamproxy |\n"
 	if got := partTable(r, targets, needs); !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 3 {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// A container has 32 MiB, and for each session 128 KiB, or 192 KiB with TLS.
+func TestContainerSizes(t *testing.T) {
+	text, err := os.ReadFile("../../docs/performance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := regexp.MustCompile(`(?m)^\| (\d+) MiB \| ([\d,]+) \| ([\d,]+) \|$`)
+	rows := row.FindAllStringSubmatch(string(text), -1)
+	if len(rows) < 4 {
+		t.Errorf("%d rows", len(rows))
+	}
+	number := func(text string) int {
+		n, err := strconv.Atoi(strings.ReplaceAll(text, ",", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, r := range rows {
+		limit, plain, withTLS := number(r[1])<<10, number(r[2]), number(r[3])
+		for _, need := range []int{32<<10 + 128*plain, 32<<10 + 192*withTLS} {
+			if need > limit || need < limit*9/10 {
+				t.Errorf("%s: %d KiB are needed", r[0], need)
+			}
+		}
 	}
 }
