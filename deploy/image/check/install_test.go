@@ -81,7 +81,7 @@ func (s *shell) run(t *testing.T, block string) string {
 	return string(out)
 }
 
-// A clone of this repository in place of the public one builds and prints its version.
+// A clone of this repository with a tag is in place of the public one.
 func TestBuildFromSource(t *testing.T) {
 	root, err := filepath.Abs(repository)
 	if err != nil {
@@ -91,11 +91,21 @@ func TestBuildFromSource(t *testing.T) {
 		t.Skip("not a git clone")
 	}
 	s := newShell(t, t.TempDir())
-	config := "[url \"file://" + root + "\"]\n\tinsteadOf = https://github.com/iamproxy/iamproxy\n[safe]\n\tdirectory = *\n"
+	public := filepath.Join(t.TempDir(), "iamproxy.git")
+	config := "[url \"file://" + public + "\"]\n\tinsteadOf = https://github.com/iamproxy/iamproxy\n[safe]\n\tdirectory = *\n"
 	if err := os.WriteFile(filepath.Join(s.home, ".gitconfig"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	s.run(t, "git clone -q --bare 'file://"+root+"' "+public+"; git -C "+public+" tag "+version)
 	if out := s.run(t, block(t, "git clone")+block(t, "bin/iamproxy ~/.local/bin/")+"~/.local/bin/iamproxy version\n"); strings.Count(out, "\niamproxy ") < 2 {
+		t.Errorf("printed %s", out)
+	}
+
+	// The module cache of this machine must not keep the version, but has the other modules.
+	modules := strings.TrimSpace(s.run(t, "go env GOMODCACHE"))
+	s.env = append(s.env, "GOBIN="+s.bin, "GOMODCACHE="+t.TempDir(), "GOFLAGS=-modcacherw -trimpath", "CGO_ENABLED=0", "GOTOOLCHAIN=local",
+		"GOPRIVATE=github.com/iamproxy/iamproxy", "GOPROXY=file://"+modules+"/cache/download", "GONOSUMDB=*")
+	if out := s.run(t, block(t, "go install")+"iamproxy version"); !strings.Contains(out, "iamproxy "+version+" (commit unknown, go") {
 		t.Errorf("printed %s", out)
 	}
 }
