@@ -6,11 +6,11 @@ import type { Construct } from 'constructs';
 import { DatabaseUsers, IamproxySidecar, fromCluster } from '../lib/iamproxy';
 
 export interface ExampleProps extends StackProps {
-  /** Of the image in the repository iamproxy of Amazon ECR. */
+  /** Tag of the image in the Amazon ECR repository iamproxy. */
   readonly iamproxyTag: string;
 }
 
-/** An Aurora cluster, and a service that logs in to it without a password. */
+/** An Aurora cluster and a service that logs in to it without a password. */
 export class Example extends Stack {
   constructor(scope: Construct, id: string, props: ExampleProps) {
     super(scope, id, props);
@@ -28,7 +28,7 @@ export class Example extends Stack {
     });
     const cluster = new ecs.Cluster(this, 'Cluster', { vpc });
 
-    // From here on it is about iamproxy.
+    // iamproxy: the users, the sidecar, and the application beside it.
     const database = fromCluster(db);
     const repository = ecr.Repository.fromRepositoryName(this, 'Repository', 'iamproxy');
     const image = ecs.ContainerImage.fromEcrRepository(repository, props.iamproxyTag);

@@ -6,17 +6,17 @@ import {
 } from 'aws-cdk-lib';
 import { Construct, Dependable, type IConstruct, type IDependable } from 'constructs';
 
-/** What there is to know of a database: fromCluster and fromInstance know it of those of RDS. */
+/** A database. fromCluster and fromInstance return the one of an RDS construct. */
 export interface Database {
-  /** The name that AWS gave it: a cluster's or instance's endpoint, or that of an RDS Proxy. */
+  /** Endpoint of the cluster, the instance or the RDS Proxy, as AWS named it. */
   readonly host: string;
   /** Default: 5432. */
   readonly port?: number;
-  /** cluster-..., db-... or prx-...: what stands in a policy in place of the name. */
+  /** Resource ID for the policy: cluster-..., db-... or prx-... */
   readonly resourceId: string;
-  /** Its security groups, if they should be opened for who connects. */
+  /** Its security groups, in which allowFrom and DatabaseUsers add rules. */
   readonly connections?: ec2.Connections;
-  /** What has to be there before anybody can log in. */
+  /** Resources that must exist before a login. */
   readonly ready?: IDependable;
 }
 
@@ -32,7 +32,7 @@ export function fromCluster(cluster: rds.IDatabaseCluster): Database {
 
 export function fromInstance(instance: rds.IDatabaseInstance): Database {
   if (instance.instanceResourceId === undefined) {
-    throw new Error(`${instance.node.path}: the instance was imported without its instanceResourceId (db-...)`);
+    throw new Error(`${instance.node.path}: import the instance with its instanceResourceId (db-...)`);
   }
   return {
     host: instance.dbInstanceEndpointAddress,
@@ -44,8 +44,8 @@ export function fromInstance(instance: rds.IDatabaseInstance): Database {
 }
 
 /**
- * A cluster with its instances, or an instance. Without their security group, which is not ready
- * before the services that it is opened for, and those may wait for the database users.
+ * Returns a cluster with its instances, or an instance, as a dependency. It omits the security
+ * group: its rules depend on services, which may in turn depend on the database users.
  */
 function resourcesOf(database: IConstruct): IDependable {
   const resources = {};
@@ -58,19 +58,19 @@ function resourcesOf(database: IConstruct): IDependable {
 }
 
 export interface IamproxySidecarProps {
-  /** Network mode awsvpc, as on Fargate: the application finds iamproxy at localhost:5432. */
+  /** Its network mode must be awsvpc, so that the application reaches iamproxy at localhost:5432. */
   readonly taskDefinition: ecs.TaskDefinition;
   readonly image: ecs.ContainerImage;
   readonly database: Database;
-  /** Who the application logs in as. */
+  /** Database users that the task may log in as. */
   readonly users: string[];
-  /** Further flags, as IAMPROXY_... variables. */
+  /** Further options, as IAMPROXY_... variables. */
   readonly environment?: Record<string, string>;
-  /** Default: CloudWatch Logs, with the stream prefix iamproxy. */
+  /** Default: CloudWatch Logs with the stream prefix iamproxy. */
   readonly logging?: ecs.LogDriver;
 }
 
-/** iamproxy beside an application, and the right to log in for the role of both. */
+/** iamproxy as a sidecar of an application. The task role gets rds-db:connect. */
 export class IamproxySidecar extends Construct {
   readonly container: ecs.ContainerDefinition;
   private readonly database: Database;
@@ -80,7 +80,7 @@ export class IamproxySidecar extends Construct {
     this.database = props.database;
     const { taskDefinition } = props;
     if (taskDefinition.networkMode !== ecs.NetworkMode.AWS_VPC) {
-      Annotations.of(this).addError('containers share localhost only in the network mode awsvpc');
+      Annotations.of(this).addError('iamproxy needs the network mode awsvpc: in other modes the containers do not share localhost');
     }
     this.container = taskDefinition.addContainer('iamproxy', {
       containerName: 'iamproxy',
@@ -90,12 +90,12 @@ export class IamproxySidecar extends Construct {
       environment: { IAMPROXY_ENDPOINTS: address(props.database), ...props.environment },
       healthCheck: {
         command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'],
-        interval: Duration.seconds(5),
-        timeout: Duration.seconds(3),
-        retries: 10,
+        interval: Duration.seconds(10),
+        timeout: Duration.seconds(5),
+        retries: 5,
         startPeriod: Duration.seconds(30),
       },
-      // Sessions may go on for 25 s after the signal to end.
+      // Longer than --drain-max, which is 25 s.
       stopTimeout: Duration.seconds(30),
       logging: props.logging ?? ecs.LogDrivers.awsLogs({ streamPrefix: 'iamproxy' }),
       ...hardened(this),
@@ -111,39 +111,39 @@ export class IamproxySidecar extends Construct {
     }));
   }
 
-  /** Lets a container start when iamproxy takes clients. It is stopped before iamproxy is. */
+  /** Starts a container when iamproxy is healthy. ECS stops it before iamproxy. */
   startBefore(app: ecs.ContainerDefinition): void {
     app.addContainerDependencies({ container: this.container, condition: ecs.ContainerDependencyCondition.HEALTHY });
   }
 
-  /** Opens the database's security groups for a service. */
+  /** Allows a service in the security groups of the database. */
   allowFrom(service: ec2.IConnectable): void {
     this.database.connections?.allowFrom(service, ec2.Port.tcp(port(this.database)));
   }
 }
 
 export interface DatabaseUsersProps {
-  /** Where the task runs that creates them, on Fargate. */
+  /** Cluster for the task that creates the users. It runs on Fargate. */
   readonly cluster: ecs.ICluster;
-  /** Default: private ones with a way out, which it needs for the image. */
+  /** Default: private subnets with egress. The task needs a route to the image registry. */
   readonly subnets?: ec2.SubnetSelection;
   readonly image: ecs.ContainerImage;
-  /** By the name that leads to the writer. */
+  /** The endpoint must be that of the writer. */
   readonly database: Database;
-  /** Users to create, unless they are there, and to grant rds_iam. */
+  /** Users to create, unless they exist, and to grant rds_iam. */
   readonly users: string[];
-  /** What they may do in a database, see docs/grant.md. Default: log in, and what others grant them. */
+  /** Privileges in a database, as in docs/grant.md. Default: none but to log in. */
   readonly privileges?: { readonly database: string; readonly level: 'readonly' | 'readwrite' | 'owner' };
-  /** Of the administrator, in JSON with username and password: a cluster's own secret. */
+  /** Secret of the administrator, with username and password, such as the cluster's. */
   readonly secret: secretsmanager.ISecret;
   /** Default: X86_64. */
   readonly cpuArchitecture?: ecs.CpuArchitecture;
 }
 
 /**
- * Database users that log in with tokens, created by a task that runs `iamproxy grant` when this
- * is deployed first and when the users or their privileges change. Nothing is ever taken away: users stay when they
- * are removed here, and when all of this is.
+ * Database users that log in with tokens. A task runs `iamproxy grant` at the first deployment,
+ * and when the users, their privileges or the database change. It never drops a user or revokes
+ * a privilege, not even when this construct is removed.
  */
 export class DatabaseUsers extends Construct {
   readonly taskDefinition: ecs.FargateTaskDefinition;
@@ -153,7 +153,7 @@ export class DatabaseUsers extends Construct {
     const { cluster, database } = props;
     const users = checked(props.users);
     const privileges = props.privileges ? [`--database=${props.privileges.database}`, `--privileges=${props.privileges.level}`] : [];
-    // It outlives a deployment that is rolled back, since it has the reason.
+    // It is kept when a deployment is rolled back, since it has the reason of a failure.
     const logGroup = new logs.LogGroup(this, 'Log', { retention: logs.RetentionDays.ONE_MONTH });
     this.taskDefinition = new ecs.FargateTaskDefinition(this, 'Task', {
       cpu: 256,
@@ -166,7 +166,7 @@ export class DatabaseUsers extends Construct {
     this.taskDefinition.addContainer('grant', {
       containerName: 'grant',
       image: props.image,
-      // A serverless cluster at rest takes its time.
+      // A paused serverless cluster needs time to resume.
       command: ['grant', address(database), '--timeout=2m', ...users.map((user) => `--user=${user}`), ...privileges],
       secrets: {
         IAMPROXY_ADMIN_USER: ecs.Secret.fromSecretsManager(props.secret, 'username'),
@@ -178,16 +178,16 @@ export class DatabaseUsers extends Construct {
 
     const securityGroup = new ec2.SecurityGroup(this, 'SecurityGroup', {
       vpc: cluster.vpc,
-      description: 'the task that creates database users',
+      description: 'iamproxy: task that creates database users',
     });
-    // Not by way of database.connections: this task waits for these rules, and for no others.
+    // Not with database.connections: the task must depend on these rules only.
     const rules = (database.connections?.securityGroups ?? []).map((group, n) => new ec2.CfnSecurityGroupIngress(this, `Ingress${n}`, {
       groupId: group.securityGroupId,
       sourceSecurityGroupId: securityGroup.securityGroupId,
       ipProtocol: 'tcp',
       fromPort: port(database),
       toPort: port(database),
-      description: 'the task that creates database users',
+      description: 'iamproxy: task that creates database users',
     }));
     const subnets = cluster.vpc.selectSubnets(props.subnets ?? { subnetType: ec2.SubnetType.PRIVATE_WITH_EGRESS });
 
@@ -207,12 +207,12 @@ export class DatabaseUsers extends Construct {
         LogGroup: logGroup.logGroupName,
       },
     });
-    // A writer that is up, open doors, the policies of the task's roles, and a way to the image.
+    // The writer, the security group rules, the policies of the task's roles, and a route to the image.
     resource.node.addDependency(this.taskDefinition, securityGroup, ...rules, logGroup, subnets.internetConnectivityEstablished,
       ...(database.ready ? [database.ready] : []));
   }
 
-  /** Runs the task and waits for its end. */
+  /** Returns the provider that runs the task and waits for its end. */
   private provider(cluster: ecs.ICluster): cr.Provider {
     const stack = Stack.of(this);
     const code = lambda.Code.fromAsset(join(__dirname, 'handler'));
@@ -245,7 +245,7 @@ export class DatabaseUsers extends Construct {
   }
 }
 
-/** What the container may not do. */
+/** Returns the restrictions of the containers. */
 function hardened(scope: Construct): Pick<ecs.ContainerDefinitionOptions, 'user' | 'readonlyRootFilesystem' | 'linuxParameters'> {
   const linuxParameters = new ecs.LinuxParameters(scope, 'LinuxParameters');
   linuxParameters.dropCapabilities(ecs.Capability.ALL);
@@ -260,14 +260,14 @@ function port(database: Database): number {
   return database.port ?? 5432;
 }
 
-/** Users whose names stand for themselves, in a policy and on a command line. */
+/** Returns the users, or throws if a name has a special meaning in a policy or on a command line. */
 function checked(users: string[]): string[] {
   if (users.length === 0) {
-    throw new Error('users: give at least one');
+    throw new Error('users: at least one is required');
   }
   for (const user of users) {
     if (user === '' || /[*?$,\\]/.test(user) && !Token.isUnresolved(user)) {
-      throw new Error(`users: '${user}' is not a name that can stand in a policy: it is empty or has one of * ? $ , \\`);
+      throw new Error(`users: '${user}' cannot be used in a policy: it is empty or has one of * ? $ , \\`);
     }
   }
   return users;

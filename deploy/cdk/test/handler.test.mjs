@@ -17,7 +17,7 @@ const ResourceProperties = {
 };
 const created = { RequestType: 'Create', RequestId: 'b1946ac9-2b6e-4e0c-9d38-0123456789ab', ResourceProperties };
 
-// What ECS was asked, and what it answers.
+// Requests to ECS, and its response.
 let asked, answer;
 mock.method(ECSClient.prototype, 'send', async (command) => {
   asked.push(command);
@@ -28,7 +28,7 @@ beforeEach(() => {
   answer = undefined;
 });
 
-test('on creation the task is run, once for each request', async () => {
+test('a creation runs the task, once for each request', async () => {
   answer = { tasks: [{ taskArn: task }], failures: [] };
   assert.deepEqual(await onEvent(created), { Data: { Task: task } });
   assert.equal(asked.length, 1);
@@ -43,7 +43,7 @@ test('on creation the task is run, once for each request', async () => {
   });
 });
 
-test('on an update it is run for other users, other privileges and another database', async () => {
+test('an update runs it for other users, other privileges and another database', async () => {
   answer = { tasks: [{ taskArn: task }] };
   for (const old of [{ Users: ['app'] }, { Users: ['report', 'app', 'x'] }, { Database: 'other.example:5432' }, { Privileges: [] }]) {
     const event = { ...created, RequestType: 'Update', OldResourceProperties: { ...ResourceProperties, ...old } };
@@ -52,7 +52,7 @@ test('on an update it is run for other users, other privileges and another datab
   assert.equal(asked.length, 4);
 });
 
-test('another image is no reason', async () => {
+test('another image does not run it', async () => {
   const old = { ...ResourceProperties, TaskDefinition: 'arn:aws:ecs:eu-west-1:111122223333:task-definition/grant:0' };
   const event = { ...created, RequestType: 'Update', OldResourceProperties: old };
   const done = await onEvent(event);
@@ -60,23 +60,23 @@ test('another image is no reason', async () => {
   assert.equal(asked.length, 0);
 });
 
-test('nothing is taken away', async () => {
+test('a deletion changes nothing', async () => {
   const event = { ...created, RequestType: 'Delete' };
   const done = await onEvent(event);
   assert.deepEqual(await isComplete({ ...event, ...done }), { IsComplete: true });
   assert.equal(asked.length, 0);
 });
 
-test('a task that cannot be started is told with the reason', async () => {
+test('a task that cannot start is an error with the reason', async () => {
   answer = { tasks: [], failures: [{ reason: 'RESOURCE:FARGATE', detail: 'no capacity' }, { reason: 'AGENT' }] };
-  await assert.rejects(onEvent(created), /was not started: RESOURCE:FARGATE: no capacity; AGENT$/);
+  await assert.rejects(onEvent(created), /could not start the task that creates the database users: RESOURCE:FARGATE: no capacity; AGENT$/);
   answer = {};
-  await assert.rejects(onEvent(created), /was not started: ECS does not say why$/);
+  await assert.rejects(onEvent(created), /: ECS returned no reason$/);
 });
 
 const started = { ...created, Data: { Task: task } };
 
-test('it is waited for until it has stopped', async () => {
+test('the resource is complete when the task has stopped', async () => {
   for (answer of [{ tasks: [], failures: [{ reason: 'MISSING' }] }, { tasks: [{ lastStatus: 'PENDING' }] }, { tasks: [{ lastStatus: 'DEPROVISIONING' }] }]) {
     assert.deepEqual(await isComplete(started), { IsComplete: false });
   }
@@ -86,18 +86,18 @@ test('it is waited for until it has stopped', async () => {
   assert.deepEqual(await isComplete(started), { IsComplete: true });
 });
 
-test('the end of a task that failed is told, and where the reason is', async () => {
+test('a task that failed is an error that names the log stream', async () => {
   answer = stopped({ exitCode: 1 });
   await assert.rejects(isComplete(started), {
-    message: 'the database users were not created: exit code 1; Essential container in task exited; ' +
-      'the reason is in the log group /grant, stream iamproxy/grant/0123456789abcdef',
+    message: 'could not create the database users: exit code 1; Essential container in task exited; ' +
+      'see the log group /grant, stream iamproxy/grant/0123456789abcdef',
   });
   answer = stopped({ exitCode: 137, reason: 'OutOfMemoryError' });
   await assert.rejects(isComplete(started), /exit code 137; OutOfMemoryError; Essential/);
   answer = stopped({ reason: 'CannotPullContainerError: no such image' });
-  await assert.rejects(isComplete(started), /it did not start; CannotPullContainerError: no such image; Essential/);
+  await assert.rejects(isComplete(started), /the task did not start; CannotPullContainerError: no such image; Essential/);
   answer = { tasks: [{ lastStatus: 'STOPPED', stoppedReason: 'ResourceInitializationError: no secret' }] };
-  await assert.rejects(isComplete(started), /it did not start; ResourceInitializationError: no secret; the reason/);
+  await assert.rejects(isComplete(started), /the task did not start; ResourceInitializationError: no secret; see/);
 });
 
 function stopped(container) {

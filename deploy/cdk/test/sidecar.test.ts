@@ -5,7 +5,7 @@ import { Annotations, Match, Template } from 'aws-cdk-lib/assertions';
 import { IamproxySidecar, fromCluster, fromInstance } from '../lib/iamproxy';
 import { containerOf, deployed, empty, example, image, imported } from './stacks';
 
-test('the container may do little, and says when it takes clients', () => {
+test('the container has few rights and a health check', () => {
   const { container } = containerOf(example, 'iamproxy');
   assert.deepEqual(deployed(container.Environment[0].Value), `${imported.host}:5432`);
   assert.equal(deployed(container.Image), image);
@@ -19,18 +19,18 @@ test('the container may do little, and says when it takes clients', () => {
     User: '65532',
     ReadonlyRootFilesystem: true,
     LinuxParameters: { Capabilities: { Drop: ['ALL'] } },
-    HealthCheck: { Command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'], Interval: 5, Timeout: 3, Retries: 10, StartPeriod: 30 },
+    HealthCheck: { Command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'], Interval: 10, Timeout: 5, Retries: 5, StartPeriod: 30 },
     StopTimeout: 30,
     LogConfiguration: 'awslogs',
   });
 });
 
-test('the application starts when iamproxy takes clients', () => {
+test('the application starts when iamproxy is healthy', () => {
   const { container } = containerOf(example, 'app');
   assert.deepEqual(container.DependsOn, [{ ContainerName: 'iamproxy', Condition: 'HEALTHY' }]);
 });
 
-test('the role of the task may log in as the users, and as nobody else', () => {
+test('the task role may log in only as the users', () => {
   const { task } = containerOf(example, 'iamproxy');
   const arn = (end: unknown[]) => ({ 'Fn::Join': ['', ['arn:', { Ref: 'AWS::Partition' }, ':rds-db:', { Ref: 'AWS::Region' }, ':', { Ref: 'AWS::AccountId' }, ':dbuser:', ...end]] });
   example.hasResourceProperties('AWS::IAM::Policy', {
@@ -63,7 +63,7 @@ test('the role of the task may log in as the users, and as nobody else', () => {
   ]);
 });
 
-test('the database is opened for the service and for the task that creates users', () => {
+test('the database allows the service and the task that creates users', () => {
   const rules = Object.values(example.findResources('AWS::EC2::SecurityGroupIngress')).map(({ Properties: rule }) => {
     assert.equal(rule.FromPort['Fn::GetAtt'][1], 'Endpoint.Port');
     return rule.SourceSecurityGroupId['Fn::GetAtt'][0].replace(/SecurityGroup.*/, '');
@@ -71,7 +71,7 @@ test('the database is opened for the service and for the task that creates users
   assert.deepEqual(rules.sort(), ['Service', 'Users']);
 });
 
-test('names that do not stand for themselves in a policy are refused', () => {
+test('names with a special meaning in a policy are an error', () => {
   for (const users of [[], [''], ['*'], ['a?'], ['${aws:username}'], ['a,b'], ['app', 'a*']]) {
     const { stack, image } = empty();
     const taskDefinition = new ecs.FargateTaskDefinition(stack, 'Task');
@@ -79,14 +79,14 @@ test('names that do not stand for themselves in a policy are refused', () => {
   }
 });
 
-test('a network mode without a common localhost is an error', () => {
+test('a network mode other than awsvpc is an error', () => {
   const { stack, image } = empty();
   const taskDefinition = new ecs.Ec2TaskDefinition(stack, 'Task');
   new IamproxySidecar(stack, 'Iamproxy', { taskDefinition, image, database: imported, users: ['app'] });
-  Annotations.fromStack(stack).hasError('/Test/Iamproxy', 'containers share localhost only in the network mode awsvpc');
+  Annotations.fromStack(stack).hasError('/Test/Iamproxy', 'iamproxy needs the network mode awsvpc: in other modes the containers do not share localhost');
 });
 
-test('what RDS has made is known by itself', () => {
+test('host, port and resource ID come from the RDS constructs', () => {
   const { stack, vpc } = empty();
   const instance = new rds.DatabaseInstance(stack, 'Instance', { engine: rds.DatabaseInstanceEngine.POSTGRES, vpc });
   const database = fromInstance(instance);

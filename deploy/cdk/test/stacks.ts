@@ -2,26 +2,26 @@ import { App, Stack, aws_ec2 as ec2, aws_ecs as ecs } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
 import { Example } from '../example/stack';
 
-export const image = '111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy:test';
+export const image = '111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy:v1.2.3';
 
-/** The example, as AWS CloudFormation gets it. */
-export const example = Template.fromStack(new Example(new App(), 'IamproxyExample', { iamproxyTag: 'test' }));
+/** The CloudFormation template of the example. */
+export const example = Template.fromStack(new Example(new App(), 'IamproxyExample', { iamproxyTag: 'v1.2.3' }));
 
-/** A database that this code did not make. */
+/** An imported database. */
 export const imported = {
   host: 'mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com',
   port: 5433,
   resourceId: 'cluster-ABCDEFGHIJKL01234',
 };
 
-/** An empty stack, and what a test needs to fill it. */
+/** Returns an empty stack, and constructs for tests. */
 export function empty() {
   const stack = new Stack(new App(), 'Test', { env: { account: '111122223333', region: 'eu-west-1' } });
   const vpc = new ec2.Vpc(stack, 'Vpc');
-  return { stack, vpc, cluster: new ecs.Cluster(stack, 'Cluster', { vpc }), image: ecs.ContainerImage.fromRegistry('iamproxy.example/iamproxy:test') };
+  return { stack, vpc, cluster: new ecs.Cluster(stack, 'Cluster', { vpc }), image: ecs.ContainerImage.fromRegistry('ghcr.io/iamproxy/iamproxy:v1.2.3') };
 }
 
-/** A container of the template, in the task definition that has it. */
+/** Returns a container of the template, and its task definition. */
 export function containerOf(template: Template, name: string) {
   for (const { Properties: task } of Object.values(template.findResources('AWS::ECS::TaskDefinition'))) {
     for (const container of task.ContainerDefinitions) {
@@ -33,7 +33,7 @@ export function containerOf(template: Template, name: string) {
   throw new Error(`no container ${name}`);
 }
 
-/** A value of the template once the database is there. */
+/** Returns the value of an expression of the template after a deployment. */
 export function deployed(value: any): string {
   if (typeof value === 'string') {
     return value;

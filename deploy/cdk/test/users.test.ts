@@ -5,7 +5,7 @@ import { Match, Template } from 'aws-cdk-lib/assertions';
 import { DatabaseUsers } from '../lib/iamproxy';
 import { containerOf, deployed, empty, example, image, imported } from './stacks';
 
-test('the task runs iamproxy grant with the secret, which ECS reads', () => {
+test('the task runs iamproxy grant with the secret', () => {
   const { task, container } = containerOf(example, 'grant');
   assert.equal(deployed(container.Image), image);
   assert.deepEqual(container.Command.map(deployed), ['grant', `${imported.host}:5432`, '--timeout=2m', '--user=app', '--database=mydb', '--privileges=readwrite']);
@@ -14,12 +14,12 @@ test('the task runs iamproxy grant with the secret, which ECS reads', () => {
   assert.deepEqual(container.Secrets.map((secret: any) => secret.ValueFrom['Fn::Join'][1].at(-1)), [':username::', ':password::']);
   assert.deepEqual([container.User, container.ReadonlyRootFilesystem, container.LinuxParameters], ['65532', true, { Capabilities: { Drop: ['ALL'] } }]);
   assert.deepEqual(task.RequiresCompatibilities, ['FARGATE']);
-  // It signs nothing, so its role may do nothing.
+  // It signs nothing, so its role has no policy.
   const role = { Ref: task.TaskRoleArn['Fn::GetAtt'][0] };
   assert.deepEqual(example.findResources('AWS::IAM::Policy', { Properties: { Roles: [role] } }), {});
 });
 
-test('the custom resource has what the task needs, and waits for it', () => {
+test('the custom resource depends on what the task needs', () => {
   const [id, resource] = only(example, 'Custom::IamproxyDatabaseUsers');
   assert.deepEqual(resource.Properties.Users, ['app']);
   assert.deepEqual(resource.Properties.Privileges, ['--database=mydb', '--privileges=readwrite']);
@@ -30,7 +30,7 @@ test('the custom resource has what the task needs, and waits for it', () => {
     const named = Object.keys(example.findResources(type)).filter((name) => pattern.test(name));
     assert.ok(named.length > 0, `no ${type} like ${pattern}`);
     for (const name of named) {
-      assert.ok(resource.DependsOn.includes(name), `it does not wait for ${name}`);
+      assert.ok(resource.DependsOn.includes(name), `it does not depend on ${name}`);
     }
   };
   needs('AWS::RDS::DBCluster', /./);
@@ -39,10 +39,10 @@ test('the custom resource has what the task needs, and waits for it', () => {
   needs('AWS::IAM::Policy', /^UsersTaskExecutionRole/);
   needs('AWS::EC2::Route', /Private/);
   const [, service] = only(example, 'AWS::ECS::Service');
-  assert.ok(service.DependsOn.includes(id), 'the service does not wait for the users');
+  assert.ok(service.DependsOn.includes(id), 'the service does not depend on the users');
 });
 
-test('the functions may run this task, wait for it, and nothing more', () => {
+test('the functions may only run this task and wait for it', () => {
   const statements = Object.entries(example.findResources('AWS::IAM::Policy'))
     .filter(([name]) => /^Users(Run|Wait)/.test(name))
     .flatMap(([, policy]) => policy.Properties.PolicyDocument.Statement);
@@ -64,7 +64,7 @@ test('the functions may run this task, wait for it, and nothing more', () => {
   }
 });
 
-test('a database that was not made here, and public subnets', () => {
+test('an imported database, and public subnets', () => {
   const { stack, vpc, cluster, image } = empty();
   const secret = secretsmanager.Secret.fromSecretNameV2(stack, 'Secret', 'mydb');
   new DatabaseUsers(stack, 'Users', { cluster, image, secret, database: imported, users: ['a', 'b c'], subnets: { subnets: vpc.publicSubnets } });

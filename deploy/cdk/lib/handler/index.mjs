@@ -1,18 +1,18 @@
-// What AWS CloudFormation has run when database users are to be created: a task of Amazon ECS, whose
-// end is waited for. See "Asynchronous providers" of aws-cdk-lib/custom-resources.
+// Runs the ECS task that creates the database users, and waits for its end, for AWS CloudFormation.
+// See "Asynchronous providers" of aws-cdk-lib/custom-resources.
 import { DescribeTasksCommand, ECSClient, RunTaskCommand } from '@aws-sdk/client-ecs';
 
 const ecs = new ECSClient();
 
-// Starts the task, if there is anything for it to do.
+// Starts the task if the users, their privileges or the database have changed.
 export async function onEvent(event) {
   const wanted = event.ResourceProperties;
   if (event.RequestType === 'Delete') {
-    console.log('the database users stay: nothing is taken away');
+    console.log('the database users are kept');
     return {};
   }
   if (event.RequestType === 'Update' && same(wanted, event.OldResourceProperties)) {
-    console.log('the same users of the same database, with the same privileges: nothing to do');
+    console.log('users, privileges and database have not changed');
     return {};
   }
   const { tasks = [], failures = [] } = await ecs.send(new RunTaskCommand({
@@ -20,7 +20,7 @@ export async function onEvent(event) {
     taskDefinition: wanted.TaskDefinition,
     launchType: 'FARGATE',
     count: 1,
-    clientToken: event.RequestId, // this function may be run again
+    clientToken: event.RequestId, // this function may be retried
     networkConfiguration: {
       awsvpcConfiguration: {
         subnets: wanted.Subnets,
@@ -30,12 +30,12 @@ export async function onEvent(event) {
     },
   }));
   if (tasks.length === 0) {
-    throw new Error(`the task that creates the database users was not started: ${failures.map(reason).join('; ') || 'ECS does not say why'}`);
+    throw new Error(`could not start the task that creates the database users: ${failures.map(reason).join('; ') || 'ECS returned no reason'}`);
   }
   return { Data: { Task: tasks[0].taskArn } };
 }
 
-// Says whether the task has ended; fails if it did not end well.
+// Returns whether the task has stopped. Throws if it failed.
 export async function isComplete(event) {
   const task = event.Data?.Task;
   if (!task) {
@@ -43,7 +43,7 @@ export async function isComplete(event) {
   }
   const wanted = event.ResourceProperties;
   const { tasks = [] } = await ecs.send(new DescribeTasksCommand({ cluster: wanted.Cluster, tasks: [task] }));
-  const [found] = tasks; // not at once
+  const [found] = tasks; // ECS is eventually consistent
   if (found?.lastStatus !== 'STOPPED') {
     return { IsComplete: false };
   }
@@ -52,12 +52,12 @@ export async function isComplete(event) {
     return { IsComplete: true };
   }
   const why = [
-    container?.exitCode === undefined ? 'it did not start' : `exit code ${container.exitCode}`,
+    container?.exitCode === undefined ? 'the task did not start' : `exit code ${container.exitCode}`,
     container?.reason,
     found.stoppedReason,
   ].filter(Boolean).join('; ');
   const stream = `iamproxy/grant/${task.split('/').at(-1)}`;
-  throw new Error(`the database users were not created: ${why}; the reason is in the log group ${wanted.LogGroup}, stream ${stream}`);
+  throw new Error(`could not create the database users: ${why}; see the log group ${wanted.LogGroup}, stream ${stream}`);
 }
 
 function same(wanted, old) {
