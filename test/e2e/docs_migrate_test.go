@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
@@ -178,4 +180,33 @@ func TestMigrateAtOnce(t *testing.T) {
 	session := query("SELECT item, current_user FROM orders")
 	m.want(m.serve(m.block("--give-up-password app"), m.before(), fails(session), m.block("DATABASE_URL", "app@localhost"), session), "ours|app")
 	m.want(m.run(m.asAdmin(m.sql("REVOKE rds_iam")), m.before(), session), "ours|app")
+}
+
+// testVersionMigrate tests memberships, the setting of the role and DISCARD ALL, which differ
+// between versions. The administrator is the creator of the old user, as docs/migrate.md
+// requires.
+func testVersionMigrate(t *testing.T, s *versioned) {
+	const admin = "master"
+	asSuperuser(t, s.cluster, "CREATE ROLE "+admin+" LOGIN CREATEROLE PASSWORD "+quoteText(adminPassword), "GRANT rds_iam TO "+admin+" WITH ADMIN OPTION",
+		"SET ROLE "+admin, "CREATE ROLE app LOGIN", "RESET ROLE")
+	file := writeSQL(t, (&migration{pageShell: newPageShell(t, s.cluster, "migrate.md")}).sql("GRANT app TO app_iam"))
+	if g := grant(t, s.cluster, nil, "--admin-user="+admin, "--user=app_iam", "--database=postgres", "--init="+file); g.code != 0 || g.stderr != "" {
+		t.Fatalf("got %+v", g)
+	}
+	config := superuser(t, s.cluster).Config()
+	config.User = "app_iam"
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for _, before := range []string{"SELECT", "DISCARD ALL", "SET ROLE NONE; RESET ROLE"} {
+		var session, current string
+		if _, err := conn.Exec(t.Context(), before); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.QueryRow(t.Context(), "SELECT session_user, current_user", pgx.QueryExecModeSimpleProtocol).Scan(&session, &current); err != nil || session != "app_iam" || current != "app" {
+			t.Errorf("after %s, the session of %q has the role %q (%v)", before, session, current, err)
+		}
+	}
 }

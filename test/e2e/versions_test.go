@@ -73,6 +73,7 @@ func testVersion(t *testing.T, version int, native string) {
 		{"protocol versions", testVersionProtocols, 12},
 		{"direct TLS", testVersionDirectTLS, 17},
 		{"grant", testVersionGrant, 12},
+		{"migrate", testVersionMigrate, 12},
 	} {
 		if version < test.from {
 			continue
