@@ -123,7 +123,7 @@ func (c *client) insert(ctx context.Context, conn *pgx.Conn) error {
 		return err
 	}
 	if back != payload {
-		return wrongData("a row was read that is not what was written")
+		return wrongData("a row differs from what was written")
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ func (c *client) copyOut(ctx context.Context) error {
 			return err
 		}
 		if hex.EncodeToString(sum.Sum(nil)) != copiedSum() {
-			return wrongData("a COPY that ended well is not what the server has sent")
+			return wrongData("a COPY ended without an error, but differs from what the server sent")
 		}
 		return nil
 	})

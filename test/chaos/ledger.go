@@ -80,9 +80,9 @@ func (l *ledger) settle(ctx context.Context, cluster *aurora.Cluster) (a account
 		rows, found := stored[id]
 		switch {
 		case e.acknowledged && !found:
-			return a, fmt.Errorf("data lost: entry %d was acknowledged and is not there", id)
+			return a, fmt.Errorf("data lost: entry %d was acknowledged and does not exist", id)
 		case found && rows != e.rows:
-			return a, fmt.Errorf("data cut short: of entry %d there are %d rows, not %d", id, rows, e.rows)
+			return a, fmt.Errorf("data lost: entry %d has %d rows, not %d", id, rows, e.rows)
 		case e.acknowledged:
 			a.acknowledged++
 		case found:
@@ -93,7 +93,7 @@ func (l *ledger) settle(ctx context.Context, cluster *aurora.Cluster) (a account
 		delete(stored, id)
 	}
 	if len(stored) > 0 {
-		return a, fmt.Errorf("%d entries are there that nobody wrote", len(stored))
+		return a, fmt.Errorf("%d entries exist that no client wrote", len(stored))
 	}
 	l.entries = nil
 	_, err = conn.Exec(ctx, "truncate ledger")
@@ -107,7 +107,7 @@ func storedEntries(ctx context.Context, conn *pgx.Conn) (map[int64]int, error) {
 		return nil, err
 	}
 	if altered > 0 {
-		return nil, fmt.Errorf("data altered: %d rows are not as they were written", altered)
+		return nil, fmt.Errorf("data altered: %d rows differ from what was written", altered)
 	}
 	rows, err := conn.Query(ctx, "select entry, count(*) from ledger group by entry")
 	if err != nil {

@@ -87,7 +87,7 @@ func (s *process) wait() {
 
 func (s *process) pid() int { return s.cmd.Process.Pid }
 
-// disk is the directory with the log, which is a disk of its own for iamproxy.
+// disk is the directory with the log, a separate disk for iamproxy.
 func (s *process) disk() string { return filepath.Join(s.place.dir, "disk") }
 
 // onDisk returns the path of a file on it, as seen from outside.
@@ -103,7 +103,7 @@ func (s *process) stop() error {
 	case <-time.After(stopLimit):
 		_ = s.cmd.Process.Kill()
 		<-s.exited
-		return errors.New("iamproxy did not end when it was told to")
+		return errors.New("iamproxy did not exit after SIGTERM")
 	}
 	return sayWhy("iamproxy", s.err)
 }

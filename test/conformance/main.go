@@ -2,7 +2,7 @@
 
 // Conformance runs PostgreSQL's own tests against a server over its unix socket, and
 // against servers just like it through iamproxy, with and without a pool. It compares the
-// results, and exits with 1 if any test differs.
+// results, and exits with status 1 if any test differs.
 package main
 
 import (
@@ -23,8 +23,8 @@ import (
 )
 
 func main() {
-	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to judge")
-	cache := flag.String("cache", "build/conformance", "where PostgreSQL's tests are kept, and what they found is left")
+	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to test")
+	cache := flag.String("cache", "build/conformance", "the directory for PostgreSQL's tests and their output")
 	flag.Parse()
 	syscall.Umask(0o022) // the server reads files that this process writes
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -48,7 +48,7 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 	defer func() { err = errors.Join(err, os.RemoveAll(source)) }()
 	bins, err := filepath.Glob(filepath.Join(source, "server/usr/lib/postgresql/*/bin"))
 	if err != nil || len(bins) != 1 {
-		return fmt.Errorf("%s has no PostgreSQL: make clean, and try again", kept)
+		return fmt.Errorf("%s has no PostgreSQL: run make clean, and try again", kept)
 	}
 	bin := bins[0]
 	if err := os.Setenv("PG_BINDIR", bin); err != nil { // for the stand-in
@@ -77,7 +77,7 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 		}
 	}
 	if !same {
-		return errors.New("PostgreSQL's tests find a difference; what they say is in " + filepath.Join(cache, "results"))
+		return errors.New("results of PostgreSQL's tests differ; their output is in " + filepath.Join(cache, "results"))
 	}
 	return nil
 }

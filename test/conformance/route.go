@@ -86,7 +86,7 @@ func (r *route) run(ctx context.Context, s suite, source string) (f *found, err 
 		}
 	}
 	if (f.logins > 0) != (r.binary != "") {
-		return nil, fmt.Errorf("%d logins with a token: that is not the way the tests had to go: %s", f.logins, f.output)
+		return nil, fmt.Errorf("%d logins with a token: the tests did not take this route: %s", f.logins, f.output)
 	}
 	return f, nil
 }
