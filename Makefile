@@ -1,5 +1,5 @@
-# GNU make. `make` alone lists the targets. They install what they miss on Debian and
-# Ubuntu; elsewhere they say what to install.
+# GNU make. `make` alone lists the targets. On Debian and Ubuntu they install missing packages;
+# elsewhere they print what to install.
 
 GO            ?= go
 NPM           ?= npm
@@ -11,12 +11,12 @@ GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
 ACTIONLINT    ?= github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 LINT = $(GO) run $(GOLANGCI_LINT) run --allow-serial-runners
-# Most tests wait for a process or a timer, so that one core can run several.
+# Most tests wait for a process or a timer, so one core can run several at a time.
 PARALLEL = -p 4 -parallel 8
 
-# Everything is built and tested with the release of Go that go.mod names, which comes as a
-# module: that of the machine may be an older one, with known vulnerabilities in its library.
-# Where it cannot be had, or GOTOOLCHAIN says otherwise, that one is taken.
+# Builds and tests use the release of Go that go.mod names, which is downloaded as a module: the
+# machine's own may be older, with known vulnerabilities in its library. If the download fails,
+# the machine's own is used. GOTOOLCHAIN in the environment selects another.
 ifeq ($(origin GOTOOLCHAIN),undefined)
 TOOLCHAIN := $(shell awk '$$1 == "toolchain" { print $$2 }' go.mod)
 ifneq ($(shell GOTOOLCHAIN=$(TOOLCHAIN) $(GO) version 2>/dev/null),)
@@ -24,12 +24,12 @@ export GOTOOLCHAIN := $(TOOLCHAIN)
 endif
 endif
 
-# A source archive has no git history; it is built all the same.
+# A source archive has no git history.
 VERSION ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),dev)
 COMMIT  ?= $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 
-# -buildvcs=false: version and commit come from the two lines above, so that a clone, an
-# archive and the image build alike, and git's view of who owns the clone cannot fail one.
+# -buildvcs=false: version and commit come from the two lines above, so that a clone, an archive
+# and the image build alike, and a build cannot fail because of the clone's owner.
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GO_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
@@ -45,7 +45,7 @@ help: ## list the targets
 
 ## Build
 
-# Phony, because go build knows better than make what is out of date.
+# Phony, because go build detects what is out of date.
 .PHONY: build
 build: ## compile bin/iamproxy
 	$(GO_BUILD) -o bin/iamproxy ./cmd/iamproxy
@@ -61,14 +61,14 @@ $(PLATFORMS:%=release-%): release-%: release-clean
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) \
 		$(GO_BUILD) -o dist/iamproxy-$*$(if $(filter windows-%,$*),.exe) ./cmd/iamproxy
 
-# The checksums are of everything in dist/, so nothing old may be in it.
+# The checksums cover everything in dist/, so it must not contain old files.
 .PHONY: release-clean
 release-clean:
 	rm -rf dist
 
-# What a binary was made of, read from the binary, and the whole module with its licenses.
-# Without serial numbers and times, so that they can be made again, too; and -trimpath, since
-# the tool puts its own checksum in.
+# Bills of materials of each binary, read from the binary, and of the module with its licenses.
+# They have no serial numbers and times, so that they are reproducible. -trimpath, since the tool
+# adds its own checksum.
 SBOM = CGO_ENABLED=0 $(GO) run -trimpath $(CYCLONEDX)
 
 .PHONY: sbom
@@ -86,7 +86,7 @@ man: ## write the manual page to bin/iamproxy.1
 	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/iamproxy man >bin/iamproxy.1
 
 .PHONY: notes
-notes: ## print what CHANGELOG.md says of VERSION
+notes: ## print the release notes of VERSION, from CHANGELOG.md
 	@awk -v version=$(VERSION) -f tools/notes.awk CHANGELOG.md
 
 # The name without a tag. IMAGE=111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy names another registry.
@@ -102,7 +102,7 @@ image: ## build the container image IMAGE:VERSION with Docker
 demo: ## log in through iamproxy to a stand-in for Aurora, on this machine alone
 	@sh tools/setup/install.sh postgres certs
 	@$(MAKE) --no-print-directory build
-	@# Not go run, which makes a failure of Ctrl-C.
+	@# Not go run, which fails at Ctrl-C.
 	$(GO) build -o bin/demo ./test/demo
 	bin/demo -binary bin/iamproxy
 
@@ -113,21 +113,21 @@ standin: ## start only the cluster of the demo, for commands of your own
 	$(GO) build -o bin/demo ./test/demo
 	bin/demo -standin -env build/standin.env
 
-# Results are cached. Lint reports only what is new since main.
+# Results are cached. Lint reports only findings that are new since main.
 .PHONY: check
-check: deps ## vet, lint what changed, run unit tests, transcripts and one login: a minute
+check: deps ## vet, lint changes, run unit tests, transcripts and one login (1 minute)
 	$(GO) vet ./...
 	$(LINT) $(if $(shell git rev-parse -q --verify main 2>/dev/null),--new-from-merge-base main)
 	$(GO) test $(PARALLEL) $$($(GO) list ./... | grep -v /test/e2e)
 	$(GO) test $(PARALLEL) -run '^TestScript$$|^TestEndToEnd$$/^first_query$$' ./test/e2e
 
-# The limit is for slow and busy machines: two idle cores need less than five minutes.
+# The timeout is for slow and busy machines: two idle cores need less than five minutes.
 .PHONY: test
 test: deps ## run every test, with the race detector
 	CGO_ENABLED=1 $(GO) test -race $(PARALLEL) -timeout 40m ./...
 	IAMPROXY_PLAIN_IO=1 CGO_ENABLED=1 $(GO) test -race $(PARALLEL) -run 'Session|Relay|Copy|TLS|Pool|Connect|Probe' ./proxy/...
 
-# Debian has one version of PostgreSQL; npm has servers of them all, for Linux on x86-64.
+# Debian has one version of PostgreSQL; npm has servers of all versions, for Linux on x86-64.
 .PHONY: versions
 versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
 	@sh tools/setup/install.sh npm
@@ -135,7 +135,7 @@ versions: deps ## test against PostgreSQL 12 to 18 (160 MB to download)
 	POSTGRES_VERSIONS=$(CURDIR)/test/versions/node_modules CGO_ENABLED=1 \
 		$(GO) test -race -v -count=1 -timeout 10m -run '^TestVersions$$' ./test/e2e
 
-# The commands of docs/schema-migrations.md, with the tools that have to be fetched.
+# Runs the commands of docs/schema-migrations.md with tools that are downloaded.
 .PHONY: migrations
 migrations: deps ## migrate through iamproxy with Prisma, and with JDBC as Flyway does (60 MB to download)
 	@sh tools/setup/install.sh npm drivers
@@ -155,7 +155,7 @@ drivers: ## run the drivers of docs/clients.md and the examples of docs/framewor
 	bin/drivers -binary bin/iamproxy -write docs/clients.md
 	bin/frameworks -binary bin/iamproxy -write
 
-# PostgreSQL's tests are fetched into build/ and stay there.
+# Downloads PostgreSQL's tests into build/, where they stay.
 .PHONY: conformance
 conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)
 	@sh tools/setup/install.sh postgres cc certs dpkg-source
@@ -163,7 +163,7 @@ conformance: ## run PostgreSQL's own tests with and without iamproxy, and compar
 	$(GO) build -o bin/conformance ./test/conformance
 	bin/conformance -binary bin/iamproxy
 
-# With BENCH='-quick -only select' for a look, say; bin/bench -h has the flags.
+# BENCH='-quick -only select' runs a part, for example; bin/bench -h lists the flags.
 BENCH ?= -write docs/performance.md
 
 .PHONY: bench
@@ -173,18 +173,18 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	$(GO) build -o bin/bench ./test/bench
 	bin/bench -binary bin/iamproxy $(BENCH)
 
-# As root: another host is made of a network namespace and two TUN devices. With
-# CHAOS='-only DNS' for some of it, say; bin/chaos -h has the flags.
+# As root: the other host is a network namespace with two TUN devices. CHAOS='-only DNS' runs a
+# part, for example; bin/chaos -h lists the flags.
 CHAOS ?= -write docs/reliability.md
 
 .PHONY: chaos
-chaos: chaos-build ## break what is around iamproxy, and write docs/reliability.md (as root, on Linux)
+chaos: chaos-build ## inject faults around iamproxy, and write docs/reliability.md (as root, on Linux)
 	bin/chaos -binary bin/iamproxy $(CHAOS)
 
 SOAK ?= 1h
 
 .PHONY: soak
-soak: chaos-build ## have all kinds of clients work through iamproxy for SOAK (1h; as root, on Linux)
+soak: chaos-build ## run all kinds of clients through iamproxy for SOAK (1h; as root, on Linux)
 	bin/chaos -binary bin/iamproxy -soak $(SOAK) $(if $(filter 1h,$(SOAK)),-write docs/reliability.md)
 
 .PHONY: chaos-build
@@ -193,8 +193,8 @@ chaos-build:
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/chaos ./test/chaos
 
-# Only the weekly workflow, or a person, runs these programs. Here each starts, and chaos and
-# bench run their shortest parts.
+# Other targets run these programs in full. Here each only starts; chaos and bench run their
+# shortest parts.
 .PHONY: programs
 programs: chaos-build ## start each program of test/ and tools/ (as root, on Debian)
 	@sh tools/setup/install.sh pgbouncer
@@ -204,34 +204,34 @@ programs: chaos-build ## start each program of test/ and tools/ (as root, on Deb
 	bin/chaos -binary bin/iamproxy -only "^Database restarted$$|^Database's clock 2 minutes"
 	build/programs/bench -binary bin/iamproxy -quick -rounds 1 -only '^(select-8|copy-in|connect|idle)$$'
 
-# With PICTURE=$PWD/docs/status.png it makes the one in the docs anew.
+# PICTURE=$PWD/docs/status.png renews the picture of the status page in docs/.
 .PHONY: browser
-browser: deps ## look at the status page with Chromium (on Debian)
+browser: deps ## test the status page in Chromium (on Debian)
 	@sh tools/setup/install.sh chromium
 	CGO_ENABLED=1 $(GO) test -tags browser -count=1 -timeout 5m -run '^TestBrowser' ./internal/admin ./test/e2e
 
-# What is deployed, tried as far as it goes without AWS.
+# Tests the deployments as far as possible without AWS.
 .PHONY: deployments
-deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of what is in deploy/ (as root, on Debian)
+deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of deploy/ (as root, on Debian)
 
-# Without an engine and a registry: see test/container.
+# Needs neither a container engine nor a registry: see test/container.
 .PHONY: image-test
-image-test: ## build the image with buildah, and run it in a container
+image-test: ## build the image with buildah, run it, and run docs/install.md
 	@sh tools/setup/install.sh buildah postgres certs netns
 	cd deploy/image/check && $(GO) test -count=1 ./...
 
 .PHONY: compose-test
-compose-test: ## build and run what deploy/compose has, without Docker
+compose-test: ## build and run deploy/compose without Docker
 	@sh tools/setup/install.sh buildah postgres certs netns
 	cd deploy/compose/check && $(GO) test -count=1 ./...
 
 .PHONY: ecs-test
-ecs-test: ## check the task definitions and policies of deploy/ecs, and run what they say
+ecs-test: ## check the task definitions and policies of deploy/ecs, and run them
 	@sh tools/setup/install.sh postgres netns
 	cd deploy/ecs/check && $(GO) test -count=1 ./...
 
 .PHONY: k8s-test
-k8s-test: ## build what is in deploy/kubernetes as kubectl would, and run it
+k8s-test: ## build deploy/kubernetes as kubectl does, and run it
 	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: systemd-test
@@ -240,7 +240,7 @@ systemd-test: ## check the units, and that a restart refuses no client (on Linux
 	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: alerts-test
-alerts-test: ## try the alerts and the dashboard's queries with promtool
+alerts-test: ## test the alerts and the dashboard's queries with promtool
 	@sh tools/setup/install.sh promtool
 	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
@@ -252,15 +252,15 @@ cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
 	BINARY=$(CURDIR)/bin/iamproxy $(NPM) test --silent --prefix deploy/cdk
 
 .PHONY: lint
-lint: ## run golangci-lint as pinned here (the first run compiles it)
+lint: ## run golangci-lint at the pinned version (the first run compiles it)
 	$(LINT)
 
-# With shellcheck installed, it reads what the workflows run, too.
+# With shellcheck installed, it also checks the scripts of the workflows.
 .PHONY: workflows
 workflows: ## check the workflows in .github/
 	$(GO) run $(ACTIONLINT) .github/workflows/*.yml
 
-# go test fuzzes one target of one package at a time.
+# go test fuzzes one target at a time.
 .PHONY: fuzz
 fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 	@list=$$($(GO) test -list '^Fuzz' ./...) || { echo "$$list"; exit 1; }; \
@@ -271,9 +271,9 @@ fuzz: deps ## run each fuzz target for FUZZTIME (30s)
 		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "$$pkg" </dev/null || exit 1; \
 	done
 
-# Modules with a go.mod of their own are looked at, too. Only what is called counts.
+# Includes the modules below deploy/ and test/. Reports only vulnerable code that is called.
 .PHONY: vulns
-vulns: ## look for known vulnerabilities in what is called, Go's own library included
+vulns: ## find known vulnerabilities in code that is called, Go's library included
 	$(GO) run ./tools/vulndb -to build/vulndb
 	for mod in $$(git ls-files '*go.mod' 2>/dev/null || echo go.mod); do \
 		echo "$$mod"; \
@@ -281,12 +281,13 @@ vulns: ## look for known vulnerabilities in what is called, Go's own library inc
 	done
 
 .PHONY: licenses
-licenses: ## look at the licenses of all that is linked in
+licenses: ## check the licenses of all modules in the binary
 	$(GO) run ./tools/licenses
 
-# From folders with names of different lengths, and with empty caches, or it would only copy.
+# From directories with names of different lengths, and with empty caches: otherwise the second
+# build would only copy.
 .PHONY: reproducible
-reproducible: ## build twice, from two folders, and compare
+reproducible: ## build twice, in two directories, and compare
 	rm -rf build/once build/once-more
 	for copy in once once-more; do \
 		mkdir -p build/$$copy/source && git ls-files -z | tar -cf - --null -T - | tar -xf - -C build/$$copy/source && \
@@ -295,18 +296,18 @@ reproducible: ## build twice, from two folders, and compare
 	cmp build/once/iamproxy build/once-more/iamproxy
 	rm -rf build/once build/once-more
 
-## Keep up
+## Maintain
 
 .PHONY: deps
-deps: ## install what the tests need, if missing: PostgreSQL, a C compiler, CA certificates, ip, zsh, fish
+deps: ## install missing packages for the tests: PostgreSQL, a C compiler, CA certificates, ip, zsh, fish
 	@sh tools/setup/install.sh postgres cc certs netns shells
 
 .PHONY: update-ca
-update-ca: ## fetch tls/rds/*.pem as AWS publishes them, and list what has changed
+update-ca: ## download the RDS roots of AWS into tls/rds/, and list the changes
 	$(GO) run ./tools/updateca
 	$(GO) test -count=1 -run '^TestEmbedded' ./tls ./tools/updateca
 	git status --short tls/rds
 
 .PHONY: clean
-clean: ## remove bin/, build/, dist/, coverage files and what npm has installed
+clean: ## remove bin/, build/, dist/, coverage files and npm packages
 	rm -rf bin build dist coverage* test/drivers/node/node_modules test/frameworks/node_modules test/versions/node_modules test/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build
