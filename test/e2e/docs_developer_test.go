@@ -14,20 +14,20 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// developerProfile returns a section of ~/.aws/config for a profile of docs/developer.md.
-func developerProfile(name string) string {
+// laptopProfile returns a section of ~/.aws/config.
+func laptopProfile(name string) string {
 	return "[profile " + name + "]\nregion = eu-west-1\naws_access_key_id = " + aurora.DefaultKey.AccessKeyID +
 		"\naws_secret_access_key = " + aurora.DefaultKey.SecretAccessKey + "\n"
 }
 
-// newDeveloperShell returns a shell for docs/developer.md, with its profiles and a database
-// that has its user.
-func newDeveloperShell(t *testing.T) (*pageShell, *aurora.Cluster) {
+// newLaptopShell returns a shell for a page, with the profiles dev and billing, and a database
+// with the user app.
+func newLaptopShell(t *testing.T, page string) (*pageShell, *aurora.Cluster) {
 	t.Helper()
 	cluster := startCluster(t, &aurora.Cluster{})
 	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
-	d := newPageShell(t, cluster, "developer.md")
-	d.put("config", developerProfile("dev")+developerProfile("billing"))
+	d := newPageShell(t, cluster, page)
+	d.put("config", laptopProfile("dev")+laptopProfile("billing"))
 	d.env = append(d.env, "HOME="+d.dir, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"))
 	return d, cluster
 }
@@ -35,7 +35,7 @@ func newDeveloperShell(t *testing.T) (*pageShell, *aurora.Cluster) {
 // After the login to AWS, the first blocks of the page lead to a session, and check succeeds.
 func TestDeveloperConnects(t *testing.T) {
 	t.Parallel()
-	d, cluster := newDeveloperShell(t)
+	d, cluster := newLaptopShell(t, "developer.md")
 	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
 	path := d.path()
 	d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=")
@@ -51,7 +51,7 @@ func TestDeveloperConnects(t *testing.T) {
 // Several endpoints listen where the page says.
 func TestDeveloperSeveralDatabases(t *testing.T) {
 	t.Parallel()
-	d, _ := newDeveloperShell(t)
+	d, _ := newLaptopShell(t, "developer.md")
 	first := freePair(t)
 	third := freeAddress(t)
 	d.put("bin/aws", "#!/bin/sh\nexec sleep 60\n") // a forward that is not used
@@ -111,7 +111,7 @@ func freePair(t *testing.T) int {
 // A token is the password of a client that connects to the database itself.
 func TestDeveloperToken(t *testing.T) {
 	t.Parallel()
-	d, cluster := newDeveloperShell(t)
+	d, cluster := newLaptopShell(t, "developer.md")
 	roots, err := os.ReadFile(cluster.CAFile())
 	if err != nil {
 		t.Fatal(err)

@@ -24,9 +24,9 @@ import (
 )
 
 // init makes the test's binary act as a program that forwards a port if it is started under
-// its name: the AWS CLI, its Session Manager plugin, or a plain one.
+// its name: the AWS CLI, its Session Manager plugin, ssh, kubectl, or a plain one.
 func init() {
-	program := map[string]func([]string) error{"aws": beAWS, "session-manager-plugin": bePlugin, "bastion": beBastion}[filepath.Base(os.Args[0])]
+	program := map[string]func([]string) error{"aws": beAWS, "session-manager-plugin": bePlugin, "bastion": beBastion, "ssh": beSSH, "kubectl": beKubectl}[filepath.Base(os.Args[0])]
 	if program == nil {
 		return
 	}
@@ -133,6 +133,25 @@ func beBastion(args []string) error {
 	return forwardPort("bastion", port)
 }
 
+// beSSH accepts the arguments of docs/forwarding.md.
+func beSSH(args []string) error {
+	port, found := strings.CutSuffix(args[max(0, len(args)-2)], ":"+aurora.DefaultHost+":5432")
+	want := []string{"-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15", "-L", port + ":" + aurora.DefaultHost + ":5432", "bastion"}
+	if !found || !slices.Equal(args, want) {
+		return fmt.Errorf("ssh: arguments %q", args)
+	}
+	return forwardPort("ssh", port)
+}
+
+// beKubectl accepts the arguments of docs/forwarding.md.
+func beKubectl(args []string) error {
+	port, found := strings.CutSuffix(args[len(args)-1], ":5432")
+	if !found || !slices.Equal(args, []string{"port-forward", "--address", "127.0.0.1", "service/db-jump", port + ":5432"}) {
+		return fmt.Errorf("kubectl: arguments %q", args)
+	}
+	return forwardPort("kubectl", port)
+}
+
 func forwardPort(name, port string) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
 	if err != nil {
@@ -198,7 +217,7 @@ func startForwarders(t *testing.T, cluster *aurora.Cluster, ssm string) *forward
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"aws", "session-manager-plugin", "bastion"} {
+	for _, name := range []string{"aws", "session-manager-plugin", "bastion", "ssh", "kubectl"} {
 		if err := os.Symlink(self, filepath.Join(f.dir, name)); err != nil {
 			t.Fatal(err)
 		}

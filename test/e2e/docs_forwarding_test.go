@@ -1,0 +1,35 @@
+//go:build unix
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+// Each command of docs/forwarding.md leads to a session.
+func TestForwardingPage(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, block string }{
+		{"Session Manager", "--via ssm://"},
+		{"SSH", "exec:ssh"},
+		{"kubectl", "exec:kubectl"},
+		{"SOCKS", "socks5://localhost:1080"},
+		{"a forward that is running", "--via localhost:15432"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			d, cluster := newLaptopShell(t, "forwarding.md")
+			f := startForwarders(t, cluster, instance+" eu-west-1 dev")
+			socks := startSOCKS(t, &socksServer{target: cluster.Addr()})
+			path := d.path()
+			d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=", "AWS_PROFILE=dev")
+			start := strings.NewReplacer("localhost:1080", socks.address(), "localhost:15432", cluster.Addr()).Replace(d.block(test.block))
+			out := d.run(strings.TrimSpace(start)+" 2>iamproxy.log &", "iamproxy wait",
+				"psql \"host=localhost user=app dbname=mydb\" -Atc 'select current_user'", "iamproxy shutdown")
+			if out != "app\n" {
+				t.Errorf("printed %q", out)
+			}
+		})
+	}
+}
