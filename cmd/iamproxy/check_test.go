@@ -37,7 +37,7 @@ func TestCheckReport(t *testing.T) {
 		}
 	}
 	steps, _ := report["steps"].([]any)
-	if len(report) != 8 || len(steps) != 13 {
+	if len(report) != 9 || len(steps) != 13 {
 		t.Fatalf("%d keys, %d steps: %s", len(report), len(steps), stdout)
 	}
 	step, _ := steps[0].(map[string]any)

@@ -76,14 +76,7 @@ type advice struct {
 	URL     string // of the documentation
 }
 
-// manual is the page of the documentation that has a section for each reason.
-const manual = "https://github.com/iamproxy/iamproxy/blob/main/docs/refused.md#"
-
 // newAdvice returns the advice of a failure. All values may be empty.
 func newAdvice(hint, command string, reason pgwire.Reason) advice {
-	a := advice{Hint: formatHint(hint).Text, Command: text.OneLine(command)}
-	if reason != "" {
-		a.URL = manual + string(reason)
-	}
-	return a
+	return advice{Hint: formatHint(hint).Text, Command: text.OneLine(command), URL: text.ReasonURL(string(reason))}
 }

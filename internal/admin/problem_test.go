@@ -1,14 +1,12 @@
 package admin
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -22,7 +20,7 @@ func TestProblems(t *testing.T) {
 	if v.Overall.Title != "Cannot sign tokens" || !slices.Equal(v.Affected, []string{first, second}) || v.Advice.Hint != "Run: aws sso login --profile dev" {
 		t.Errorf("first problem: %+v, %q, %+v", v.Overall, v.Affected, v.Advice)
 	}
-	if v.Advice.URL != manual+"sso_expired" || v.Advice.Command != "iamproxy check mydb --user USER" {
+	if v.Advice.URL != text.ReasonURL("sso_expired") || v.Advice.Command != "iamproxy check mydb --user USER" {
 		t.Errorf("advice for the credentials: %+v", v.Advice)
 	}
 	var others []string
@@ -75,7 +73,7 @@ func TestFailuresAreGrouped(t *testing.T) {
 	if password.Times != 55 || password.Message.Text != "failed for app" || len(password.Logins) != maxLoginsShown || password.More != 1 || password.Last.Relative != "1 s ago" {
 		t.Errorf("password requested: %+v", password)
 	}
-	if password.Advice.Command != "iamproxy check --user app" || password.Advice.URL != manual+"password_requested" {
+	if password.Advice.Command != "iamproxy check --user app" || password.Advice.URL != text.ReasonURL("password_requested") {
 		t.Errorf("advice: %+v", password.Advice)
 	}
 	if retrying.Times != 0 || rejected.Logins != nil {
@@ -101,28 +99,5 @@ func TestPSQLCommand(t *testing.T) {
 	e := busy(time.Now())
 	if got, want := e.psqlCommand(), `psql "host=127.0.0.1 port=5432 user=app dbname=orders"`; got != want {
 		t.Errorf("with sessions: got %s, want %s", got, want)
-	}
-}
-
-// The page links each failure to the section about its reason.
-func TestManualHasReasons(t *testing.T) {
-	page, err := os.ReadFile("../../docs/refused.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	reasons := []pgwire.Reason{
-		pgwire.TokenRefused, pgwire.LoginNotPermitted, pgwire.DSQLAccessDenied, pgwire.ProxySecretMissing, pgwire.ProxyIAMNotAllowed, pgwire.ProxyThrottled,
-		pgwire.ServerRefused, pgwire.Reason(auth.ReasonCredentialsRejected),
-	}
-	for reason := range pgwire.Reasons() {
-		reasons = append(reasons, reason)
-	}
-	for _, reason := range auth.TokenReasons() {
-		reasons = append(reasons, pgwire.Reason(reason))
-	}
-	for _, reason := range reasons {
-		if n := strings.Count(string(page), fmt.Sprintf("<a id=%q></a>", reason)); n != 1 {
-			t.Errorf("docs/refused.md has %d anchors %s, want 1", n, reason)
-		}
 	}
 }

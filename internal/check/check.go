@@ -79,6 +79,7 @@ type Report struct {
 	Reason   string `json:"reason"` // as in Step, of the cause; empty if OK or unknown
 	Cause    string `json:"cause"`  // the likeliest cause, in one line; empty if OK
 	Next     string `json:"next"`   // as in Step, for the cause; empty if OK
+	More     string `json:"more"`   // URL of the documentation of Reason; empty if there is no Reason
 	Steps    []Step `json:"steps"`
 }
 
@@ -246,6 +247,7 @@ func (r *run) report() Report {
 	if !rep.OK && rep.Next == "" {
 		rep.Next = r.withMoreTime()
 	}
+	rep.More = text.ReasonURL(rep.Reason)
 	return rep
 }
 

@@ -42,7 +42,8 @@ func (w *TextWriter) Step(step Step) {
 }
 
 // Verdict writes the result of the check. The command to run next starts in the first column,
-// on a separate line. Verdict returns the first error of any write.
+// on a separate line, and the URL of the documentation follows it. Verdict returns the first error of
+// any write.
 func (w *TextWriter) Verdict(report Report) error {
 	if report.OK {
 		begin, end := w.color(OK)
@@ -57,6 +58,9 @@ func (w *TextWriter) Verdict(report Report) error {
 	if report.Next != "" {
 		w.printf("do this next:\n")
 		w.nextStep(0, report.Next)
+	}
+	if report.More != "" {
+		w.printf("more: %s\n", report.More)
 	}
 	return w.err
 }

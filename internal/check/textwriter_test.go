@@ -14,7 +14,7 @@ func TestTextWriter(t *testing.T) {
 		w.Step(Step{Name: "tcp", State: Failed, Found: "closed", Next: "open it", Seconds: 1.234})
 		w.Step(Step{Name: "login", State: Failed, Found: "for the same reason", Next: "open it"})
 		w.Step(Step{Name: "round trip", State: NotTried, Found: "because of tcp"})
-		if err := w.Verdict(Report{Cause: "u cannot log in: closed", Next: "open it"}); err != nil {
+		if err := w.Verdict(Report{Cause: "u cannot log in: closed", Next: "open it", More: "https://example.com/#closed"}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -26,6 +26,7 @@ round trip   not tried                because of tcp
 failed: u cannot log in: closed
 do this next:
 open it
+more: https://example.com/#closed
 `
 	if plain.String() != want {
 		t.Errorf("plain:\n%s", plain.String())

@@ -165,7 +165,7 @@ func testCheckPolicy(t *testing.T, c *checkTest) {
 
 	// As text, the command is the last line, and alone.
 	shown := c.print(c.command(append(c.args, "--user="+aurora.IAMUser)...))
-	if lines := strings.Split(strings.TrimSpace(shown.stdout), "\n"); shown.code != 1 || shown.stderr != "" || lines[len(lines)-1] != r.Next {
+	if end := "\ndo this next:\n" + r.Next + "\nmore: " + r.More + "\n"; shown.code != 1 || shown.stderr != "" || !strings.HasSuffix(shown.stdout, end) {
 		t.Errorf("ended with %d, printed %q and %s", shown.code, shown.stderr, shown.stdout)
 	}
 }

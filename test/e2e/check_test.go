@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/internal/check"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 	"github.com/iamproxy/iamproxy/test/sigv4"
@@ -145,6 +146,9 @@ func (c *checkTest) read(cmd *exec.Cmd) checked {
 		if (s.State == check.Failed) != (s.Next != "") {
 			c.t.Errorf("%s is %s, and next is %q", s.Name, s.State, s.Next)
 		}
+	}
+	if r.More != text.ReasonURL(r.Reason) {
+		c.t.Errorf("reason %q, more %q", r.Reason, r.More)
 	}
 	if r.stderr != "" || r.OK != (r.code == 0) || r.OK != (r.Cause == "") || r.OK != (r.Next == "") {
 		c.t.Errorf("ended with %d, %+v, and printed %q", r.code, r.Report, r.stderr)

@@ -199,8 +199,9 @@ func TestReportCheckOnTerminal(t *testing.T) {
 	c := newCheckTest(t, cluster, policiesOf(cluster))
 	term := startOnTerminal(t, append(c.env, "TERM=xterm"), append([]string{"check", "--user=nobody"}, c.args...)...)
 	term.expectExit(1)
-	term.await(`^do this next:\n(?:# .*\n)+iamproxy grant .*\n\z`)
+	term.await(`^do this next:\n(?:# .*\n)+iamproxy grant .*\nmore: https://.*#password_requested\n\z`)
 	lines := strings.Split(strings.TrimSpace(sgr.ReplaceAllString(term.text(), "")), "\n")
+	lines = lines[:len(lines)-1]
 	commands := 0
 	for _, line := range lines {
 		words := strings.Fields(line)
