@@ -122,16 +122,22 @@ func alerts(t *testing.T) rules {
 	return all
 }
 
-// documented matches a row of the table in docs/metrics.md.
-var documented = regexp.MustCompile("(?m)^\\| `(iamproxy_[a-z_]+)` \\|([^|]*)\\|")
-
-func TestMetricsAreDocumented(t *testing.T) {
+// documentation returns docs/metrics.md.
+func documentation(t *testing.T) string {
+	t.Helper()
 	text, err := os.ReadFile("../../../docs/metrics.md")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+// documented matches a row of the table in docs/metrics.md.
+var documented = regexp.MustCompile("(?m)^\\| `(iamproxy_[a-z_]+)` \\|([^|]*)\\|")
+
+func TestMetricsAreDocumented(t *testing.T) {
 	found := map[string]bool{}
-	for _, row := range documented.FindAllStringSubmatch(string(text), -1) {
+	for _, row := range documented.FindAllStringSubmatch(documentation(t), -1) {
 		metric, labels := row[1], strings.FieldsFunc(row[2], func(r rune) bool { return strings.ContainsRune("`, ", r) })
 		if _, histogram := metrics[metric+"_bucket"]; histogram {
 			for _, suffix := range []string{"_sum", "_count"} {
@@ -185,6 +191,7 @@ func TestAlerts(t *testing.T) {
 	if err := promtool("..", "test", "rules", "alerts_test.yaml"); err != nil {
 		t.Error(err)
 	}
+	page := documentation(t)
 	for _, r := range alerts(t).Groups[0].Rules {
 		if err := checkSelectors(r.Expr); err != nil {
 			t.Errorf("%s: %v", r.Alert, err)
@@ -192,10 +199,13 @@ func TestAlerts(t *testing.T) {
 		if !word("critical warning", r.Labels["severity"]) || r.Annotations["summary"] == "" || len(r.Annotations["description"]) < 100 {
 			t.Errorf("%s: severity, summary or description is missing", r.Alert)
 		}
-		if page, ok := strings.CutPrefix(r.Annotations["runbook_url"], "https://github.com/iamproxy/iamproxy/blob/main/"); !ok {
+		if runbook, ok := strings.CutPrefix(r.Annotations["runbook_url"], "https://github.com/iamproxy/iamproxy/blob/main/"); !ok {
 			t.Errorf("%s: no runbook_url", r.Alert)
-		} else if err := checkPage(page); err != nil {
+		} else if err := checkPage(runbook); err != nil {
 			t.Errorf("%s: %v", r.Alert, err)
+		}
+		if !strings.Contains(page, "\n| `"+r.Alert+"` |") {
+			t.Errorf("%s: docs/metrics.md lacks it", r.Alert)
 		}
 		if !strings.HasPrefix(r.Alert, "Iamproxy") {
 			t.Errorf("%s: the dashboard would not show it", r.Alert)

@@ -89,7 +89,10 @@ func TestPanels(t *testing.T) {
 
 var variable = regexp.MustCompile(`\$\{?([a-z_]+)`)
 
-// TestQueries has promtool parse the queries as rules.
+// queries matches the queries of docs/metrics.md.
+var queries = regexp.MustCompile("(?ms)^```promql\n(.*?)^```$")
+
+// TestQueries has promtool parse the queries of the dashboard and of the page as rules.
 func TestQueries(t *testing.T) {
 	d, text := read(t)
 	known := map[string]bool{"__rate_interval": true, "__all": true}
@@ -117,6 +120,9 @@ func TestQueries(t *testing.T) {
 		for _, target := range p.Targets {
 			add(p.Title, target.Expr)
 		}
+	}
+	for query := range strings.Lines(queries.FindStringSubmatch(documentation(t))[1]) {
+		add("docs/metrics.md", query)
 	}
 	for _, found := range variable.FindAllStringSubmatch(text, -1) {
 		if !known[found[1]] {
