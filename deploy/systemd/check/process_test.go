@@ -139,9 +139,9 @@ func TestItStartsAndStops(t *testing.T) {
 	}
 }
 
-// TestNobodyIsRefused connects clients one after the other while the processes take turns, as
+// TestNoClientIsRefused connects clients one after the other while the processes take turns, as
 // iamproxy-restart does it.
-func TestNobodyIsRefused(t *testing.T) {
+func TestNoClientIsRefused(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
