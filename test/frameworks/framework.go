@@ -57,6 +57,9 @@ var frameworks = []framework{
 	node("sequelize", "new Sequelize", "import { Sequelize } from 'sequelize'\n\n%s\nexport { sequelize }\n"),
 	node("knex", "knex({", "import knex from 'knex'\n\n%s\nexport { db }\n"),
 	node("typeorm", "new DataSource", "import { DataSource } from 'typeorm'\n\n%s\nexport { dataSource }\n"),
+	{"prisma", "new PrismaPg", "snippet.mjs", "import { PrismaPg } from '@prisma/adapter-pg'\nimport { PrismaClient } from './generated/index.js'\n\n%s\nexport { prisma }\n",
+		[]string{"host: 'localhost'", "host: '" + folder + "'"},
+		[]string{"prisma.mjs", "prisma.sh", "schema.prisma", "steps.mjs"}, []string{"sh", "prisma.sh"}},
 	golang("pgxpool", "pgxpool.New", `import (
 	"context"
 
