@@ -4,7 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -134,7 +137,8 @@ func (o outcome) String() string {
 	return fmt.Sprintf("%slast after %v; %d attempts, %d failures", &line, o.in[len(o.in)-1].Round(time.Second/10), o.attempts, o.failures)
 }
 
-// TestFleet prints the figures of docs/logins.md: go test -run TestFleet -v ./proxy/retry
+// TestFleet prints the figures of docs/logins.md, and compares them: go test -run TestFleet -v
+// ./proxy/retry
 func TestFleet(t *testing.T) {
 	alone := fleet{sidecars: 1, clients: 400, limit: 40, rate: 150, timeout: 30 * time.Second}
 	whole := fleet{sidecars: 300, clients: 20, limit: 200, rate: 150, timeout: 30 * time.Second}
@@ -147,6 +151,7 @@ func TestFleet(t *testing.T) {
 		f.countRefused = true
 		return f
 	}
+	outcomes := make(map[string]outcome)
 	for _, test := range []struct {
 		name        string
 		fleet       fleet
@@ -161,6 +166,7 @@ func TestFleet(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			o := test.fleet.run(t)
 			t.Log(o)
+			outcomes[test.name] = o
 			if o.failures < test.least || o.failures > test.most {
 				t.Errorf("%d failures, want %d to %d", o.failures, test.least, test.most)
 			}
@@ -168,6 +174,43 @@ func TestFleet(t *testing.T) {
 				t.Errorf("%d of %d clients are logged in after a minute", o.at(time.Minute), all)
 			}
 		})
+	}
+	comparePage(t, outcomes["300 proxies, plain"], outcomes["300 proxies"], outcomes["100 proxies, refusals count, plain"], outcomes["100 proxies, refusals count"])
+}
+
+// figures matches a row of the tables of docs/logins.md about the fleets.
+var figures = regexp.MustCompile(`(?m)^\| (all 6,000 clients|errors that|logins that|clients connected).* \| ([\d,]+)(?: s)? \| ([\d,]+)(?: s| \(all\))? \|$`)
+
+// comparePage compares the figures of docs/logins.md with the outcomes of two fleets, each without
+// and with iamproxy. The figures are rounded, and chance decides about a part of each.
+func comparePage(t *testing.T, plain, whole, plainStrict, strict outcome) {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/logins.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := func(o outcome) int { return int(o.in[len(o.in)-1].Seconds()) }
+	want := [][2]int{
+		{last(plain), last(whole)}, {plain.failures, whole.failures}, {plain.attempts, whole.attempts},
+		{plainStrict.at(10 * time.Second), strict.at(10 * time.Second)}, {plainStrict.at(25 * time.Second), strict.at(25 * time.Second)},
+		{plainStrict.failures, strict.failures},
+	}
+	rows := figures.FindAllStringSubmatch(string(page), -1)
+	if len(rows) != len(want) {
+		t.Fatalf("docs/logins.md has %d rows with figures, want %d", len(rows), len(want))
+	}
+	for i, row := range rows {
+		for column, figure := range row[2:] {
+			shown, err := strconv.Atoi(strings.ReplaceAll(figure, ",", ""))
+			measured := want[i][column]
+			slack := measured / 5
+			if row[1] == "errors that" {
+				slack = max(slack, 100)
+			}
+			if err != nil || max(shown-measured, measured-shown) > slack {
+				t.Errorf("docs/logins.md, %s: %d, measured %d", row[0], shown, measured)
+			}
+		}
 	}
 }
 
