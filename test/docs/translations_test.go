@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// x.ja.md is x.md in Japanese, with the same code, headings, tables, links and figures,
-// section by section. The sentences are compared by people.
+// x.ja.md is x.md in Japanese, with the same code, headings, anchors, tables, links
+// and figures, section by section. The sentences are compared by people.
 func TestTranslations(t *testing.T) {
 	all := pages(t)
 	translated := slices.DeleteFunc(slices.Clone(all), func(page string) bool { return original(page) == page })
@@ -69,8 +69,9 @@ type content struct {
 type section struct {
 	title   string
 	level   int
-	pieces  int   // paragraphs, items of lists, and tables
-	tables  []int // the cells of each row of a table
+	anchors []string // besides those of headings
+	pieces  int      // paragraphs, items of lists, and tables
+	tables  []int    // the cells of each row of a table
 	links   []string
 	code    []string
 	figures []string
@@ -82,6 +83,7 @@ var (
 	title    = regexp.MustCompile(`(?m)^(#{1,6}) (.*)$`)
 	piece    = regexp.MustCompile(`\n\n+(?:- |\d+\. )?|\n(?:- |\d+\. )`)
 	row      = regexp.MustCompile(`(?m)^\|.*\|$`)
+	anchorID = regexp.MustCompile(`<a id="[^"]+">`)
 	figure   = regexp.MustCompile(`\d+(?:\.\d+)?`)
 )
 
@@ -124,6 +126,7 @@ func parse(text string, resolve func(string) string) content {
 
 func (s section) with(text string, resolve func(string) string) section {
 	s.pieces = len(piece.FindAllString(strings.TrimSpace(text), -1))
+	s.anchors = anchorID.FindAllString(text, -1)
 	for _, code := range anyCode.FindAllString(text, -1) {
 		s.code = append(s.code, strings.Join(strings.Fields(code), " "))
 	}
@@ -163,7 +166,7 @@ func differences(page, translation content) (problems []string) {
 		for _, x := range []struct {
 			what      string
 			want, got []string
-		}{{"link to", want.links, got.links}, {"code", want.code, got.code}} {
+		}{{"link to", want.links, got.links}, {"code", want.code, got.code}, {"anchor", want.anchors, got.anchors}} {
 			for _, lost := range without(x.want, x.got) {
 				problem("%s: lacks the %s %s", where, x.what, lost)
 			}
@@ -190,7 +193,7 @@ func without(list, others []string) []string {
 }
 
 func TestDifferences(t *testing.T) {
-	page := "# A\n\nB `c` [d](e.md) in 15 minutes.\n\n    make f\n\n```sh\ng\n```\n\n## H\n\n- i\n- j\n\n| k | l |\n|---|---|\n| m | n |\n"
+	page := "# A\n\nB `c` [d](e.md) in 15 minutes.\n\n<a id=\"o\"></a>\n\n    make f\n\n```sh\ng\n```\n\n## H\n\n- i\n- j\n\n| k | l |\n|---|---|\n| m | n |\n"
 	for _, test := range []struct{ name, old, new, want string }{
 		{"the same", "B", "あ", ""},
 		{"more figures", "B", "3 つ", ""},
@@ -202,6 +205,7 @@ func TestDifferences(t *testing.T) {
 		{"row", "| m | n |\n", "", `"H" ("H"): the tables have rows of [2 2] cells, want [2 2 2]`},
 		{"link", "e.md", "x.md", `"A" ("A"): lacks the link to e.md`},
 		{"code", "`c`", "c", "\"A\" (\"A\"): lacks the code `c`"},
+		{"anchor", `<a id="o">`, "<a>", `"A" ("A"): lacks the anchor <a id="o">`},
 		{"figure", "15", "20", `"A" ("A"): lacks the figure 15`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
