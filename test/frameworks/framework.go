@@ -199,14 +199,14 @@ func (f framework) install(dir string) error {
 }
 
 // run runs the program with an example, and returns its output.
-func (f framework) run(ctx context.Context, dir, example string) ([]byte, error) {
+func (f framework) run(ctx context.Context, dir, example string, env ...string) ([]byte, error) {
 	if err := os.WriteFile(filepath.Join(dir, f.file), []byte(strings.Replace(f.wrap, "%s", example, 1)), 0o644); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, f.command[0], f.command[1:]...)
-	cmd.Dir, cmd.Env = dir, append(sidecar.Environment(), "LC_ALL=C.UTF-8")
+	cmd.Dir, cmd.Env = dir, append(append(sidecar.Environment(), "LC_ALL=C.UTF-8"), env...)
 	// Their children must end, too.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }

@@ -42,6 +42,24 @@ func TestExamples(t *testing.T) {
 	}
 }
 
+// There is a program for every connection string of docs/clients.md.
+func TestConnectionStrings(t *testing.T) {
+	text, err := os.ReadFile("../../" + clientsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := stringsOf(string(text))
+	for _, f := range connectionStrings {
+		if found[f.name] == "" {
+			t.Errorf("the page has no connection string of %s", f.name)
+		}
+		delete(found, f.name)
+	}
+	if len(found) != 0 {
+		t.Errorf("no program uses %q", found)
+	}
+}
+
 // A block that is missing or that is there twice is an error, and so is a change for a unix
 // socket that the page does not have.
 func TestExampleErrors(t *testing.T) {

@@ -1,9 +1,9 @@
 //go:build unix
 
-// Frameworks runs the examples of docs/frameworks.md. For each framework it writes the
-// example of the page into a folder, next to a program that connects with it, through the
-// iamproxy binary, to a PostgreSQL that verifies tokens as Aurora does. It must run in the
-// project's directory.
+// Frameworks runs the examples of docs/frameworks.md and the connection strings of
+// docs/clients.md. It writes each example into a folder, next to a program that connects with
+// it, through the iamproxy binary, to a PostgreSQL that verifies tokens as Aurora does. It
+// must run in the project's directory.
 package main
 
 import (
@@ -22,6 +22,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/sidecar"
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
+
+// clientsPage has the connection strings.
+const clientsPage = "docs/clients.md"
 
 func main() {
 	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to test with")
@@ -76,6 +79,16 @@ func run(ctx context.Context, binary, file string, write bool, names []string, o
 		}
 		fmt.Fprintf(out, "%s: ok\n", f.name)
 		lines = append(lines, line)
+	}
+	if len(names) == 0 {
+		clients, err := os.ReadFile(clientsPage)
+		if err != nil {
+			return err
+		}
+		if err := tryStrings(ctx, string(clients), dir, addresses); err != nil {
+			return err
+		}
+		fmt.Fprintln(out, "connection strings: ok")
 	}
 	table := mdtable.Table(lines)
 	fmt.Fprintf(out, "\n%s", table)
