@@ -56,7 +56,6 @@ await client.end()
 	{name: "postgres.js", file: "postgres.mjs", wrap: "import postgres from 'postgres'\nconst sql = %s\nconsole.log((await sql`select current_user as name`)[0].name)\nawait sql.end()\n", command: []string{"node", "postgres.mjs"}},
 	goProgram("pgx", `import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
