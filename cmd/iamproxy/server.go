@@ -284,7 +284,8 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, a
 			if s.Status == "" {
 				without = "health checks, metrics and status page"
 			}
-			s.log.Warn(cause + ": running without " + without + ". Choose another with --admin HOST:PORT, or --admin off")
+			s.log.Warn(cause + ": running without " + without + ". `iamproxy wait` and `iamproxy shutdown` do not reach this process. " +
+				"Choose another address with --admin HOST:PORT, or --admin off")
 			err = nil
 		}
 	}
