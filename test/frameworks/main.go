@@ -109,7 +109,7 @@ func prepare(ctx context.Context, cluster *aurora.Cluster) error {
 	return err
 }
 
-// addresses are where the three proxies listen.
+// addresses holds the listen addresses of the three proxies.
 type addresses struct {
 	port   string // of localhost
 	socket string // folder of a unix socket
