@@ -111,6 +111,7 @@ func (d *demo) run(ctx context.Context, stay bool) (err error) {
 
 // standIn runs only the place, until ctx is done.
 func (d *demo) standIn(ctx context.Context) (err error) {
+	d.place.untouched = true
 	defer func() { err = errors.Join(err, d.place.close()) }()
 	if err := d.open(ctx); err != nil {
 		return err
@@ -119,7 +120,12 @@ func (d *demo) standIn(ctx context.Context) (err error) {
 }
 
 func (d *demo) open(ctx context.Context) error {
-	d.say("Starting a PostgreSQL server that verifies IAM tokens as Aurora does. Its only user is the\nadministrator, who logs in with a password.")
+	authentication := "on"
+	if d.place.untouched {
+		authentication = "off"
+	}
+	d.say("Starting a PostgreSQL server that verifies IAM tokens as Aurora does. IAM authentication is " + authentication +
+		".\nThe only user is the administrator, who logs in with a password.")
 	return d.place.open(ctx)
 }
 

@@ -15,14 +15,19 @@ import (
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
-// The users of the place.
+// The users of the place, and the action of a login.
 const (
 	administrator = "postgres"
 	role          = "arn:aws:sts::111122223333:assumed-role/app/demo" // whose credentials sign
+
+	connect = "rds-db:connect"
 )
 
 // place is a cluster without IAM users, and a fake AWS.
 type place struct {
+	// untouched is a cluster whose IAM authentication is off, and a role that may not log in.
+	untouched bool
+
 	cluster  aurora.Cluster
 	aws      fakeaws.AWS
 	password string // of the administrator
@@ -34,12 +39,17 @@ func (p *place) open(ctx context.Context) error {
 		return err
 	}
 	p.aws.AddKey(aurora.DefaultSessionKey, role)
-	p.aws.Allow(role, "rds:Describe*", "rds:ModifyDBCluster", "iam:SimulatePrincipalPolicy", "iam:PutRolePolicy", "rds-db:connect")
+	p.aws.Allow(role, "rds:Describe*", "rds:ModifyDBCluster", "iam:SimulatePrincipalPolicy", "iam:PutRolePolicy")
+	if !p.untouched {
+		p.aws.Allow(role, connect)
+	}
+	arn := p.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: !p.untouched})
 	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // no warning in check
-	p.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
 	if err := p.cluster.Start(ctx); err != nil {
 		return err
 	}
+	users := "arn:aws:rds-db:" + region + ":111122223333:dbuser:" + fakeaws.ResourceIDOf(aurora.DefaultHost) + "/"
+	p.cluster.SetPolicy(func(key, user string) bool { return p.aws.IAMEnabled(arn) && p.aws.Permits(key, connect, users+user) })
 	return p.empty(ctx)
 }
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,8 +57,11 @@ const notReached = "Connection to destination port failed, check SSM Agent logs.
 const refusal = "An error occurred (TargetNotConnected) when calling the StartSession operation: i-0123456789abcdef0 is not connected."
 
 // beAWS accepts only the arguments that iamproxy should use, and starts the plugin as the
-// AWS CLI does.
+// AWS CLI does. It also has the commands of the README.
 func beAWS(args []string) error {
+	if len(args) > 0 && args[0] != "ssm" {
+		return callAWS(context.Background(), args)
+	}
 	if err := checkSSM(args); err != nil {
 		return err
 	}

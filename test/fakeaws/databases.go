@@ -96,6 +96,13 @@ func (a *AWS) AddCluster(c Cluster) string {
 	return name
 }
 
+// IAMEnabled reports whether IAM authentication of the cluster with this ARN is enabled.
+func (a *AWS) IAMEnabled(cluster string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.databases.clusters[cluster].IAM
+}
+
 // AddInstance adds or replaces an instance.
 func (a *AWS) AddInstance(i Instance) string {
 	i.Account = cmp.Or(i.Account, account)
