@@ -396,6 +396,9 @@ func emptyEnvironment(t *testing.T) {
 			t.Setenv(name, "")
 		}
 	}
+	for _, platform := range platforms {
+		t.Setenv(platform.variable, "")
+	}
 	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)

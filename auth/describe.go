@@ -39,7 +39,11 @@ func unavailableAdvice(err error) string {
 	case isContainerError(err):
 		return "Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254."
 	default:
-		return "Check that this host can reach it: DNS, routes, VPC endpoints, and an HTTP proxy if there is one (HTTPS_PROXY)."
+		variable := "HTTPS_PROXY"
+		if requestURL(err).Scheme == "http" {
+			variable = "HTTP_PROXY"
+		}
+		return "Check that this host can reach it: DNS, routes, VPC endpoints, and an HTTP proxy if there is one (" + variable + ")."
 	}
 }
 

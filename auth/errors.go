@@ -117,12 +117,25 @@ func (i *Identity) classify(err error) *Error {
 	case hasOperation(err, sts.ServiceID, "AssumeRole") && slices.Contains(Refusals, errorCode(err)):
 		return i.refusedError(err)
 	case isRoleRefused(err):
-		return newError(refusalReason(err), err, "{cause}", describe(err), "{action}", "sts:"+lastOperation(err).OperationName)
+		return newError(refusalReason(err), err, "{cause}", describe(err), "{advice}", i.roleAdvice(err))
 	case hasOperation(err, "ec2imds", ""):
-		return newError(ReasonNoCredentials, err, "{cause}", "tried: "+i.tried())
+		return newError(ReasonNoCredentials, err, "{cause}", "tried: "+i.tried(), "{advice}", noCredentialsAdvice())
 	default:
-		return newError(ReasonNoCredentials, err, "{cause}", describe(err))
+		return newError(ReasonNoCredentials, err, "{cause}", describe(err), "{advice}", noCredentialsAdvice())
 	}
+}
+
+// noCredentialsAdvice returns the hint about a process without a source of credentials.
+func noCredentialsAdvice() string {
+	return cmp.Or(PlatformAdvice(), "Log in with aws sso login --profile NAME, or attach a role: a task role in ECS, a service account's role in EKS, an instance profile in EC2. Keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY work, too.")
+}
+
+// roleAdvice returns the hint about a role that STS denies to the caller.
+func (i *Identity) roleAdvice(err error) string {
+	if hasOperation(err, sts.ServiceID, "AssumeRoleWithWebIdentity") {
+		return i.webIdentityAdvice()
+	}
+	return "Check that the role exists, and that its trust policy allows the caller (sts:AssumeRole). If the policy requires an external ID, check --external-id. A root user cannot assume roles. The command aws sts get-caller-identity shows the caller."
 }
 
 // tried lists the sources that the chain has tried.

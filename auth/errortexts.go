@@ -5,7 +5,7 @@ package auth
 var texts = map[Reason]struct{ message, hint string }{
 	ReasonNoCredentials: {
 		"no AWS credentials found ({cause})",
-		"Log in with aws sso login --profile NAME, or attach a role: a task role in ECS, a service account's role in EKS, an instance profile in EC2. Keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY work, too.",
+		"{advice}",
 	},
 	ReasonCredentialsUnavailable: {
 		"no AWS credentials: {cause}",
@@ -16,7 +16,7 @@ var texts = map[Reason]struct{ message, hint string }{
 		"In ECS, check that the task has a role (taskRoleArn) whose trust policy allows ecs-tasks.amazonaws.com. In EKS, check the pod identity association, and that the trust policy of its role allows pods.eks.amazonaws.com.",
 	},
 	ReasonCredentialsTimeout: {
-		"the source of the AWS credentials has not answered in time: {cause}",
+		"the source of the AWS credentials has not answered in time{cause}",
 		"Check that this host can reach it. If there is an HTTP proxy, NO_PROXY needs 169.254.170.2, 169.254.170.23 and 169.254.169.254.",
 	},
 	ReasonCredentialsIncomplete: {
@@ -57,7 +57,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonRoleDenied: {
 		"could not assume the role: {cause}",
-		"Check that the role exists, and that its trust policy allows the caller ({action}). If the policy requires an external ID, check --external-id. A root user cannot assume roles. The command aws sts get-caller-identity shows the caller.",
+		"{advice}",
 	},
 	ReasonRolePolicyRefused: {
 		"could not assume the role: {cause}",
@@ -157,7 +157,7 @@ var texts = map[Reason]struct{ message, hint string }{
 	},
 	ReasonEndpointUnreachable: {
 		"could not reach {host} ({setting}): {cause}",
-		"Check that this is the right address, and that this host can reach it.",
+		"{advice}",
 	},
 	ReasonConfigFileUnusable: {
 		"no AWS credentials: {problems}",

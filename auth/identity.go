@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -169,7 +170,11 @@ func (i *Identity) timeoutError(ctx context.Context) *Error {
 	if running, ok := i.process().running(); ok {
 		return newError(ReasonProcessTimeout, cause, "{profile}", i.profileName(), "{time}", seconds(running.Round(time.Second)))
 	}
-	return newError(ReasonCredentialsTimeout, cause, "{cause}", cause.Error())
+	detail := ""
+	if !errors.Is(cause, context.DeadlineExceeded) { // which the message implies
+		detail = ": " + cause.Error()
+	}
+	return newError(ReasonCredentialsTimeout, cause, "{cause}", detail)
 }
 
 // state returns the cached credentials and the current generation.

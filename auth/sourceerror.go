@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -39,11 +38,7 @@ func (i *Identity) tokenFileError(err error) *Error {
 	case strings.Contains(text, "resolve auth token"):
 		setting, path = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
 	case strings.Contains(text, "unable to read file at"), hasOperation(err, sts.ServiceID, "AssumeRoleWithWebIdentity"):
-		setting, path = "AWS_WEB_IDENTITY_TOKEN_FILE", os.Getenv("AWS_WEB_IDENTITY_TOKEN_FILE")
-		files := readSharedFiles()
-		if ofProfile := files.profile(cmp.Or(i.profile(), defaultProfile))["web_identity_token_file"]; path == "" || i.Profile != "" {
-			setting, path = "web_identity_token_file", ofProfile
-		}
+		setting, path = i.webIdentityFile()
 	}
 	if path == "" {
 		return nil
@@ -86,9 +81,19 @@ func (i *Identity) Unreachable(err error) *Error {
 	}
 	configured := i.endpointOf(err)
 	if parsed, failed := url.Parse(configured.url); failed == nil && parsed.Host != "" && parsed.Host == target.Host {
-		return newError(ReasonEndpointUnreachable, err, "{host}", host, "{setting}", configured.setting, "{cause}", cause)
+		return newError(ReasonEndpointUnreachable, err, "{host}", host, "{setting}", configured.setting, "{cause}", cause, "{advice}", endpointAdvice(target.Hostname()))
 	}
 	return nil
+}
+
+// endpointAdvice returns the hint about the host of a configured endpoint that cannot be reached.
+func endpointAdvice(host string) string {
+	switch host {
+	case "169.254.170.23", "fd00:ec2::23": // https://docs.aws.amazon.com/eks/latest/userguide/pod-id-how-it-works.html
+		return "This is the agent of EKS Pod Identity. Install the add-on eks-pod-identity-agent, and check that its pod runs on this node. Fargate does not support it: use IRSA there."
+	default:
+		return "Check that this is the right address, and that this host can reach it."
+	}
 }
 
 // requestURL returns the URL of a request that was not sent, which may be empty.

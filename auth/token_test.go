@@ -213,7 +213,7 @@ func TestClientDisconnectsWhileWaiting(t *testing.T) {
 		tokens := newTokens(s)
 		err := wait(t, tokens, time.Second)
 		var failed *Error
-		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &failed) || failed.Code != ReasonCredentialsTimeout {
+		if !errors.Is(err, context.DeadlineExceeded) || !errors.As(err, &failed) || failed.Code != ReasonCredentialsTimeout || failed.Message != "the source of the AWS credentials has not answered in time" {
 			t.Errorf("got error %v", err)
 		}
 		mustToken(t, tokens, "u") // the first fetch continues

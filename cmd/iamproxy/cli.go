@@ -67,7 +67,8 @@ type validator interface {
 }
 
 // usageError is an error of the command line or the configuration: exit code 2. Every error of
-// Validate is one. Run returns one if a file, the system or AWS shows that they are wrong.
+// Validate is one. Run returns one if a file, the system, AWS or the database shows that they are
+// wrong.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error {

@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	cryptotls "crypto/tls"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"slices"
 	"sync/atomic"
-	"syscall"
 
 	"go.uber.org/zap"
 
@@ -278,7 +276,7 @@ func (s *server) listenAdmin(ctx context.Context, activated *listen.Activated, a
 		all.admin, err = admin.Listen(ctx, activated, "--admin", address)
 		if err != nil && s.Admin == "" && status != address {
 			cause, without := err.Error(), "health checks and metrics"
-			if errors.Is(err, syscall.EADDRINUSE) {
+			if listen.IsInUse(err) {
 				cause = address + " is in use"
 			}
 			if s.Status == "" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -102,6 +103,8 @@ func Listen(ctx context.Context, activated *listen.Activated, flag, address stri
 	host, _, _ := net.SplitHostPort(address)
 	listener, err := config.Listen(ctx, listen.TCPNetwork(host), address)
 	switch {
+	case listen.IsInUse(err):
+		return nil, fmt.Errorf("%s %s: %w; another program has it: %[1]s %[4]s", flag, address, listen.BindError(err), otherPort(address))
 	case err != nil:
 		return nil, fmt.Errorf("%s %s: %w", flag, address, listen.BindError(err))
 	case strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()): // by the hosts file
@@ -109,6 +112,17 @@ func Listen(ctx context.Context, activated *listen.Activated, flag, address stri
 		return nil, fmt.Errorf("%s %s: it is %s, not a loopback address", flag, address, listener.Addr())
 	}
 	return listener, nil
+}
+
+// otherPort returns an address with another port, the same for each process with that address.
+func otherPort(address string) string {
+	const step = 10000
+	host, port, _ := net.SplitHostPort(address)
+	number, _ := strconv.Atoi(port)
+	if number += step; number > math.MaxUint16 {
+		number -= 2 * step
+	}
+	return net.JoinHostPort(host, strconv.Itoa(number))
 }
 
 // Serve serves HTTP until stop is called: health and metrics on admin, and the status page on

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -70,20 +69,10 @@ func (r *run) getCredentials() string {
 // platformAdvice returns how to get credentials on this platform, or "" if a login at a terminal
 // is possible.
 func platformAdvice() string {
-	for _, platform := range platforms {
-		if os.Getenv(platform.variable) != "" {
-			return advice(platform.advice)
-		}
+	if found := auth.PlatformAdvice(); found != "" {
+		return advice(found)
 	}
 	return ""
-}
-
-// platforms lists environment variables that platforms set, the most specific first.
-var platforms = []struct{ variable, advice string }{
-	{"AWS_LAMBDA_RUNTIME_API", "Check the execution role of the function."},
-	{"ECS_CONTAINER_METADATA_URI_V4", "Set a task role (taskRoleArn) in the task definition. The execution role is not passed to containers."},
-	{"KUBERNETES_SERVICE_HOST", "Give the service account of the pod an IAM role, with EKS Pod Identity or IRSA."},
-	{"CI", "Let the job assume an IAM role by OpenID Connect before this step, or export AWS credentials to it."},
 }
 
 // identity requests the caller's ARN, which also validates the credentials. STS being

@@ -18,7 +18,7 @@ iamproxy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
 iamproxy check mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
     --user app --database mydb`
 	variables = "Each flag is also an environment variable: --ca-file is IAMPROXY_CA_FILE. IAMPROXY_ENDPOINTS has the endpoints, separated by commas. A flag takes precedence over its variable."
-	exitCodes = "0 done, or drained after SIGTERM, SIGINT or shutdown; 1 failed; 2 the command line or the configuration is wrong."
+	exitCodes = "0 done, or drained after SIGTERM, SIGINT or shutdown; 1 failed; 2 the command line or the configuration is wrong, or grant would end a password login."
 	docsURL   = "https://github.com/iamproxy/iamproxy"
 )
 

@@ -283,8 +283,8 @@ func (e *PasswordLoginsError) Error() string {
 		ends = append(ends, fmt.Sprintf("granting %s to the existing user \"%s\" would end the password logins of %s", rdsIAM, l.user, quoteList(l.roles)))
 		users = append(users, l.user)
 	}
-	return fmt.Sprintf("%s; nothing is changed. To keep an application running that logs in with a password, create another user for tokens (docs/migrate.md). To end these password logins: --give-up-password %s",
-		strings.Join(ends, ", and "), text.ShellQuote(text.FlagList(users...)))
+	return fmt.Sprintf("%s; nothing is changed. To keep an application running that logs in with a password, create another user for tokens: %s. To end these password logins: --give-up-password %s",
+		strings.Join(ends, ", and "), text.PageURL("migrate.md"), text.ShellQuote(text.FlagList(users...)))
 }
 
 // checkPasswordLogins returns a *PasswordLoginsError if a password login would end that

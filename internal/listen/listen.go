@@ -22,7 +22,7 @@ func Listen(ctx context.Context, address Addr, socketMode os.FileMode) ([]net.Li
 		switch {
 		case err == nil:
 			return listeners, nil
-		case !isInUse(err):
+		case !IsInUse(err):
 			return nil, err
 		case address.Port != 0 || attempt == maxAttempts:
 			return nil, fmt.Errorf("%w; %s", err, portInUseHint(address.Port))
@@ -63,7 +63,7 @@ func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners 
 		case err == nil:
 			listeners = append(listeners, listener)
 			address.Port = uint64(listener.Addr().(*net.TCPAddr).Port)
-		case isInUse(err):
+		case IsInUse(err):
 			for _, listener := range listeners {
 				listener.Close()
 			}
@@ -101,8 +101,8 @@ func BindError(err error) error {
 	return err
 }
 
-// isInUse reports whether another socket has the address. Windows has another number for that.
-func isInUse(err error) bool {
+// IsInUse reports whether another socket has the address. Windows has another number for that.
+func IsInUse(err error) bool {
 	const wsaEADDRINUSE = syscall.Errno(10048)
 	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaEADDRINUSE)
 }

@@ -1,12 +1,15 @@
 package text
 
-// manual is the page of the documentation that has a section for each reason.
-const manual = "https://github.com/iamproxy/iamproxy/blob/main/docs/refused.md#"
+// manual is the address of the pages of the documentation.
+const manual = "https://github.com/iamproxy/iamproxy/blob/main/docs/"
+
+// PageURL returns the address of a page, such as migrate.md.
+func PageURL(page string) string { return manual + page }
 
 // ReasonURL returns the address of the documentation of a reason, or "" for the empty reason.
 func ReasonURL(reason string) string {
 	if reason == "" {
 		return ""
 	}
-	return manual + reason
+	return PageURL("refused.md#" + reason)
 }
