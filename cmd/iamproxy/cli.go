@@ -112,10 +112,20 @@ func execute(ctx context.Context, args []string, std streams) error {
 	netconn.SetPlainIO(c.PlainIO)
 	if v, ok := command.Selected().Target.Addr().Interface().(validator); ok {
 		if err := v.Validate(ctx); err != nil {
-			return usageError{err}
+			return nameVariables(parser, command, usageError{err})
 		}
 	}
-	return command.Run()
+	return nameVariables(parser, command, command.Run())
+}
+
+// nameVariables returns err. An error of the configuration names variables in place of flags
+// where they have the values.
+func nameVariables(parser *cli.Parser, command *kong.Context, err error) error {
+	var usage usageError
+	if !errors.As(err, &usage) {
+		return err
+	}
+	return usagef("%s", parser.NameVariables(command.Selected(), err.Error()))
 }
 
 func newParser(c *commands, std streams, more ...kong.Option) (*cli.Parser, error) {

@@ -44,6 +44,9 @@ var foreignFlags = []hint{
 	{[]string{"config", "config-file"}, "", "iamproxy has no configuration file; each flag is also an environment variable"},
 }
 
+// endpointFlags are flags of other programs whose value is the ENDPOINT.
+var endpointFlags = []string{"host", "hostname", "endpoint"}
+
 // foreignFlag returns the advice for a flag of another program.
 func foreignFlag(name string) (advice hint, ok bool) {
 	i := slices.IndexFunc(foreignFlags, func(h hint) bool { return slices.Contains(h.Names, name) })

@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -23,9 +24,10 @@ var ErrShown = errors.New("help was shown")
 // Parser parses command lines.
 type Parser struct {
 	*kong.Kong
-	rejected  error // why a value could not be decoded
-	resetting bool  // values are those of variables or defaults
-	implicit  bool  // the default command is not named
+	rejected  error                  // why a value could not be decoded
+	resetting bool                   // values are those of variables or defaults
+	implicit  bool                   // the default command is not named
+	variables map[*kong.Value]string // those whose values are used
 }
 
 // New returns a parser of commands, which points to a struct of kong.
@@ -72,6 +74,7 @@ func (p *Parser) Parse(args []string) (parsed *kong.Context, err error) {
 	}()
 	unknown := p.checkEnvironment()
 	p.rejected, p.resetting, p.implicit = nil, false, !slices.Contains(args, p.Model.DefaultCmd.Name)
+	p.variables = make(map[*kong.Value]string)
 	parsed, err = p.Kong.Parse(args)
 	if err != nil {
 		return nil, p.describe(err)
@@ -240,7 +243,7 @@ func flagsOf(command *kong.Node) (flags []*kong.Flag) {
 // checkEnvironment unsets empty variables of the program, which templates of deployments leave
 // behind. It returns the name of an unknown variable: a misspelled name must not be ignored.
 func (p *Parser) checkEnvironment() (unknown string) {
-	known := p.variables()
+	known := p.knownVariables()
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
 		switch {
@@ -254,8 +257,8 @@ func (p *Parser) checkEnvironment() (unknown string) {
 	return unknown
 }
 
-// variables returns the names of all variables.
-func (p *Parser) variables() (names []string) {
+// knownVariables returns the names of all variables.
+func (p *Parser) knownVariables() (names []string) {
 	for _, node := range p.nodes() {
 		for _, flag := range node.Flags {
 			names = append(names, flag.Envs...)
@@ -268,14 +271,37 @@ func (p *Parser) variables() (names []string) {
 	return slices.Compact(names)
 }
 
+// settingName matches the name of a flag or of the argument ENDPOINT.
+var settingName = regexp.MustCompile(`--[a-z][a-z-]*[a-z]|\bENDPOINT\b`)
+
+// NameVariables replaces the names of flags and arguments in an error about their values. Where a
+// variable has the value, its name takes their place.
+func (p *Parser) NameVariables(command *kong.Node, message string) string {
+	variables := make(map[string]string)
+	for _, flag := range command.Flags {
+		variables["--"+flag.Name] = p.variables[flag.Value]
+	}
+	for _, argument := range command.Positional {
+		variables[argumentName(argument)] = p.variables[argument]
+	}
+	return settingName.ReplaceAllStringFunc(message, func(setting string) string {
+		return cmp.Or(variables[setting], setting)
+	})
+}
+
+// unknownVariable returns the error for a variable that is not of the program.
 func (p *Parser) unknownVariable(name string) error {
 	flag := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "IAMPROXY_")), "_", "-")
-	if advice, ok := foreignFlag(flag); ok && advice.Flag == "" {
+	advice, ok := foreignFlag(flag)
+	switch {
+	case slices.Contains(endpointFlags, flag):
+		return fmt.Errorf("unknown environment variable %s; did you mean %s?", name, p.Model.DefaultCmd.Positional[0].Tag.Envs[0])
+	case ok && advice.Flag == "":
 		return fmt.Errorf("unknown environment variable %s; %s", name, advice.Text)
-	} else if ok {
+	case ok:
 		return fmt.Errorf("unknown environment variable %s; did you mean IAMPROXY_%s?", name, strings.ToUpper(strings.ReplaceAll(advice.Flag, "-", "_")))
 	}
-	if closest := text.Closest(name, p.variables()); closest != "" {
+	if closest := text.Closest(name, p.knownVariables()); closest != "" {
 		return fmt.Errorf("unknown environment variable %s; did you mean %s?", name, closest)
 	}
 	return fmt.Errorf("unknown environment variable %s; %s --help lists the flags, each of which has one", name, program)

@@ -85,6 +85,9 @@ func (d decoder) Decode(ctx *kong.DecodeContext, target reflect.Value) error {
 	if d.parser.resetting && d.value.Set {
 		return nil
 	}
+	if variable := d.variable(); d.parser.resetting && variable != "" {
+		d.parser.variables[d.value] = variable
+	}
 	err := d.decode(ctx, target)
 	if err != nil {
 		d.parser.rejected = err

@@ -38,6 +38,20 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// An error says why a host name is none. It does not repeat the word, which may be a secret.
+func TestParseEmptyLabel(t *testing.T) {
+	for _, word := range []string{"mydb..eu-west-1.rds.amazonaws.com", ".hunter2.rds.amazonaws.com:5432", "mydb.hunter2..", "a...hunter2"} {
+		if _, err := Parse(t.Context(), word, Endpoint{}); err == nil || !strings.Contains(err.Error(), "empty label") || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", word, err)
+		}
+	}
+	for _, word := range []string{".", "..", "a b..c", "[a..b]:1", "a..b:x"} {
+		if _, err := Parse(t.Context(), word, Endpoint{}); err == nil {
+			t.Errorf("%s is accepted", word)
+		}
+	}
+}
+
 func TestParseLongNames(t *testing.T) {
 	long := strings.Repeat("é", 32)
 	for _, flags := range []Endpoint{{User: long}, {Database: long}} {

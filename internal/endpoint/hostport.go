@@ -24,6 +24,8 @@ func splitHostPort(address, defaultPort string) (host, port string, err error) {
 	switch {
 	case strings.Trim(host, "0123456789") == "":
 		return "", "", errors.New("it has no host")
+	case hasEmptyLabel(host):
+		return "", "", errEmptyLabel
 	case !isHost(host):
 		return "", "", errNotHostPort
 	}
@@ -38,6 +40,16 @@ func splitHostPort(address, defaultPort string) (host, port string, err error) {
 }
 
 var errNotHostPort = errors.New("not HOST[:PORT] or [IPV6]:PORT")
+
+var errEmptyLabel = errors.New("the host name has an empty label: a dot at the start, or two dots in a row")
+
+// hasEmptyLabel reports whether host would be a DNS name but for an empty label.
+func hasEmptyLabel(host string) bool {
+	full := strings.TrimLeft(emptyLabels.ReplaceAllString(host, "."), ".")
+	return strings.TrimSuffix(full, ".") != strings.TrimSuffix(host, ".") && isHost(full)
+}
+
+var emptyLabels = regexp.MustCompile(`\.{2,}`)
 
 var hostName = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.)*[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.?$`)
 
