@@ -23,7 +23,11 @@ func (r *run) login(ctx context.Context) result {
 		return r.explain(err)
 	}
 	r.conn, r.seen.login = conn, accepted
-	return ok(fmt.Sprintf("logged in to database %q, PostgreSQL %s", r.Endpoint.Database, conn.ParameterStatus(upstream.ServerVersion)))
+	found := fmt.Sprintf("logged in to database %q, PostgreSQL %s", r.Endpoint.Database, conn.ParameterStatus(upstream.ServerVersion))
+	if role, err := r.query(ctx, "SELECT NULLIF(current_user, session_user)"); err == nil && role != "" { // as ALTER ROLE ... SET role makes it
+		found += fmt.Sprintf(", current role %q", role)
+	}
+	return ok(found)
 }
 
 // connect attempts to log in until an attempt succeeds or another one cannot, as the proxy

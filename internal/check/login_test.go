@@ -147,8 +147,11 @@ func accept(s *server) {
 			return
 		}
 		value := "t"
-		if strings.Contains(query.String, "pg_is_in_recovery") {
+		switch {
+		case strings.Contains(query.String, "pg_is_in_recovery"):
 			value = "f"
+		case strings.Contains(query.String, "current_user"):
+			value = "owner"
 		}
 		s.send(&pgproto3.RowDescription{Fields: []pgproto3.FieldDescription{{Name: []byte("value")}}}, &pgproto3.DataRow{Values: [][]byte{[]byte(value)}},
 			&pgproto3.CommandComplete{CommandTag: []byte("SELECT 1")}, &pgproto3.ReadyForQuery{TxStatus: 'I'})
@@ -167,7 +170,7 @@ func TestLogin(t *testing.T) {
 			do    func(context.Context) result
 			found string
 		}{
-			{r.login, `logged in to database "postgres", PostgreSQL 17.2`},
+			{r.login, `logged in to database "postgres", PostgreSQL 17.2, current role "owner"`},
 			{r.rdsIAM, `user "app" is a member`},
 			{r.writes, "writable, but transactions are read-only by default (default_transaction_read_only)"},
 			{r.roundTrip, "0.00 ms (median of 5)"},
