@@ -64,7 +64,7 @@ export interface IamproxySidecarProps {
   readonly database: Database;
   /** Database users that the task may log in as. */
   readonly users: string[];
-  /** Further options, as IAMPROXY_... variables. */
+  /** Further flags, as IAMPROXY_... variables. */
   readonly environment?: Record<string, string>;
   /** Default: CloudWatch Logs with the stream prefix iamproxy. */
   readonly logging?: ecs.LogDriver;
