@@ -20,22 +20,21 @@ func laptopProfile(name string) string {
 		"\naws_secret_access_key = " + aurora.DefaultKey.SecretAccessKey + "\n"
 }
 
-// newLaptopShell returns a shell for a page, with the profiles dev and billing, and a database
-// with the user app.
-func newLaptopShell(t *testing.T, page string) (*pageShell, *aurora.Cluster) {
+// newLaptopShell returns a shell for a page, with the profiles dev and billing.
+func newLaptopShell(t *testing.T, cluster *aurora.Cluster, page string) *pageShell {
 	t.Helper()
-	cluster := startCluster(t, &aurora.Cluster{})
-	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
 	d := newPageShell(t, cluster, page)
 	d.put("config", laptopProfile("dev")+laptopProfile("billing"))
-	d.env = append(d.env, "HOME="+d.dir, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"))
-	return d, cluster
+	d.env = append(d.env, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"))
+	return d
 }
 
 // After the login to AWS, the first blocks of the page lead to a session, and check succeeds.
 func TestDeveloperConnects(t *testing.T) {
 	t.Parallel()
-	d, cluster := newLaptopShell(t, "developer.md")
+	cluster := startCluster(t, &aurora.Cluster{})
+	createApp(t, cluster)
+	d := newLaptopShell(t, cluster, "developer.md")
 	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
 	path := d.path()
 	d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=")
@@ -48,22 +47,15 @@ func TestDeveloperConnects(t *testing.T) {
 	}
 }
 
-// Several endpoints listen where the page says.
+// The endpoints listen at the addresses of the page.
 func TestDeveloperSeveralDatabases(t *testing.T) {
 	t.Parallel()
-	d, _ := newLaptopShell(t, "developer.md")
+	d := newLaptopShell(t, &aurora.Cluster{}, "developer.md")
 	first := freePair(t)
 	third := freeAddress(t)
-	d.put("bin/aws", "#!/bin/sh\nexec sleep 60\n") // a forward that is not used
-	if err := os.Chmod(filepath.Join(d.dir, "bin/aws"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	d.put("bin/session-manager-plugin", "")
-	if err := os.Chmod(filepath.Join(d.dir, "bin/session-manager-plugin"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	path := d.path()
-	d.env = append(d.env, "PATH="+filepath.Join(d.dir, "bin")+":"+path, "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=",
+	d.program("aws", "exec sleep 60") // a forward that is not used
+	d.program("session-manager-plugin", "")
+	d.env = append(d.env, "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=",
 		fmt.Sprintf("IAMPROXY_LISTEN=127.0.0.1:%d", first))
 	start := strings.ReplaceAll(strings.TrimSpace(d.block("--profile dev", "billing")), "127.0.0.1:6000", third)
 	d.run(start+" 2>iamproxy.log &", "iamproxy wait", "iamproxy shutdown")
@@ -80,16 +72,6 @@ func TestDeveloperSeveralDatabases(t *testing.T) {
 			t.Errorf("%s does not listen for %s: %s", address, host, log)
 		}
 	}
-}
-
-// hasLine reports whether a line of text has all of the words.
-func hasLine(text string, words ...string) bool {
-	for line := range strings.Lines(text) {
-		if hasAll(line, words) {
-			return true
-		}
-	}
-	return false
 }
 
 // freePair returns the first of two consecutive free ports.
@@ -111,7 +93,9 @@ func freePair(t *testing.T) int {
 // A token is the password of a client that connects to the database itself.
 func TestDeveloperToken(t *testing.T) {
 	t.Parallel()
-	d, cluster := newLaptopShell(t, "developer.md")
+	cluster := startCluster(t, &aurora.Cluster{})
+	createApp(t, cluster)
+	d := newLaptopShell(t, cluster, "developer.md")
 	roots, err := os.ReadFile(cluster.CAFile())
 	if err != nil {
 		t.Fatal(err)

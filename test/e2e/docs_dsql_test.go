@@ -13,7 +13,7 @@ import (
 func TestDSQLPage(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{Host: "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws", Region: "us-east-1", Service: aurora.ServiceDSQL})
-	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
+	createApp(t, cluster)
 	d := newPageShell(t, cluster, "dsql.md")
 	_, policy, _ := strings.Cut(d.page, "```json\n")
 	policy, _, _ = strings.Cut(policy, "```\n")

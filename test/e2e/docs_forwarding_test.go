@@ -5,11 +5,15 @@ package e2e
 import (
 	"strings"
 	"testing"
+
+	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 // Each command of docs/forwarding.md leads to a session.
 func TestForwardingPage(t *testing.T) {
 	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	createApp(t, cluster)
 	for _, test := range []struct{ name, block string }{
 		{"Session Manager", "--via ssm://"},
 		{"SSH", "exec:ssh"},
@@ -19,7 +23,7 @@ func TestForwardingPage(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			d, cluster := newLaptopShell(t, "forwarding.md")
+			d := newLaptopShell(t, cluster, "forwarding.md")
 			f := startForwarders(t, cluster, instance+" eu-west-1 dev")
 			socks := startSOCKS(t, &socksServer{target: cluster.Addr()})
 			path := d.path()

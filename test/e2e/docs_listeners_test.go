@@ -14,9 +14,6 @@ import (
 	"github.com/iamproxy/iamproxy/test/clientcert"
 )
 
-// plainConnect is the command of many pages.
-const plainConnect = `psql "host=localhost user=app dbname=mydb"`
-
 // startListeners starts a cluster and a shell for docs/listeners.md. No name of the page resolves to
 // another host.
 func startListeners(t *testing.T) *pageShell {
@@ -32,23 +29,6 @@ func startListeners(t *testing.T) *pageShell {
 	).Replace(d.page)
 	d.env = append(d.env, "PGHOSTADDR=127.0.0.1")
 	return d
-}
-
-// createApp creates the user of the pages.
-func createApp(t *testing.T, cluster *aurora.Cluster) {
-	t.Helper()
-	asSuperuser(t, cluster, "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole)
-}
-
-// connect runs a block that starts iamproxy and one that connects, and fails unless the session is
-// the one of the page's user.
-func (d *pageShell) connect(serve, connect string) {
-	d.t.Helper()
-	out := d.run(strings.TrimSpace(serve)+" 2>iamproxy.log &", "iamproxy wait",
-		strings.TrimSpace(connect)+" -Atc 'select current_user, current_database()'", "iamproxy shutdown")
-	if !strings.Contains(out, "app|mydb\n") {
-		d.t.Errorf("%s: psql printed %s", serve, out)
-	}
 }
 
 // The commands of docs/listeners.md work as they stand.
@@ -68,7 +48,7 @@ func TestListenersPage(t *testing.T) {
 	d.connect(d.block("--listen unix:"), d.block("psql", "host="+d.dir))
 }
 
-// Those about client certificates work with certificates from a CA.
+// The commands for client certificates work with certificates from a CA.
 func TestListenersPageClientCertificates(t *testing.T) {
 	t.Parallel()
 	d := startListeners(t)
@@ -101,32 +81,34 @@ var sslmodeRow = regexp.MustCompile("(?m)^\\| `([a-z-]+)`[^|]* \\| (\\w+) \\| (\
 // The table of sslmodes has what libpq does.
 func TestListenersPageSSLModes(t *testing.T) {
 	t.Parallel()
-	d := startListeners(t)
+	cluster := startCluster(t, &aurora.Cluster{})
+	d := newPageShell(t, cluster, "listeners.md")
 	rows := sslmodeRow.FindAllStringSubmatch(d.page, -1)
 	if len(rows) != 6 {
 		t.Fatalf("%d rows, want 6", len(rows))
 	}
 	cert, key := filepath.Join(d.dir, "cert.pem"), filepath.Join(d.dir, "key.pem")
 	writePair(t, cert, key, "localhost")
-	cluster := startCluster(t, &aurora.Cluster{})
 	for i, flags := range [][]string{
 		nil, {"--listen-tls=self-signed"}, {"--listen-tls=" + cert + "," + key}, {"--listen-tls=" + cert + "," + key, "--require-tls"},
 	} {
 		p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, flags...)...)
 		for _, row := range rows {
 			mode, want := row[1], row[2+i]
-			before := len(p.logs())
 			root := "/nonexistent"
 			if strings.HasPrefix(mode, "verify-") { // with a root, the others verify, too
 				root = cert
 			}
-			_, err := psqlAt(t, fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%s user=%s dbname=%s sslmode=%s sslrootcert=%s",
-				p.port(), aurora.IAMUser, aurora.Database, mode, root), "select 1")
-			got := "plaintext"
-			if err != nil {
-				got = "rejected"
-			} else if strings.Contains(p.logs()[before:], `"client_tls":"TLS`) {
-				got = "TLS"
+			_, err := psqlAt(t, fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%s user=%s dbname=%s sslmode=%s sslrootcert=%s application_name=%s",
+				p.port(), aurora.IAMUser, aurora.Database, mode, root, mode), "select 1")
+			got := "rejected"
+			if err == nil {
+				opened := []string{`"session opened"`, `"application_name":"` + mode + `"`}
+				until(t, "the session of "+mode, func() bool { return hasLine(p.logs(), opened...) })
+				got = "plaintext"
+				if hasLine(p.logs(), append(opened, `"client_tls":"TLS`)...) {
+					got = "TLS"
+				}
 			}
 			if got != want {
 				t.Errorf("%v: sslmode=%s: %s, the page has %s", flags, mode, got, want)

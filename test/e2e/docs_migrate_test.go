@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
-	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 // oldPassword is the password of the application's user in docs/migrate.md.
@@ -28,19 +27,8 @@ func startMigration(t *testing.T) *migration {
 	t.Helper()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres")
-	aws := &fakeaws.AWS{Issued: noteKey}
-	if err := aws.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = aws.Close() })
-	const caller = "arn:aws:sts::111122223333:assumed-role/app/session"
-	aws.AddKey(aurora.DefaultSessionKey, caller)
-	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
-	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, ResourceID: "cluster-MYDB", IAM: true})
-
 	m := &migration{newPageShell(t, cluster, "migrate.md"), cluster}
-	m.env = append(m.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
-		"PGPASSWORD="+adminPassword)
+	m.env = append(append(m.env, startPageAWS(t)...), "PGPASSWORD="+adminPassword)
 	m.run(m.asAdmin("CREATE ROLE app LOGIN CONNECTION LIMIT 50 PASSWORD '"+oldPassword+"'",
 		"GRANT CREATE ON DATABASE mydb TO app", "GRANT CREATE ON SCHEMA public TO app", "ALTER ROLE app SET search_path TO shop, public"),
 		m.before(), query("CREATE SCHEMA shop", "CREATE TABLE orders (customer name, item text)", "INSERT INTO orders VALUES ('app', 'ours'), ('other', 'theirs')",
@@ -81,11 +69,6 @@ func query(statements ...string) string {
 	return command
 }
 
-// fails returns a command that succeeds if another fails.
-func fails(command string) string {
-	return "if " + command + "; then echo must not succeed; exit 1; fi"
-}
-
 // atCluster lets a block connect to the stand-in in place of the endpoint.
 func (m *migration) atCluster(block string) string {
 	host, port, _ := net.SplitHostPort(m.cluster.Addr())
@@ -117,6 +100,10 @@ func (m *migration) want(out string, lines ...string) {
 	}
 }
 
+// untilCounted is a command that has a session of the application, which ends when the file counted
+// exists.
+const untilCounted = `{ until [ -e counted ]; do sleep 0.1; done; } | psql "$DATABASE_URL" &`
+
 // TestMigrate follows docs/migrate.md: the application works with its password until the last
 // step, and with tokens from the second user on.
 func TestMigrate(t *testing.T) {
@@ -132,7 +119,7 @@ func TestMigrate(t *testing.T) {
 	create := m.block("--init app_iam.sql")
 	m.want(m.run(create, m.before(), old), `created role "app_iam"`, "ours|app")
 	m.want(m.run(create), `"app_iam" already has rds_iam`)
-	if out := m.run(m.block("iamproxy policy")); !strings.Contains(out, ":dbuser:cluster-MYDB/app_iam\"") {
+	if out := m.run(m.block("iamproxy policy")); !strings.Contains(out, ":dbuser:cluster-ABCDEFGHIJKL01234/app_iam\"") {
 		t.Errorf("printed %s", out)
 	}
 
@@ -150,9 +137,10 @@ func TestMigrate(t *testing.T) {
 			"SELECT 'limit', rolconnlimit FROM pg_roles WHERE rolname = 'app_iam'"),
 		query("DISCARD ALL", "SELECT 'pooled', current_user"),
 		fails(query("SELECT pg_cancel_backend(pg_backend_pid())")), query("SET ROLE NONE", "SELECT 'cancel', current_user"),
-		// Both users have a session, and are counted.
-		query("SELECT pg_sleep(3)")+" &", m.before(), query("SELECT pg_sleep(3)")+" &", "for i in $(seq 10); do "+strings.TrimSpace(m.block("pg_stat_activity"))+"; sleep 0.2; done"),
-		"ours|app_iam|app", "shop, public", "owner|app", "limit|50", "pooled|app", "cancel|app_iam", " app     |     1", " app_iam |     2")
+		// Each user has a session until both are counted. The session that counts is of app_iam, too.
+		untilCounted, m.before(), untilCounted,
+		"until "+strings.TrimSpace(m.block("pg_stat_activity"))+" >count && grep '^ app  *| *1$' count && grep '^ app_iam *| *2$' count; do sleep 0.1; done", ": >counted"),
+		"ours|app_iam|app", "shop, public", "owner|app", "limit|50", "pooled|app", "cancel|app_iam")
 
 	// Back to the password.
 	m.want(m.run(m.before(), query("ALTER TABLE migrated ADD more int", "SELECT item, session_user FROM orders")), "new|app")

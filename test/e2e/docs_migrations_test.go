@@ -4,124 +4,17 @@ package e2e
 
 import (
 	"context"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// These tests run the commands of pages in docs/ unchanged, except for the addresses of the
-// database and of iamproxy.
-
 // migrationsVariable names the directory with the tools that `make migrations` fetches.
 const migrationsVariable = "MIGRATIONS"
-
-// pageShell is a directory and an environment to run the blocks of a page.
-type pageShell struct {
-	t    *testing.T
-	page string // its text
-	dir  string // working directory
-	env  []string
-	port string // of iamproxy
-}
-
-// newPageShell makes a shell with iamproxy on the PATH, which finds the stand-in through the
-// environment.
-func newPageShell(t *testing.T, cluster *aurora.Cluster, page string) *pageShell {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "..", "docs", page))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &pageShell{t: t, page: string(text), dir: t.TempDir()}
-	bin := t.TempDir()
-	if err := os.Symlink(binaryPath(t), filepath.Join(bin, "iamproxy")); err != nil {
-		t.Fatal(err)
-	}
-	listen := freeAddress(t)
-	_, d.port, _ = net.SplitHostPort(listen)
-	d.env = append(keyEnvironment(aurora.DefaultSessionKey),
-		"PATH="+bin+":"+os.Getenv("PATH"), "HOME="+d.dir, "PGPORT="+d.port, "PGPASSFILE=/nonexistent", "LC_ALL=C",
-		"IAMPROXY_VIA="+cluster.Addr(), "IAMPROXY_CA_FILE="+cluster.CAFile(),
-		"IAMPROXY_LISTEN="+listen, "IAMPROXY_ADMIN="+freeAddress(t))
-	return d
-}
-
-// path returns the PATH of the shell.
-func (d *pageShell) path() (path string) {
-	for _, variable := range d.env {
-		if value, ok := strings.CutPrefix(variable, "PATH="); ok {
-			path = value // the last one counts
-		}
-	}
-	return path
-}
-
-var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
-
-// block returns the page's one shell block with all of these words.
-func (d *pageShell) block(words ...string) string {
-	d.t.Helper()
-	var found []string
-	for _, block := range shellBlock.FindAllStringSubmatch(d.page, -1) {
-		if hasAll(block[1], words) {
-			found = append(found, block[1])
-		}
-	}
-	if len(found) != 1 {
-		d.t.Fatalf("%d blocks with %q, want 1", len(found), words)
-	}
-	return strings.ReplaceAll(found[0], "localhost:5432", "localhost:"+d.port)
-}
-
-func hasAll(text string, words []string) bool {
-	for _, word := range words {
-		if !strings.Contains(text, word) {
-			return false
-		}
-	}
-	return true
-}
-
-// run runs all blocks in one shell, which ends at the first failure. Background processes
-// have to end as well.
-func (d *pageShell) run(blocks ...string) string {
-	d.t.Helper()
-	ctx, cancel := context.WithTimeout(d.t.Context(), limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-euc", strings.Join(blocks, "\n")+"\nwait\n")
-	cmd.Dir, cmd.Env = d.dir, d.env
-	// The shell's children must end if it fails.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	end := func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.Cancel, cmd.WaitDelay = end, time.Second
-	out, err := combinedOutput(d.t, cmd)
-	log, _ := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
-	keep(d.t, "iamproxy.log", string(log))
-	if err != nil {
-		_ = end()
-		d.t.Fatalf("%v: %s\n%s", err, out, log)
-	}
-	return string(out)
-}
-
-func (d *pageShell) put(name, text string) {
-	d.t.Helper()
-	file := filepath.Join(d.dir, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		d.t.Fatal(err)
-	}
-}
 
 // startMigratable starts a cluster with the users of the page. As in RDS, the administrator
 // owns the database.

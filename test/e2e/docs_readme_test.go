@@ -14,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
-	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
 // The steps of the README's quick start lead from a cluster without IAM authentication to
@@ -24,9 +23,9 @@ func TestReadmeQuickStart(t *testing.T) {
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres",
 		"DROP ROLE "+strings.Join([]string{aurora.IAMUser, aurora.OtherUser, aurora.AdminUser, aurora.PlainUser}, ", "))
-	aws := startReadmeAWS(t)
-	quickStart(t, newPageShell(t, cluster, "../README.md"), slices.Concat(
-		[]string{"export PGPASSWORD=" + quoteShell(adminPassword)}, exports(aws))...)
+	d := newPageShell(t, cluster, "../README.md")
+	d.env = append(append(d.env, startPageAWS(t)...), "PGPASSWORD="+adminPassword)
+	quickStart(t, d)
 }
 
 // With the variables of make standin, the steps work unchanged.
@@ -47,7 +46,7 @@ func TestReadmeQuickStartAtStandin(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := bufio.NewScanner(stdout)
-	for lines.Scan() && !strings.HasPrefix(lines.Text(), "Press Ctrl-C") {
+	for lines.Scan() && !strings.Contains(lines.Text(), variables) { // the file exists when its name is printed
 	}
 	quickStart(t, newPageShell(t, &aurora.Cluster{}, "../README.md"), ". "+quoteShell(variables))
 
@@ -76,13 +75,10 @@ func quickStart(t *testing.T, d *pageShell, prepare ...string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(d.dir, "bin"), 0o755); err != nil {
+	if err := os.Symlink(program, filepath.Join(d.bin, "aws")); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(program, filepath.Join(d.dir, "bin", "aws")); err != nil {
-		t.Fatal(err)
-	}
-	lines := append(prepare, `export PATH="$HOME/bin:$PATH"`)
+	lines := prepare
 	for _, block := range shellBlock.FindAllStringSubmatch(section, -1) {
 		line := strings.TrimSpace(block[1])
 		switch {
@@ -104,47 +100,14 @@ func quickStart(t *testing.T, d *pageShell, prepare ...string) {
 
 var trailingSpace = regexp.MustCompile(`(?m) +$`)
 
-// read returns the content of a file that a block has written.
-func (d *pageShell) read(name string) string {
-	d.t.Helper()
-	content, err := os.ReadFile(filepath.Join(d.dir, name))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return string(content)
-}
-
-// startReadmeAWS starts a fake AWS that has the cluster of the README, and a role that may
-// log in, and returns the variables that lead there.
-func startReadmeAWS(t *testing.T) (variables []string) {
-	t.Helper()
-	aws := &fakeaws.AWS{Issued: noteKey}
-	if err := aws.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = aws.Close() })
-	const caller = "arn:aws:sts::111122223333:assumed-role/app/session"
-	aws.AddKey(aurora.DefaultSessionKey, caller)
-	aws.Allow(caller, "rds:DescribeDBClusters", "rds:ModifyDBCluster", "iam:SimulatePrincipalPolicy", "iam:PutRolePolicy", "rds-db:connect")
-	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
-	return []string{"AWS_REGION=eu-west-1", "AWS_ENDPOINT_URL_STS=" + aws.URL() + "/sts", "AWS_ENDPOINT_URL_RDS=" + aws.URL() + "/rds", "AWS_ENDPOINT_URL_IAM=" + aws.URL() + "/iam"}
-}
-
-func exports(variables []string) (lines []string) {
-	for _, variable := range variables {
-		lines = append(lines, "export "+variable)
-	}
-	return lines
-}
-
 // The README's command for a rejected login leads to a login that succeeds.
 func TestReadmeRejectedLogin(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	d := newPageShell(t, cluster, "../README.md")
-	d.env = append(append(d.env, startReadmeAWS(t)...), "PGPASSWORD="+adminPassword)
+	d.env = append(append(d.env, startPageAWS(t)...), "PGPASSWORD="+adminPassword)
 	check := d.block("iamproxy check")
-	refused := strings.Split(d.run("! "+check), "\n")
+	refused := strings.Split(d.run(fails(check)), "\n")
 	i := slices.Index(refused, "do this next:")
 	if i < 0 || i+2 >= len(refused) || !strings.HasPrefix(refused[i+1], "# ") {
 		t.Fatalf("printed %q", refused)
@@ -153,5 +116,3 @@ func TestReadmeRejectedLogin(t *testing.T) {
 		t.Errorf("printed %s", out)
 	}
 }
-
-func quoteShell(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }

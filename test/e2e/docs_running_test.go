@@ -14,10 +14,12 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
-	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
-var logLines = regexp.MustCompile("(?ms)^```json\n(.*?)^```$")
+var (
+	logLines  = regexp.MustCompile("(?ms)^```json\n(.*?)^```$")
+	fieldName = regexp.MustCompile(`"([a-z_]+)":`)
+)
 
 // The lines of a session in docs/running.md have the fields of the log, in the same order.
 func TestLogOfDocs(t *testing.T) {
@@ -69,32 +71,25 @@ func logFields(t *testing.T, line string) (msg string, fields []string) {
 	if err := json.Unmarshal([]byte(line), &message); err != nil {
 		t.Fatalf("%v: %s", err, line)
 	}
-	for _, field := range regexp.MustCompile(`"([a-z_]+)":`).FindAllStringSubmatch(line, -1) {
+	for _, field := range fieldName.FindAllStringSubmatch(line, -1) {
 		fields = append(fields, field[1])
 	}
 	return message.Msg, fields
 }
+
+// stepIndent matches the indentation of blocks in numbered steps.
+var stepIndent = regexp.MustCompile("(?m)^   ")
 
 // The commands of the systemd page create the user and log in; that of upgrade.md checks the login.
 func TestSystemdPage(t *testing.T) {
 	t.Parallel()
 	cluster := startGrantable(t)
 	asSuperuser(t, cluster, "ALTER DATABASE "+aurora.Database+" OWNER TO postgres", "DROP ROLE "+aurora.IAMUser)
-	aws := &fakeaws.AWS{Issued: noteKey}
-	if err := aws.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = aws.Close() })
-	const caller = "arn:aws:sts::111122223333:assumed-role/app/session"
-	aws.AddKey(aurora.DefaultSessionKey, caller)
-	aws.Allow(caller, "rds:DescribeDBClusters", "iam:SimulatePrincipalPolicy", "rds-db:connect")
-	aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: true})
 	d := newPageShell(t, cluster, "../deploy/systemd/README.md")
-	d.page = regexp.MustCompile("(?m)^   ").ReplaceAllString(d.page, "") // blocks of numbered steps
-	d.env = append(d.env, "AWS_ENDPOINT_URL_STS="+aws.URL()+"/sts", "AWS_ENDPOINT_URL_RDS="+aws.URL()+"/rds", "AWS_ENDPOINT_URL_IAM="+aws.URL()+"/iam",
-		"PGPASSWORD="+adminPassword, "IAMPROXY_ENDPOINTS="+aurora.DefaultHost)
+	d.page = stepIndent.ReplaceAllString(d.page, "")
+	d.env = append(append(d.env, startPageAWS(t)...), "PGPASSWORD="+adminPassword, "IAMPROXY_ENDPOINTS="+aurora.DefaultHost)
 	upgrade := newPageShell(t, cluster, "upgrade.md")
-	upgrade.page = regexp.MustCompile("(?m)^   ").ReplaceAllString(upgrade.page, "")
+	upgrade.page = stepIndent.ReplaceAllString(upgrade.page, "")
 	connect, _, _ := strings.Cut(d.block("iamproxy wait", "psql"), "\n")
 	out := d.run(d.block("iamproxy grant"), upgrade.block("iamproxy check"), "iamproxy 2>iamproxy.log &", connect, "iamproxy shutdown")
 	if !strings.Contains(out, "ok: user \"app\" can log in to database \"mydb\"\n") || !strings.Contains(out, " app\n") {
