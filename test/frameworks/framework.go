@@ -93,7 +93,7 @@ func node(name, word, wrap string) framework {
 func golang(name, word, wrap string) framework {
 	return framework{name, word, "example.go", "package main\n\n" + wrap,
 		[]string{"postgres://app@localhost:5432/mydb?", "postgres://app@/mydb?host=" + folder + "&"},
-		[]string{name + "/main.go", "../../drivers/go/go.mod", "../../drivers/go/go.sum"}, []string{"go", "run", "-buildvcs=false", "main.go", "example.go"}}
+		[]string{name + "/main.go", "steps.go", "../../drivers/go/go.mod", "../../drivers/go/go.sum"}, []string{"go", "run", "-buildvcs=false", "main.go", "steps.go", "example.go"}}
 }
 
 func choose(names []string) ([]framework, error) {
@@ -169,9 +169,11 @@ func (f framework) try(ctx context.Context, page, dir string, at addresses) ([]s
 		}
 		line[4] = "ok"
 	}
-	_, err = f.run(ctx, dir, strings.ReplaceAll(example, "5432", at.broken))
-	if err == nil || !strings.Contains(err.Error(), "iamproxy: ") {
-		return nil, fmt.Errorf("the database cannot be reached, and the framework reports: %w", err)
+	switch _, err := f.run(ctx, dir, strings.ReplaceAll(example, "5432", at.broken)); {
+	case err == nil:
+		return nil, errors.New("no error, although the database cannot be reached")
+	case !strings.Contains(err.Error(), "iamproxy: "):
+		return nil, fmt.Errorf("the error has no message of iamproxy: %w", err)
 	}
 	return line, nil
 }

@@ -5,25 +5,14 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"runtime/debug"
-	"sync"
-
 	"database/sql"
+	"fmt"
 )
 
 func main() {
-	if err := test(context.Background()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-	info, _ := debug.ReadBuildInfo()
-	for _, module := range info.Deps {
-		if module.Path == "github.com/lib/pq" {
-			fmt.Printf(`{"framework": "database/sql", "version": %q, "driver": "lib/pq %s"}`+"\n", info.GoVersion[2:], module.Version[1:])
-		}
-	}
+	report(test, "github.com/lib/pq", func(version, goVersion string) string {
+		return fmt.Sprintf(`{"framework": "database/sql", "version": %q, "driver": "lib/pq %s"}`, goVersion, version)
+	})
 }
 
 func test(ctx context.Context) error {
@@ -32,7 +21,10 @@ func test(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	if err := check(ctx, db, "app", "select current_user::text"); err != nil {
+	s := scan(func(ctx context.Context, dest any, query string, args ...any) error {
+		return db.QueryRowContext(ctx, query, args...).Scan(dest)
+	})
+	if err := s.check(ctx, "app", "select current_user::text"); err != nil {
 		return err
 	}
 	if _, err := db.ExecContext(ctx, "delete from visits where id = 11"); err != nil {
@@ -49,35 +41,9 @@ func test(ctx context.Context) error {
 		if err := end(tx); err != nil {
 			return err
 		}
-		if err := check(ctx, db, int64(want), "select count(*) from visits where id = $1", 11); err != nil {
+		if err := s.check(ctx, int64(want), "select count(*) from visits where id = $1", 11); err != nil {
 			return err
 		}
 	}
-	var pids sync.Map
-	var group sync.WaitGroup
-	for range 4 {
-		group.Go(func() {
-			var pid int
-			_ = db.QueryRowContext(ctx, "select pg_backend_pid() from pg_sleep(0.2)").Scan(&pid)
-			pids.Store(pid, true)
-		})
-	}
-	group.Wait()
-	n := 0
-	pids.Range(func(any, any) bool { n++; return true })
-	if n != 4 {
-		return fmt.Errorf("%d connections, want 4", n)
-	}
-	return nil
-}
-
-func check[T comparable](ctx context.Context, db *sql.DB, want T, query string, args ...any) error {
-	var got T
-	if err := db.QueryRowContext(ctx, query, args...).Scan(&got); err != nil {
-		return err
-	}
-	if got != want {
-		return fmt.Errorf("%s: got %v, want %v", query, got, want)
-	}
-	return nil
+	return s.checkPool(ctx)
 }
