@@ -232,6 +232,7 @@ ecs-test: ## check the task definitions and policies of deploy/ecs, and run them
 
 .PHONY: k8s-test
 k8s-test: ## build deploy/kubernetes as kubectl does, and run it
+	@sh tools/setup/install.sh git
 	cd deploy/kubernetes/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: systemd-test
@@ -299,8 +300,8 @@ reproducible: ## build twice, in two directories, and compare
 ## Maintain
 
 .PHONY: deps
-deps: ## install missing packages for the tests: PostgreSQL, a C compiler, CA certificates, ip, zsh, fish
-	@sh tools/setup/install.sh postgres cc certs netns shells
+deps: ## install missing packages for the tests: PostgreSQL, a C compiler, CA certificates, ip, zsh, fish, OpenSSL
+	@sh tools/setup/install.sh postgres cc certs netns shells openssl
 
 .PHONY: update-ca
 update-ca: ## download the RDS roots of AWS into tls/rds/, and list the changes

@@ -3,7 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [frameworks] [dpkg-source] [pgbouncer] [promtool] [chromium]
-#		[buildah] [systemd] [shells]
+#		[buildah] [systemd] [shells] [openssl] [git]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -174,6 +174,8 @@ for want in "$@"; do
 	chromium) chromium --version >/dev/null 2>&1 || need Chromium chromium ;;
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
 	shells) { zsh --version && fish --version; } >/dev/null 2>&1 || need 'zsh and fish' zsh fish ;;
+	openssl) openssl version >/dev/null 2>&1 || need OpenSSL openssl ;;
+	git) git --version >/dev/null 2>&1 || need Git git ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
