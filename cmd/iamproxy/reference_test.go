@@ -35,6 +35,12 @@ func TestReference(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	want := reference(parser.Model)
+	for name := range furtherPages {
+		if !strings.Contains(want, "| `--"+name) && !strings.Contains(want, "## iamproxy "+name+"\n") {
+			t.Errorf("there is no flag or command %s", name)
+		}
+	}
 	const page = "../../docs/reference.md"
 	before, err := os.ReadFile(page)
 	if err != nil {
@@ -47,7 +53,7 @@ func TestReference(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := mdtable.Replace(file, "go test ./cmd/iamproxy -run TestReference -update writes", reference(parser.Model)); err != nil {
+	if err := mdtable.Replace(file, "go test ./cmd/iamproxy -run TestReference -update writes", want); err != nil {
 		t.Fatal(err)
 	}
 	after, err := os.ReadFile(file)

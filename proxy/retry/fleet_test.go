@@ -152,7 +152,7 @@ func TestFleet(t *testing.T) {
 		return f
 	}
 	outcomes := make(map[string]outcome)
-	for _, test := range []struct {
+	tests := []struct {
 		name        string
 		fleet       fleet
 		least, most int // failures
@@ -162,7 +162,8 @@ func TestFleet(t *testing.T) {
 		{"300 proxies", whole, 0, 600},
 		{"100 proxies, refusals count, plain", plain(strict(whole)), 10_000, 1_000_000},
 		{"100 proxies, refusals count", strict(whole), 0, 100},
-	} {
+	}
+	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			o := test.fleet.run(t)
 			t.Log(o)
@@ -175,7 +176,13 @@ func TestFleet(t *testing.T) {
 			}
 		})
 	}
-	comparePage(t, outcomes["300 proxies, plain"], outcomes["300 proxies"], outcomes["100 proxies, refusals count, plain"], outcomes["100 proxies, refusals count"])
+	t.Run("page", func(t *testing.T) {
+		if len(outcomes) != len(tests) {
+			t.Skip("it needs all fleets")
+		}
+		comparePage(t, outcomes["300 proxies, plain"], outcomes["300 proxies"],
+			outcomes["100 proxies, refusals count, plain"], outcomes["100 proxies, refusals count"])
+	})
 }
 
 // figures matches a row of the tables of docs/logins.md about the fleets.

@@ -2,8 +2,8 @@
 
 // Bench measures iamproxy beside PgBouncer and beside a client that logs in by itself. It
 // starts one PostgreSQL that verifies tokens as Aurora does, runs the same clients against
-// each target in turn, and prints the results beside the goals. It exits with status 1 only if a measurement could not
-// be run: a missed goal is a result.
+// each target in turn, and prints the results beside the goals. It exits with status 1 only if
+// a measurement could not be run: a missed goal is a result.
 package main
 
 import (
@@ -31,7 +31,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/iamproxy", "the iamproxy to measure")
-	flag.StringVar(&o.baseline, "baseline", "", "another iamproxy, to measure as well and compare with the first")
+	flag.StringVar(&o.baseline, "baseline", "", "another iamproxy, to measure and compare with the first")
 	flag.StringVar(&o.page, "write", "", "the `PAGE` to write the results into, if no measurement failed")
 	flag.IntVar(&o.rounds, "rounds", 5, "the number of runs of each measurement")
 	flag.StringVar(&o.only, "only", "", "a `REGEXP` of the measurements to run: "+strings.Join(names(), ", "))

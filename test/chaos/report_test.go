@@ -93,8 +93,8 @@ func TestPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	wanted := []string{"1970-01-01, 30 faults", "3000 writes", "failed writes (60)", "<!-- " + soakPlace + " from here -->"}
-	for _, t := range trials {
-		wanted = append(wanted, "| "+cmp.Or(t.fault.row, t.fault.name)+" ")
+	for _, trial := range trials {
+		wanted = append(wanted, "| "+cmp.Or(trial.fault.row, trial.fault.name)+" ")
 	}
 	for _, want := range wanted {
 		if strings.Count(string(got), want) != 1 {

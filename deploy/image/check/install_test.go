@@ -49,7 +49,9 @@ type shell struct {
 	env  []string // of this machine, and of the test
 }
 
+// newShell returns a shell with the Go of this machine, and with another HOME.
 func newShell(t *testing.T, dir string) *shell {
+	t.Helper()
 	s := &shell{dir: dir, home: t.TempDir(), bin: t.TempDir()}
 	for _, variable := range []string{"GOPATH", "GOMODCACHE", "GOCACHE", "GOPROXY"} { // not below the other HOME
 		value, err := exec.Command("go", "env", variable).Output()
@@ -81,7 +83,7 @@ func (s *shell) run(t *testing.T, block string) string {
 	return string(out)
 }
 
-// A clone of this repository with a tag is in place of the public one.
+// The source builds from a clone of this repository, with a tag, in place of the public one.
 func TestBuildFromSource(t *testing.T) {
 	root, err := filepath.Abs(repository)
 	if err != nil {
@@ -96,7 +98,7 @@ func TestBuildFromSource(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.home, ".gitconfig"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.run(t, "git clone -q --bare 'file://"+root+"' "+public+"; git -C "+public+" tag "+version)
+	s.run(t, "git clone -q --bare 'file://"+root+"' "+public+"; git -C "+public+" tag --force "+version)
 	if out := s.run(t, block(t, "git clone")+block(t, "bin/iamproxy ~/.local/bin/")+"~/.local/bin/iamproxy version\n"); strings.Count(out, "\niamproxy ") < 2 {
 		t.Errorf("printed %s", out)
 	}
@@ -126,7 +128,7 @@ func TestMakeImage(t *testing.T) {
 	}
 }
 
-// A release is a directory here, and curl copies from it.
+// The commands install a release, which is a directory here. A stub of curl copies from it.
 func TestInstallRelease(t *testing.T) {
 	s := newShell(t, t.TempDir())
 	release := t.TempDir()

@@ -89,7 +89,7 @@ func TestPanels(t *testing.T) {
 
 var variable = regexp.MustCompile(`\$\{?([a-z_]+)`)
 
-// queries matches the queries of docs/metrics.md.
+// queries matches a block of docs/metrics.md that has a query in each line.
 var queries = regexp.MustCompile("(?ms)^```promql\n(.*?)^```$")
 
 // TestQueries has promtool parse the queries of the dashboard and of the page as rules.
@@ -121,8 +121,14 @@ func TestQueries(t *testing.T) {
 			add(p.Title, target.Expr)
 		}
 	}
-	for query := range strings.Lines(queries.FindStringSubmatch(documentation(t))[1]) {
-		add("docs/metrics.md", query)
+	blocks := queries.FindAllStringSubmatch(documentation(t), -1)
+	if len(blocks) == 0 {
+		t.Error("docs/metrics.md has no queries")
+	}
+	for _, block := range blocks {
+		for query := range strings.Lines(block[1]) {
+			add("docs/metrics.md", query)
+		}
 	}
 	for _, found := range variable.FindAllStringSubmatch(text, -1) {
 		if !known[found[1]] {
