@@ -3,11 +3,9 @@
 package e2e
 
 import (
-	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -51,12 +49,11 @@ func TestDeveloperConnects(t *testing.T) {
 func TestDeveloperSeveralDatabases(t *testing.T) {
 	t.Parallel()
 	d := newLaptopShell(t, &aurora.Cluster{}, "developer.md")
-	first := freePair(t)
-	third := freeAddress(t)
+	pair, third := freePorts(t, 2), freeAddress(t)
+	first, second := loopback(pair), loopback(pair+1)
 	d.program("aws", "exec sleep 60") // a forward that is not used
 	d.program("session-manager-plugin", "")
-	d.env = append(d.env, "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=",
-		fmt.Sprintf("IAMPROXY_LISTEN=127.0.0.1:%d", first))
+	d.env = append(d.env, "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=", "IAMPROXY_LISTEN="+first)
 	start := strings.ReplaceAll(strings.TrimSpace(d.block("--profile dev", "billing")), "127.0.0.1:6000", third)
 	d.run(start+" 2>iamproxy.log &", "iamproxy wait", "iamproxy shutdown")
 	log, err := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))
@@ -64,28 +61,12 @@ func TestDeveloperSeveralDatabases(t *testing.T) {
 		t.Fatal(err)
 	}
 	for address, host := range map[string]string{
-		fmt.Sprintf("127.0.0.1:%d", first):   "mydb.cluster-cabcdefghijk.",
-		fmt.Sprintf("127.0.0.1:%d", first+1): "mydb.cluster-ro-cabcdefghijk.",
-		third:                                "billing.cluster-cbilling00000.",
+		first:  "mydb.cluster-cabcdefghijk.",
+		second: "mydb.cluster-ro-cabcdefghijk.",
+		third:  "billing.cluster-cbilling00000.",
 	} {
 		if !hasLine(string(log), `"listening"`, `"listen":"`+address+`"`, `"endpoint":"`+host) {
 			t.Errorf("%s does not listen for %s: %s", address, host, log)
-		}
-	}
-}
-
-// freePair returns the first of two consecutive free ports.
-func freePair(t *testing.T) int {
-	t.Helper()
-	for {
-		_, text, _ := net.SplitHostPort(freeAddress(t))
-		port, err := strconv.Atoi(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if next, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+1)); err == nil {
-			next.Close()
-			return port
 		}
 	}
 }

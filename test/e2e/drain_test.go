@@ -5,9 +5,7 @@ package e2e
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -291,18 +289,5 @@ func TestReadyWithoutDatabase(t *testing.T) {
 	}
 	if status, body := nowhere.get("/readyz?upstream"); status != 503 || !strings.Contains(body, "connection refused") || !strings.Contains(body, "Nothing is listening") {
 		t.Errorf("readyz?upstream says %d: %s", status, body)
-	}
-}
-
-// freeAddress returns an address without a listener. Its port is below those that the
-// kernel assigns, so that no other test gets it first.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	for {
-		address := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
-		if listener, err := net.Listen("tcp", address); err == nil {
-			listener.Close()
-			return address
-		}
 	}
 }
