@@ -184,7 +184,11 @@ func (t *Tokens) whereItIsLogged() string {
 }
 
 // administrators are usual names of the master user of a database.
-var administrators = []string{"postgres", "root", "admin", "administrator", "master", "masteruser", "dbadmin", "rdsadmin"}
+var administrators = []string{"postgres", "admin", "master", "masteruser", "dbadmin", "rdsadmin"}
+
+// systemUsers are administrators of operating systems. libpq connects with the name of the
+// operating system's user if the client sets none.
+var systemUsers = []string{"root", "administrator"}
 
 // UnexpectedAuthHint returns the hint for a login that failed because the server
 // requested another kind of authentication than a token. It does not suggest to grant
@@ -195,6 +199,9 @@ func (t *Tokens) UnexpectedAuthHint(user string) string {
 		return fmt.Sprintf(`The RDS Proxy requests a password from user "%s". If no client logs in there with this password, set IAM authentication to Required for the user's secret. Otherwise create another RDS Proxy for tokens.`, user)
 	case t.Kind == DSQL:
 		return fmt.Sprintf(`User "%s" does not exist, or the server is not Aurora DSQL.`, user)
+	case slices.Contains(systemUsers, strings.ToLower(user)):
+		return fmt.Sprintf(`User "%s" is the name that libpq uses if the client sets no user and runs as %s. Set the user in the client, such as user=app. `+
+			`If it is the administrator, it logs in with a password: create another user with iamproxy grant.`, user, user)
 	case slices.Contains(administrators, strings.ToLower(user)):
 		return fmt.Sprintf(`User "%s" is usually the administrator, which logs in with a password. Create another user with iamproxy grant, and connect as that user.`, user)
 	}

@@ -86,6 +86,7 @@ func TestUnexpectedAuthHint(t *testing.T) {
 	for user, want := range map[string]string{
 		"nobody":   `User "nobody" does not exist, or is not a member of rds_iam, or IAM authentication is off.`,
 		"postgres": `User "postgres" is usually the administrator`,
+		"root":     `User "root" is the name that libpq uses if the client sets no user`,
 	} {
 		for _, kind := range []Kind{Cluster, Instance, RDSProxy, DSQL, Unknown} {
 			tokens := newTokens(&fake{})
