@@ -87,6 +87,7 @@ var kustomizations = map[string]string{
 	"pod-identity":    "resources: [overlays/pod-identity]",
 	"irsa":            "resources: [overlays/irsa]",
 	"grant":           "resources: [overlays/grant]",
+	"grant-migrate":   "resources: [overlays/grant-migrate]",
 }
 
 func TestManifests(t *testing.T) {
@@ -178,6 +179,10 @@ func TestMistakes(t *testing.T) {
 		"privilege":         {"sidecar/deployment.yaml", "allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true", "allowPrivilegeEscalation"},
 		"sidecar":           {"job/job.yaml", "restartPolicy: Always", "terminationMessagePath: /log", "not a native sidecar"},
 		"memory":            {"shared/kustomization.yaml", "MAX_SESSIONS=2500", "MAX_SESSIONS=3500", "too low for 3500 sessions"},
+		"exit code":         {"grant-job/job.yaml", "values: [2]", "values: [1]", "exit code 2 of iamproxy grant is retried"},
+		"failure policy":    {"grant-job/job.yaml", "containerName: grant", "containerName: grants", "exit code 2 of iamproxy grant is retried"},
+		"file of SQL":       {"overlays/grant-migrate/kustomization.yaml", "/sql/app_iam.sql", "/sql/app-iam.sql", "no such file"},
+		"SQL":               {"overlays/grant-migrate/kustomization.yaml", "name: iamproxy-grant-sql\n    files", "name: iamproxy-sql\n    files", "no ConfigMap iamproxy-grant-sql"},
 		"mounted files":     {"shared/kustomization.yaml", "/tls/tls.key", "/tsl/tls.key", "no such file"},
 	} {
 		t.Run(name, func(t *testing.T) {

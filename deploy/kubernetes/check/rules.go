@@ -11,6 +11,7 @@ import (
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
@@ -33,6 +34,11 @@ const defaultDrainMax = 25 * time.Second
 func inconsistent(objects []runtime.Object) error {
 	var wrong []error
 	all := pods(objects)
+	for _, object := range objects {
+		if job, ok := object.(*batch.Job); ok && !failsAtOnce(job) {
+			wrong = append(wrong, fmt.Errorf("Job %s: exit code 2 of iamproxy grant is retried", job.Name))
+		}
+	}
 	for _, p := range all {
 		for _, err := range []error{p.secure(), p.references(objects), p.selectsItself(), p.ends(objects)} {
 			if err != nil {
@@ -51,6 +57,24 @@ func inconsistent(objects []runtime.Object) error {
 		}
 	}
 	return errors.Join(wrong...)
+}
+
+// failsAtOnce reports whether a Job of iamproxy grant ends when the container exits with code 2,
+// which no retry changes. Other Jobs may retry.
+func failsAtOnce(job *batch.Job) bool {
+	spec := job.Spec.Template.Spec
+	grants := slices.IndexFunc(spec.Containers, func(c core.Container) bool { return isIamproxy(c) && !serves(c) })
+	if grants < 0 {
+		return true
+	}
+	if job.Spec.PodFailurePolicy == nil || spec.RestartPolicy != core.RestartPolicyNever { // the API requires Never
+		return false
+	}
+	return slices.ContainsFunc(job.Spec.PodFailurePolicy.Rules, func(rule batch.PodFailurePolicyRule) bool {
+		codes := rule.OnExitCodes
+		return rule.Action == batch.PodFailurePolicyActionFailJob && codes != nil && codes.Operator == batch.PodFailurePolicyOnExitCodesOpIn &&
+			slices.Contains(codes.Values, 2) && codes.ContainerName != nil && *codes.ContainerName == spec.Containers[grants].Name
+	})
 }
 
 // secure checks a pod against the "restricted" Pod Security Standard.
@@ -75,6 +99,10 @@ func (p pod) references(objects []runtime.Object) error {
 	}
 	for _, volume := range p.template.Spec.Volumes {
 		switch {
+		case volume.ConfigMap != nil:
+			if named[*core.ConfigMap](objects, volume.ConfigMap.Name) == nil {
+				wrong = append(wrong, fmt.Errorf("no ConfigMap %s", volume.ConfigMap.Name))
+			}
 		case volume.Secret == nil:
 			wrong = append(wrong, fmt.Errorf("volume %s has an unexpected type", volume.Name))
 		case !slices.Contains(byHand, volume.Secret.SecretName):

@@ -66,7 +66,7 @@ func environment(c core.Container, objects []runtime.Object) (map[string]string,
 var reference = regexp.MustCompile(`\$\(([A-Za-z_]\w*)\)`)
 
 // command is a command that runs a container on this machine as the kubelet does, except
-// for the ports and the directories of Secrets.
+// for the ports and the directories of Secrets and ConfigMaps.
 type command struct {
 	path, admin string
 	args, env   []string
@@ -101,11 +101,14 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 	}
 	for _, mount := range c.VolumeMounts {
 		files := filepath.Join(dir, mount.Name)
-		if err := certificate(files); err != nil {
+		if err := mounted(mount.Name, files, objects); err != nil {
 			return command{}, err
 		}
 		for name, value := range env {
 			env[name] = strings.ReplaceAll(value, mount.MountPath+"/", files+"/")
+		}
+		for i, arg := range run.args {
+			run.args[i] = strings.ReplaceAll(arg, mount.MountPath+"/", files+"/")
 		}
 	}
 	if serves(c) {
@@ -268,6 +271,27 @@ func (run command) grant(ctx context.Context) error {
 		return fmt.Errorf("rds_iam is not granted: %s", output)
 	}
 	return nil
+}
+
+// mounted writes the files of a volume to a directory.
+func mounted(volume, dir string, objects []runtime.Object) error {
+	for _, p := range pods(objects) {
+		for _, has := range p.template.Spec.Volumes {
+			if has.Name != volume || has.ConfigMap == nil {
+				continue
+			}
+			if err := os.MkdirAll(dir, 0o700); err != nil {
+				return err
+			}
+			for name, text := range named[*core.ConfigMap](objects, has.ConfigMap.Name).Data {
+				if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	return certificate(dir)
 }
 
 // certificate writes the files of a Secret of the type kubernetes.io/tls.
