@@ -3,14 +3,19 @@
 package e2e
 
 import (
+	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
 var trustPolicy = regexp.MustCompile("(?ms)^```json\n(.*?pods\\.eks.*?)^```$")
+
+// kubectlExec is a script in place of kubectl exec, which runs the command of the pod here.
+const kubectlExec = `while [ "$1" != -- ]; do shift; done; [ "$2" = /iamproxy ] && shift 2 && exec iamproxy "$@"`
 
 // The commands of docs/kubernetes.md that create the role and check a pod. A shell script replaces
 // the AWS CLI, and another one kubectl, which runs the command of the pod here.
@@ -21,7 +26,7 @@ func TestKubernetesRole(t *testing.T) {
 	d := newPageShell(t, cluster, "kubernetes.md")
 	d.put("trust.json", trustPolicy.FindStringSubmatch(d.page)[1])
 	d.recordAWS()
-	d.program("kubectl", `while [ "$1" != -- ]; do shift; done; [ "$2" = /iamproxy ] && shift 2 && exec iamproxy "$@"`)
+	d.program("kubectl", kubectlExec)
 	d.env = append(d.env, startPageAWS(t)...)
 	out := d.run(d.block("ENDPOINT="), d.block("modify-db-cluster"), d.block("create-role"),
 		d.block("create-pod-identity-association"), d.block("kubectl", "check"))
@@ -30,8 +35,8 @@ func TestKubernetesRole(t *testing.T) {
 	}
 	for command, wants := range map[string][]string{
 		"modify-db-cluster":               {"rds", "--enable-iam-database-authentication"},
-		"create-role":                     {"iam", "app-database", "file://trust.json"},
-		"create-pod-identity-association": {"eks", "arn:aws:iam::111122223333:role/app-database"},
+		"create-role":                     {"iam", "app", "file://trust.json"},
+		"create-pod-identity-association": {"eks", "arn:aws:iam::111122223333:role/app"},
 	} {
 		args := d.awsArguments(command)
 		for _, want := range wants {
@@ -41,4 +46,44 @@ func TestKubernetesRole(t *testing.T) {
 		}
 	}
 	d.wantLoginPolicy()
+}
+
+// TestMigrateKubernetes follows docs/kubernetes-migrate.md with the SQL of its overlay. The sidecar
+// runs here, at the port that the page forwards to it.
+func TestMigrateKubernetes(t *testing.T) {
+	t.Parallel()
+	m := startMigration(t)
+	of := *m.pageShell // docs/migrate.md
+	page, err := os.ReadFile("../../docs/kubernetes-migrate.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.page = string(page)
+	sql, err := os.ReadFile("../../deploy/kubernetes/overlays/grant-migrate/app_iam.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.put("app_iam.sql", string(sql))
+	m.program("kubectl", `[ "$3" = rollout ] && exit; `+kubectlExec)
+
+	// The command of the pod with psql.
+	_, list, _ := strings.Cut(m.block("kubectl -n app run psql"), " -- \\\n")
+	if out := m.run(m.atCluster(list)); !hasAll(out, []string{"search_path=shop, public", "50 connections"}) {
+		t.Errorf("printed %s", out)
+	}
+	if out := m.run(m.block("iamproxy policy")); !strings.Contains(out, "/app_iam\"") {
+		t.Errorf("printed %s", out)
+	}
+
+	// psql connects through the forwarded port, which is that of iamproxy here.
+	forwarded := func(block string) string {
+		if !strings.Contains(block, "port=6432") {
+			t.Errorf("not at the forwarded port: %s", block)
+		}
+		return strings.ReplaceAll(block, "port=6432", "port="+m.port)
+	}
+	start := strings.Replace(of.block("iamproxy wait"), " &\n", " 2>iamproxy.log &\n", 1)
+	out := m.run(of.block("--init app_iam.sql"), start, m.block("kubectl", "check"),
+		forwarded(m.block("SELECT session_user")), forwarded(m.block("pg_stat_activity")), "iamproxy shutdown")
+	m.want(out, `ok: user "app_iam" can log in to database "mydb"`, " app_iam      | app", " app_iam |     1")
 }

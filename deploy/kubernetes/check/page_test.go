@@ -21,15 +21,17 @@ import (
 
 // The pages about these manifests.
 const (
-	sidecarPage = "../../../docs/kubernetes.md"
-	sharedPage  = "../../../docs/kubernetes-shared.md"
+	sidecarPage   = "../../../docs/kubernetes.md"
+	kustomizePage = "../../../docs/kubernetes-kustomize.md"
+	migratePage   = "../../../docs/kubernetes-migrate.md"
+	sharedPage    = "../../../docs/kubernetes-shared.md"
 )
 
 // image is the reference in all manifests and on all pages.
 const image = "ghcr.io/iamproxy/iamproxy:v1.2.3"
 
-// remote is the beginning of the bases on the pages.
-const remote = "https://github.com/iamproxy/iamproxy//deploy/kubernetes/"
+// remote is the remote base in place of ../../sidecar.
+const remote = "https://github.com/iamproxy/iamproxy//deploy/kubernetes/sidecar?ref=v1.2.3"
 
 var block = regexp.MustCompile("(?ms)^```(sh|yaml)\n(.*?)^```$")
 
@@ -93,6 +95,9 @@ func TestPageSidecar(t *testing.T) {
 	if !reflect.DeepEqual(got, sidecar) {
 		t.Errorf("%+v, want %+v", got, sidecar)
 	}
+	if template.Labels["iamproxy"] != want.Labels["iamproxy"] {
+		t.Errorf("labels %v, want that of %v for the NetworkPolicy", template.Labels, want.Labels)
+	}
 	if *template.Spec.TerminationGracePeriodSeconds != *want.Spec.TerminationGracePeriodSeconds || template.Spec.ServiceAccountName != want.Spec.ServiceAccountName {
 		t.Errorf("%+v, want the values of %+v", template.Spec, want.Spec)
 	}
@@ -104,7 +109,7 @@ func TestPageGrantArguments(t *testing.T) {
 	objects := mustBuild(t, tree(t, "resources: [grant-job]"))
 	c := named[*batch.Job](objects, "iamproxy-grant").Spec.Template.Spec.Containers[0]
 	c.Env = nil
-	if err := yaml.UnmarshalStrict([]byte(theBlock(t, sidecarPage, "yaml", "--admin-secret")), &c); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(theBlock(t, kustomizePage, "yaml", "--admin-secret")), &c); err != nil {
 		t.Fatal(err)
 	}
 	if err := try(t, c, objects, limit); err != nil {
@@ -112,12 +117,20 @@ func TestPageGrantArguments(t *testing.T) {
 	}
 }
 
-// The kustomizations on the pages build with their remote bases, which a local Git repository
-// stands in for.
+// The kustomizations on the pages build and work in a copy of the directory, and with remote
+// bases, which a local Git repository stands in for.
 func TestPageKustomizations(t *testing.T) {
 	useRepository(t)
-	for page, count := range map[string]int{sidecarPage: 2, sharedPage: 1} {
-		found := blocks(t, page, "yaml", remote)
+	text, err := os.ReadFile(kustomizePage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), "`"+remote+"`") {
+		t.Errorf("%s lacks %s", kustomizePage, remote)
+	}
+	local := regexp.MustCompile(`\.\./\.\./[a-z/-]+`)
+	for page, count := range map[string]int{kustomizePage: 2, sharedPage: 1} {
+		found := blocks(t, page, "yaml", "../../")
 		if len(found) != count {
 			t.Errorf("%s: %d kustomizations, want %d", page, len(found), count)
 		}
@@ -127,15 +140,33 @@ func TestPageKustomizations(t *testing.T) {
 				kustomization = strings.Replace(whole, "configMapGenerator:", kustomization+"configMapGenerator:", 1)
 			}
 			whole = kustomization
-			dir := t.TempDir()
-			if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(kustomization), 0o600); err != nil {
+			top := tree(t, "resources: []")
+			openPort(t, top)
+			overlay := filepath.Join(top, "overlays", "app")
+			if err := os.Mkdir(overlay, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			if err := check(t, dir, limit); err != nil {
-				t.Errorf("%s: %v\n%s", page, err, kustomization)
+			for dir, text := range map[string]string{
+				overlay: kustomization,
+				t.TempDir(): local.ReplaceAllStringFunc(kustomization, func(base string) string {
+					return strings.Replace(remote, "sidecar", strings.TrimPrefix(base, "../../"), 1)
+				}),
+			} {
+				if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := check(t, dir, limit); err != nil {
+					t.Errorf("%s: %v\n%s", page, err, text)
+				}
 			}
 		}
 	}
+}
+
+// openPort adds the port that the page opens to the example application in a copy of the manifests.
+func openPort(t *testing.T, manifests string) {
+	t.Helper()
+	replace(t, filepath.Join(manifests, "sidecar", "deployment.yaml"), "          image: postgres:18\n", "          image: postgres:18\n          ports: [{ containerPort: 8080 }]\n")
 }
 
 // useRepository has Git clone a copy of the manifests in place of the project's repository. The
@@ -148,7 +179,7 @@ func useRepository(t *testing.T) {
 	if err := os.CopyFS(manifests, os.DirFS("..")); err != nil {
 		t.Fatal(err)
 	}
-	replace(t, filepath.Join(manifests, "sidecar", "deployment.yaml"), "          image: postgres:18\n", "          image: postgres:18\n          ports: [{ containerPort: 8080 }]\n")
+	openPort(t, manifests)
 	for _, args := range []string{"init --quiet", "add .", "commit --quiet --message=manifests", "tag v1.2.3"} {
 		git := exec.Command("git", strings.Fields("-c user.name=test -c user.email=test@example.com -c tag.gpgSign=false -c commit.gpgSign=false "+args)...)
 		git.Dir = repository
@@ -179,8 +210,15 @@ func TestNetworkPolicyBlocksApplication(t *testing.T) {
 func TestPageKubectl(t *testing.T) {
 	t.Parallel()
 	n := 0
-	for _, page := range []string{sidecarPage, sharedPage} {
+	for _, page := range []string{sidecarPage, kustomizePage, migratePage, sharedPage} {
 		known := map[string]bool{"deployment/app": true, "container/app": true, "container/iamproxy": true} // the pod of the page
+		for _, manifest := range blocks(t, page, "yaml", "kind: Deployment") {
+			var deployment apps.Deployment
+			if err := yaml.Unmarshal([]byte(manifest), &deployment); err != nil {
+				t.Fatal(err)
+			}
+			known["deployment/"+deployment.Name] = true
+		}
 		for _, text := range blocks(t, page, "sh", "kubectl") {
 			text = strings.ReplaceAll(text, "\\\n", " ")
 			for _, line := range kubectlLine.FindAllString(text, -1) {
@@ -198,7 +236,7 @@ func TestPageKubectl(t *testing.T) {
 
 var (
 	kubectlLine = regexp.MustCompile(`(?m)\bkubectl .*$`)
-	objectName  = regexp.MustCompile(`^(deployment|job|secret)/`)
+	objectName  = regexp.MustCompile(`^(deployment|job|secret|serviceaccount)/`)
 )
 
 // kubectl checks one command, and adds the objects that it creates to known.
@@ -226,15 +264,22 @@ func kubectl(t *testing.T, known map[string]bool, args []string) error {
 		}
 		return nil
 	case "create":
-		if args[1] == "secret" {
+		switch args[1] {
+		case "serviceaccount":
+			known["serviceaccount/"+args[2]] = true
+		case "secret":
 			if !slices.Contains(byHand, args[3]) {
 				return fmt.Errorf("no manifest uses the Secret %s", args[3])
 			}
 			known["secret/"+args[3]] = true
 		}
 		return nil
-	case "delete":
-		args = []string{args[0], args[1] + "/" + args[2]}
+	case "run":
+		return nil
+	case "delete", "annotate":
+		if !objectName.MatchString(args[1]) {
+			args = []string{args[0], args[1] + "/" + args[2]}
+		}
 	case "rollout":
 		args = args[1:]
 	}

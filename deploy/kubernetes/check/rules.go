@@ -168,6 +168,11 @@ func (p pod) container(c core.Container, objects []runtime.Object) error {
 	if c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
 		return errors.New("requests of cpu and memory or the limit of memory are missing")
 	}
+	for _, variable := range c.Env {
+		if variable.Value != "" && variable.ValueFrom != nil { // the API rejects it
+			return fmt.Errorf("%s has both a value and a source", variable.Name)
+		}
+	}
 	env, err := environment(c, objects)
 	if err != nil {
 		return err
