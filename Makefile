@@ -161,7 +161,7 @@ conformance: ## run PostgreSQL's own tests with and without iamproxy, and compar
 	@sh tools/setup/install.sh postgres cc certs dpkg-source
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/conformance ./test/conformance
-	bin/conformance -binary bin/iamproxy
+	bin/conformance -binary bin/iamproxy -write docs/conformance.md
 
 # BENCH='-quick -only select' runs a part, for example; bin/bench -h lists the flags.
 BENCH ?= -write docs/performance.md

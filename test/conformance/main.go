@@ -15,20 +15,23 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
 func main() {
 	binary := flag.String("binary", "bin/iamproxy", "the iamproxy to test")
 	cache := flag.String("cache", "build/conformance", "the directory for PostgreSQL's tests and their output")
+	page := flag.String("write", "", "page of Markdown to write the results into, if all agree")
 	flag.Parse()
 	syscall.Umask(0o022) // the server reads files that this process writes
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, *binary, *cache, os.Stdout)
+	err := run(ctx, *binary, *cache, *page, os.Stdout)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
@@ -36,7 +39,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
+func run(ctx context.Context, binary, cache, page string, out io.Writer) (err error) {
 	kept, err := fetch(ctx, cache)
 	if err != nil {
 		return err
@@ -55,9 +58,11 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 		return err
 	}
 	same := true
+	rows := [][]string{{"suite", "what it tests", "tests", "passed directly", "passed through iamproxy", "passed with `--pool`"}}
 	for _, s := range suites(bin) {
 		fmt.Fprintf(out, "\nPostgreSQL's %s tests, of %s\n", s.name, filepath.Base(kept))
 		var direct []result
+		row := []string{s.name, s.tests}
 		for i, r := range routes(binary) {
 			began := time.Now()
 			found, err := r.run(ctx, s, source)
@@ -71,15 +76,24 @@ func run(ctx context.Context, binary, cache string, out io.Writer) (err error) {
 				r.name, tally(found.results), found.logins, time.Since(began).Round(time.Second))
 			if i == 0 {
 				direct = found.results
+				row = append(row, strconv.Itoa(len(direct)))
+			}
+			row = append(row, strconv.Itoa(passed(found.results)))
+			if i == 0 {
 				continue
 			}
 			same = compare(out, r, direct, found.results) && same
 		}
+		rows = append(rows, row)
 	}
 	if !same {
 		return errors.New("results of PostgreSQL's tests differ; their output is in " + filepath.Join(cache, "results"))
 	}
-	return nil
+	if page == "" {
+		return nil
+	}
+	text := fmt.Sprintf("Run on %s with %s:\n\n%s", time.Now().Format(time.DateOnly), filepath.Base(kept), mdtable.Table(rows))
+	return mdtable.Replace(page, "make conformance writes the results", text)
 }
 
 // fetch returns the directory with a PostgreSQL and its tests, and makes it if necessary.

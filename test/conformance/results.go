@@ -44,13 +44,18 @@ func parse(output string) []result {
 }
 
 func tally(results []result) string {
-	passed := 0
+	n := passed(results)
+	return fmt.Sprintf("%d tests, %d passed, %d failed", len(results), n, len(results)-n)
+}
+
+// passed returns how many tests have passed.
+func passed(results []result) (n int) {
 	for _, r := range results {
 		if r.passed {
-			passed++
+			n++
 		}
 	}
-	return fmt.Sprintf("%d tests, %d passed, %d failed", len(results), passed, len(results)-passed)
+	return n
 }
 
 // compare prints both lists side by side, the second that of a route through iamproxy, and

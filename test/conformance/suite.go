@@ -16,6 +16,7 @@ import (
 // suite is a set of PostgreSQL's tests.
 type suite struct {
 	name     string // of the suite, and of the directory with its files
+	tests    string // a description for docs/conformance.md
 	database string
 	run      func(ctx context.Context, p place) (*found, error)
 }
@@ -26,11 +27,11 @@ type suite struct {
 func suites(bin string) []suite {
 	pgxs := filepath.Join(bin, "../lib/pgxs/src/test")
 	return []suite{
-		{"regress", "regression", pgRegress(filepath.Join(pgxs, "regress/pg_regress"),
+		{"regress", "SQL: `pg_regress` with `parallel_schedule`, up to 20 `psql` at once", "regression", pgRegress(filepath.Join(pgxs, "regress/pg_regress"),
 			"--bindir="+bin, "--schedule=parallel_schedule", "--max-concurrent-tests=20")},
-		{"isolation", "isolation_regression", pgRegress(filepath.Join(pgxs, "isolation/pg_isolation_regress"),
+		{"isolation", "concurrent sessions: `pg_isolation_regress` with `isolation_schedule`, and two tests of prepared transactions", "isolation_regression", pgRegress(filepath.Join(pgxs, "isolation/pg_isolation_regress"),
 			"--bindir="+bin, "--schedule=isolation_schedule", "prepared-transactions", "prepared-transactions-cic")},
-		{"libpq_pipeline", "pipeline", pipeline},
+		{"libpq_pipeline", "pipeline mode of libpq; for nine tests, the trace of all messages must be as expected", "pipeline", pipeline},
 	}
 }
 
