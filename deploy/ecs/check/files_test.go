@@ -13,9 +13,10 @@ import (
 
 // checks has the check of each file.
 var checks = map[string]func(text []byte) error{
-	"task-definition.json":        checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkSidecar),
-	"task-definition-bridge.json": checkTaskFile(types.NetworkModeBridge, types.CompatibilityEc2, checkSidecar, checkSocket),
-	"grant-task-definition.json":  checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant),
+	"task-definition.json":         checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkSidecar),
+	"task-definition-bridge.json":  checkTaskFile(types.NetworkModeBridge, types.CompatibilityEc2, checkSidecar, checkSocket),
+	"grant-task-definition.json":   checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant),
+	"migrate-task-definition.json": checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant, checkInit),
 	"task-role-policy.json": func(text []byte) error {
 		s, err := parsePolicy(text)
 		if err == nil {
@@ -105,7 +106,7 @@ func TestMistyped(t *testing.T) {
 			{`"bridge"`, `"awsvpc"`},
 			{`"EC2"`, `"FARGATE"`},
 			{`"0666"`, `"0660"`},
-			{`"value": "/run/iamproxy"`, `"value": "localhost"`},
+			{`?host=/run/iamproxy`, `?host=localhost`},
 			{`unix:/run/iamproxy`, `127.0.0.1:5432`},
 			{`"containerPath": "/run/iamproxy", "readOnly": false`, `"containerPath": "/run/iamproxy", "readOnly": true`},
 			{`"containerPath": "/run/iamproxy", "readOnly": false`, `"containerPath": "/run", "readOnly": false`},
@@ -121,6 +122,13 @@ func TestMistyped(t *testing.T) {
 			{`"--admin-secret"`, `"--admin-user"`},
 			{`-AbCdEf"`, `-AbCdEf:password::"`},
 			{`-AbCdEf"`, `"`},
+		},
+		"migrate-task-definition.json": {
+			{`"essential": false`, `"essential": true`},
+			{`"SUCCESS"`, `"START"`},
+			{`"containerPath": "/sql", "readOnly": false`, `"containerPath": "/sql", "readOnly": true`},
+			{`"/sql/init.sql"`, `"/init.sql"`},
+			{`[{ "name": "sql" }]`, `[{ "name": "files" }]`},
 		},
 		"task-role-policy.json": {
 			{`"rds-db:connect"`, `"rds:connect"`},
@@ -164,12 +172,16 @@ func mustParse(t *testing.T, name string) *ecs.RegisterTaskDefinitionInput {
 // TestAgree checks that all files have the same database, user, secret and image.
 func TestAgree(t *testing.T) {
 	grant := mustParse(t, "grant-task-definition.json").ContainerDefinitions[0]
+	migrate := containerNamed(mustParse(t, "migrate-task-definition.json"), "grant")
+	if *migrate.Image != *grant.Image || migrate.Command[1] != grant.Command[1] || argument(migrate, "--admin-secret") != argument(&grant, "--admin-secret") {
+		t.Errorf("migrate-task-definition.json runs %q of %s", migrate.Command, *migrate.Image)
+	}
 	var user string
 	for _, name := range []string{"task-definition.json", "task-definition-bridge.json"} {
 		task := mustParse(t, name)
 		app, sidecar := containerNamed(task, "app"), containerNamed(task, "iamproxy")
-		user = variable(app, "PGUSER")
-		want := fmt.Sprintf("grant %s --user %s --database %s ", variable(sidecar, "IAMPROXY_ENDPOINTS"), user, variable(app, "PGDATABASE"))
+		user = databaseURL(app).User.Username()
+		want := fmt.Sprintf("grant %s --user=%s --database %s ", variable(sidecar, "IAMPROXY_ENDPOINTS"), user, strings.Trim(databaseURL(app).Path, "/"))
 		if granting := strings.Join(grant.Command, " "); user == "" || !strings.HasPrefix(granting, want) {
 			t.Errorf("%s: %s, want %s", name, granting, want)
 		}

@@ -96,12 +96,9 @@ func TestBridgeRuns(t *testing.T) {
 	}
 	client := containerOf(t, app, volume, container.Tools())
 	client.Env = append(client.Env, "PATH="+slices.Max(servers)+":/usr/bin")
-	url := "postgres://" + variable(app, "PGUSER") + "@/" + variable(app, "PGDATABASE") + "?host=" + variable(app, "PGHOST")
-	for _, args := range [][]string{app.Command, {"env", "-u", "PGHOST", "-u", "PGUSER", "-u", "PGDATABASE", "psql", url}} {
-		client.Args = args
-		if out, err := container.Run(client.Command(t, container.NewNetwork(t))); err == nil || !strings.Contains(out, noDatabase) {
-			t.Errorf("%q: %v %s", args, err, out)
-		}
+	client.Args = app.Command
+	if out, err := container.Run(client.Command(t, container.NewNetwork(t))); err == nil || !strings.Contains(out, noDatabase) {
+		t.Errorf("%q: %v %s", app.Command, err, out)
 	}
 	process.Stop()
 
@@ -173,6 +170,38 @@ func containerOf(t *testing.T, c *types.ContainerDefinition, volume string, file
 		User:     *c.User,
 		Dir:      "/",
 		Env:      environment(c),
+	}
+}
+
+// TestMigrateRuns runs the containers of the task that creates the second user. The volume belongs
+// to root, as that of Fargate does.
+func TestMigrateRuns(t *testing.T) {
+	t.Setenv("CGO_ENABLED", "0")
+	binary := container.Build(t, "../../..", "./cmd/iamproxy")
+	task := mustParse(t, "migrate-task-definition.json")
+	volume := mount(t, "tmpfs", "tmpfs", 0, "mode=0755")
+
+	definition := containerNamed(task, "sql")
+	definition.User = aws.String("0:0") // of the image
+	writer := containerOf(t, definition, volume, container.Tools())
+	writer.Writable, writer.Args = true, definition.Command
+	writer.Env = append(writer.Env, "PATH=/usr/bin")
+	if out, err := container.Run(writer.Command(t, container.NewNetwork(t))); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+
+	definition = containerNamed(task, "grant")
+	grant := containerOf(t, definition, volume, map[string]string{"/iamproxy": binary})
+	grant.Args = slices.Concat([]string{"/iamproxy"}, definition.Command, []string{"--dry-run"})
+	out, err := container.Run(grant.Command(t, container.NewNetwork(t)))
+	for _, want := range []string{`CREATE ROLE "app_iam"`, `rds_iam`, "-- then /sql/init.sql"} {
+		if err != nil || !strings.Contains(out, want) {
+			t.Errorf("no %s: %v %s", want, err, out)
+		}
+	}
+	written, err := os.ReadFile(filepath.Join(volume, "init.sql"))
+	if want := variable(containerNamed(task, "sql"), "SQL"); err != nil || strings.TrimSpace(string(written)) != want {
+		t.Errorf("%v: wrote %q, want %q", err, written, want)
 	}
 }
 

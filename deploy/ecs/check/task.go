@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"path"
 	"reflect"
 	"regexp"
 	"slices"
@@ -189,9 +191,10 @@ func checkSocket(task *ecs.RegisterTaskDefinitionInput) error {
 		return errors.New("no app, or no iamproxy")
 	}
 	dir, ok := strings.CutPrefix(variable(sidecar, "IAMPROXY_LISTEN"), "unix:")
-	at, from := mountAt(app, variable(app, "PGHOST")), mountAt(sidecar, dir)
+	host := databaseURL(app).Query().Get("host")
+	at, from := mountAt(app, host), mountAt(sidecar, dir)
 	if !ok || at == nil || from == nil || aws.ToString(at.SourceVolume) != aws.ToString(from.SourceVolume) {
-		return fmt.Errorf("app connects to %q, which is not the volume of %q", variable(app, "PGHOST"), dir)
+		return fmt.Errorf("app connects to %q, which is not the volume of %q", host, dir)
 	}
 	if aws.ToBool(from.ReadOnly) {
 		return errors.New("iamproxy cannot make its socket on a read-only mount")
@@ -242,9 +245,21 @@ func variable(c *types.ContainerDefinition, name string) string {
 	return ""
 }
 
+// databaseURL returns the DATABASE_URL of a container. It is empty if the variable is not a URL.
+func databaseURL(c *types.ContainerDefinition) *url.URL {
+	parsed, err := url.Parse(variable(c, "DATABASE_URL"))
+	if err != nil {
+		return &url.URL{}
+	}
+	return parsed
+}
+
 // checkGrant is for the task that creates users.
 func checkGrant(task *ecs.RegisterTaskDefinitionInput) error {
-	c := &task.ContainerDefinitions[0]
+	c := containerNamed(task, "grant")
+	if c == nil {
+		return errors.New("there is no grant")
+	}
 	secret := argument(c, "--admin-secret")
 	switch {
 	case task.TaskRoleArn == nil:
@@ -253,6 +268,30 @@ func checkGrant(task *ecs.RegisterTaskDefinitionInput) error {
 		return fmt.Errorf("--admin-secret %q", secret)
 	}
 	return checkConfined(c)
+}
+
+// checkInit is for the task whose first container writes the file of --init.
+func checkInit(task *ecs.RegisterTaskDefinitionInput) error {
+	writer, c := containerNamed(task, "sql"), containerNamed(task, "grant")
+	if writer == nil || c == nil {
+		return errors.New("no sql, or no grant")
+	}
+	dir, _ := path.Split(argument(c, "--init"))
+	at, from := mountAt(c, path.Clean(dir)), mountAt(writer, path.Clean(dir))
+	waits := func(need types.ContainerDependency) bool {
+		return aws.ToString(need.ContainerName) == "sql" && need.Condition == types.ContainerConditionSuccess
+	}
+	switch {
+	case at == nil || from == nil || aws.ToString(at.SourceVolume) != aws.ToString(from.SourceVolume):
+		return fmt.Errorf("%q is not on a volume of both", dir)
+	case aws.ToBool(from.ReadOnly):
+		return errors.New("sql cannot write the file")
+	case aws.ToBool(writer.Essential):
+		return errors.New("the task ends when the file is written")
+	case !slices.ContainsFunc(c.DependsOn, waits):
+		return errors.New("grant does not wait for the file")
+	}
+	return nil
 }
 
 // argument returns the value of a flag in a container's command, or "".
