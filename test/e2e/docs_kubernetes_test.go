@@ -85,5 +85,8 @@ func TestMigrateKubernetes(t *testing.T) {
 	start := strings.Replace(of.block("iamproxy wait"), " &\n", " 2>iamproxy.log &\n", 1)
 	out := m.run(of.block("--init app_iam.sql"), start, m.block("kubectl", "check"),
 		forwarded(m.block("SELECT session_user")), forwarded(m.block("pg_stat_activity")), "iamproxy shutdown")
+	if !regexp.MustCompile(`(?m)^login +ok .*, current role "app"$`).MatchString(out) {
+		t.Errorf("printed %s", out)
+	}
 	m.want(out, `ok: user "app_iam" can log in to database "mydb"`, " app_iam      | app", " app_iam |     1")
 }
