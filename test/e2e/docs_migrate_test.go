@@ -4,6 +4,8 @@ package e2e
 
 import (
 	"net"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -119,13 +121,16 @@ func TestMigrate(t *testing.T) {
 	create := m.block("--init app_iam.sql")
 	m.want(m.run(create, m.before(), old), `created role "app_iam"`, "ours|app")
 	m.want(m.run(create), `"app_iam" already has rds_iam`)
-	if out := m.run(m.block("iamproxy policy")); !strings.Contains(out, ":dbuser:cluster-ABCDEFGHIJKL01234/app_iam\"") {
+	if out := m.run(`aws() { printf '%s\n' "$@"; }`, m.block("put-role-policy")); !hasAll(out, []string{"put-role-policy\n", ":dbuser:cluster-ABCDEFGHIJKL01234/app_iam\""}) {
 		t.Errorf("printed %s", out)
 	}
 
 	// The answer is that of the page.
 	out = m.serve(m.block("iamproxy check"))
 	m.want(out, `ok: user "app_iam" can log in to database "mydb"`)
+	if !strings.Contains(out, `, current role "app"`+"\n") {
+		t.Errorf("no current role in %s", out)
+	}
 	_, answer, _ := strings.Cut(m.page, "```\n session_user")
 	answer, _, _ = strings.Cut(answer, "```")
 	if !strings.Contains(out, " session_user"+answer) {
@@ -159,6 +164,41 @@ func TestMigrateDropSecondUser(t *testing.T) {
 	m := startMigration(t)
 	m.put("app_iam.sql", m.sql("GRANT app TO app_iam"))
 	m.run(m.block("--init app_iam.sql"), m.asAdmin("DROP ROLE app_iam"), m.before(), query("SELECT FROM orders"))
+}
+
+var (
+	taskSQL     = regexp.MustCompile(`"name": "SQL", "value": "([^"]+)"`)
+	settingsSQL = regexp.MustCompile("(?m)^SELECT rolconnlimit.*$")
+)
+
+// TestMigrateECS runs the SQL of the task of docs/ecs-migrate.md as grant does there: it creates
+// the second user, and ends the logins of the old one.
+func TestMigrateECS(t *testing.T) {
+	t.Parallel()
+	m := startMigration(t)
+	read := func(file string) string {
+		text, err := os.ReadFile(filepath.Join("..", "..", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	page := read("docs/ecs-migrate.md")
+	first, last := taskSQL.FindStringSubmatch(read("deploy/ecs/migrate-task-definition.json")), taskSQL.FindStringSubmatch(page)
+	if first == nil || last == nil {
+		t.Fatal("no SQL in the task, or in the page")
+	}
+	m.want(m.run(m.before(), query(settingsSQL.FindString(page))), `50|{"search_path=shop, public"}`)
+
+	grant := strings.Replace(m.block("--init app_iam.sql"), "app_iam.sql", "init.sql", 1)
+	m.put("init.sql", first[1]+"\n")
+	m.want(m.run(grant), `created role "app_iam"`)
+	m.want(m.serve(m.after(), query("SELECT session_user, current_user")), "app_iam|app")
+
+	m.put("init.sql", last[1]+"\n")
+	m.want(m.run(grant, m.before(), fails(query("SELECT 1"))), `"app_iam" already has rds_iam`)
+	m.put("init.sql", "ALTER ROLE app LOGIN\n")
+	m.run(grant, m.before(), query("SELECT 1"))
 }
 
 // TestMigrateAtOnce follows the way with a maintenance window, and goes back.
