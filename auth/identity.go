@@ -207,7 +207,7 @@ func (i *Identity) currentGeneration() generation {
 	return i.generation
 }
 
-// invalidate has the credentials fetched again after a database refused a token
+// invalidate makes the next caller fetch the credentials again after a database refused a token
 // that they signed. It does so once a minute at most, since refusals often have
 // other causes.
 func (i *Identity) invalidate() {

@@ -26,7 +26,7 @@ func (i *Identity) webIdentityAdvice() string {
 	advice := "Check that the role exists, and that its trust policy allows the OIDC provider and the subject of the token"
 	var claims struct{ Iss, Sub string }
 	_, path := i.webIdentityFile()
-	token, _ := os.ReadFile(path) //nolint:gosec // named by the user's configuration
+	token, _ := os.ReadFile(path)
 	if parts := strings.Split(string(token), "."); len(parts) == 3 {
 		payload, _ := base64.RawURLEncoding.DecodeString(parts[1])
 		_ = json.Unmarshal(payload, &claims)

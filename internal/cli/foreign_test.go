@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The flags that advice names exist, and those that it is for do not: both by the reference.
+// The reference has the flags that advice suggests, and none of those that it is for.
 func TestForeignFlags(t *testing.T) {
 	reference, err := os.ReadFile("../../docs/reference.md")
 	if err != nil {

@@ -11,7 +11,7 @@ type figure struct {
 	goals       []goal
 }
 
-// part is the table of the page that has a figure. All are in the output of a run.
+// part is the table of the page that has a figure. The output of a run has all figures.
 type part int
 
 const (
@@ -36,7 +36,7 @@ func atMostOfPgbouncer(limit float64) goal {
 	return goal{of: pgbouncerTarget, limit: limit, most: true}
 }
 
-// figures are all figures, in the order of the tables.
+// figures lists all figures, in the order of the tables.
 var figures = []figure{
 	{name: "select-1", part: adds, title: "Queries per second, 1 client", goals: []goal{atLeast(1, pgbouncerTarget)}},
 	{name: "select-8", part: adds, title: "Queries per second, 8 clients", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},

@@ -17,7 +17,7 @@ type measurement struct {
 	run     func(ctx context.Context, b *bench, targets []target) error
 }
 
-// measurements are all measurements, in order.
+// measurements returns all measurements, in order.
 func measurements() []measurement {
 	return []measurement{
 		{name: "select-1", figures: []string{"select-1", "cpu-1"}, run: selects(1)},

@@ -28,7 +28,7 @@ func rest(ctx context.Context, b *bench, targets []target) error {
 			return err
 		}
 		b.note("rest-login", p.name, after/1024)
-		if p.name == pgbouncerTarget { // its libraries are files of their own
+		if p.name == pgbouncerTarget { // its libraries are separate files
 			return nil
 		}
 		program, err := os.Stat(fmt.Sprintf("/proc/%d/exe", p.pid))

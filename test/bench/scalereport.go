@@ -25,7 +25,7 @@ var aspects = []struct {
 	{"99th percentile latency of 8 active clients, ms", 2, func(p point) float64 { return p.latency9 }},
 }
 
-// scaleTable has a row for each aspect and target.
+// scaleTable returns a table with a row for each aspect and target.
 func scaleTable(points map[string][]point, targets []target) string {
 	header := []string{"Idle sessions", "Path"}
 	for _, p := range points[targets[0].name] {

@@ -15,7 +15,7 @@ import (
 	"github.com/iamproxy/iamproxy/test/netem"
 )
 
-// faults are all faults but those of the clock, in the order of the trials.
+// faults returns all faults but those of the clock, in the order of the trials.
 func faults() []fault {
 	cut := netem.Conditions{CutUp: true, CutDown: true}
 	const oneDirection = "No packets in one direction for 5 s"
@@ -61,7 +61,7 @@ func faults() []fault {
 	)
 }
 
-// clockFaults are the faults that need longer credentials: if the database's clock is
+// clockFaults returns the faults that need longer credentials: if the database's clock is
 // ahead, short ones have expired.
 func clockFaults() []fault {
 	return []fault{

@@ -6,13 +6,13 @@
 // lost, altered or leaked. It exits with status 1 if iamproxy did not keep the promises of
 // docs/reliability.md. With -soak it causes no faults, and clients work for a long time.
 //
-// iamproxy and its clients run on a host of their own, a network namespace; the database is
-// on the other. Between them are two TUN devices. Their packets go through this program,
-// which delays and drops them, cuts a direction, and resets connections as a middlebox does
-// that has lost its state. Random choices use a fixed seed. The DNS server, the credentials
-// endpoint and STS are stand-ins that fail on request. The log is on a disk of 16 MiB. The
-// clock that is set is the one by which the database verifies tokens, since a process has no
-// clock of its own; TestClockSteps in package auth sets iamproxy's.
+// iamproxy and its clients run on another host than the database: in a network namespace.
+// Between the two are TUN devices. Their packets go through this program, which delays and
+// drops them, cuts a direction, and resets connections as a middlebox does that has lost its
+// state. Random choices use a fixed seed. The DNS server, the credentials endpoint and STS are
+// stand-ins that fail on request. The log is on a disk of 16 MiB. The faults of the clock set
+// the time by which the database verifies tokens, since all processes share the clock of the
+// machine. TestClockSteps in package auth sets iamproxy's.
 //
 // The clients are eleven at a time: four log in for one transaction each, three run many
 // transactions in a session, one copies in and one out, one listens, and one has its queries

@@ -87,7 +87,7 @@ func (s *process) wait() {
 
 func (s *process) pid() int { return s.cmd.Process.Pid }
 
-// disk is the directory with the log, a separate disk for iamproxy.
+// disk returns the directory with the log, a separate disk for iamproxy.
 func (s *process) disk() string { return filepath.Join(s.place.dir, "disk") }
 
 // onDisk returns the path of a file on it, as seen from outside.

@@ -31,7 +31,7 @@ const (
 	ofRun group = "make chaos writes the totals"
 )
 
-// groups are the groups with faults.
+// groups lists the groups with faults.
 var groups = []group{ofDatabase, ofNetwork, ofDNS, ofCredentials, ofClock, ofHost}
 
 // writePage replaces the tables of the page.
@@ -43,7 +43,7 @@ func writePage(file string, trials []trial, day time.Time) error {
 	return errors.Join(errs...)
 }
 
-// rows are the rows of the table of a group. It has a column for open sessions only if any
+// rows returns the rows of the table of a group. It has a column for open sessions only if one
 // was affected.
 func rows(trials []trial, g group) [][]string {
 	lines := [][]string{{"Fault", "Clients that connect", "New sessions after", "Open sessions"}}
@@ -103,12 +103,12 @@ func details(trials []trial) string {
 	return mdtable.Table(lines)
 }
 
-// newcomers is what clients without a session saw.
+// newcomers returns what clients without a session received.
 func (t *trial) newcomers() string {
 	return summary(t.during, observation.atLogin, func(o observation) time.Duration { return o.waited })
 }
 
-// inSession is what clients with a session saw.
+// inSession returns what clients with a session received.
 func (t *trial) inSession() string {
 	return summary(t.during, func(o observation) bool { return !o.atLogin() }, func(o observation) time.Duration { return o.stalled })
 }
@@ -116,6 +116,7 @@ func (t *trial) inSession() string {
 // worthSaying is the least wait that is reported.
 const worthSaying = time.Second
 
+// noError is the outcome of clients without an error or a long wait.
 const noError = "no error"
 
 // summary counts the errors, and has the longest wait.
@@ -141,7 +142,7 @@ func summary(all []observation, which func(observation) bool, wait func(observat
 	return strings.Join(parts, ", ")
 }
 
-// outcome says how many clients had the same error.
+// outcome returns the number of clients with the same error, as text.
 func outcome(what string, n int) string {
 	switch {
 	case what == connectionLost && n == 1:

@@ -25,7 +25,7 @@ const (
 
 // place is a cluster without IAM users, and a fake AWS.
 type place struct {
-	// untouched is a cluster whose IAM authentication is off, and a role that may not log in.
+	// untouched selects a cluster without IAM authentication, and a role that may not log in.
 	untouched bool
 
 	cluster  aurora.Cluster

@@ -25,7 +25,7 @@ func TestCredentialsPage(t *testing.T) {
 	_, withProfile, _ := strings.Cut(d.block("aws sso login"), "\n")
 	d.connect(withProfile, plainConnect)
 
-	// The stand-in knows keys of the role, and not those that assume it.
+	// The database accepts the keys of the role, but not those that assume it.
 	role := "arn:aws:iam::444455556666:role/app"
 	s.aws.AllowRole(fakeaws.Role{ARN: role, Trusts: []string{janeUser}})
 	d.env = append(append(env, s.janes()...), "AWS_SESSION_TOKEN=", "AWS_ENDPOINT_URL_STS="+s.aws.URL()+"/sts",

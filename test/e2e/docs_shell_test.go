@@ -99,7 +99,7 @@ func hasLine(text string, words ...string) bool {
 }
 
 // run runs all blocks in one shell, which ends at the first failure. Background processes
-// have to end as well.
+// have to end, too.
 func (d *pageShell) run(blocks ...string) string {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), limit)

@@ -12,7 +12,7 @@ import (
 // notRun has words of the blocks of the page that no program runs.
 var notRun = []string{`"pool": {`, "ConnectionStrings"}
 
-// Every block of the page belongs to a framework or is known not to be run.
+// Every block of the page belongs to a framework, or is listed in notRun.
 func TestExamples(t *testing.T) {
 	text, err := os.ReadFile("../../docs/frameworks.md")
 	if err != nil {

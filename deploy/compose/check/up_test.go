@@ -77,19 +77,25 @@ func TestUp(t *testing.T) {
 		t.Errorf("psql as plain_user: %v: %s", err, out)
 	}
 	proxy.Stop()
+	h.upReadme(here)
+	server.Stop()
+}
 
-	// The README's project, with the stand-in as the database.
+// upReadme runs the README's project, with the stand-in as the database.
+func (h *host) upReadme(here container.Network) {
+	t := h.t
+	t.Helper()
 	own := *h
 	own.project = mustLoadReadme(t)
 	user := "iam_user"
 	own.project.Services["app"].Environment["PGUSER"] = &user
 	h.built[reference] = h.built["iamproxy"]
-	iamproxy = own.container("iamproxy")
+	iamproxy := own.container("iamproxy")
 	iamproxy.Env = append(iamproxy.Env, "IAMPROXY_VIA=standin:5432", "IAMPROXY_CA_FILE=/ca/ca.pem")
 	iamproxy.Mounts["/ca"] = h.volumes["ca"]
-	proxy = container.Start(t, iamproxy.Command(t, here))
+	proxy := container.Start(t, iamproxy.Command(t, here))
 	own.healthy("iamproxy", iamproxy, here)
-	app = own.container("app")
+	app := own.container("app")
 	for to, from := range container.Tools() {
 		app.Mounts[to] = from
 	}
@@ -98,7 +104,6 @@ func TestUp(t *testing.T) {
 		t.Errorf("psql of the README's project: %v: %s\niamproxy:\n%s", err, out, proxy.Log())
 	}
 	proxy.Stop()
-	server.Stop()
 }
 
 // image returns the image of a service, built if the service has a build.

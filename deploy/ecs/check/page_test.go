@@ -27,7 +27,7 @@ const (
 	taskID  = "0123456789abcdef0123456789abcdef"
 )
 
-// fakeAWS is the AWS CLI of the test. It answers what the page asks for, and records each call.
+// fakeAWS is the AWS CLI of the test. It answers the requests of the page, and records each call.
 const fakeAWS = `#!/bin/sh
 { printf '%s\037' "$@"; printf '\036'; } >>"$CALLS"
 case "$*" in

@@ -73,8 +73,8 @@ func TestSidecarRuns(t *testing.T) {
 	}
 }
 
-// TestBridgeRuns runs the two containers of the task in networks of their own, as their users, with
-// the volume that Docker makes of its options.
+// TestBridgeRuns runs the two containers of the task in separate networks, as their users, with the
+// volume that Docker makes of its options.
 func TestBridgeRuns(t *testing.T) {
 	t.Setenv("CGO_ENABLED", "0") // the container has no library of C
 	binary := container.Build(t, "../../..", "./cmd/iamproxy")

@@ -155,7 +155,7 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput, mode types.NetworkMode, on
 	return errors.Join(errs...)
 }
 
-// checkSidecar is for iamproxy beside an application.
+// checkSidecar returns an error if a task has no working iamproxy beside the application.
 func checkSidecar(task *ecs.RegisterTaskDefinitionInput) error {
 	c := containerNamed(task, "iamproxy")
 	if c == nil {
@@ -183,8 +183,8 @@ func checkSidecar(task *ecs.RegisterTaskDefinitionInput) error {
 	return checkConfined(c)
 }
 
-// checkSocket is for an application that reaches iamproxy at a unix socket on a volume of the
-// task: in the network mode bridge, containers do not share localhost.
+// checkSocket returns an error unless the application reaches iamproxy at a unix socket on a volume
+// of the task: in the network mode bridge, containers do not share localhost.
 func checkSocket(task *ecs.RegisterTaskDefinitionInput) error {
 	app, sidecar := containerNamed(task, "app"), containerNamed(task, "iamproxy")
 	if app == nil || sidecar == nil {
@@ -254,7 +254,7 @@ func databaseURL(c *types.ContainerDefinition) *url.URL {
 	return parsed
 }
 
-// checkGrant is for the task that creates users.
+// checkGrant returns an error if a task cannot create users.
 func checkGrant(task *ecs.RegisterTaskDefinitionInput) error {
 	c := containerNamed(task, "grant")
 	if c == nil {

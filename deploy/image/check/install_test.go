@@ -63,7 +63,7 @@ func newShell(t *testing.T, dir string) *shell {
 	return s
 }
 
-// stub makes a program that does what body says in place of one that is not available here.
+// stub puts a shell script on the PATH, in place of a program that is not available here.
 func (s *shell) stub(t *testing.T, program, body string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(s.bin, program), []byte("#!/bin/sh\n"+body+"\n"), 0o755); err != nil {

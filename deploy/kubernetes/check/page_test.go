@@ -169,7 +169,7 @@ func openPort(t *testing.T, manifests string) {
 	replace(t, filepath.Join(manifests, "sidecar", "deployment.yaml"), "          image: postgres:18\n", "          image: postgres:18\n          ports: [{ containerPort: 8080 }]\n")
 }
 
-// useRepository has Git clone a copy of the manifests in place of the project's repository. The
+// useRepository makes Git clone a copy of the manifests in place of the project's repository. The
 // copy's application has the port that the page opens.
 func useRepository(t *testing.T) {
 	t.Helper()

@@ -189,7 +189,7 @@ func (run command) probes(ctx context.Context, c core.Container) error {
 // errFinal is part of errors that a retry cannot fix.
 var errFinal = errors.New("permanent")
 
-// until retries ask until it succeeds or returns errFinal. At a timeout, it returns the last
+// until calls ask until it succeeds or returns errFinal. At a timeout, it returns the last
 // error before it.
 func until(ctx context.Context, ask func() error) (why error) {
 	for {

@@ -92,7 +92,7 @@ var variable = regexp.MustCompile(`\$\{?([a-z_]+)`)
 // queries matches a block of docs/metrics.md that has a query in each line.
 var queries = regexp.MustCompile("(?ms)^```promql\n(.*?)^```$")
 
-// TestQueries has promtool parse the queries of the dashboard and of the page as rules.
+// TestQueries parses the queries of the dashboard and of the page with promtool, as rules.
 func TestQueries(t *testing.T) {
 	d, text := read(t)
 	known := map[string]bool{"__rate_interval": true, "__all": true}
