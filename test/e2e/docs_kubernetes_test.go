@@ -71,8 +71,11 @@ func TestMigrateKubernetes(t *testing.T) {
 	if out := m.run(m.atCluster(list)); !hasAll(out, []string{"search_path=shop, public", "50 connections"}) {
 		t.Errorf("printed %s", out)
 	}
-	if out := m.run(m.block("iamproxy policy")); !strings.Contains(out, "/app_iam\"") {
-		t.Errorf("printed %s", out)
+	m.recordAWS()
+	m.run(m.block("put-role-policy"))
+	m.wantLoginPolicy()
+	if policy := m.awsArguments("put-role-policy"); !strings.Contains(policy[len(policy)-1], "/app_iam\"") {
+		t.Errorf("aws %q", policy)
 	}
 
 	// psql connects through the forwarded port, which is that of iamproxy here.

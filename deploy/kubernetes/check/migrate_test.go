@@ -58,14 +58,19 @@ func patched(t *testing.T, patches ...string) []runtime.Object {
 	return mustBuild(t, dir)
 }
 
-// sidecarPatch returns the block with the sidecar as a patch, without the application's container.
-func sidecarPatch(t *testing.T) string {
+// sidecarPatch returns the block with the sidecar as a patch, without the application's container,
+// and without some fields of the sidecar.
+func sidecarPatch(t *testing.T, without ...string) string {
 	t.Helper()
 	var template map[string]any
 	if err := yaml.Unmarshal([]byte(theBlock(t, sidecarPage, "yaml", "initContainers:")), &template); err != nil {
 		t.Fatal(err)
 	}
-	delete(template["spec"].(map[string]any), "containers")
+	spec := template["spec"].(map[string]any)
+	delete(spec, "containers")
+	for _, field := range without {
+		delete(spec["initContainers"].([]any)[0].(map[string]any), field)
+	}
 	patch, err := yaml.Marshal(map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "app"},
 		"spec": map[string]any{"template": template}})
 	if err != nil {
@@ -80,12 +85,12 @@ func TestMigrateDeployment(t *testing.T) {
 	t.Parallel()
 	sidecar, url := sidecarPatch(t), theBlock(t, migratePage, "yaml", "valueFrom: null")
 
-	d := named[*apps.Deployment](patched(t, sidecar), "app")
+	d := named[*apps.Deployment](patched(t, sidecarPatch(t, "startupProbe", "readinessProbe")), "app")
 	if env := d.Spec.Template.Spec.Containers[0].Env[0]; env.Value != "" || env.ValueFrom.SecretKeyRef.Name != "app" {
 		t.Errorf("the sidecar changes %+v", env)
 	}
-	if first := d.Spec.Template.Spec.InitContainers[0].Name; first != "iamproxy" {
-		t.Errorf("the first init container is %s", first)
+	if first := d.Spec.Template.Spec.InitContainers[0]; first.Name != "iamproxy" || first.StartupProbe != nil || first.ReadinessProbe != nil || first.LivenessProbe == nil {
+		t.Errorf("the first init container is %+v", first)
 	}
 
 	objects := patched(t, sidecar, url)
