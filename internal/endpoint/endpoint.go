@@ -174,6 +174,7 @@ func Parse(ctx context.Context, word string, flags Endpoint) (Endpoint, error) {
 	if err != nil {
 		return Endpoint{}, err
 	}
+	given := e
 	fallback := flags.keys()
 	for key, value := range e.keys() {
 		if key != "listen" {
@@ -181,13 +182,16 @@ func Parse(ctx context.Context, word string, flags Endpoint) (Endpoint, error) {
 		}
 	}
 	if err := e.parseVia(); err != nil {
+		if given.Via == "" {
+			err = fmt.Errorf("--%w", err) // the error begins with the key
+		}
 		return Endpoint{}, err
 	}
 	e.Region = cmp.Or(e.Region, e.Name.Region)
 	if e.Region == "" {
 		return Endpoint{}, regionError(ctx, e)
 	}
-	if err := e.validate(); err != nil {
+	if err := e.validate(given.settingName); err != nil {
 		return Endpoint{}, err
 	}
 	return e, nil
@@ -256,28 +260,39 @@ func describeKey(key, query string) string {
 // names of clients; one of the configuration is a mistake.
 const MaxName = 63
 
-func (e Endpoint) validate() error {
+// settingName returns the name of a setting for errors: its key if the endpoint has it, or else
+// its flag.
+func (e Endpoint) settingName(key string) string {
+	if *e.keys()[key] == "" {
+		return "--" + key
+	}
+	return key
+}
+
+// validate returns an error for an invalid setting. The name of a setting is that of its key or
+// its flag.
+func (e Endpoint) validate(name func(key string) string) error {
 	switch {
 	case !auth.IsRegion(e.Region):
-		return fmt.Errorf("region %s: not a region's name such as eu-west-1", text.Region.Quote(e.Region))
+		return fmt.Errorf("%s %s: not a region's name such as eu-west-1", name("region"), text.Region.Quote(e.Region))
 	case !slices.Contains([]string{"", "postgres", "direct"}, e.SSLNegotiation):
 		return fmt.Errorf("sslnegotiation %s: must be postgres or direct", text.Plain.Quote(e.SSLNegotiation))
 	case !slices.Contains([]string{"", "writer", "any"}, e.Target):
-		return fmt.Errorf("target %s: must be writer or any", text.Plain.Quote(e.Target))
+		return fmt.Errorf("%s %s: must be writer or any", name("target"), text.Plain.Quote(e.Target))
 	case !text.Host.Matches(e.Listen) && !strings.HasPrefix(e.Listen, "unix:"):
 		return fmt.Errorf("listen %s: must be HOST:PORT, or unix:DIR", text.NotShown(e.Listen))
 	case e.PoolSize() < 0:
-		return fmt.Errorf("pool %s: must be a number of connections, or 0 to keep none", text.Number.Quote(e.Pool))
+		return fmt.Errorf("%s %s: must be a number of connections, or 0 to keep none", name("pool"), text.Number.Quote(e.Pool))
 	case len(e.User) > MaxName:
-		return fmt.Errorf("user: a name in PostgreSQL has at most %d bytes, and this one has %d", MaxName, len(e.User))
+		return fmt.Errorf("%s: a name in PostgreSQL has at most %d bytes, and this one has %d", name("user"), MaxName, len(e.User))
 	case len(e.Database) > MaxName:
-		return fmt.Errorf("database: a name in PostgreSQL has at most %d bytes, and this one has %d", MaxName, len(e.Database))
+		return fmt.Errorf("%s: a name in PostgreSQL has at most %d bytes, and this one has %d", name("database"), MaxName, len(e.Database))
 	case e.Signer.ExternalID != "" && e.Signer.AssumeRole == "":
-		return errors.New("external-id requires assume-role; in a profile, set its external_id instead")
+		return fmt.Errorf("%s requires %s; in a profile, set its external_id instead", name("external-id"), name("assume-role"))
 	}
 	for _, role := range splitRoles(e.Signer.AssumeRole) {
 		if !maybeARN.MatchString(role) {
-			return fmt.Errorf("assume-role: %s is not the ARN of a role, such as arn:aws:iam::111122223333:role/name", text.NotShown(role))
+			return fmt.Errorf("%s: %s is not the ARN of a role, such as arn:aws:iam::111122223333:role/name", name("assume-role"), text.NotShown(role))
 		}
 	}
 	return nil
