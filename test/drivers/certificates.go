@@ -15,6 +15,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/clientcert"
+	"github.com/iamproxy/iamproxy/test/program"
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
@@ -131,7 +132,7 @@ func tryLogins(ctx context.Context, address string, logins []login) (err error) 
 	for _, l := range logins {
 		command = append(command, fmt.Sprintf("jdbc:postgresql://%s/%s?user=%s&%s", address, aurora.Database, aurora.IAMUser, l.parameters))
 	}
-	out, err := runProgram(ctx, driver{dir: "java", command: command}, sidecar.Environment())
+	out, err := program.Run(ctx, limit, filepath.Join("test", "drivers", "java"), sidecar.Environment(), command)
 	if err != nil {
 		return err
 	}

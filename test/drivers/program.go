@@ -3,19 +3,17 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/program"
 )
 
 // limit bounds a program. A lost cancel request costs it the minute that the query takes.
@@ -55,18 +53,7 @@ var drivers = []driver{
 }
 
 func choose(names []string) ([]driver, error) {
-	if len(names) == 0 {
-		return drivers, nil
-	}
-	var chosen []driver
-	for _, name := range names {
-		i := slices.IndexFunc(drivers, func(d driver) bool { return d.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("no driver %q: see test/drivers/program.go", name)
-		}
-		chosen = append(chosen, drivers[i])
-	}
-	return chosen, nil
+	return program.Choose(drivers, func(d driver) string { return d.name }, names)
 }
 
 // steps are the steps of every program, in the order of the table.
@@ -151,7 +138,7 @@ func countCancels(cluster *aurora.Cluster) (int, error) {
 
 // readReport runs a driver's program, and returns its report.
 func readReport(ctx context.Context, d driver, environment []string) (said report, err error) {
-	out, err := runProgram(ctx, d, environment)
+	out, err := program.Run(ctx, limit, filepath.Join("test", "drivers", d.dir), environment, d.command)
 	if err != nil {
 		return report{}, err
 	}
@@ -159,26 +146,4 @@ func readReport(ctx context.Context, d driver, environment []string) (said repor
 		return report{}, fmt.Errorf("%s printed no report: %w: %s", strings.Join(d.command, " "), err, out)
 	}
 	return said, nil
-}
-
-// runProgram runs a program, and returns its output.
-func runProgram(ctx context.Context, d driver, environment []string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, d.command[0], d.command[1:]...)
-	cmd.Dir = filepath.Join("test", "drivers", d.dir)
-	cmd.Env = environment
-	// Their children must end, too.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.Output()
-	if ctx.Err() != nil {
-		err = fmt.Errorf("not done after %v", limit)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", strings.Join(d.command, " "), err, bytes.TrimSpace(stderr.Bytes()))
-	}
-	return stdout, nil
 }

@@ -3,20 +3,18 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/iamproxy/iamproxy/test/program"
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
@@ -97,18 +95,7 @@ func golang(name, word, wrap string) framework {
 }
 
 func choose(names []string) ([]framework, error) {
-	if len(names) == 0 {
-		return frameworks, nil
-	}
-	var chosen []framework
-	for _, name := range names {
-		i := slices.IndexFunc(frameworks, func(f framework) bool { return f.name == name })
-		if i < 0 {
-			return nil, fmt.Errorf("no framework %q: see test/frameworks/framework.go", name)
-		}
-		chosen = append(chosen, frameworks[i])
-	}
-	return chosen, nil
+	return program.Choose(frameworks, func(f framework) string { return f.name }, names)
 }
 
 var fenced = regexp.MustCompile("(?ms)^```[a-z]+\n(.*?)^```$")
@@ -184,10 +171,10 @@ func (f framework) install(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for _, program := range f.programs {
-		text, err := os.ReadFile(filepath.Join(source, "programs", program))
+	for _, name := range f.programs {
+		text, err := os.ReadFile(filepath.Join(source, "programs", name))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, filepath.Base(program)), text, 0o644)
+			err = os.WriteFile(filepath.Join(dir, filepath.Base(name)), text, 0o644)
 		}
 		if err != nil {
 			return err
@@ -205,21 +192,5 @@ func (f framework) run(ctx context.Context, dir, example string, env ...string) 
 	if err := os.WriteFile(filepath.Join(dir, f.file), []byte(strings.Replace(f.wrap, "%s", example, 1)), 0o644); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, f.command[0], f.command[1:]...)
-	cmd.Dir, cmd.Env = dir, append(append(sidecar.Environment(), "LC_ALL=C.UTF-8"), env...)
-	// Their children must end, too.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.Output()
-	if ctx.Err() != nil {
-		err = fmt.Errorf("not done after %v", limit)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s %s", strings.Join(f.command, " "), err, bytes.TrimSpace(stdout), bytes.TrimSpace(stderr.Bytes()))
-	}
-	return stdout, nil
+	return program.Run(ctx, limit, dir, append(append(sidecar.Environment(), "LC_ALL=C.UTF-8"), env...), f.command)
 }
