@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Users is a set of user IDs of this host. A nil set contains every user.
@@ -47,21 +48,35 @@ func (u Users) Validate(network, address string) error {
 
 // Check returns an error if the user of a client is not in the set, or is unknown.
 func (u Users) Check(client net.Conn) error {
-	id, err := User(client)
-	if err == nil && u[id] {
+	return u.check(User(client))
+}
+
+// overflowID is the user that Linux reports for all users outside the process's user namespace.
+const overflowID = 65534
+
+// check returns an error if a user is not in the set, or if it could not be determined.
+func (u Users) check(id uint32, err error) error {
+	switch {
+	case errors.Is(err, syscall.EAFNOSUPPORT):
+		return notAllowedError{err, "iamproxy may not open netlink sockets. In its systemd unit, add AF_NETLINK to RestrictAddressFamilies."}
+	case err != nil:
+		return notAllowedError{err, "Connect from this host, or start iamproxy without --allow-user."}
+	case u[id]:
 		return nil
 	}
-	if err == nil {
-		err = fmt.Errorf("connections from processes of user %d are not allowed", id)
+	hint := "If this user may use the database, add it to --allow-user."
+	if id == overflowID {
+		hint = "User 65534 stands for all users of other user namespaces. Do not allow it. If iamproxy is a systemd service, set PrivateUsers=no in its unit."
 	}
-	return notAllowedError{err}
+	return notAllowedError{fmt.Errorf("connections from processes of user %d are not allowed", id), hint}
 }
 
-type notAllowedError struct{ error }
+type notAllowedError struct {
+	error
+	hint string
+}
 
 // Advice returns the hint for the client.
-func (notAllowedError) Advice() string {
-	return "If this user may use the database, add it to --allow-user."
-}
+func (e notAllowedError) Advice() string { return e.hint }
 
 func (e notAllowedError) Unwrap() error { return e.error }
