@@ -5,6 +5,7 @@
 package check
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -112,6 +113,48 @@ func TestMistakes(t *testing.T) {
 		if said, err := verify(root); err == nil && said == "" {
 			t.Errorf("%s was not found", wrong)
 		}
+	}
+}
+
+// dropIn matches the settings that the README adds to a unit.
+var dropIn = regexp.MustCompile("(?ms)^```ini\n(.*?)^```$")
+
+// The settings that the README adds are valid in both units, and have their effect.
+func TestDropIns(t *testing.T) {
+	page, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := installed(t)
+	blocks := dropIn.FindAllSubmatch(page, -1)
+	if len(blocks) < 2 {
+		t.Fatalf("the README has %d of them", len(blocks))
+	}
+	for n, block := range blocks {
+		for _, unit := range []string{"iamproxy.service", "iamproxy@.service"} {
+			dir := filepath.Join(root, "etc/systemd/system", unit+".d")
+			if err := os.MkdirAll(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d.conf", n)), block[1], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if said, err := verify(root); err != nil || said != "" {
+		t.Errorf("%v: %s", err, said)
+	}
+	said, err := exec.Command("systemd-analyze", "security", "--offline=true", "--no-pager", "--root="+root, "iamproxy.service").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, said)
+	}
+	for _, setting := range []string{"PrivateUsers=", "RestrictAddressFamilies=~AF_NETLINK", "RestrictAddressFamilies=~AF_(INET|INET6)"} {
+		if !bytes.Contains(said, []byte("✗ "+setting)) {
+			t.Errorf("%s still applies: %s", setting, said)
+		}
+	}
+	if !bytes.Contains(said, []byte("✓ RestrictAddressFamilies=~AF_PACKET")) {
+		t.Errorf("all address families are allowed: %s", said)
 	}
 }
 
