@@ -44,7 +44,7 @@ type credentialFlags struct {
 	Region     string `form:"region" group:"Identity" help:"AWS region of the database. Default: taken from the endpoint's name. Required if that has none, as in a global writer endpoint." placeholder:"REGION"`
 	Profile    string `form:"profile" group:"Identity" help:"AWS profile whose credentials sign tokens. Default: the SDK's default chain." placeholder:"NAME"`
 	AssumeRole string `form:"role" group:"Identity" help:"Role to assume, whose credentials sign tokens. A comma-separated list of roles is assumed in order, each with the credentials of the one before." placeholder:"ARN"`
-	ExternalID string `form:"external-id" group:"Identity" name:"external-id" help:"External ID that the (last) role requires." placeholder:"ID"`
+	ExternalID string `form:"external-id" group:"Identity" name:"external-id" help:"External ID that the role requires; with several roles, the last one." placeholder:"ID"`
 }
 
 // flags returns the values for endpoints that do not set their own.
@@ -54,7 +54,7 @@ func (f credentialFlags) flags() endpoint.Endpoint {
 
 // connectFlags determine how the database is reached and verified.
 type connectFlags struct {
-	Via    string `form:"via" group:"Connect" help:"Address to connect to instead of the endpoint: a port forward, another name of the database, or a SOCKS proxy (socks5://HOST:PORT). Or a port forward to start: ssm://TARGET with the AWS CLI, or exec:COMMAND with {port}, {host} and {dbport} replaced. Tokens and certificates are still for the endpoint's name." placeholder:"HOST:PORT"`
+	Via    string `form:"via" group:"Connect" help:"Address to connect to instead of the endpoint: a port forward, another name of the database, or a SOCKS proxy (socks5://HOST:PORT). ssm://TARGET and exec:COMMAND start a port forward: the first with the AWS CLI, the second with {port}, {host} and {dbport} replaced in COMMAND. Tokens and certificates are still for the endpoint's name." placeholder:"HOST:PORT"`
 	CAFile string `form:"file" group:"Connect" name:"ca-file" help:"PEM file with the roots to trust, instead of the built-in RDS roots and those of the system." placeholder:"FILE"`
 }
 

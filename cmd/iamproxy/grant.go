@@ -22,19 +22,19 @@ import (
 )
 
 type grantCommand struct {
-	Endpoint string   `arg:"" form:"endpoint" help:"The database: an endpoint of its writer."`
-	User     []string `form:"user" help:"Database users to create, unless they exist, and to grant rds_iam." placeholder:"USER"`
+	Endpoint string   `arg:"" form:"endpoint" help:"The database, by an endpoint of its writer."`
+	User     []string `form:"user" help:"Database users to create if they do not exist, and to grant rds_iam." placeholder:"USER"`
 
 	Privileges string   `help:"Privileges to grant in --schema of --database: readonly, readwrite or owner (may also create objects)." enum:",readonly,readwrite,owner" default:"" placeholder:"LEVEL"`
-	Database   string   `form:"name" help:"Database to log in to, for --privileges and --init. Users belong to all databases. Default: postgres, without those." placeholder:"NAME"`
+	Database   string   `form:"name" help:"Database to log in to, for --privileges and --init, which require it. Default without them: postgres. Users exist in all databases of the server." placeholder:"NAME"`
 	Schema     []string `form:"name" help:"Schemas for --privileges, and the search path of --init. Default: public." placeholder:"NAME"`
-	Init       string   `form:"file" help:"SQL file to run as the administrator after that, in the same transaction, each time. - is standard input." placeholder:"FILE"`
+	Init       string   `form:"file" help:"SQL file to run as the administrator after the grants, in the same transaction. It runs each time. - is standard input." placeholder:"FILE"`
 
 	AdminUser      string   `form:"user" group:"Administrator" help:"Administrator to log in as, with the password in PGPASSWORD or --password-file. Default: postgres, or the user in --admin-secret." placeholder:"USER"`
 	PasswordFile   string   `form:"password" group:"Administrator" help:"File with the administrator's password. Default: PGPASSWORD." placeholder:"FILE"`
 	AdminSecret    string   `form:"secret" group:"Administrator" help:"ARN of the administrator's secret in Secrets Manager, or managed for the secret that RDS manages for this database." placeholder:"ARN"`
 	AdminIAM       bool     `group:"Administrator" name:"admin-iam" help:"Log the administrator in with a token."`
-	GiveUpPassword []string `form:"user" group:"Administrator" help:"Existing users of --user, the administrator, and existing users that --init makes members of one, whose password logins may end. Without it, grant changes nothing for a user that exists and may log in with a password." placeholder:"USER"`
+	GiveUpPassword []string `form:"user" group:"Administrator" help:"Existing users whose password logins may end: users of --user, the administrator, or users that --init makes members of those. Without it, grant changes nothing if an existing user may log in with a password." placeholder:"USER"`
 	credentialFlags
 
 	connectFlags

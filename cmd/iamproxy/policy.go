@@ -21,7 +21,7 @@ type policyCommand struct {
 	Endpoints  []string `arg:"" name:"endpoint" form:"endpoint" help:"The databases, by the names that AWS assigned."`
 	User       []string `form:"user" help:"Database users that the role may log in as, comma-separated or with the flag repeated." placeholder:"USER"`
 	Account    string   `form:"account" help:"AWS account of the database, 12 digits. Default: requested from AWS." placeholder:"ID"`
-	ResourceID string   `form:"id" name:"resource-id" help:"Resource ID that the policy contains: cluster-..., db-... or prx-... Default: requested from AWS. With --account too, no request is made." placeholder:"ID"`
+	ResourceID string   `form:"id" name:"resource-id" help:"Resource ID for the policy: cluster-..., db-... or prx-... Default: requested from AWS. With --account and --resource-id, iamproxy sends no request." placeholder:"ID"`
 	Format     string   `help:"json, terraform (a data source) or cdk (TypeScript). Default: json." enum:"json,terraform,cdk" default:"json" placeholder:"FORMAT"`
 	credentialFlags
 
