@@ -6,11 +6,12 @@ import (
 	"net"
 	"net/netip"
 
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
 // outsideHint is the hint for a name or an address that only the database's network has.
-const outsideHint = " From outside the VPC use --via (docs/developer.md)."
+var outsideHint = " From outside the VPC use --via (" + text.PageURL("developer.md") + ")."
 
 // hint returns what to do about a failure, by the way to the server. It is empty where the hint of
 // the reason holds for every way.

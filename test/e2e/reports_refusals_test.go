@@ -168,7 +168,7 @@ func TestReportHintCommand(t *testing.T) {
 		check string // of what iamproxy check prints
 	}{
 		"port forward away":    {[]string{"--via=" + closed, trusted}, aurora.IAMUser, "Nothing is listening on " + closed + " (--via). Start the port forward, or correct --via.", "connection refused"},
-		"private name":         {[]string{trusted}, aurora.IAMUser, "From outside the VPC use --via (docs/developer.md).", aurora.DefaultHost},
+		"private name":         {[]string{trusted}, aurora.IAMUser, "From outside the VPC use --via (https://github.com/iamproxy/iamproxy/blob/main/docs/developer.md).", aurora.DefaultHost},
 		"no such user":         {[]string{"--via=" + cluster.Addr(), trusted}, "nobody", `User "nobody" does not exist`, "SCRAM"},
 		"user with characters": {[]string{"--via=" + cluster.Addr(), trusted}, "o'hara $(id)", "does not exist", "SCRAM"},
 	} {
