@@ -43,7 +43,7 @@ func TestRunErrors(t *testing.T) {
 		wants []string
 	}{
 		{"port in use", []string{host, "--listen=" + taken.Addr().String()}, []string{taken.Addr().String(), "address already in use; another", "--listen localhost:6432"}},
-		{"admin port in use", []string{host, "--listen=127.0.0.1:0", "--admin=" + taken.Addr().String()}, []string{"--admin " + taken.Addr().String() + ": address already in use; another program has it: --admin 127.0.0.1:"}},
+		{"admin port in use", []string{host, "--listen=127.0.0.1:0", "--admin=" + taken.Addr().String()}, []string{"--admin " + taken.Addr().String() + ": address already in use; another program uses it; choose another one, such as --admin 127.0.0.1:"}},
 		{"wait: listener of another server", []string{"wait", "--admin=off", "--listen=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
 		{"wait: --admin of another protocol", []string{"wait", "--admin=" + taken.Addr().String(), "--timeout=250ms"}, []string{taken.Addr().String(), "is not iamproxy"}},
 		{"wait: another HTTP server", []string{"wait", "--admin=" + other, "--timeout=250ms"}, []string{other, "is not iamproxy"}},

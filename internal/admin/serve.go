@@ -104,7 +104,7 @@ func Listen(ctx context.Context, activated *listen.Activated, flag, address stri
 	listener, err := config.Listen(ctx, listen.TCPNetwork(host), address)
 	switch {
 	case listen.IsInUse(err):
-		return nil, fmt.Errorf("%s %s: %w; another program has it: %[1]s %[4]s", flag, address, listen.BindError(err), otherPort(address))
+		return nil, fmt.Errorf("%s %s: %w; another program uses it; choose another one, such as %[1]s %[4]s", flag, address, listen.BindError(err), otherPort(address))
 	case err != nil:
 		return nil, fmt.Errorf("%s %s: %w", flag, address, listen.BindError(err))
 	case strings.HasPrefix(address, "localhost:") && !listen.IsLoopback(listener.Addr()): // by the hosts file

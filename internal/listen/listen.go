@@ -40,7 +40,7 @@ func portInUseHint(port uint64) string {
 	if port == 6432 {
 		other = 7432
 	}
-	return fmt.Sprintf("another PostgreSQL or iamproxy has it: --listen localhost:%d, or listen=%[1]d in ENDPOINT", other)
+	return fmt.Sprintf("another PostgreSQL or iamproxy uses this port; choose another one, such as --listen localhost:%d, or listen=%[1]d in ENDPOINT", other)
 }
 
 func open(ctx context.Context, address Addr, socketMode os.FileMode) (listeners []net.Listener, err error) {
