@@ -60,7 +60,7 @@ var texts = map[Reason]errorText{
 	ResolveFailed:       {CannotConnectNow, `could not resolve host name "%s"`, "Check the DNS servers of this host.", inLogin},
 	DialRefused:         {CannotConnectNow, "could not connect to %s", "Check that the database is running, and that the port is right.", inLogin},
 	DialFailed:          {CannotConnectNow, "could not connect to %s", "Check that the database is running, and that security groups and routes let this host reach it.", inLogin},
-	SOCKSRefused:        {CannotConnect, "SOCKS proxy rejected the connection to %s", "", inLogin},
+	SOCKSRefused:        {CannotConnect, "SOCKS proxy refused the connection to %s", "", inLogin},
 	NoAnswer:            {CannotConnectNow, "no answer from %s in time", "Check that the database is running, and that security groups and routes let this host reach it.", inLogin},
 	ConnectionClosed:    {CannotConnectNow, "%s closed the connection during login", "If this persists, see the log of the database.", inLogin},
 	ConnectionBroken:    {CannotConnectNow, "connection to %s broke during login", "If this persists, see the log of the database.", inLogin},

@@ -53,7 +53,7 @@ func TestHints(t *testing.T) {
 		"other host refuses":   {jump, jump.dialError(dialFailure("192.0.2.1:5432", refused)), "connection refused", "Nothing is listening on db.example.com:5432 (--via). Check that it is running", "port forward"},
 		"other host's name":    {jump, jump.dialError(unknown), `host name "db.example.com"`, "Correct --via", "VPC"},
 		"SOCKS not there":      {socks, socks.dialError(dialFailure("127.0.0.1:1080", refused)), "connection refused", "Nothing is listening on socks5://127.0.0.1:1080 (--via). Start the SOCKS proxy", "database"},
-		"SOCKS login":          {socks, socks.dialError(newSOCKSError(&net.OpError{Op: "socks connect", Err: errors.New("username/password authentication failed")})), "SOCKS proxy rejected the connection", "user, password and rules", "security group"},
+		"SOCKS login":          {socks, socks.dialError(newSOCKSError(&net.OpError{Op: "socks connect", Err: errors.New("username/password authentication failed")})), "SOCKS proxy refused the connection", "user, password and rules", "security group"},
 		"SOCKS, database away": {socks, socks.dialError(newSOCKSError(errors.New("unknown error host unreachable"))), "(via socks5://127.0.0.1:1080): host unreachable", "works but could not reach the database", "password"},
 		"tunnel hangs up":      {tunnel, io.EOF, "closed the connection", "Its last output: Waiting for connections...", "security group"},
 	} {
