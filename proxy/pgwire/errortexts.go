@@ -45,7 +45,7 @@ var texts = map[Reason]errorText{
 	ClientTLSDeclined:       {ProtocolViolation, "client requires TLS, which is off", "Start iamproxy with --listen-tls self-signed, or set sslmode=disable (or prefer) in the client. If this is a health check, let it connect without requesting TLS.", beforeLogin},
 	ClientGSSDeclined:       {ProtocolViolation, "client requires GSSAPI encryption, which is not supported", "Set gssencmode=disable (or prefer) in the client.", beforeLogin},
 	ClientTLSRequired:       {InvalidAuthorization, "connection without TLS, which is required here", "Use sslmode=require or stricter in the client.", rejected},
-	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey). Some clients send no certificate of another CA.", rejected},
+	ClientCertMissing:       {InvalidAuthorization, "connection requires a valid client certificate", "Give the client a certificate that a CA in --client-ca has issued, and its key (sslcert and sslkey). Some clients do not send a certificate that another CA issued.", rejected},
 	ClientCertInvalid:       {InvalidAuthorization, `client certificate "%s" is not accepted`, "Use a certificate that a CA in --client-ca has issued for client authentication, with its intermediate certificates.", rejected},
 	ClientCertUser:          {InvalidAuthorization, `client certificate "%s" does not name user "%s"`, "Connect as a user that the certificate names, or use another certificate.", rejected},
 	ClientAddressNotAllowed: {InvalidAuthorization, "connections from %s are not allowed", "If this client may use the database, add its address to --allow-from.", rejected},

@@ -39,7 +39,7 @@ func TestListenersPage(t *testing.T) {
 	d.connect(d.block("--allow-user"), plainConnect)
 	d.connect(d.block("--listen-tls self-signed"), d.block("psql", "sslmode=require"))
 
-	d.run(d.block("openssl"))
+	d.run(d.block("openssl", "CN=localhost"))
 	verified := d.block("psql", "sslrootcert=cert.pem")
 	d.connect(d.block("--listen-tls cert.pem,key.pem --require-tls", "com --listen-tls"), verified)
 	d.connect(d.block("--listen 0.0.0.0", "--require-tls"), verified)
@@ -73,7 +73,10 @@ func TestListenersPageClientCertificates(t *testing.T) {
 			}
 		}
 	}
-	d.connect(d.block("--client-ca"), d.block("psql", "sslcert="))
+	connect := d.block("psql", "sslcert=")
+	d.connect(d.block("--client-ca"), connect)
+	d.run(d.block("openssl", "CN=localhost"), d.block("openssl", "CN=app"))
+	d.connect(d.block("--client-ca"), strings.NewReplacer("iamproxy.internal", "localhost", "ca.pem", "cert.pem").Replace(connect))
 }
 
 var sslmodeRow = regexp.MustCompile("(?m)^\\| `([a-z-]+)`[^|]* \\| (\\w+) \\| (\\w+) \\| (\\w+) \\| (\\w+) \\|$")

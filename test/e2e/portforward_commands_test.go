@@ -19,9 +19,7 @@ func TestForwardByCommands(t *testing.T) {
 		cmd := exec.CommandContext(t.Context(), binaryPath(t), append(args, "--via=ssm://"+instance, "--ca-file="+cluster.CAFile())...)
 		cmd.Env = append(f.env, "PGPASSWORD="+adminPassword)
 		out, _ := combinedOutput(t, cmd)
-		if n := len(f.living("")); n != 0 {
-			t.Errorf("%s has left %d processes", args[0], n)
-		}
+		until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
 		return string(out), cmd.ProcessState.ExitCode()
 	}
 
