@@ -202,7 +202,7 @@ func TestLoginFails(t *testing.T) {
 	}{
 		"no token":           {accept, tokens{err: adviceError{errors.New("the SSO session has expired")}}, otherError, "no_token", "no token for user \"app\": the SSO session has expired", "# run aws sso login", 0, 0},
 		"token timeout":      {accept, tokens{err: fmt.Errorf("waiting: %w", context.DeadlineExceeded)}, otherError, "token_timeout", "no token for user \"app\" in time", "# ", 0, 0},
-		"password requested": {requestSCRAM, tokens{}, passwordRequested, "password_requested", "server requested SCRAM authentication for user \"app\" instead of a token: ", "# Check the name of the user. ", 1, 0},
+		"password requested": {requestSCRAM, tokens{}, passwordRequested, "password_requested", "server requested SCRAM authentication for user \"app\" instead of a token: ", "# Check the name of the user: ", 1, 0},
 		"token refused":      {refuseToken, tokens{}, tokenRefused, "token_refused", "PAM authentication failed (28000): ", "iamproxy policy ", 2, 0},
 		"no such database":   {missingDatabase, tokens{}, otherError, "server_refused", `database "postgres" does not exist (3D000)`, "# Pass an existing database ", 1, 0},
 		"starting up":        {startingUp, tokens{}, otherError, "server_refused", "the database system is starting up (57P03)", "iamproxy check ", 3, stepTimeout},

@@ -109,7 +109,7 @@ func (r *run) needsGrant(found string) result {
 		return failed(found, r.grant("NEW_USER")).
 			readBefore("The user is the administrator, whose password logins rds_iam would end. Create another user with:")
 	}
-	return failed(found, r.grant(r.Endpoint.User)).readBefore("Check the name of the user. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:")
+	return failed(found, r.grant(r.Endpoint.User)).readBefore("Check the name of the user: a client that sets none uses its operating system's user name. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:")
 }
 
 // isAdministrator reports whether the user is the master user, and whether that is known. If not,

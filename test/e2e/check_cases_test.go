@@ -217,7 +217,7 @@ func testCheckRDSIAMMissing(t *testing.T, c *checkTest) {
 }
 
 // doNotGrant precedes the command that ends password logins of an existing user.
-const doNotGrant = "# Check the name of the user. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:\n"
+const doNotGrant = "# Check the name of the user: a client that sets none uses its operating system's user name. If the user exists and logs in with a password, do not grant rds_iam, which ends its password logins: create another user. Otherwise run:\n"
 
 // rds_iam is never suggested for the administrator.
 func testCheckAdministrator(_ *testing.T, c *checkTest) {
