@@ -253,8 +253,10 @@ cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
 	BINARY=$(CURDIR)/bin/iamproxy $(NPM) test --silent --prefix deploy/cdk
 
 .PHONY: lint
-lint: ## run golangci-lint at the pinned version (the first run compiles it)
-	$(LINT)
+lint: ## run golangci-lint at the pinned version in all modules (the first run compiles it)
+	for mod in $$(git ls-files '*go.mod' 2>/dev/null || echo go.mod); do \
+		(cd "$$(dirname "$$mod")" && $(LINT) --config $(CURDIR)/.golangci.yml) || exit 1; \
+	done
 
 # With shellcheck installed, it also checks the scripts of the workflows.
 .PHONY: workflows

@@ -93,7 +93,7 @@ func (p *page) run(t *testing.T, blocks ...string) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{"aws": fakeAWS, "git": fakeGit} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil { //nolint:gosec // a program
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -18,7 +18,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/container"
 )
 
-func TestMain(m *testing.M) { os.Exit(container.Main(m)) }
+func TestMain(m *testing.M) {
+	os.Exit(container.Main(m)) //nolint:forbidigo // TestMain exits
+}
 
 // environment returns the variables of a container, and those of a task role.
 func environment(c *types.ContainerDefinition) []string {

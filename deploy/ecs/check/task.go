@@ -270,7 +270,7 @@ func checkGrant(task *ecs.RegisterTaskDefinitionInput) error {
 	return checkConfined(c)
 }
 
-// checkInit is for the task whose first container writes the file of --init.
+// checkInit returns an error if the first container of a task does not write the file of --init.
 func checkInit(task *ecs.RegisterTaskDefinitionInput) error {
 	writer, c := containerNamed(task, "sql"), containerNamed(task, "grant")
 	if writer == nil || c == nil {

@@ -13,12 +13,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// legacy is the Deployment of an application that reads its URL, which has a password, from a
+// legacy returns the Deployment of an application that reads its URL, which has a password, from a
 // Secret.
 func legacy(t *testing.T) *apps.Deployment {
 	t.Helper()
 	d := named[*apps.Deployment](mustBuild(t, tree(t, "resources: [sidecar]")), "app")
-	d.TypeMeta.APIVersion, d.TypeMeta.Kind = "apps/v1", "Deployment"
+	d.APIVersion, d.Kind = "apps/v1", "Deployment"
 	template := &d.Spec.Template
 	delete(template.Labels, "iamproxy")
 	template.Spec.ServiceAccountName, template.Spec.TerminationGracePeriodSeconds = "", nil
@@ -63,7 +63,7 @@ func patched(t *testing.T, patches ...string) []runtime.Object {
 func sidecarPatch(t *testing.T, without ...string) string {
 	t.Helper()
 	var template map[string]any
-	if err := yaml.Unmarshal([]byte(theBlock(t, sidecarPage, "yaml", "initContainers:")), &template); err != nil {
+	if err := yaml.Unmarshal([]byte(theBlock(t, sidecarPage, "initContainers:")), &template); err != nil {
 		t.Fatal(err)
 	}
 	spec := template["spec"].(map[string]any)
@@ -83,7 +83,7 @@ func sidecarPatch(t *testing.T, without ...string) string {
 // use, and the second patch replaces it.
 func TestMigrateDeployment(t *testing.T) {
 	t.Parallel()
-	sidecar, url := sidecarPatch(t), theBlock(t, migratePage, "yaml", "valueFrom: null")
+	sidecar, url := sidecarPatch(t), theBlock(t, migratePage, "valueFrom: null")
 
 	d := named[*apps.Deployment](patched(t, sidecarPatch(t, "startupProbe", "readinessProbe")), "app")
 	if env := d.Spec.Template.Spec.Containers[0].Env[0]; env.Value != "" || env.ValueFrom.SecretKeyRef.Name != "app" {
@@ -115,7 +115,7 @@ func TestMigrateDeployment(t *testing.T) {
 func TestMigrateOnePod(t *testing.T) {
 	t.Parallel()
 	var second apps.Deployment
-	if err := yaml.UnmarshalStrict([]byte(theBlock(t, migratePage, "yaml", "replicas: 1")), &second); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(theBlock(t, migratePage, "replicas: 1")), &second); err != nil {
 		t.Fatal(err)
 	}
 	first := legacy(t)

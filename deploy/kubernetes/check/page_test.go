@@ -50,12 +50,12 @@ func blocks(t *testing.T, page, language, word string) (found []string) {
 	return found
 }
 
-// theBlock returns the only such block.
-func theBlock(t *testing.T, page, language, word string) string {
+// theBlock returns the only such block of YAML.
+func theBlock(t *testing.T, page, word string) string {
 	t.Helper()
-	found := blocks(t, page, language, word)
+	found := blocks(t, page, "yaml", word)
 	if len(found) != 1 {
-		t.Fatalf("%s: %d blocks of %s with %q, want 1", page, len(found), language, word)
+		t.Fatalf("%s: %d blocks of YAML with %q, want 1", page, len(found), word)
 	}
 	return found[0]
 }
@@ -74,7 +74,7 @@ func mustBuild(t *testing.T, dir string) []runtime.Object {
 func TestPageSidecar(t *testing.T) {
 	t.Parallel()
 	var template core.PodTemplateSpec
-	if err := yaml.UnmarshalStrict([]byte(theBlock(t, sidecarPage, "yaml", "initContainers:")), &template); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(theBlock(t, sidecarPage, "initContainers:")), &template); err != nil {
 		t.Fatal(err)
 	}
 	objects := mustBuild(t, tree(t, "resources: [sidecar]"))
@@ -109,7 +109,7 @@ func TestPageGrantArguments(t *testing.T) {
 	objects := mustBuild(t, tree(t, "resources: [grant-job]"))
 	c := named[*batch.Job](objects, "iamproxy-grant").Spec.Template.Spec.Containers[0]
 	c.Env = nil
-	if err := yaml.UnmarshalStrict([]byte(theBlock(t, kustomizePage, "yaml", "--admin-secret")), &c); err != nil {
+	if err := yaml.UnmarshalStrict([]byte(theBlock(t, kustomizePage, "--admin-secret")), &c); err != nil {
 		t.Fatal(err)
 	}
 	if err := try(t, c, objects, limit); err != nil {

@@ -36,7 +36,7 @@ func inconsistent(objects []runtime.Object) error {
 	all := pods(objects)
 	for _, object := range objects {
 		if job, ok := object.(*batch.Job); ok && !failsAtOnce(job) {
-			wrong = append(wrong, fmt.Errorf("Job %s: exit code 2 of iamproxy grant is retried", job.Name))
+			wrong = append(wrong, fmt.Errorf("exit code 2 of iamproxy grant is retried in Job %s", job.Name))
 		}
 	}
 	for _, p := range all {

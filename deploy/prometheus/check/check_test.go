@@ -30,8 +30,7 @@ var metrics = map[string]string{
 func TestMain(m *testing.M) {
 	text, err := os.ReadFile(page)
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		panic(err)
 	}
 	for _, sample := range regexp.MustCompile(`(?m)^(\w+)(?:{(.*)})? [^ ]+$`).FindAllStringSubmatch(string(text), -1) {
 		var labels []string
@@ -40,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		metrics[sample[1]] = strings.Join(labels, " ")
 	}
-	os.Exit(m.Run())
+	m.Run()
 }
 
 // targetLabels are added by the scrape configuration.

@@ -73,7 +73,7 @@ func copyIn(ctx context.Context, db *sql.DB) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer tx.Rollback()
+	defer func() { _ = tx.Rollback() }()
 	if _, err := tx.ExecContext(ctx, "create temp table copied (n int, t text)"); err != nil {
 		return "", err
 	}
