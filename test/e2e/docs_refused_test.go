@@ -32,7 +32,7 @@ func TestRefusedPage(t *testing.T) {
 	}
 	noFile := "sslrootcert=" + filepath.Join(t.TempDir(), "root.crt")
 	for _, test := range []struct{ conninfo, want string }{
-		{at(closedPort(t), ""), "Connection refused"},
+		{at(freeAddress(t), ""), "Connection refused"},
 		{at(plain.listens[0], "sslmode=require"), "server does not support SSL, but SSL was required"},
 		{at(plain.listens[0], "channel_binding=require"), "channel binding required, but server authenticated client without channel binding"},
 		{at(plain.admin(), "sslmode=require"), "received invalid response to SSL negotiation: H"},

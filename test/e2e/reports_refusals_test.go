@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,17 +18,6 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// closedPort returns an address at which nothing listens.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
-}
-
 // A transient failure makes libpq try the next host, and pg_isready print "rejecting connections". A
 // permanent one does neither.
 func TestReportSeveralHosts(t *testing.T) {
@@ -37,7 +25,7 @@ func TestReportSeveralHosts(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	good := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	key, none := keyEnvironment(aurora.DefaultKey), bareEnvironment()
-	sourceAway := bareEnvironment("AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + closedPort(t) + "/")
+	sourceAway := bareEnvironment("AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + freeAddress(t) + "/")
 	at := func(via string, more ...string) []string {
 		return append([]string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via=" + via, "--connect-timeout=2s"}, more...)
 	}
@@ -48,7 +36,7 @@ func TestReportSeveralHosts(t *testing.T) {
 		args   []string
 		passes bool
 	}{
-		{"database away", key, at(closedPort(t), trusted), true},
+		{"database away", key, at(freeAddress(t), trusted), true},
 		{"no such name", key, at("no.such.name.invalid:5432", trusted), true},
 		{"source of the credentials away", sourceAway, at(cluster.Addr(), trusted), true},
 		{"no credentials", none, at(cluster.Addr(), trusted), false},
@@ -75,7 +63,7 @@ func TestReportSeveralHosts(t *testing.T) {
 // A client whose own timeout ends its login is a warning with the latest cause.
 func TestReportImpatientClient(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via="+closedPort(t))
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via="+freeAddress(t))
 	out, err := psqlAt(t, p.conninfo(aurora.IAMUser, aurora.Database)+" connect_timeout=2", "select 1")
 	if err == nil || !strings.Contains(out, "timeout expired") {
 		t.Fatalf("psql: %v: %s", err, out)
@@ -160,7 +148,7 @@ func TestReportClientRequiresTLS(t *testing.T) {
 func TestReportHintCommand(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	closed, trusted := closedPort(t), "--ca-file="+cluster.CAFile()
+	closed, trusted := freeAddress(t), "--ca-file="+cluster.CAFile()
 	for name, test := range map[string]struct {
 		args  []string
 		user  string
