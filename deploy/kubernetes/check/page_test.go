@@ -311,12 +311,20 @@ func kubectl(t *testing.T, known map[string]bool, args []string) error {
 func TestImageReference(t *testing.T) {
 	t.Parallel()
 	for name, kustomization := range kustomizations {
+		n := 0
 		for _, p := range pods(mustBuild(t, tree(t, kustomization))) {
 			for _, c := range p.containers() {
-				if isIamproxy(c) && c.Image != image {
+				if !isIamproxy(c) {
+					continue
+				}
+				n++
+				if c.Image != image {
 					t.Errorf("%s: %s has the image %s", name, p.of, c.Image)
 				}
 			}
+		}
+		if n == 0 {
+			t.Errorf("%s has no iamproxy", name)
 		}
 	}
 }
