@@ -27,7 +27,7 @@ const limit = 60 * time.Second
 func Build(t testing.TB, module, program string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), filepath.Base(program))
-	build := exec.Command("go", "build", "-o", file, program)
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", file, program)
 	build.Dir = module
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v: %s", program, err, out)

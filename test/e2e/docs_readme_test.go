@@ -33,7 +33,7 @@ func TestReadmeQuickStartAtStandin(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	demo, variables := filepath.Join(dir, "demo"), filepath.Join(dir, "build", "standin.env")
-	if out, err := exec.Command("go", "build", "-o", demo, "../../test/demo").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", demo, "../../test/demo").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cmd := exec.CommandContext(t.Context(), demo, "-binary", binaryPath(t), "-standin", "-env", variables)

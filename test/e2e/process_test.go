@@ -46,7 +46,7 @@ var buildBinary = sync.OnceValues(func() (string, error) {
 	}
 	file := filepath.Join(dir, "iamproxy")
 	race := "-race=" + strconv.FormatBool(raceEnabled())
-	out, err := exec.Command("go", "build", race, "-ldflags", "-X main.version=dev", "-o", file, "../../cmd/iamproxy").CombinedOutput()
+	out, err := exec.Command("go", "build", race, "-buildvcs=false", "-ldflags", "-X main.version=dev", "-o", file, "../../cmd/iamproxy").CombinedOutput()
 	if err != nil {
 		return "", errors.New(string(out))
 	}
