@@ -48,7 +48,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "bin/iamproxy", "the iamproxy to test")
-	flag.StringVar(&o.page, "write", "", "the `PAGE` to write the results into, if no fault failed")
+	flag.StringVar(&o.page, "write", "", "the `PAGE` to write the results into, if no trial failed")
 	flag.StringVar(&o.only, "only", "", "a `REGEXP` of the faults to try")
 	flag.Uint64Var(&o.seed, "seed", 1, "the seed of random choices")
 	flag.DurationVar(&o.soak, "soak", 0, "let clients work for this time, without a fault")

@@ -191,7 +191,7 @@ func round(d time.Duration) string {
 
 // say prints the result of a trial.
 func (t *trial) say(out io.Writer) {
-	fmt.Fprintf(out, "%s: clients that connect: %s; with a session: %s; new sessions after %s, all kinds of work after %s; resources left: %s (%v)\n",
+	fmt.Fprintf(out, "%s: clients that connect: %s; open sessions: %s; new sessions after %s, every kind of client after %s; resources left: %s (%v)\n",
 		t.fault.name, t.newcomers(), t.inSession(), round(t.back), round(t.allBack), t.leftBehind(), t.took.Round(time.Second))
 	if t.err != nil {
 		fmt.Fprintf(out, "  FAILED: %s\n", strings.ReplaceAll(t.err.Error(), "\n", "; "))
@@ -209,5 +209,5 @@ func verdict(trials []trial) error {
 	if len(failed) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of %d faults failed, such as %w", len(failed), len(trials), failed[0])
+	return fmt.Errorf("%d of %d trials failed, for example %w", len(failed), len(trials), failed[0])
 }

@@ -192,7 +192,7 @@ func (w *watch) summary(fetched int) string {
 // verdict returns an error if anything failed, or grew.
 func (w *watch) verdict() error {
 	if failed := w.failed(); len(failed) > 0 {
-		return fmt.Errorf("%d failures, such as %w", len(failed), failed[0])
+		return fmt.Errorf("%d failures, for example %w", len(failed), failed[0])
 	}
 	for _, of := range []struct {
 		what  string
