@@ -103,29 +103,57 @@ func TestPageSidecar(t *testing.T) {
 	}
 }
 
-// The arguments on the page for the password in Secrets Manager work in the Job.
-func TestPageGrantArguments(t *testing.T) {
+// The patch on the page for the password in Secrets Manager builds and works in both overlays.
+func TestPageAdminSecret(t *testing.T) {
 	t.Parallel()
-	objects := mustBuild(t, tree(t, "resources: [grant-job]"))
-	c := named[*batch.Job](objects, "iamproxy-grant").Spec.Template.Spec.Containers[0]
-	c.Env = nil
-	if err := yaml.UnmarshalStrict([]byte(theBlock(t, kustomizePage, "--admin-secret")), &c); err != nil {
+	patch := theBlock(t, kustomizePage, "--admin-secret")
+	init := regexp.MustCompile(`"--init", "/sql/app_iam\.sql"`).FindString(kustomizeText(t))
+	const privileges = `"--privileges", "$(PRIVILEGES)"`
+	if init == "" || !strings.Contains(patch, privileges) {
+		t.Fatalf("no replacement %q in %s", init, patch)
+	}
+	const account = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: iamproxy-grant\n  namespace: app\n"
+	for overlay, added := range map[string]string{
+		"grant":         patch,
+		"grant-migrate": strings.Replace(strings.TrimPrefix(patch, "patches:\n"), privileges, init, 1),
+	} {
+		dir := tree(t, "resources: [overlays/"+overlay+", account.yaml]")
+		file := filepath.Join(dir, "overlays", overlay, "kustomization.yaml")
+		before, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{file: string(before) + added, filepath.Join(dir, "account.yaml"): account} {
+			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := check(t, dir, limit); err != nil {
+			t.Errorf("%s: %v", overlay, err)
+			continue
+		}
+		spec := named[*batch.Job](mustBuild(t, dir), "iamproxy-grant").Spec.Template.Spec
+		if c := spec.Containers[0]; len(c.Env) != 0 || spec.ServiceAccountName != "iamproxy-grant" || !slices.Contains(c.Args, "--admin-secret") {
+			t.Errorf("%s: %+v", overlay, spec)
+		}
+	}
+}
+
+// kustomizeText returns docs/kubernetes-kustomize.md.
+func kustomizeText(t *testing.T) string {
+	t.Helper()
+	text, err := os.ReadFile(kustomizePage)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := try(t, c, objects, limit); err != nil {
-		t.Error(err)
-	}
+	return string(text)
 }
 
 // The kustomizations on the pages build and work in a copy of the directory, and with remote
 // bases, which a local Git repository stands in for.
 func TestPageKustomizations(t *testing.T) {
 	useRepository(t)
-	text, err := os.ReadFile(kustomizePage)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(text), "`"+remote+"`") {
+	if !strings.Contains(kustomizeText(t), "`"+remote+"`") {
 		t.Errorf("%s lacks %s", kustomizePage, remote)
 	}
 	local := regexp.MustCompile(`\.\./\.\./[a-z/-]+`)
