@@ -125,7 +125,7 @@ func (d *demo) open(ctx context.Context) error {
 		authentication = "off"
 	}
 	d.say("Starting a PostgreSQL server that verifies IAM tokens as Aurora does. IAM authentication is " + authentication +
-		".\nThe only user is the administrator, who logs in with a password.")
+		".\nThe only user is the administrator, with a password.")
 	return d.place.open(ctx)
 }
 
