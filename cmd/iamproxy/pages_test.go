@@ -116,7 +116,7 @@ func shownArguments(t *testing.T, page string) (all [][]string) {
 	}
 	for _, list := range shownList.FindAllString(page, -1) {
 		var args []string
-		list = strings.ReplaceAll(list, "'$ENDPOINT'", aurora.DefaultHost) // JSON in quotes of the shell
+		list = listVariables.Replace(list)
 		if err := json.Unmarshal([]byte(list), &args); err != nil {
 			t.Errorf("%s: %v", list, err)
 		}
@@ -127,6 +127,11 @@ func shownArguments(t *testing.T, page string) (all [][]string) {
 	}
 	return all
 }
+
+// listVariables replaces the variables of lists: those of JSON in quotes of the shell, and those of
+// manifests.
+var listVariables = strings.NewReplacer("'$ENDPOINT'", aurora.DefaultHost, "$(ENDPOINT)", aurora.DefaultHost,
+	"$(GRANT_TO)", "app", "$(DATABASE)", "mydb", "$(PRIVILEGES)", "readwrite")
 
 var (
 	shownList     = regexp.MustCompile(`\[\s*(?:"CMD",\s*)?"(?:/iamproxy|grant|check|policy|[a-z0-9.-]+\.rds\.amazonaws\.com[^"]*)"[^\]]*\]`)
