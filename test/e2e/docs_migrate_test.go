@@ -167,12 +167,12 @@ func TestMigrateDropSecondUser(t *testing.T) {
 }
 
 var (
-	taskSQL     = regexp.MustCompile(`"name": "SQL", "value": "([^"]+)"`)
-	settingsSQL = regexp.MustCompile("(?ms)^SELECT datname.*?;")
+	taskSQL   = regexp.MustCompile(`"name": "SQL", "value": "([^"]+)"`)
+	pageQuery = regexp.MustCompile(`(?s)\nquery "(.*?)"\n`)
 )
 
 // TestMigrateECS runs the SQL of the task of docs/ecs-migrate.md as grant does there: it creates
-// the second user, and ends the logins of the old one.
+// the second user, and ends the logins of the old one. The queries of the page run as the new one.
 func TestMigrateECS(t *testing.T) {
 	t.Parallel()
 	m := startMigration(t)
@@ -188,17 +188,26 @@ func TestMigrateECS(t *testing.T) {
 	if first == nil || last == nil {
 		t.Fatal("no SQL in the task, or in the page")
 	}
-	m.want(m.run(m.before(), query(settingsSQL.FindString(page))), `|50|{"search_path=shop, public"}`)
-
 	grant := strings.Replace(m.block("--init app_iam.sql"), "app_iam.sql", "init.sql", 1)
 	m.put("init.sql", first[1]+"\n")
 	m.want(m.run(grant), `created role "app_iam"`)
-	m.want(m.serve(m.after(), query("SELECT session_user, current_user")), "app_iam|app")
+	queries := pageQuery.FindAllStringSubmatch(page, -1)
+	if len(queries) != 2 {
+		t.Fatalf("%d queries in the page, want 2", len(queries))
+	}
+	settings, sessions := query(strings.ReplaceAll(queries[0][1], "\\\n", "")), query(queries[1][1])
+	m.want(m.serve(m.after(), query("SELECT session_user, current_user"), settings, sessions), "app_iam|app", `|50|{"search_path=shop, public"}`, "app_iam|1")
 
 	m.put("init.sql", last[1]+"\n")
 	m.want(m.run(grant, m.before(), fails(query("SELECT 1"))), `"app_iam" already has rds_iam`)
 	m.put("init.sql", "ALTER ROLE app LOGIN\n")
 	m.run(grant, m.before(), query("SELECT 1"))
+
+	if !strings.Contains(page, "`DROP ROLE app_iam`") {
+		t.Error("the page does not show how to go back")
+	}
+	m.put("init.sql", "DROP ROLE app_iam\n")
+	m.want(m.run(grant, m.before(), query("SELECT 'roles', count(*) FROM pg_roles WHERE rolname = 'app_iam'")), "roles|0")
 }
 
 // TestMigrateAtOnce follows the way with a maintenance window, and goes back.

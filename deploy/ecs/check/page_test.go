@@ -180,6 +180,9 @@ func (p *page) contains(t *testing.T, name, text string) bool {
 	return strings.Contains(string(content), text)
 }
 
+// ownFile is the task definition of the reader, which is not one of the files.
+const ownFile = "my-task-definition.json"
+
 // TestPage runs the commands of docs/ecs.md. They must replace all example names in the files, and
 // give the AWS CLI files that exist, and a check that iamproxy accepts.
 func TestPage(t *testing.T) {
@@ -188,7 +191,7 @@ func TestPage(t *testing.T) {
 	var streams, executed, used string
 	for _, call := range p.calls {
 		for i, arg := range call {
-			if name, ok := strings.CutPrefix(arg, "file://"); ok {
+			if name, ok := strings.CutPrefix(arg, "file://"); ok && name != ownFile {
 				used += " " + name
 				if _, err := os.Stat(filepath.Join(p.dir, name)); err != nil {
 					t.Errorf("%q: %v", call, err)
@@ -203,7 +206,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	for name := range checks {
-		if name != "task-definition-bridge.json" && name != "migrate-task-definition.json" && !strings.Contains(used, " "+name) {
+		if !slices.Contains([]string{"task-definition.json", "task-definition-bridge.json", "migrate-task-definition.json"}, name) && !strings.Contains(used, " "+name) {
 			t.Errorf("the page does not use %s", name)
 		}
 	}
@@ -252,6 +255,12 @@ func TestPageMigrate(t *testing.T) {
 		calls = append(calls, strings.Join(call, " "))
 	}
 	for _, want := range []string{
+		"ecs register-task-definition --cli-input-json file://" + ownFile,
+		"ecs register-task-definition --cli-input-json file://task-definition.json",
+		"ecs run-task --cluster app --launch-type FARGATE --task-definition iamproxy-example --overrides",
+		"logs tail /ecs/app --log-stream-names ecs/app/" + taskID,
+		"logs tail /ecs/app --log-stream-names ecs/grant/" + taskID,
+		"ecs wait services-inactive --cluster app --services app-iam",
 		"iam put-role-policy --role-name app-task --policy-name iamproxy-app_iam ",
 		"ecs register-task-definition --cli-input-json file://migrate-task-definition.json",
 		"ecs run-task --cluster app --launch-type FARGATE --task-definition iamproxy-migrate --network",
@@ -265,15 +274,38 @@ func TestPageMigrate(t *testing.T) {
 		}
 	}
 	overrides := p.overrides(t)
-	task := mustParse(t, "migrate-task-definition.json")
+	task, example := mustParse(t, "migrate-task-definition.json"), mustParse(t, "task-definition.json")
+	var queries []string
 	for _, override := range overrides {
-		if name := aws.ToString(override.ContainerOverrides[0].Name); containerNamed(task, name) == nil {
+		container := override.ContainerOverrides[0]
+		name := aws.ToString(container.Name)
+		switch {
+		case containerNamed(example, name) != nil:
+			url := "postgres://app_iam@localhost:5432/mydb?sslmode=disable"
+			if len(container.Command) != 4 || !slices.Equal(container.Command[:3], []string{"psql", url, "-c"}) {
+				t.Fatalf("the example runs %q", container.Command)
+			}
+			queries = append(queries, container.Command[3])
+		case containerNamed(task, name) == nil:
 			t.Errorf("the task has no container %s", name)
 		}
+	}
+	if len(queries) != 2 || !strings.Contains(queries[0], "'app'") || !strings.Contains(queries[1], "'app_iam'") {
+		t.Errorf("the example runs %q", queries)
 	}
 	last := overrides[len(overrides)-1].ContainerOverrides[0]
 	if len(last.Environment) != 1 || aws.ToString(last.Environment[0].Name) != "SQL" || variable(containerNamed(task, "sql"), "SQL") == "" {
 		t.Errorf("the last task has the variables %v", last.Environment)
+	}
+}
+
+// TestExampleFamilies checks that no example has the name of the task family on the pages: it would
+// replace the reader's task definition.
+func TestExampleFamilies(t *testing.T) {
+	for name := range checks {
+		if strings.Contains(name, "task-definition") && !strings.HasPrefix(aws.ToString(mustParse(t, name).Family), "iamproxy-") {
+			t.Errorf("%s has the family %s", name, aws.ToString(mustParse(t, name).Family))
+		}
 	}
 }
 
