@@ -226,7 +226,7 @@ func TestNetworkPolicyBlocksApplication(t *testing.T) {
 	objects := mustBuild(t, tree(t, "resources: [sidecar]\ncomponents: [components/network-policy]"))
 	for _, rule := range named[*networking.NetworkPolicy](objects, "iamproxy-sidecar").Spec.Ingress {
 		for _, port := range rule.Ports {
-			if port.Port.String() != "iamproxy-admin" {
+			if port.Port.String() != "9090" {
 				t.Errorf("port %s is open", port.Port)
 			}
 		}

@@ -239,6 +239,9 @@ func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
 		name, by = "NetworkPolicy "+o.Name, &o.Spec.PodSelector
 		for _, rule := range o.Spec.Ingress {
 			for _, port := range rule.Ports {
+				if port.Port.Type == intstr.String { // the VPC CNI finds no names of ports of init containers
+					return fmt.Errorf("%s: port %s is a name", name, port.Port)
+				}
 				ports = append(ports, *port.Port)
 			}
 		}
