@@ -215,10 +215,14 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 	if closest := text.Closest(name, names); closest != "" {
 		return fmt.Errorf("unknown flag %s; did you mean --%s?", shown, closest)
 	}
+	var others []string
 	for _, other := range p.Model.Children {
 		if slices.ContainsFunc(other.Flags, func(flag *kong.Flag) bool { return flag.Name == name && !flag.Hidden }) {
-			return fmt.Errorf("unknown flag %s: it is a flag of %s, not of %s", shown, other.Name, command.Name)
+			others = append(others, other.Name)
 		}
+	}
+	if others != nil {
+		return fmt.Errorf("unknown flag %s: it is a flag of %s, not of %s", shown, strings.Join(others, ", "), command.Name)
 	}
 	return fmt.Errorf("unknown flag %s; see %s %s --help", shown, program, command.Name)
 }

@@ -97,7 +97,7 @@ func TestCompletionInZsh(t *testing.T) {
 	script := `zmodload zsh/zpty
 zpty shell zsh -f -i
 zpty -w shell 'autoload -Uz compinit; compinit -u -D; source <(iamproxy completion zsh)'
-zpty -w shell 'show() { zle -I; print -r -- "<$BUFFER>"; BUFFER=; }; zle -N show; bindkey "^X" show; print REA''DY'
+zpty -w shell 'show() { zle -I; print -r -- "<$BUFFER>"; BUFFER=; }; zle -N show; bindkey "^X" show; print REA""DY' # whose echo has no READY
 zpty -r shell output '*READY*'
 complete_line() { # line, completed line; ^X shows it
 	zpty -w -n shell $1$'\t\x18'
