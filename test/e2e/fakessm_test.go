@@ -16,10 +16,12 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
@@ -50,6 +52,7 @@ const (
 	refuses = "refuses" // ends at once
 	hangs   = "hangs"   // never listens
 	barred  = "barred"  // does not reach the database
+	late    = "late"    // listens after some time
 )
 
 const notReached = "Connection to destination port failed, check SSM Agent logs."
@@ -157,7 +160,11 @@ func beKubectl(args []string) error {
 }
 
 func forwardPort(name, port string) error {
-	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+	listen := listenAt
+	if mode, _ := os.ReadFile(os.Getenv(forwardMode)); string(mode) == late {
+		listen = listenLate
+	}
+	listener, err := listen(port)
 	if err != nil {
 		return err
 	}
@@ -181,6 +188,33 @@ func forwardPort(name, port string) error {
 		}
 		go pipe(client, server)
 	}
+}
+
+func listenAt(port string) (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:"+port) }
+
+// lateness is longer than the time for which iamproxy retries a route that never worked.
+const lateness = 11 * time.Second
+
+// listenLate takes the port at once, so that no other process can, and listens later.
+func listenLate(port string) (net.Listener, error) {
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		return nil, err
+	}
+	file := os.NewFile(uintptr(fd), "listener")
+	defer file.Close() // FileListener has a copy
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Port: number, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return nil, err
+	}
+	time.Sleep(lateness)
+	if err := syscall.Listen(fd, syscall.SOMAXCONN); err != nil {
+		return nil, err
+	}
+	return net.FileListener(file)
 }
 
 // appear reports the name and process id to the witness, and stays connected until the

@@ -177,7 +177,8 @@ func TestForwardSlowStart(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, "")
-	p := startProxy(t, f.env, forwardArgs(cluster, `exec:sh -c 'sleep 11; exec bastion -L {port}:{host}:{dbport} "a bastion"'`)...)
+	f.behave(t, late)
+	p := startProxy(t, f.env, forwardArgs(cluster, bastion)...)
 	began := time.Now()
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	if took := time.Since(began); took < 5*time.Second {
