@@ -216,15 +216,14 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	ending, end := context.WithCancel(ctx)
 	defer end()
 	terminations := make(chan os.Signal, 2)
+	// Until the process exits: the default action of a late signal would replace the exit code.
 	signal.Notify(terminations, os.Interrupt, syscall.SIGTERM)
-	defer signal.Stop(terminations)
 	go signals.Handle(ending, draining, terminations, shutdown, end)
 	done := make(chan struct{})
 	defer close(done)
 	go forceExitAfter(draining, c.DrainMax+forceExitDelay, done)
 	go forceExitAfter(ending, forceExitDelay, done)
 	others := signals.NotifyOthers()
-	defer others.Stop()
 
 	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has validated it
 	format := c.consoleFormat(std.err)

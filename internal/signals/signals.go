@@ -34,17 +34,14 @@ func Handle(ctx, draining context.Context, received <-chan os.Signal, shutdown, 
 // process.
 type Others struct{ received chan os.Signal }
 
-// NotifyOthers takes over the signals. Those that the parent ignores stay ignored, such as
-// SIGHUP under nohup.
+// NotifyOthers takes over the signals until the process exits. Those that the parent ignores stay
+// ignored, such as SIGHUP under nohup.
 func NotifyOthers() Others {
 	o := Others{make(chan os.Signal, 1)}
 	others := slices.DeleteFunc(append([]os.Signal{syscall.SIGHUP}, userSignals...), signal.Ignored)
 	signal.Notify(o.received, append(others, syscall.SIGPIPE)...)
 	return o
 }
-
-// Stop restores the default actions.
-func (o Others) Stop() { signal.Stop(o.received) }
 
 // Handle keeps sessions open when a signal arrives, until ctx is done. SIGHUP of a process with a
 // terminal means that the terminal is gone, and requests a shutdown. It is never the second
