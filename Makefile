@@ -202,7 +202,7 @@ programs: chaos-build ## start each program of test/ and tools/ (as root, on Deb
 	$(GO) build -o build/programs/ $$($(GO) list -f '{{if eq .Name "main"}}{{.ImportPath}}{{end}}' ./test/... ./tools/...)
 	for program in build/programs/*; do $$program -h 2>/dev/null || exit 1; done
 	bin/chaos -binary bin/iamproxy -only "^Database restarted$$|^Database's clock 2 minutes"
-	build/programs/bench -binary bin/iamproxy -quick -rounds 1 -only '^(select-8|copy-in|connect|idle)$$'
+	build/programs/bench -binary bin/iamproxy -quick -rounds 1 -only '^(select-8|copy-in|login|start|idle|beside-10)$$'
 
 # PICTURE=$PWD/docs/status.png renews the picture of the status page in docs/.
 .PHONY: browser

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
@@ -93,26 +92,13 @@ func copyIn(ctx context.Context, b *bench, targets []target) error {
 // timeCopy measures the speed of a COPY, and how much of it a proxy relays in a second of
 // CPU time.
 func (b *bench) timeCopy(ctx context.Context, p *path, figure string, megabytes float64, command string) error {
-	before, err := proxyCPU(p)
+	run, err := b.client(ctx, p, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", command)
 	if err != nil {
 		return err
 	}
-	began := time.Now()
-	if _, err := b.client(ctx, p, "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-c", command); err != nil {
-		return err
+	b.note(figure, p.name, megabytes/run.took.Seconds())
+	if p.pid != 0 {
+		b.note(figure+"-cpu", p.name, megabytes/run.proxyCPU)
 	}
-	b.note(figure, p.name, megabytes/time.Since(began).Seconds())
-	after, err := proxyCPU(p)
-	if err == nil && p.pid != 0 {
-		b.note(figure+"-cpu", p.name, megabytes/(after-before))
-	}
-	return err
-}
-
-// proxyCPU returns the CPU time of the proxy of a path, in seconds; 0 if it has none.
-func proxyCPU(p *path) (float64, error) {
-	if p.pid == 0 {
-		return 0, nil
-	}
-	return fineCPU(p.pid)
+	return nil
 }

@@ -2,12 +2,18 @@
 
 package main
 
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
 // figure is a measured quantity.
 type figure struct {
 	name, title string
 	part        part
 	digits      int  // after the point
-	compares    bool // is a comparison itself, without ratios
+	lower       bool // a lower value is better
 	goals       []goal
 }
 
@@ -18,42 +24,183 @@ const (
 	noTable part = iota
 	adds
 	needs
+	scarce
 )
 
 // goal is a goal for iamproxy.
 type goal struct {
-	of    string // the target to compare with; empty: none, the figure itself counts
-	most  bool   // the limit is an upper one
+	text  string
+	value func(results) (value float64, known bool) // to compare with the limit
+	most  bool                                      // the limit is an upper one
 	limit float64
-	unit  string // of the limit, if it is not a ratio
 }
 
-func atLeast(limit float64, of string) goal { return goal{of: of, limit: limit} }
-
-func atMost(limit float64, unit string) goal { return goal{limit: limit, most: true, unit: unit} }
-
-func atMostOfPgbouncer(limit float64) goal {
-	return goal{of: pgbouncerTarget, limit: limit, most: true}
+// result returns the value, and whether the goal is met.
+func (g goal) result(r results) (value float64, met, known bool) {
+	value, known = g.value(r)
+	if g.most {
+		return value, value <= g.limit, known
+	}
+	return value, value >= g.limit, known
 }
+
+// with adds goals.
+func (f figure) with(goals ...func(figure) goal) figure {
+	for _, g := range goals {
+		f.goals = append(f.goals, g(f))
+	}
+	return f
+}
+
+func atMost(limit float64, unit string) func(figure) goal {
+	return func(f figure) goal {
+		return goal{text: fmt.Sprintf("≤ %v %s", limit, unit), most: true, limit: limit,
+			value: func(r results) (float64, bool) { return known(r.of(f.name, iamproxyTarget)) }}
+	}
+}
+
+// atLeastOf limits the ratio to another target.
+func atLeastOf(limit float64, target string) func(figure) goal {
+	return func(f figure) goal {
+		return goal{text: fmt.Sprintf("≥ %v of %s", limit, target), limit: limit,
+			value: func(r results) (float64, bool) { return known(r.ratio(f.name, iamproxyTarget, target)) }}
+	}
+}
+
+func atMostOf(limit float64, target string) func(figure) goal {
+	return func(f figure) goal {
+		g := atLeastOf(limit, target)(f)
+		g.text, g.most = fmt.Sprintf("≤ %v of %s", limit, target), true
+		return g
+	}
+}
+
+// atMostMore limits the difference from another target.
+func atMostMore(limit float64, unit, target string) func(figure) goal {
+	return func(f figure) goal {
+		return goal{text: fmt.Sprintf("≤ %v %s more than %s", limit, unit, target), most: true, limit: limit,
+			value: func(r results) (float64, bool) { return known(r.difference(f.name, iamproxyTarget, target)) }}
+	}
+}
+
+// atMostLoss limits what a condition takes from iamproxy, relative to what it takes from
+// PgBouncer. The figure without the condition has the same name without its last part.
+func atMostLoss(limit float64) func(figure) goal {
+	return func(f figure) goal {
+		without := f.name[:strings.LastIndex(f.name, "-")]
+		return goal{text: fmt.Sprintf("≤ %v of %s's loss", limit, pgbouncerTarget), most: true, limit: limit,
+			value: func(r results) (float64, bool) {
+				before, first := known(r.ratio(without, iamproxyTarget, pgbouncerTarget))
+				after, second := known(r.ratio(f.name, iamproxyTarget, pgbouncerTarget))
+				if f.lower {
+					return after / before, first && second
+				}
+				return before / after, first && second
+			}}
+	}
+}
+
+func known(s summary) (float64, bool) { return s.median, s.n > 0 }
+
+// The goals of select rows, without and with a busy neighbor.
+var (
+	fasterThanPgbouncer  = atLeastOf(1.1, pgbouncerTarget)
+	cheaperThanPgbouncer = atMostOf(0.95, pgbouncerTarget)
+)
 
 // figures lists all figures, in the order of the tables.
-var figures = []figure{
-	{name: "select-1", part: adds, title: "Queries per second, 1 client", goals: []goal{atLeast(1, pgbouncerTarget)}},
-	{name: "select-8", part: adds, title: "Queries per second, 8 clients", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},
-	{name: "select-32", part: adds, title: "Queries per second, 32 clients", goals: []goal{atLeast(1.2, pgbouncerTarget), atLeast(0.85, directTarget)}},
-	{name: "copy-out", part: adds, title: "COPY TO, MB/s", goals: []goal{atLeast(1.3, pgbouncerTarget), atLeast(0.95, directTarget)}},
-	{name: "copy-in", part: adds, title: "COPY FROM, MB/s", goals: []goal{atLeast(1.3, pgbouncerTarget), atLeast(0.95, directTarget)}},
-	{name: "connect", part: adds, title: "Time added to a login, ms", digits: 2, compares: true, goals: []goal{atMost(0.3, "ms")}},
-	{name: "connect-pool", part: adds, title: "Queries per second, 8 clients, a login for each query, `--pool 8`", goals: []goal{atLeast(1, pgbouncerTarget)}},
-	{name: "cpu-1", part: needs, title: "CPU time per query, 1 client, µs", goals: []goal{atMostOfPgbouncer(1)}},
-	{name: "cpu-8", part: needs, title: "CPU time per query, 8 clients, µs", goals: []goal{atMostOfPgbouncer(1)}},
-	{name: "cpu-32", part: needs, title: "CPU time per query, 32 clients, µs", goals: []goal{atMostOfPgbouncer(1)}},
-	{name: "copy-out-cpu", part: needs, title: "COPY TO, MB/s per vCPU"},
-	{name: "copy-in-cpu", part: needs, title: "COPY FROM, MB/s per vCPU"},
-	{name: "rest", part: needs, title: "Memory after the start, MiB", digits: 1, goals: []goal{atMost(20, "MiB")}},
-	{name: "rest-login", part: needs, title: "Memory after the first login, MiB", digits: 1, goals: []goal{atMost(20, "MiB")}},
-	{name: "idle", part: needs, title: "Memory per idle session, KiB", digits: 1, goals: []goal{atMost(20, "KiB"), atMostOfPgbouncer(0.5)}},
-	{name: "idle-5s", title: "Memory per session that became idle 5 s ago, KiB", digits: 1},
-	{name: "binary", part: needs, title: "Size of the program, MB"},
-	{name: "crowd", title: "Throughput of 100 clients beside 5,000 idle sessions, relative to 100 clients alone", digits: 2, compares: true, goals: []goal{{limit: 0.95}}},
+var figures = makeFigures()
+
+func makeFigures() []figure {
+	var all []figure
+	add := func(f ...figure) { all = append(all, f...) }
+	clients := []string{"1", "8", "32"}
+	queries := func(n string) string {
+		return "Queries per second, " + strings.TrimSuffix(n+" clients", plural(n))
+	}
+	cpuTime := func(n string) string {
+		return "CPU time per query, " + strings.TrimSuffix(n+" clients", plural(n)) + ", µs"
+	}
+	for _, n := range clients {
+		add(figure{name: "select-" + n, part: adds, title: queries(n)}.with(fasterThanPgbouncer))
+	}
+	add(
+		figure{name: "copy-out", part: adds, title: "COPY TO, MB/s"}.with(atLeastOf(1, directTarget)),
+		figure{name: "copy-in", part: adds, title: "COPY FROM, MB/s"}.with(atLeastOf(1, directTarget)),
+		figure{name: "login", part: adds, title: "A login, ms", digits: 2, lower: true}.with(atMostMore(0.3, "ms", directTarget)),
+		figure{name: "logins", part: adds, title: "Logins per second, 8 clients"},
+		figure{name: "connect-pool", part: adds, title: "Connections per second, 8 clients, `--pool 8`"}.with(atLeastOf(1, pgbouncerTarget)),
+		figure{name: "first-session", part: adds, title: "Start of the proxy to the first query's result, ms", lower: true}.with(atMost(40, "ms")),
+	)
+	for _, n := range clients {
+		add(figure{name: "cpu-" + n, part: needs, title: cpuTime(n), lower: true}.with(cheaperThanPgbouncer))
+	}
+	add(
+		figure{name: "copy-out-cpu", part: needs, title: "COPY TO, MB/s per vCPU"},
+		figure{name: "copy-in-cpu", part: needs, title: "COPY FROM, MB/s per vCPU"},
+		figure{name: "login-cpu", title: "CPU time of a login, client and proxy, ms", digits: 2, lower: true},
+		figure{name: "login-proxy-cpu", part: needs, title: "CPU time of a login, ms", digits: 2, lower: true},
+		figure{name: "connect-pool-cpu", part: needs, title: "CPU time of a connection with `--pool 8`, µs", lower: true},
+		figure{name: "start-cpu", part: needs, title: "CPU time of the start, ms", digits: 1, lower: true}.with(atMost(15, "ms")),
+		figure{name: "wait-cpu", part: needs, title: "CPU time of `iamproxy wait`, ms", digits: 1, lower: true}.with(atMost(10, "ms")),
+		figure{name: "rest", part: needs, title: "Memory after the start, MiB", digits: 1, lower: true}.with(atMost(16, "MiB")),
+		figure{name: "rest-private", part: needs, title: "Private memory after the start, MiB", digits: 1, lower: true}.with(atMost(6, "MiB")),
+		figure{name: "rest-login", part: needs, title: "Memory after the first login, MiB", digits: 1, lower: true},
+		figure{name: "rest-login-private", part: needs, title: "Private memory after the first login, MiB", digits: 1, lower: true},
+		figure{name: "session", part: needs, title: "Memory per idle session, 10 to 5,000 sessions, KiB", digits: 1, lower: true}.with(atMost(20, "KiB")),
+		figure{name: "idle", part: needs, title: "Memory per session that has received 1 MiB, KiB", digits: 1, lower: true},
+		figure{name: "idle-5s", title: "Memory per session that became idle 5 s ago, KiB", digits: 1, lower: true},
+		figure{name: "binary", part: needs, title: "Size of the program, MB", lower: true},
+	)
+	for _, n := range clients {
+		add(
+			figure{name: "select-" + n + "-neighbor", part: scarce, title: queries(n) + ", busy neighbor"}.with(fasterThanPgbouncer),
+			figure{name: "cpu-" + n + "-neighbor", title: cpuTime(n) + ", busy neighbor", lower: true}.with(cheaperThanPgbouncer),
+		)
+	}
+	for _, n := range clients {
+		add(
+			figure{name: "select-" + n + "-quarter", part: scarce, title: queries(n) + ", 0.25 vCPU"}.with(atMostLoss(1.1)),
+			figure{name: "cpu-" + n + "-quarter", title: cpuTime(n) + ", 0.25 vCPU", lower: true},
+		)
+	}
+	add(
+		figure{name: "copy-out-quarter", part: scarce, title: "COPY TO, MB/s, 0.25 vCPU"}.with(atMostLoss(1.1)),
+		figure{name: "copy-out-cpu-quarter", title: "COPY TO, MB/s per vCPU, 0.25 vCPU"},
+		figure{name: "copy-in-quarter", part: scarce, title: "COPY FROM, MB/s, 0.25 vCPU"}.with(atMostLoss(1.1)),
+		figure{name: "copy-in-cpu-quarter", title: "COPY FROM, MB/s per vCPU, 0.25 vCPU"},
+		figure{name: "connect-pool-quarter", part: scarce, title: "Connections per second, 8 clients, `--pool 8`, 0.25 vCPU"}.with(atMostLoss(1.1)),
+		figure{name: "connect-pool-cpu-quarter", title: "CPU time of a connection with `--pool 8`, µs, 0.25 vCPU", lower: true},
+		figure{name: "first-session-quarter", part: scarce, title: "Start of the proxy to the first query's result, ms, 0.25 vCPU", lower: true}.with(atMostLoss(1.1)),
+		figure{name: "start-cpu-quarter", title: "CPU time of the start, ms, 0.25 vCPU", digits: 1, lower: true},
+	)
+	for _, n := range idleSessions {
+		for _, a := range aspects {
+			f := figure{name: a.name + "-" + strconv.Itoa(n), title: a.title + ", " + thousands(float64(n), 0) + " idle sessions", digits: a.digits, lower: true}
+			if a.name == "p99" && n >= 1000 {
+				f = f.with(atMostOf(1.2, pgbouncerTarget), atMostOf(2, directTarget))
+			}
+			add(f)
+		}
+	}
+	return all
+}
+
+func plural(n string) string {
+	if n == "1" {
+		return "s"
+	}
+	return ""
+}
+
+// aspects are measured beside each number of idle sessions.
+var aspects = []struct {
+	name, title string
+	digits      int
+}{
+	{"memory", "Memory, MiB", 1},
+	{"idle-cpu", "CPU time per minute, all sessions idle, s", 3},
+	{"p50", "Median latency of 8 active clients, ms", 2},
+	{"p99", "99th percentile, ms", 2},
+	{"p999", "99.9th percentile, ms", 2},
 }

@@ -26,11 +26,7 @@ var (
 
 // machine describes the day, the machine and the programs.
 func (b *bench) machine(ctx context.Context) (string, error) {
-	program, err := pgbouncerPath()
-	if err != nil {
-		return "", err
-	}
-	pgbouncer, err := version(ctx, program, "--version")
+	pgbouncer, err := version(ctx, b.bouncer, "--version")
 	if err != nil {
 		return "", err
 	}

@@ -10,24 +10,24 @@ import (
 	"time"
 )
 
+// atRest is the time after which a process without sessions has returned memory that it
+// needed once.
+const atRest = 4 * time.Second
+
 // rest measures the memory of an idle proxy, before and after the first login, and the size
 // of its program.
 func rest(ctx context.Context, b *bench, targets []target) error {
 	return b.each(ctx, proxied(targets), func(p *path) error {
-		started, err := resident(p.pid)
-		if err != nil {
+		if err := b.noteRest(ctx, p, "rest"); err != nil {
 			return err
 		}
-		b.note("rest", p.name, started/1024)
 		one, err := b.openSessions(ctx, p, nil, 1, little)
 		if err = errors.Join(err, one.close(ctx)); err != nil {
 			return err
 		}
-		after, err := resident(p.pid)
-		if err != nil {
+		if err := b.noteRest(ctx, p, "rest-login"); err != nil {
 			return err
 		}
-		b.note("rest-login", p.name, after/1024)
 		if p.name == pgbouncerTarget { // its libraries are separate files
 			return nil
 		}
@@ -40,10 +40,23 @@ func rest(ctx context.Context, b *bench, targets []target) error {
 	})
 }
 
+func (b *bench) noteRest(ctx context.Context, p *path, figure string) error {
+	if err := pause(ctx, atRest); err != nil {
+		return err
+	}
+	m, err := memoryOf(p.pid)
+	if err != nil {
+		return err
+	}
+	b.note(figure, p.name, m.resident/1024)
+	b.note(figure+"-private", p.name, m.private/1024)
+	return nil
+}
+
 // idle measures the memory of idle sessions that have been used.
 func idle(ctx context.Context, b *bench, targets []target) error {
 	return b.each(ctx, proxied(targets), func(p *path) (err error) {
-		before, err := resident(p.pid)
+		before, err := memoryOf(p.pid)
 		if err != nil {
 			return err
 		}
@@ -56,8 +69,8 @@ func idle(ctx context.Context, b *bench, targets []target) error {
 		if err != nil {
 			return err
 		}
-		b.note("idle-5s", p.name, (early-before)/float64(len(open)))
-		b.note("idle", p.name, (stable-before)/float64(len(open)))
+		b.note("idle-5s", p.name, (early.resident-before.resident)/float64(len(open)))
+		b.note("idle", p.name, (stable.resident-before.resident)/float64(len(open)))
 		return nil
 	})
 }

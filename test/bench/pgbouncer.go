@@ -70,8 +70,12 @@ func (b *bench) pgbouncer(ctx context.Context, sessions, pool int) (*path, error
 	if err != nil {
 		return nil, err
 	}
-	cmd, err := command(ctx, dir, config)
+	cmd, err := command(ctx, b.bouncer, dir, config)
 	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	if err := b.limit.start(cmd.Start); err != nil {
 		return nil, err
 	}
 	if err := listening(ctx, cmd, net.JoinHostPort("127.0.0.1", port)); err != nil {
@@ -80,11 +84,11 @@ func (b *bench) pgbouncer(ctx context.Context, sessions, pool int) (*path, error
 	stop := func() error {
 		return errors.Join(cmd.stop(), os.RemoveAll(dir))
 	}
-	return &path{host: "127.0.0.1", port: port, pid: cmd.Process.Pid, stop: stop}, nil
+	return &path{host: "127.0.0.1", port: port, pid: cmd.Process.Pid, started: began, stop: stop}, nil
 }
 
-// pgbouncerPath returns the program, which Debian puts in root's PATH only.
-func pgbouncerPath() (string, error) {
+// findPgbouncer returns the program, which Debian puts in root's PATH only.
+func findPgbouncer() (string, error) {
 	for _, name := range []string{"pgbouncer", "/usr/sbin/pgbouncer"} {
 		if found, err := exec.LookPath(name); err == nil {
 			return found, nil
@@ -103,11 +107,7 @@ type daemon struct {
 
 // command returns PgBouncer with a configuration. It refuses to run as root, so that it
 // runs as another user, who owns the directory.
-func command(ctx context.Context, dir, config string) (*daemon, error) {
-	program, err := pgbouncerPath()
-	if err != nil {
-		return nil, err
-	}
+func command(ctx context.Context, program, dir, config string) (*daemon, error) {
 	d := &daemon{Cmd: exec.CommandContext(ctx, program, "-q", config), ended: make(chan struct{})}
 	d.Cancel = func() error { return d.Process.Signal(syscall.SIGTERM) }
 	d.Stderr = &d.said
@@ -129,13 +129,10 @@ func command(ctx context.Context, dir, config string) (*daemon, error) {
 	return d, errors.Join(os.Chown(dir, int(uid), int(gid)), os.Chown(config, int(uid), int(gid)))
 }
 
-// listening starts it, and returns when it accepts connections.
+// listening returns when a started one accepts connections.
 func listening(ctx context.Context, d *daemon, address string) error {
-	if err := d.Start(); err != nil {
-		return err
-	}
 	go d.wait()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for {
 		if conn, err := net.Dial("tcp", address); err == nil {

@@ -4,34 +4,48 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"os/exec"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// resident returns the memory of a process, in KiB, including shared memory such as the C
-// library of PgBouncer.
-func resident(pid int) (float64, error) {
-	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	return parseResident(string(rollup))
+// memory is the memory of a process, in KiB.
+type memory struct {
+	resident float64 // with pages that processes share, such as those of the program's file
+	private  float64 // without them
 }
 
-func parseResident(rollup string) (float64, error) {
+// memoryOf returns the memory of a process.
+func memoryOf(pid int) (memory, error) {
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return memory{}, err
+	}
+	return parseMemory(string(rollup))
+}
+
+func parseMemory(rollup string) (memory, error) {
+	sizes := make(map[string]float64)
 	for line := range strings.Lines(rollup) {
 		fields := strings.Fields(line)
-		if len(fields) == 3 && fields[0] == "Rss:" {
-			return strconv.ParseFloat(fields[1], 64)
+		if len(fields) != 3 || fields[2] != "kB" {
+			continue
 		}
+		size, err := strconv.ParseFloat(fields[1], 64)
+		if err != nil {
+			return memory{}, fmt.Errorf("smaps_rollup: %q", line)
+		}
+		sizes[fields[0]] = size
 	}
-	return 0, fmt.Errorf("no Rss in %q", rollup)
+	if sizes["Rss:"] == 0 {
+		return memory{}, fmt.Errorf("no Rss in %q", rollup)
+	}
+	return memory{resident: sizes["Rss:"], private: sizes["Private_Clean:"] + sizes["Private_Dirty:"]}, nil
 }
 
 // settleEvery is the interval of readings of memory, and settleWithin the difference up to
@@ -43,87 +57,56 @@ const (
 
 // settled returns the memory of a process once it is stable, or at the limit, and that of
 // the first reading.
-func settled(ctx context.Context, pid int, limit time.Duration) (stable, early float64, err error) {
+func settled(ctx context.Context, pid int, limit time.Duration) (stable, early memory, err error) {
 	deadline := time.Now().Add(limit)
-	last, err := resident(pid)
+	last, err := memoryOf(pid)
 	if err != nil {
-		return 0, 0, err
+		return memory{}, memory{}, err
 	}
 	for {
-		select {
-		case <-time.After(settleEvery):
-		case <-ctx.Done():
-			return 0, 0, context.Cause(ctx)
+		if err := pause(ctx, settleEvery); err != nil {
+			return memory{}, memory{}, err
 		}
-		now, err := resident(pid)
+		now, err := memoryOf(pid)
 		if err != nil {
-			return 0, 0, err
+			return memory{}, memory{}, err
 		}
-		if early == 0 {
+		if early == (memory{}) {
 			early = now
 		}
-		if change := now - last; max(change, -change) <= last*settleWithin || time.Now().After(deadline) {
+		change := now.resident - last.resident
+		if max(change, -change) <= last.resident*settleWithin || time.Now().After(deadline) {
 			return now, early, nil
 		}
 		last = now
 	}
 }
 
-// ticks is USER_HZ, the number of ticks per second in /proc: 100 on all common systems.
-const ticks = 100
+// pause waits, or returns an error if ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
 
-// cpu returns the CPU time of a process, in seconds; 0 for no process.
+// cpu returns the CPU time of all threads of a process, in seconds; 0 for no process. The
+// clock is that of clock_getcpuclockid(3).
 func cpu(pid int) (float64, error) {
 	if pid == 0 {
 		return 0, nil
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
+	const schedulerClock = 2
+	var used unix.Timespec
+	if err := unix.ClockGettime(int32(^pid<<3|schedulerClock), &used); err != nil {
+		return 0, fmt.Errorf("CPU time of process %d: %w", pid, err)
 	}
-	return parseCPU(string(stat))
+	return float64(used.Nano()) / 1e9, nil
 }
 
-// parseCPU parses proc_pid_stat(5): utime and stime are fields 14 and 15. The name, in
-// parentheses, may have spaces.
-func parseCPU(stat string) (float64, error) {
-	fields := strings.Fields(stat[strings.LastIndex(stat, ")")+1:])
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("no CPU time in %q", stat)
-	}
-	user, errUser := strconv.ParseFloat(fields[11], 64)
-	system, errSystem := strconv.ParseFloat(fields[12], 64)
-	if errUser != nil || errSystem != nil {
-		return 0, fmt.Errorf("no CPU time in %q", stat)
-	}
-	return (user + system) / ticks, nil
-}
-
-// fineCPU returns the CPU time of the current threads of a process, in seconds, where ticks
-// are too coarse.
-func fineCPU(pid int) (float64, error) {
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil {
-		return 0, err
-	}
-	var sum float64
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) { // the thread has ended
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		onCPU, _, _ := strings.Cut(string(text), " ")
-		nanoseconds, err := strconv.ParseFloat(onCPU, 64)
-		if err != nil {
-			return 0, fmt.Errorf("%s: %w", file, err)
-		}
-		sum += nanoseconds / 1e9
-	}
-	if sum == 0 {
-		return 0, fmt.Errorf("process %d has no schedstat", pid)
-	}
-	return sum, nil
+// ended returns the CPU time of a command that has ended, in seconds.
+func ended(cmd *exec.Cmd) float64 {
+	return (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 }

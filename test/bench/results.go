@@ -44,31 +44,19 @@ func (r results) of(figure, target string) summary { return summarize(r[figure][
 
 // ratio compares two targets, round by round, since values of one round are close in time.
 func (r results) ratio(figure, target, to string) summary {
-	values, others := r[figure][target], r[figure][to]
-	ratios := make([]float64, min(len(values), len(others)))
-	for i := range ratios {
-		ratios[i] = values[i] / others[i]
-	}
-	return summarize(ratios)
+	return r.pairs(figure, target, to, func(value, other float64) float64 { return value / other })
 }
 
-// reached reports whether a target reaches a goal, and whether its figures are known.
-func (r results) reached(figure, target string, g goal) (met, known bool) {
-	s := r.of(figure, target)
-	if g.of != "" {
-		s = r.ratio(figure, target, g.of)
-	}
-	if g.most {
-		return s.median <= g.limit, s.n > 0
-	}
-	return s.median >= g.limit, s.n > 0
+// difference does so, too.
+func (r results) difference(figure, target, from string) summary {
+	return r.pairs(figure, target, from, func(value, other float64) float64 { return value - other })
 }
 
-// medianDifference returns the median difference of pairs that were measured in turn.
-func medianDifference(values, others []float64) float64 {
-	differences := make([]float64, min(len(values), len(others)))
-	for i := range differences {
-		differences[i] = values[i] - others[i]
+func (r results) pairs(figure, target, other string, compare func(value, other float64) float64) summary {
+	values, others := r[figure][target], r[figure][other]
+	compared := make([]float64, min(len(values), len(others)))
+	for i := range compared {
+		compared[i] = compare(values[i], others[i])
 	}
-	return summarize(differences).median
+	return summarize(compared)
 }

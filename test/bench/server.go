@@ -27,21 +27,29 @@ type bench struct {
 	dir      string // for files, removed with the cluster
 	names    nameServer
 	binary   string // the iamproxy to measure
+	bouncer  string // the PgBouncer to measure
 	targets  []target
 	size     size
+	rounds   int
 	results  results
-	points   map[string][]point // of scale, by target
 	round    int
-	saying   string // the current measurement
+	suffix   string   // of figures, in a condition
+	limit    *cgroup  // of proxies, in a condition
+	omitted  []string // measurements that the machine does not allow
+	saying   string   // the current measurement
 	progress io.Writer
 }
 
-// sessionsMost is the maximum of concurrent sessions.
-const sessionsMost = 5300
+// sessionsMost is the maximum of concurrent sessions of a target, and serverSessions that of
+// the server: two proxies have idle sessions at the same time.
+const (
+	sessionsMost   = mostSessions + 300
+	serverSessions = 2 * sessionsMost
+)
 
 // serverSettings allow many sessions with little memory. Logging of connections is off.
 var serverSettings = map[string]string{
-	"max_connections":                 strconv.Itoa(sessionsMost),
+	"max_connections":                 strconv.Itoa(serverSessions),
 	"max_locks_per_transaction":       "16",
 	"shared_buffers":                  "256MB",
 	"max_parallel_workers_per_gather": "0",
@@ -53,13 +61,15 @@ func start(ctx context.Context, o options, progress io.Writer) (b *bench, err er
 	if err := allowFiles(); err != nil {
 		return nil, err
 	}
-	b = &bench{cluster: &aurora.Cluster{Settings: serverSettings}, binary: o.binary, size: fullSize, results: results{}, progress: progress}
+	b = &bench{cluster: &aurora.Cluster{Settings: serverSettings}, binary: o.binary, bouncer: o.pgbouncer, targets: o.targets(),
+		size: fullSize, rounds: o.rounds, results: results{}, progress: progress}
 	if o.quick {
 		b.size = quickSize
 	}
-	b.targets = []target{{name: directTarget}, {name: pgbouncerTarget}, {name: iamproxyTarget, binary: o.binary}}
-	if o.baseline != "" {
-		b.targets = append(b.targets, target{name: baselineTarget, binary: o.baseline})
+	if b.bouncer == "" {
+		if b.bouncer, err = findPgbouncer(); err != nil {
+			return nil, err
+		}
 	}
 	if b.programs, err = aurora.BinDir(); err != nil {
 		return nil, err
@@ -81,7 +91,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	b.names = serveNames()
-	direct, err := b.open(ctx, b.targets[0], sessionsMost)
+	direct, err := b.open(ctx, target{name: directTarget}, sessionsMost)
 	if err != nil {
 		return err
 	}
@@ -103,6 +113,7 @@ func (b *bench) say(format string, args ...any) {
 
 // note prints a figure and adds it.
 func (b *bench) note(figure, target string, value float64) {
+	figure += b.suffix
 	b.say("%s %s: %.2f", target, figure, value)
 	b.results.add(figure, target, b.round, value)
 }
@@ -151,8 +162,15 @@ func (b *bench) quiet(ctx context.Context) error {
 // clientLimit bounds a program at many times its duration.
 const clientLimit = 2 * time.Minute
 
-// client runs one of PostgreSQL's programs against a target, and returns its output.
-func (b *bench) client(ctx context.Context, p *path, program string, args ...string) (string, error) {
+// clientRun is a run of a client.
+type clientRun struct {
+	out                 string
+	took                time.Duration
+	clientCPU, proxyCPU float64 // seconds
+}
+
+// client runs one of PostgreSQL's programs against a target.
+func (b *bench) client(ctx context.Context, p *path, program string, args ...string) (clientRun, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, clientLimit, fmt.Errorf("not over after %v", clientLimit))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(b.programs, program), args...)
@@ -160,16 +178,23 @@ func (b *bench) client(ctx context.Context, p *path, program string, args ...str
 	cmd.Env = p.env()
 	// This process handles Ctrl-C and ends it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	out, err := cmd.CombinedOutput()
+	before, err := cpu(p.pid)
 	if err != nil {
-		return "", fmt.Errorf("%s: %s: %w: %s", p.name, program, cmp.Or(context.Cause(ctx), err), oneLine(out))
+		return clientRun{}, err
 	}
-	return string(out), nil
+	began := time.Now()
+	out, err := cmd.CombinedOutput()
+	took := time.Since(began)
+	if err != nil {
+		return clientRun{}, fmt.Errorf("%s: %s: %w: %s", p.name, program, cmp.Or(context.Cause(ctx), err), oneLine(out))
+	}
+	after, err := cpu(p.pid)
+	return clientRun{out: string(out), took: took, clientCPU: ended(cmd), proxyCPU: after - before}, err
 }
 
-// filesMost is the number of file descriptors of the proxies: two for each session, and a
-// few.
-const filesMost = 2*sessionsMost + 500
+// filesMost is the number of file descriptors of the proxies, two for each session, and of
+// this process, which has the clients of all idle sessions, and a few.
+const filesMost = serverSessions + 500
 
 // allowFiles raises the limit of file descriptors for child processes.
 func allowFiles() error {

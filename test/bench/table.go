@@ -10,20 +10,43 @@ import (
 	"github.com/iamproxy/iamproxy/tools/mdtable"
 )
 
-// table returns all figures with their goals, for the output of a run. A row without any
-// figure is omitted.
+// table returns all figures, for the output of a run. A row without any figure is omitted.
 func table(r results, targets []target) string {
-	header := append([]string{"figure", "meaning"}, headers(targets)...)
-	lines := [][]string{append(header, "goal", "result")}
+	lines := [][]string{append([]string{"figure", "meaning"}, headers(targets)...)}
 	for _, f := range figures {
-		if len(r[f.name]) == 0 {
-			continue
+		if len(r[f.name]) > 0 {
+			lines = append(lines, append([]string{f.name, f.title}, r.row(f, targets)...))
 		}
-		goals, verdicts := r.verdicts(f)
-		line := append([]string{f.name, f.title}, r.row(f, targets)...)
-		lines = append(lines, append(line, strings.Join(goals, ", "), strings.Join(verdicts, ", ")))
 	}
 	return mdtable.Table(lines)
+}
+
+// goalTable returns each goal of the measured figures, and how many of them are met.
+func goalTable(r results) string {
+	lines := [][]string{{"figure", "goal", "result", ""}}
+	met, missed := 0, 0
+	for _, f := range figures {
+		for _, g := range f.goals {
+			value, reached, known := g.result(r)
+			line := []string{f.name, g.text, thousands(value, 2), "met"}
+			switch {
+			case len(r[f.name]) == 0:
+				continue
+			case !known:
+				line[2], line[3] = nothing, "not measured"
+			case reached:
+				met++
+			default:
+				missed++
+				line[3] = "missed"
+			}
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 1 {
+		return ""
+	}
+	return fmt.Sprintf("%s\n%d of %d goals are met.\n", mdtable.Table(lines), met, met+missed)
 }
 
 // headers returns the headers of the values, and of the ratios of iamproxy to the others.
@@ -47,66 +70,11 @@ func (r results) row(f figure, targets []target) []string {
 		line = append(line, show(r.of(f.name, t.name), f.digits))
 	}
 	for _, t := range targets {
-		switch {
-		case t.name == iamproxyTarget:
-		case f.compares:
-			line = append(line, nothing)
-		default:
+		if t.name != iamproxyTarget {
 			line = append(line, showSpread(r.ratio(f.name, iamproxyTarget, t.name)))
 		}
 	}
 	return line
-}
-
-const (
-	goalMet    = "met"
-	goalMissed = "missed"
-)
-
-// verdicts returns the goals of a figure, and whether iamproxy reaches each.
-func (r results) verdicts(f figure) (goals, verdicts []string) {
-	for _, g := range f.goals {
-		goals = append(goals, g.String())
-		met, known := r.reached(f.name, iamproxyTarget, g)
-		switch {
-		case !known:
-			verdicts = append(verdicts, "not measured")
-		case met:
-			verdicts = append(verdicts, goalMet)
-		default:
-			verdicts = append(verdicts, goalMissed)
-		}
-	}
-	return goals, verdicts
-}
-
-// score returns how many goals are met, of those that were measured.
-func score(r results) string {
-	met, missed := 0, 0
-	for _, f := range figures {
-		_, verdicts := r.verdicts(f)
-		for _, v := range verdicts {
-			switch v {
-			case goalMet:
-				met++
-			case goalMissed:
-				missed++
-			}
-		}
-	}
-	return fmt.Sprintf("%d of %d goals are met.", met, met+missed)
-}
-
-func (g goal) String() string {
-	sign := "≥"
-	if g.most {
-		sign = "≤"
-	}
-	limit := strconv.FormatFloat(g.limit, 'f', -1, 64)
-	if g.of != "" {
-		return fmt.Sprintf("%s %s of %s", sign, limit, g.of)
-	}
-	return strings.TrimSpace(fmt.Sprintf("%s %s %s", sign, limit, g.unit))
 }
 
 const nothing = "–"

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -51,7 +52,10 @@ type path struct {
 	host, port string
 	password   string // a token, if clients log in themselves
 	caFile     string // to verify the server with; empty: in clear
+	binary     string // of an iamproxy
+	admin      string // the address of its admin server
 	pid        int    // of the proxy; 0: none
+	started    time.Time
 	stop       func() error
 	quiet      func() error
 }
@@ -79,14 +83,22 @@ func (b *bench) openPool(ctx context.Context, t target, sessions, pool int) (p *
 	return p, nil
 }
 
-// close waits for all sessions to end.
+// close ends a proxy, and waits for all sessions to end.
 func (p *path) close() error {
+	if err := p.end(); err != nil {
+		return err
+	}
+	return p.quiet()
+}
+
+// end ends a proxy. Sessions may remain on the server for a moment.
+func (p *path) end() error {
 	if p.stop != nil {
 		if err := p.stop(); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
 	}
-	return p.quiet()
+	return nil
 }
 
 // each opens one target after the other, calls do, and closes it.
@@ -116,25 +128,29 @@ func (b *bench) direct(ctx context.Context) (*path, error) {
 // sidecar is the path through an iamproxy, without its default limit of logins per second:
 // that of AWS does not apply here.
 func (b *bench) sidecar(ctx context.Context, binary string, pool int) (*path, error) {
-	s := &sidecar.Sidecar{Binary: binary, Cluster: b.cluster, Flags: []string{"--listen", "127.0.0.1:0", "--connect-rate", "0"}}
-	if pool > 0 {
-		s.Flags = append(s.Flags, "--pool", strconv.Itoa(pool))
-	}
-	listen, err := s.Start(ctx)
+	port, err := freePort()
 	if err != nil {
 		return nil, err
 	}
-	host, port, err := net.SplitHostPort(listen)
+	p := &path{binary: binary, admin: net.JoinHostPort("127.0.0.1", port)}
+	s := &sidecar.Sidecar{Binary: binary, Cluster: b.cluster, Flags: []string{"--listen", "127.0.0.1:0", "--admin", p.admin, "--connect-rate", "0"}}
+	if pool > 0 {
+		s.Flags = append(s.Flags, "--pool", strconv.Itoa(pool))
+	}
+	var listen string
+	err = b.limit.start(func() (err error) {
+		p.started = time.Now()
+		listen, err = s.Start(ctx)
+		return err
+	})
 	if err != nil {
+		return nil, err
+	}
+	p.pid, p.stop = s.PID(), s.Stop
+	if p.host, p.port, err = net.SplitHostPort(listen); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
-	return &path{host: host, port: port, pid: s.PID(), stop: s.Stop}, nil
-}
-
-// hasPool reports whether an iamproxy has --pool.
-func hasPool(binary string) bool {
-	help, err := exec.Command(binary, "run", "--help").Output()
-	return err == nil && bytes.Contains(help, []byte("--pool"))
+	return p, nil
 }
 
 // token returns a fresh token, which is valid for 15 minutes.
