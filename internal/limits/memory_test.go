@@ -17,20 +17,53 @@ func TestReleaseIdleMemory(t *testing.T) {
 		sink = make([]byte, 64<<10)
 	}
 	sink = nil
-	var before runtime.MemStats
-	runtime.ReadMemStats(&before)
+	collected := make(chan struct{})
+	runtime.AddCleanup(new(*byte), func(c chan struct{}) { close(c) }, collected)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		ReleaseIdleMemory(ctx)
 	}()
-	for now, deadline := before, time.Now().Add(time.Minute); now.NumForcedGC == before.NumForcedGC; runtime.ReadMemStats(&now) {
-		if time.Now().After(deadline) {
-			t.Fatal("no memory was released")
-		}
-		time.Sleep(10 * time.Millisecond)
+	select { // polling would be work
+	case <-collected:
+	case <-time.After(time.Minute):
+		t.Error("no memory was released")
 	}
 	stop()
 	<-ended
+}
+
+// Memory is released in steps, in idle intervals only.
+func TestReleaseSteps(t *testing.T) {
+	var r release
+	for _, interval := range []struct {
+		cpu       time.Duration
+		allocated uint64
+		step      bool
+	}{
+		{0, minAllocated - 1, false},
+		{idleCPU + 1, minAllocated, false},
+		{idleCPU, minAllocated, true}, // a collection
+		{idleCPU + 1, minAllocated, false},
+		{0, minAllocated, true}, // another
+		{0, minAllocated, true}, // the release
+		{0, minAllocated, false},
+		{0, 2*minAllocated - 1, false},
+		{0, 2 * minAllocated, true},
+	} {
+		if step := r.next(interval.cpu, interval.allocated); (step != nil) != interval.step {
+			t.Errorf("a step after %v of CPU time and %d bytes: %v", interval.cpu, interval.allocated, step != nil)
+		}
+	}
+}
+
+// Work of this process counts as CPU time.
+func TestCPUTime(t *testing.T) {
+	if cpuTime() == 0 {
+		t.Skip("this system counts as idle always")
+	}
+	for before := cpuTime(); cpuTime() <= before+idleCPU; {
+		sink = make([]byte, 1)
+	}
 }
