@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"regexp"
 	"strconv"
 	"time"
 
@@ -20,6 +19,8 @@ import (
 	"github.com/aws/smithy-go/logging"
 	"github.com/aws/smithy-go/middleware"
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 const (
@@ -42,17 +43,17 @@ const (
 	maxBackoff = time.Second
 )
 
-// roleARN matches the ARN of a role, with or without a path. It does not match a
-// comma at the end, which separates two ARNs.
+// isRoleARN reports whether text is the ARN of a role, with or without a path. A comma at the
+// end is not part of it, since it separates two ARNs.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html
-var roleARN = regexp.MustCompile(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=.@-]$`)
+var isRoleARN = text.Matching(`^arn:[a-z0-9-]+:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]*[A-Za-z0-9_+=.@-]$`)
 
 // Load reads the AWS configuration. It fails if the configuration cannot be read,
 // does not have the profile, or has a role that is not an ARN. It does not fetch
 // credentials.
 func (i *Identity) Load(ctx context.Context) error {
 	for _, role := range i.Roles {
-		if !roleARN.MatchString(role) {
+		if !isRoleARN(role) {
 			return newError(ReasonInvalidRole, nil, "{role}", strconv.Quote(role))
 		}
 	}

@@ -2,8 +2,9 @@ package auth
 
 import (
 	"cmp"
-	"regexp"
 	"strings"
+
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 // Kind is the kind of endpoint that a database's host name denotes.
@@ -37,7 +38,7 @@ type Name struct {
 //
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html
 // and, for China, https://docs.amazonaws.cn/en_us/aws/latest/userguide/endpoints-Beijing.html.
-var rdsName = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+([a-z0-9-]+)\.(?:` +
+var rdsName = text.Regexp(`^(?:[a-z0-9-]+\.)+([a-z0-9-]+)\.(?:` +
 	`(` + region + `|global)\.rds(?:-fips)?|` +
 	`rds(?:-fips)?\.(` + region + `)` +
 	`)\.(?:amazonaws\.(?:com|com\.cn|eu|au|uk)|c2s\.ic\.gov|sc2s\.sgov\.gov)$`)
@@ -45,14 +46,12 @@ var rdsName = regexp.MustCompile(`^(?:[a-z0-9-]+\.)+([a-z0-9-]+)\.(?:` +
 // dsqlName matches the host names of Aurora DSQL: those of clusters and of their
 // PrivateLink endpoints.
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/privatelink-managing-clusters.html
-var dsqlName = regexp.MustCompile(`^[a-z0-9]{26}\.dsql(?:-[a-z0-9]+)?\.(` + region + `)\.on\.(?:aws|amazonwebservices\.com\.cn)$`)
+var dsqlName = text.Regexp(`^[a-z0-9]{26}\.dsql(?:-[a-z0-9]+)?\.(` + region + `)\.on\.(?:aws|amazonwebservices\.com\.cn)$`)
 
 const region = `[a-z]+(?:-[a-z]+)+-[0-9]+`
 
-var wholeRegion = regexp.MustCompile(`^` + region + `$`)
-
-// IsRegion reports whether name has the form of an AWS region.
-func IsRegion(name string) bool { return wholeRegion.MatchString(name) }
+// IsRegion reports whether a name has the form of an AWS region.
+var IsRegion = text.Matching(`^` + region + `$`)
 
 // kindPrefixes maps the prefixes of the label that determines the kind. The longer
 // ones come first. Other labels are those of instances.
@@ -71,10 +70,10 @@ var kindPrefixes = []struct {
 // ParseName parses the lower-case host name of a database. A name that AWS does not
 // assign has the kind Unknown.
 func ParseName(host string) Name {
-	if m := dsqlName.FindStringSubmatch(host); m != nil {
+	if m := dsqlName().FindStringSubmatch(host); m != nil {
 		return Name{Kind: DSQL, Region: m[1]}
 	}
-	m := rdsName.FindStringSubmatch(host)
+	m := rdsName().FindStringSubmatch(host)
 	if m == nil {
 		return Name{}
 	}

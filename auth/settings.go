@@ -32,7 +32,7 @@ var settings = []setting{
 	{"AWS_WEB_IDENTITY_TOKEN_FILE", "web_identity_token_file", "the name of a file, but the token itself", isNoToken},
 	{"AWS_REGION", "region", "a region such as eu-west-1", isSTSRegion},
 	{"AWS_DEFAULT_REGION", "region", "a region such as eu-west-1", isSTSRegion},
-	{"AWS_ROLE_ARN", "role_arn", "the ARN of a role, such as arn:aws:iam::111122223333:role/name", roleARN.MatchString},
+	{"AWS_ROLE_ARN", "role_arn", "the ARN of a role, such as arn:aws:iam::111122223333:role/name", isRoleARN},
 	{"AWS_ROLE_SESSION_NAME", "role_session_name", "2 to 64 letters, digits and characters of _=,.@-", isSessionName},
 	{"AWS_CONTAINER_CREDENTIALS_FULL_URI", "", "a URL such as http://169.254.170.23/v1/credentials", isURL},
 	{"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "", `a path that begins with "/"`, func(value string) bool { return strings.HasPrefix(value, "/") }},

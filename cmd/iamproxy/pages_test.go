@@ -67,7 +67,7 @@ func TestDocumentedNames(t *testing.T) {
 	}
 	for page, text := range pages(t) {
 		for _, name := range shownName.FindAllString(text, -1) {
-			if name = strings.Trim(name, "`"); !known[name] && !cli.KubernetesLink.MatchString(name+"=127.0.0.1") {
+			if name = strings.Trim(name, "`"); !known[name] && !cli.IsKubernetesLink(name+"=127.0.0.1") {
 				t.Errorf("%s: there is no %s", page, name)
 			}
 		}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/iampolicy"
+	"github.com/iamproxy/iamproxy/internal/text"
 )
 
 type policyCommand struct {
@@ -96,13 +96,13 @@ func (c *policyCommand) checkUser(user string, kind auth.Kind) error {
 // checkResource returns an error if --account or --resource-id does not fit the endpoint.
 func (c *policyCommand) checkResource(e endpoint.Endpoint) error {
 	switch {
-	case c.Account != "" && !accountID.MatchString(c.Account):
+	case c.Account != "" && !isAccountID(c.Account):
 		return fmt.Errorf("--account %q: must be the 12 digits of an AWS account", c.Account)
 	case c.ResourceID == "":
 		return nil
 	case e.Name.Kind == auth.DSQL:
 		return fmt.Errorf("--resource-id: leave it out; the name of %s contains it", e.Host)
-	case !resourceID.MatchString(c.ResourceID):
+	case !isResourceID(c.ResourceID):
 		return fmt.Errorf("--resource-id %q: must be a DbClusterResourceId (cluster-...), a DbiResourceId (db-...) or that of an RDS Proxy (prx-...), not the database's name", c.ResourceID)
 	case !canHaveName(c.ResourceID, e.Name.Kind):
 		return fmt.Errorf("--resource-id %s: cannot belong to %s, which is a name of the kind %s", c.ResourceID, e.Host, e.Name.Kind)
@@ -111,8 +111,8 @@ func (c *policyCommand) checkResource(e endpoint.Endpoint) error {
 }
 
 var (
-	accountID  = regexp.MustCompile(`^[0-9]{12}$`)
-	resourceID = regexp.MustCompile(`^(cluster|db|prx)-[A-Za-z0-9]+$`)
+	isAccountID  = text.Matching(`^[0-9]{12}$`)
+	isResourceID = text.Matching(`^(cluster|db|prx)-[A-Za-z0-9]+$`)
 )
 
 // canHaveName reports whether a resource with the given id can have a name of the given kind.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,7 +44,7 @@ func (results checkResults) ok() bool {
 }
 
 // arns matches the ARNs of AWS.
-var arns = regexp.MustCompile(`arn:aws[a-z-]*:[^\s"';,()]+`)
+var arns = text.Regexp(`arn:aws[a-z-]*:[^\s"';,()]+`)
 
 // write responds with passed or failed in the first line, and a line for each check. Without
 // details, it omits ARNs: other hosts may read the response.
@@ -64,7 +63,7 @@ func (results checkResults) write(w http.ResponseWriter, details bool, passed, f
 		}
 		line := text.OneLine(r.text)
 		if !details {
-			line = arns.ReplaceAllString(line, "(ARN omitted)")
+			line = arns().ReplaceAllString(line, "(ARN omitted)")
 		}
 		lines = append(lines, prefix+"  "+line)
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -98,9 +97,7 @@ func isPostgreSQL(d rdsapi.Database) bool {
 // isDown reports whether a database with a status accepts no logins.
 // https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/accessing-monitoring.html
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/accessing-monitoring.html
-func isDown(status string) bool { return down.MatchString(status) }
-
-var down = regexp.MustCompile(`^(stopped|stopping|starting|creating|deleting|failed|suspended|suspending|restore-error|insufficient-.*|inaccessible-.*|incompatible-.*)$`)
+var isDown = text.Matching(`^(stopped|stopping|starting|creating|deleting|failed|suspended|suspending|restore-error|insufficient-.*|inaccessible-.*|incompatible-.*)$`)
 
 // start returns the command line that starts a database, or waits until it is available.
 func (r *run) start(d rdsapi.Database) string {
@@ -224,7 +221,7 @@ func unknownKeys(missing []string) string {
 
 // permissionSet matches the name of a role that IAM Identity Center manages. It would revert
 // changes to the role.
-var permissionSet = regexp.MustCompile(`^AWSReservedSSO_(.+)_[0-9a-f]{16}$`)
+var permissionSet = text.Regexp(`^AWSReservedSSO_(.+)_[0-9a-f]{16}$`)
 
 // writePolicy returns the command line that allows the login. If the caller or the database is
 // not known, it is the one that prints the policy.
@@ -254,7 +251,7 @@ func (r *run) putPolicy(resource auth.Resource) string {
 	case signer != "":
 		return r.iamLine("put-user-policy", "--user-name", signer, "--policy-name", name, "--policy-document", document.Line())
 	}
-	if set := permissionSet.FindStringSubmatch(role); set != nil {
+	if set := permissionSet().FindStringSubmatch(role); set != nil {
 		return advice(fmt.Sprintf("In IAM Identity Center, add this to the inline policy of the permission set %s: %s", set[1], document.Line()))
 	}
 	return r.iamLine("put-role-policy", "--role-name", role, "--policy-name", name, "--policy-document", document.Line())
@@ -268,13 +265,13 @@ func (r *run) iamLine(words ...string) string {
 // policyName returns a name that is unique to a database and a user, since a new policy
 // replaces one of the same name.
 func policyName(resource auth.Resource, user string) string {
-	name := notInName.ReplaceAllStringFunc("iamproxy-"+resource.ID+"-"+user, func(odd string) string { return fmt.Sprintf("=%X", odd) })
+	name := notInName().ReplaceAllStringFunc("iamproxy-"+resource.ID+"-"+user, func(odd string) string { return fmt.Sprintf("=%X", odd) })
 	return name[:min(len(name), maxPolicyName)]
 }
 
 // notInName matches characters that names of policies cannot have, and =, which escapes
 // them.
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
-var notInName = regexp.MustCompile(`[^\w+,.@-]`)
+var notInName = text.Regexp(`[^\w+,.@-]`)
 
 const maxPolicyName = 128

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -122,7 +121,7 @@ func (p *Parser) describe(err error) error {
 		return p.unknownFlag(command, rest)
 	case p.command(rest[0]) != nil:
 		return p.commandFirst(p.command(rest[0]))
-	case switchValue.MatchString(rest[0]):
+	case isSwitchValue(rest[0]):
 		return fmt.Errorf("unexpected argument %s; the value of a flag that is true or false comes after =, as in --require-tls=false", rest[0])
 	case len(command.Positional) == 0:
 		return fmt.Errorf("%s takes no arguments", command.Name)
@@ -133,8 +132,8 @@ func (p *Parser) describe(err error) error {
 	}
 }
 
-// switchValue matches what may be meant as the value of a flag that needs none.
-var switchValue = regexp.MustCompile(`^(true|false|yes|no|on|off)$`)
+// isSwitchValue reports whether a word may be meant as the value of a flag that needs none.
+var isSwitchValue = text.Matching(`^(true|false|yes|no|on|off)$`)
 
 // command returns the command with a name, or nil.
 func (p *Parser) command(name string) *kong.Node {
@@ -189,7 +188,7 @@ func missingArgument(command *kong.Node, argument *kong.Value) error {
 }
 
 // flagName matches what an error can repeat of a flag.
-var flagName = regexp.MustCompile(`^(--[a-z][a-z-]{1,30}|-[A-Za-z])`)
+var flagName = text.Regexp(`^(--[a-z][a-z-]{1,30}|-[A-Za-z])`)
 
 // unknownFlag returns the error for the flag in words[0]. The next word may be its value.
 func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
@@ -197,7 +196,7 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 	if !hasValue && len(words) > 1 {
 		value = words[1]
 	}
-	shown := flagName.FindString(given)
+	shown := flagName().FindString(given)
 	name := strings.TrimLeft(shown, "-")
 	if strings.HasPrefix(given, "--") && shown != given {
 		shown, name = text.NotShown(given), strings.ToLower(strings.TrimLeft(given, "-"))
@@ -227,10 +226,10 @@ func (p *Parser) unknownFlag(command *kong.Node, words []string) error {
 	return fmt.Errorf("unknown flag %s; see %s %s --help", shown, program, command.Name)
 }
 
-var portNumber = regexp.MustCompile(`^[0-9]{1,5}$`)
+var isPortNumber = text.Matching(`^[0-9]{1,5}$`)
 
 func (h hint) fill(value string) string {
-	if !portNumber.MatchString(value) {
+	if !isPortNumber(value) {
 		value = "PORT"
 	}
 	return strings.ReplaceAll(h.Text, "{}", value)
@@ -254,7 +253,7 @@ func (p *Parser) checkEnvironment() (unknown string) {
 		case !strings.HasPrefix(name, "IAMPROXY_"):
 		case slices.Contains(known, name) && value == "":
 			os.Unsetenv(name)
-		case !slices.Contains(known, name) && !KubernetesLink.MatchString(variable):
+		case !slices.Contains(known, name) && !IsKubernetesLink(variable):
 			unknown = name
 		}
 	}
@@ -276,7 +275,7 @@ func (p *Parser) knownVariables() (names []string) {
 }
 
 // settingName matches the name of a flag or of the argument ENDPOINT.
-var settingName = regexp.MustCompile(`--[a-z][a-z-]*[a-z]|\bENDPOINT\b`)
+var settingName = text.Regexp(`--[a-z][a-z-]*[a-z]|\bENDPOINT\b`)
 
 // NameVariables replaces the names of flags and arguments in an error about their values. Where a
 // variable has the value, its name takes their place.
@@ -288,7 +287,7 @@ func (p *Parser) NameVariables(command *kong.Node, message string) string {
 	for _, argument := range command.Positional {
 		variables[argumentName(argument)] = p.variables[argument]
 	}
-	return settingName.ReplaceAllStringFunc(message, func(setting string) string {
+	return settingName().ReplaceAllStringFunc(message, func(setting string) string {
 		return cmp.Or(variables[setting], setting)
 	})
 }
@@ -311,10 +310,10 @@ func (p *Parser) unknownVariable(name string) error {
 	return fmt.Errorf("unknown environment variable %s; %s --help lists the flags, each of which has one", name, program)
 }
 
-// KubernetesLink matches the variables that Kubernetes sets in each pod for services called
-// iamproxy or iamproxy-*.
+// IsKubernetesLink reports whether a variable, with its value, is one that Kubernetes sets in
+// each pod for services called iamproxy or iamproxy-*.
 // https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
-var KubernetesLink = regexp.MustCompile(`^IAMPROXY_([A-Z0-9_]+_)?(` +
+var IsKubernetesLink = text.Matching(`^IAMPROXY_([A-Z0-9_]+_)?(` +
 	`SERVICE_HOST=[0-9a-f.:]+|` +
 	`SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+|` +
 	`PORT=(tcp|udp|sctp)://.*|` +

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -255,7 +254,7 @@ func (d decoder) notOfType(target reflect.Value, word string) error {
 	quoted := text.Number.Quote(word)
 	switch target.Interface().(type) {
 	case time.Duration:
-		if bareNumber.MatchString(word) {
+		if isBareNumber(word) {
 			return fmt.Errorf("%s %s: add a unit, e.g. %ss", d.name(), word, word)
 		}
 		return fmt.Errorf("%s: %s is not a duration such as 30s or 5m", d.name(), quoted)
@@ -270,7 +269,7 @@ func (d decoder) notOfType(target reflect.Value, word string) error {
 	}
 }
 
-var bareNumber = regexp.MustCompile(`^[0-9]{1,7}(\.[0-9]{1,3})?$`)
+var isBareNumber = text.Matching(`^[0-9]{1,7}(\.[0-9]{1,3})?$`)
 
 // enum returns the words that a value can be, without the empty one.
 func enum(value *kong.Value) []string {

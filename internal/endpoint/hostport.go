@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -45,13 +44,16 @@ var errEmptyLabel = errors.New("the host name has an empty label: a dot at the s
 
 // hasEmptyLabel reports whether host would be a DNS name but for an empty label.
 func hasEmptyLabel(host string) bool {
-	full := strings.TrimLeft(emptyLabels.ReplaceAllString(host, "."), ".")
+	full := host
+	for strings.Contains(full, "..") {
+		full = strings.ReplaceAll(full, "..", ".")
+	}
+	full = strings.TrimLeft(full, ".")
 	return strings.TrimSuffix(full, ".") != strings.TrimSuffix(host, ".") && isHost(full)
 }
 
-var emptyLabels = regexp.MustCompile(`\.{2,}`)
-
-var hostName = regexp.MustCompile(`^([A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.)*[A-Za-z0-9_][A-Za-z0-9_-]{0,62}\.?$`)
+// isLabel reports whether a word is a label of a DNS name.
+var isLabel = text.Matching(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,62}$`)
 
 // maxHost is the maximum length of a DNS name, with its final dot.
 const maxHost = 254
@@ -60,5 +62,14 @@ const maxHost = 254
 // rejected: it is a port without its host.
 func isHost(host string) bool {
 	_, err := netip.ParseAddr(host)
-	return err == nil || len(host) <= maxHost && hostName.MatchString(host) && strings.ContainsFunc(host, unicode.IsLetter)
+	return err == nil || len(host) <= maxHost && isHostName(host) && strings.ContainsFunc(host, unicode.IsLetter)
+}
+
+func isHostName(host string) bool {
+	for label := range strings.SplitSeq(strings.TrimSuffix(host, "."), ".") {
+		if !isLabel(label) {
+			return false
+		}
+	}
+	return true
 }

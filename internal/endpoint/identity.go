@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"sync"
 
 	"go.uber.org/zap"
@@ -49,7 +48,7 @@ func splitRoles(list string) (roles []string) {
 	if list == "" {
 		return nil
 	}
-	for n, role := range arnAfterComma.Split(list, -1) {
+	for n, role := range arnAfterComma().Split(list, -1) {
 		if n > 0 {
 			role = "arn:" + role
 		}
@@ -58,7 +57,7 @@ func splitRoles(list string) (roles []string) {
 	return roles
 }
 
-var arnAfterComma = regexp.MustCompile(`,\s*arn:`)
+var arnAfterComma = text.Regexp(`,\s*arn:`)
 
 // LogCallers logs the ARN of each identity, and then watches the verdict of AWS about its
 // credentials until ctx is done. A failure has no consequences: without credentials the first

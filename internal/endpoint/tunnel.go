@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -47,15 +46,15 @@ func parseTunnel(via string) (*Tunnel, error) {
 	return nil, nil
 }
 
-// ssmTarget matches the targets of Session Manager: an EC2 instance, another managed node, or
-// a container of an ECS task.
+// isSSMTarget reports whether a word is a target of Session Manager: an EC2 instance, another
+// managed node, or a container of an ECS task.
 // https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-sessions-start.html
-var ssmTarget = regexp.MustCompile(`^(m?i-[0-9a-f]+|ecs:[A-Za-z0-9_-]+_[0-9A-Za-z]+_[0-9A-Za-z-]+)$`)
+var isSSMTarget = text.Matching(`^(m?i-[0-9a-f]+|ecs:[A-Za-z0-9_-]+_[0-9A-Za-z]+_[0-9A-Za-z-]+)$`)
 
 func parseSSM(name string) (*Tunnel, error) {
 	target, query, _ := strings.Cut(name, "?")
 	t := &Tunnel{target: strings.TrimSuffix(target, "/")}
-	if !ssmTarget.MatchString(t.target) {
+	if !isSSMTarget(t.target) {
 		return nil, errors.New("via ssm://: not an instance (i-...), a managed node (mi-...) or a container (ecs:CLUSTER_TASK_RUNTIMEID)")
 	}
 	values, err := url.ParseQuery(query)
@@ -80,16 +79,16 @@ var placeholders = []string{portforward.Port, "{host}", "{dbport}"}
 
 // placeholder matches placeholders and words that look like a misspelt one. With a $ it is a
 // variable of the shell.
-var placeholder = regexp.MustCompile(`(?i)\$?\{(local|remote|db|database|rds|endpoint)?[_-]?(host|name|port)\}`)
+var placeholder = text.Regexp(`(?i)\$?\{(local|remote|db|database|rds|endpoint)?[_-]?(host|name|port)\}`)
 
-// assignment matches an assignment to a variable before a command.
-var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
+// isAssignment reports whether a word is an assignment to a variable before a command.
+var isAssignment = text.Matching(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
 
 // parseCommand parses the command of exec:. Errors do not contain it, since it may contain a
 // password.
 func parseCommand(text string) (*Tunnel, error) {
 	const example = "as in exec:ssh -N -L {port}:{host}:{dbport} bastion"
-	for _, name := range placeholder.FindAllString(text, -1) {
+	for _, name := range placeholder().FindAllString(text, -1) {
 		if !slices.Contains(placeholders, name) && name[0] != '$' {
 			return nil, fmt.Errorf("via exec: %s in the command is none of {port}, {host} and {dbport}", name)
 		}
@@ -100,9 +99,9 @@ func parseCommand(text string) (*Tunnel, error) {
 		return nil, fmt.Errorf("via exec: the command is not one program with its arguments (quotes and $VARIABLES can be used; for more, sh -c '...')%s", splitErrorDetail(err))
 	case !strings.Contains(strings.Join(command, " "), portforward.Port):
 		return nil, fmt.Errorf("via exec: the command has no {port} for the local port, %s", example)
-	case assignment.MatchString(command[0]):
+	case isAssignment(command[0]):
 		return nil, errors.New("via exec: the command must begin with a program; to set a variable, begin with env, as in exec:env NAME=... ssh")
-	case command[0] == "" || placeholder.MatchString(command[0]):
+	case command[0] == "" || placeholder().MatchString(command[0]):
 		return nil, fmt.Errorf("via exec: the command must begin with a program, %s", example)
 	}
 	return &Tunnel{command: command}, nil

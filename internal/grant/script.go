@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strings"
 	"unicode/utf8"
 
@@ -108,10 +107,10 @@ func (s *Script) errorOffset(server *pgconn.PgError) (offset int, known bool) {
 func withoutLiterals(server *pgconn.PgError) string {
 	switch code := server.Code; {
 	case code == "42601", code == "42703", strings.HasPrefix(code, "22"):
-		return quotedText.ReplaceAllLiteralString(server.Message, `"..."`)
+		return quotedText().ReplaceAllLiteralString(server.Message, `"..."`)
 	default:
 		return server.Message
 	}
 }
 
-var quotedText = regexp.MustCompile(`(?s)".*"`)
+var quotedText = text.Regexp(`(?s)".*"`)

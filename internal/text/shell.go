@@ -1,15 +1,12 @@
 package text
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
-var shellSafe = regexp.MustCompile(`^[A-Za-z0-9_./:=@%+,-]+$`)
+var isShellSafe = Matching(`^[A-Za-z0-9_./:=@%+,-]+$`)
 
 // ShellQuote returns word quoted for a POSIX shell where it has to be.
 func ShellQuote(word string) string {
-	if shellSafe.MatchString(word) {
+	if isShellSafe(word) {
 		return word
 	}
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"

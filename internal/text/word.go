@@ -35,10 +35,16 @@ var (
 
 func form(pattern string) Form { return Form{Matching(`^(` + pattern + `)$`)} }
 
-// Matching returns a function that reports whether a word matches a regular expression. It is
-// compiled when the function is first called: a process needs few of all expressions.
+// Regexp returns a function that returns a regular expression. It is compiled when the function is
+// first called: a process uses few of all expressions, and health checks start one every few seconds.
+func Regexp(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
+
+// Matching returns a function that reports whether a word matches a regular expression, which is
+// compiled as by Regexp.
 func Matching(pattern string) func(word string) bool {
-	compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+	compiled := Regexp(pattern)
 	return func(word string) bool { return compiled().MatchString(word) }
 }
 
@@ -94,9 +100,9 @@ var shapes = []struct {
 }
 
 // HasCommand reports whether word may contain exec:COMMAND, also if exec: is misspelled.
-func HasCommand(word string) bool { return commandPattern.MatchString(word) }
+func HasCommand(word string) bool { return commandPattern().MatchString(word) }
 
-var commandPattern = regexp.MustCompile(`(?i)exec(\s|\+|%20)*(:|%3a)`)
+var commandPattern = Regexp(`(?i)exec(\s|\+|%20)*(:|%3a)`)
 
 var isBase64Word = Matching(`^[A-Za-z0-9+/_-]{12,}={0,2}$`)
 
@@ -104,7 +110,7 @@ var isBase64Word = Matching(`^[A-Za-z0-9+/_-]{12,}={0,2}$`)
 // which must not be split at commas before, up to a command, which may contain anything.
 // Percent-encoding does not hide a shape.
 func ShapeOf(value string) Shape {
-	if command := commandPattern.FindStringIndex(value); command != nil {
+	if command := commandPattern().FindStringIndex(value); command != nil {
 		value = value[:command[0]]
 	}
 	for range 3 { // a value may be encoded twice
