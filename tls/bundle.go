@@ -13,7 +13,7 @@ import (
 // A Bundle is a set of root certificates that AWS publishes for a partition.
 type Bundle struct {
 	Partition string // such as aws-us-gov; the embedded file has this name
-	regions   *regexp.Regexp
+	regions   string // regular expression
 	site      string
 }
 
@@ -22,17 +22,25 @@ type Bundle struct {
 // https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
 // https://docs.amazonaws.cn/en_us/AmazonRDS/latest/AuroraUserGuide/UsingWithRDS.SSL.html
 var Bundles = []Bundle{
-	{"aws-cn", regexp.MustCompile(`^cn-[a-z]+-[0-9]+$`), "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn"},
-	{"aws-us-gov", regexp.MustCompile(`^us-gov-[a-z]+-[0-9]+$`), "https://truststore.pki.us-gov-west-1.rds.amazonaws.com"},
-	{"aws", regexp.MustCompile(`^[a-z]{2}-[a-z]+-[0-9]+$`), "https://truststore.pki.rds.amazonaws.com"}, // matches those of China, too
+	{"aws-cn", `^cn-[a-z]+-[0-9]+$`, "https://rds-truststore.s3.cn-north-1.amazonaws.com.cn"},
+	{"aws-us-gov", `^us-gov-[a-z]+-[0-9]+$`, "https://truststore.pki.us-gov-west-1.rds.amazonaws.com"},
+	{"aws", `^[a-z]{2}-[a-z]+-[0-9]+$`, "https://truststore.pki.rds.amazonaws.com"}, // matches those of China, too
 }
 
 // URL returns the address of the bundle for all regions of the partition.
 func (b Bundle) URL() string { return b.site + "/global/global-bundle.pem" }
 
+// has reports whether a region has the form of those of the partition.
+func (b Bundle) has(region string) bool {
+	matched, _ := regexp.MatchString(b.regions, region) // not compiled before, since only diagnoses use it
+	return matched
+}
+
 // regionOfIssuer matches the common name of a certificate authority of RDS with its region, such
 // as "Amazon RDS eu-west-1 Root CA RSA2048 G1".
-var regionOfIssuer = regexp.MustCompile(`^Amazon RDS ([a-z]+(?:-[a-z]+)+-[0-9]+) `)
+var regionOfIssuer = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^Amazon RDS ([a-z]+(?:-[a-z]+)+-[0-9]+) `)
+})
 
 // IssuedByRDS reports whether a certificate names an authority of RDS as its issuer, which is
 // not verified.
@@ -45,7 +53,7 @@ func IssuedByRDS(cert *x509.Certificate) bool {
 func BundleURL(cert *x509.Certificate) string {
 	region := issuingRegion(cert)
 	for _, bundle := range Bundles {
-		if bundle.regions.MatchString(region) {
+		if bundle.has(region) {
 			return bundle.site + "/" + region + "/" + region + "-bundle.pem"
 		}
 	}
@@ -54,7 +62,7 @@ func BundleURL(cert *x509.Certificate) string {
 
 // issuingRegion returns the region that the issuer of a certificate names, or "".
 func issuingRegion(cert *x509.Certificate) string {
-	if m := regionOfIssuer.FindStringSubmatch(cert.Issuer.CommonName); m != nil {
+	if m := regionOfIssuer().FindStringSubmatch(cert.Issuer.CommonName); m != nil {
 		return m[1]
 	}
 	return ""

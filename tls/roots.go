@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 )
 
 // rdsRoots holds the root certificates of RDS and Aurora in PEM, in a file for each
@@ -18,15 +19,35 @@ import (
 //go:embed rds/*.pem
 var rdsRoots embed.FS
 
-// Roots returns the roots for verifying a database's certificate: the certificates
-// in caFile only or, if caFile is empty, the embedded RDS roots and the system's.
-// The certificates of RDS Proxy chain to Amazon's public roots.
-//
-// Roots fails if caFile cannot be read, has no certificate, or has an invalid one.
-func Roots(caFile string) (*x509.CertPool, error) {
-	if caFile != "" {
-		return rootsFrom(caFile)
+// Roots are the roots for verifying a database's certificate: those of a file, or the embedded
+// RDS roots and the system's, as in the zero value. The certificates of RDS Proxy chain to
+// Amazon's public roots.
+type Roots struct{ file *x509.CertPool }
+
+// LoadRoots returns the certificates in caFile or, if it is empty, the zero Roots. It fails if
+// caFile cannot be read, has no certificate, or has an invalid one.
+func LoadRoots(caFile string) (Roots, error) {
+	if caFile == "" {
+		return Roots{}, nil
 	}
+	pool, err := rootsFrom(caFile)
+	return Roots{pool}, err
+}
+
+// Of returns the embedded roots of a region, and a function that returns all roots. The first
+// are nil if the region has none. The function is nil if the roots are those of a file, which
+// are then the first.
+//
+// All roots are hundreds of certificates. Parsing them takes as long as the rest of the start.
+func (r Roots) Of(region string) (first *x509.CertPool, all func() *x509.CertPool) {
+	if r.file != nil {
+		return r.file, nil
+	}
+	return embeddedOf(region), allRoots
+}
+
+// allRoots returns the embedded roots and those of the system.
+var allRoots = sync.OnceValue(func() *x509.CertPool {
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		// Without system roots, RDS instances can still be verified.
@@ -35,7 +56,32 @@ func Roots(caFile string) (*x509.CertPool, error) {
 	for _, file := range embedded() {
 		pool.AppendCertsFromPEM(file)
 	}
-	return pool, nil
+	return pool
+})
+
+// embeddedOf returns the embedded roots of a region, or nil if there are none. It parses no
+// others.
+func embeddedOf(region string) *x509.CertPool {
+	var pool *x509.CertPool
+	name := []byte("Amazon RDS " + region + " ") // in the subject, see regionOfIssuer
+	for _, rest := range embedded() {
+		for {
+			var block *pem.Block
+			if block, rest = pem.Decode(rest); block == nil {
+				break
+			}
+			if !bytes.Contains(block.Bytes, name) {
+				continue
+			}
+			if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+				if pool == nil {
+					pool = x509.NewCertPool()
+				}
+				pool.AddCert(cert)
+			}
+		}
+	}
+	return pool
 }
 
 // embedded returns the contents of the embedded files.

@@ -44,10 +44,7 @@ func TestSystemRoots(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("the system roots cannot be set on this system")
 	}
-	pool, err := Roots("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pool := allRoots()
 	cert, _ := ParseCertificates(systemRoot)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("a system root is not trusted: %v", err)
@@ -57,14 +54,13 @@ func TestSystemRoots(t *testing.T) {
 // TestEmbeddedRoots verifies that each embedded certificate is a root of RDS, and that it is
 // trusted. The names of the files are partitions with published bundles.
 func TestEmbeddedRoots(t *testing.T) {
-	pool, err := Roots("")
-	if err != nil {
-		t.Fatal(err)
-	}
+	pool := allRoots()
 	entries, err := rdsRoots.ReadDir("rds")
 	if err != nil {
 		t.Fatal(err)
 	}
+	all := embeddedCerts(t, "aws.pem")
+	other := all[slices.IndexFunc(all, func(c *x509.Certificate) bool { return issuingRegion(c) == "us-east-1" })]
 	for _, entry := range entries {
 		i := slices.IndexFunc(Bundles, func(b Bundle) bool { return b.Partition+".pem" == entry.Name() })
 		if i < 0 {
@@ -74,17 +70,35 @@ func TestEmbeddedRoots(t *testing.T) {
 			if !cert.IsCA || !IssuedByRDS(cert) || cert.CheckSignatureFrom(cert) != nil {
 				t.Errorf("%s is not a root of RDS", cert.Subject)
 			}
-			if _, err := cert.Verify(x509.VerifyOptions{
-				Roots:       pool,
-				CurrentTime: cert.NotBefore.Add(time.Hour),
-				KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-			}); err != nil {
-				t.Errorf("%s is not trusted: %v", cert.Subject, err)
+			if !trusts(pool, cert) {
+				t.Errorf("%s is not trusted", cert.Subject)
 			}
 			region := issuingRegion(cert)
-			if !Bundles[i].regions.MatchString(region) || !strings.HasPrefix(BundleURL(cert), Bundles[i].site+"/"+region+"/") || !HasEmbeddedRoots(cert) {
+			if first, all := (Roots{}).Of(region); first == nil || all == nil || !trusts(first, cert) || region != "us-east-1" && trusts(first, other) {
+				t.Errorf("the first roots of %s are not its own", region)
+			}
+			if !Bundles[i].has(region) || !strings.HasPrefix(BundleURL(cert), Bundles[i].site+"/"+region+"/") || !HasEmbeddedRoots(cert) {
 				t.Errorf("%s: region %q, bundle %s", cert.Subject, region, BundleURL(cert))
 			}
+		}
+	}
+}
+
+func trusts(roots *x509.CertPool, cert *x509.Certificate) bool {
+	_, err := cert.Verify(x509.VerifyOptions{
+		Roots:       roots,
+		CurrentTime: cert.NotBefore.Add(time.Hour),
+		KeyUsages:   []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+	})
+	return err == nil
+}
+
+// TestRootsWithoutRegion verifies that a database whose region has no embedded roots, or which
+// public roots certify, is verified with all roots.
+func TestRootsWithoutRegion(t *testing.T) {
+	for _, region := range []string{"", "xx-nowhere-1", "eu-west"} {
+		if first, all := (Roots{}).Of(region); first != nil || all == nil {
+			t.Errorf("%q has first roots", region)
 		}
 	}
 }
@@ -124,16 +138,20 @@ func TestUntrustedHint(t *testing.T) {
 
 func TestCAFile(t *testing.T) {
 	own := selfSigned("own")
-	pool, err := Roots(writeCA(t, own))
+	roots, err := LoadRoots(writeCA(t, own))
 	if err != nil {
 		t.Fatal(err)
+	}
+	pool, all := roots.Of("eu-west-1")
+	if all != nil {
+		t.Error("there are other roots than those of the file")
 	}
 	cert, _ := ParseCertificates(own)
 	if _, err := cert[0].Verify(x509.VerifyOptions{Roots: pool}); err != nil {
 		t.Errorf("the root in the file is not trusted: %v", err)
 	}
 	marked := "\ufeff" + strings.ReplaceAll(string(own), "\n", "\r\n") // as editors on Windows write it
-	if _, err := Roots(writeCA(t, []byte(marked+marked))); err != nil {
+	if _, err := LoadRoots(writeCA(t, []byte(marked+marked))); err != nil {
 		t.Errorf("with byte order marks: %v", err)
 	}
 	rds := embeddedCerts(t, "aws.pem")
@@ -161,13 +179,13 @@ func TestInvalidCAFile(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			file := writeCA(t, []byte(test.content))
-			_, err := Roots(file)
+			_, err := LoadRoots(file)
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), file) {
 				t.Errorf("got error %v, want one with %q and the file's name", err, test.want)
 			}
 		})
 	}
-	if _, err := Roots("/does/not/exist.pem"); err == nil || !strings.Contains(err.Error(), "/does/not/exist.pem") {
+	if _, err := LoadRoots("/does/not/exist.pem"); err == nil || !strings.Contains(err.Error(), "/does/not/exist.pem") {
 		t.Errorf("got error %v for a file that does not exist", err)
 	}
 }

@@ -90,7 +90,7 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 
 // check returns the check of the endpoint.
 func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) (*check.Check, error) {
-	roots, err := tls.Roots(c.CAFile)
+	roots, err := tls.LoadRoots(c.CAFile)
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
 	}

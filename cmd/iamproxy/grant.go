@@ -179,7 +179,7 @@ func (c *grantCommand) Run(ctx context.Context, std streams) error {
 
 // execute runs a grant on the endpoint.
 func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams) error {
-	roots, err := tls.Roots(c.CAFile)
+	roots, err := tls.LoadRoots(c.CAFile)
 	if err != nil {
 		return usagef("--ca-file: %w", err)
 	}

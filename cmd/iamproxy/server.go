@@ -36,7 +36,7 @@ type server struct {
 
 // configure reads the files that the flags name, and creates a proxy for each endpoint.
 func (s *server) configure(ctx context.Context) error {
-	roots, err := tls.Roots(s.CAFile)
+	roots, err := tls.LoadRoots(s.CAFile)
 	if err != nil {
 		return usagef("--ca-file: %w", err)
 	}

@@ -5,12 +5,10 @@ package endpoint
 import (
 	"cmp"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -87,12 +85,18 @@ func (e Endpoint) ViaFlag() string {
 }
 
 // Dialer returns what connects to the endpoint, through forward unless that is nil.
-func (e Endpoint) Dialer(forward *portforward.Forward, roots *x509.CertPool) *upstream.Dialer {
+func (e Endpoint) Dialer(forward *portforward.Forward, roots tls.Roots) *upstream.Dialer {
+	region := e.Region
+	if e.Name.Kind == auth.RDSProxy || e.Name.Kind == auth.DSQL {
+		region = "" // public roots issue their certificates
+	}
+	first, all := roots.Of(region)
 	d := &upstream.Dialer{
 		Endpoint:  e.Address(),
 		Via:       e.Via,
 		SOCKS:     e.SOCKS,
-		TLS:       tls.Upstream(e.Host, roots),
+		TLS:       tls.Upstream(e.Host, first),
+		AllRoots:  all,
 		DirectTLS: e.SSLNegotiation == "direct",
 		RDSProxy:  e.Name.Kind == auth.RDSProxy,
 	}
@@ -291,15 +295,15 @@ func (e Endpoint) validate(name func(key string) string) error {
 		return fmt.Errorf("%s requires %s; in a profile, set its external_id instead", name("external-id"), name("assume-role"))
 	}
 	for _, role := range splitRoles(e.Signer.AssumeRole) {
-		if !maybeARN.MatchString(role) {
+		if !maybeARN(role) {
 			return fmt.Errorf("%s: %s is not the ARN of a role, such as arn:aws:iam::111122223333:role/name", name("assume-role"), text.NotShown(role))
 		}
 	}
 	return nil
 }
 
-// maybeARN matches what an error about the ARN of a role can repeat.
-var maybeARN = regexp.MustCompile(`^(arn:[a-z-]*:[A-Za-z0-9_+=,.@/:-]*|[a-z-]{0,16})$`)
+// maybeARN reports whether an error about the ARN of a role can repeat a word.
+var maybeARN = text.Matching(`^(arn:[a-z-]*:[A-Za-z0-9_+=,.@/:-]*|[a-z-]{0,16})$`)
 
 // aliasTimeout bounds the DNS lookup of regionError.
 const aliasTimeout = 3 * time.Second

@@ -5,11 +5,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -38,6 +40,9 @@ type Dialer struct {
 	SOCKS *SOCKS5
 	// TLS verifies the server, whatever was dialed. It must have a ServerName.
 	TLS *tls.Config
+	// AllRoots returns the roots that replace TLS.RootCAs as soon as these are nil or did not
+	// issue a server's certificate, which is then dialed again. If nil, TLS.RootCAs are all.
+	AllRoots func() *x509.CertPool
 	// DirectTLS starts TLS without an SSLRequest, which saves a round trip and needs
 	// PostgreSQL 17.
 	DirectTLS bool
@@ -54,8 +59,9 @@ type Dialer struct {
 	// through. May be nil.
 	TunnelOutput func() string
 
-	configOnce sync.Once
-	config     *tls.Config // TLS with ALPN
+	needsAllRoots atomic.Bool
+	mu            sync.Mutex
+	configs       [2]*tls.Config // TLS with ALPN, and that with AllRoots; nil before their use
 }
 
 // Conn is a connection to the server, inside verified TLS.
@@ -80,6 +86,34 @@ func (d *Dialer) Connect(ctx context.Context) (*Conn, error) { return d.ConnectT
 
 // ConnectTo is Connect to a Conn's Address.
 func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
+	all := d.AllRoots != nil && (d.TLS.RootCAs == nil || d.needsAllRoots.Load())
+	conn, err := d.connectTo(ctx, address, all)
+	if d.AllRoots != nil && !all && pgwire.ReasonOf(err) == pgwire.TLSUntrusted {
+		d.needsAllRoots.Store(true)
+		return d.connectTo(ctx, address, true)
+	}
+	return conn, err
+}
+
+// tlsConfig returns TLS with ALPN, and with AllRoots if all is set.
+func (d *Dialer) tlsConfig(all bool) *tls.Config {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	config := &d.configs[0]
+	if all {
+		config = &d.configs[1]
+	}
+	if *config == nil {
+		*config = d.TLS.Clone()
+		(*config).NextProtos = []string{pgwire.ALPN}
+		if all {
+			(*config).RootCAs = d.AllRoots()
+		}
+	}
+	return *config
+}
+
+func (d *Dialer) connectTo(ctx context.Context, address string, all bool) (*Conn, error) {
 	deadline, _ := ctx.Deadline()
 	timeout := cmp.Or(d.Timeout, connectTimeout)
 	if d.DialContext == nil {
@@ -96,7 +130,7 @@ func (d *Dialer) ConnectTo(ctx context.Context, address string) (*Conn, error) {
 	defer cancel()
 	conn, began := netconn.New(tcp), time.Now()
 	conn.Socket().SetUserTimeout()
-	if err := d.startTLS(ctx, conn); err != nil {
+	if err := d.startTLS(ctx, conn, all); err != nil {
 		tcp.Close()
 		return nil, err
 	}
@@ -189,17 +223,13 @@ func traceResolve(ctx context.Context, took *time.Duration) context.Context {
 // startTLS requests TLS in PostgreSQL's way, or starts it at once. Afterwards nothing is sent or
 // read outside it.
 // https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-SSL
-func (d *Dialer) startTLS(ctx context.Context, conn *netconn.Conn) error {
+func (d *Dialer) startTLS(ctx context.Context, conn *netconn.Conn, all bool) error {
 	if !d.DirectTLS {
 		if err := d.requestTLS(ctx, conn); err != nil {
 			return err
 		}
 	}
-	d.configOnce.Do(func() {
-		d.config = d.TLS.Clone()
-		d.config.NextProtos = []string{pgwire.ALPN}
-	})
-	if err := conn.StartTLS(ctx, tls.Client(conn.Socket(), d.config)); err != nil {
+	if err := conn.StartTLS(ctx, tls.Client(conn.Socket(), d.tlsConfig(all))); err != nil {
 		return d.handshakeError(err)
 	}
 	if state, _ := conn.ConnectionState(); d.DirectTLS && state.NegotiatedProtocol != pgwire.ALPN {

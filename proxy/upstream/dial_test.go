@@ -167,6 +167,57 @@ func TestUntrustedCertificate(t *testing.T) {
 	}
 }
 
+// A server whose certificate none of the first roots issued is dialed again with all roots, and
+// later servers are dialed with these at once.
+func TestAllRoots(t *testing.T) {
+	for name, first := range map[string]*x509.CertPool{"others": x509.NewCertPool(), "none": nil} {
+		t.Run(name, func(t *testing.T) {
+			d := startServer(t)
+			issuer := d.TLS.RootCAs
+			d.TLS.RootCAs, d.AllRoots = first, func() *x509.CertPool { return issuer }
+			dials := 0
+			d.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
+				dials++
+				return net.Dial(network, address)
+			}
+			for range 2 {
+				conn, err := d.Connect(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				conn.Close()
+			}
+			if want := 2; first == nil && dials != want || first != nil && dials != want+1 {
+				t.Errorf("dialed %d times for 2 connections", dials)
+			}
+		})
+	}
+}
+
+// A probe verifies the server with all roots.
+func TestProbeWithAllRoots(t *testing.T) {
+	d := startServer(t)
+	issuer := d.TLS.RootCAs
+	d.TLS.RootCAs, d.AllRoots = x509.NewCertPool(), func() *x509.CertPool { return issuer }
+	probe, err := d.Probe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer probe.Close()
+	if _, err := probe.StartTLS(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A server whose certificate none of all roots issued is not trusted.
+func TestNoneOfAllRoots(t *testing.T) {
+	d := startServer(t)
+	d.TLS.RootCAs, d.AllRoots = x509.NewCertPool(), x509.NewCertPool
+	if conn, err := d.Connect(t.Context()); pgwire.ReasonOf(err) != pgwire.TLSUntrusted {
+		t.Errorf("got %v, %v", conn, err)
+	}
+}
+
 // The hint has the last output of a tunnel process whose connections break.
 func TestTunnelOutput(t *testing.T) {
 	d := &Dialer{

@@ -29,7 +29,7 @@ func (d *Dialer) Probe(ctx context.Context) (*Probe, error) {
 
 // StartTLS starts TLS and verifies the server. The error is an *pgwire.Error.
 func (p *Probe) StartTLS(ctx context.Context) (tls.ConnectionState, error) {
-	if err := p.dialer.startTLS(ctx, p.conn); err != nil {
+	if err := p.dialer.startTLS(ctx, p.conn, p.dialer.AllRoots != nil); err != nil {
 		return tls.ConnectionState{}, p.dialer.AsError(err)
 	}
 	state, _ := p.conn.ConnectionState()
