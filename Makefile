@@ -163,7 +163,8 @@ conformance: ## run PostgreSQL's own tests with and without iamproxy, and compar
 	$(GO) build -o bin/conformance ./test/conformance
 	bin/conformance -binary bin/iamproxy -write docs/conformance.md
 
-# BENCH='-quick -only select' runs a part, for example; bin/bench -h lists the flags.
+# BENCH='-quick -only select' runs a part, for example, and BENCH='-baseline OLD -targets
+# iamproxy,baseline -only select' compares two binaries. bin/bench -h lists the flags.
 BENCH ?= -write docs/performance.md
 
 .PHONY: bench
@@ -172,6 +173,29 @@ bench: ## measure iamproxy beside PgBouncer, and write docs/performance.md (on D
 	@$(MAKE) --no-print-directory build
 	$(GO) build -o bin/bench ./test/bench
 	bin/bench -binary bin/iamproxy $(BENCH)
+
+# The last release, without pre-releases. BASELINE=PATH names another iamproxy to compare with.
+RELEASE = $(shell git tag --list 'v*' --sort=-version:refname | grep -v -e - | head -n 1)
+
+# Git fails in a clone of another user, which must not pass as "no release".
+.PHONY: bench-check
+bench-check: ## fail if a measurement is 10 % worse than that of the last release (on Debian)
+	@$(if $(BASELINE),,git tag >/dev/null)
+	@$(if $(BASELINE)$(RELEASE),$(MAKE) --no-print-directory bench-compare,echo "There is no release to compare with. BASELINE=PATH names another iamproxy.")
+
+.PHONY: bench-compare
+bench-compare:
+	@sh tools/setup/install.sh postgres certs
+	@$(MAKE) --no-print-directory build $(if $(BASELINE),,bench-baseline)
+	$(GO) build -o bin/bench ./test/bench
+	bin/bench -binary bin/iamproxy -check -baseline $(or $(BASELINE),build/baseline/bin/iamproxy)
+
+# With the release of Go that it was released with.
+.PHONY: bench-baseline
+bench-baseline:
+	rm -rf build/baseline && mkdir -p build/baseline
+	git archive $(RELEASE) | tar -xf - -C build/baseline
+	env -u GOTOOLCHAIN $(MAKE) --no-print-directory -C build/baseline build VERSION=$(RELEASE) COMMIT=$(shell git rev-parse '$(RELEASE)^{commit}')
 
 # As root: the other host is a network namespace with two TUN devices. CHAOS='-only DNS' runs a
 # part, for example; bin/chaos -h lists the flags.

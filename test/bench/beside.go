@@ -84,8 +84,8 @@ type member struct {
 // sessionKiB is the memory of a session on this machine, mostly in the server. reserveKiB
 // is for all else.
 const (
-	sessionKiB = 1800
-	reserveKiB = 2 << 20
+	sessionKiB = 2000
+	reserveKiB = 3 << 19
 )
 
 func newCrowd(b *bench, n, proxies int) (*crowd, error) {

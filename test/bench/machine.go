@@ -26,10 +26,6 @@ var (
 
 // machine describes the day, the machine and the programs.
 func (b *bench) machine(ctx context.Context) (string, error) {
-	pgbouncer, err := version(ctx, b.bouncer, "--version")
-	if err != nil {
-		return "", err
-	}
 	postgres, err := version(ctx, filepath.Join(b.programs, "postgres"), "--version")
 	if err != nil {
 		return "", err
@@ -45,16 +41,19 @@ func (b *bench) machine(ctx context.Context) (string, error) {
 	model := first(modelLine, "/proc/cpuinfo")
 	memory, _ := strconv.ParseFloat(first(memoryLine, "/proc/meminfo"), 64)
 	release := string(system.Release[:bytes.IndexByte(system.Release[:], 0)])
-	lines := strings.Split(pgbouncer, "\n")
-	_, mode := b.names.forPgbouncer()
 	parts := []string{
 		fmt.Sprintf("Measured on %s on %s, %d cores, %.0f GiB of memory, Linux %s", time.Now().UTC().Format(time.DateOnly), strings.TrimSpace(model), runtime.NumCPU(), memory/(1<<20), release),
 		"PostgreSQL " + strings.TrimPrefix(firstLine(postgres), "postgres (PostgreSQL) "),
-		lines[0] + " with " + mode,
-		openSSL(lines),
-		firstLine(iamproxy),
 	}
-	return strings.Join(parts, "; ") + ".\n", nil
+	if b.bouncer != "" {
+		pgbouncer, err := version(ctx, b.bouncer, "--version")
+		if err != nil {
+			return "", err
+		}
+		_, mode := b.names.forPgbouncer()
+		parts = append(parts, fmt.Sprintf("%s with %s and %s", firstLine(pgbouncer), mode, openSSL(pgbouncer)))
+	}
+	return strings.Join(append(parts, firstLine(iamproxy)), "; ") + ".\n", nil
 }
 
 func version(ctx context.Context, program string, args ...string) (string, error) {
@@ -65,14 +64,14 @@ func version(ctx context.Context, program string, args ...string) (string, error
 	return strings.TrimSpace(string(out)), nil
 }
 
-// openSSL returns the version that PgBouncer reports; PostgreSQL and libpq use the same.
-func openSSL(lines []string) string {
-	for _, line := range lines {
-		if _, found, ok := strings.Cut(line, "tls: "); ok {
-			return found
-		}
+var tlsLine = regexp.MustCompile(`(?m)^tls: (.*)$`)
+
+// openSSL returns the version that PgBouncer reports.
+func openSSL(report string) string {
+	if found := tlsLine.FindStringSubmatch(report); found != nil {
+		return found[1]
 	}
-	return "no OpenSSL"
+	return "no TLS"
 }
 
 func firstLine(text string) string {

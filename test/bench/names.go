@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"net"
 	"strings"
 
@@ -15,17 +16,20 @@ import (
 // nameServer resolves the server's name to this machine. PgBouncer needs it: it verifies
 // the name that it dials, and its resolver uses port 53 only. Without root or permission
 // for that port there is none.
-type nameServer struct{ conn net.PacketConn }
+type nameServer struct {
+	conn net.PacketConn
+	host string
+}
 
-// resolverHost is an unused address of loopback.
-const resolverHost = "127.53.53.53"
-
+// serveNames uses an address of loopback that is free: other programs may have some.
 func serveNames() nameServer {
-	conn, err := fakedns.Start(net.JoinHostPort(resolverHost, "53"), answer)
-	if err != nil {
-		return nameServer{} // the page explains the consequence
+	for last := range 10 {
+		host := fmt.Sprintf("127.53.53.%d", 53+last)
+		if conn, err := fakedns.Start(net.JoinHostPort(host, "53"), answer); err == nil {
+			return nameServer{conn, host}
+		}
 	}
-	return nameServer{conn}
+	return nameServer{} // the page explains the consequence
 }
 
 func answer(q dnsmessage.Question) ([]dnsmessage.Resource, dnsmessage.RCode) {

@@ -66,7 +66,7 @@ func (b *bench) pgbouncer(ctx context.Context, sessions, pool int) (*path, error
 	config, resolver := filepath.Join(dir, "pgbouncer.ini"), filepath.Join(dir, "resolv.conf")
 	text := fmt.Sprintf(ini, aurora.Database, host, server, aurora.IAMUser, token,
 		port, sessions, pool, b.cluster.CAFile(), mode, resolver, filepath.Join(dir, "pgbouncer.log"))
-	err = errors.Join(os.WriteFile(config, []byte(text), 0o600), os.WriteFile(resolver, []byte("nameserver "+resolverHost+"\n"), 0o644))
+	err = errors.Join(os.WriteFile(config, []byte(text), 0o600), os.WriteFile(resolver, []byte("nameserver "+b.names.host+"\n"), 0o644))
 	if err != nil {
 		return nil, err
 	}

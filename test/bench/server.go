@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -66,7 +67,7 @@ func start(ctx context.Context, o options, progress io.Writer) (b *bench, err er
 	if o.quick {
 		b.size = quickSize
 	}
-	if b.bouncer == "" {
+	if b.bouncer == "" && slices.ContainsFunc(b.targets, func(t target) bool { return t.name == pgbouncerTarget }) {
 		if b.bouncer, err = findPgbouncer(); err != nil {
 			return nil, err
 		}

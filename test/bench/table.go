@@ -21,7 +21,7 @@ func table(r results, targets []target) string {
 	return mdtable.Table(lines)
 }
 
-// goalTable returns each goal of the measured figures, and how many of them are met.
+// goalTable returns each goal whose figures were measured, and how many of them are met.
 func goalTable(r results) string {
 	lines := [][]string{{"figure", "goal", "result", ""}}
 	met, missed := 0, 0
@@ -30,10 +30,8 @@ func goalTable(r results) string {
 			value, reached, known := g.result(r)
 			line := []string{f.name, g.text, thousands(value, 2), "met"}
 			switch {
-			case len(r[f.name]) == 0:
-				continue
 			case !known:
-				line[2], line[3] = nothing, "not measured"
+				continue
 			case reached:
 				met++
 			default:
