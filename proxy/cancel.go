@@ -49,9 +49,9 @@ func (s *session) forwardCancel(packet pgwire.StartupPacket) {
 		s.deliverCancel(target)
 	case delivered != nil:
 		<-delivered
-		s.log().Debug("cancel request served by an earlier one that was not sent yet")
+		s.log(zap.DebugLevel, "cancel request served by an earlier one that was not sent yet")
 	default:
-		s.log().Debug("cancel request with an unknown key", zap.Int64("rejected", s.proxy.cancels.Stats().Rejected))
+		s.log(zap.DebugLevel, "cancel request with an unknown key", zap.Int64("rejected", s.proxy.cancels.Stats().Rejected))
 	}
 }
 
@@ -70,7 +70,7 @@ func (s *session) deliverCancel(target *cancel.Target) {
 	defer server.Close()
 	server.CloseWhenDone(p.ctx)
 	if !send {
-		s.log().Info("cancel request for a session that has ended")
+		s.log(zap.InfoLevel, "cancel request for a session that has ended")
 		return
 	}
 	if s.sendCancel(server, target) {
@@ -90,9 +90,9 @@ func (s *session) sendCancel(server *upstream.Conn, target *cancel.Target) bool 
 	}
 	// The server closes the connection when it has processed the request.
 	if _, err := io.Copy(io.Discard, server); netconn.IsTimeout(err) {
-		s.log().Warn("cancel request sent, but the server has not closed the connection", zap.String("server", target.Address), zap.Float64("waited_s", cancelWait.Seconds()))
+		s.log(zap.WarnLevel, "cancel request sent, but the server has not closed the connection", zap.String("server", target.Address), zap.Float64("waited_s", cancelWait.Seconds()))
 		return false
 	}
-	s.log().Debug("cancel request delivered", zap.String("server", target.Address))
+	s.log(zap.DebugLevel, "cancel request delivered", zap.String("server", target.Address))
 	return true
 }

@@ -37,7 +37,7 @@ func isUnanswerable(err error) bool {
 func (s *session) recordUnanswerable(err error) {
 	f := s.proxy.clientError(err)
 	if f.Reason != pgwire.ClientTLSFailed && s.reconnects() {
-		s.log().Debug("client continues without encryption on another connection", zap.String("reason", string(f.Reason)))
+		s.log(zap.DebugLevel, "client continues without encryption on another connection", zap.String("reason", string(f.Reason)))
 		return
 	}
 	s.recordFailure(f)

@@ -19,7 +19,7 @@ func (p *Proxy) janitor() {
 		case <-ticker.C:
 			p.sessions.updateUserTimeouts()
 			p.pool.Expire(time.Now().Add(janitorInterval)) // before the next tick
-			p.sampler.Report(p.log(), false)
+			p.sampler.Report(p.logger, false)
 		case <-p.ctx.Done():
 			return
 		}

@@ -17,7 +17,7 @@ func (s *session) reuseConn(startup pgwire.StartupMessage) *pool.Conn {
 	return p.pool.Get(startup.PoolKey(), func(conn *pool.Conn) error {
 		err := conn.Validate(p.connectTimeout()/4, p.RequireWritable) // a login needs its time, too
 		if err != nil {
-			s.log().Debug("pooled connection discarded", zap.Error(err), zap.Float64("idle_s", conn.IdleTime().Seconds()))
+			s.log(zap.DebugLevel, "pooled connection discarded", zap.Error(err), zap.Float64("idle_s", conn.IdleTime().Seconds()))
 		}
 		return err
 	})
@@ -31,7 +31,7 @@ func (s *session) makeReusable(server *upstream.Conn, startup pgwire.StartupMess
 	}
 	conn, err := p.pool.New(server, startup.PoolKey(), reply)
 	if err != nil {
-		s.log().Debug("connection not kept", zap.Error(err))
+		s.log(zap.DebugLevel, "connection not kept", zap.Error(err))
 		return nil
 	}
 	return conn
@@ -56,13 +56,13 @@ func (s *session) release(r *pool.Release) (kept bool) {
 		reason = "a cancel request was on its way"
 	}
 	if reason != "" {
-		s.log().Debug("connection not kept", zap.String("error", reason))
+		s.log(zap.DebugLevel, "connection not kept", zap.String("error", reason))
 		s.proxy.pool.Discard(s.pooled)
 		return false
 	}
 	s.proxy.removeSession(s)
 	if err := s.proxy.pool.Put(s.pooled); err != nil {
-		s.log().Debug("connection not kept", zap.Error(err))
+		s.log(zap.DebugLevel, "connection not kept", zap.Error(err))
 		return false
 	}
 	return true

@@ -96,6 +96,7 @@ type Proxy struct {
 	admission   admission
 	sessions    sessionTable
 	lastID      *atomic.Uint64 // of a session
+	logger      *zap.Logger    // Log, with the fields of the endpoint
 
 	startOnce sync.Once
 	ctx       context.Context // is done when the proxy stops
@@ -149,7 +150,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			return err
 		default: // no file descriptors, or the client has left already
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.sampler.Log(p.log().Core(), p.log, logging.Kind{Level: zap.WarnLevel, Message: "could not accept a client; trying again"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
+			p.sampler.Log(p.logger.Core(), p.logger.Log, logging.Kind{Level: zap.WarnLevel, Message: "could not accept a client; trying again"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
 			select {
 			case <-time.After(pause):
 			case <-p.ctx.Done():
@@ -175,7 +176,7 @@ func (p *Proxy) Shutdown(ctx context.Context) (ended int) {
 	ended = p.sessions.stop(p.stop)
 	p.sessions.closeListeners()
 	p.handlers.Wait()
-	p.sampler.Report(p.log(), true)
+	p.sampler.Report(p.logger, true)
 	return ended
 }
 
@@ -198,6 +199,7 @@ func closeAfterWait(group *sync.WaitGroup, done chan<- struct{}) {
 func (p *Proxy) start() {
 	p.startOnce.Do(func() {
 		p.lastID = cmp.Or(p.SessionIDs, new(atomic.Uint64))
+		p.logger = cmp.Or(p.Log, zap.NewNop()).With(zap.String("endpoint", p.Upstream.Endpoint), logging.OptionalString("listen", p.Listen))
 		p.ctx, p.stop = context.WithCancel(context.Background()) //nolint:gosec // Shutdown calls it
 		if p.ClientTLS != nil {
 			p.admission.clientTLS = p.ClientTLS.Clone()
@@ -212,11 +214,3 @@ func (p *Proxy) start() {
 }
 
 func (p *Proxy) connectTimeout() time.Duration { return cmp.Or(p.ConnectTimeout, 30*time.Second) }
-
-// log returns a logger with the fields of the endpoint.
-func (p *Proxy) log() *zap.Logger {
-	if p.Log == nil {
-		return zap.NewNop()
-	}
-	return p.Log.With(zap.String("endpoint", p.Upstream.Endpoint), logging.OptionalString("listen", p.Listen))
-}

@@ -120,7 +120,7 @@ func (p *Proxy) clientError(err error) *pgwire.Error {
 func (s *session) handshakeFailed(err error) {
 	switch {
 	case errors.Is(err, pgwire.ErrNoStartup):
-		s.log().Debug("connection closed before startup packet", zap.Error(err))
+		s.log(zap.DebugLevel, "connection closed before startup packet", zap.Error(err))
 		switch {
 		case netconn.IsTimeout(err):
 			s.sendError(s.proxy.startupTimeoutError().ErrorResponse())
@@ -191,7 +191,7 @@ func (s *session) failureDetails(f failure) []string {
 // its cause.
 func (s *session) logChain(err error) {
 	if own := (*pgwire.Error)(nil); errors.As(err, &own) && own.Err != nil {
-		s.log().Debug("connection rejected because of an error", zap.String("reason", string(own.Reason)), zap.NamedError("cause", own.Err))
+		s.log(zap.DebugLevel, "connection rejected because of an error", zap.String("reason", string(own.Reason)), zap.NamedError("cause", own.Err))
 	}
 }
 

@@ -49,7 +49,7 @@ func (s *session) sessionOpened(server *upstream.Conn) {
 	if s.reused {
 		took, attempts = zap.Skip(), zap.Skip()
 	}
-	s.log().Info("session opened",
+	s.log(zap.InfoLevel, "session opened",
 		logging.OptionalString("application_name", s.applicationName),
 		zap.Stringer("server", server.RemoteAddr()),
 		logging.OptionalString("client_tls", s.clientTLSVersion()),
@@ -87,7 +87,7 @@ func (s *session) sessionEnded(first *relay.Termination, up *upward, down *relay
 	}
 	duration := time.Since(s.began)
 	kept := s.release(up.release)
-	s.log().Info("session ended",
+	s.log(zap.InfoLevel, "session ended",
 		zap.String("by", by), zap.String("how", how),
 		zap.Float64("duration_s", duration.Seconds()),
 		zap.Int64("bytes_up", s.up.Load()), zap.Int64("bytes_down", s.down.Load()),

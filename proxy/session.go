@@ -302,22 +302,23 @@ func (s *session) event(action logging.Action, details func() []string) zap.Fiel
 	})
 }
 
-// log returns a logger with the session's fields. It is made for each line: kept, it would
-// take a kilobyte of every session.
-func (s *session) log() *zap.Logger {
-	fields := append(make([]zap.Field, 0, 4), zap.Uint64("session", s.id), zap.String("client", s.peer))
-	if s.user != "" {
-		fields = append(fields, zap.String("user", s.user), logging.OptionalString("database", s.database))
+// log writes a line with the session's fields. They are not those of a logger: zap would encode
+// them into memory that the logger keeps, and each line has its own.
+func (s *session) log(level zapcore.Level, message string, fields ...zap.Field) {
+	log := s.proxy.logger
+	if !log.Core().Enabled(level) {
+		return
 	}
-	return s.proxy.log().With(fields...)
+	all := append(make([]zap.Field, 0, 4+len(fields)), zap.Uint64("session", s.id), zap.String("client", s.peer))
+	if s.user != "" {
+		all = append(all, zap.String("user", s.user), logging.OptionalString("database", s.database))
+	}
+	log.Log(level, message, append(all, fields...)...)
 }
 
 // logSampled writes a line, unless there were many of its kind. err is the *pgwire.Error or
 // *pgwire.ServerError that the line is about, or nil.
 func (s *session) logSampled(level zapcore.Level, message string, err error, fields ...zap.Field) {
-	if s.proxy.Log == nil {
-		return
-	}
 	kind := logging.Kind{Level: level, Message: message, Reason: string(pgwire.ReasonOf(err)), SQLSTATE: pgwire.SQLSTATE(err)}
-	s.proxy.sampler.Log(s.proxy.Log.Core(), s.log, kind, fields...)
+	s.proxy.sampler.Log(s.proxy.logger.Core(), s.log, kind, fields...)
 }

@@ -46,7 +46,7 @@ func TestConsole(t *testing.T) {
 		"suppressed": {func(log *zap.Logger) {
 			var s Sampler
 			for range sampleLines + 1200 {
-				s.Log(zapcore.WarnLevel, func() *zap.Logger { return log }, Kind{zapcore.WarnLevel, "connection rejected", "dial_refused", "57P03"}, TextForConsole(""))
+				s.Log(zapcore.WarnLevel, log.Log, Kind{zapcore.WarnLevel, "connection rejected", "dial_refused", "57P03"}, TextForConsole(""))
 			}
 			s.Report(log, true)
 		}, "TIME  warn   connection rejected: 1,200 more within 10 s (dial_refused 57P03)  [127.0.0.1:5433]\n"},

@@ -62,12 +62,11 @@ type sample struct {
 	written, suppressed int
 }
 
-// Log writes a line with the fields of its kind, unless there were too many of them. log
-// returns the logger; it is called only if the line is written. enabled is the core that
-// decides about the level.
-func (s *Sampler) Log(enabled zapcore.LevelEnabler, log func() *zap.Logger, k Kind, fields ...zap.Field) {
+// Log writes a line with the fields of its kind by a call of log, unless there were too many of
+// them. enabled is the core that decides about the level.
+func (s *Sampler) Log(enabled zapcore.LevelEnabler, log func(zapcore.Level, string, ...zap.Field), k Kind, fields ...zap.Field) {
 	if enabled.Enabled(k.Level) && s.allow(k) {
-		log().Log(k.Level, k.Message, append(k.fields(), fields...)...)
+		log(k.Level, k.Message, append(k.fields(), fields...)...)
 	}
 }
 

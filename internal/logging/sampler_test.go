@@ -15,7 +15,7 @@ func TestSampler(t *testing.T) {
 		log := zap.New(core)
 		var s Sampler
 		write := func(level zap.AtomicLevel, reason string) {
-			s.Log(core, func() *zap.Logger { return log }, Kind{level.Level(), "connection rejected", reason, "08001"})
+			s.Log(core, log.Log, Kind{level.Level(), "connection rejected", reason, "08001"})
 		}
 		warn, debug := zap.NewAtomicLevelAt(zap.WarnLevel), zap.NewAtomicLevelAt(zap.DebugLevel)
 		for range 100 {

@@ -10,6 +10,11 @@ import (
 const (
 	// maxQueued is the maximum number of bytes waiting to be written.
 	maxQueued = 1 << 20
+	// maxSpare is the maximum size of a queue whose memory is used again.
+	maxSpare = 64 << 10
+	// writeInterval is the minimum time between two writes. Lines that arrive within it are written
+	// together: a write and the wakeup before it cost more than the line.
+	writeInterval = 10 * time.Millisecond
 	// flushTimeout bounds the time that close waits for queued lines.
 	flushTimeout = time.Second
 )
@@ -22,18 +27,21 @@ type writer struct {
 	onDropped func(lines int) // called when lines can be written again
 
 	mu      sync.Mutex
-	queue   [][]byte
+	queue   []byte
 	size    int // bytes in the queue or being written
 	dropped int // lines since the last call of onDropped
-	closed  bool
-	changed *sync.Cond
+
+	spare   []byte // memory for the next queue; only run uses this and the following
+	partial bool   // the last line was written in part
+
+	queued  chan struct{} // has an element if the queue may have lines
+	closing chan struct{} // closed by close
 	done    chan struct{} // closed when run has returned
 }
 
 // newWriter starts a writer. A line that onDropped writes comes after the queued lines.
 func newWriter(out io.Writer, onDropped func(lines int)) *writer {
-	w := &writer{out: out, onDropped: onDropped, done: make(chan struct{})}
-	w.changed = sync.NewCond(&w.mu)
+	w := &writer{out: out, onDropped: onDropped, queued: make(chan struct{}, 1), closing: make(chan struct{}), done: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -46,9 +54,12 @@ func (w *writer) Write(line []byte) (int, error) {
 		w.dropped++
 		return len(line), nil
 	}
-	w.queue = append(w.queue, bytes.Clone(line))
+	w.queue = append(w.queue, line...)
 	w.size += len(line)
-	w.changed.Signal()
+	select {
+	case w.queued <- struct{}{}:
+	default:
+	}
 	return len(line), nil
 }
 
@@ -58,47 +69,55 @@ func (w *writer) Sync() error { return nil }
 // run writes queued lines until the writer is closed and the queue empty.
 func (w *writer) run() {
 	defer close(w.done)
-	partial := false // the last line was written in part
 	for {
-		line, ok := w.next()
-		if !ok {
+		select {
+		case <-w.queued:
+			w.writeQueue()
+			select {
+			case <-time.After(writeInterval):
+			case <-w.closing:
+			}
+		case <-w.closing:
+			for w.writeQueue() {
+			}
 			return
 		}
-		text := line
-		if partial {
-			text = append([]byte{'\n'}, line...)
-		}
-		n, err := w.out.Write(text)
-		if n > 0 {
-			partial = n < len(text)
-		}
-		w.finish(len(line), err)
 	}
 }
 
-// next waits for a line. It returns false once the writer is closed and the queue empty.
-func (w *writer) next() (line []byte, ok bool) {
+// writeQueue writes the queued lines. It returns false if there are none.
+func (w *writer) writeQueue() bool {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	for len(w.queue) == 0 && !w.closed {
-		w.changed.Wait()
+	lines := w.queue
+	w.queue = w.spare[:0]
+	w.mu.Unlock()
+	if len(lines) == 0 {
+		return false
 	}
-	if len(w.queue) == 0 {
-		return nil, false
+	text := lines
+	if w.partial {
+		text = append([]byte{'\n'}, lines...)
 	}
-	line = w.queue[0]
-	w.queue[0] = nil
-	w.queue = w.queue[1:]
-	return line, true
+	n, err := w.out.Write(text)
+	if n > 0 {
+		w.partial = text[n-1] != '\n'
+	}
+	unwritten := lines[len(lines)-min(len(lines), len(text)-n):]
+	w.finish(len(lines), bytes.Count(unwritten, []byte{'\n'}), err)
+	if w.spare = lines; cap(lines) > maxSpare {
+		w.spare = nil
+	}
+	return true
 }
 
-// finish releases the space of a line, and reports dropped lines once half of the queue is free.
-func (w *writer) finish(size int, err error) {
+// finish releases the space of lines, of which lost could not be written. It reports dropped lines
+// once half of the queue is free.
+func (w *writer) finish(size, lost int, err error) {
 	w.mu.Lock()
 	w.size -= size
 	dropped := 0
 	if err != nil {
-		w.dropped++
+		w.dropped += lost
 	} else if w.size < maxQueued/2 {
 		dropped, w.dropped = w.dropped, 0
 	}
@@ -110,10 +129,7 @@ func (w *writer) finish(size int, err error) {
 
 // close waits until the queue is written, for at most flushTimeout.
 func (w *writer) close() {
-	w.mu.Lock()
-	w.closed = true
-	w.changed.Signal()
-	w.mu.Unlock()
+	close(w.closing)
 	select {
 	case <-w.done:
 	case <-time.After(flushTimeout):

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -15,6 +16,7 @@ type sink struct {
 	mu      sync.Mutex
 	stopped sync.Mutex // held while the reader does not read
 	space   int        // bytes that can be written; negative: unlimited
+	writes  int
 	text    bytes.Buffer
 }
 
@@ -23,6 +25,7 @@ func (s *sink) Write(b []byte) (int, error) {
 	defer s.stopped.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.writes++
 	if s.space < 0 || len(b) <= s.space {
 		s.space -= len(b)
 		return s.text.Write(b)
@@ -42,6 +45,12 @@ func (s *sink) read() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.text.String()
+}
+
+func (s *sink) countWrites() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes
 }
 
 // newTestWriter returns a writer that reports dropped lines in a line.
@@ -71,6 +80,31 @@ func TestCloseWritesQueue(t *testing.T) {
 	if s.read() != want.String() {
 		t.Errorf("%d bytes were written, not %d", len(s.read()), want.Len())
 	}
+}
+
+// A line is written at once. Lines that follow soon share a write.
+func TestLinesShareWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sink{space: -1}
+		w := newTestWriter(s)
+		defer w.close()
+		write := func(lines, wantWrites int) {
+			t.Helper()
+			for range lines {
+				fmt.Fprintln(w, "line")
+			}
+			synctest.Wait()
+			if s.countWrites() != wantWrites {
+				t.Errorf("%d writes, want %d", s.countWrites(), wantWrites)
+			}
+		}
+		write(1, 1)
+		write(100, 1)
+		time.Sleep(writeInterval)
+		write(0, 2)
+		time.Sleep(writeInterval)
+		write(1, 3)
+	})
 }
 
 // A reader that stops does not block Write. When it reads again, the drops are reported once.
