@@ -99,8 +99,8 @@ func peerAddress(client net.Conn) string {
 	return client.RemoteAddr().String()
 }
 
-// serve handles a connection up to its session. The session has a separate goroutine: the
-// stack that a login has grown would stay as large.
+// serve handles a connection. After a login, the session has a separate goroutine: the stack that
+// the login has grown would stay as large.
 func (p *Proxy) serve(s *session) {
 	if denied := p.checkAccess(s); denied != nil {
 		p.admission.pending.remove(s.pending)
@@ -108,11 +108,14 @@ func (p *Proxy) serve(s *session) {
 		s.end()
 		return
 	}
-	if server := s.establish(); server != nil {
+	switch server := s.establish(); {
+	case server == nil:
+		s.end()
+	case s.reused:
+		s.run(server)
+	default:
 		go s.run(server)
-		return
 	}
-	s.end()
 }
 
 // establish returns the server's connection of the session, or nil if there is to be none: then
@@ -183,12 +186,9 @@ func (s *session) login(packet pgwire.StartupPacket) (*upstream.Conn, error) {
 	if err := s.proxy.ClientAuth.checkUser(s); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(s.proxy.ctx, s.proxy.connectTimeout())
-	defer cancel()
-	deadline, _ := ctx.Deadline()
+	deadline := time.Now().Add(s.proxy.connectTimeout())
 	s.client.SetDeadline(deadline)
-
-	server, reply, err := s.connect(ctx, startup)
+	server, reply, err := s.connect(startup, deadline)
 	switch {
 	case err != nil && s.proxy.ctx.Err() != nil:
 		return nil, errShuttingDown // the cause of any other error
@@ -262,11 +262,13 @@ func truncate(text string, most int) string {
 
 // connect returns a connection that is logged in, of the pool or a new one, and the messages
 // for the client. The client's cancel key is registered.
-func (s *session) connect(ctx context.Context, startup pgwire.StartupMessage) (server *upstream.Conn, reply []byte, err error) {
+func (s *session) connect(startup pgwire.StartupMessage, deadline time.Time) (server *upstream.Conn, reply []byte, err error) {
 	if s.pooled = s.reuseConn(startup); s.pooled != nil {
 		s.reused = true
 		return s.pooled.Conn, s.pooledReply(), nil
 	}
+	ctx, cancel := context.WithDeadline(s.proxy.ctx, deadline)
+	defer cancel()
 	server, result, err := s.connectWithRetry(ctx, startup)
 	if err != nil {
 		return nil, nil, err

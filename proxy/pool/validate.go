@@ -91,11 +91,16 @@ func (c *Conn) exchange(request []byte, answers int64, timeout time.Duration) er
 	if _, err := c.Write(request); err != nil {
 		return err
 	}
+	c.Socket().SetPolling(true) // a read that waits would leave the connection with memory for a record
+	defer c.Socket().SetPolling(false)
 	buffer := netconn.GetBuffer()
 	defer netconn.PutBuffer(buffer)
 	for c.tracker.Ready() < answers {
 		n, err := c.Read(buffer[:])
 		c.tracker.Scan(buffer[:n])
+		if errors.Is(err, netconn.ErrWouldBlock) {
+			err = c.Socket().WaitReadable()
+		}
 		switch {
 		case c.tracker.Failed():
 			return fmt.Errorf("%w: an error", errNotReady)
