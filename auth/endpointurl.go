@@ -23,6 +23,10 @@ type endpoints struct{ cfg aws.Config }
 // endpointURL is a configured URL and the setting that has it.
 type endpointURL struct{ url, setting string }
 
+// EndpointURL returns the endpoint URL that the AWS configuration has for a service, or "".
+// The service has the SDK's name, such as "Secrets Manager".
+func EndpointURL(cfg aws.Config, service string) string { return (&endpoints{cfg}).of(service).url }
+
 // of returns the endpoint URL of a service. The URL is empty if none is configured.
 // https://docs.aws.amazon.com/sdkref/latest/guide/feature-ss-endpoints.html
 func (e *endpoints) of(service string) endpointURL {

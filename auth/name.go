@@ -101,8 +101,8 @@ func (n Name) NeedsRegion(host string) error {
 	return newError(ReasonRegionRequired, nil, "{host}", host)
 }
 
-// partition returns the partition of a region, the second part of its ARNs.
-func partition(region string) string {
+// Partition returns the partition of a region, the second part of its ARNs.
+func Partition(region string) string {
 	for prefix, partition := range partitions {
 		if strings.HasPrefix(region, prefix) {
 			return partition

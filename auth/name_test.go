@@ -66,8 +66,8 @@ func TestNeedsRegion(t *testing.T) {
 func TestPartition(t *testing.T) {
 	for region, want := range map[string]string{"eu-west-1": "aws", "us-gov-east-1": "aws-us-gov", "cn-north-1": "aws-cn",
 		"eusc-de-east-1": "aws-eusc", "us-iso-east-1": "aws-iso", "us-isob-east-1": "aws-iso-b", "eu-isoe-west-1": "aws-iso-e", "us-isof-south-1": "aws-iso-f"} {
-		if got := partition(region); got != want {
-			t.Errorf("partition(%s) = %s, want %s", region, got, want)
+		if got := Partition(region); got != want {
+			t.Errorf("Partition(%s) = %s, want %s", region, got, want)
 		}
 		if !IsRegion(region) {
 			t.Errorf("%s is not a region", region)

@@ -18,7 +18,7 @@ type Resource struct {
 // ARN returns the resource that a policy must allow for user. Aurora DSQL has one
 // for all users.
 func (r Resource) ARN(user string) string {
-	prefix := "arn:" + partition(r.Region) + ":"
+	prefix := "arn:" + Partition(r.Region) + ":"
 	if r.Kind == DSQL {
 		return prefix + "dsql:" + r.Region + ":" + r.Account + ":cluster/" + r.ID
 	}

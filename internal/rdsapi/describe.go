@@ -2,86 +2,158 @@ package rdsapi
 
 import (
 	"context"
+	"encoding/xml"
 	"fmt"
 	"strconv"
-
-	"github.com/aws/aws-sdk-go-v2/service/rds"
-	"github.com/aws/aws-sdk-go-v2/service/rds/types"
 )
+
+// The responses of the RDS API, with the elements that iamproxy reads.
+// https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_Operations.html
+
+type dbCluster struct {
+	Identifier     string `xml:"DBClusterIdentifier"`
+	ARN            string `xml:"DBClusterArn"`
+	ResourceID     string `xml:"DbClusterResourceId"`
+	Endpoint       string
+	ReaderEndpoint string
+	Status         string
+	Engine         string
+	Port           int
+	MasterUsername string
+	MasterSecret   string   `xml:"MasterUserSecret>SecretArn"`
+	IAM            bool     `xml:"IAMDatabaseAuthenticationEnabled"`
+	IAMPending     bool     `xml:"PendingModifiedValues>IAMDatabaseAuthenticationEnabled"`
+	SecurityGroups []string `xml:"VpcSecurityGroups>VpcSecurityGroupMembership>VpcSecurityGroupId"`
+}
+
+type dbClusterEndpoint struct {
+	Cluster  string `xml:"DBClusterIdentifier"`
+	Endpoint string
+}
+
+type dbShardGroup struct {
+	Cluster  string `xml:"DBClusterIdentifier"`
+	Endpoint string
+	Status   string
+}
+
+type dbInstance struct {
+	Identifier     string `xml:"DBInstanceIdentifier"`
+	ARN            string `xml:"DBInstanceArn"`
+	ResourceID     string `xml:"DbiResourceId"`
+	Cluster        string `xml:"DBClusterIdentifier"` // empty outside a cluster
+	Endpoint       string `xml:"Endpoint>Address"`    // empty while the instance is being created
+	Port           int    `xml:"Endpoint>Port"`
+	Status         string `xml:"DBInstanceStatus"`
+	Engine         string
+	MasterUsername string
+	MasterSecret   string   `xml:"MasterUserSecret>SecretArn"`
+	IAM            bool     `xml:"IAMDatabaseAuthenticationEnabled"`
+	IAMPending     bool     `xml:"PendingModifiedValues>IAMDatabaseAuthenticationEnabled"`
+	SecurityGroups []string `xml:"VpcSecurityGroups>VpcSecurityGroupMembership>VpcSecurityGroupId"`
+}
+
+type globalCluster struct {
+	Endpoint string
+	Members  []struct {
+		ClusterARN string `xml:"DBClusterArn"`
+		IsWriter   bool
+	} `xml:"GlobalClusterMembers>GlobalClusterMember"`
+}
+
+type dbProxy struct {
+	Name              string `xml:"DBProxyName"`
+	ARN               string `xml:"DBProxyArn"`
+	Endpoint          string
+	Status            string
+	EngineFamily      string
+	DefaultAuthScheme string
+	IAMAuth           []string `xml:"Auth>member>IAMAuth"` // of each secret
+	SecurityGroups    []string `xml:"VpcSecurityGroupIds>member"`
+}
+
+type dbProxyEndpoint struct {
+	Proxy          string `xml:"DBProxyName"`
+	Endpoint       string
+	Status         string
+	SecurityGroups []string `xml:"VpcSecurityGroupIds>member"`
+}
 
 // These methods describe one resource by its identifier.
 
-func (r *region) cluster(ctx context.Context, id string) (types.DBCluster, error) {
-	out, err := r.rds.DescribeDBClusters(ctx, &rds.DescribeDBClustersInput{DBClusterIdentifier: &id})
-	if err != nil {
-		return types.DBCluster{}, r.explain("rds:DescribeDBClusters", "cluster "+strconv.Quote(id), err)
+func (r *region) cluster(ctx context.Context, id string) (dbCluster, error) {
+	var response struct {
+		XMLName xml.Name    `xml:"DescribeDBClustersResponse"`
+		Found   []dbCluster `xml:"DescribeDBClustersResult>DBClusters>DBCluster"`
 	}
-	return first(r, "cluster "+strconv.Quote(id), out.DBClusters)
+	err := r.rds.Call(ctx, "DescribeDBClusters", map[string]string{"DBClusterIdentifier": id}, &response)
+	return first(r, "rds:DescribeDBClusters", "cluster "+strconv.Quote(id), response.Found, err)
 }
 
-func (r *region) clusterEndpoint(ctx context.Context, id string) (types.DBClusterEndpoint, error) {
-	out, err := r.rds.DescribeDBClusterEndpoints(ctx, &rds.DescribeDBClusterEndpointsInput{DBClusterEndpointIdentifier: &id})
-	if err != nil {
-		return types.DBClusterEndpoint{}, r.explain("rds:DescribeDBClusterEndpoints", "custom endpoint "+strconv.Quote(id), err)
+func (r *region) clusterEndpoint(ctx context.Context, id string) (dbClusterEndpoint, error) {
+	var response struct {
+		XMLName xml.Name            `xml:"DescribeDBClusterEndpointsResponse"`
+		Found   []dbClusterEndpoint `xml:"DescribeDBClusterEndpointsResult>DBClusterEndpoints>DBClusterEndpointList"`
 	}
-	return first(r, "custom endpoint "+strconv.Quote(id), out.DBClusterEndpoints)
+	err := r.rds.Call(ctx, "DescribeDBClusterEndpoints", map[string]string{"DBClusterEndpointIdentifier": id}, &response)
+	return first(r, "rds:DescribeDBClusterEndpoints", "custom endpoint "+strconv.Quote(id), response.Found, err)
 }
 
-func (r *region) shardGroup(ctx context.Context, id string) (types.DBShardGroup, error) {
-	out, err := r.rds.DescribeDBShardGroups(ctx, &rds.DescribeDBShardGroupsInput{DBShardGroupIdentifier: &id})
-	if err != nil {
-		return types.DBShardGroup{}, r.explain("rds:DescribeDBShardGroups", "shard group "+strconv.Quote(id), err)
+func (r *region) shardGroup(ctx context.Context, id string) (dbShardGroup, error) {
+	var response struct {
+		XMLName xml.Name       `xml:"DescribeDBShardGroupsResponse"`
+		Found   []dbShardGroup `xml:"DescribeDBShardGroupsResult>DBShardGroups>DBShardGroup"`
 	}
-	return first(r, "shard group "+strconv.Quote(id), out.DBShardGroups)
+	err := r.rds.Call(ctx, "DescribeDBShardGroups", map[string]string{"DBShardGroupIdentifier": id}, &response)
+	return first(r, "rds:DescribeDBShardGroups", "shard group "+strconv.Quote(id), response.Found, err)
 }
 
-func (r *region) instance(ctx context.Context, id string) (types.DBInstance, error) {
-	out, err := r.rds.DescribeDBInstances(ctx, &rds.DescribeDBInstancesInput{DBInstanceIdentifier: &id})
-	if err != nil {
-		return types.DBInstance{}, r.explain("rds:DescribeDBInstances", "instance "+strconv.Quote(id), err)
+func (r *region) instance(ctx context.Context, id string) (dbInstance, error) {
+	var response struct {
+		XMLName xml.Name     `xml:"DescribeDBInstancesResponse"`
+		Found   []dbInstance `xml:"DescribeDBInstancesResult>DBInstances>DBInstance"`
 	}
-	return first(r, "instance "+strconv.Quote(id), out.DBInstances)
+	err := r.rds.Call(ctx, "DescribeDBInstances", map[string]string{"DBInstanceIdentifier": id}, &response)
+	return first(r, "rds:DescribeDBInstances", "instance "+strconv.Quote(id), response.Found, err)
 }
 
-func (r *region) globalCluster(ctx context.Context, id string) (types.GlobalCluster, error) {
-	out, err := r.rds.DescribeGlobalClusters(ctx, &rds.DescribeGlobalClustersInput{GlobalClusterIdentifier: &id})
-	if err != nil {
-		return types.GlobalCluster{}, r.explain("rds:DescribeGlobalClusters", "global cluster "+strconv.Quote(id), err)
+func (r *region) globalCluster(ctx context.Context, id string) (globalCluster, error) {
+	var response struct {
+		XMLName xml.Name        `xml:"DescribeGlobalClustersResponse"`
+		Found   []globalCluster `xml:"DescribeGlobalClustersResult>GlobalClusters>GlobalClusterMember"`
 	}
-	return first(r, "global cluster "+strconv.Quote(id), out.GlobalClusters)
+	err := r.rds.Call(ctx, "DescribeGlobalClusters", map[string]string{"GlobalClusterIdentifier": id}, &response)
+	return first(r, "rds:DescribeGlobalClusters", "global cluster "+strconv.Quote(id), response.Found, err)
 }
 
-func (r *region) proxy(ctx context.Context, name string) (types.DBProxy, error) {
-	out, err := r.rds.DescribeDBProxies(ctx, &rds.DescribeDBProxiesInput{DBProxyName: &name})
-	if err != nil {
-		return types.DBProxy{}, r.explain("rds:DescribeDBProxies", "RDS Proxy "+strconv.Quote(name), err)
+func (r *region) proxy(ctx context.Context, name string) (dbProxy, error) {
+	var response struct {
+		XMLName xml.Name  `xml:"DescribeDBProxiesResponse"`
+		Found   []dbProxy `xml:"DescribeDBProxiesResult>DBProxies>member"`
 	}
-	return first(r, "RDS Proxy "+strconv.Quote(name), out.DBProxies)
+	err := r.rds.Call(ctx, "DescribeDBProxies", map[string]string{"DBProxyName": name}, &response)
+	return first(r, "rds:DescribeDBProxies", "RDS Proxy "+strconv.Quote(name), response.Found, err)
 }
 
-func (r *region) proxyEndpoint(ctx context.Context, name string) (types.DBProxyEndpoint, error) {
-	out, err := r.rds.DescribeDBProxyEndpoints(ctx, &rds.DescribeDBProxyEndpointsInput{DBProxyEndpointName: &name})
-	if err != nil {
-		return types.DBProxyEndpoint{}, r.explain("rds:DescribeDBProxyEndpoints", "RDS Proxy endpoint "+strconv.Quote(name), err)
+func (r *region) proxyEndpoint(ctx context.Context, name string) (dbProxyEndpoint, error) {
+	var response struct {
+		XMLName xml.Name          `xml:"DescribeDBProxyEndpointsResponse"`
+		Found   []dbProxyEndpoint `xml:"DescribeDBProxyEndpointsResult>DBProxyEndpoints>member"`
 	}
-	return first(r, "RDS Proxy endpoint "+strconv.Quote(name), out.DBProxyEndpoints)
+	err := r.rds.Call(ctx, "DescribeDBProxyEndpoints", map[string]string{"DBProxyEndpointName": name}, &response)
+	return first(r, "rds:DescribeDBProxyEndpoints", "RDS Proxy endpoint "+strconv.Quote(name), response.Found, err)
 }
 
-// first returns the first of found, or an error that is ErrNotFound.
-func first[T any](r *region, what string, found []T) (T, error) {
-	if len(found) == 0 {
-		var zero T
-		return zero, r.notFound(what)
+// first returns the first of found, or the error of action, which describes what.
+func first[T any](r *region, action, what string, found []T, err error) (T, error) {
+	var none T
+	switch {
+	case isNotFound(err) || err == nil && len(found) == 0:
+		return none, r.notFound(what)
+	case err != nil:
+		return none, explain(action, err)
 	}
 	return found[0], nil
-}
-
-// explain returns the error of action, which describes what.
-func (r *region) explain(action, what string, err error) error {
-	if isNotFound(err) {
-		return r.notFound(what)
-	}
-	return explain(action, err)
 }
 
 func (r *region) notFound(what string) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
+	"github.com/iamproxy/iamproxy/internal/awsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
@@ -54,9 +55,6 @@ func explain(action string, err error) error {
 	}
 }
 
-// noCode is the SDK's error code for an error response without one.
-const noCode = "UnknownError"
-
 // notAWS returns the error for a response that AWS does not send.
 func notAWS(service string, status int) error {
 	return &apiError{fmt.Sprintf("the response to a request to %s's API is not from AWS (status %d); check for a proxy that answers instead",
@@ -82,7 +80,7 @@ func responseError(service, action string, answer smithy.APIError, status int) e
 	case "Throttling", "RequestLimitExceeded", "TooManyRequests":
 		return &apiError{fmt.Sprintf("%s's API throttles requests (%s); try again", service, code), ErrUnreachable}
 	default:
-		if code == noCode && status < http.StatusInternalServerError {
+		if code == awsapi.NoCode && status < http.StatusInternalServerError {
 			return notAWS(service, status)
 		}
 		if status >= http.StatusInternalServerError {

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/service/rds"
-	"github.com/aws/aws-sdk-go-v2/service/rds/types"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/awsapi"
 )
 
 // port is the port of RDS Proxy and Aurora DSQL, which cannot be changed.
@@ -58,11 +56,11 @@ func (c *Client) dsql(ctx context.Context, host, region string) Database {
 type region struct {
 	client *Client
 	name   string
-	rds    *rds.Client
+	rds    *awsapi.Client
 }
 
 func (c *Client) in(name string) *region {
-	return &region{c, name, rds.NewFromConfig(c.config(name))}
+	return &region{c, name, awsapi.New(c.config(name), awsapi.RDS)}
 }
 
 func (r *region) find(ctx context.Context, kind auth.Kind, host string) (Database, error) {
@@ -110,7 +108,7 @@ func (r *region) byCustom(ctx context.Context, id, host string) (Database, error
 	if err := r.checkEndpoint("custom endpoint "+id, host, endpoint.Endpoint); err != nil {
 		return Database{}, err
 	}
-	cluster, err := r.cluster(ctx, aws.ToString(endpoint.DBClusterIdentifier))
+	cluster, err := r.cluster(ctx, endpoint.Cluster)
 	return fromCluster(cluster), err
 }
 
@@ -122,9 +120,9 @@ func (r *region) byShardGroup(ctx context.Context, id, host string) (Database, e
 	if err := r.checkEndpoint("shard group "+id, host, group.Endpoint); err != nil {
 		return Database{}, err
 	}
-	cluster, err := r.cluster(ctx, aws.ToString(group.DBClusterIdentifier))
+	cluster, err := r.cluster(ctx, group.Cluster)
 	db := fromCluster(cluster)
-	db.Status = aws.ToString(group.Status)
+	db.Status = group.Status
 	return db, err
 }
 
@@ -142,18 +140,14 @@ func (r *region) byInstance(ctx context.Context, id, host string) (Database, err
 	if err != nil {
 		return Database{}, err
 	}
-	var endpoint types.Endpoint // an instance that is being created has none
-	if instance.Endpoint != nil {
-		endpoint = *instance.Endpoint
-	}
-	if err := r.checkEndpoint("instance "+id, host, endpoint.Address); err != nil {
+	if err := r.checkEndpoint("instance "+id, host, instance.Endpoint); err != nil {
 		return Database{}, err
 	}
 	db := fromInstance(instance)
-	if instance.DBClusterIdentifier == nil {
+	if instance.Cluster == "" {
 		return db, nil
 	}
-	cluster, err := r.cluster(ctx, *instance.DBClusterIdentifier)
+	cluster, err := r.cluster(ctx, instance.Cluster)
 	return fromMember(fromCluster(cluster), db), err
 }
 
@@ -166,9 +160,9 @@ func (r *region) byGlobal(ctx context.Context, id, host string) (Database, error
 	if err := r.checkEndpoint("global cluster "+id, host, global.Endpoint); err != nil {
 		return Database{}, err
 	}
-	for _, member := range global.GlobalClusterMembers {
-		writer, err := arn.Parse(aws.ToString(member.DBClusterArn))
-		if err != nil || !aws.ToBool(member.IsWriter) {
+	for _, member := range global.Members {
+		writer, err := arn.Parse(member.ClusterARN)
+		if err != nil || !member.IsWriter {
 			continue
 		}
 		cluster, err := r.client.in(writer.Region).cluster(ctx, lastPart(writer.Resource))
@@ -193,21 +187,21 @@ func (r *region) byProxyEndpoint(ctx context.Context, name, host string) (Databa
 	if err := r.checkEndpoint("RDS Proxy endpoint "+name, host, endpoint.Endpoint); err != nil {
 		return Database{}, err
 	}
-	proxy, err := r.proxy(ctx, aws.ToString(endpoint.DBProxyName))
+	proxy, err := r.proxy(ctx, endpoint.Proxy)
 	db := fromProxy(proxy)
-	db.Status, db.SecurityGroups = string(endpoint.Status), endpoint.VpcSecurityGroupIds
+	db.Status, db.SecurityGroups = endpoint.Status, endpoint.SecurityGroups
 	return db, err
 }
 
 // checkEndpoint returns an error unless host is one of the endpoints of what was found by its
 // first label. The second label depends on the account and the region.
-func (r *region) checkEndpoint(what, host string, endpoints ...*string) error {
+func (r *region) checkEndpoint(what, host string, endpoints ...string) error {
 	for _, endpoint := range endpoints {
-		if normalize(aws.ToString(endpoint)) == host {
+		if normalize(endpoint) == host {
 			return nil
 		}
 	}
-	own := aws.ToString(endpoints[0])
+	own := endpoints[0]
 	if own == "" {
 		return &apiError{fmt.Sprintf("the %s in this account in %s has no endpoint yet", what, r.name), ErrNotFound}
 	}

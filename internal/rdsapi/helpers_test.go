@@ -72,10 +72,13 @@ func as(t *testing.T, k sigv4.Key) *rdsapi.Client {
 	return &rdsapi.Client{Config: cfg}
 }
 
-// staticClient returns a client that ignores the environment.
+// staticClient returns a client with the key of jane that sends all requests to endpoint.
 func staticClient(t *testing.T, endpoint string) *rdsapi.Client {
 	t.Helper()
-	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion(region), config.WithBaseEndpoint(endpoint),
+	for _, service := range []string{"RDS", "IAM", "SECRETS_MANAGER"} {
+		t.Setenv("AWS_ENDPOINT_URL_"+service, endpoint)
+	}
+	cfg, err := config.LoadDefaultConfig(t.Context(), config.WithRegion(region),
 		config.WithCredentialsProvider(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
 			return aws.Credentials{AccessKeyID: jane.AccessKeyID, SecretAccessKey: jane.SecretAccessKey}, nil
 		})))

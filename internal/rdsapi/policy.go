@@ -3,17 +3,16 @@ package rdsapi
 import (
 	"cmp"
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/service/iam"
-	"github.com/aws/aws-sdk-go-v2/service/iam/types"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/awsapi"
 )
 
 // Decision is the result of evaluating policies for a request.
@@ -50,7 +49,7 @@ func (c *Client) MayConnect(ctx context.Context, caller string, resource auth.Re
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	s := simulation{iam.NewFromConfig(c.config(c.Config.Region)), resource.Action(user), resource.ARN(user)}
+	s := simulation{awsapi.New(c.config(c.Config.Region), awsapi.IAM), resource.Action(user), resource.ARN(user)}
 	result, err := s.evaluate(ctx, p)
 	if err != nil {
 		return Decision{}, err
@@ -107,74 +106,101 @@ func PolicyHolder(caller string) (user, role string) {
 
 // simulation evaluates the policies for one action on one resource.
 type simulation struct {
-	iam              *iam.Client
+	iam              *awsapi.Client
 	action, resource string
 }
 
 // evaluate simulates a request of p. It first assumes that a role has no path, since most have
 // none and iam:GetRole is a further permission.
-func (s simulation) evaluate(ctx context.Context, p principal) (types.EvaluationResult, error) {
+func (s simulation) evaluate(ctx context.Context, p principal) (evaluation, error) {
 	result, err := s.simulate(ctx, p.String())
 	if p.role == "" || !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNotPermitted) {
 		return result, err
 	}
-	answer, pathErr := s.iam.GetRole(ctx, &iam.GetRoleInput{RoleName: &p.role})
+	roleARN, pathErr := s.roleARN(ctx, p.role)
 	switch {
-	case errors.Is(err, ErrNotPermitted) && (pathErr != nil || aws.ToString(answer.Role.Arn) == p.String()):
+	case errors.Is(err, ErrNotPermitted) && (pathErr != nil || roleARN == p.String()):
 		return result, err
 	case isNotFound(pathErr):
 		return result, err
 	case pathErr != nil:
 		return result, explain(getRoleAction, pathErr)
 	}
-	return s.simulate(ctx, aws.ToString(answer.Role.Arn))
+	return s.simulate(ctx, roleARN)
 }
 
-func (s simulation) simulate(ctx context.Context, principalARN string) (types.EvaluationResult, error) {
-	answer, err := s.iam.SimulatePrincipalPolicy(ctx, &iam.SimulatePrincipalPolicyInput{
-		PolicySourceArn: &principalARN,
-		ActionNames:     []string{s.action},
-		ResourceArns:    []string{s.resource},
-	})
+// roleARN returns the ARN of a role, with its path.
+func (s simulation) roleARN(ctx context.Context, name string) (string, error) {
+	var response struct {
+		XMLName xml.Name `xml:"GetRoleResponse"`
+		ARN     string   `xml:"GetRoleResult>Role>Arn"`
+	}
+	err := s.iam.Call(ctx, "GetRole", map[string]string{"RoleName": name}, &response)
+	return response.ARN, err
+}
+
+// evaluation is the result of a simulation for one action, with the elements that iamproxy
+// reads.
+// https://docs.aws.amazon.com/IAM/latest/APIReference/API_EvaluationResult.html
+type evaluation struct {
+	Decision              string   `xml:"EvalDecision"`
+	Policies              []string `xml:"MatchedStatements>member>SourcePolicyId"`
+	Missing               []string `xml:"MissingContextValues>member"`
+	AllowedByOrganization *bool    `xml:"OrganizationsDecisionDetail>AllowedByOrganizations"`
+	AllowedByBoundary     *bool    `xml:"PermissionsBoundaryDecisionDetail>AllowedByPermissionsBoundary"`
+	Resources             []struct {
+		Decision          string   `xml:"EvalResourceDecision"`
+		Policies          []string `xml:"MatchedStatements>member>SourcePolicyId"`
+		Missing           []string `xml:"MissingContextValues>member"`
+		AllowedByBoundary *bool    `xml:"PermissionsBoundaryDecisionDetail>AllowedByPermissionsBoundary"`
+	} `xml:"ResourceSpecificResults>member"`
+}
+
+func (s simulation) simulate(ctx context.Context, principalARN string) (evaluation, error) {
+	var response struct {
+		XMLName xml.Name     `xml:"SimulatePrincipalPolicyResponse"`
+		Results []evaluation `xml:"SimulatePrincipalPolicyResult>EvaluationResults>member"`
+	}
+	err := s.iam.Call(ctx, "SimulatePrincipalPolicy", map[string]string{
+		"PolicySourceArn":       principalARN,
+		"ActionNames.member.1":  s.action,
+		"ResourceArns.member.1": s.resource,
+	}, &response)
 	switch {
 	case isNotFound(err):
-		return types.EvaluationResult{}, &apiError{"IAM has no " + principalARN, ErrNotFound}
+		return evaluation{}, &apiError{"IAM has no " + principalARN, ErrNotFound}
 	case err != nil:
-		return types.EvaluationResult{}, explain(simulateAction, err)
-	case len(answer.EvaluationResults) == 0:
-		return types.EvaluationResult{}, &apiError{"IAM returned no result for " + s.action, nil}
+		return evaluation{}, explain(simulateAction, err)
+	case len(response.Results) == 0:
+		return evaluation{}, &apiError{"IAM returned no result for " + s.action, nil}
 	}
-	return answer.EvaluationResults[0], nil
+	return response.Results[0], nil
 }
 
 // decide returns the Decision of a result. The part for the resource is more precise than the
 // rest.
-func decide(result types.EvaluationResult) Decision {
-	decision, statements := result.EvalDecision, result.MatchedStatements
-	missing := append([]string(nil), result.MissingContextValues...)
-	boundary := result.PermissionsBoundaryDecisionDetail
-	if len(result.ResourceSpecificResults) > 0 {
-		specific := result.ResourceSpecificResults[0]
-		decision, statements = specific.EvalResourceDecision, specific.MatchedStatements
-		missing = append(missing, specific.MissingContextValues...)
-		if specific.PermissionsBoundaryDecisionDetail != nil {
-			boundary = specific.PermissionsBoundaryDecisionDetail
+func decide(result evaluation) Decision {
+	decision, policies, boundary := result.Decision, result.Policies, result.AllowedByBoundary
+	missing := slices.Clone(result.Missing)
+	if len(result.Resources) > 0 {
+		specific := result.Resources[0]
+		decision, policies = specific.Decision, specific.Policies
+		missing = append(missing, specific.Missing...)
+		if specific.AllowedByBoundary != nil {
+			boundary = specific.AllowedByBoundary
 		}
 	}
 	slices.Sort(missing)
-	d := Decision{
-		Allowed: decision == types.PolicyEvaluationDecisionTypeAllowed,
-		Denied:  decision == types.PolicyEvaluationDecisionTypeExplicitDeny,
-		Missing: slices.Compact(missing),
-	}
-	organization := result.OrganizationsDecisionDetail
+	// https://docs.aws.amazon.com/IAM/latest/APIReference/API_ResourceSpecificResult.html
+	d := Decision{Allowed: decision == "allowed", Denied: decision == "explicitDeny", Missing: slices.Compact(missing)}
+	organization := result.AllowedByOrganization
 	switch {
-	case !d.Allowed && organization != nil && !organization.AllowedByOrganizations:
+	case !d.Allowed && organization != nil && !*organization:
 		d.By = "a service control policy of the organization"
-	case !d.Allowed && boundary != nil && !boundary.AllowedByPermissionsBoundary:
+	case !d.Allowed && boundary != nil && !*boundary:
 		d.By = "the permissions boundary"
-	case (d.Allowed || d.Denied) && len(statements) > 0:
-		d.By = "policy " + aws.ToString(statements[0].SourcePolicyId)
+	case (d.Allowed || d.Denied) && len(policies) > 0:
+		d.By = "policy " + policies[0]
 	}
 	return d
 }

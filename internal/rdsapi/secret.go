@@ -7,7 +7,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+
+	"github.com/iamproxy/iamproxy/internal/awsapi"
 )
 
 // getSecretValueAction is the permission that Secret needs.
@@ -31,17 +32,18 @@ func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	answer, err := secretsmanager.NewFromConfig(c.config(region)).
-		GetSecretValue(ctx, &secretsmanager.GetSecretValueInput{SecretId: &id})
+	var response struct{ SecretString *string }
+	err := awsapi.New(c.config(region), awsapi.SecretsManager).
+		Call(ctx, "GetSecretValue", map[string]string{"SecretId": id}, &response)
 	switch {
 	case isNotFound(err):
 		return Login{}, &apiError{fmt.Sprintf("secret %s does not exist in %s, or has no value", id, region), ErrNotFound}
 	case err != nil:
 		return Login{}, explain(getSecretValueAction, err)
-	case answer.SecretString == nil:
+	case response.SecretString == nil:
 		return Login{}, fmt.Errorf("secret %s is binary; it must be JSON with a username and a password", id)
 	}
-	return parseLogin(id, aws.ToString(answer.SecretString))
+	return parseLogin(id, *response.SecretString)
 }
 
 // parseLogin parses the value of a secret. It drops the errors of encoding/json, which quote
