@@ -13,7 +13,7 @@ import (
 // of the packages of all commands, which allocates memory for their tables.
 func TestInitializationAllocates(t *testing.T) {
 	t.Parallel()
-	most := 2_000_000 // bytes
+	most := 1_600_000 // bytes
 	if raceEnabled() {
 		most += 1_500_000 // of the race detector
 	}
