@@ -31,7 +31,7 @@ type writer struct {
 	size    int // bytes in the queue or being written
 	dropped int // lines since the last call of onDropped
 
-	spare   []byte // memory for the next queue; only run uses this and the following
+	spare   []byte // memory for the next queue, never the queue's; only run uses this and the following
 	partial bool   // the last line was written in part
 
 	queued  chan struct{} // has an element if the queue may have lines
@@ -89,7 +89,7 @@ func (w *writer) run() {
 func (w *writer) writeQueue() bool {
 	w.mu.Lock()
 	lines := w.queue
-	w.queue = w.spare[:0]
+	w.queue, w.spare = w.spare, lines[:0]
 	w.mu.Unlock()
 	if len(lines) == 0 {
 		return false
@@ -104,7 +104,7 @@ func (w *writer) writeQueue() bool {
 	}
 	unwritten := lines[len(lines)-min(len(lines), len(text)-n):]
 	w.finish(len(lines), bytes.Count(unwritten, []byte{'\n'}), err)
-	if w.spare = lines; cap(lines) > maxSpare {
+	if cap(lines) > maxSpare {
 		w.spare = nil
 	}
 	return true

@@ -107,6 +107,31 @@ func TestLinesShareWrite(t *testing.T) {
 	})
 }
 
+// Lines that are queued during a write do not change the lines that are being written.
+func TestWriteDuringWrite(t *testing.T) {
+	var got strings.Builder
+	w := &writer{queued: make(chan struct{}, 1)}
+	w.out = writeFunc(func(b []byte) (int, error) {
+		if got.Len() == len("one\n") {
+			fmt.Fprintln(w, "three")
+		}
+		return got.Write(b)
+	})
+	fmt.Fprintln(w, "one")
+	w.writeQueue()
+	w.writeQueue() // the queue is empty
+	fmt.Fprintln(w, "two")
+	w.writeQueue()
+	w.writeQueue()
+	if want := "one\ntwo\nthree\n"; got.String() != want {
+		t.Errorf("got %q, want %q", got.String(), want)
+	}
+}
+
+type writeFunc func([]byte) (int, error)
+
+func (f writeFunc) Write(b []byte) (int, error) { return f(b) }
+
 // A reader that stops does not block Write. When it reads again, the drops are reported once.
 func TestStoppedReader(t *testing.T) {
 	s := &sink{space: -1}
