@@ -342,7 +342,7 @@ func TestPlot(t *testing.T) {
 		}
 	}
 	got := scaleTable(r, targets)
-	for _, want := range []string{"| 10    | 100 | 1,000 | 5,000 |", "| 14.0  | –   | –     | 90.0  |"} {
+	for _, want := range []string{"| 10   | 100 | 1,000 | 5,000 |", "| 14.0 | –   | –     | 90.0  |"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
@@ -446,9 +446,9 @@ func TestPage(t *testing.T) {
 func TestPartTable(t *testing.T) {
 	targets := []target{{name: directTarget}, {name: iamproxyTarget}}
 	r := results{}
-	r.add("rest", iamproxyTarget, 0, 25)
+	r.add("rest-login", iamproxyTarget, 0, 25)
 	r.add("select-1", iamproxyTarget, 0, 25)
-	const want = "| Measurement                 | iamproxy |\n"
+	const want = "| Measurement                       | iamproxy |\n"
 	if got := partTable(r, targets, needs); !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 3 {
 		t.Errorf("got\n%s", got)
 	}

@@ -24,7 +24,6 @@ const fewSessions = 10
 // beside measures the latency of active clients beside idle sessions, and what the idle
 // sessions take. The targets alternate within each round.
 func beside(n int) func(context.Context, *bench, []target) error {
-	suffix := "-" + strconv.Itoa(n)
 	return func(ctx context.Context, b *bench, targets []target) (err error) {
 		c, err := newCrowd(b, n, len(proxied(targets)))
 		if err != nil {
@@ -32,6 +31,7 @@ func beside(n int) func(context.Context, *bench, []target) error {
 		}
 		defer func() { err = errors.Join(err, c.close(ctx)) }()
 		for b.round = range b.rounds {
+			b.saying = fmt.Sprintf("round %d of %d, beside-%d", b.round+1, b.rounds, n)
 			for _, t := range turn(targets, b.round) {
 				p, err := c.path(ctx, t)
 				if err != nil {
@@ -42,9 +42,9 @@ func beside(n int) func(context.Context, *bench, []target) error {
 					return err
 				}
 				slices.Sort(latencies)
-				b.note("p50"+suffix, t.name, percentile(latencies, 50))
-				b.note("p99"+suffix, t.name, percentile(latencies, 99))
-				b.note("p999"+suffix, t.name, percentile(latencies, 99.9))
+				b.note(besideName("p50", n), t.name, percentile(latencies, 50))
+				b.note(besideName("p99", n), t.name, percentile(latencies, 99))
+				b.note(besideName("p999", n), t.name, percentile(latencies, 99.9))
 			}
 		}
 		return nil
@@ -127,43 +127,47 @@ func (c *crowd) path(ctx context.Context, t target) (*path, error) {
 	if !t.proxied() && !alone {
 		return p, nil
 	}
-	if m.idle, err = c.b.openSessions(ctx, p, nil, min(fewSessions, c.n), little); err != nil {
-		return nil, err
+	if t.proxied() && !c.measured[t.name] {
+		c.measured[t.name] = true
+		return p, c.measure(ctx, m)
 	}
-	if !t.proxied() || c.measured[t.name] {
-		m.idle, err = c.b.openSessions(ctx, p, m.idle, c.n, little)
-		return p, err
-	}
-	c.measured[t.name] = true
-	return p, c.measure(ctx, m)
+	m.idle, err = c.b.openSessions(ctx, p, nil, c.n, little)
+	return p, err
 }
 
-// measure opens all sessions, and measures what they take.
-func (c *crowd) measure(ctx context.Context, m *member) error {
-	few, _, err := settled(ctx, m.path.pid, 4*settleEvery)
+// measure opens the sessions, and measures what they take. The memory of a session is the
+// difference between few sessions and the most.
+func (c *crowd) measure(ctx context.Context, m *member) (err error) {
+	var few memory
+	if c.n == mostSessions {
+		if few, err = c.openUntil(ctx, m, fewSessions); err != nil {
+			return err
+		}
+	}
+	all, err := c.openUntil(ctx, m, c.n)
 	if err != nil {
 		return err
 	}
-	all := few
-	if c.n > len(m.idle) {
-		if m.idle, err = c.b.openSessions(ctx, m.path, m.idle, c.n, little); err != nil {
-			return err
-		}
-		if all, _, err = settled(ctx, m.path.pid, 4*settleEvery); err != nil {
-			return err
-		}
-	}
-	suffix := "-" + strconv.Itoa(c.n)
-	c.b.note("memory"+suffix, m.path.name, all.resident/1024)
 	if c.n == mostSessions {
-		c.b.note("session", m.path.name, (all.resident-few.resident)/float64(c.n-fewSessions))
+		c.b.note("session", m.path.name, (all.resident-few.resident)/(mostSessions-fewSessions))
 	}
+	c.b.note(besideName("memory", c.n), m.path.name, all.resident/1024)
 	perMinute, err := idleCPU(ctx, m.path.pid, time.Duration(c.b.size.watch)*time.Second)
 	if err != nil {
 		return err
 	}
-	c.b.note("idle-cpu"+suffix, m.path.name, perMinute)
+	c.b.note(besideName("idle-cpu", c.n), m.path.name, perMinute)
 	return nil
+}
+
+// openUntil opens sessions until there are n, and returns the memory of the proxy.
+func (c *crowd) openUntil(ctx context.Context, m *member, n int) (memory, error) {
+	var err error
+	if m.idle, err = c.b.openSessions(ctx, m.path, m.idle, n, little); err != nil {
+		return memory{}, err
+	}
+	stable, _, err := settled(ctx, m.path.pid, 4*settleEvery)
+	return stable, err
 }
 
 // close ends all sessions.

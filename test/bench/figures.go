@@ -108,21 +108,20 @@ var (
 	cheaperThanPgbouncer = atMostOf(0.95, pgbouncerTarget)
 )
 
+const (
+	queries = "Queries per second, "
+	cpuTime = "CPU time per query, "
+)
+
 // figures lists all figures, in the order of the tables.
 var figures = makeFigures()
 
 func makeFigures() []figure {
 	var all []figure
 	add := func(f ...figure) { all = append(all, f...) }
-	clients := []string{"1", "8", "32"}
-	queries := func(n string) string {
-		return "Queries per second, " + strings.TrimSuffix(n+" clients", plural(n))
-	}
-	cpuTime := func(n string) string {
-		return "CPU time per query, " + strings.TrimSuffix(n+" clients", plural(n)) + ", µs"
-	}
-	for _, n := range clients {
-		add(figure{name: "select-" + n, part: adds, title: queries(n)}.with(fasterThanPgbouncer))
+	clients := []struct{ n, text string }{{"1", "1 client"}, {"8", "8 clients"}, {"32", "32 clients"}}
+	for _, c := range clients {
+		add(figure{name: "select-" + c.n, part: adds, title: queries + c.text}.with(fasterThanPgbouncer))
 	}
 	add(
 		figure{name: "copy-out", part: adds, title: "COPY TO, MB/s"}.with(atLeastOf(1, directTarget)),
@@ -132,42 +131,42 @@ func makeFigures() []figure {
 		figure{name: "connect-pool", part: adds, title: "Connections per second, 8 clients, `--pool 8`"}.with(atLeastOf(1, pgbouncerTarget)),
 		figure{name: "first-session", part: adds, title: "Start of the proxy to the first query's result, ms", lower: true}.with(atMost(40, "ms")),
 	)
-	for _, n := range clients {
-		add(figure{name: "cpu-" + n, part: needs, title: cpuTime(n), lower: true}.with(cheaperThanPgbouncer))
+	for _, c := range clients {
+		add(figure{name: "cpu-" + c.n, part: needs, title: cpuTime + c.text + ", µs", lower: true}.with(cheaperThanPgbouncer))
 	}
 	add(
 		figure{name: "copy-out-cpu", part: needs, title: "COPY TO, MB/s per vCPU"},
 		figure{name: "copy-in-cpu", part: needs, title: "COPY FROM, MB/s per vCPU"},
 		figure{name: "login-cpu", title: "CPU time of a login, client and proxy, ms", digits: 2, lower: true},
-		figure{name: "login-proxy-cpu", part: needs, title: "CPU time of a login, ms", digits: 2, lower: true},
-		figure{name: "connect-pool-cpu", part: needs, title: "CPU time of a connection with `--pool 8`, µs", lower: true},
+		figure{name: "login-proxy-cpu", title: "CPU time of a login in the proxy, ms", digits: 2, lower: true},
+		figure{name: "connect-pool-cpu", title: "CPU time of a connection with `--pool 8`, µs", lower: true},
 		figure{name: "start-cpu", part: needs, title: "CPU time of the start, ms", digits: 1, lower: true}.with(atMost(15, "ms")),
 		figure{name: "wait-cpu", part: needs, title: "CPU time of `iamproxy wait`, ms", digits: 1, lower: true}.with(atMost(10, "ms")),
-		figure{name: "rest", part: needs, title: "Memory after the start, MiB", digits: 1, lower: true}.with(atMost(16, "MiB")),
-		figure{name: "rest-private", part: needs, title: "Private memory after the start, MiB", digits: 1, lower: true}.with(atMost(6, "MiB")),
+		figure{name: "rest", title: "Memory after the start, MiB", digits: 1, lower: true}.with(atMost(16, "MiB")),
+		figure{name: "rest-private", title: "Private memory after the start, MiB", digits: 1, lower: true}.with(atMost(6, "MiB")),
 		figure{name: "rest-login", part: needs, title: "Memory after the first login, MiB", digits: 1, lower: true},
 		figure{name: "rest-login-private", part: needs, title: "Private memory after the first login, MiB", digits: 1, lower: true},
 		figure{name: "session", part: needs, title: "Memory per idle session, 10 to 5,000 sessions, KiB", digits: 1, lower: true}.with(atMost(20, "KiB")),
-		figure{name: "idle", part: needs, title: "Memory per session that has received 1 MiB, KiB", digits: 1, lower: true},
+		figure{name: "idle", title: "Memory per session that has received 1 MiB, KiB", digits: 1, lower: true},
 		figure{name: "idle-5s", title: "Memory per session that became idle 5 s ago, KiB", digits: 1, lower: true},
 		figure{name: "binary", part: needs, title: "Size of the program, MB", lower: true},
 	)
-	for _, n := range clients {
+	for _, c := range clients {
 		add(
-			figure{name: "select-" + n + "-neighbor", part: scarce, title: queries(n) + ", busy neighbor"}.with(fasterThanPgbouncer),
-			figure{name: "cpu-" + n + "-neighbor", title: cpuTime(n) + ", busy neighbor", lower: true}.with(cheaperThanPgbouncer),
+			figure{name: "select-" + c.n + "-neighbor", part: short(c.n), title: queries + c.text + ", busy neighbor"}.with(fasterThanPgbouncer),
+			figure{name: "cpu-" + c.n + "-neighbor", title: cpuTime + c.text + ", µs, busy neighbor", lower: true}.with(cheaperThanPgbouncer),
 		)
 	}
-	for _, n := range clients {
+	for _, c := range clients {
 		add(
-			figure{name: "select-" + n + "-quarter", part: scarce, title: queries(n) + ", 0.25 vCPU"}.with(atMostLoss(1.1)),
-			figure{name: "cpu-" + n + "-quarter", title: cpuTime(n) + ", 0.25 vCPU", lower: true},
+			figure{name: "select-" + c.n + "-quarter", part: short(c.n), title: queries + c.text + ", 0.25 vCPU"}.with(atMostLoss(1.1)),
+			figure{name: "cpu-" + c.n + "-quarter", title: cpuTime + c.text + ", µs, 0.25 vCPU", lower: true},
 		)
 	}
 	add(
 		figure{name: "copy-out-quarter", part: scarce, title: "COPY TO, MB/s, 0.25 vCPU"}.with(atMostLoss(1.1)),
 		figure{name: "copy-out-cpu-quarter", title: "COPY TO, MB/s per vCPU, 0.25 vCPU"},
-		figure{name: "copy-in-quarter", part: scarce, title: "COPY FROM, MB/s, 0.25 vCPU"}.with(atMostLoss(1.1)),
+		figure{name: "copy-in-quarter", title: "COPY FROM, MB/s, 0.25 vCPU"}.with(atMostLoss(1.1)),
 		figure{name: "copy-in-cpu-quarter", title: "COPY FROM, MB/s per vCPU, 0.25 vCPU"},
 		figure{name: "connect-pool-quarter", part: scarce, title: "Connections per second, 8 clients, `--pool 8`, 0.25 vCPU"}.with(atMostLoss(1.1)),
 		figure{name: "connect-pool-cpu-quarter", title: "CPU time of a connection with `--pool 8`, µs, 0.25 vCPU", lower: true},
@@ -176,7 +175,7 @@ func makeFigures() []figure {
 	)
 	for _, n := range idleSessions {
 		for _, a := range aspects {
-			f := figure{name: a.name + "-" + strconv.Itoa(n), title: a.title + ", " + thousands(float64(n), 0) + " idle sessions", digits: a.digits, lower: true}
+			f := figure{name: besideName(a.name, n), title: a.title + ", " + thousands(float64(n), 0) + " idle sessions", digits: a.digits, lower: true}
 			if a.name == "p99" && n >= 1000 {
 				f = f.with(atMostOf(1.2, pgbouncerTarget), atMostOf(2, directTarget))
 			}
@@ -186,21 +185,26 @@ func makeFigures() []figure {
 	return all
 }
 
-func plural(n string) string {
-	if n == "1" {
-		return "s"
+// short is the part of the page for scarce CPU time, which has 8 clients only.
+func short(clients string) part {
+	if clients == "8" {
+		return scarce
 	}
-	return ""
+	return noTable
 }
 
 // aspects are measured beside each number of idle sessions.
 var aspects = []struct {
 	name, title string
 	digits      int
+	plotOnly    bool // on the page
 }{
-	{"memory", "Memory, MiB", 1},
-	{"idle-cpu", "CPU time per minute, all sessions idle, s", 3},
-	{"p50", "Median latency of 8 active clients, ms", 2},
-	{"p99", "99th percentile, ms", 2},
-	{"p999", "99.9th percentile, ms", 2},
+	{"memory", "Memory, MiB", 1, false},
+	{"idle-cpu", "CPU time per minute, all sessions idle, s", 3, true},
+	{"p50", "Median latency, ms", 2, false},
+	{"p99", "99th percentile latency, ms", 2, false},
+	{"p999", "99.9th percentile latency, ms", 2, false},
 }
+
+// besideName is the name of the figure of an aspect beside idle sessions.
+func besideName(aspect string, sessions int) string { return aspect + "-" + strconv.Itoa(sessions) }

@@ -55,7 +55,6 @@ func main() {
 }
 
 func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
-	began := time.Now()
 	chosen, err := o.validate()
 	if err != nil {
 		return err
@@ -81,7 +80,7 @@ func run(ctx context.Context, o options, out, progress io.Writer) (err error) {
 	for _, reason := range b.omitted {
 		fmt.Fprintf(out, "\nNot measured: %s\n", reason)
 	}
-	fmt.Fprintf(out, "\nThe run took %v.\n", time.Since(began).Round(time.Second))
+	fmt.Fprintf(out, "\nThe run took %v.\n", time.Since(b.began).Round(time.Second))
 	if failed != nil || o.page == "" {
 		return failed
 	}
@@ -110,8 +109,8 @@ func (o options) validate() ([]measurement, error) {
 	return chosen, nil
 }
 
-// targets returns what is measured. A check compares two of them. Logins are measured
-// directly, too.
+// targets returns the targets to measure. A check measures iamproxy and the baseline only,
+// unless others are named.
 func (o options) targets() []target {
 	all := []target{{name: directTarget}, {name: pgbouncerTarget}, {name: iamproxyTarget, binary: o.binary}}
 	if o.baseline != "" {

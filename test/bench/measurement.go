@@ -49,7 +49,7 @@ func measurements() []measurement {
 	for _, n := range idleSessions {
 		m := measurement{name: "beside-" + strconv.Itoa(n), rounds: 1, run: beside(n)}
 		for _, aspect := range aspects {
-			m.figures = append(m.figures, aspect.name+"-"+strconv.Itoa(n))
+			m.figures = append(m.figures, besideName(aspect.name, n))
 		}
 		if n == mostSessions {
 			m.figures = append(m.figures, "session")
@@ -67,18 +67,19 @@ const mostSessions = 5000
 
 // condition is a burden on the machine or on the proxies, for a measurement of proxies.
 type condition struct {
-	name  string
-	begin func(*bench) (end func() error, err error)
+	name   string
+	rounds int // at most
+	begin  func(*bench) (end func() error, err error)
 }
 
 var (
 	// neighbor is another process that takes half of each core.
-	neighbor = condition{"neighbor", func(*bench) (func() error, error) {
+	neighbor = condition{"neighbor", 3, func(*bench) (func() error, error) {
 		stop := startNeighbor()
 		return func() error { stop(); return nil }, nil
 	}}
 	// quarter gives each proxy a quarter of a core, as a small task of AWS Fargate has.
-	quarter = condition{"quarter", func(b *bench) (func() error, error) {
+	quarter = condition{"quarter", 2, func(b *bench) (func() error, error) {
 		limit, err := newCgroup()
 		if err != nil {
 			return nil, cannotMeasure{err}
@@ -95,7 +96,7 @@ type cannotMeasure struct{ error }
 // under returns the measurement in a condition. Its name and figures end with that of the
 // condition.
 func (m measurement) under(c condition) measurement {
-	varied := measurement{name: m.name + "-" + c.name, rounds: 3}
+	varied := measurement{name: m.name + "-" + c.name, rounds: c.rounds}
 	for _, figure := range m.figures {
 		varied.figures = append(varied.figures, figure+"-"+c.name)
 	}
@@ -144,6 +145,6 @@ type size struct {
 }
 
 var (
-	fullSize  = size{seconds: 4, copyRows: 680_000, turns: 20, logins: 25, starts: 10, idle: 1000, settle: 60, watch: 5}
+	fullSize  = size{seconds: 4, copyRows: 680_000, turns: 12, logins: 25, starts: 10, idle: 1000, settle: 60, watch: 5}
 	quickSize = size{seconds: 1, copyRows: 140_000, turns: 5, logins: 20, starts: 3, idle: 200, settle: 15, watch: 2}
 )

@@ -15,9 +15,15 @@ import (
 const atRest = 4 * time.Second
 
 // rest measures the memory of an idle proxy, before and after the first login, and the size
-// of its program.
+// of its program. A second process has the same program: the first shares its pages with it,
+// as on a host with several sidecars. What remains private is the cost of one more.
 func rest(ctx context.Context, b *bench, targets []target) error {
-	return b.each(ctx, proxied(targets), func(p *path) error {
+	return b.each(ctx, proxied(targets), func(p *path) (err error) {
+		second, err := b.open(ctx, target{p.name, p.binary}, sessionsMost)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, second.end()) }()
 		if err := b.noteRest(ctx, p, "rest"); err != nil {
 			return err
 		}

@@ -16,8 +16,8 @@ import (
 
 // memory is the memory of a process, in KiB.
 type memory struct {
-	resident float64 // with pages that processes share, such as those of the program's file
-	private  float64 // without them
+	resident float64 // with pages that it shares, such as those of the program's file
+	private  float64 // of this process alone
 }
 
 // memoryOf returns the memory of a process.

@@ -34,6 +34,7 @@ type bench struct {
 	rounds   int
 	results  results
 	round    int
+	began    time.Time
 	suffix   string   // of figures, in a condition
 	limit    *cgroup  // of proxies, in a condition
 	omitted  []string // measurements that the machine does not allow
@@ -63,7 +64,7 @@ func start(ctx context.Context, o options, progress io.Writer) (b *bench, err er
 		return nil, err
 	}
 	b = &bench{cluster: &aurora.Cluster{Settings: serverSettings}, binary: o.binary, bouncer: o.pgbouncer, targets: o.targets(),
-		size: fullSize, rounds: o.rounds, results: results{}, progress: progress}
+		size: fullSize, rounds: o.rounds, results: results{}, began: time.Now(), progress: progress}
 	if o.quick {
 		b.size = quickSize
 	}
@@ -107,9 +108,9 @@ func (b *bench) close() error {
 	return errors.Join(b.names.close(), b.cluster.Close())
 }
 
-// say prints the progress.
+// say prints the progress, with the time since the start.
 func (b *bench) say(format string, args ...any) {
-	fmt.Fprintf(b.progress, "%s: %s\n", b.saying, fmt.Sprintf(format, args...))
+	fmt.Fprintf(b.progress, "%v %s: %s\n", time.Since(b.began).Round(time.Second), b.saying, fmt.Sprintf(format, args...))
 }
 
 // note prints a figure and adds it.
@@ -137,6 +138,8 @@ func (b *bench) admin(ctx context.Context, statements ...string) error {
 // quiet waits until the server has none of the measured sessions: a process that ends takes
 // CPU time, too.
 func (b *bench) quiet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, clientLimit, fmt.Errorf("sessions remain after %v", clientLimit))
+	defer cancel()
 	conn, err := b.cluster.Admin(ctx, aurora.Database)
 	if err != nil {
 		return err
