@@ -211,6 +211,7 @@ func (c *runCommand) validateClientAuth() error {
 // Run serves clients until a signal or a request for shutdown, and then drains.
 func (c *runCommand) Run(ctx context.Context, std streams) error {
 	hardening.DisableDumps()
+	limits.DelayCollection()
 	draining, shutdown := context.WithCancel(ctx)
 	defer shutdown()
 	ending, end := context.WithCancel(ctx)

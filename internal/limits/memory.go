@@ -23,8 +23,22 @@ const (
 )
 
 // gcPercent makes the collector run earlier than Go's default of 100: only logins make work
-// for it. GOGC takes precedence.
-const gcPercent = 50
+// for it. startPercent is that of the start and its first second, which allocate 5 MiB that
+// they keep: a collection would find nothing to free. GOGC takes precedence.
+const (
+	gcPercent    = 50
+	startPercent = 200
+)
+
+// DelayCollection has the start of the process allocate without a collection. ReleaseIdleMemory
+// ends the delay.
+func DelayCollection() { setGCPercent(startPercent) }
+
+func setGCPercent(percent int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(percent)
+	}
+}
 
 // ReleaseIdleMemory returns memory that logins have used to the operating system as soon as
 // the process is idle, until ctx is done. Without it the collector may not run for minutes,
@@ -33,18 +47,19 @@ const gcPercent = 50
 // A collection delays the messages of sessions by milliseconds. Therefore a process that
 // relays messages is left to Go's collector, which runs at least every 2 minutes.
 func ReleaseIdleMemory(ctx context.Context) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	ticker := time.NewTicker(checkInterval)
 	defer ticker.Stop()
 	var r release
-	before := cpuTime()
+	before, delayed := cpuTime(), true
 	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
+		}
+		if delayed {
+			setGCPercent(gcPercent)
+			delayed = false
 		}
 		if step := r.next(cpuTime()-before, allocatedBytes()); step != nil {
 			step()
