@@ -82,10 +82,10 @@ type member struct {
 }
 
 // sessionKiB is the memory of a session on this machine, mostly in the server. reserveKiB
-// is for all else.
+// remains free if all proxies have sessions: without it, 10,000 sessions open half as fast.
 const (
 	sessionKiB = 2000
-	reserveKiB = 3 << 19
+	reserveKiB = 4 << 20
 )
 
 func newCrowd(b *bench, n, proxies int) (*crowd, error) {
@@ -94,7 +94,7 @@ func newCrowd(b *bench, n, proxies int) (*crowd, error) {
 	if err != nil {
 		return nil, fmt.Errorf("available memory: %w", err)
 	}
-	if need := n*sessionKiB + reserveKiB; available < need {
+	if need := n * sessionKiB; available < need {
 		return nil, fmt.Errorf("%d sessions need %d GiB of memory, and %d GiB are available; exclude this measurement with -only",
 			n, need>>20, available>>20)
 	}
