@@ -83,7 +83,7 @@ func (a *admission) enter(count *atomic.Int64, limit int) (leave func(), ok bool
 // checkAccess returns why the client may not connect: its address or its user is not
 // allowed.
 func (p *Proxy) checkAccess(s *session) *pgwire.Error {
-	client := s.client.Socket().Conn
+	client := s.client.Socket().NetConn()
 	if !p.allowsAddress(client.RemoteAddr()) {
 		host, _, _ := net.SplitHostPort(s.peer)
 		return pgwire.NewError(pgwire.ClientAddressNotAllowed, nil, host)

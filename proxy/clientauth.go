@@ -99,7 +99,7 @@ func verifyCertificate(chain []*x509.Certificate, roots *x509.CertPool) error {
 
 // overTCP reports whether the client uses TCP, and not a unix socket.
 func (s *session) overTCP() bool {
-	_, unix := s.client.Socket().Conn.(*net.UnixConn)
+	_, unix := s.client.Socket().NetConn().(*net.UnixConn)
 	return !unix
 }
 

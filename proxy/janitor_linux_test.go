@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"io"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -57,13 +56,9 @@ func userTimeoutOf(t *testing.T, p *Proxy) (milliseconds int) {
 		if server == nil {
 			continue
 		}
-		raw, err := server.Socket().Conn.(syscall.Conn).SyscallConn()
-		if err != nil {
-			t.Fatal(err)
-		}
 		milliseconds = -1
-		_ = raw.Control(func(fd uintptr) {
-			milliseconds, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		server.Socket().Control(func(fd int) {
+			milliseconds, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 		})
 	}
 	return milliseconds

@@ -16,20 +16,41 @@ import (
 
 // relay copies both ways until one side ends, delivers what is in flight, and ends the other
 // side alike. No byte is added. A reusable connection that the client has left in order is
-// not ended.
+// not ended. An event loop copies until one side ends, or two goroutines do: then they are new
+// ones after a login, whose goroutine's stack has grown and would stay as large.
 func (s *session) relay(server *upstream.Conn) {
 	s.sessionOpened(server)
-	defer context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })()
-
-	var first relay.Termination
-	up := upward{Direction: relay.Direction{Bytes: &s.up}, done: make(chan struct{})}
+	up := &upward{Direction: relay.Direction{Bytes: &s.up}, done: make(chan struct{})}
+	down := &relay.Direction{Bytes: &s.down}
+	stopClosing := context.AfterFunc(s.proxy.ctx, func() { s.client.Close() })
+	finish := func() {
+		defer s.end()
+		defer stopClosing()
+		s.finishRelay(server, up, down)
+	}
 	if s.pooled != nil {
 		up.release = s.pooled.NewRelease()
 	}
-	go s.copyUp(server, &first, &up)
-	down := s.copyDown(server, &first, &up)
+	switch {
+	case s.reused:
+		finish()
+	case s.pooled != nil || !relay.Start(s.client, server.Conn, &up.Direction, down, finish):
+		go finish()
+	}
+}
+
+// finishRelay copies what the event loop has left, or everything.
+func (s *session) finishRelay(server *upstream.Conn, up *upward, down *relay.Direction) {
+	var first relay.Termination
+	if up.Ended() {
+		first.Record(&up.Direction, relay.Client, relay.Server)
+	} else if down.Ended() {
+		first.Record(down, relay.Server, relay.Client)
+	}
+	go s.copyUp(server, &first, up)
+	s.copyDown(server, &first, up, down)
 	<-up.done
-	s.sessionEnded(&first, &up, down)
+	s.sessionEnded(&first, up, down)
 	if up.Stopped {
 		s.linger() // if the client is still connected
 	}
@@ -143,13 +164,12 @@ func (s *session) copyUp(server *upstream.Conn, first *relay.Termination, up *up
 
 // copyDown copies from the server. Its end is the end of the session: the client has
 // lingerTime to read the last of it.
-func (s *session) copyDown(server *upstream.Conn, first *relay.Termination, up *upward) *relay.Direction {
-	down := &relay.Direction{Bytes: &s.down}
+func (s *session) copyDown(server *upstream.Conn, first *relay.Termination, up *upward, down *relay.Direction) {
 	if up.release == nil {
 		down.Copy(s.client, server.Conn, nil)
 	} else if up.release.CopyDown(down, s.client); down.Stopped {
 		s.closeClient()
-		return down
+		return
 	}
 	s.removeCancelKey() // another session may have the server's process ID next
 	first.Record(down, relay.Server, relay.Client)
@@ -168,7 +188,6 @@ func (s *session) copyDown(server *upstream.Conn, first *relay.Termination, up *
 	}
 	server.Close()
 	s.client.Close()
-	return down
 }
 
 // closeClient closes the connection to a client that has sent Terminate, which need not wait

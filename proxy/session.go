@@ -99,8 +99,7 @@ func peerAddress(client net.Conn) string {
 	return client.RemoteAddr().String()
 }
 
-// serve handles a connection. After a login, the session has a separate goroutine: the stack that
-// the login has grown would stay as large.
+// serve handles a connection up to its session.
 func (p *Proxy) serve(s *session) {
 	if denied := p.checkAccess(s); denied != nil {
 		p.admission.pending.remove(s.pending)
@@ -108,14 +107,11 @@ func (p *Proxy) serve(s *session) {
 		s.end()
 		return
 	}
-	switch server := s.establish(); {
-	case server == nil:
-		s.end()
-	case s.reused:
-		s.run(server)
-	default:
-		go s.run(server)
+	if server := s.establish(); server != nil {
+		s.relay(server)
+		return
 	}
+	s.end()
 }
 
 // establish returns the server's connection of the session, or nil if there is to be none: then
@@ -157,11 +153,6 @@ func (s *session) readStartup() (pgwire.StartupPacket, error) {
 		return packet, s.proxy.evictedError(err)
 	}
 	return packet, cmp.Or(err, denied)
-}
-
-func (s *session) run(server *upstream.Conn) {
-	defer s.end()
-	s.relay(server)
 }
 
 // end removes the session from all lists, and closes the client's connection.

@@ -142,7 +142,7 @@ func (c *Conn) NoUnreadData() bool {
 // first system call on a connection that was reset reports that. If it was a write, the
 // next read returns EOF.
 func (c *Conn) ReadError(err error) error {
-	if tcp, ok := c.socket.Conn.(*net.TCPConn); ok && IsClosed(err) && !c.closed.Load() && isReset(tcp) {
+	if c.socket.isTCP() && IsClosed(err) && !c.closed.Load() && isReset(c.socket) {
 		return syscall.ECONNRESET
 	}
 	return err
@@ -166,8 +166,8 @@ func (c *Conn) CloseWrite() error {
 // A reset discards what the peer has not acknowledged. Abort closes gracefully instead if
 // that is still so after a second, or if cause is that the proxy closed the other connection.
 func (c *Conn) Abort(cause error) {
-	tcp, ok := c.socket.Conn.(*net.TCPConn)
-	if !ok || errors.Is(cause, net.ErrClosed) || !waitSendQueueEmpty(tcp, abortTimeout) {
+	tcp, ok := c.socket.NetConn().(*net.TCPConn)
+	if !ok || errors.Is(cause, net.ErrClosed) || !waitSendQueueEmpty(c.socket, abortTimeout) {
 		c.Close()
 		return
 	}

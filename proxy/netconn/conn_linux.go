@@ -1,7 +1,7 @@
 package netconn
 
 import (
-	"net"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +12,8 @@ import (
 const tcpClosed = 7
 
 // isReset reports whether the connection no longer exists.
-func isReset(conn *net.TCPConn) (yes bool) {
-	control(conn, func(fd int) {
+func isReset(socket *Socket) (yes bool) {
+	socket.Control(func(fd int) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		yes = err == nil && info.State == tcpClosed
 	})
@@ -26,10 +26,10 @@ const sendQueueInterval = 5 * time.Millisecond
 // waitSendQueueEmpty waits until the peer's system has acknowledged all that was sent
 // (SIOCOUTQ, tcp(7)). The peer can then read it even after a reset. It reports false if
 // that takes longer than timeout.
-func waitSendQueueEmpty(conn *net.TCPConn, timeout time.Duration) bool {
+func waitSendQueueEmpty(socket *Socket, timeout time.Duration) bool {
 	for deadline := time.Now().Add(timeout); ; time.Sleep(sendQueueInterval) {
 		queued := -1
-		control(conn, func(fd int) {
+		socket.Control(func(fd int) {
 			if n, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ); err == nil {
 				queued = n
 			}
@@ -40,8 +40,19 @@ func waitSendQueueEmpty(conn *net.TCPConn, timeout time.Duration) bool {
 	}
 }
 
-// control calls f with the descriptor of conn, unless conn is closed.
-func control(conn *net.TCPConn, f func(fd int)) {
+// Control calls f with the descriptor of a socket that is open.
+func (s *Socket) Control(f func(fd int)) {
+	s.mu.Lock()
+	if s.loop.active() {
+		defer s.mu.Unlock()
+		f(s.loop.fd)
+		return
+	}
+	conn, ok := s.conn.(syscall.Conn)
+	s.mu.Unlock()
+	if !ok {
+		return
+	}
 	if raw, err := conn.SyscallConn(); err == nil {
 		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
 	}

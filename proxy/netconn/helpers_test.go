@@ -13,7 +13,9 @@ import (
 	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/iamproxy/iamproxy/proxy/netconn.(*loop).run"))
+}
 
 // limit is how long a test waits for what must happen. It expires only in a test that
 // fails.

@@ -27,6 +27,7 @@ type rawIO struct {
 	flush    func(fd uintptr) (done bool) // writeAll, allocated once
 	left     []byte                       // to be written
 	writeErr syscall.Errno
+	unsent   []byte // from a loop: to be written first
 }
 
 // init enables r if conn has a descriptor.
@@ -103,6 +104,19 @@ func (r *rawIO) readOnce(fd uintptr) (done bool) {
 func (r *rawIO) write(b []byte) (int, error) {
 	r.writing.Lock()
 	defer r.writing.Unlock()
+	if len(r.unsent) > 0 {
+		n, err := r.writeLocked(r.unsent)
+		if r.unsent = r.unsent[n:]; err != nil {
+			return 0, err
+		}
+	}
+	if len(b) == 0 {
+		return 0, nil
+	}
+	return r.writeLocked(b)
+}
+
+func (r *rawIO) writeLocked(b []byte) (int, error) {
 	r.left, r.writeErr = b, 0
 	err := r.conn.Write(r.flush)
 	written := len(b) - len(r.left)
@@ -115,19 +129,24 @@ func (r *rawIO) write(b []byte) (int, error) {
 
 // writeAll writes what is left. It reports false if that would have to wait.
 func (r *rawIO) writeAll(fd uintptr) (done bool) {
-	for len(r.left) > 0 {
-		n, errno := transfer(syscall.SYS_WRITE, fd, r.left)
+	r.left, r.writeErr = send(fd, r.left)
+	return len(r.left) == 0 || r.writeErr != 0
+}
+
+// send writes what there is room for, and returns the rest.
+func send(fd uintptr, b []byte) (rest []byte, errno syscall.Errno) {
+	for len(b) > 0 {
+		n, errno := transfer(syscall.SYS_WRITE, fd, b)
 		switch errno {
 		case 0:
-			r.left = r.left[n:]
+			b = b[n:]
 		case syscall.EAGAIN:
-			return false
+			return b, 0
 		default:
-			r.writeErr = errno
-			return true
+			return b, errno
 		}
 	}
-	return true
+	return nil, 0
 }
 
 // transfer is read(2) or write(2). b must not be empty.

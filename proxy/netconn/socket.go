@@ -2,27 +2,40 @@ package netconn
 
 import (
 	"net"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Socket is a connection below TLS. In polling mode, a reader can wait for data without
-// a buffer to read it into.
+// a buffer to read it into. An event loop can take the socket over, see Loop.
 type Socket struct {
-	net.Conn
 	raw     rawIO
 	polling bool   // by SetPolling
 	unread  []byte // put back by Conn.Unread, before TLS
 
 	wrote   atomic.Bool // since UpdateUserTimeout
 	unacked bool        // there were unacknowledged bytes then
+
+	mu   sync.Mutex // guards the fields below
+	conn net.Conn   // closed while a loop has the socket
+	loop loopSocket
 }
 
 func newSocket(conn net.Conn, plain bool) *Socket {
-	s := &Socket{Conn: conn}
+	s := &Socket{conn: conn}
 	if !plain {
 		s.raw.init(conn)
 	}
 	return s
+}
+
+// NetConn returns the connection of package net. It is closed while a loop has the
+// socket, but still has its addresses.
+func (s *Socket) NetConn() net.Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn
 }
 
 // SetPolling switches polling mode on or off. In that mode, reads that would have to
@@ -52,23 +65,50 @@ func (s *Socket) Read(b []byte) (int, error) {
 	case s.polling:
 		return 0, ErrWouldBlock
 	default:
-		return s.Conn.Read(b)
+		return s.NetConn().Read(b)
 	}
 }
 
-// Write implements net.Conn.
+// Write implements net.Conn. While a loop has the socket, Write does not wait: the loop
+// sends later what the socket has no room for.
 func (s *Socket) Write(b []byte) (int, error) {
 	if !s.wrote.Load() { // most writes only load, which does not contend between cores
 		s.wrote.Store(true)
 	}
+	s.mu.Lock()
+	if s.loop.active() {
+		defer s.mu.Unlock()
+		return s.loop.write(b)
+	}
+	conn := s.conn
+	s.mu.Unlock()
 	if !s.raw.enabled() {
-		return s.Conn.Write(b)
+		return conn.Write(b)
 	}
 	return s.raw.write(b)
 }
 
-// CloseWrite shuts down the writing side.
-func (s *Socket) CloseWrite() error { return closeWrite(s.Conn) }
+// Flush sends what a loop had no room for.
+func (s *Socket) Flush() error {
+	if !s.raw.enabled() {
+		return nil
+	}
+	_, err := s.raw.write(nil)
+	return err
+}
+
+// Close implements net.Conn.
+func (s *Socket) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.loop.active() {
+		return s.loop.close()
+	}
+	return s.conn.Close()
+}
+
+// CloseWrite shuts down the writing side. No loop may have the socket.
+func (s *Socket) CloseWrite() error { return closeWrite(s.NetConn()) }
 
 // closeWrite does nothing to a connection that cannot be closed by halves.
 func closeWrite(conn net.Conn) error {
@@ -76,4 +116,26 @@ func closeWrite(conn net.Conn) error {
 		return half.CloseWrite()
 	}
 	return nil
+}
+
+// LocalAddr implements net.Conn.
+func (s *Socket) LocalAddr() net.Addr { return s.NetConn().LocalAddr() }
+
+// RemoteAddr implements net.Conn.
+func (s *Socket) RemoteAddr() net.Addr { return s.NetConn().RemoteAddr() }
+
+// SetDeadline implements net.Conn. It has no effect while a loop has the socket, like the
+// other deadlines.
+func (s *Socket) SetDeadline(t time.Time) error { return s.NetConn().SetDeadline(t) }
+
+// SetReadDeadline implements net.Conn.
+func (s *Socket) SetReadDeadline(t time.Time) error { return s.NetConn().SetReadDeadline(t) }
+
+// SetWriteDeadline implements net.Conn.
+func (s *Socket) SetWriteDeadline(t time.Time) error { return s.NetConn().SetWriteDeadline(t) }
+
+// isTCP reports whether the socket is one of TCP.
+func (s *Socket) isTCP() bool {
+	_, ok := s.NetConn().(*net.TCPConn)
+	return ok
 }

@@ -13,7 +13,7 @@ const (
 
 // SetUserTimeout sets the user timeout of a new connection. Set before the connection
 // is established, it would limit the time to connect.
-func (s *Socket) SetUserTimeout() { s.unacked = adjustUserTimeout(s.Conn) }
+func (s *Socket) SetUserTimeout() { s.unacked = adjustUserTimeout(s) }
 
 // UpdateUserTimeout keeps the user timeout from ending the connection to a peer that is
 // alive but does not read, such as a server that waits for a lock in the middle of a COPY.
@@ -27,6 +27,6 @@ func (s *Socket) SetUserTimeout() { s.unacked = adjustUserTimeout(s.Conn) }
 // A connection without anything to send costs no system call.
 func (s *Socket) UpdateUserTimeout() {
 	if s.wrote.Swap(false) || s.unacked {
-		s.unacked = adjustUserTimeout(s.Conn)
+		s.unacked = adjustUserTimeout(s)
 	}
 }

@@ -1,21 +1,18 @@
 package netconn
 
 import (
-	"net"
-
 	"golang.org/x/sys/unix"
 )
 
-// adjustUserTimeout sets the user timeout of conn, or lifts it while the peer is alive
+// adjustUserTimeout sets the user timeout of a socket, or lifts it while the peer is alive
 // with its window closed. The window is closed if there are bytes to send and none in
 // flight. The peer is alive if at most the last probe is unacknowledged. adjustUserTimeout
 // reports whether there are bytes that the peer has not acknowledged.
-func adjustUserTimeout(conn net.Conn) (unacked bool) {
-	tcp, ok := conn.(*net.TCPConn)
-	if !ok {
+func adjustUserTimeout(socket *Socket) (unacked bool) {
+	if !socket.isTCP() {
 		return false
 	}
-	control(tcp, func(fd int) {
+	socket.Control(func(fd int) {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err != nil {
 			return

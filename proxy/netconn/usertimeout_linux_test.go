@@ -15,7 +15,7 @@ func TestUserTimeout(t *testing.T) {
 		ours, theirs := conntest.TCPPair(t)
 		conn := newConn(ours, plain)
 		timeout := func() (milliseconds int) {
-			control(ours, func(fd int) {
+			conn.Socket().Control(func(fd int) {
 				milliseconds, _ = unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
 			})
 			return milliseconds
@@ -39,7 +39,7 @@ func TestUserTimeout(t *testing.T) {
 		}
 
 		until(t, func() bool { conn.Socket().UpdateUserTimeout(); return !conn.Socket().unacked })
-		control(ours, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1) })
+		conn.Socket().Control(func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 1) })
 		conn.Socket().UpdateUserTimeout()
 		if got := timeout(); got != 1 {
 			t.Errorf("the timeout was set to %d ms while nothing was written", got)

@@ -2,8 +2,6 @@
 
 package netconn
 
-import "net"
-
 // adjustUserTimeout does nothing: this system has no user timeout. Keep-alives alone
 // detect a peer that has vanished.
-func adjustUserTimeout(net.Conn) bool { return false }
+func adjustUserTimeout(*Socket) bool { return false }

@@ -27,7 +27,7 @@ func newConn(key string) *Conn {
 	return &Conn{Conn: &upstream.Conn{Conn: netconn.New(&sink{}), Address: "10.0.0.1:5432"}, key: key, loggedIn: time.Now()}
 }
 
-func (c *Conn) isClosed() bool { return c.Socket().Conn.(*sink).closed }
+func (c *Conn) isClosed() bool { return c.Socket().NetConn().(*sink).closed }
 
 // add has a connection be in use and then idle, without the reset itself. It returns the
 // connection that is to be closed.

@@ -22,11 +22,30 @@ type Direction struct {
 	last [6]byte // the last of them
 }
 
+// Start has an event loop copy both directions of a session until one of them ends, and then calls
+// done in a new goroutine. Copy goes on where the loop has stopped. Start reports false, and does
+// not call done, where there is no loop, or where a direction has ended already.
+func Start(client, server *netconn.Conn, up, down *Direction, done func()) bool {
+	return netconn.Watch(
+		netconn.Watched{Conn: client, Readable: func() bool { return up.copyAvailable(server, client, nil) }},
+		netconn.Watched{Conn: server, Readable: func() bool { return down.copyAvailable(client, server, nil) }},
+		done)
+}
+
+// Ended reports whether the direction has ended.
+func (d *Direction) Ended() bool { return d.Stopped || d.ReadErr != nil || d.WriteErr != nil }
+
 // Copy copies from src to dst until one of them fails, or until hook returns true for
 // bytes, which are not copied then. hook may be nil; it is called with each chunk before it
 // is sent. Copy does not use io.Copy, which does not report whose failure it was, and holds a
 // buffer while there is nothing to copy.
 func (d *Direction) Copy(dst, src *netconn.Conn, hook func(b []byte) (stop bool)) {
+	if d.WriteErr == nil {
+		d.WriteErr = dst.Socket().Flush()
+	}
+	if d.Ended() {
+		return
+	}
 	src.Socket().SetPolling(true)
 	defer src.Socket().SetPolling(false)
 	for d.copyAvailable(dst, src, hook) {
@@ -58,6 +77,8 @@ func (d *Direction) copyAvailable(dst, src *netconn.Conn, hook func(b []byte) (s
 		case err != nil:
 			d.ReadErr = src.ReadError(err)
 			return false
+		case dst.Socket().Congested():
+			return true
 		}
 	}
 }
