@@ -118,7 +118,7 @@ func (c *crowd) path(ctx context.Context, t target) (*path, error) {
 		}
 	}
 	alone := len(c.members) == 0
-	p, err := c.b.open(ctx, t, sessionsMost)
+	p, err := c.b.open(ctx, t)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func withLogins(targets []target) []target {
 // pooledConnects measures the same clients with proxies that have a pool.
 func pooledConnects(ctx context.Context, b *bench, targets []target) error {
 	for _, t := range proxied(targets) {
-		p, err := b.openPool(ctx, t, sessionsMost, poolSize)
+		p, err := b.openPool(ctx, t, poolSize)
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func login(ctx context.Context, b *bench, targets []target) (err error) {
 		}
 	}()
 	for _, t := range withLogins(targets) {
-		p, err := b.open(ctx, t, sessionsMost)
+		p, err := b.open(ctx, t)
 		if err != nil {
 			return err
 		}

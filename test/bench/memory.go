@@ -19,7 +19,7 @@ const atRest = 4 * time.Second
 // as on a host with several sidecars. What remains private is the cost of one more.
 func rest(ctx context.Context, b *bench, targets []target) error {
 	return b.each(ctx, proxied(targets), func(p *path) (err error) {
-		second, err := b.open(ctx, target{p.name, p.binary}, sessionsMost)
+		second, err := b.open(ctx, target{p.name, p.binary})
 		if err != nil {
 			return err
 		}

@@ -93,7 +93,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		return err
 	}
 	b.names = serveNames()
-	direct, err := b.open(ctx, target{name: directTarget}, sessionsMost)
+	direct, err := b.open(ctx, target{name: directTarget})
 	if err != nil {
 		return err
 	}

@@ -60,18 +60,19 @@ type path struct {
 	quiet      func() error
 }
 
-// open opens a target for the given number of sessions. With a pool, a proxy keeps the
-// server connections of clients that have disconnected.
-func (b *bench) open(ctx context.Context, t target, sessions int) (*path, error) {
-	return b.openPool(ctx, t, sessions, 0)
+// open opens a target.
+func (b *bench) open(ctx context.Context, t target) (*path, error) {
+	return b.openPool(ctx, t, 0)
 }
 
-func (b *bench) openPool(ctx context.Context, t target, sessions, pool int) (p *path, err error) {
+// openPool opens a target. With a pool, a proxy keeps the server connections of clients that
+// have disconnected.
+func (b *bench) openPool(ctx context.Context, t target, pool int) (p *path, err error) {
 	switch t.name {
 	case directTarget:
 		p, err = b.direct(ctx)
 	case pgbouncerTarget:
-		p, err = b.pgbouncer(ctx, sessions, pool)
+		p, err = b.pgbouncer(ctx, sessionsMost, pool)
 	default:
 		p, err = b.sidecar(ctx, t.binary, pool)
 	}
@@ -104,7 +105,7 @@ func (p *path) end() error {
 // each opens one target after the other, calls do, and closes it.
 func (b *bench) each(ctx context.Context, targets []target, do func(*path) error) error {
 	for _, t := range targets {
-		p, err := b.open(ctx, t, sessionsMost)
+		p, err := b.open(ctx, t)
 		if err != nil {
 			return err
 		}
