@@ -43,7 +43,7 @@ func TestAllowUser(t *testing.T) {
 	socket := aurora.DefaultHost + "?listen=unix:" + filepath.Join(dir, ".s.PGSQL.5432")
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), append([]string{socket}, clusterArgs(cluster, "--allow-user=daemon,65534", "--socket-mode=0666")...)...)
 	p.listens[0], p.listens[1] = p.listens[1], p.listens[0]
-	before := p.descriptors()
+	before := p.descriptors() + loopDescriptors
 	for where, conninfo := range map[string]string{
 		"TCP":  p.conninfo(aurora.IAMUser, aurora.Database),
 		"unix": "host=" + dir + " user=" + aurora.IAMUser + " dbname=" + aurora.Database,

@@ -32,7 +32,7 @@ func TestDisconnect(t *testing.T) {
 	mustExec(t, admin, "grant all on sink to "+aurora.IAMUser)
 	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	token := printToken(t)
-	idle := p.descriptors()
+	idle := p.descriptors() + loopDescriptors
 
 	const (
 		copyIn = "copy sink from stdin"

@@ -222,6 +222,9 @@ func testHostileClients(t *testing.T, _ *aurora.Cluster, p *process) {
 	}
 }
 
+// loopDescriptors is the number of descriptors of an event loop, which the first session starts.
+const loopDescriptors = 2
+
 // descriptors returns the number of open file descriptors. Only the process itself can
 // count them: see its metrics.
 func (p *process) descriptors() int {
