@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"github.com/aws/smithy-go"
@@ -93,17 +92,17 @@ func responseError(service, action string, answer smithy.APIError, status int) e
 // deniedAction matches the missing permission in a message. It may differ from that of the
 // request, and no field of the response has it.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
-var deniedAction = regexp.MustCompile(`not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)`)
+var deniedAction = text.Regexp(`not authorized to perform: ([a-z0-9-]+:[A-Za-z0-9]+)`)
 
 // denyingPolicy matches the type of policy at the end of a message. No field of the response
 // has it.
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
-var denyingPolicy = regexp.MustCompile(`(?:because|with) (?:an |a |the )?((?:no|explicit) .*)`)
+var denyingPolicy = text.Regexp(`(?:because|with) (?:an |a |the )?((?:no|explicit) .*)`)
 
 // accessDenied returns the error for a missing permission.
 func accessDenied(action, message string) error {
 	message = firstLine(message)
-	if m := deniedAction.FindStringSubmatch(message); m != nil {
+	if m := deniedAction().FindStringSubmatch(message); m != nil {
 		action = m[1]
 	} else if strings.Contains(message, "KMS") {
 		// The message of Secrets Manager is only "Access to KMS is not allowed", with the
@@ -112,7 +111,7 @@ func accessDenied(action, message string) error {
 		action = "kms:Decrypt"
 	}
 	text := action + " is not allowed"
-	if m := denyingPolicy.FindStringSubmatch(message); m != nil {
+	if m := denyingPolicy().FindStringSubmatch(message); m != nil {
 		text += ": " + m[1]
 	}
 	return &apiError{text, ErrNotPermitted}
