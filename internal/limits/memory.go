@@ -30,8 +30,8 @@ const (
 	startPercent = 200
 )
 
-// DelayCollection has the start of the process allocate without a collection. ReleaseIdleMemory
-// ends the delay.
+// DelayCollection makes the collector run later while the process starts. ReleaseIdleMemory ends
+// the delay after a second.
 func DelayCollection() { setGCPercent(startPercent) }
 
 func setGCPercent(percent int) {

@@ -4,11 +4,49 @@ import (
 	"context"
 	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
 var sink []byte
+
+// The collector runs later until ReleaseIdleMemory has run for a second. GOGC takes precedence.
+func TestDelayCollection(t *testing.T) {
+	const other = 123
+	for _, test := range []struct {
+		gogc           string
+		delayed, ended uint64
+	}{
+		{"", startPercent, gcPercent},
+		{"123", other, other},
+	} {
+		t.Setenv("GOGC", test.gogc)
+		synctest.Test(t, func(t *testing.T) {
+			before := debug.SetGCPercent(other)
+			t.Cleanup(func() { debug.SetGCPercent(before) })
+			DelayCollection()
+			if got := currentGCPercent(); got != test.delayed {
+				t.Errorf("GOGC=%s: %d percent after the start, want %d", test.gogc, got, test.delayed)
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			go ReleaseIdleMemory(ctx)
+			time.Sleep(checkInterval)
+			synctest.Wait()
+			if got := currentGCPercent(); got != test.ended {
+				t.Errorf("GOGC=%s: %d percent after the first second, want %d", test.gogc, got, test.ended)
+			}
+		})
+	}
+}
+
+func currentGCPercent() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(sample)
+	return sample[0].Value.Uint64()
+}
 
 // An idle process releases the memory of earlier allocations.
 func TestReleaseIdleMemory(t *testing.T) {
