@@ -13,7 +13,7 @@ const (
 	// maxSpare is the maximum size of a queue whose memory is used again.
 	maxSpare = 64 << 10
 	// writeInterval is the minimum time between two writes. Lines that arrive within it are written
-	// together: a write and the wakeup before it cost more than the line.
+	// together: a write and the wakeup before it cost more than the line. A crash loses them.
 	writeInterval = 10 * time.Millisecond
 	// flushTimeout bounds the time that close waits for queued lines.
 	flushTimeout = time.Second

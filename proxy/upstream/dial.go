@@ -40,8 +40,9 @@ type Dialer struct {
 	SOCKS *SOCKS5
 	// TLS verifies the server, whatever was dialed. It must have a ServerName.
 	TLS *tls.Config
-	// AllRoots returns the roots that replace TLS.RootCAs as soon as these are nil or did not
-	// issue a server's certificate, which is then dialed again. If nil, TLS.RootCAs are all.
+	// AllRoots returns the roots that replace TLS.RootCAs if these are nil, or as soon as a
+	// server's certificate has another issuer. That server is dialed again. If AllRoots is
+	// nil, TLS.RootCAs are all roots.
 	AllRoots func() *x509.CertPool
 	// DirectTLS starts TLS without an SSLRequest, which saves a round trip and needs
 	// PostgreSQL 17.
@@ -52,8 +53,9 @@ type Dialer struct {
 	// a name and detects a server that has vanished. An error that has a method
 	// Advice() string returns a hint with it.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Timeout bounds one Connect, dialing and TLS. A DialContext may take longer; then it
-	// bounds TLS alone. If zero, 10 s. The caller's context bounds all of it.
+	// Timeout bounds one dial and its TLS, and again those with AllRoots. A DialContext may
+	// take longer; then it bounds TLS alone. If zero, 10 s. The caller's context bounds all
+	// of it.
 	Timeout time.Duration
 	// TunnelOutput returns the last line printed by the program that DialContext connects
 	// through. May be nil.
@@ -61,7 +63,7 @@ type Dialer struct {
 
 	needsAllRoots atomic.Bool
 	mu            sync.Mutex
-	configs       [2]*tls.Config // TLS with ALPN, and that with AllRoots; nil before their use
+	configs       [2]*tls.Config // TLS with ALPN, with TLS.RootCAs and with AllRoots; nil before their use
 }
 
 // Conn is a connection to the server, inside verified TLS.
