@@ -14,18 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// An event loop relays sessions without goroutines of their own. It waits for all their
-// sockets in one system call (epoll(7)), handles many events each time, and reads only
-// what has arrived. A goroutine for each direction would sleep and wake up for each
-// message.
+// loop relays sessions in one goroutine. It waits for the events of all their sockets in
+// one system call (epoll(7)), handles many events each time, and reads only what has
+// arrived. A goroutine for each direction would sleep and wake up for each message.
 //
-// A socket that a loop has is outside the poller of package net: it would wake up, too.
+// Go's poller does not have the sockets of a loop: it would wake up for their events, too.
 // To leave that poller, the loop duplicates the descriptor and closes the net.Conn. At
-// the end of the relay net.FileConn makes another net.Conn.
+// the end of the relay, net.FileConn returns another net.Conn.
 type loop struct {
 	epoll int
 
-	mu      sync.Mutex
+	mu      sync.Mutex        // guards sockets
 	sockets map[int32]*Socket // by descriptor
 
 	// For sleep.
@@ -43,7 +42,7 @@ type loop struct {
 	target  *loop         // sessions with events move there; nil: they stay
 	half    bool          // every second one only
 	skipped bool          // the last one stayed
-	round   uint64        // number of times that target was chosen
+	round   uint64        // counts the choices of target
 }
 
 // Watched is one of two connections that a loop relays to each other.
@@ -54,12 +53,13 @@ type Watched struct {
 	Readable func() (more bool)
 }
 
-// Watch lets an event loop relay between two connections, until a direction ends or a
-// connection is closed. Then it calls done in a new goroutine, and the sockets are again
-// those of package net. It reports false, and does not call done, where there is no loop
+// Watch starts to relay between two connections on an event loop, until a direction ends or
+// a connection is closed. Then package net has the sockets again, and Watch calls done in a
+// new goroutine. It reports false, and does not call done, if no loop can have the sockets
 // or a direction has ended already.
 //
-// In the meantime Readable must not wait. Other goroutines may close the connections.
+// Readable must not wait. During the relay, other goroutines may close the connections, but
+// not read or write.
 func Watch(a, b Watched, done func()) bool {
 	first, err := firstLoop()
 	if err != nil {
@@ -76,18 +76,17 @@ func Watch(a, b Watched, done func()) bool {
 		s.polling = s.raw.enabled()
 	}
 	// What was read ahead is copied now: no event will announce it.
-	if !w.resume(0) || !w.resume(1) {
+	if !w.resume(0) || !w.resume(1) || !first.add(w) {
 		w.reattach()
 		return false
 	}
-	first.add(w)
 	return true
 }
 
 // watch holds both sockets of a session. Only the loop that has them uses it.
 type watch struct {
 	sockets [2]*Socket
-	paused  [2]bool // the other socket is congested, and this one is not read
+	paused  [2]bool // this socket is not read, because the other one is congested
 	done    func()
 
 	round uint64 // of the loop that has considered the session for a move
@@ -160,8 +159,8 @@ func (s *Socket) detach() bool {
 	return true
 }
 
-// reattach returns the socket to package net. If that fails for want of descriptors, it
-// is closed.
+// reattach returns the socket to package net. If there is no descriptor left for that, the
+// connection is closed.
 func (s *Socket) reattach() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +170,6 @@ func (s *Socket) reattach() {
 	if !was.active() {
 		return
 	}
-	s.raw.unsent = was.unsent
 	if was.closed {
 		_ = unix.Close(was.fd)
 		return
@@ -186,7 +184,7 @@ func (s *Socket) reattach() {
 		_ = tcp.SetKeepAliveConfig(KeepAlive) // FileConn has set Go's default
 	}
 	s.conn = conn
-	s.raw.init(conn)
+	s.raw.reopen(conn, was.unsent)
 }
 
 // receive reads once. It reports false if nothing has arrived.
@@ -217,13 +215,14 @@ func (s *Socket) sendUnsent() (all bool, err error) {
 func (s *loopSocket) setEvents(events uint32) {
 	if s.events != events {
 		s.events = events
-		s.epollCtl(unix.EPOLL_CTL_MOD)
+		_ = s.epollCtl(unix.EPOLL_CTL_MOD)
 	}
 }
 
-// epollCtl adds, modifies or removes the socket in the loop's epoll.
-func (s *loopSocket) epollCtl(operation int) {
-	_ = unix.EpollCtl(s.loop.epoll, operation, s.fd, &unix.EpollEvent{Events: s.events, Fd: int32(s.fd)})
+// epollCtl adds, modifies or removes the socket in the loop's epoll. Only adding can fail,
+// such as at the system's limit (/proc/sys/fs/epoll/max_user_watches).
+func (s *loopSocket) epollCtl(operation int) error {
+	return unix.EpollCtl(s.loop.epoll, operation, s.fd, &unix.EpollEvent{Events: s.events, Fd: int32(s.fd)})
 }
 
 // resume copies from a socket what can be copied without waiting. It reports false if the
@@ -280,25 +279,40 @@ func (w *watch) reattach() {
 	}
 }
 
-// add begins to wait for the events of w. The loop handles none before both sockets are
-// added: the first event may end the relay.
-func (l *loop) add(w *watch) {
+// end returns the sockets to package net, and calls done. No loop may have w any more.
+func (w *watch) end() {
+	w.reattach()
+	w.done()
+}
+
+// add begins to wait for the events of w. It reports false if that is not possible. The
+// loop handles no event before both sockets are added: the first event may end the relay.
+func (l *loop) add(w *watch) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var err error
 	for i, s := range w.sockets {
 		l.sockets[int32(s.loop.fd)] = s
 		s.loop.loop, s.loop.events = l, w.events(i)
-		s.loop.epollCtl(unix.EPOLL_CTL_ADD)
+		err = errors.Join(err, s.loop.epollCtl(unix.EPOLL_CTL_ADD))
 	}
+	if err != nil {
+		l.removeLocked(w)
+	}
+	return err == nil
 }
 
 // remove ends waiting for the events of w. Only the loop's goroutine may call it.
 func (l *loop) remove(w *watch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.removeLocked(w)
+}
+
+func (l *loop) removeLocked(w *watch) {
 	for _, s := range w.sockets {
 		delete(l.sockets, int32(s.loop.fd))
-		s.loop.epollCtl(unix.EPOLL_CTL_DEL)
+		_ = s.loop.epollCtl(unix.EPOLL_CTL_DEL)
 	}
 }
 
@@ -336,13 +350,13 @@ func (l *loop) sleep() {
 	l.asleep += time.Since(began)
 }
 
-// onAlarm sets the alarm, and takes the event that it has announced. Without the latter, the
-// kernel would not announce an event that has occurred before the alarm is set again
-// (ep_modify in Linux's fs/eventpoll.c).
+// onAlarm sets the alarm, and later reports whether the alarm has announced an event. Go's
+// poller may also wake up without one. An event must be taken before the alarm is set
+// again: otherwise the kernel would not announce the next one (ep_modify in Linux's
+// fs/eventpoll.c).
 func (l *loop) onAlarm(fd uintptr) (done bool) {
 	if l.armed {
-		epollWait(int(fd), l.announced[:])
-		return true
+		return epollWait(int(fd), l.announced[:]) > 0
 	}
 	l.armed = true
 	_ = unix.EpollCtl(int(fd), unix.EPOLL_CTL_MOD, l.epoll, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT})
@@ -369,10 +383,7 @@ func (l *loop) handle(fd int32, events uint32) {
 	w := s.loop.watch
 	if !w.handle(s.loop.index, events) {
 		l.remove(w)
-		go func() {
-			w.reattach()
-			w.done()
-		}()
+		go w.end()
 		return
 	}
 	l.move(w)
@@ -458,7 +469,7 @@ func (l *loop) chooseTarget(now time.Time, processors float64) (target *loop, ha
 			return other, true
 		}
 	}
-	if len(loops.all) == runtime.GOMAXPROCS(0) {
+	if len(loops.all) >= runtime.GOMAXPROCS(0) {
 		return nil, false
 	}
 	other, err := newLoop()
@@ -476,7 +487,9 @@ func (l *loop) move(w *watch) {
 	}
 	l.remove(w)
 	w.round = 0
-	l.target.add(w)
+	if !l.target.add(w) {
+		go w.end()
+	}
 }
 
 // loops holds the loops in use, at most one for each processor.

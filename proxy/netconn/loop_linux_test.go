@@ -3,12 +3,15 @@ package netconn
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"io"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/iamproxy/iamproxy/test/conntest"
 )
@@ -138,6 +141,25 @@ func TestWatchEnded(t *testing.T) {
 	}
 }
 
+// A connection keeps its addresses, even if it no longer exists when its relay ends.
+func TestAddressesAfterWatch(t *testing.T) {
+	ours, client := conntest.TCPPair(t)
+	theirs, _ := conntest.TCPPair(t)
+	a, b := newConn(ours, false), newConn(theirs, false)
+	defer a.Close()
+	defer b.Close()
+	done := make(chan struct{})
+	if !Watch(Watched{a, copyAll(b, a)}, Watched{b, copyAll(a, b)}, func() { close(done) }) {
+		t.Fatal("no event loop")
+	}
+	_ = client.SetLinger(0)
+	client.Close()
+	<-done
+	if got := a.RemoteAddr(); got == nil || got.String() != client.LocalAddr().String() {
+		t.Errorf("RemoteAddr() = %v, want %v", got, client.LocalAddr())
+	}
+}
+
 func TestChooseTarget(t *testing.T) {
 	now := time.Now()
 	for name, test := range map[string]struct {
@@ -173,4 +195,135 @@ func TestChooseTarget(t *testing.T) {
 			t.Errorf("%s: another target, or half is %v", name, half)
 		}
 	}
+}
+
+// A wake-up that announces no event does not end the sleep: the next event could be missed.
+func TestAlarmWithoutEvent(t *testing.T) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(epoll) }()
+	alarm, err := newAlarm(epoll)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := conntest.TCPPair(t)
+	newConn(ours, false).Socket().Control(func(fd int) {
+		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &loop{epoll: epoll}
+	_ = alarm.Control(func(fd uintptr) {
+		for range 2 { // sets the alarm, and wakes up
+			if l.onAlarm(fd) {
+				t.Error("the sleep ends without an event")
+			}
+		}
+		theirs.Close()
+		for deadline := time.Now().Add(limit); !l.onAlarm(fd); {
+			if time.Now().After(deadline) {
+				t.Fatal("the sleep does not end with an event")
+			}
+		}
+	})
+}
+
+// The number of processors may have become less than that of loops.
+func TestNoLoopBeyondProcessors(t *testing.T) {
+	all := useLoops(t, 2)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	now := time.Now()
+	for _, l := range all {
+		l.load.Store(&loopLoad{share: 1, at: now})
+	}
+	if target, _ := all[0].chooseTarget(now, 2); target != nil {
+		t.Error("another loop for one processor")
+	}
+}
+
+// Connections that no loop can have stay as they are.
+func TestWatchFails(t *testing.T) {
+	for name, prepare := range map[string]func(b *Conn){
+		"one is closed": func(b *Conn) { b.Close() },
+		"epoll fails":   func(*Conn) { loops.all = []*loop{{epoll: -1, sockets: make(map[int32]*Socket)}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			useLoops(t, 1)
+			ours, client := conntest.TCPPair(t)
+			theirs, _ := conntest.TCPPair(t)
+			a, b := newConn(ours, false), newConn(theirs, false)
+			defer a.Close()
+			defer b.Close()
+			prepare(b)
+			if Watch(Watched{a, copyAll(b, a)}, Watched{b, copyAll(a, b)}, func() { t.Error("done was called") }) {
+				t.Fatal("a loop has the connections")
+			}
+			go func() { _, _ = client.Write([]byte("on")) }()
+			if got, err := receive(a, 2); err != nil || string(got) != "on" {
+				t.Errorf("received %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// A connection may be closed while Watch or its end is at work, with an alert of TLS.
+func TestCloseDuringWatch(t *testing.T) {
+	useLoops(t, 1)
+	for i := range 50 {
+		a, client := connPair(t, false, tls.VersionTLS13)
+		b, server := connPair(t, false, tls.VersionTLS12)
+		done, closed := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(closed)
+			if i%2 == 0 {
+				runtime.Gosched()
+			}
+			a.Close()
+		}()
+		if Watch(Watched{a, copyAll(b, a)}, Watched{b, copyAll(a, b)}, func() { close(done) }) {
+			server.tcp.Close()
+			<-done
+		}
+		<-closed
+		if _, err := io.ReadAll(client.tcp); err != nil {
+			t.Errorf("the client reads %v, not the end", err)
+		}
+		b.Close()
+	}
+}
+
+// Both directions are congested at once, in the middle of TLS records.
+func TestWatchTLS(t *testing.T) {
+	data := make([]byte, 16<<20)
+	_, _ = rand.Read(data)
+	eachTLS(t, func(t *testing.T, version uint16) {
+		useLoops(t, 1)
+		a, client := connPair(t, false, version)
+		b, server := connPair(t, false, tls.VersionTLS13)
+		done := make(chan struct{})
+		if !Watch(Watched{a, copyAll(b, a)}, Watched{b, copyAll(a, b)}, func() { close(done) }) {
+			t.Fatal("no event loop")
+		}
+		var peers sync.WaitGroup
+		for _, p := range []*peer{client, server} {
+			peers.Go(func() { _, _ = p.Write(data) })
+		}
+		until(t, func() bool { return a.Socket().Congested() && b.Socket().Congested() })
+		for _, p := range []*peer{client, server} {
+			peers.Go(func() {
+				got := make([]byte, len(data))
+				if _, err := io.ReadFull(p, got); err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%v, or other bytes than those that were sent", err)
+				}
+			})
+		}
+		peers.Wait()
+		client.Close()
+		<-done
+		a.Close()
+		b.Close()
+	})
 }

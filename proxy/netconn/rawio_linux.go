@@ -27,7 +27,7 @@ type rawIO struct {
 	flush    func(fd uintptr) (done bool) // writeAll, allocated once
 	left     []byte                       // to be written
 	writeErr syscall.Errno
-	unsent   []byte // from a loop: to be written first
+	unsent   []byte // by a loop; to be written first
 }
 
 // init enables r if conn has a descriptor.
@@ -36,6 +36,14 @@ func (r *rawIO) init(conn net.Conn) {
 		r.conn, _ = c.SyscallConn()
 		r.fill, r.flush = r.readOnce, r.writeAll
 	}
+}
+
+// reopen continues with another net.Conn of the same socket. Writes send unsent first.
+func (r *rawIO) reopen(conn net.Conn, unsent []byte) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	r.init(conn)
+	r.unsent = unsent
 }
 
 func (r *rawIO) enabled() bool { return r.conn != nil }

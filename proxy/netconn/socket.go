@@ -8,8 +8,9 @@ import (
 )
 
 // Socket is a connection below TLS. In polling mode, a reader can wait for data without
-// a buffer to read it into. An event loop can take the socket over, see Loop.
+// a buffer to read it into. An event loop can take over the socket: see Watch.
 type Socket struct {
+	first   net.Conn // has the addresses
 	raw     rawIO
 	polling bool   // by SetPolling
 	unread  []byte // put back by Conn.Unread, before TLS
@@ -23,15 +24,14 @@ type Socket struct {
 }
 
 func newSocket(conn net.Conn, plain bool) *Socket {
-	s := &Socket{conn: conn}
+	s := &Socket{first: conn, conn: conn}
 	if !plain {
 		s.raw.init(conn)
 	}
 	return s
 }
 
-// NetConn returns the connection of package net. It is closed while a loop has the
-// socket, but still has its addresses.
+// NetConn returns the connection of package net. It is closed while a loop has the socket.
 func (s *Socket) NetConn() net.Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,12 +80,12 @@ func (s *Socket) Write(b []byte) (int, error) {
 		defer s.mu.Unlock()
 		return s.loop.write(b)
 	}
-	conn := s.conn
+	conn, raw := s.conn, s.raw.enabled()
 	s.mu.Unlock()
-	if !s.raw.enabled() {
-		return conn.Write(b)
+	if raw {
+		return s.raw.write(b)
 	}
-	return s.raw.write(b)
+	return conn.Write(b)
 }
 
 // Flush sends what a loop had no room for.
@@ -119,10 +119,10 @@ func closeWrite(conn net.Conn) error {
 }
 
 // LocalAddr implements net.Conn.
-func (s *Socket) LocalAddr() net.Addr { return s.NetConn().LocalAddr() }
+func (s *Socket) LocalAddr() net.Addr { return s.first.LocalAddr() }
 
 // RemoteAddr implements net.Conn.
-func (s *Socket) RemoteAddr() net.Addr { return s.NetConn().RemoteAddr() }
+func (s *Socket) RemoteAddr() net.Addr { return s.first.RemoteAddr() }
 
 // SetDeadline implements net.Conn. It has no effect while a loop has the socket, like the
 // other deadlines.
@@ -136,6 +136,6 @@ func (s *Socket) SetWriteDeadline(t time.Time) error { return s.NetConn().SetWri
 
 // isTCP reports whether the socket is one of TCP.
 func (s *Socket) isTCP() bool {
-	_, ok := s.NetConn().(*net.TCPConn)
+	_, ok := s.first.(*net.TCPConn)
 	return ok
 }
