@@ -98,9 +98,6 @@ func TestReleaseSteps(t *testing.T) {
 
 // Work of this process counts as CPU time.
 func TestCPUTime(t *testing.T) {
-	if cpuTime() == 0 {
-		t.Skip("this system counts as idle always")
-	}
 	for before := cpuTime(); cpuTime() <= before+idleCPU; {
 		sink = make([]byte, 1)
 	}
