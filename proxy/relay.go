@@ -16,8 +16,10 @@ import (
 
 // relay copies both ways until one side ends, delivers what is in flight, and ends the other
 // side alike. No byte is added. A reusable connection that the client has left in order is
-// not ended. An event loop copies until one side ends, or two goroutines do: then they are new
-// ones after a login, whose goroutine's stack has grown and would stay as large.
+// not ended.
+//
+// An event loop copies until one side ends. If there is none, or if the connection is reusable,
+// two goroutines copy. After a new login neither is the login's: its stack has grown.
 func (s *session) relay(server *upstream.Conn) {
 	s.sessionOpened(server)
 	up := &upward{Direction: relay.Direction{Bytes: &s.up}, done: make(chan struct{})}

@@ -28,10 +28,10 @@ type loop struct {
 	sockets map[int32]*Socket // by descriptor
 
 	// For sleep.
-	alarm      syscall.RawConn // an epoll in Go's poller, which has this one
-	awaitAlarm func(fd uintptr) (done bool)
-	armed      bool
-	announced  [1]unix.EpollEvent
+	alarm      syscall.RawConn              // by newAlarm
+	awaitAlarm func(fd uintptr) (done bool) // onAlarm, allocated once
+	armed      bool                         // the alarm is set
+	announced  [1]unix.EpollEvent           // by the alarm
 
 	// For balance. All but load belongs to the loop's goroutine.
 	load    atomic.Pointer[loopLoad]
@@ -142,7 +142,8 @@ func (s *Socket) Congested() bool {
 	return len(s.loop.unsent) > 0
 }
 
-// detach takes the socket out of the poller of package net.
+// detach takes the socket out of the poller of package net. It reports false if that is not
+// possible; then the socket stays as it is. The new descriptor is not 0, which means none.
 func (s *Socket) detach() bool {
 	if !s.raw.enabled() {
 		return false
@@ -316,9 +317,14 @@ func (l *loop) removeLocked(w *watch) {
 	}
 }
 
-// maxEvents is the number of events that a loop takes from the system at once.
-const maxEvents = 64
+const (
+	// maxEvents is the number of events that a loop takes from the system at once.
+	maxEvents = 64
+	// yieldInterval is the number of times after which a loop that does not sleep yields.
+	yieldInterval = 64
+)
 
+// run handles events, and sleeps while there are none. It never returns.
 func (l *loop) run() {
 	var events [maxEvents]unix.EpollEvent
 	for awake := 0; ; awake++ {
@@ -327,8 +333,8 @@ func (l *loop) run() {
 		case n == 0:
 			l.sleep()
 			awake = 0
-		case awake%maxEvents == 0:
-			runtime.Gosched() // other goroutines have their turn, such as those of logins
+		case awake%yieldInterval == 0:
+			runtime.Gosched() // to other goroutines, such as those of logins
 		}
 		for i := range n {
 			l.handle(events[i].Fd, events[i].Events)
@@ -337,12 +343,12 @@ func (l *loop) run() {
 	}
 }
 
-// sleep waits for events. It waits in Go's poller, for which the loop is a goroutine like
-// any other: blocked in epoll_wait, it would keep a processor from the others until Go's
-// monitor takes it away.
+// sleep waits for events in Go's poller, like any other goroutine. In epoll_wait, the loop
+// would keep a processor from the other goroutines until Go's monitor takes it away.
 //
-// Go's poller does not have the loop's epoll, which would wake it up while the loop is
-// awake, but the alarm, another epoll around it. That announces the next event only.
+// Go's poller does not have the loop's epoll: it would wake up for each event, even while
+// the loop is awake. It has the alarm, an epoll that has the loop's. Once set, the alarm
+// announces one event.
 func (l *loop) sleep() {
 	l.armed = false
 	began := time.Now()
@@ -372,7 +378,8 @@ func epollWait(epoll int, events []unix.EpollEvent) int {
 	return int(n)
 }
 
-// handle acts on events of a socket, unless its relay has ended since they occurred.
+// handle acts on events of a socket, unless its relay has ended or has moved since they
+// occurred. Another socket may have the same descriptor by now. A wrong event does it no harm.
 func (l *loop) handle(fd int32, events uint32) {
 	l.mu.Lock()
 	s := l.sockets[fd]
@@ -526,7 +533,7 @@ func newLoop() (*loop, error) {
 	return l, nil
 }
 
-// newAlarm returns an epoll in Go's poller that has another epoll.
+// newAlarm returns an epoll that has another epoll. Go's poller has the former.
 func newAlarm(epoll int) (syscall.RawConn, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {

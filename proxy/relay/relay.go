@@ -22,9 +22,9 @@ type Direction struct {
 	last [6]byte // the last of them
 }
 
-// Start has an event loop copy both directions of a session until one of them ends, and then calls
-// done in a new goroutine. Copy goes on where the loop has stopped. Start reports false, and does
-// not call done, where there is no loop, or where a direction has ended already.
+// Start starts to copy both directions of a session on an event loop, until one of them ends. Then
+// it calls done in a new goroutine, and Copy goes on where the loop has stopped. Start reports
+// false, and does not call done, if there is no loop or a direction has ended already.
 func Start(client, server *netconn.Conn, up, down *Direction, done func()) bool {
 	return netconn.Watch(
 		netconn.Watched{Conn: client, Readable: func() bool { return up.copyAvailable(server, client, nil) }},
