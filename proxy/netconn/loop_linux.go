@@ -1,6 +1,7 @@
 package netconn
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"os"
@@ -65,15 +66,14 @@ func Watch(a, b Watched, done func()) bool {
 	if err != nil {
 		return false
 	}
-	w := &watch{done: done}
+	w := &watch{sockets: [2]*Socket{a.Conn.socket, b.Conn.socket}, done: done}
+	if !w.detach() {
+		return false
+	}
 	for i, side := range []Watched{a, b} {
-		s := side.Conn.socket
-		if w.sockets[i] = s; !s.detach() {
-			w.reattach()
-			return false
-		}
+		s := w.sockets[i]
 		s.loop.watch, s.loop.index, s.loop.readable = w, i, side.Readable
-		s.polling = s.raw.enabled()
+		s.polling = true
 	}
 	// What was read ahead is copied now: no event will announce it.
 	if !w.resume(0) || !w.resume(1) || !first.add(w) {
@@ -142,22 +142,35 @@ func (s *Socket) Congested() bool {
 	return len(s.loop.unsent) > 0
 }
 
-// detach takes the socket out of the poller of package net. It reports false if that is not
-// possible; then the socket stays as it is. The new descriptor is not 0, which means none.
-func (s *Socket) detach() bool {
-	if !s.raw.enabled() {
-		return false
+// detach takes both sockets out of the poller of package net. If it reports false, both stay
+// as they are.
+func (w *watch) detach() bool {
+	var fds [2]int
+	for i, s := range w.sockets {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		var err error
+		if fds[i], err = s.duplicate(); err != nil {
+			if i == 1 {
+				_ = unix.Close(fds[0])
+			}
+			return false
+		}
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	fd, errDup := 0, error(nil)
-	err := s.raw.conn.Control(func(open uintptr) { fd, errDup = unix.FcntlInt(open, unix.F_DUPFD_CLOEXEC, 1) })
-	if err != nil || errDup != nil {
-		return false
+	for i, s := range w.sockets {
+		s.conn.Close()
+		s.loop = loopSocket{fd: fds[i]}
 	}
-	s.conn.Close()
-	s.loop = loopSocket{fd: fd}
 	return true
+}
+
+// duplicate returns another descriptor of the socket. It is not 0, which means none.
+func (s *Socket) duplicate() (fd int, err error) {
+	if !s.raw.enabled() {
+		return 0, errors.ErrUnsupported
+	}
+	failed := s.raw.conn.Control(func(open uintptr) { fd, err = unix.FcntlInt(open, unix.F_DUPFD_CLOEXEC, 1) })
+	return fd, cmp.Or(failed, err)
 }
 
 // reattach returns the socket to package net. If there is no descriptor left for that, the
@@ -168,9 +181,6 @@ func (s *Socket) reattach() {
 	was := s.loop
 	s.loop = loopSocket{}
 	s.polling = false
-	if !was.active() {
-		return
-	}
 	if was.closed {
 		_ = unix.Close(was.fd)
 		return
@@ -274,9 +284,7 @@ func (w *watch) events(i int) (events uint32) {
 
 func (w *watch) reattach() {
 	for _, s := range w.sockets {
-		if s != nil {
-			s.reattach()
-		}
+		s.reattach()
 	}
 }
 

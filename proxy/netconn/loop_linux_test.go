@@ -246,9 +246,20 @@ func TestNoLoopBeyondProcessors(t *testing.T) {
 
 // Connections that no loop can have stay as they are.
 func TestWatchFails(t *testing.T) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &files) }()
 	for name, prepare := range map[string]func(b *Conn){
 		"one is closed": func(b *Conn) { b.Close() },
 		"epoll fails":   func(*Conn) { loops.all = []*loop{{epoll: -1, sockets: make(map[int32]*Socket)}} },
+		"one descriptor is left": func(b *Conn) {
+			var next int
+			b.Socket().Control(func(fd int) { next, _ = unix.Dup(fd) })
+			_ = unix.Close(next)
+			_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(next) + 1, Max: files.Max})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			useLoops(t, 1)
@@ -258,7 +269,9 @@ func TestWatchFails(t *testing.T) {
 			defer a.Close()
 			defer b.Close()
 			prepare(b)
-			if Watch(Watched{a, copyAll(b, a)}, Watched{b, copyAll(a, b)}, func() { t.Error("done was called") }) {
+			watched := Watch(Watched{a, copyAll(b, a)}, Watched{b, copyAll(a, b)}, func() { t.Error("done was called") })
+			_ = unix.Setrlimit(unix.RLIMIT_NOFILE, &files)
+			if watched {
 				t.Fatal("a loop has the connections")
 			}
 			go func() { _, _ = client.Write([]byte("on")) }()
