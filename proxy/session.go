@@ -51,6 +51,8 @@ const maxName = 63
 //	          CheckWritable whether the instance accepts writes, if it must (upstream/writable.go)
 //	    sendStartupReply    the server's messages to the client
 //	  relay                 copy both ways until one side ends (relay.go, relay)
+//	    Start               on an event loop (netconn/loop_linux.go)
+//	    finishRelay         and the rest in two goroutines
 //	    release             or until the client leaves its connection to the pool (pooling.go, pool/release.go)
 //	  recordUnanswerable    or encryption was declined or failed: record it, send nothing (declined.go)
 //	  reject                or another step has failed: send the error to the client (reject.go)

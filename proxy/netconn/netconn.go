@@ -2,10 +2,11 @@
 // half-close and abort, keep-alive and user timeout.
 //
 // A connection that waits for its peer needs no memory for what may come: neither a
-// buffer to read into nor one of crypto/tls. Two techniques make that possible, and
-// plain Go has neither: system calls past package net (rawio_linux.go), and access to
-// the record buffer of a tls.Conn (tlsbuffer.go). Each lives in one file, and
-// connections work without it: see SetPlainIO.
+// buffer to read into, nor one of crypto/tls, nor the stack of a goroutine. Three
+// techniques make that possible, and plain Go has none of them: system calls past package
+// net (rawio_linux.go), access to the record buffer of a tls.Conn (tlsbuffer.go), and an
+// event loop (loop_linux.go). Each lives in one file, and connections work without it: see
+// SetPlainIO.
 package netconn
 
 import (
