@@ -23,16 +23,25 @@ const (
 )
 
 // gcPercent makes the collector run earlier than Go's default of 100: only logins make work
-// for it. startPercent is that of the start and its first second, which allocate 5 MiB that
-// they keep: a collection would find nothing to free. GOGC takes precedence.
+// for it. With little memory in use it runs later, such as at the start: there a collection
+// costs more time than it returns memory. GOGC takes precedence.
 const (
-	gcPercent    = 50
-	startPercent = 200
+	gcPercent      = 50
+	smallGCPercent = 200
+	smallHeap      = 4 << 20 // bytes in use
 )
 
-// DelayCollection makes the collector run later while the process starts. ReleaseIdleMemory ends
-// the delay after a second.
-func DelayCollection() { setGCPercent(startPercent) }
+// DelayCollection makes the collector run later until ReleaseIdleMemory finds more than
+// little memory in use.
+func DelayCollection() { setGCPercent(smallGCPercent) }
+
+// gcPercentFor returns the percentage for a number of bytes in use.
+func gcPercentFor(inUse uint64) int {
+	if inUse <= smallHeap {
+		return smallGCPercent
+	}
+	return gcPercent
+}
 
 func setGCPercent(percent int) {
 	if os.Getenv("GOGC") == "" {
@@ -50,18 +59,19 @@ func ReleaseIdleMemory(ctx context.Context) {
 	ticker := time.NewTicker(checkInterval)
 	defer ticker.Stop()
 	var r release
-	before, delayed := cpuTime(), true
+	before, percent := cpuTime(), smallGCPercent
 	for {
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
-		if delayed {
-			setGCPercent(gcPercent)
-			delayed = false
+		allocated, inUse := heapBytes()
+		if fitting := gcPercentFor(inUse); fitting != percent {
+			percent = fitting
+			setGCPercent(percent)
 		}
-		if step := r.next(cpuTime()-before, allocatedBytes()); step != nil {
+		if step := r.next(cpuTime()-before, allocated); step != nil {
 			step()
 		}
 		before = cpuTime() // that of step does not count
@@ -90,9 +100,10 @@ func (r *release) next(cpu time.Duration, allocated uint64) (step func()) {
 	}
 }
 
-// allocatedBytes returns the bytes allocated on the heap since the start of the process.
-func allocatedBytes() uint64 {
-	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	metrics.Read(sample)
-	return sample[0].Value.Uint64()
+// heapBytes returns the bytes allocated on the heap since the start of the process, and those
+// in use at the last collection.
+func heapBytes() (allocated, inUse uint64) {
+	samples := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
 }
