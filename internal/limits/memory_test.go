@@ -12,34 +12,39 @@ import (
 
 var sink []byte
 
-// The collector runs later until ReleaseIdleMemory has run for a second. GOGC takes precedence.
-func TestDelayCollection(t *testing.T) {
+// The collector runs later while little memory is in use. GOGC takes precedence.
+func TestGCPercent(t *testing.T) {
 	const other = 123
 	for _, test := range []struct {
-		gogc           string
-		delayed, ended uint64
+		gogc             string
+		inUse            int
+		started, running uint64
 	}{
-		{"", startPercent, gcPercent},
-		{"123", other, other},
+		{"", 0, smallGCPercent, smallGCPercent},
+		{"", smallHeap, smallGCPercent, gcPercent}, // beside what the test itself uses
+		{"123", smallHeap, other, other},
 	} {
 		t.Setenv("GOGC", test.gogc)
+		sink = make([]byte, test.inUse)
+		runtime.GC()
 		synctest.Test(t, func(t *testing.T) {
 			before := debug.SetGCPercent(other)
 			t.Cleanup(func() { debug.SetGCPercent(before) })
 			DelayCollection()
-			if got := currentGCPercent(); got != test.delayed {
-				t.Errorf("GOGC=%s: %d percent after the start, want %d", test.gogc, got, test.delayed)
+			if got := currentGCPercent(); got != test.started {
+				t.Errorf("GOGC=%s: %d percent after the start, want %d", test.gogc, got, test.started)
 			}
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			go ReleaseIdleMemory(ctx)
 			time.Sleep(checkInterval)
 			synctest.Wait()
-			if got := currentGCPercent(); got != test.ended {
-				t.Errorf("GOGC=%s: %d percent after the first second, want %d", test.gogc, got, test.ended)
+			if got := currentGCPercent(); got != test.running {
+				t.Errorf("GOGC=%s: %d percent with %d bytes in use, want %d", test.gogc, got, test.inUse, test.running)
 			}
 		})
 	}
+	sink = nil
 }
 
 func currentGCPercent() uint64 {
