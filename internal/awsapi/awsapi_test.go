@@ -231,7 +231,7 @@ func TestErrors(t *testing.T) {
 	}
 }
 
-// The second attempt has a signature of its own and succeeds.
+// The second attempt has another signature and succeeds.
 func TestRetry(t *testing.T) {
 	var attempts atomic.Int32
 	cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {

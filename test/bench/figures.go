@@ -146,7 +146,7 @@ func makeFigures() []figure {
 		figure{name: "rest-private", title: "Private memory after the start, MiB", digits: 1, lower: true}.with(atMost(6, "MiB")),
 		figure{name: "rest-login", part: needs, title: "Memory after the first login, MiB", digits: 1, lower: true},
 		figure{name: "rest-login-private", part: needs, title: "Private memory after the first login, MiB", digits: 1, lower: true},
-		figure{name: "session", part: needs, title: "Memory per idle session, 10 to 5,000 sessions, KiB", digits: 1, lower: true}.with(atMost(20, "KiB")),
+		figure{name: "session", part: needs, title: "Memory per idle session, 10 to 5,000 sessions, KiB", digits: 1, lower: true}.with(atMost(14, "KiB")),
 		figure{name: "idle", title: "Memory per session that has received 1 MiB, KiB", digits: 1, lower: true},
 		figure{name: "idle-5s", title: "Memory per session that became idle 5 s ago, KiB", digits: 1, lower: true},
 		figure{name: "binary", part: needs, title: "Size of the program, MB", lower: true},
