@@ -4,9 +4,8 @@
 // A connection that waits for its peer needs no memory for what may come: neither a
 // buffer to read into, nor one of crypto/tls, nor the stack of a goroutine. Three
 // techniques make that possible, and plain Go has none of them: system calls past package
-// net (rawio_linux.go), access to the record buffer of a tls.Conn (tlsbuffer.go), and an
-// event loop (loop_linux.go). Each lives in one file, and connections work without it: see
-// SetPlainIO.
+// net (rawio_linux.go), access to the record buffer of a tls.Conn (tlsbuffer.go), and
+// event loops (loop_linux.go). Connections work without them: see SetPlainIO.
 package netconn
 
 import (
