@@ -10,6 +10,7 @@
 //	AWS_ENDPOINT_URL_RDS                URL()/rds
 //	AWS_ENDPOINT_URL_IAM                URL()/iam
 //	AWS_ENDPOINT_URL_SECRETS_MANAGER    URL()/secretsmanager
+//	AWS_ENDPOINT_URL_SSM                URL()/ssm
 //	AWS_CONTAINER_CREDENTIALS_FULL_URI  URL()/container/anything
 //	AWS_EC2_METADATA_SERVICE_ENDPOINT   URL()
 //
@@ -39,6 +40,7 @@ const (
 	RDS            = "rds"
 	IAM            = "iam"
 	SecretsManager = "secretsmanager"
+	SSM            = "ssm" // Systems Manager
 )
 
 // AWS serves all APIs on one port. The zero value is ready to Start. All methods but Start
@@ -47,6 +49,9 @@ type AWS struct {
 	// Issued, if not nil, is called with every key before it is issued. It must not change
 	// after Start.
 	Issued func(sigv4.Key)
+	// Gateway opens the sessions that Systems Manager starts. Nil: no node is connected. It
+	// must not change after Start.
+	Gateway Gateway
 	// Listener is the listener to use. Nil: a free port of loopback.
 	Listener net.Listener
 
@@ -71,6 +76,9 @@ type AWS struct {
 	policies  map[owner][]Policy
 	entities  map[string]bool   // ARNs of users and roles with policies
 	secrets   map[string]Secret // by ARN
+
+	nodes       map[string]Node // by ARN
+	ssmSessions map[string]bool // by ARN, ended ones too
 }
 
 // Start starts the server.

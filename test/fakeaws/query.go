@@ -78,6 +78,9 @@ type refusal struct {
 	code, message string
 }
 
+// Error implements error.
+func (r *refusal) Error() string { return r.code + ": " + r.message }
+
 // invalid returns the refusal of a malformed request.
 func invalid(format string, args ...any) *refusal {
 	return &refusal{http.StatusBadRequest, "ValidationError", fmt.Sprintf(format, args...)}

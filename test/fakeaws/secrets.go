@@ -2,8 +2,6 @@ package fakeaws
 
 import (
 	"cmp"
-	"encoding/json"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -28,30 +26,18 @@ func (a *AWS) SetSecret(s Secret) {
 
 // secretsManager serves GetSecretValue of the Secrets Manager API.
 func (a *AWS) secretsManager(w http.ResponseWriter, r *http.Request, path string) {
-	if r.Method != http.MethodPost || path != "" {
-		http.NotFound(w, r)
-		return
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		panic(http.ErrAbortHandler) // cannot happen: serve has read the body
-	}
-	answer, refused := a.getSecretValue(r, body)
-	if refused != nil {
-		writeJSON11(w, http.StatusBadRequest, map[string]string{"__type": inJSON(refused.code), "Message": refused.message})
-		return
-	}
-	writeJSON11(w, http.StatusOK, answer)
+	a.json11(w, r, path, "secretsmanager", "secretsmanager", func(c caller, action string, body []byte) (any, *refusal) {
+		if action != "GetSecretValue" {
+			return nil, unknownOperation()
+		}
+		return a.getSecretValue(c, body)
+	})
 }
 
-func (a *AWS) getSecretValue(r *http.Request, body []byte) (any, *refusal) {
-	c, refused := a.callerOf(r, body, "secretsmanager")
+func (a *AWS) getSecretValue(c caller, body []byte) (any, *refusal) {
+	request, refused := parse[struct{ SecretID string }](body)
 	if refused != nil {
 		return nil, refused
-	}
-	var request struct{ SecretID string }
-	if r.Header.Get("X-Amz-Target") != "secretsmanager.GetSecretValue" || json.Unmarshal(body, &request) != nil {
-		return nil, &refusal{400, "UnknownOperation", "this fake knows GetSecretValue alone"}
 	}
 	s, found := a.findSecret(c, request.SecretID)
 	resource := cmp.Or(s.ARN, request.SecretID)
@@ -59,7 +45,7 @@ func (a *AWS) getSecretValue(r *http.Request, body []byte) (any, *refusal) {
 		return nil, refused
 	}
 	if !found {
-		return nil, &refusal{400, "ResourceNotFound", "Secrets Manager can't find the specified secret."}
+		return nil, &refusal{400, "ResourceNotFoundException", "Secrets Manager can't find the specified secret."}
 	}
 	if s.Key != "" && a.notAuthorized(c.arn, "kms:Decrypt", s.Key) != nil {
 		return nil, &refusal{400, "AccessDenied", "Access to KMS is not allowed"}
@@ -91,21 +77,4 @@ func nameOf(s Secret) string {
 	parts := strings.Split(s.ARN, ":")
 	name := parts[len(parts)-1]
 	return name[:max(0, strings.LastIndexByte(name, '-'))]
-}
-
-// inJSON returns the JSON protocol's name of an error code.
-func inJSON(code string) string {
-	switch code {
-	case "InvalidClientTokenId":
-		code = "UnrecognizedClient"
-	case "SignatureDoesNotMatch":
-		code = "InvalidSignature"
-	}
-	return code + "Exception"
-}
-
-func writeJSON11(w http.ResponseWriter, status int, answer any) {
-	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(answer) // fails if the client has disconnected
 }

@@ -72,6 +72,8 @@ func (a *AWS) route(r *http.Request) (service, path string, answer func(http.Res
 		return IAM, rest, a.iam
 	case "secretsmanager":
 		return SecretsManager, rest, a.secretsManager
+	case "ssm":
+		return SSM, rest, a.ssm
 	case "container":
 		return Container, rest, a.container
 	case "latest":
