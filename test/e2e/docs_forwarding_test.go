@@ -16,7 +16,9 @@ func TestForwardingPage(t *testing.T) {
 	createApp(t, cluster)
 	for _, test := range []struct{ name, block string }{
 		{"Session Manager", "--via ssm://"},
-		{"SSH", "exec:ssh"},
+		{"the AWS CLI", "exec:aws"},
+		{"SSH", "ServerAliveInterval"},
+		{"SSH through an EC2 Instance Connect Endpoint", "ProxyCommand"},
 		{"kubectl", "exec:kubectl"},
 		{"SOCKS", "socks5://localhost:1080"},
 		{"a forward that is running", "--via localhost:15432"},

@@ -79,7 +79,15 @@ func beAWS(args []string) error {
 		select {}
 	}
 	signal.Ignore(os.Interrupt)
-	input := `{"Target":"` + args[3] + `","DocumentName":"` + args[5] + `","Parameters":` + args[7] + `}`
+	given, err := readParameters(args[7])
+	if err != nil {
+		return err
+	}
+	parameters, err := json.Marshal(given)
+	if err != nil {
+		return err
+	}
+	input := `{"Target":"` + args[3] + `","DocumentName":"` + args[5] + `","Parameters":` + string(parameters) + `}`
 	plugin := exec.Command("session-manager-plugin", "AWS_SSM_START_SESSION_RESPONSE", args[9], "StartSession", "", input, "https://ssm."+args[9]+".amazonaws.com")
 	plugin.Stdout, plugin.Stderr = os.Stdout, os.Stderr
 	return plugin.Run()
@@ -98,7 +106,7 @@ func checkSSM(args []string) error {
 	if !slices.Equal(args, expected) {
 		return fmt.Errorf("aws: error: arguments %q, not %q", args, expected)
 	}
-	parameters, err := readParameters([]byte(args[7]))
+	parameters, err := readParameters(args[7])
 	if err != nil {
 		return err
 	}
@@ -109,8 +117,17 @@ func checkSSM(args []string) error {
 	return nil
 }
 
-func readParameters(text []byte) (parameters map[string][]string, err error) {
-	err = json.Unmarshal(text, &parameters)
+// readParameters reads JSON, or the CLI's shorthand for a map of lists.
+func readParameters(text string) (parameters map[string][]string, err error) {
+	if strings.HasPrefix(text, "{") {
+		err = json.Unmarshal([]byte(text), &parameters)
+	} else {
+		parameters = make(map[string][]string)
+		for _, pair := range strings.Split(text, ",") {
+			name, value, _ := strings.Cut(pair, "=")
+			parameters[name] = []string{value}
+		}
+	}
 	if err == nil && len(parameters["localPortNumber"]) != 1 {
 		err = errors.New("aws: error: no localPortNumber")
 	}
@@ -123,7 +140,7 @@ func bePlugin(args []string) error {
 	if err := json.Unmarshal([]byte(args[4]), &input); err != nil {
 		return err
 	}
-	parameters, err := readParameters(input.Parameters)
+	parameters, err := readParameters(string(input.Parameters))
 	if err != nil {
 		return err
 	}
@@ -142,9 +159,12 @@ func beBastion(args []string) error {
 
 // beSSH accepts the arguments of docs/forwarding.md.
 func beSSH(args []string) error {
-	port, found := strings.CutSuffix(args[max(0, len(args)-2)], ":"+aurora.DefaultHost+":5432")
-	want := []string{"-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15", "-L", port + ":" + aurora.DefaultHost + ":5432", "bastion"}
-	if !found || !slices.Equal(args, want) {
+	const remote = ":" + aurora.DefaultHost + ":5432"
+	port, _ := strings.CutSuffix(args[max(0, slices.Index(args, "-L"))+1], remote)
+	bastion := []string{"-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15", "-L", port + remote, "bastion"}
+	instance := []string{"-N", "-o", "ExitOnForwardFailure=yes", "-o", "ProxyCommand=aws ec2-instance-connect open-tunnel --instance-id %h",
+		"-L", port + remote, "ec2-user@" + instance}
+	if !slices.Equal(args, bastion) && !slices.Equal(args, instance) {
 		return fmt.Errorf("ssh: arguments %q", args)
 	}
 	return forwardPort("ssh", port)
