@@ -1,6 +1,6 @@
-// Package awsapi sends requests to RDS, IAM and Secrets Manager. The SDK's clients for these
-// services build tables of all their actions when a process starts, and iamproxy needs few
-// actions. The settings, the signature, the retries and the correction of the clock skew are
+// Package awsapi sends requests to RDS, IAM, Secrets Manager and Systems Manager. The SDK's
+// clients for these services build tables of all their actions when a process starts, and
+// iamproxy needs few actions. The settings, the signature, the retries and the correction of the clock skew are
 // the SDK's.
 package awsapi
 
@@ -28,7 +28,7 @@ import (
 type Service struct {
 	id       string // the SDK's name of the service
 	name     string // the name in hosts and signatures
-	version  string // of the API, for the Query protocol
+	api      string // the version for the Query protocol, the prefix of actions for JSON
 	protocol protocol
 }
 
@@ -36,7 +36,8 @@ type Service struct {
 var (
 	RDS            = Service{"RDS", "rds", "2014-10-31", query}
 	IAM            = Service{"IAM", "iam", "2010-05-08", query}
-	SecretsManager = Service{"Secrets Manager", "secretsmanager", "", json11}
+	SecretsManager = Service{"Secrets Manager", "secretsmanager", "secretsmanager", json11}
+	SSM            = Service{"SSM", "ssm", "AmazonSSM", json11}
 )
 
 // maxBody limits the bytes of a response that are read.
@@ -60,10 +61,11 @@ func New(config aws.Config, service Service) *Client {
 }
 
 // Call sends a request for an action, and decodes the response into result: XML for RDS and
-// IAM, JSON for Secrets Manager. The errors are of the SDK's types: a
+// IAM, JSON for Secrets Manager and SSM. The parameters are a map[string]string for XML, and
+// any value for JSON; nil for none. The errors are of the SDK's types: a
 // *smithyhttp.RequestSendError if there is no response, and else a
 // *smithyhttp.ResponseError. It wraps a smithy.APIError if the service returns an error.
-func (c *Client) Call(ctx context.Context, action string, parameters map[string]string, result any) error {
+func (c *Client) Call(ctx context.Context, action string, parameters, result any) error {
 	ctx = middleware.ClearStackValues(ctx)
 	ctx = awsmiddleware.SetServiceID(ctx, c.service.id)
 	ctx = awsmiddleware.SetOperationName(ctx, action)
@@ -87,7 +89,7 @@ func (c *Client) Call(ctx context.Context, action string, parameters map[string]
 type call struct {
 	*Client
 	action     string
-	parameters map[string]string
+	parameters any
 	result     any
 
 	body          []byte
@@ -125,7 +127,9 @@ func (c *call) serialize(ctx context.Context, in middleware.SerializeInput, next
 ) {
 	request := in.Request.(*smithyhttp.Request)
 	request.Method = http.MethodPost
-	c.body = c.service.protocol.encode(c.service, c.action, c.parameters, request.Header)
+	if c.body, err = c.service.protocol.encode(c.service, c.action, c.parameters, request.Header); err != nil {
+		return out, metadata, err
+	}
 	if in.Request, err = request.SetStream(bytes.NewReader(c.body)); err != nil {
 		return out, metadata, err
 	}

@@ -124,6 +124,35 @@ func TestJSON(t *testing.T) {
 	}
 }
 
+// The parameters of a JSON action are of any shape, and the prefix of its name is that of the API.
+func TestNestedJSON(t *testing.T) {
+	cfg := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		verify(t, r, body)
+		if want := `{"Target":"i-01","Parameters":{"host":["db"]}}`; string(body) != want || r.Header.Get("X-Amz-Target") != "AmazonSSM.Look" {
+			t.Errorf("%s, want %s, %v", body, want, r.Header)
+		}
+		fmt.Fprint(w, `{}`)
+	})
+	parameters := struct {
+		Target     string
+		Parameters map[string][]string
+	}{"i-01", map[string][]string{"host": {"db"}}}
+	if err := awsapi.New(cfg, awsapi.SSM).Call(t.Context(), "Look", parameters, &struct{}{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// Parameters that have no form in the protocol are an error, and nothing is sent.
+func TestInvalidParameters(t *testing.T) {
+	cfg := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("a request was sent") })
+	for _, service := range []awsapi.Service{awsapi.RDS, awsapi.SSM} {
+		if err := awsapi.New(cfg, service).Call(t.Context(), "Look", func() {}, &struct{}{}); err == nil {
+			t.Errorf("%+v: a function was sent", service)
+		}
+	}
+}
+
 // The requests go to the configured endpoint, or to the service's endpoint in the region.
 func TestEndpoint(t *testing.T) {
 	for name, test := range map[string]struct {

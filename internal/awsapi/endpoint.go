@@ -80,7 +80,7 @@ func (s Service) host(region string, fips, dualStack bool) (host, signingRegion 
 			n += 2
 		}
 		label, signingRegion = p.iam[n], p.iamRegion
-	case s.name == RDS.name && govCloud && !dualStack:
+	case (s.name == RDS.name || s.name == SSM.name) && govCloud && !dualStack:
 		label += "." + region // it always has FIPS
 	case fips:
 		label += "-fips." + region

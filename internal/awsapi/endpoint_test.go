@@ -7,6 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/iam"
 	"github.com/aws/aws-sdk-go-v2/service/rds"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/smithy-go/auth"
 	smithyendpoints "github.com/aws/smithy-go/endpoints"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
@@ -39,6 +40,10 @@ func TestHost(t *testing.T) {
 					{SecretsManager, func() (smithyendpoints.Endpoint, error) {
 						return secretsmanager.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(),
 							secretsmanager.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})
+					}},
+					{SSM, func() (smithyendpoints.Endpoint, error) {
+						return ssm.NewDefaultEndpointResolverV2().ResolveEndpoint(context.Background(),
+							ssm.EndpointParameters{Region: &region, UseFIPS: &fips, UseDualStack: &dualStack})
 					}},
 				} {
 					endpoint, err := test.resolve()

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"encoding/xml"
+	"fmt"
 	"net/http"
 	"net/url"
 
@@ -19,7 +20,7 @@ const NoCode = "UnknownError"
 // protocol encodes requests and decodes responses.
 type protocol struct {
 	// encode returns the body of a request, and sets its headers.
-	encode func(service Service, action string, parameters map[string]string, header http.Header) []byte
+	encode func(service Service, action string, parameters any, header http.Header) ([]byte, error)
 	// decode decodes the response to a successful request.
 	decode func(body []byte, result any) error
 	// decodeError returns a smithy.APIError, or another error if the body is malformed.
@@ -34,13 +35,17 @@ var query = protocol{encodeQuery, xml.Unmarshal, queryError}
 // https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html
 var json11 = protocol{encodeJSON11, json.Unmarshal, json11Error}
 
-func encodeQuery(service Service, action string, parameters map[string]string, header http.Header) []byte {
+func encodeQuery(service Service, action string, parameters any, header http.Header) ([]byte, error) {
 	header.Set("Content-Type", "application/x-www-form-urlencoded")
-	form := url.Values{"Action": {action}, "Version": {service.version}}
-	for name, value := range parameters {
+	form := url.Values{"Action": {action}, "Version": {service.api}}
+	values, ok := parameters.(map[string]string)
+	if !ok && parameters != nil {
+		return nil, fmt.Errorf("parameters of type %T for the Query protocol", parameters)
+	}
+	for name, value := range values {
 		form.Set(name, value)
 	}
-	return []byte(form.Encode())
+	return []byte(form.Encode()), nil
 }
 
 func queryError(_ http.Header, body []byte) error {
@@ -51,11 +56,13 @@ func queryError(_ http.Header, body []byte) error {
 	return apiError(response.Code, response.Message)
 }
 
-func encodeJSON11(service Service, action string, parameters map[string]string, header http.Header) []byte {
+func encodeJSON11(service Service, action string, parameters any, header http.Header) ([]byte, error) {
 	header.Set("Content-Type", "application/x-amz-json-1.1")
-	header.Set("X-Amz-Target", service.name+"."+action)
-	body, _ := json.Marshal(parameters) // a map of strings always has a JSON form
-	return body
+	header.Set("X-Amz-Target", service.api+"."+action)
+	if parameters == nil {
+		return []byte("{}"), nil
+	}
+	return json.Marshal(parameters)
 }
 
 func json11Error(header http.Header, body []byte) error {
