@@ -1,11 +1,15 @@
-// Package iampolicy writes the IAM policies that allow logins to databases, as JSON, Terraform
-// and CDK, and finds the resources that they name.
+// Package iampolicy writes the IAM policies that allow logins to databases, and the sessions of
+// Session Manager on the way to them, as JSON, Terraform and CDK. It finds the resources that
+// they name.
 package iampolicy
 
 import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"iter"
+	"maps"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -18,24 +22,47 @@ type Policy struct {
 	statements []statement
 }
 
-// statement allows one action. It has no Sid, which would have to be unique in the
-// document that the statement is copied to.
+// statement allows actions. It has no Sid, which would have to be unique in the document that
+// the statement is copied to.
 type statement struct {
-	Effect   string
-	Action   string
-	Resource []string // ARNs
+	Effect    string
+	Action    actions
+	Resource  []string   // ARNs
+	Condition conditions `json:",omitempty"`
 }
+
+// actions is one action or several.
+type actions []string
+
+// MarshalJSON returns one action as a string, and several as an array.
+func (a actions) MarshalJSON() ([]byte, error) {
+	if len(a) == 1 {
+		return json.Marshal(a[0])
+	}
+	return json.Marshal([]string(a))
+}
+
+// conditions has the values by operator and key.
+type conditions map[string]map[string]string
 
 // Allow adds the permission to log in to database as user.
 func (p *Policy) Allow(database auth.Resource, user string) {
-	arn, action := database.ARN(Literal(user)), database.Action(user)
-	i := slices.IndexFunc(p.statements, func(s statement) bool { return s.Action == action })
+	p.add(nil, []string{database.ARN(Literal(user))}, database.Action(user))
+}
+
+// add adds the resources to the statement with the same actions and conditions.
+func (p *Policy) add(when conditions, resources []string, allowed ...string) {
+	i := slices.IndexFunc(p.statements, func(s statement) bool {
+		return slices.Equal(s.Action, allowed) && reflect.DeepEqual(s.Condition, when)
+	})
 	if i < 0 {
 		i = len(p.statements)
-		p.statements = append(p.statements, statement{Effect: "Allow", Action: action})
+		p.statements = append(p.statements, statement{Effect: "Allow", Action: allowed, Condition: when})
 	}
-	if s := &p.statements[i]; !slices.Contains(s.Resource, arn) {
-		s.Resource = append(s.Resource, arn)
+	for _, arn := range resources {
+		if s := &p.statements[i]; !slices.Contains(s.Resource, arn) {
+			s.Resource = append(s.Resource, arn)
+		}
 	}
 }
 
@@ -68,11 +95,17 @@ func (p *Policy) Terraform() string {
 		if i > 0 {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "  statement {\n    actions = [%s]\n    resources = [\n", hcl(s.Action))
+		fmt.Fprintf(&b, "  statement {\n    actions = [%s]\n    resources = [\n", list(s.Action, hcl))
 		for _, arn := range s.Resource {
 			fmt.Fprintf(&b, "      %s,\n", hcl(arn))
 		}
-		b.WriteString("    ]\n  }\n")
+		b.WriteString("    ]\n")
+		for operator, keys := range sorted(s.Condition) {
+			for key, value := range sorted(keys) {
+				fmt.Fprintf(&b, "\n    condition {\n      test     = %s\n      variable = %s\n      values   = [%s]\n    }\n", hcl(operator), hcl(key), hcl(value))
+			}
+		}
+		b.WriteString("  }\n")
 	}
 	b.WriteString("}\n")
 	return b.String()
@@ -84,14 +117,46 @@ func (p *Policy) CDK() string {
 	var statements []string
 	for _, s := range p.statements {
 		var b strings.Builder
-		fmt.Fprintf(&b, "new iam.PolicyStatement({\n  actions: [%s],\n  resources: [\n", javaScript(s.Action))
+		fmt.Fprintf(&b, "new iam.PolicyStatement({\n  actions: [%s],\n  resources: [\n", list(s.Action, javaScript))
 		for _, arn := range s.Resource {
 			fmt.Fprintf(&b, "    %s,\n", javaScript(arn))
 		}
-		b.WriteString("  ],\n})")
+		b.WriteString("  ],\n")
+		if len(s.Condition) > 0 {
+			b.WriteString("  conditions: {\n")
+			for operator, keys := range sorted(s.Condition) {
+				var pairs []string
+				for key, value := range sorted(keys) {
+					pairs = append(pairs, javaScript(key)+": "+javaScript(value))
+				}
+				fmt.Fprintf(&b, "    %s: { %s },\n", operator, strings.Join(pairs, ", "))
+			}
+			b.WriteString("  },\n")
+		}
+		b.WriteString("})")
 		statements = append(statements, b.String())
 	}
 	return strings.Join(statements, ",\n") + "\n"
+}
+
+// list returns the elements of a list in a language.
+func list(words []string, quote func(string) string) string {
+	var quoted []string
+	for _, word := range words {
+		quoted = append(quoted, quote(word))
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// sorted returns the pairs of a map in the order of their keys.
+func sorted[V any](m map[string]V) iter.Seq2[string, V] {
+	return func(yield func(string, V) bool) {
+		for _, key := range slices.Sorted(maps.Keys(m)) {
+			if !yield(key, m[key]) {
+				return
+			}
+		}
+	}
 }
 
 // hcl returns text as a quoted template of HCL without interpolations. JSON and HCL escape

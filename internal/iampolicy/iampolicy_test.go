@@ -121,7 +121,7 @@ func FuzzNames(f *testing.F) {
 		if name, err := onlyName(pattern); err != nil || name != user {
 			t.Errorf("%q is for %q: %v", pattern, name, err)
 		}
-		var fromJSON struct{ Statement []statement }
+		var fromJSON struct{ Statement []struct{ Resource []string } }
 		if err := json.Unmarshal([]byte(p.JSON()), &fromJSON); err != nil || fromJSON.Statement[0].Resource[0] != arn {
 			t.Errorf("json: %v: %s", err, p.JSON())
 		}
