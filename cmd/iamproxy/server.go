@@ -91,6 +91,7 @@ func (s *server) configure(ctx context.Context) error {
 		if s.settings.allowUser != nil {
 			p.AllowPeer = s.settings.allowUser.Check
 		}
+		channel, _ := any(forward).(admin.Channel) // nil for another via
 		s.forwards = append(s.forwards, forward)
 		s.proxies = append(s.proxies, p)
 		s.signers = append(s.signers, identity)
@@ -106,6 +107,7 @@ func (s *server) configure(ctx context.Context) error {
 			Database:     p,
 			Signer:       identity,
 			Tokens:       tokens,
+			Channel:      channel,
 			CheckCommand: p.CheckCommand,
 		})
 	}

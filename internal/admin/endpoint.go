@@ -42,6 +42,8 @@ type endpointView struct {
 	Certificate      *timestamp // its expiry
 	CertificateLevel level
 
+	Channel *channelView // nil if there is none
+
 	Signer      auth.IdentityStatus
 	Identity    string
 	Credentials *timestamp // their expiry
@@ -81,6 +83,7 @@ func newEndpointView(e Endpoint, components []component, now time.Time) endpoint
 		Counts:   e.Database.Counts(),
 		Server:   e.Database.Server(),
 		Signer:   e.Signer.Status(),
+		Channel:  newChannelView(e.Channel, now),
 		Chart:    newChart(e.Database.Logins(), now),
 	}
 	for _, c := range components {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/stats"
 )
@@ -18,6 +19,7 @@ var (
 	_ Database = (*proxy.Proxy)(nil)
 	_ Signer   = (*auth.Identity)(nil)
 	_ Tokens   = (*auth.Tokens)(nil)
+	_ Channel  = (*ssm.Forward)(nil)
 )
 
 type fakeDatabase struct {
@@ -67,6 +69,10 @@ type fakeTokens struct {
 
 func (t *fakeTokens) Counts() auth.TokenCounts       { return t.counts }
 func (t *fakeTokens) Expiries() map[string]time.Time { return t.expiries }
+
+type fakeChannel ssm.Status
+
+func (c fakeChannel) Status() ssm.Status { return ssm.Status(c) }
 
 const clusterName = "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com:5432"
 

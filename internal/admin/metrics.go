@@ -72,10 +72,10 @@ type collector struct{ *Server }
 
 // Describe implements prometheus.Collector.
 func (c collector) Describe(to chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{
+	for _, desc := range append([]*prometheus.Desc{
 		ready, draining, buildInfo, sessionsLimit, openSessions, sessionsTotal, loginFailures, loginRetries, cancelRequests,
 		transferredBytes, poolConnections, tokensSigned, tokenExpiry, credentialsExpiry, certificateExpiry,
-	} {
+	}, channelDescs...) {
 		to <- desc
 	}
 }
@@ -91,6 +91,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	for _, e := range c.Endpoints {
 		name, counts := valid(e.Name), e.Database.Counts()
 		to.sessions(counts, name, valid(e.Listen))
+		to.channel(e.Channel, name, valid(e.Listen))
 		if sums[name] == nil {
 			sums[name] = newEndpointSums()
 		}
@@ -112,8 +113,8 @@ func (to samples) counter(desc *prometheus.Desc, n int64, labels ...string) {
 	to <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(n), labels...)
 }
 
-// expiry sends t as a Unix time. It sends nothing if t is zero.
-func (to samples) expiry(desc *prometheus.Desc, t time.Time, labels ...string) {
+// timestamp sends t as a Unix time. It sends nothing if t is zero.
+func (to samples) timestamp(desc *prometheus.Desc, t time.Time, labels ...string) {
 	if !t.IsZero() {
 		to.gauge(desc, float64(t.UnixMilli())/1000, labels...)
 	}
@@ -204,10 +205,10 @@ func (sum *endpointSums) send(to samples, endpoint string) {
 	to.counter(tokensSigned, sum.signed, endpoint, "ok")
 	to.counter(tokensSigned, sum.failed, endpoint, "failed")
 	for _, user := range firstKeys(sum.tokens, maxUserSeries) {
-		to.expiry(tokenExpiry, sum.tokens[user], endpoint, user)
+		to.timestamp(tokenExpiry, sum.tokens[user], endpoint, user)
 	}
-	to.expiry(credentialsExpiry, sum.credentials, endpoint)
-	to.expiry(certificateExpiry, sum.certificate, endpoint)
+	to.timestamp(credentialsExpiry, sum.credentials, endpoint)
+	to.timestamp(certificateExpiry, sum.certificate, endpoint)
 }
 
 // firstKeys returns the keys in alphabetical order, at most n of them.

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -74,6 +75,10 @@ func allMetrics() *Server {
 			"app": time.Unix(1_800_000_000, 500_000_000), "not UTF-8 \xff": time.Unix(1_800_000_002, 0), "not UTF-8 \xfe": time.Unix(1_800_000_001, 0),
 			"never logged in": time.Unix(1_800_000_003, 0),
 		}},
+		Channel: fakeChannel{
+			State: ssm.Resuming, Opened: time.Unix(1_700_000_000, 0), Streams: 16, Sessions: 17, Resumes: 18, BytesIn: 19, BytesOut: 20,
+			RoundTrip: 21 * time.Millisecond, Unacknowledged: 22,
+		},
 	}}}
 	observe := s.Observe("db:5432")
 	observe(stats.LoginTimings{Queue: time.Second, Resolve: 2 * time.Second, Dial: 3 * time.Second, TLS: 4 * time.Second, Login: 5 * time.Second, Total: 16 * time.Second, Attempts: 2})

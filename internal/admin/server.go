@@ -62,6 +62,7 @@ type Endpoint struct {
 	Database Database
 	Signer   Signer // endpoints may share one
 	Tokens   Tokens
+	Channel  Channel // nil if Via is not Session Manager
 
 	// CheckCommand returns the command line that diagnoses a failed login of a user. It may
 	// be nil.
