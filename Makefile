@@ -155,6 +155,14 @@ drivers: ## run the drivers of docs/clients.md and the examples of docs/framewor
 	bin/drivers -binary bin/iamproxy -write docs/clients.md
 	bin/frameworks -binary bin/iamproxy -write
 
+# The plugin is in a separate module, so that iamproxy does not depend on it.
+.PHONY: ssm
+ssm: ## run AWS's Session Manager plugin against the fakes of Session Manager
+	@sh tools/setup/install.sh cc
+	cd test/ssm/plugin && $(GO) build -o $(CURDIR)/bin/session-manager-plugin .
+	SESSION_MANAGER_PLUGIN=$(CURDIR)/bin/session-manager-plugin CGO_ENABLED=1 \
+		$(GO) test -race -count=1 -timeout 5m ./test/ssm
+
 # Downloads PostgreSQL's tests into build/, where they stay.
 .PHONY: conformance
 conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)

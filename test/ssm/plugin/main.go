@@ -1,0 +1,12 @@
+// Command plugin is AWS's Session Manager plugin, for port forwards only. It has a module of
+// its own, so that iamproxy does not depend on it.
+package main
+
+import (
+	"os"
+
+	"github.com/aws/session-manager-plugin/src/sessionmanagerplugin/session"
+	_ "github.com/aws/session-manager-plugin/src/sessionmanagerplugin/session/portsession"
+)
+
+func main() { session.ValidateInputAndStartSession(os.Args, os.Stdout) }
