@@ -94,7 +94,7 @@ type ID [16]byte
 // NewID returns a random ID.
 func NewID() ID {
 	var id ID
-	rand.Read(id[:]) //nolint:errcheck // never fails
+	rand.Read(id[:])
 	id[6] = id[6]&0x0f | 0x40
 	id[8] = id[8]&0x3f | 0x80
 	return id
@@ -107,26 +107,35 @@ func (id ID) String() string {
 
 // Append appends the encoded message to b. The type must not have more than 32 bytes.
 func (m *Message) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint32(b, headerLength)
-	b = append(b, m.Type...)
-	for range versionOffset - typeOffset - len(m.Type) {
-		b = append(b, ' ')
+	at := len(b)
+	b = append(b, make([]byte, HeaderSize)...)
+	b = append(b, m.Payload...)
+	m.PutHeader(b[at:])
+	return b
+}
+
+// PutHeader encodes the header of a message into the first HeaderSize bytes of b. The rest of b
+// is the payload, and the field Payload is ignored.
+func (m *Message) PutHeader(b []byte) {
+	payload := b[HeaderSize:]
+	binary.BigEndian.PutUint32(b, headerLength)
+	for i := typeOffset + copy(b[typeOffset:versionOffset], m.Type); i < versionOffset; i++ {
+		b[i] = ' '
 	}
-	b = binary.BigEndian.AppendUint32(b, schemaVersion)
+	binary.BigEndian.PutUint32(b[versionOffset:], schemaVersion)
 	var created int64
 	if !m.Created.IsZero() {
 		created = m.Created.UnixMilli()
 	}
-	b = binary.BigEndian.AppendUint64(b, uint64(created))
-	b = binary.BigEndian.AppendUint64(b, uint64(m.SequenceNumber))
-	b = binary.BigEndian.AppendUint64(b, m.Flags)
-	b = append(b, m.ID[8:]...) // the halves are swapped
-	b = append(b, m.ID[:8]...)
-	digest := sha256.Sum256(m.Payload)
-	b = append(b, digest[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(m.PayloadType))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(m.Payload)))
-	return append(b, m.Payload...)
+	binary.BigEndian.PutUint64(b[createdOffset:], uint64(created))
+	binary.BigEndian.PutUint64(b[sequenceOffset:], uint64(m.SequenceNumber))
+	binary.BigEndian.PutUint64(b[flagsOffset:], m.Flags)
+	copy(b[idOffset:], m.ID[8:]) // the halves are swapped
+	copy(b[idOffset+8:], m.ID[:8])
+	digest := sha256.Sum256(payload)
+	copy(b[digestOffset:], digest[:])
+	binary.BigEndian.PutUint32(b[payloadOffset:], uint32(m.PayloadType))
+	binary.BigEndian.PutUint32(b[headerLength:], uint32(len(payload)))
 }
 
 // The errors of Parse.

@@ -1,0 +1,288 @@
+package channel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm/message"
+)
+
+const (
+	// attemptTimeout bounds one attempt to replace a WebSocket.
+	attemptTimeout = 15 * time.Second
+	// The delay between two attempts doubles from minDelay. After an error of the network it
+	// is limited so that the session goes on soon after the network's return.
+	minDelay, maxDelay, maxDelayAnswered = 100 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second
+	// healthyAfter is the age at which a WebSocket that received nothing was no failure.
+	healthyAfter = 10 * time.Second
+
+	// A WebSocket that is silent for maxSilence is pinged, or for maxSilenceBusy while a
+	// message is not acknowledged. It is lost if nothing arrives within pongTimeout: a
+	// machine with a new address is not told that its connection is dead. AWS's client
+	// pings each 5 minutes and does not wait for the pong. A ping does not defeat the idle
+	// timeout of Session Manager, which counts messages of data: AWS's client disables the
+	// keep-alive of smux, which are such messages, and still pings
+	// (aws/session-manager-plugin, src/communicator/websocketchannel.go and
+	// src/sessionmanagerplugin/session/portsession/muxportforwarding.go).
+	maxSilence, maxSilenceBusy = 15 * time.Second, time.Second
+	pongTimeout                = 3 * time.Second
+	// The silence is checked at these intervals. It is measured by the wall clock, which
+	// goes on while a machine sleeps; the timers of a machine that slept do not.
+	checkInterval, checkIntervalBusy = 5 * time.Second, 500 * time.Millisecond
+)
+
+var errSilent = errors.New("message gateway does not answer")
+
+// link has the state of the WebSocket.
+type link struct {
+	connected bool
+	since     time.Time // of connected
+	heardAt   time.Time // by the wall clock
+	blocked   bool      // nothing is received until Read makes room
+	messages  uint64
+	resumes   uint64
+}
+
+// Stats describes a channel.
+type Stats struct {
+	Connected bool
+	Since     time.Time // when the WebSocket was opened, or was lost
+	Resumes   uint64    // WebSockets that have replaced another one
+	// BytesIn and BytesOut count data, without headers.
+	BytesIn, BytesOut uint64
+	// RoundTrip is the smoothed time until a message is acknowledged, or zero.
+	RoundTrip time.Duration
+	// Unacknowledged is the number of bytes that were written and are not acknowledged.
+	Unacknowledged int
+}
+
+// Stats returns the current values.
+func (c *Channel) Stats() Stats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return Stats{
+		Connected: c.link.connected, Since: c.link.since, Resumes: c.link.resumes,
+		BytesIn: c.received.total, BytesOut: c.send.total, RoundTrip: c.send.roundTrip, Unacknowledged: c.send.bytes,
+	}
+}
+
+// outage is a time without a WebSocket that works.
+type outage struct {
+	began time.Time
+	delay time.Duration
+	// tried is the time that was spent on attempts, so that the session is not given up
+	// while the machine sleeps.
+	tried time.Duration
+}
+
+// run uses one WebSocket after another until the channel ends.
+func (c *Channel) run(socket Socket, token string) {
+	defer close(c.done)
+	var o outage
+	for {
+		healthy, err := c.serve(socket, token)
+		if c.ctx.Err() != nil {
+			return
+		}
+		if healthy {
+			o = outage{began: time.Now()}
+		} else if err := o.failed(err, maxDelayAnswered, minDelay); err != nil {
+			c.stop(err)
+			return
+		}
+		if c.config.Lost != nil {
+			c.config.Lost(err)
+		}
+		if socket, token, err = c.reconnect(&o); err != nil {
+			c.stop(err)
+			return
+		}
+		c.mu.Lock()
+		c.send.resume()
+		c.link.resumes++
+		c.mu.Unlock()
+		if c.config.Resumed != nil {
+			c.config.Resumed(time.Since(o.began))
+		}
+	}
+}
+
+// serve uses a WebSocket until it fails or the channel ends. It reports whether the WebSocket
+// worked.
+func (c *Channel) serve(socket Socket, token string) (healthy bool, err error) {
+	ctx, cancel := context.WithCancelCause(c.ctx)
+	defer cancel(nil)
+	began := time.Now()
+	c.mu.Lock()
+	messages := c.link.messages
+	c.link.connected, c.link.since = true, began
+	c.mu.Unlock()
+	c.heard(0)
+	var tasks sync.WaitGroup
+	tasks.Go(func() { cancel(c.sendTo(ctx, socket, token)) })
+	tasks.Go(func() { cancel(c.receiveFrom(ctx, socket)) })
+	tasks.Go(func() { cancel(c.watch(ctx, socket)) })
+	<-ctx.Done()
+	socket.CloseNow() //nolint:errcheck // it is not used again
+	tasks.Wait()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.link.connected, c.link.since = false, time.Now()
+	healthy = c.link.messages > messages || time.Since(began) >= healthyAfter
+	return healthy, context.Cause(ctx)
+}
+
+// reconnect returns another WebSocket.
+func (c *Channel) reconnect(o *outage) (Socket, string, error) {
+	for {
+		select {
+		case <-time.After(o.delay):
+		case <-c.ctx.Done():
+			return nil, "", context.Cause(c.ctx)
+		}
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(c.ctx, attemptTimeout)
+		socket, token, err := c.config.Connect(ctx, true)
+		cancel()
+		if err == nil {
+			return socket, token, nil
+		}
+		if c.ctx.Err() != nil {
+			return nil, "", context.Cause(c.ctx)
+		}
+		limit := maxDelay
+		if special := (*ConnectError)(nil); errors.As(err, &special) {
+			if special.Final {
+				return nil, "", special.Err
+			}
+			if special.Answered {
+				limit = maxDelayAnswered
+			}
+		}
+		if err := o.failed(err, limit, time.Since(began)); err != nil {
+			return nil, "", err
+		}
+	}
+}
+
+// failed takes an attempt into account that failed. It returns an error if it was the last one.
+func (o *outage) failed(err error, limit, took time.Duration) error {
+	o.tried += o.delay + min(took, attemptTimeout)
+	if o.tried >= outageLimit {
+		return &LostError{Outage: o.tried, Err: err}
+	}
+	o.delay = min(max(2*o.delay, minDelay), limit)
+	return nil
+}
+
+// heard records that something has arrived, with a number of messages.
+func (c *Channel) heard(messages uint64) {
+	now := c.config.wall()
+	c.mu.Lock()
+	c.link.heardAt = now
+	c.link.messages += messages
+	c.mu.Unlock()
+}
+
+// silence returns for how long nothing has arrived, and whether a message is not acknowledged.
+func (c *Channel) silence() (silence time.Duration, busy bool) {
+	now := c.config.wall()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.link.blocked {
+		return 0, false
+	}
+	return now.Sub(c.link.heardAt), c.send.unacked > 0
+}
+
+// watch returns an error if the WebSocket is dead.
+func (c *Channel) watch(ctx context.Context, socket Socket) error {
+	for {
+		interval, limit := checkInterval, maxSilence
+		if _, busy := c.silence(); busy {
+			interval, limit = checkIntervalBusy, maxSilenceBusy
+		}
+		select {
+		case <-time.After(interval):
+		case <-c.busy:
+			continue
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if silence, _ := c.silence(); silence < limit {
+			continue
+		}
+		within, cancel := context.WithTimeout(ctx, pongTimeout)
+		err := socket.Ping(within)
+		cancel()
+		// A pong may wait in a queue while data arrives.
+		if silence, _ := c.silence(); err == nil || silence < pongTimeout {
+			if err == nil {
+				c.heard(0)
+			}
+			continue
+		}
+		return errSilent
+	}
+}
+
+// answerHandshake answers the agent's request. It accepts a port forward and nothing else.
+func (c *Channel) answerHandshake(socket Socket, payload []byte) error {
+	var request message.HandshakeRequestPayload
+	if err := json.Unmarshal(payload, &request); err != nil {
+		return fmt.Errorf("SSM Agent sent an invalid handshake: %w", err)
+	}
+	response := message.HandshakeResponsePayload{ClientVersion: c.config.ClientVersion, ProcessedClientActions: []message.ProcessedAction{}}
+	var refused error
+	for _, action := range request.RequestedClientActions {
+		processed := message.ProcessedAction{ActionType: action.ActionType, ActionStatus: message.Success}
+		if err := c.refuse(action); err != nil {
+			refused = err
+			processed.ActionStatus, processed.Error = message.Unsupported, err.Error()
+			response.Errors = append(response.Errors, err.Error())
+		}
+		response.ProcessedClientActions = append(response.ProcessedClientActions, processed)
+	}
+	c.mu.Lock()
+	c.agent, c.received.handshake = request.AgentVersion, true
+	c.send.add(message.HandshakeResponse, message.Encode(response))
+	if refused == nil {
+		c.mu.Unlock()
+		signal(c.work)
+		return nil
+	}
+	m, _ := c.send.next(time.Now())
+	c.mu.Unlock()
+	if m != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		socket.Write(ctx, websocket.MessageBinary, m.b) //nolint:errcheck // the agent's log has it, at best
+	}
+	return refused
+}
+
+// refuse returns an *ActionError if the action is not that of a port forward.
+func (c *Channel) refuse(action message.RequestedAction) error {
+	var parameters message.SessionTypeParameters
+	if action.ActionType == message.SessionType {
+		if json.Unmarshal(action.ActionParameters, &parameters) == nil && parameters.SessionType == message.PortSession {
+			return nil
+		}
+	}
+	return &ActionError{Action: action.ActionType, SessionType: parameters.SessionType}
+}
+
+// complete ends Open.
+func (c *Channel) complete() {
+	select {
+	case <-c.opened:
+	default:
+		close(c.opened)
+	}
+}
