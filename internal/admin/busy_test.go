@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
@@ -120,7 +121,8 @@ func busy(now time.Time) Endpoint {
 	return e
 }
 
-// troubled returns two endpoints without credentials. The second is unreachable as well.
+// troubled returns two endpoints without credentials. The second is unreachable as well, through a
+// Session Manager session that has just lost its WebSocket.
 func troubled(now time.Time) []Endpoint {
 	first, second := busy(now), endpoint()
 	first.Signer = &fakeSigner{status: auth.IdentityStatus{
@@ -133,5 +135,10 @@ func troubled(now time.Time) []Endpoint {
 		Hint:    "Check the DNS servers of this host.",
 	}}}
 	second.Signer = first.Signer
+	second.Via, second.Channel = "ssm://tag:Name=bastion", fakeChannel{
+		State: ssm.Resuming, Since: now.Add(-41 * time.Second), Target: "i-0123456789abcdef0", SessionID: "dev-0a1b2c3d4e5f60718", Agent: "3.3.987.0",
+		Opened: now.Add(-3 * time.Hour), Streams: 7, Sessions: 2, Resumes: 3, BytesIn: 5_218_113, BytesOut: 48_220,
+		RoundTrip: 41 * time.Millisecond, Unacknowledged: 3072, Err: errors.New("the Session Manager session to tag:Name=bastion ended"),
+	}
 	return []Endpoint{first, second}
 }
