@@ -97,8 +97,10 @@ func (a *agent) process(m *message.Message) error {
 	a.active()
 	switch m.PayloadType {
 	case message.Output:
+		if err := p.receive(m.Payload); err != nil {
+			return err
+		}
 		a.gateway.count(func(c *Counts) { c.BytesUp += int64(len(m.Payload)) })
-		return p.receive(m.Payload)
 	case message.Flag:
 		switch flag, _ := message.ParseFlag(m.Payload); flag {
 		case message.DisconnectToPort:

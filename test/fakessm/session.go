@@ -77,10 +77,10 @@ func (s *session) serve(client *socket) {
 	}
 	s.gateway.count(func(c *Counts) { c.OpenSockets++ })
 	defer s.gateway.count(func(c *Counts) { c.OpenSockets-- })
-	go client.write(s.ctx)
+	go client.write(s.gateway.stopped)
 	s.attach(client)
 	for {
-		kind, b, err := client.Read(s.ctx)
+		kind, b, err := client.Read(s.gateway.stopped) // longer than the session, for its end
 		if err != nil {
 			break
 		}
@@ -209,7 +209,7 @@ func (s *session) end(output string) {
 		client.queue.add(closed(s.ID, s.Target, output))
 		client.queue.close() // the writer sends the rest, and closes the socket
 		select {
-		case <-client.written:
+		case <-client.sent:
 		case <-time.After(openTime): // the client does not read
 		}
 	}

@@ -13,20 +13,24 @@ type socket struct {
 	*websocket.Conn
 	tcp     *net.TCPConn
 	queue   *queue
-	written chan struct{} // closed when nothing is sent any more
+	sent    chan struct{} // closed when nothing is sent any more
+	written chan struct{} // closed when write has returned
 }
 
 func newSocket(conn *websocket.Conn, tcp *net.TCPConn) *socket {
-	return &socket{conn, tcp, newQueue(), make(chan struct{})}
+	return &socket{conn, tcp, newQueue(), make(chan struct{}), make(chan struct{})}
 }
 
 // write sends what is queued until the queue is closed or a write fails. Then it closes the
 // socket.
 func (s *socket) write(ctx context.Context) {
 	defer close(s.written)
+	sent := sync.OnceFunc(func() { close(s.sent) })
+	defer sent()
 	for {
 		b, open := s.queue.next()
 		if !open {
+			sent()
 			_ = s.Close(websocket.StatusNormalClosure, "") // the client may have gone
 			return
 		}
