@@ -5,6 +5,8 @@ import (
 	"encoding/xml"
 	"fmt"
 	"strconv"
+
+	"github.com/iamproxy/iamproxy/internal/awsapi"
 )
 
 // The responses of the RDS API, with the elements that iamproxy reads.
@@ -151,12 +153,12 @@ func first[T any](r *region, action, what string, found []T, err error) (T, erro
 	case isNotFound(err) || err == nil && len(found) == 0:
 		return none, r.notFound(what)
 	case err != nil:
-		return none, explain(action, err)
+		return none, awsapi.Explain(action, err)
 	}
 	return found[0], nil
 }
 
 func (r *region) notFound(what string) error {
-	return &apiError{fmt.Sprintf("this account has no %s in %s; "+
-		"the database belongs to another account or region, or was deleted", what, r.name), ErrNotFound}
+	return &awsapi.Error{Text: fmt.Sprintf("this account has no %s in %s; "+
+		"the database belongs to another account or region, or was deleted", what, r.name), Kind: ErrNotFound}
 }

@@ -168,7 +168,7 @@ func (r *region) byGlobal(ctx context.Context, id, host string) (Database, error
 		cluster, err := r.client.in(writer.Region).cluster(ctx, lastPart(writer.Resource))
 		return fromCluster(cluster), err
 	}
-	return Database{}, &apiError{fmt.Sprintf("global cluster %s has no writer at the moment", id), ErrNotFound}
+	return Database{}, &awsapi.Error{Text: fmt.Sprintf("global cluster %s has no writer at the moment", id), Kind: ErrNotFound}
 }
 
 func (r *region) byProxy(ctx context.Context, name, host string) (Database, error) {
@@ -203,8 +203,8 @@ func (r *region) checkEndpoint(what, host string, endpoints ...string) error {
 	}
 	own := endpoints[0]
 	if own == "" {
-		return &apiError{fmt.Sprintf("the %s in this account in %s has no endpoint yet", what, r.name), ErrNotFound}
+		return &awsapi.Error{Text: fmt.Sprintf("the %s in this account in %s has no endpoint yet", what, r.name), Kind: ErrNotFound}
 	}
-	return &apiError{fmt.Sprintf("the %s in this account in %s has another endpoint, %s; "+
-		"the database belongs to another account, or was deleted", what, r.name, own), ErrNotFound}
+	return &awsapi.Error{Text: fmt.Sprintf("the %s in this account in %s has another endpoint, %s; "+
+		"the database belongs to another account, or was deleted", what, r.name, own), Kind: ErrNotFound}
 }

@@ -81,9 +81,9 @@ func parsePrincipal(caller string) (principal, error) {
 		parsed.Service, parsed.Resource = "iam", "role/"+name
 		return principal{parsed, name}, nil
 	case "iam:root":
-		return principal{}, &apiError{"IAM cannot simulate policies of the account's root user; use a role or a user", ErrNotPermitted}
+		return principal{}, &awsapi.Error{Text: "IAM cannot simulate policies of the account's root user; use a role or a user", Kind: ErrNotPermitted}
 	case "sts:federated-user":
-		return principal{}, &apiError{"IAM cannot simulate policies of federated users; use a role or a user", ErrNotPermitted}
+		return principal{}, &awsapi.Error{Text: "IAM cannot simulate policies of federated users; use a role or a user", Kind: ErrNotPermitted}
 	default:
 		return principal{}, fmt.Errorf("%q is not the ARN of an IAM user or role", caller)
 	}
@@ -124,7 +124,7 @@ func (s simulation) evaluate(ctx context.Context, p principal) (evaluation, erro
 	case isNotFound(pathErr):
 		return result, err
 	case pathErr != nil:
-		return result, explain(getRoleAction, pathErr)
+		return result, awsapi.Explain(getRoleAction, pathErr)
 	}
 	return s.simulate(ctx, roleARN)
 }
@@ -168,11 +168,11 @@ func (s simulation) simulate(ctx context.Context, principalARN string) (evaluati
 	}, &response)
 	switch {
 	case isNotFound(err):
-		return evaluation{}, &apiError{"IAM has no " + principalARN, ErrNotFound}
+		return evaluation{}, &awsapi.Error{Text: "IAM has no " + principalARN, Kind: ErrNotFound}
 	case err != nil:
-		return evaluation{}, explain(simulateAction, err)
+		return evaluation{}, awsapi.Explain(simulateAction, err)
 	case len(response.Results) == 0:
-		return evaluation{}, &apiError{"IAM returned no result for " + s.action, nil}
+		return evaluation{}, &awsapi.Error{Text: "IAM returned no result for " + s.action}
 	}
 	return response.Results[0], nil
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/awsapi"
 )
 
 // Client sends requests with the credentials of Config. Its methods may be called
@@ -66,20 +67,14 @@ type Database struct {
 	SecurityGroups []string
 }
 
-// Kinds of errors, for errors.Is. Each has its own text, in one line.
-// ErrNotPermitted and ErrUnreachable imply nothing about the database.
+// Kinds of errors, for errors.Is. Each has its own text, in one line. See package awsapi.
 var (
-	// ErrNotPermitted means that the caller lacks a permission, or that AWS does not
-	// support the request for this kind of caller.
-	ErrNotPermitted = errors.New("not permitted to look")
+	ErrNotPermitted = awsapi.ErrNotPermitted
+	ErrCredentials  = awsapi.ErrCredentials
+	ErrUnreachable  = awsapi.ErrUnreachable
 	// ErrNotFound means that the database or secret is not in the caller's account and
 	// the region, or that the database of that name has another endpoint.
 	ErrNotFound = errors.New("no such database")
-	// ErrCredentials means that AWS refused the credentials.
-	ErrCredentials = errors.New("AWS rejects the credentials")
-	// ErrUnreachable means that the service did not answer or is unavailable, as from a
-	// subnet that has neither a route to the internet nor a VPC endpoint.
-	ErrUnreachable = errors.New("could not reach AWS")
 )
 
 // timeout limits each method. Without a route to the service, connection attempts get no

@@ -37,9 +37,9 @@ func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 		Call(ctx, "GetSecretValue", map[string]string{"SecretId": id}, &response)
 	switch {
 	case isNotFound(err):
-		return Login{}, &apiError{fmt.Sprintf("secret %s does not exist in %s, or has no value", id, region), ErrNotFound}
+		return Login{}, &awsapi.Error{Text: fmt.Sprintf("secret %s does not exist in %s, or has no value", id, region), Kind: ErrNotFound}
 	case err != nil:
-		return Login{}, explain(getSecretValueAction, err)
+		return Login{}, awsapi.Explain(getSecretValueAction, err)
 	case response.SecretString == nil:
 		return Login{}, fmt.Errorf("secret %s is binary; it must be JSON with a username and a password", id)
 	}
