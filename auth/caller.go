@@ -72,3 +72,18 @@ func (i *Identity) Config(ctx context.Context, region string) (aws.Config, error
 	cfg.Credentials = credentials.StaticCredentialsProvider{Value: creds}
 	return cfg, nil
 }
+
+// ConfigIn returns Config for one region.
+func (i *Identity) ConfigIn(region string) func(ctx context.Context) (aws.Config, error) {
+	return func(ctx context.Context) (aws.Config, error) { return i.Config(ctx, region) }
+}
+
+// EndpointURL returns the URL that is configured for a service, by its name in the SDK, or "".
+// Load must have been called.
+func (i *Identity) EndpointURL(service string) string {
+	source, ok := i.loaded().(*chain)
+	if !ok {
+		return ""
+	}
+	return EndpointURL(source.cfg, service)
+}

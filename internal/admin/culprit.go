@@ -32,6 +32,7 @@ func culpritOf(f stats.Failure) culprit {
 
 	case pgwire.ResolveFailed, pgwire.DialRefused, pgwire.DialFailed, pgwire.SOCKSRefused, pgwire.NoAnswer,
 		pgwire.ConnectionClosed, pgwire.ConnectionBroken,
+		pgwire.SSMTargetUnavailable, pgwire.SSMAccessDenied, pgwire.SSMAgentUnsupported, pgwire.SSMUnreachable, pgwire.SSMConnectFailed, pgwire.SSMSessionEnded,
 		pgwire.TLSNotOffered, pgwire.TLSRequestRejected, pgwire.TLSRequestUnknown, pgwire.TLSFailed, pgwire.TLSWrongName,
 		pgwire.TLSUntrusted, pgwire.TLSExpired, pgwire.TLSCertificateBad, pgwire.TLSDirectNotOffered:
 		return culpritNetwork

@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -58,8 +59,21 @@ func NewTokenError(user string, err error) *Error {
 	if netconn.IsTimeout(err) {
 		reason = TokenTimeout
 	}
-	failed := NewError(reason, err, user)
-	failed.Hint = text.Advice(err)
+	return newCredentialsError(reason, err, user)
+}
+
+// NewSessionError returns the Error of a session of Session Manager to target that could not be
+// opened because of err, which may be an error of the credentials. Its reason and its code are as
+// for NewTokenError, and else SSMUnreachable and that of the reason.
+func NewSessionError(target string, err error) *Error {
+	return newCredentialsError(SSMUnreachable, err, target)
+}
+
+// newCredentialsError returns an Error whose cause may be an error of the credentials, which has
+// the methods that NewTokenError describes.
+func newCredentialsError(reason Reason, err error, args ...any) *Error {
+	failed := NewError(reason, err, args...)
+	failed.Hint = cmp.Or(text.Advice(err), failed.Hint)
 	var adviser interface{ ClientAdvice() string }
 	if errors.As(err, &adviser) {
 		failed.Hint = adviser.ClientAdvice()

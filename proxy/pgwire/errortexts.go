@@ -74,6 +74,13 @@ var texts = map[Reason]errorText{
 	TLSCertificateBad:   {CannotConnect, "the certificate of %s is not accepted", "Check that the connection leads to the database. If it does, the database needs a new certificate.", inLogin},
 	TLSDirectNotOffered: {CannotConnect, "could not establish direct TLS with %s", "Direct TLS requires PostgreSQL 17 or later. If the server is older, remove sslnegotiation=direct.", inLogin},
 
+	SSMTargetUnavailable: {CannotConnectNow, "could not open the Session Manager session to %s", "Check that the target is running, that its SSM Agent is, and that its role has the policy AmazonSSMManagedInstanceCore.", inLogin},
+	SSMAccessDenied:      {InvalidAuthorization, "could not open the Session Manager session to %s", "`iamproxy policy` with the same --via prints the policy.", inLogin},
+	SSMAgentUnsupported:  {CannotConnect, "could not open the Session Manager session to %s", "Update SSM Agent on the target.", inLogin},
+	SSMUnreachable:       {CannotConnectNow, "could not open the Session Manager session to %s", "Check that this host reaches the endpoints ssm and ssmmessages of the region.", inLogin},
+	SSMConnectFailed:     {CannotConnectNow, "%s could not connect to %s", "", inLogin},
+	SSMSessionEnded:      {CannotConnectNow, "the Session Manager session to %s ended", "Connect again: the next client opens a new session.", inLogin},
+
 	NoToken:            {InvalidAuthorization, `no token for user "%s"`, "", inLogin},
 	TokenTimeout:       {CannotConnectNow, `no token for user "%s" in time`, "", inLogin},
 	PasswordRequested:  {InvalidAuthorization, `server requested %s authentication for user "%s" instead of a token`, "", inLogin},

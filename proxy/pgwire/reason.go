@@ -59,6 +59,16 @@ const (
 	TLSDirectNotOffered Reason = "tls_direct_not_offered"
 )
 
+// Reasons of a session of Session Manager, through which the server is reached.
+const (
+	SSMTargetUnavailable Reason = "ssm_target_unavailable" // it is not connected, or a tag names none or several
+	SSMAccessDenied      Reason = "ssm_access_denied"      // a permission is missing
+	SSMAgentUnsupported  Reason = "ssm_agent_unsupported"  // SSM Agent cannot forward connections in one session
+	SSMUnreachable       Reason = "ssm_unreachable"        // the API or the WebSocket is not reached
+	SSMConnectFailed     Reason = "ssm_connect_failed"     // the target does not reach the server
+	SSMSessionEnded      Reason = "ssm_session_ended"
+)
+
 // Reasons of the login.
 const (
 	NoToken            Reason = "no_token"

@@ -45,12 +45,16 @@ func (d *Dialer) newError(reason pgwire.Reason, err error, args ...any) *pgwire.
 	return failed
 }
 
-// dialError returns why the server could not be dialed: an *pgwire.Error or a timeout.
+// dialError returns why the server could not be dialed: an *pgwire.Error or a timeout. DialContext
+// may return an *pgwire.Error itself.
 func (d *Dialer) dialError(err error) error {
+	var own *pgwire.Error
 	var dns *net.DNSError
 	var socks *socksError
 	reason, transient, name := pgwire.DialFailed, pgwire.Transient, d.dialedName(err)
 	switch {
+	case errors.As(err, &own):
+		return own
 	case errors.As(err, &socks):
 		if !socks.isTransient() {
 			reason, transient = pgwire.SOCKSRefused, pgwire.Permanent
