@@ -1,28 +1,22 @@
 package ssm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"strings"
 
+	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/awsapi"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm/channel"
+	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// Error reports why there is no connection through a Forward.
-type Error struct {
-	Reason pgwire.Reason
-	Text   string // one line
-	Hint   string // may be empty
-	Err    error  // the cause: one of the errors below, of the API, or of the context
-}
-
-func (e *Error) Error() string { return e.Text }
-
-func (e *Error) Unwrap() error { return e.Err }
-
-// Advice returns the hint.
-func (e *Error) Advice() string { return e.Hint }
-
-// The causes of an Error, beside those of the API, of the configuration and of package channel.
+// The causes of errors of Dial, beside those of the API, of the configuration and of package
+// channel.
 var (
 	// ErrConnectToPort is the error of connections for which the agent could not connect to
 	// the database's host and port.
@@ -55,7 +49,155 @@ func (e *UpgradeError) Error() string {
 
 func (e *UpgradeError) Unwrap() error { return e.Err }
 
-// explain returns the *Error for a cause.
-func (f *Forward) explain(err error) *Error {
-	return &Error{Text: err.Error(), Err: err}
+// explain returns the error for a session that could not be opened, or that ended, or for a
+// connection that could not be opened, because of err.
+func (f *Forward) explain(err error) *pgwire.Error {
+	var known *pgwire.Error
+	var tag *tagError
+	var request *requestError
+	var upgrade *UpgradeError
+	var agent *AgentVersionError
+	var ended *channel.EndedError
+	var lost *channel.LostError
+	var action *channel.ActionError
+	switch target := f.Target.String(); {
+	case errors.As(err, &lost):
+		return f.lostError(lost)
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, ErrConnectToPort):
+		return f.connectError()
+	case errors.As(err, &tag):
+		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, tag, target)
+		failed.Hint, failed.Transience = tag.hint, pgwire.IfSeenBefore
+		return failed
+	case errors.As(err, &request):
+		return f.requestError(awsapi.Explain("ssm:"+request.action, request.err))
+	case errors.As(err, &upgrade):
+		return f.upgradeError(upgrade)
+	case errors.As(err, &agent):
+		failed := pgwire.NewError(pgwire.SSMAgentUnsupported, agent, target)
+		failed.Hint = fmt.Sprintf("Update it: `aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=%s%s`.", f.nodeID(), f.cliFlags())
+		return failed
+	case errors.As(err, &action), errors.Is(err, channel.ErrNoHandshake):
+		failed := pgwire.NewError(pgwire.SSMAgentUnsupported, err, target)
+		failed.Hint = "Check the Session Manager preferences of the account and region, and the version of SSM Agent on the target: a port forward needs neither a shell nor KMS."
+		return failed
+	case errors.Is(err, channel.ErrHandshakeTimeout):
+		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, err, target)
+		failed.Transience = pgwire.Transient
+		return failed
+	case errors.As(err, &ended):
+		failed := pgwire.NewError(pgwire.SSMSessionEnded, nil, target)
+		if ended.Output != "" {
+			failed.Err = errors.New(text.OneLine(ended.Output))
+		}
+		failed.Hint = "Session Manager ends sessions that are idle for 20 minutes, and after the maximum session duration of its preferences. Connect again: the next client opens a new session."
+		failed.Transience = pgwire.Transient
+		return failed
+	case errors.Is(err, ErrStopped):
+		return pgwire.NewError(pgwire.ShuttingDown, nil)
+	default: // of the credentials
+		return pgwire.NewSessionError(target, err)
+	}
+}
+
+// lostError returns the error for a session that could not be resumed.
+func (f *Forward) lostError(lost *channel.LostError) *pgwire.Error {
+	last := f.explain(lost.Err)
+	failed := pgwire.NewError(pgwire.SSMSessionEnded, nil, f.Target.String())
+	failed.Err = fmt.Errorf("could not resume it within %s", text.Duration(lost.Outage))
+	if last.Err != nil {
+		failed.Err = fmt.Errorf("%w: %w", failed.Err, last.Err)
+	}
+	failed.Hint, failed.Transience = last.Hint, pgwire.Transient
+	return failed
+}
+
+// connectError returns the error for a database that the target does not reach.
+func (f *Forward) connectError() *pgwire.Error {
+	target, address := f.Target.String(), net.JoinHostPort(f.Host, f.Port)
+	failed := pgwire.NewError(pgwire.SSMConnectFailed, nil, target, address)
+	failed.Transience = pgwire.Transient
+	failed.Hint = fmt.Sprintf("Check that the database is running, that its security group allows the security group of %s to reach %s, and that %s resolves the name.", target, address, target)
+	if Document(f.Host) == documentToTarget {
+		failed.Hint = fmt.Sprintf("Check that a server listens on port %s of %s.", f.Port, target)
+	}
+	return failed
+}
+
+// requestError returns the error for a request to the API of Systems Manager.
+func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {
+	target := f.Target.String()
+	switch {
+	case err.Code == "TargetNotConnected":
+		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, errors.New("the target is not connected"), target)
+		failed.Transience = pgwire.IfSeenBefore
+		if f.Target.Kind == Container {
+			failed.Hint = "Check that the task is running with ECS Exec (enableExecuteCommand), and that its role is allowed ssmmessages:*."
+			return failed
+		}
+		failed.Hint += fmt.Sprintf(" `aws ssm describe-instance-information%s` lists the connected targets.", f.cliFlags())
+		return failed
+	case errors.Is(err, awsapi.ErrNotPermitted):
+		return f.deniedError(err.Denied)
+	case errors.Is(err, awsapi.ErrCredentials):
+		failed := pgwire.NewSessionError(target, err)
+		failed.Reason, failed.Code = pgwire.Reason(auth.ReasonCredentialsRejected), pgwire.InvalidAuthorization
+		failed.Hint = "Renew the credentials where they come from. If they are new, check this machine's clock."
+		return failed
+	default:
+		failed := pgwire.NewError(pgwire.SSMUnreachable, err, target)
+		if errors.Is(err, awsapi.ErrUnreachable) {
+			failed.Transience = pgwire.Transient
+		}
+		return failed
+	}
+}
+
+// deniedError returns the error for a missing permission.
+func (f *Forward) deniedError(denied awsapi.Denied) *pgwire.Error {
+	what, why := denied.Action, "is not allowed"
+	if denied.Resource != "" {
+		what += " on " + denied.Resource
+	}
+	if denied.Policy != "" {
+		why += ": " + denied.Policy
+	}
+	failed := pgwire.NewError(pgwire.SSMAccessDenied, errors.New(what+" "+why), f.Target.String())
+	failed.Hint = fmt.Sprintf("Allow the caller %s. `%s` prints the whole policy.", what,
+		text.ShellCommand("iamproxy", "policy", f.Host, "--user", "USER", "--via", f.Name))
+	return failed
+}
+
+// upgradeError returns the error for a WebSocket that could not be opened.
+func (f *Forward) upgradeError(err *UpgradeError) *pgwire.Error {
+	code := strings.TrimSuffix(err.Code, "Exception")
+	switch {
+	case code == "AccessDenied":
+		return f.deniedError(awsapi.Denied{Action: "ssmmessages:OpenDataChannel"})
+	case err.Status == 0:
+		cause := cmp.Or(text.NetworkCause(err.Err), "the connection failed")
+		failed := pgwire.NewError(pgwire.SSMUnreachable, fmt.Errorf("could not reach %s: %s", err.Host, cause), f.Target.String())
+		failed.Transience = pgwire.Transient
+		return failed
+	}
+	cause := fmt.Errorf("%s answered the request for a WebSocket with status %d", err.Host, err.Status)
+	failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
+	failed.Hint = fmt.Sprintf("If there is an HTTP proxy (HTTPS_PROXY), let it pass WebSockets to %s, or set NO_PROXY=%s if this host reaches it without the proxy.", err.Host, err.Host)
+	if err.Status >= http.StatusInternalServerError {
+		failed.Transience = pgwire.Transient
+	}
+	return failed
+}
+
+// nodeID returns the target for a command line.
+func (f *Forward) nodeID() string { return cmp.Or(f.Target.ID, "INSTANCE_ID") }
+
+// cliFlags returns CLIFlags after a space.
+func (f *Forward) cliFlags() string {
+	if f.CLIFlags == "" {
+		return ""
+	}
+	return " " + f.CLIFlags
 }

@@ -28,6 +28,9 @@ type Forward struct {
 	Config func(ctx context.Context) (aws.Config, error)
 	// AllowHTTP allows a WebSocket without TLS. It is for an API whose endpoint has no TLS.
 	AllowHTTP bool
+	// CLIFlags are the flags of the AWS CLI for the region and profile of the target. Hints
+	// contain them.
+	CLIFlags string
 	// Log may be nil.
 	Log *zap.Logger
 }
@@ -76,8 +79,8 @@ func (f *Forward) Start() {}
 func (f *Forward) Stop() {}
 
 // Dial opens a connection to the database, and ignores the address. It waits for the session
-// until ctx is done. If there is no session, Dial opens one. The error is an *Error if ctx is
-// not done.
+// until ctx is done. If there is no session, Dial opens one. The error is a *pgwire.Error if ctx
+// is not done.
 func (f *Forward) Dial(context.Context, string, string) (net.Conn, error) {
 	return nil, errNotImplemented
 }
