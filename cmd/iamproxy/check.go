@@ -13,10 +13,11 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/internal/console"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
-	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 	"github.com/iamproxy/iamproxy/tls"
 )
 
@@ -58,12 +59,17 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	unsetLibpqEnv()
-	forward, err := c.endpoint.Forward()
+	var identities endpoint.Identities
+	identity, err := identities.Load(ctx, c.endpoint)
 	if err != nil {
 		return usageError{err}
 	}
-	defer portforward.StartAll(nil, forward)()
-	checks, err := c.check(ctx, forward)
+	forward, err := c.endpoint.Forward(ctx, &identities, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	defer endpoint.StartAll(forward)()
+	checks, err := c.check(identity, forward)
 	if err != nil {
 		return err
 	}
@@ -89,23 +95,23 @@ func (c *checkCommand) Run(ctx context.Context, std streams) error {
 }
 
 // check returns the check of the endpoint.
-func (c *checkCommand) check(ctx context.Context, forward *portforward.Forward) (*check.Check, error) {
+func (c *checkCommand) check(identity *auth.Identity, forward endpoint.Forward) (*check.Check, error) {
 	roots, err := tls.LoadRoots(c.CAFile)
 	if err != nil {
 		return nil, usagef("--ca-file: %w", err)
 	}
 	e := c.endpoint
-	identity, err := new(endpoint.Identities).Load(ctx, e)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return &check.Check{
+	checks := &check.Check{
 		Endpoint: e,
 		CAFile:   c.CAFile,
 		Identity: identity,
 		Dialer:   e.Dialer(forward, roots),
 		Tokens:   e.Tokens(identity),
-	}, nil
+	}
+	if session, ok := forward.(*ssm.Forward); ok {
+		checks.OpenSession = session.Describe
+	}
+	return checks, nil
 }
 
 func writeJSON(out io.Writer, report check.Report) error {

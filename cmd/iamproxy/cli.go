@@ -54,7 +54,7 @@ func (f credentialFlags) flags() endpoint.Endpoint {
 
 // connectFlags determine how the database is reached and verified.
 type connectFlags struct {
-	Via    string `form:"via" group:"Connect" help:"Address to connect to instead of the endpoint: a port forward, another name of the database, or a SOCKS proxy (socks5://HOST:PORT). ssm://TARGET and exec:COMMAND start a port forward: the first with the AWS CLI, the second with {port}, {host} and {dbport} replaced in COMMAND. Tokens and certificates are still for the endpoint's name." placeholder:"HOST:PORT"`
+	Via    string `form:"via" group:"Connect" help:"Address to connect to instead of the endpoint: a port forward, another name of the database, or a SOCKS proxy (socks5://HOST:PORT). ssm://TARGET opens a session of AWS Systems Manager Session Manager on an instance (i-...), a managed node (mi-...), a container (ecs:...) or the node with a tag (tag:KEY=VALUE). exec:COMMAND starts a program, with {port}, {host} and {dbport} replaced in COMMAND. Tokens and certificates are still for the endpoint's name." placeholder:"HOST:PORT"`
 	CAFile string `form:"file" group:"Connect" name:"ca-file" help:"PEM file with the roots to trust, instead of the built-in RDS roots and those of the system." placeholder:"FILE"`
 }
 

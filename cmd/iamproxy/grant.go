@@ -15,7 +15,6 @@ import (
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/grant"
-	"github.com/iamproxy/iamproxy/internal/portforward"
 	"github.com/iamproxy/iamproxy/internal/rdsapi"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/tls"
@@ -197,11 +196,11 @@ func (c *grantCommand) execute(ctx context.Context, g *grant.Grant, std streams)
 	if err := c.checkAdmin(g.Admin.User); err != nil {
 		return usageError{err}
 	}
-	forward, err := c.endpoint.Forward()
+	forward, err := c.endpoint.Forward(ctx, new(endpoint.Identities), nil)
 	if err != nil {
 		return usageError{err}
 	}
-	defer portforward.StartAll(nil, forward)()
+	defer endpoint.StartAll(forward)()
 	g.Dialer = c.endpoint.Dialer(forward, roots)
 	g.Dialer.Timeout = c.Timeout
 	result, err := g.Run(ctx)

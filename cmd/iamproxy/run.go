@@ -28,7 +28,6 @@ import (
 	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/peercred"
-	"github.com/iamproxy/iamproxy/internal/portforward"
 	"github.com/iamproxy/iamproxy/internal/signals"
 )
 
@@ -239,7 +238,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	logging.Print(log, zap.InfoLevel, "iamproxy "+s.adminServer.Version)
-	defer portforward.StartAll(log, s.forwards...)() // stopped after the drain: sessions use them
+	defer endpoint.StartAll(s.forwards...)() // stopped after the drain: sessions use them
 	listeners, err := s.listen(draining)
 	switch {
 	case err != nil && draining.Err() != nil:

@@ -17,7 +17,6 @@ import (
 	"github.com/iamproxy/iamproxy/internal/limits"
 	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/internal/logging"
-	"github.com/iamproxy/iamproxy/internal/portforward"
 	"github.com/iamproxy/iamproxy/proxy"
 	"github.com/iamproxy/iamproxy/tls"
 )
@@ -27,8 +26,8 @@ type server struct {
 	*runCommand
 	log         *zap.Logger
 	identities  endpoint.Identities
-	forwards    []*portforward.Forward // by endpoint, nil for none
-	proxies     []*proxy.Proxy         // by endpoint
+	forwards    []endpoint.Forward // by endpoint, nil for none
+	proxies     []*proxy.Proxy     // by endpoint
 	sessionIDs  atomic.Uint64
 	signers     []console.Signer // by endpoint
 	adminServer admin.Server
@@ -62,7 +61,7 @@ func (s *server) configure(ctx context.Context) error {
 		if err != nil {
 			return usageError{err}
 		}
-		forward, err := e.Forward()
+		forward, err := e.Forward(ctx, &s.identities, s.log)
 		if err != nil {
 			return usageError{err}
 		}
@@ -91,7 +90,7 @@ func (s *server) configure(ctx context.Context) error {
 		if s.settings.allowUser != nil {
 			p.AllowPeer = s.settings.allowUser.Check
 		}
-		channel, _ := any(forward).(admin.Channel) // nil for another via
+		channel, _ := forward.(admin.Channel) // nil for another via
 		s.forwards = append(s.forwards, forward)
 		s.proxies = append(s.proxies, p)
 		s.signers = append(s.signers, identity)

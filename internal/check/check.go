@@ -35,6 +35,7 @@ const (
 	Policy      = "policy"
 	Clock       = "clock"
 	DNS         = "dns"
+	Session     = "session"
 	TCP         = "tcp"
 	TLS         = "tls"
 	Login       = "login"
@@ -83,8 +84,8 @@ type Report struct {
 	Steps    []Step `json:"steps"`
 }
 
-// Check is a check of a login of one user to one database. All fields but CAFile and Observe are
-// required. The environment must have none of libpq's variables, which pgx
+// Check is a check of a login of one user to one database. All fields but CAFile, OpenSession and
+// Observe are required. The environment must have none of libpq's variables, which pgx
 // would read.
 type Check struct {
 	// Endpoint has the name of the database, the user and the database.
@@ -97,6 +98,9 @@ type Check struct {
 	Dialer *upstream.Dialer
 	// Tokens has the tokens of Identity.
 	Tokens retry.Tokens
+	// OpenSession waits until the session of Session Manager is open that Dialer connects
+	// through, and describes it. It is nil if there is no session.
+	OpenSession func(ctx context.Context) (found string, err error)
 	// Observe is called after each step. It may be nil.
 	Observe func(Step)
 }
@@ -114,7 +118,8 @@ var steps = []struct {
 	{Policy, []string{Credentials, Identity}, (*run).policy},
 	{Clock, []string{Credentials}, (*run).clock}, // after the requests to AWS, whose responses have the time
 	{DNS, nil, (*run).dns},
-	{TCP, []string{DNS}, (*run).tcp},
+	{Session, nil, (*run).session},
+	{TCP, []string{DNS, Session}, (*run).tcp},
 	{TLS, []string{TCP}, (*run).tls},
 	{Login, []string{Credentials, TLS}, (*run).login},
 	{RDSIAM, []string{Login}, (*run).rdsIAM},
@@ -131,6 +136,9 @@ func (c *Check) Run(ctx context.Context) Report {
 			break // the report is not needed
 		}
 		began := time.Now()
+		if step.name == Session && r.OpenSession == nil {
+			continue
+		}
 		res := r.skipReason(ctx, step.needs)
 		if res.state == "" {
 			res = r.runStep(ctx, step.do)

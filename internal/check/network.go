@@ -92,6 +92,15 @@ func (r *run) listEndpoints() string {
 	}
 }
 
+// session waits until the session of Session Manager is open.
+func (r *run) session(ctx context.Context) result {
+	found, err := r.OpenSession(ctx)
+	if err != nil {
+		return failed(err.Error(), advice(text.Advice(err))).withReason(reasonOf(err))
+	}
+	return ok(found)
+}
+
 // tcp connects to the server.
 func (r *run) tcp(ctx context.Context) result {
 	probe, err := r.Dialer.Probe(ctx)

@@ -58,7 +58,7 @@ func (e evidence) candidates() []string {
 	if e.down || e.foreign {
 		candidates = append(candidates, Database)
 	}
-	return append(candidates, DNS, TCP, TLS, Login)
+	return append(candidates, DNS, Session, TCP, TLS, Login)
 }
 
 // rootCause returns the failed step that explains the others, or the zero value.

@@ -78,14 +78,14 @@ func (e Endpoint) ViaName() string {
 // ViaFlag returns the value of --via for the same endpoint. Where that could contain a
 // password, a placeholder takes its place.
 func (e Endpoint) ViaFlag() string {
-	if e.Tunnel != nil && e.Tunnel.target == "" {
+	if e.Tunnel != nil && e.Tunnel.target == nil {
 		return execPrefix + "COMMAND"
 	}
 	return e.ViaName()
 }
 
 // Dialer returns what connects to the endpoint, through forward unless that is nil.
-func (e Endpoint) Dialer(forward *portforward.Forward, roots tls.Roots) *upstream.Dialer {
+func (e Endpoint) Dialer(forward Forward, roots tls.Roots) *upstream.Dialer {
 	region := e.Region
 	if e.Name.Kind == auth.RDSProxy || e.Name.Kind == auth.DSQL {
 		region = "" // public roots issue their certificates
@@ -101,7 +101,10 @@ func (e Endpoint) Dialer(forward *portforward.Forward, roots tls.Roots) *upstrea
 		RDSProxy:  e.Name.Kind == auth.RDSProxy,
 	}
 	if forward != nil {
-		d.DialContext, d.TunnelOutput = forward.Dial, forward.LastOutput
+		d.DialContext = forward.Dial
+	}
+	if program, ok := forward.(*portforward.Forward); ok {
+		d.TunnelOutput = program.LastOutput
 	}
 	return d
 }

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,8 @@ import (
 type Identities struct {
 	Log *zap.Logger // may be nil
 
-	loaded map[Signer]*auth.Identity
+	loaded   map[Signer]*auth.Identity
+	sessions map[string]*auth.Identity // by profile, unless they are in loaded
 }
 
 // Load returns the identity that signs for an endpoint.
@@ -25,20 +27,46 @@ func (i *Identities) Load(ctx context.Context, e Endpoint) (*auth.Identity, erro
 	if identity := i.loaded[e.Signer]; identity != nil {
 		return identity, nil
 	}
-	identity := &auth.Identity{
-		Profile:    e.Signer.Profile,
-		Roles:      splitRoles(e.Signer.AssumeRole),
-		ExternalID: e.Signer.ExternalID,
-		Region:     e.Region,
-		Log:        i.Log,
-	}
-	if err := identity.Load(ctx); err != nil {
-		return nil, fmt.Errorf("AWS configuration: %w", text.WithAdvice(err))
+	identity, err := i.load(ctx, e.Signer, e.Region)
+	if err != nil {
+		return nil, err
 	}
 	if i.loaded == nil {
 		i.loaded = make(map[Signer]*auth.Identity)
 	}
 	i.loaded[e.Signer] = identity
+	return identity, nil
+}
+
+// loadSession returns the identity that opens a session. It is that of an endpoint if that has the
+// same credentials. LogCallers does not log it, since it signs no tokens.
+func (i *Identities) loadSession(ctx context.Context, s Session) (*auth.Identity, error) {
+	signer := Signer{Profile: s.Profile}
+	if identity := cmp.Or(i.loaded[signer], i.sessions[s.Profile]); identity != nil {
+		return identity, nil
+	}
+	identity, err := i.load(ctx, signer, s.Region)
+	if err != nil {
+		return nil, err
+	}
+	if i.sessions == nil {
+		i.sessions = make(map[string]*auth.Identity)
+	}
+	i.sessions[s.Profile] = identity
+	return identity, nil
+}
+
+func (i *Identities) load(ctx context.Context, signer Signer, region string) (*auth.Identity, error) {
+	identity := &auth.Identity{
+		Profile:    signer.Profile,
+		Roles:      splitRoles(signer.AssumeRole),
+		ExternalID: signer.ExternalID,
+		Region:     region,
+		Log:        i.Log,
+	}
+	if err := identity.Load(ctx); err != nil {
+		return nil, fmt.Errorf("AWS configuration: %w", text.WithAdvice(err))
+	}
 	return identity, nil
 }
 

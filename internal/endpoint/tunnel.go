@@ -1,13 +1,10 @@
 package endpoint
 
 import (
-	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +14,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/portforward"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
@@ -28,9 +26,9 @@ const (
 
 // Tunnel is a port forward that iamproxy starts: a session of Session Manager or a command.
 type Tunnel struct {
-	target          string   // of Session Manager; empty for a command
-	region, profile string   // of the target; if empty, those of the endpoint
-	command         []string // program and arguments, with placeholders
+	target          *ssm.Target // nil for a command
+	region, profile string      // of the target; if empty, those of the endpoint
+	command         []string    // program and arguments, with placeholders
 }
 
 // parseTunnel parses ssm://TARGET[?region=REGION&profile=PROFILE] and exec:COMMAND. It returns
@@ -46,17 +44,13 @@ func parseTunnel(via string) (*Tunnel, error) {
 	return nil, nil
 }
 
-// isSSMTarget reports whether a word is a target of Session Manager: an EC2 instance, another
-// managed node, or a container of an ECS task.
-// https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-sessions-start.html
-var isSSMTarget = text.Matching(`^(m?i-[0-9a-f]+|ecs:[A-Za-z0-9_-]+_[0-9A-Za-z]+_[0-9A-Za-z-]+)$`)
-
 func parseSSM(name string) (*Tunnel, error) {
-	target, query, _ := strings.Cut(name, "?")
-	t := &Tunnel{target: strings.TrimSuffix(target, "/")}
-	if !isSSMTarget(t.target) {
-		return nil, errors.New("via ssm://: not an instance (i-...), a managed node (mi-...) or a container (ecs:CLUSTER_TASK_RUNTIMEID)")
+	name, query, _ := strings.Cut(name, "?")
+	target, err := ssm.ParseTarget(name)
+	if err != nil {
+		return nil, fmt.Errorf("via ssm://: %w", err)
 	}
+	t := &Tunnel{target: &target}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, fmt.Errorf("via ssm://%s: the part after the ? is not percent-encoded as in a URL", t.target)
@@ -137,7 +131,7 @@ func splitErrorDetail(err error) string {
 
 // String returns the tunnel for messages. Of a command it contains only the program.
 func (t *Tunnel) String() string {
-	if t.target == "" {
+	if t.target == nil {
 		return execPrefix + filepath.Base(t.command[0])
 	}
 	query := url.Values{}
@@ -147,109 +141,7 @@ func (t *Tunnel) String() string {
 		}
 	}
 	if len(query) == 0 {
-		return ssmPrefix + t.target
+		return ssmPrefix + t.target.String()
 	}
-	return ssmPrefix + t.target + "?" + query.Encode()
+	return ssmPrefix + t.target.String() + "?" + query.Encode()
 }
-
-// Forward returns the port forward of the endpoint, not yet started. It returns nil if the
-// endpoint has no tunnel, and an error if the program is not installed.
-func (e Endpoint) Forward() (*portforward.Forward, error) {
-	if e.Tunnel == nil {
-		return nil, nil
-	}
-	args, err := e.Tunnel.args(e)
-	if err != nil {
-		return nil, err
-	}
-	return &portforward.Forward{Name: e.Tunnel.String(), Args: args, Env: portforward.Environment(), Hint: e.forwardHint}, nil
-}
-
-// args returns the program and its arguments. The placeholder of the local port remains.
-func (t *Tunnel) args(e Endpoint) ([]string, error) {
-	if t.target != "" {
-		return t.ssmArgs(e)
-	}
-	program, err := t.lookPath(t.command[0], "")
-	if err != nil {
-		return nil, err
-	}
-	args := []string{program}
-	fill := strings.NewReplacer("{host}", e.Host, "{dbport}", e.Port)
-	for _, word := range t.command[1:] {
-		args = append(args, fill.Replace(word))
-	}
-	return args, nil
-}
-
-// The installation guides of the programs that ssm:// needs.
-const (
-	installCLI    = "https://docs.aws.amazon.com/cli/latest/userguide/getting-started-install.html"
-	installPlugin = "https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-install-plugin.html"
-)
-
-// ssmArgs returns the command of the AWS CLI that forwards a port by Session Manager.
-// https://docs.aws.amazon.com/systems-manager/latest/userguide/session-manager-working-with-sessions-start.html#sessions-remote-port-forwarding
-func (t *Tunnel) ssmArgs(e Endpoint) ([]string, error) {
-	aws, err := t.lookPath("aws", "; install the AWS CLI: "+installCLI)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := t.lookPath("session-manager-plugin", ", which the AWS CLI needs for this; install it: "+installPlugin); err != nil {
-		return nil, err
-	}
-	parameters, err := json.Marshal(map[string][]string{"host": {e.Host}, "portNumber": {e.Port}, "localPortNumber": {portforward.Port}})
-	if err != nil {
-		return nil, err
-	}
-	args := []string{aws, "ssm", "start-session", "--target", t.target,
-		"--document-name", "AWS-StartPortForwardingSessionToRemoteHost", "--parameters", string(parameters),
-		"--region", cmp.Or(t.region, e.Region)}
-	return append(args, flags("--profile", t.profileName(e))...), nil
-}
-
-// lookPath returns the path of a program. The error ends with advice.
-func (t *Tunnel) lookPath(program, advice string) (string, error) {
-	path, err := exec.LookPath(program)
-	switch {
-	case err == nil:
-		return path, nil
-	case errors.Is(err, exec.ErrNotFound):
-		return "", fmt.Errorf("via %s: there is no program %s in PATH%s", t, filepath.Base(program), advice)
-	default: // not executable, for example
-		return "", fmt.Errorf("via %s: %w%s", t, err, advice)
-	}
-}
-
-// forwardHint returns the advice for a port forward that ends or does not come up, by the last line
-// of its output.
-func (e Endpoint) forwardHint(output string) string {
-	if e.Tunnel.target == "" {
-		return "Check that the command stays in the foreground and forwards {port}. To see its errors, run it with a free port."
-	}
-	describe := e.Tunnel.awsCommand(e, "ssm", "describe-instance-information")
-	logIn := text.ShellCommand(append([]string{"aws", "sso", "login"}, flags("--profile", e.Tunnel.profileName(e))...)...)
-	contains := func(codes ...string) bool {
-		return slices.ContainsFunc(codes, func(code string) bool { return strings.Contains(output, code) })
-	}
-	switch { // codes of the API, and texts of botocore
-	case contains("TargetNotConnected"):
-		return fmt.Sprintf("The target %s is not connected to Session Manager: it is stopped, or its SSM Agent or its IAM role is missing. `%s` lists the connected ones.", e.Tunnel.target, describe)
-	case contains("Token has expired", "SSO session", "Error loading SSO Token"):
-		return "The SSO session of the AWS CLI has expired. Run `" + logIn + "`, then connect again."
-	case contains("ExpiredToken", "InvalidClientTokenId", "UnrecognizedClient", "Unable to locate credentials"):
-		return "The AWS CLI has no valid credentials. Renew them where they come from."
-	case contains("AccessDenied"):
-		return "Allow the caller ssm:StartSession on the target and on the document AWS-StartPortForwardingSessionToRemoteHost."
-	default:
-		return fmt.Sprintf("Check that the target is connected to Session Manager (`%s`), and that the caller is allowed ssm:StartSession.", describe)
-	}
-}
-
-// awsCommand returns a command line of the AWS CLI for the region and profile of the target.
-func (t *Tunnel) awsCommand(e Endpoint, words ...string) string {
-	return text.ShellCommand(slices.Concat([]string{"aws"}, words, flags("--region", cmp.Or(t.region, e.Region), "--profile", t.profileName(e)))...)
-}
-
-// profileName returns the profile of the target's credentials, or "".
-func (t *Tunnel) profileName(e Endpoint) string { return cmp.Or(t.profile, e.Signer.Profile) }

@@ -1,5 +1,5 @@
-// Package portforward runs a program that forwards a local port, such as the AWS CLI with its
-// Session Manager plugin, ssh or kubectl, and restarts it when it exits.
+// Package portforward runs a program that forwards a local port, such as ssh, kubectl or the AWS
+// CLI, and restarts it when it exits.
 package portforward
 
 import (
@@ -41,9 +41,8 @@ type Forward struct {
 	Args []string
 	// Env is the environment of the program. If nil, it is that of this process.
 	Env []string
-	// Hint returns the Advice of an error of Dial. output is the last line of the program's
-	// output, or "". May be nil.
-	Hint func(output string) string
+	// Hint is the Advice of an error of Dial. It may be empty.
+	Hint string
 	// Log may be nil.
 	Log *zap.Logger
 
@@ -136,7 +135,7 @@ func (f *Forward) Dial(ctx context.Context, network, _ string) (net.Conn, error)
 	for {
 		select {
 		case <-r.ended:
-			return nil, &Error{Text: "port forward exited: " + r.err.Error(), Hint: f.hint()}
+			return nil, &Error{Text: "port forward exited: " + r.err.Error(), Hint: f.Hint}
 		default:
 		}
 		if conn, err := dialer.DialContext(ctx, network, r.address); err == nil {
@@ -156,16 +155,9 @@ func (f *Forward) timeoutError(ctx context.Context, waited time.Duration) error 
 	output := cmp.Or(f.LastOutput(), "none")
 	return &Error{
 		Text: fmt.Sprintf("port forward did not answer within %s; its last output: %s", waited.Round(100*time.Millisecond), output),
-		Hint: f.hint(),
+		Hint: f.Hint,
 		Err:  ctx.Err(),
 	}
-}
-
-func (f *Forward) hint() string {
-	if f.Hint == nil {
-		return ""
-	}
-	return f.Hint(f.LastOutput())
 }
 
 // LastOutput returns the last line of the program's output, or "" if there is none.

@@ -24,7 +24,7 @@ const limit = 30 * time.Second
 func start(t *testing.T, program string, more ...string) (*Forward, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
-	f := &Forward{Name: "exec:test", Args: append([]string{os.Args[0], program, Port}, more...), Hint: func(string) string { return "Fix it." }, Log: zap.New(core)}
+	f := &Forward{Name: "exec:test", Args: append([]string{os.Args[0], program, Port}, more...), Hint: "Fix it.", Log: zap.New(core)}
 	f.Start()
 	t.Cleanup(f.Stop)
 	return f, logs

@@ -124,7 +124,7 @@ func TestRunChildrenGetNoSecrets(t *testing.T) {
 		programs []string
 	}{
 		"keys":      {bastion, keyEnvironment(aurora.DefaultSessionKey), []string{"bastion"}},
-		"a program": {"ssm://" + instance, bareEnvironment("AWS_CONFIG_FILE="+s.path("config"), "AWS_PROFILE=p"), []string{"aws", "session-manager-plugin", "sleep"}},
+		"a program": {awsCLI, bareEnvironment("AWS_CONFIG_FILE="+s.path("config"), "AWS_PROFILE=p"), []string{"aws", "session-manager-plugin", "sleep"}},
 		"a container": {bastion, bareEnvironment("AWS_CONTAINER_CREDENTIALS_FULL_URI="+s.aws.URL()+"/container/x",
 			"AWS_CONTAINER_AUTHORIZATION_TOKEN="+authorization), []string{"bastion"}},
 	} {
@@ -161,7 +161,7 @@ func TestCommandChildrenGetNoSecrets(t *testing.T) {
 		{"check", []string{"check", "--user=app"}, append(keyEnvironment(aurora.DefaultSessionKey), "PGPASSWORD="+adminPassword)},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			args := append(test.args, aurora.DefaultHost, "--via=ssm://"+instance, "--ca-file="+s.cluster.CAFile())
+			args := append(test.args, aurora.DefaultHost, "--via="+awsCLI, "--ca-file="+s.cluster.CAFile())
 			cmd := exec.CommandContext(t.Context(), binaryPath(t), args...)
 			var out strings.Builder
 			cmd.Env, cmd.Stdout, cmd.Stderr = append(test.env, f.own...), &out, &out

@@ -15,7 +15,6 @@ func TestForwardingPage(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	createApp(t, cluster)
 	for _, test := range []struct{ name, block string }{
-		{"Session Manager", "--via ssm://"},
 		{"the AWS CLI", "exec:aws"},
 		{"SSH", "ServerAliveInterval"},
 		{"SSH through an EC2 Instance Connect Endpoint", "ProxyCommand"},

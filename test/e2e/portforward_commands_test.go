@@ -16,7 +16,7 @@ func TestForwardByCommands(t *testing.T) {
 	cluster := startGrantable(t)
 	f := startForwarders(t, cluster, instance+" eu-west-1")
 	run := func(args ...string) (output string, code int) {
-		cmd := exec.CommandContext(t.Context(), binaryPath(t), append(args, "--via=ssm://"+instance, "--ca-file="+cluster.CAFile())...)
+		cmd := exec.CommandContext(t.Context(), binaryPath(t), append(args, "--via="+awsCLI, "--ca-file="+cluster.CAFile())...)
 		cmd.Env = append(f.env, "PGPASSWORD="+adminPassword)
 		out, _ := combinedOutput(t, cmd)
 		until(t, "the forward to be gone", func() bool { return len(f.living("")) == 0 })
@@ -36,11 +36,11 @@ func TestForwardByCommands(t *testing.T) {
 
 	f.behave(t, refuses)
 	out, code = run("grant", aurora.DefaultHost, "--user=app")
-	if code != 1 || !strings.Contains(out, "(via ssm://"+instance+"): port forward exited: exit status 254: "+refusal) || strings.Count(out, "\n") != 1 {
+	if code != 1 || !strings.Contains(out, "(via exec:aws): port forward exited: exit status 254: "+refusal) || strings.Count(out, "\n") != 1 {
 		t.Errorf("grant ended with %d: %s", code, out)
 	}
 	out, code = run("check", aurora.DefaultHost, "--user=app")
-	if code != 1 || !strings.Contains(out, "tcp          failed") || !strings.Contains(out, refusal) || !strings.Contains(out, "aws ssm describe-instance-information") {
+	if code != 1 || !strings.Contains(out, "tcp          failed") || !strings.Contains(out, refusal) || !strings.Contains(out, "Check that the command stays in the foreground") {
 		t.Errorf("check ended with %d: %s", code, out)
 	}
 }

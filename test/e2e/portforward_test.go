@@ -3,9 +3,8 @@
 package e2e
 
 import (
-	"os"
+	"net/url"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,6 +16,9 @@ import (
 const (
 	instance = "i-0123456789abcdef0"
 	bastion  = "exec:bastion -L {port}:{host}:{dbport} 'a bastion'"
+	// awsCLI is AWS's own client of Session Manager, which leaves a plugin behind.
+	awsCLI = "exec:aws ssm start-session --target " + instance + " --document-name AWS-StartPortForwardingSessionToRemoteHost " +
+		"--parameters host={host},portNumber={dbport},localPortNumber={port} --region eu-west-1"
 )
 
 // forwardArgs returns arguments for a proxy that reaches the cluster by a port forward
@@ -28,11 +30,11 @@ func forwardArgs(cluster *aurora.Cluster, via string, more ...string) []string {
 
 // From startup to the end: sessions and cancel requests, a forward that dies under them,
 // and a drain with a session open.
-func TestForwardSSM(t *testing.T) {
+func TestForwardProgram(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1")
-	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance, "--drain-max=1m")...)
+	p := startProxy(t, f.env, forwardArgs(cluster, awsCLI, "--drain-max=1m")...)
 	until(t, "the plugin, which no client has asked for", func() bool { return len(f.living("session-manager-plugin")) == 1 })
 	if out := p.mustPSQL(aurora.IAMUser, aurora.Database, isTLS); out != "t" {
 		t.Errorf("psql printed %q", out)
@@ -41,7 +43,7 @@ func TestForwardSSM(t *testing.T) {
 	if status, body := p.get("/readyz?upstream"); status != 200 {
 		t.Errorf("readyz says %d: %s", status, body)
 	}
-	if _, body := p.get("/"); !strings.Contains(body, "ssm://"+instance) {
+	if _, body := p.get("/"); !strings.Contains(body, "exec:aws") {
 		t.Error("the status page does not say via what")
 	}
 
@@ -105,7 +107,7 @@ func TestForwardAfterKill(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1")
-	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance)...)
+	p := startProxy(t, f.env, forwardArgs(cluster, awsCLI)...)
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	if n := len(f.living("")); n != 2 {
 		t.Fatalf("%d processes", n)
@@ -119,12 +121,12 @@ func TestForwardAfterKill(t *testing.T) {
 func TestForwardFails(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	f := startForwarders(t, cluster, instance+" eu-west-2 other")
+	f := startForwarders(t, cluster, instance+" eu-west-1")
 	f.behave(t, refuses)
-	p := startProxy(t, f.env, forwardArgs(cluster, "ssm://"+instance+"/?region=eu-west-2&profile=other", "--connect-timeout=2s")...)
+	p := startProxy(t, f.env, forwardArgs(cluster, awsCLI, "--connect-timeout=2s")...)
 	refused := p.refused(aurora.IAMUser, aurora.Database)
-	if refused.Code != "57P03" || !strings.Contains(refused.Message, "(via ssm://"+instance+"?profile=other&region=eu-west-2): port forward exited: exit status 254: "+refusal) ||
-		!strings.Contains(refused.Hint, "aws ssm describe-instance-information") {
+	if refused.Code != "57P03" || !strings.Contains(refused.Message, "(via exec:aws): port forward exited: exit status 254: "+refusal) ||
+		!strings.Contains(refused.Hint, "Check that the command stays in the foreground") {
 		t.Errorf("told %s: %s; %s", refused.Code, refused.Message, refused.Hint)
 	}
 	if status, body := p.get("/readyz?upstream"); status != 503 || !strings.Contains(body, "TargetNotConnected") {
@@ -148,18 +150,14 @@ func TestForwardFails(t *testing.T) {
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 }
 
-// Each endpoint has its own forward, which receives the profile of the endpoint. A
-// command in an ENDPOINT is percent-encoded where necessary.
+// Each endpoint has its own forward. A command in an ENDPOINT is percent-encoded where
+// necessary.
 func TestForwardTwoEndpoints(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
-	profiles := filepath.Join(f.dir, "config")
-	if err := os.WriteFile(profiles, []byte("[profile dev]\naws_access_key_id="+aurora.DefaultKey.AccessKeyID+"\naws_secret_access_key="+aurora.DefaultKey.SecretAccessKey+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := startProxy(t, append(f.env, "AWS_CONFIG_FILE="+profiles, "IAMPROXY_VIA="+bastion),
-		aurora.DefaultHost+"?via=ssm://"+instance+"&profile=dev", aurora.DefaultHost+"?listen=127.0.0.1:0",
+	f := startForwarders(t, cluster, instance+" eu-west-1")
+	p := startProxy(t, append(f.env, "IAMPROXY_VIA="+bastion),
+		aurora.DefaultHost+"?via="+url.QueryEscape(awsCLI), aurora.DefaultHost+"?listen=127.0.0.1:0",
 		"--listen=127.0.0.1:0", "--ca-file="+cluster.CAFile(), "--admin=127.0.0.1:0")
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 	p.listens = p.listens[1:]
@@ -215,10 +213,5 @@ func TestForwardMissingPrograms(t *testing.T) {
 			t.Errorf("%s: ended with %d, printed %s", via, code, out)
 		}
 	}
-	missing("ssm://"+instance, "no program aws in PATH; install the AWS CLI: https://docs.aws.amazon.com/cli/")
 	missing("exec:ssh -p PASSWORD {port}", "via exec:ssh: there is no program ssh in PATH")
-	if err := os.WriteFile(filepath.Join(dir, "aws"), []byte("#!/bin/sh\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	missing("ssm://"+instance, "no program session-manager-plugin in PATH, which the AWS CLI needs for this; install it: https://docs.aws.amazon.com/systems-manager/")
 }

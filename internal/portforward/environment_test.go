@@ -16,7 +16,3 @@ func TestInheritedEnvironment(t *testing.T) {
 		t.Errorf("got %s", all)
 	}
 }
-
-func TestStartAllWithoutForwards(t *testing.T) {
-	StartAll(nil, nil, nil)()
-}
