@@ -22,6 +22,7 @@ type policyCommand struct {
 	User       []string `form:"user" help:"Database users that the role may log in as, comma-separated or with the flag repeated." placeholder:"USER"`
 	Account    string   `form:"account" help:"AWS account of the database, 12 digits. Default: requested from AWS." placeholder:"ID"`
 	ResourceID string   `form:"id" name:"resource-id" help:"Resource ID for the policy: cluster-..., db-... or prx-... Default: requested from AWS. With --account and --resource-id, iamproxy sends no request." placeholder:"ID"`
+	Via        string   `form:"via" help:"--via of run. With ssm://TARGET, the policy also allows the session of Session Manager." placeholder:"ssm://TARGET"`
 	Format     string   `help:"json, terraform (a data source) or cdk (TypeScript). Default: json." enum:"json,terraform,cdk" default:"json" placeholder:"FORMAT"`
 	credentialFlags
 
@@ -39,7 +40,9 @@ const lookupTimeout = 30 * time.Second
 
 // Validate parses the endpoints and users.
 func (c *policyCommand) Validate(ctx context.Context) error {
-	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, c.flags())
+	flags := c.flags()
+	flags.Via = c.Via
+	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, flags)
 	if err != nil {
 		return err
 	}
@@ -151,6 +154,7 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 				resolver.AddNote("user \"%s\" is \"%s\" in the policy, so that IAM does not match it as a pattern", user, literal)
 			}
 		}
+		allowSession(&policy, resolver, database.Endpoint, resource.Account)
 	}
 	if _, err := io.WriteString(std.out, policyFormats[c.Format](&policy)); err != nil {
 		return err
@@ -159,6 +163,28 @@ func (c *policyCommand) Run(ctx context.Context, std streams) error {
 		fmt.Fprintln(std.err, "iamproxy: note:", note)
 	}
 	return nil
+}
+
+// allowSession adds the permissions for the endpoint's session of Session Manager, if it has one.
+// The account is that of the database.
+func allowSession(policy *iampolicy.Policy, resolver *iampolicy.Resolver, e endpoint.Endpoint, account string) {
+	session, ok := e.Session()
+	if !ok {
+		return
+	}
+	if session.Profile != e.Signer.Profile || e.Signer.AssumeRole != "" {
+		account = "" // the session may be in another one
+		resolver.AddNote("the statements with ssm: and ssmmessages: are for the identity that opens the session, that of %s; --assume-role signs tokens only",
+			profileText(session.Profile))
+	}
+	policy.AllowSession(iampolicy.Session{Target: session.Target, Region: session.Region, Account: account, Host: e.Host})
+}
+
+func profileText(profile string) string {
+	if profile == "" {
+		return "the default credentials"
+	}
+	return fmt.Sprintf("profile %q", profile)
 }
 
 // policyFormats are the formats of a policy. Each ends with a newline.

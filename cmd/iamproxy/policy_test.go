@@ -66,6 +66,32 @@ func TestPolicyOffline(t *testing.T) {
 	}
 }
 
+// With --via ssm://, the policy allows the session, too. The account of a session with other
+// credentials is not known.
+func TestPolicySession(t *testing.T) {
+	noAWS(t)
+	for _, test := range []struct {
+		name, via string
+		more      []string
+		target    string // the resource of ssm:StartSession
+		note      bool
+	}{
+		{"instance", "ssm://i-01", nil, "arn:aws:ec2:eu-west-1:111122223333:instance/i-01", false},
+		{"other region", "ssm://mi-01?region=us-east-1", nil, "arn:aws:ssm:us-east-1:111122223333:managed-instance/mi-01", false},
+		{"other profile", "ssm://i-01?profile=ops", nil, "arn:aws:ec2:eu-west-1:*:instance/i-01", true},
+		{"role", "ssm://i-01", []string{"--assume-role=arn:aws:iam::111122223333:role/db"}, "arn:aws:ec2:eu-west-1:*:instance/i-01", true},
+		{"other forward", "localhost:15432", nil, "", false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			code, stdout, stderr := try(t.Context(), slices.Concat([]string{"policy", host, "--user=app", "--via=" + test.via}, offline, test.more)...)
+			if code != 0 || !strings.Contains(stdout, "rds-db:connect") || strings.Contains(stdout, "ssm:StartSession") != (test.target != "") ||
+				!strings.Contains(stdout, test.target) || strings.Contains(stderr, "opens the session") != test.note {
+				t.Errorf("exit code %d, %s, %s", code, stdout, stderr)
+			}
+		})
+	}
+}
+
 func TestPolicyUsage(t *testing.T) {
 	noAWS(t)
 	proxy := "p.proxy-cabcdefghijk.eu-west-1.rds.amazonaws.com"
