@@ -105,12 +105,15 @@ type Check struct {
 	Observe func(Step)
 }
 
-// steps lists the steps in order. A step is not tried if one that it needs has failed.
-var steps = []struct {
+// attempt is what a step does.
+type attempt struct {
 	name  string
-	needs []string
+	needs []string // the steps that it is not tried without
 	do    func(*run, context.Context) result
-}{
+}
+
+// steps lists the steps in order.
+var steps = []attempt{
 	{Endpoint, nil, (*run).endpoint},
 	{Credentials, nil, (*run).credentials},
 	{Identity, []string{Credentials}, (*run).identity},
@@ -135,17 +138,23 @@ func (c *Check) Run(ctx context.Context) Report {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			break // the report is not needed
 		}
-		began := time.Now()
-		if step.name == Session && r.OpenSession == nil {
-			continue
-		}
-		res := r.skipReason(ctx, step.needs)
-		if res.state == "" {
-			res = r.runStep(ctx, step.do)
-		}
-		r.record(step.name, res, time.Since(began))
+		r.try(ctx, step)
 	}
 	return r.report()
+}
+
+// try runs a step and records its result. Without a session of Session Manager, there is no step
+// for it.
+func (r *run) try(ctx context.Context, step attempt) {
+	if step.name == Session && r.OpenSession == nil {
+		return
+	}
+	began := time.Now()
+	res := r.skipReason(ctx, step.needs)
+	if res.state == "" {
+		res = r.runStep(ctx, step.do)
+	}
+	r.record(step.name, res, time.Since(began))
 }
 
 // run is one run of a Check.

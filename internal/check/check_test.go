@@ -95,3 +95,40 @@ func TestReasons(t *testing.T) {
 		}
 	}
 }
+
+// A session that cannot be opened is the cause, and the steps after it are not tried. Without one,
+// there is no such step.
+func TestSession(t *testing.T) {
+	denied := pgwire.NewError(pgwire.SSMAccessDenied, errors.New("ssm:StartSession is not allowed"), "i-01")
+	denied.Hint = "Allow it."
+	c := *newRun("app").Check
+	c.Identity = &auth.Identity{}
+	for name, test := range map[string]struct {
+		open  func(context.Context) (string, error)
+		state State
+	}{
+		"denied": {func(context.Context) (string, error) { return "", denied }, Failed},
+		"none":   {nil, ""},
+	} {
+		c.OpenSession = test.open
+		r := &run{Check: &c}
+		for _, step := range steps {
+			if step.name == Session || test.open != nil && (step.name == DNS || step.name == TCP) {
+				r.try(t.Context(), step)
+			}
+		}
+		s := find(r.steps, Session)
+		if s.State != test.state {
+			t.Fatalf("%s: %+v", name, r.steps)
+		}
+		if test.state == "" {
+			continue
+		}
+		if s.Reason != "ssm_access_denied" || s.Found != "could not open the Session Manager session to i-01: ssm:StartSession is not allowed" || s.Next != "# Allow it." {
+			t.Errorf("%+v", s)
+		}
+		if tcp := find(r.steps, TCP); tcp.State != NotTried || tcp.because != Session || rootCause(r.steps, r.seen).Name != Session {
+			t.Errorf("%+v", r.steps)
+		}
+	}
+}

@@ -25,6 +25,8 @@ func (r *run) dns(ctx context.Context) result {
 	switch {
 	case r.Dialer.SOCKS != nil:
 		return notTried("the SOCKS proxy resolves the name: " + r.Dialer.SOCKS.String())
+	case r.OpenSession != nil:
+		return notTried("the target of the session resolves the name")
 	case r.Dialer.DialContext != nil:
 		return notTried("the port forward resolves the name")
 	}
