@@ -38,3 +38,16 @@ func TestForwardingPage(t *testing.T) {
 		})
 	}
 }
+
+// The policy allows the session and the login.
+func TestForwardingPagePolicy(t *testing.T) {
+	t.Parallel()
+	d := newLaptopShell(t, &aurora.Cluster{}, "forwarding.md")
+	d.env = append(d.env, startPageAWS(t)...)
+	out := d.run(d.block("iamproxy policy"))
+	for _, action := range []string{"rds-db:connect", "ssm:StartSession", "ssm:ResumeSession", "ssm:TerminateSession", "ssmmessages:OpenDataChannel"} {
+		if !strings.Contains(out, `"`+action+`"`) || !strings.Contains(d.page, "`"+action+"`") && action != "rds-db:connect" {
+			t.Errorf("no %s in the page or in %s", action, out)
+		}
+	}
+}
