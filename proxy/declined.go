@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
@@ -86,7 +87,7 @@ func (u *unencryptedClients) note(host string) {
 		u.last = make(map[string]time.Time)
 	}
 	if _, known := u.last[host]; !known && len(u.last) >= maxAddresses {
-		maps.DeleteFunc(u.last, func(_ string, last time.Time) bool { return now.Sub(last) > 2*reconnectTime })
+		maps.DeleteFunc(u.last, func(_ string, last time.Time) bool { return age.At(now, last) > 2*reconnectTime })
 	}
 	if len(u.last) < maxAddresses {
 		u.last[host] = now
@@ -110,7 +111,7 @@ type warnings struct {
 func (w *warnings) allow(reason pgwire.Reason) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if last, warned := w.last[reason]; warned && time.Since(last) < warnInterval {
+	if last, warned := w.last[reason]; warned && age.Of(last) < warnInterval {
 		return false
 	}
 	if w.last == nil {

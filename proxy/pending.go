@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
@@ -50,7 +51,7 @@ func (p *pendingConns) add(ctx context.Context, conn *netconn.Conn) *pendingConn
 	defer p.mu.Unlock()
 	for p.conns.Len() >= p.limit && ctx.Err() == nil {
 		oldest := p.conns.Front().Value.(*pendingConn)
-		left := p.grace - time.Since(oldest.since)
+		left := p.grace - age.Of(oldest.since)
 		if left <= 0 {
 			p.unlist(oldest)
 			oldest.conn.Socket().SetDeadline(netconn.LongAgo)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
@@ -166,7 +167,7 @@ func (s *Server) checkDatabases(ctx context.Context) checkResults {
 	return runParallel(len(s.Endpoints), func(i int) checkResult {
 		e, key := s.Endpoints[i], strconv.Itoa(i)
 		probe := s.probes.DoChan(key, func() (any, error) {
-			if last, ok := s.lastProbes.Load(key); ok && time.Since(last.(probeResult).at) < probeInterval {
+			if last, ok := s.lastProbes.Load(key); ok && age.Of(last.(probeResult).at) < probeInterval {
 				return nil, last.(probeResult).err
 			}
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/age/agetest"
 )
 
 func failing(err error) func(context.Context) error {
@@ -206,6 +207,25 @@ func TestConcurrentRequestsShareProbe(t *testing.T) {
 			t.Errorf("%d probes, want 1", probes)
 		}
 	})
+}
+
+// A probe of before a suspension of the machine is not shared with a request after it.
+func TestProbeAfterSuspension(t *testing.T) {
+	probes := 0
+	e := endpoint()
+	e.Database = &fakeDatabase{probe: func(context.Context) error { probes++; return nil }}
+	s := &Server{Endpoints: []Endpoint{e}}
+	get(s, "/readyz?upstream")
+	s.lastProbes.Range(func(key, value any) bool {
+		last := value.(probeResult)
+		agetest.Suspend(&last.at, time.Hour)
+		s.lastProbes.Store(key, last)
+		return true
+	})
+	get(s, "/readyz?upstream")
+	if probes != 2 {
+		t.Errorf("%d probes, want 2", probes)
+	}
 }
 
 func TestMethods(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
@@ -228,7 +229,7 @@ func (p *Pool) startReset(conn *Conn) *pendingReset {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.inUse--
-	if p.closed || time.Since(conn.loggedIn) >= serverLifetime {
+	if p.closed || age.Of(conn.loggedIn) >= serverLifetime {
 		return nil
 	}
 	r := &pendingReset{conn: conn}
@@ -284,11 +285,11 @@ func terminate(conns []*Conn) {
 }
 
 // IdleTime returns how long ago the last session ended.
-func (c *Conn) IdleTime() time.Duration { return time.Since(c.idleSince) }
+func (c *Conn) IdleTime() time.Duration { return age.Of(c.idleSince) }
 
 // expired reports whether an idle connection must not be used at the time.
 func (c *Conn) expired(at time.Time) bool {
-	return at.Sub(c.loggedIn) >= serverLifetime || at.Sub(c.idleSince) >= serverIdleTimeout
+	return age.At(at, c.loggedIn) >= serverLifetime || age.At(at, c.idleSince) >= serverIdleTimeout
 }
 
 // NewSession returns the messages with which a session on the connection begins, and the

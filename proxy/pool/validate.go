@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
@@ -17,10 +18,16 @@ import (
 const (
 	// serverResetTimeout bounds the reset of a connection.
 	serverResetTimeout = 5 * time.Second
-	// serverCheckDelay is the default of Pool.CheckDelay. The server has serverCheckTimeout to
-	// answer.
-	serverCheckDelay   = time.Second
-	serverCheckTimeout = time.Second
+	// serverCheckDelay is the default of Pool.CheckDelay.
+	serverCheckDelay = time.Second
+	// The server has loginMultiple times the duration of its login to answer a check, within
+	// limits. A client that waits for a lost connection could have logged in meanwhile.
+	loginMultiple   = 4
+	minCheckTimeout = 200 * time.Millisecond
+	maxCheckTimeout = time.Second
+	// suspendedTime is the delay of a timeout from which it is attributed to a suspension of the
+	// process.
+	suspendedTime = time.Second
 )
 
 // serverResetQuery resets a session. The manual says that RESET ROLE restores a role that
@@ -40,17 +47,17 @@ var serverCheckQuery = pgwire.Encode(&pgproto3.Sync{})
 var errNotReady = errors.New("unexpected response of the server")
 
 // Validate returns an error if the connection has ended, does not answer, or, where
-// writable is set, leads to a server that accepts no writes. timeout bounds each step, if it
-// is less than a second.
+// writable is set, leads to a server that accepts no writes. timeout bounds each step, as does
+// a multiple of the time of the login.
 func (c *Conn) Validate(timeout time.Duration, writable bool) error {
-	timeout = min(serverCheckTimeout, timeout)
+	timeout = min(c.checkTimeout(), timeout)
 	if err := c.DrainPending(c.tracker.Scan); err != nil {
 		return err
 	}
 	if !c.tracker.Idle() {
 		return errNotReady
 	}
-	if time.Since(c.idleSince) > cmp.Or(c.pool.CheckDelay, serverCheckDelay) {
+	if c.IdleTime() > cmp.Or(c.pool.CheckDelay, serverCheckDelay) {
 		if err := c.exchange(serverCheckQuery, 1, timeout); err != nil {
 			return err
 		}
@@ -59,6 +66,11 @@ func (c *Conn) Validate(timeout time.Duration, writable bool) error {
 		return nil
 	}
 	return c.checkWritable(timeout)
+}
+
+// checkTimeout returns how long the server may take to answer a check.
+func (c *Conn) checkTimeout() time.Duration {
+	return min(max(loginMultiple*(c.Timings.TLS+c.Timings.Login), minCheckTimeout), maxCheckTimeout)
 }
 
 func (c *Conn) checkWritable(timeout time.Duration) error {
@@ -84,10 +96,12 @@ func (c *Conn) reset() error {
 }
 
 // exchange sends a request and reads until the given number of ReadyForQuery. Any answer
-// but success is an error.
+// but success is an error. If the process was suspended beyond the deadline, the answer may have
+// arrived: the server gets the timeout once more.
 func (c *Conn) exchange(request []byte, answers int64, timeout time.Duration) error {
 	c.tracker.Reset()
-	c.SetDeadline(time.Now().Add(timeout))
+	deadline := time.Now().Add(timeout)
+	c.SetDeadline(deadline)
 	if _, err := c.Write(request); err != nil {
 		return err
 	}
@@ -95,7 +109,7 @@ func (c *Conn) exchange(request []byte, answers int64, timeout time.Duration) er
 	defer c.Socket().SetPolling(false)
 	buffer := netconn.GetBuffer()
 	defer netconn.PutBuffer(buffer)
-	for c.tracker.Ready() < answers {
+	for extended := false; c.tracker.Ready() < answers; {
 		n, err := c.Read(buffer[:])
 		c.tracker.Scan(buffer[:n])
 		if errors.Is(err, netconn.ErrWouldBlock) {
@@ -104,6 +118,9 @@ func (c *Conn) exchange(request []byte, answers int64, timeout time.Duration) er
 		switch {
 		case c.tracker.Failed():
 			return fmt.Errorf("%w: an error", errNotReady)
+		case netconn.IsTimeout(err) && !extended && age.Of(deadline) >= suspendedTime:
+			extended = true
+			c.SetDeadline(time.Now().Add(timeout))
 		case err != nil:
 			return err
 		case c.tracker.Lost():

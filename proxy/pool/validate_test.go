@@ -195,7 +195,7 @@ func TestValidate(t *testing.T) {
 		"just become idle":     {valid: true},
 		"idle for a moment":    {idleFor: serverCheckDelay / 2, valid: true},
 		"idle longer":          {idleFor: serverCheckDelay + 1, valid: true, received: "S"},
-		"no response":          {idleFor: time.Minute, respond: insteadOf("S"), took: serverCheckTimeout, received: "S"},
+		"no response":          {idleFor: time.Minute, respond: insteadOf("S"), took: minCheckTimeout, received: "S"},
 		"closed":               {idle: func(s *server) { s.Close() }},
 		"FATAL":                {idle: func(s *server) { s.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "57P01"}) }},
 		"unrequested response": {idle: func(s *server) { s.send(ready, &pgproto3.DataRow{}) }},

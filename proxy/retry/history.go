@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
@@ -136,9 +137,9 @@ func (h *history) lastRefusal(u *userState) *pgwire.ServerError {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case u.refusal != nil && time.Since(u.lastRefusal) <= refusalLifetime:
+	case u.refusal != nil && age.Of(u.lastRefusal) <= refusalLifetime:
 		return u.refusal.Copy()
-	case u.limit != nil && time.Since(u.limitReached) <= refusalLifetime:
+	case u.limit != nil && age.Of(u.limitReached) <= refusalLifetime:
 		return u.limit.Copy()
 	}
 	return nil
@@ -160,7 +161,7 @@ func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := time.Now()
-	if now.Sub(u.lastRefusal) > refusalLifetime {
+	if age.At(now, u.lastRefusal) > refusalLifetime {
 		u.refusedSince = now
 	}
 	u.lastRefusal, u.refusal = now, refusal
@@ -168,7 +169,7 @@ func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout
 		timeout /= unprovenFraction
 	}
 	u.noteBusy()
-	throttled = now.Sub(u.busy) < busyTime && now.Sub(u.refusedSince) <= timeout
+	throttled = age.At(now, u.busy) < busyTime && age.At(now, u.refusedSince) <= timeout
 	if throttled {
 		u.limiter.throttle()
 	}

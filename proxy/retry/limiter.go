@@ -8,6 +8,8 @@ import (
 	"math"
 	"sync"
 	"time"
+
+	"github.com/iamproxy/iamproxy/internal/age"
 )
 
 const (
@@ -125,12 +127,11 @@ func (l *limiter) take(now time.Time) bool {
 	if rate == 0 {
 		return true
 	}
-	if l.next.After(now) {
+	since := age.At(now, l.next)
+	if since < 0 {
 		return false
 	}
-	if oldest := now.Add(-burst); l.next.Before(oldest) {
-		l.next = oldest
-	}
+	l.next = now.Add(-min(since, burst))
 	l.next = l.next.Add(interval(rate))
 	return true
 }
@@ -148,7 +149,7 @@ func (l *limiter) currentRate() float64 {
 	if l.reduced == 0 {
 		return l.rate
 	}
-	rate := l.reduced * math.Exp2(float64(time.Since(l.changed))/float64(doublingTime))
+	rate := l.reduced * math.Exp2(float64(age.Of(l.changed))/float64(doublingTime))
 	if rate < l.fullRate() {
 		return rate
 	}
@@ -183,7 +184,7 @@ func (l *limiter) admit() {
 func (l *limiter) throttle() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now := time.Now(); now.Sub(l.throttled) >= throttleInterval {
+	if now := time.Now(); age.At(now, l.throttled) >= throttleInterval {
 		l.throttled = now
 		l.reduce(max(min(minRate, l.fullRate()), cmp.Or(l.currentRate(), l.fullRate())/2))
 	}

@@ -78,8 +78,8 @@ type Conn struct {
 	stopClosing func() bool // nil before CloseWhenDone
 }
 
-// Timings holds the durations of the steps of connecting.
-type Timings struct{ Resolve, Dial, TLS time.Duration }
+// Timings holds the durations of the steps of connecting. Login is that of the function.
+type Timings struct{ Resolve, Dial, TLS, Login time.Duration }
 
 // Connect dials the database and starts TLS. ctx bounds it, and its deadline stays that of
 // the connection. The error is an *pgwire.Error, a timeout, or that of a connection that

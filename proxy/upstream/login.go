@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -35,8 +36,9 @@ func (r *LoginResult) StartupReply() []byte { return slices.Concat(r.messages, r
 // *pgwire.ServerError, an *pgwire.Error, or that of the connection; the result is valid
 // then, too.
 func Login(conn *Conn, startup pgwire.StartupMessage, token string) (*LoginResult, error) {
-	r := &LoginResult{replication: startup.IsPhysicalReplication()}
+	r, began := &LoginResult{replication: startup.IsPhysicalReplication()}, time.Now()
 	err := r.login(conn, startup, token)
+	conn.Timings.Login = time.Since(began)
 	var server *pgwire.ServerError
 	if errors.As(err, &server) {
 		server.Before, server.RDSProxy = r.messages, conn.RDSProxy
