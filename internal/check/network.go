@@ -110,6 +110,9 @@ func (r *run) tcp(ctx context.Context) result {
 		return failed(err.Error(), r.connectAdvice(ctx, err)).withReason(reasonOf(err))
 	}
 	r.probe = probe
+	if r.OpenSession != nil { // the target may not have connected yet
+		return ok("opened in the session")
+	}
 	return ok("connected to " + probe.Address.String())
 }
 

@@ -173,19 +173,23 @@ func (f *Forward) deniedError(denied awsapi.Denied) *pgwire.Error {
 // upgradeError returns the error for a WebSocket that could not be opened.
 func (f *Forward) upgradeError(err *UpgradeError) *pgwire.Error {
 	code := strings.TrimSuffix(err.Code, "Exception")
-	switch {
-	case code == "AccessDenied":
+	if code == "AccessDenied" {
 		return f.deniedError(awsapi.Denied{Action: "ssmmessages:OpenDataChannel"})
-	case err.Status == 0:
-		cause := cmp.Or(text.NetworkCause(err.Err), "the connection failed")
-		failed := pgwire.NewError(pgwire.SSMUnreachable, fmt.Errorf("could not reach %s: %s", err.Host, cause), f.Target.String())
+	}
+	if err.Status == 0 {
+		cause := fmt.Errorf("could not reach %s: %s", err.Host, cmp.Or(text.NetworkCause(err.Err), text.OneLine(fmt.Sprint(err.Err))))
+		failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
 		failed.Transience = pgwire.Transient
 		return failed
 	}
 	cause := fmt.Errorf("%s answered the request for a WebSocket with status %d", err.Host, err.Status)
 	failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
 	failed.Hint = fmt.Sprintf("If there is an HTTP proxy (HTTPS_PROXY), let it pass WebSockets to %s, or set NO_PROXY=%s if this host reaches it without the proxy.", err.Host, err.Host)
-	if err.Status >= http.StatusInternalServerError {
+	switch {
+	case err.Status == http.StatusForbidden:
+		denied := f.deniedError(awsapi.Denied{Action: "ssmmessages:OpenDataChannel"})
+		failed.Hint = denied.Hint + " " + failed.Hint
+	case err.Status >= http.StatusInternalServerError:
 		failed.Transience = pgwire.Transient
 	}
 	return failed

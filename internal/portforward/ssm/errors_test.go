@@ -1,6 +1,7 @@
 package ssm
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -53,7 +54,9 @@ func TestExplain(t *testing.T) {
 			"to i-01: the SSO login has expired", "Run: aws sso login"},
 		"no WebSocket": {"i-01", &UpgradeError{Status: 200, Host: "ssmmessages.eu-west-1.amazonaws.com"}, pgwire.SSMUnreachable, "57P03",
 			"ssmmessages.eu-west-1.amazonaws.com answered the request for a WebSocket with status 200", "NO_PROXY=ssmmessages.eu-west-1.amazonaws.com"},
-		"no route": {"i-01", &UpgradeError{Host: "h", Err: refused}, pgwire.SSMUnreachable, "57P03", "could not reach h: connection refused", ""},
+		"forbidden WebSocket": {"i-01", &UpgradeError{Status: 403, Host: "h"}, pgwire.SSMUnreachable, "57P03", "with status 403", "Allow the caller ssmmessages:OpenDataChannel."},
+		"untrusted":           {"i-01", &UpgradeError{Host: "h", Err: errors.New("x509: unknown authority")}, pgwire.SSMUnreachable, "57P03", "could not reach h: x509: unknown authority", ""},
+		"no route":            {"i-01", &UpgradeError{Host: "h", Err: refused}, pgwire.SSMUnreachable, "57P03", "could not reach h: connection refused", ""},
 		"old agent": {"i-01", &AgentVersionError{"2.3.0.0"}, pgwire.SSMAgentUnsupported, "08001", "SSM Agent 2.3.0.0 is older",
 			"AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=i-01 --region eu-west-1"},
 		"KMS":          {"i-01", &channel.ActionError{Action: message.KMSEncryption}, pgwire.SSMAgentUnsupported, "08001", "KMSEncryption", "preferences"},
