@@ -4,12 +4,14 @@ package ssm
 
 import (
 	"context"
-	"errors"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
+
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm/channel"
 )
 
 // Forward is a port forward through Session Manager. Target, Host, Port, API and Config are
@@ -33,64 +35,104 @@ type Forward struct {
 	CLIFlags string
 	// Log may be nil.
 	Log *zap.Logger
+
+	log    *zap.Logger
+	ctx    context.Context // done after Stop
+	cancel context.CancelCauseFunc
+
+	mu       sync.Mutex
+	current  *session // or the last one, which has ended
+	since    time.Time
+	sessions uint64        // that were opened
+	ended    channel.Stats // the sums of ended sessions
+	lastErr  error
+	target   string
+	agent    string
 }
-
-// State is the state of a Forward.
-type State string
-
-// The states.
-const (
-	Closed   State = "closed"   // there is no session; the next Dial opens one
-	Opening  State = "opening"  // the session is being opened
-	Open     State = "open"     // connections can be opened
-	Resuming State = "resuming" // the WebSocket was lost and is being replaced
-)
-
-// Status describes a Forward for the status page, the metrics and `iamproxy check`.
-type Status struct {
-	State     State
-	Since     time.Time // of the state
-	Target    string    // the node, or empty before the first session
-	SessionID string    // of the current session, or empty
-	Agent     string    // version of the SSM Agent, or empty before the first session
-	Opened    time.Time // when the current session was opened, or zero
-	Streams   int       // open connections
-	// Sessions and Resumes count opened sessions and replaced WebSockets since Start.
-	Sessions, Resumes uint64
-	// BytesIn and BytesOut count the bytes of data since Start. BytesIn are those from the
-	// target.
-	BytesIn, BytesOut uint64
-	// RoundTrip is the smoothed time between a message and its acknowledgement, or zero.
-	RoundTrip time.Duration
-	// Unacknowledged is the number of bytes that the target has not acknowledged.
-	Unacknowledged int
-	// Err is the error of the last session that failed or was not opened, or nil after a
-	// success.
-	Err error
-}
-
-var errNotImplemented = errors.New("not implemented")
 
 // Start opens the session in the background and returns. It must be called once, before the
 // other methods.
-func (f *Forward) Start() {}
+func (f *Forward) Start() {
+	f.log = zap.NewNop()
+	if f.Log != nil {
+		f.log = f.Log.With(zap.String("via", f.Name))
+	}
+	f.ctx, f.cancel = context.WithCancelCause(context.Background())
+	f.since = time.Now()
+	f.session()
+}
 
 // Stop ends the session and all connections. It returns within 2 s.
-func (f *Forward) Stop() {}
+func (f *Forward) Stop() {
+	f.cancel(ErrStopped)
+	f.mu.Lock()
+	s := f.current
+	f.mu.Unlock()
+	if s != nil {
+		<-s.done
+	}
+}
 
 // Dial opens a connection to the database, and ignores the address. It waits for the session
 // until ctx is done. If there is no session, Dial opens one. The error is a *pgwire.Error if ctx
 // is not done.
-func (f *Forward) Dial(context.Context, string, string) (net.Conn, error) {
-	return nil, errNotImplemented
+func (f *Forward) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	s, err := f.wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.dial(ctx)
 }
 
 // Open waits until the session is open, and returns its status. If there is no session, Open
 // opens one.
-func (f *Forward) Open(context.Context) (Status, error) { return Status{}, errNotImplemented }
+func (f *Forward) Open(ctx context.Context) (Status, error) {
+	_, err := f.wait(ctx)
+	return f.Status(), err
+}
 
-// Status returns the current status.
-func (f *Forward) Status() Status { return Status{State: Closed} }
+// wait returns an open session.
+func (f *Forward) wait(ctx context.Context) (*session, error) {
+	for attempt := 1; ; attempt++ {
+		s := f.session()
+		opened := s.opened
+		for {
+			select {
+			case <-s.failed:
+				if !s.wasOpen || attempt == maxAttempts {
+					return nil, f.explain(s.err)
+				}
+			case <-opened:
+				if opened = s.connected(); isClosed(opened) {
+					return s, nil
+				}
+				continue
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			break
+		}
+	}
+}
 
-// LastOutput returns the text of the last error, or "" if there is none.
-func (f *Forward) LastOutput() string { return "" }
+// maxAttempts limits the sessions that Dial opens.
+const maxAttempts = 2
+
+// session returns the current session, or one that is being opened. A failure to open one is
+// returned for failureKept, so that many clients do not send many requests.
+func (f *Forward) session() *session {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s := f.current; s != nil {
+		if s.failedAt.IsZero() || !s.wasOpen && time.Since(s.failedAt) < failureKept {
+			return s
+		}
+	}
+	if f.ctx.Err() != nil {
+		return stoppedSession()
+	}
+	f.current = newSession(f)
+	f.since = time.Now()
+	go f.current.run()
+	return f.current
+}

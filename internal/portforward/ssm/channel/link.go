@@ -44,7 +44,7 @@ type link struct {
 	connected bool
 	since     time.Time // of connected
 	heardAt   time.Time // by the wall clock
-	blocked   bool      // nothing is received until Read makes room
+	blocked   time.Time // since when nothing is received until Read makes room, or zero
 	messages  uint64
 	resumes   uint64
 }
@@ -60,6 +60,8 @@ type Stats struct {
 	RoundTrip time.Duration
 	// Unacknowledged is the number of bytes that were written and are not acknowledged.
 	Unacknowledged int
+	// Blocked is when the channel stopped to receive because Read was not called, or zero.
+	Blocked time.Time
 }
 
 // Stats returns the current values.
@@ -69,6 +71,7 @@ func (c *Channel) Stats() Stats {
 	return Stats{
 		Connected: c.link.connected, Since: c.link.since, Resumes: c.link.resumes,
 		BytesIn: c.received.total, BytesOut: c.send.total, RoundTrip: c.send.roundTrip, Unacknowledged: c.send.bytes,
+		Blocked: c.link.blocked,
 	}
 }
 
@@ -195,7 +198,7 @@ func (c *Channel) silence() (silence time.Duration, busy bool) {
 	now := c.config.wall()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.link.blocked {
+	if !c.link.blocked.IsZero() {
 		return 0, false
 	}
 	return now.Sub(c.link.heardAt), c.send.unacked > 0

@@ -169,7 +169,9 @@ func (c *Channel) deliverData(ctx context.Context, payload []byte) error {
 		return ErrNoHandshake
 	}
 	for c.in.Len()+len(payload) > maxBuffered {
-		c.link.blocked = true
+		if c.link.blocked.IsZero() {
+			c.link.blocked = time.Now()
+		}
 		c.mu.Unlock()
 		select {
 		case <-c.drained:
@@ -181,7 +183,7 @@ func (c *Channel) deliverData(ctx context.Context, payload []byte) error {
 			break
 		}
 	}
-	c.link.blocked = false
+	c.link.blocked = time.Time{}
 	c.in.Write(payload)
 	c.received.total += uint64(len(payload))
 	c.mu.Unlock()
