@@ -111,15 +111,20 @@ type Counts struct {
 	ConnectErrors                int   // destinations that refused
 	BytesUp, BytesDown           int64 // bytes of data messages, without repetitions
 	Resent                       int   // messages that agents sent again
+	OpenMessages                 int   // messages of agents that are not acknowledged
 }
 
 // Counts returns what has happened.
 func (g *Gateway) Counts() Counts {
-	open := len(g.all())
+	open := g.all()
+	messages := 0
+	for _, s := range open {
+		messages += s.unacknowledged()
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	counts := g.counts
-	counts.OpenSessions = open
+	counts.OpenSessions, counts.OpenMessages = len(open), messages
 	return counts
 }
 

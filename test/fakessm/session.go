@@ -185,6 +185,19 @@ func (s *session) toClient(b []byte) {
 	}
 }
 
+// unacknowledged returns the number of messages that the client has not acknowledged.
+func (s *session) unacknowledged() int {
+	s.mu.Lock()
+	a := s.agent
+	s.mu.Unlock()
+	if a == nil {
+		return 0
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.unacked)
+}
+
 // active restarts the idle timeout, when data was sent.
 func (s *session) active() {
 	if s.ctx.Err() == nil {

@@ -7,18 +7,22 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/iamproxy/iamproxy/test/fakessm"
 )
 
-// dial connects to the listener of the plugin.
-func dial(t testing.TB, address string) net.Conn {
+// dialPort connects to the listener of the plugin.
+func dialPort(t testing.TB, address string) net.Conn {
 	t.Helper()
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
 	return conn
 }
 
@@ -35,8 +39,8 @@ func TestPlugin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, agent)
-			address := w.plugin(t)
-			if err := transfer(dial(t, address), 200_000); err != nil {
+			address, _ := w.plugin(t)
+			if err := transfer(dialPort(t, address), 200_000); err != nil {
 				t.Fatal(err)
 			}
 			if agent.Version == "3.0.196.0" {
@@ -44,7 +48,7 @@ func TestPlugin(t *testing.T) {
 			}
 			var wg sync.WaitGroup
 			for range 10 {
-				conn := dial(t, address)
+				conn := dialPort(t, address)
 				wg.Go(func() {
 					if err := transfer(conn, 20_000); err != nil {
 						t.Error(err)
@@ -53,5 +57,34 @@ func TestPlugin(t *testing.T) {
 			}
 			wg.Wait()
 		})
+	}
+}
+
+// The plugin resumes its session after AWS has closed the socket, and its connections go on. It
+// loses connections that send before that, and those whose acknowledgements were lost.
+func TestPluginResumes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, fakessm.Agent{})
+	address, _ := w.plugin(t)
+	conn := dialPort(t, address)
+	for resumed := range 3 {
+		waitFor(t, w, func(c fakessm.Counts) bool {
+			return c.Resumed == resumed && c.Upgrades == resumed+1 && c.OpenSockets == 1
+		})
+		if err := transfer(conn, 5000); err != nil {
+			t.Fatal(err)
+		}
+		waitFor(t, w, func(c fakessm.Counts) bool { return c.OpenMessages == 0 })
+		w.gateway.Bye()
+	}
+}
+
+// waitFor waits until the gateway's counts are as expected.
+func waitFor(t testing.TB, w *world, expected func(fakessm.Counts) bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !expected(w.gateway.Counts()); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%+v", w.gateway.Counts())
+		}
 	}
 }

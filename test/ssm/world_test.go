@@ -64,30 +64,54 @@ func newWorld(t testing.TB, agent fakessm.Agent) *world {
 	return w
 }
 
-var portOpened = regexp.MustCompile(`^Port ([0-9]+) opened for sessionId`)
+// clientAt returns the SDK's client of Systems Manager.
+func clientAt(url string) *ssm.Client {
+	return ssm.New(ssm.Options{Region: region, BaseEndpoint: aws.String(url + "/ssm"),
+		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")})
+}
+
+func parameters() *ssm.StartSessionInput {
+	return &ssm.StartSessionInput{Target: aws.String(target), DocumentName: aws.String("AWS-StartPortForwardingSessionToRemoteHost"),
+		Parameters: map[string][]string{"host": {database}, "portNumber": {"5432"}}}
+}
+
+// environment is that of the clients.
+func environment(home string) []string {
+	return []string{"HOME=" + home, "TMPDIR=" + home, "AWS_ACCESS_KEY_ID=" + key.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + key.SecretAccessKey,
+		"AWS_CONFIG_FILE=" + filepath.Join(home, "config"), "AWS_EC2_METADATA_DISABLED=true"}
+}
 
 // plugin starts a session and AWS's plugin, and returns the address that it listens on.
-func (w *world) plugin(t testing.TB) string {
+func (w *world) plugin(t testing.TB) (address string, plugin *process) {
 	t.Helper()
 	program := os.Getenv("SESSION_MANAGER_PLUGIN")
 	if program == "" {
 		t.Skip("make ssm sets SESSION_MANAGER_PLUGIN to the plugin that it compiles")
 	}
-	parameters := &ssm.StartSessionInput{Target: aws.String(target), DocumentName: aws.String("AWS-StartPortForwardingSessionToRemoteHost"),
-		Parameters: map[string][]string{"host": {database}, "portNumber": {"5432"}}}
-	client := ssm.New(ssm.Options{Region: region, BaseEndpoint: aws.String(w.aws.URL() + "/ssm"),
-		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")})
-	session, err := client.StartSession(t.Context(), parameters)
+	session, err := clientAt(w.aws.URL()).StartSession(t.Context(), parameters())
 	if err != nil {
 		t.Fatal(err)
 	}
 	response, _ := json.Marshal(map[string]*string{"SessionId": session.SessionId, "StreamUrl": session.StreamUrl, "TokenValue": session.TokenValue})
 	request, _ := json.Marshal(map[string]string{"Target": target})
-	home := t.TempDir()
 	cmd := exec.Command(program, string(response), region, "StartSession", "", string(request), w.aws.URL()+"/ssm")
-	cmd.Env = []string{"HOME=" + home, "TMPDIR=" + home, "AWS_ACCESS_KEY_ID=" + key.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + key.SecretAccessKey,
-		"AWS_CONFIG_FILE=" + filepath.Join(home, "config"), "AWS_EC2_METADATA_DISABLED=true"}
-	cmd.Stderr = os.Stderr
+	cmd.Env = environment(t.TempDir())
+	return startProcess(t, cmd)
+}
+
+// process is a client that listens on a port.
+type process struct {
+	cmd  *exec.Cmd
+	once sync.Once
+}
+
+// portOpened is the line of AWS's plugin once it listens.
+var portOpened = regexp.MustCompile(`^Port ([0-9]+) opened for sessionId`)
+
+// startProcess starts a client, and returns the address that it listens on.
+func startProcess(t testing.TB, cmd *exec.Cmd) (address string, p *process) {
+	t.Helper()
+	cmd.Stderr = t.Output()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -95,19 +119,25 @@ func (w *world) plugin(t testing.TB) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
+	p = &process{cmd: cmd}
+	t.Cleanup(p.stop)
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		if match := portOpened.FindStringSubmatch(lines.Text()); match != nil {
 			go func() { _, _ = io.Copy(io.Discard, stdout) }()
-			return "localhost:" + match[1]
+			return "localhost:" + match[1], p
 		}
 	}
-	t.Fatal("the plugin has ended")
-	return ""
+	t.Fatalf("%s has ended", cmd.Path)
+	return "", nil
+}
+
+// stop ends the process, and waits for it.
+func (p *process) stop() {
+	p.once.Do(func() {
+		_ = p.cmd.Process.Kill()
+		_ = p.cmd.Wait()
+	})
 }
 
 // serveData serves three commands, each with a number of bytes: up answers their SHA-256,
@@ -125,28 +155,31 @@ func serveData(t testing.TB) (address string) {
 			if err != nil {
 				return
 			}
-			go func() {
-				defer conn.Close()
-				var command string
-				var n int64
-				if _, err := fmt.Fscanf(conn, "%s %d\n", &command, &n); err != nil {
-					return
-				}
-				switch command {
-				case "up":
-					hash := sha256.New()
-					_, _ = io.CopyN(hash, conn, n)
-					_, _ = conn.Write(hash.Sum(nil))
-				case "down":
-					_, _ = conn.Write(data(n))
-				case "echo":
-					_, _ = io.CopyN(conn, conn, n)
-				}
-				_, _ = io.Copy(io.Discard, conn) // until the client ends
-			}()
+			go serveCommands(conn)
 		}
 	}()
 	return listener.Addr().String()
+}
+
+func serveCommands(conn net.Conn) {
+	defer conn.Close()
+	for {
+		var command string
+		var n int64
+		if _, err := fmt.Fscanf(conn, "%s %d\n", &command, &n); err != nil {
+			return // the client has ended
+		}
+		switch command {
+		case "up":
+			hash := sha256.New()
+			_, _ = io.CopyN(hash, conn, n)
+			_, _ = conn.Write(hash.Sum(nil))
+		case "down":
+			_, _ = conn.Write(data(n))
+		case "echo":
+			_, _ = io.CopyN(conn, conn, n)
+		}
+	}
 }
 
 // data returns n bytes that are the same each time, without a newline: AWS's plugin changes
