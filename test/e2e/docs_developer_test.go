@@ -18,12 +18,15 @@ func laptopProfile(name string) string {
 		"\naws_secret_access_key = " + aurora.DefaultKey.SecretAccessKey + "\n"
 }
 
-// newLaptopShell returns a shell for a page, with the profiles dev and billing.
+// newLaptopShell returns a shell for a page, with the profiles dev and billing. Neither the AWS CLI
+// nor AWS's Session Manager plugin works there.
 func newLaptopShell(t *testing.T, cluster *aurora.Cluster, page string) *pageShell {
 	t.Helper()
 	d := newPageShell(t, cluster, page)
 	d.put("config", laptopProfile("dev")+laptopProfile("billing"))
 	d.env = append(d.env, "AWS_CONFIG_FILE="+filepath.Join(d.dir, "config"))
+	d.program("aws", "exit 127")
+	d.program("session-manager-plugin", "exit 127")
 	return d
 }
 
@@ -33,9 +36,7 @@ func TestDeveloperConnects(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	createApp(t, cluster)
 	d := newLaptopShell(t, cluster, "developer.md")
-	f := startForwarders(t, cluster, instance+" eu-west-1 dev")
-	path := d.path()
-	d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=")
+	d.env = append(append(d.env, startSessionManager(t, cluster)...), "IAMPROXY_VIA=")
 	_, connect, _ := strings.Cut(d.block("aws sso login"), "\n")
 	out := d.run(strings.TrimSpace(connect)+" 2>iamproxy.log &", "iamproxy wait",
 		"echo 'select current_user' | "+d.block("psql \"host=localhost user=app dbname=mydb\""),
@@ -48,12 +49,11 @@ func TestDeveloperConnects(t *testing.T) {
 // The endpoints listen at the addresses of the page.
 func TestDeveloperSeveralDatabases(t *testing.T) {
 	t.Parallel()
-	d := newLaptopShell(t, &aurora.Cluster{}, "developer.md")
+	cluster := &aurora.Cluster{} // which is not used
+	d := newLaptopShell(t, cluster, "developer.md")
 	pair, third := freePorts(t, 2), freeAddress(t)
 	first, second := loopback(pair), loopback(pair+1)
-	d.program("aws", "exec sleep 60") // a forward that is not used
-	d.program("session-manager-plugin", "")
-	d.env = append(d.env, "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=", "IAMPROXY_LISTEN="+first)
+	d.env = append(append(d.env, startSessionManager(t, cluster)...), "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=", "IAMPROXY_LISTEN="+first)
 	start := strings.ReplaceAll(strings.TrimSpace(d.block("--profile dev", "billing")), "127.0.0.1:6000", third)
 	d.run(start+" 2>iamproxy.log &", "iamproxy wait", "iamproxy shutdown")
 	log, err := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))

@@ -15,6 +15,7 @@ func TestForwardingPage(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	createApp(t, cluster)
 	for _, test := range []struct{ name, block string }{
+		{"Session Manager", "--profile dev --via ssm://"},
 		{"the AWS CLI", "exec:aws"},
 		{"SSH", "ServerAliveInterval"},
 		{"SSH through an EC2 Instance Connect Endpoint", "ProxyCommand"},
@@ -29,6 +30,7 @@ func TestForwardingPage(t *testing.T) {
 			socks := startSOCKS(t, &socksServer{target: cluster.Addr()})
 			path := d.path()
 			d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=", "AWS_PROFILE=dev")
+			d.env = append(d.env, startSessionManager(t, cluster)...)
 			start := strings.NewReplacer("localhost:1080", socks.address(), "localhost:15432", cluster.Addr()).Replace(d.block(test.block))
 			out := d.run(strings.TrimSpace(start)+" 2>iamproxy.log &", "iamproxy wait",
 				"psql \"host=localhost user=app dbname=mydb\" -Atc 'select current_user'", "iamproxy shutdown")
