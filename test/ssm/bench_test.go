@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"runtime"
 	"syscall"
 	"testing"
@@ -24,7 +23,7 @@ const benchmarkBytes = 3_000_000
 // each a new process with a current agent. It reports the rate, and the CPU time and the
 // peak memory of the client.
 func BenchmarkTransfer(b *testing.B) {
-	clients := map[string]func(*world, testing.TB) (string, *process){"plugin": (*world).plugin, "iamproxy": (*world).ours}
+	clients := map[string]func(*world, testing.TB) (string, *process){"plugin": (*world).plugin, "iamproxy": (*world).iamproxy}
 	w := newWorld(b, fakessm.Agent{})
 	for _, command := range []string{"up", "down"} {
 		b.Run(command, func(b *testing.B) {
@@ -95,37 +94,4 @@ func timeTransfer(address, command string, n int64) (time.Duration, error) {
 		err = fmt.Errorf("%d bytes %s are not those that were sent", n, command)
 	}
 	return took, err
-}
-
-// ours starts iamproxy's client in a process, as plugin does.
-func (w *world) ours(t testing.TB) (address string, client *process) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestClientProcess$", "-test.timeout=5m")
-	cmd.Env = append(environment(t.TempDir()), "CLIENT_OF="+w.aws.URL())
-	return startProcess(t, cmd)
-}
-
-// TestClientProcess is the client's process.
-func TestClientProcess(t *testing.T) {
-	url := os.Getenv("CLIENT_OF")
-	if url == "" {
-		t.Skip("this is a process of BenchmarkTransfer")
-	}
-	dial := connect(t, url)
-	listener, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Fprintf(os.Stdout, "Port %d opened for sessionId.\n", listener.Addr().(*net.TCPAddr).Port)
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		stream, err := dial()
-		if err != nil {
-			t.Fatal(err)
-		}
-		go join(conn, stream)
-	}
 }

@@ -2,78 +2,59 @@ package ssm_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"io"
 	"net"
-	"net/http"
+	"os"
+	"os/exec"
 	"testing"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/coder/websocket"
-	"github.com/xtaci/smux"
+	"github.com/aws/aws-sdk-go-v2/config"
 
-	"github.com/iamproxy/iamproxy/internal/portforward/ssm/channel"
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 )
 
-// noBody is the SHA-256 of no bytes.
-const noBody = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+// isClient is the variable of the environment of iamproxy's client.
+const isClient = "IAMPROXY_TEST_CLIENT"
 
-// connector opens the WebSockets of one session.
-type connector struct {
-	client  *ssm.Client
-	session *ssm.StartSessionOutput
-}
-
-func (c *connector) connect(ctx context.Context, resume bool) (channel.Socket, string, error) {
-	token := aws.ToString(c.session.TokenValue)
-	if resume {
-		resumed, err := c.client.ResumeSession(ctx, &ssm.ResumeSessionInput{SessionId: c.session.SessionId})
-		if err != nil {
-			return nil, "", err
-		}
-		if token = aws.ToString(resumed.TokenValue); token == "" {
-			return nil, "", &channel.ConnectError{Err: errors.New("the session has ended"), Final: true}
-		}
-	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, aws.ToString(c.session.StreamUrl), nil)
-	if err != nil {
-		return nil, "", err
-	}
-	credentials := aws.Credentials{AccessKeyID: key.AccessKeyID, SecretAccessKey: key.SecretAccessKey}
-	if err := v4.NewSigner().SignHTTP(ctx, credentials, r, noBody, "ssmmessages", region, time.Now()); err != nil {
-		return nil, "", err
-	}
-	conn, _, err := websocket.Dial(ctx, r.URL.String(), &websocket.DialOptions{HTTPHeader: r.Header})
-	return conn, token, err
-}
-
-// connect opens a session with iamproxy's data channel at the fake with this address. It
-// returns a function that opens connections.
-func connect(t testing.TB, url string) func() (net.Conn, error) {
+// iamproxy starts iamproxy's client as a process that listens on a port, as AWS's plugin does.
+func (w *world) iamproxy(t testing.TB) (address string, client *process) {
 	t.Helper()
-	client := clientAt(url)
-	session, err := client.StartSession(t.Context(), parameters())
+	cmd := exec.Command(os.Args[0], "-test.run=^TestClientProcess$", "-test.timeout=5m")
+	cmd.Env = append(environment(t.TempDir()), isClient+"=1", "AWS_REGION="+region, "AWS_ENDPOINT_URL_SSM="+w.aws.URL()+"/ssm")
+	return startProcess(t, cmd)
+}
+
+// TestClientProcess is the process of iamproxy's client.
+func TestClientProcess(t *testing.T) {
+	if os.Getenv(isClient) == "" {
+		t.Skip("other tests run it as a process")
+	}
+	load := func(ctx context.Context) (aws.Config, error) { return config.LoadDefaultConfig(ctx) }
+	forward := &ssm.Forward{Target: ssm.Target{ID: target}, Host: database, Port: "5432", API: &ssm.Client{Config: load}, Config: load, AllowHTTP: true}
+	forward.Start()
+	defer forward.Stop()
+	if _, err := forward.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "localhost:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := channel.Open(t.Context(), channel.Config{Connect: (&connector{client, session}).connect, ClientVersion: "1.3.0.0"})
-	if err != nil {
-		t.Fatal(err)
+	defer listener.Close()
+	fmt.Fprintf(os.Stdout, "Port %d opened for sessionId\n", listener.Addr().(*net.TCPAddr).Port)
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stream, err := forward.Dial(t.Context(), "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		go join(conn, stream)
 	}
-	config := smux.DefaultConfig()
-	config.KeepAliveDisabled = true
-	streams, err := smux.Client(c, config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		streams.Close()
-		c.Close()
-	})
-	return func() (net.Conn, error) { return streams.OpenStream() }
 }
 
 // join copies in both directions until one ends.

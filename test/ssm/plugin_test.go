@@ -1,6 +1,6 @@
 // Package ssm_test runs AWS's own client of Session Manager, the plugin, against the fakes
-// of Session Manager and its agent, so that they behave as AWS does. `make ssm` compiles the
-// plugin.
+// of Session Manager and its agent, so that they behave as AWS does. It compares the plugin
+// with iamproxy's client. `make ssm` compiles the plugin.
 package ssm_test
 
 import (

@@ -64,15 +64,18 @@ func newWorld(t testing.TB, agent fakessm.Agent) *world {
 	return w
 }
 
-// clientAt returns the SDK's client of Systems Manager.
-func clientAt(url string) *ssm.Client {
-	return ssm.New(ssm.Options{Region: region, BaseEndpoint: aws.String(url + "/ssm"),
+// startSession starts a session with the SDK.
+func (w *world) startSession(t testing.TB) *ssm.StartSessionOutput {
+	t.Helper()
+	client := ssm.New(ssm.Options{Region: region, BaseEndpoint: aws.String(w.aws.URL() + "/ssm"),
 		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKeyID, key.SecretAccessKey, "")})
-}
-
-func parameters() *ssm.StartSessionInput {
-	return &ssm.StartSessionInput{Target: aws.String(target), DocumentName: aws.String("AWS-StartPortForwardingSessionToRemoteHost"),
-		Parameters: map[string][]string{"host": {database}, "portNumber": {"5432"}}}
+	session, err := client.StartSession(t.Context(), &ssm.StartSessionInput{
+		Target: aws.String(target), DocumentName: aws.String("AWS-StartPortForwardingSessionToRemoteHost"),
+		Parameters: map[string][]string{"host": {database}, "portNumber": {"5432"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return session
 }
 
 // environment is that of the clients.
@@ -88,10 +91,7 @@ func (w *world) plugin(t testing.TB) (address string, plugin *process) {
 	if program == "" {
 		t.Skip("make ssm sets SESSION_MANAGER_PLUGIN to the plugin that it compiles")
 	}
-	session, err := clientAt(w.aws.URL()).StartSession(t.Context(), parameters())
-	if err != nil {
-		t.Fatal(err)
-	}
+	session := w.startSession(t)
 	response, _ := json.Marshal(map[string]*string{"SessionId": session.SessionId, "StreamUrl": session.StreamUrl, "TokenValue": session.TokenValue})
 	request, _ := json.Marshal(map[string]string{"Target": target})
 	cmd := exec.Command(program, string(response), region, "StartSession", "", string(request), w.aws.URL()+"/ssm")
