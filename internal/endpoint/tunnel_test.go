@@ -110,6 +110,7 @@ func TestViaKey(t *testing.T) {
 		host + "?via=exec:ssh -L {port}:{host}:{dbport} b":              "exec:ssh",
 		host + "?via=exec%3Assh%20-L%20{port}%3A{host}%3A{dbport}%20b":  "exec:ssh",
 		host + "?via=ssm://i-02?region=us-east-1%26profile=p&user=u":    "ssm://i-02?profile=p&region=us-east-1",
+		host + "?via=ssm://tag:Name=my%20bastion":                       "ssm://tag:Name=my bastion",
 		host + "?via=localhost:5433":                                    "localhost:5433",
 		host + "?via=exec:ssh+-L+{port}:{host}:{dbport}+b%2Cc&region=x": "",
 	} {

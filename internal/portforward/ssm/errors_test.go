@@ -17,8 +17,8 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-func apiError(action, code, message string) error {
-	return fmt.Errorf("start: %w", &requestError{action, &smithy.GenericAPIError{Code: code, Message: message}})
+func apiError(code, message string) error {
+	return fmt.Errorf("start: %w", &requestError{"StartSession", &smithy.GenericAPIError{Code: code, Message: message}})
 }
 
 // Each failure has its reason, SQLSTATE, cause and hint.
@@ -38,17 +38,17 @@ func TestExplain(t *testing.T) {
 		text   string
 		hint   string
 	}{
-		"not connected": {"i-01", apiError("StartSession", "TargetNotConnected", "i-01 is not connected."), pgwire.SSMTargetUnavailable, "57P03",
+		"not connected": {"i-01", apiError("TargetNotConnected", "i-01 is not connected."), pgwire.SSMTargetUnavailable, "57P03",
 			"to i-01: the target is not connected", "`aws ssm describe-instance-information --region eu-west-1` lists"},
-		"container not connected": {"ecs:c_0f_1", apiError("StartSession", "TargetNotConnected", ""), pgwire.SSMTargetUnavailable, "57P03",
+		"container not connected": {"ecs:c_0f_1", apiError("TargetNotConnected", ""), pgwire.SSMTargetUnavailable, "57P03",
 			"to ecs:c_0f_1: the target is not connected", "enableExecuteCommand"},
-		"denied": {"i-01", apiError("StartSession", "AccessDeniedException", denied), pgwire.SSMAccessDenied, "28000",
+		"denied": {"i-01", apiError("AccessDeniedException", denied), pgwire.SSMAccessDenied, "28000",
 			"ssm:StartSession on " + instance + " is not allowed: no identity-based policy allows", "`iamproxy policy " + host + " --user USER --via ssm://i-01` prints"},
 		"data channel denied": {"i-01", &UpgradeError{Status: 403, Code: "AccessDeniedException", Host: "h"}, pgwire.SSMAccessDenied, "28000",
 			"ssmmessages:OpenDataChannel is not allowed", "Allow the caller ssmmessages:OpenDataChannel."},
-		"throttled": {"i-01", apiError("StartSession", "ThrottlingException", "Rate exceeded"), pgwire.SSMUnreachable, "57P03",
+		"throttled": {"i-01", apiError("ThrottlingException", "Rate exceeded"), pgwire.SSMUnreachable, "57P03",
 			"Systems Manager's API throttles requests", ""},
-		"expired credentials": {"i-01", apiError("StartSession", "ExpiredTokenException", "secret"), pgwire.Reason(auth.ReasonCredentialsRejected), "28000",
+		"expired credentials": {"i-01", apiError("ExpiredTokenException", "secret"), pgwire.Reason(auth.ReasonCredentialsRejected), "28000",
 			"AWS rejects the credentials: they have expired", "Renew the credentials"},
 		"SSO": {"i-01", &auth.Error{Code: auth.ReasonSSOExpired, Message: "the SSO login has expired", Hint: "Run: aws sso login"}, pgwire.Reason(auth.ReasonSSOExpired), "28000",
 			"to i-01: the SSO login has expired", "Run: aws sso login"},
