@@ -93,11 +93,11 @@ func (c *conn) receive() {
 	case err != nil:
 		end = c.cause(err)
 		if errors.Is(err, ErrStuck) {
-			c.log.Warn("connection closed", zap.Error(end))
+			c.log.Warn("connection closed", zap.Error(ErrStuck))
 		}
 		c.out.close(end)
 	case n == 0 && c.takeRefused():
-		end = c.explain(ErrConnectToPort)
+		end = c.connectError(c.info.Target)
 	default:
 		end = io.EOF
 	}

@@ -18,9 +18,6 @@ import (
 // The causes of errors of Dial, beside those of the API, of the configuration and of package
 // channel.
 var (
-	// ErrConnectToPort is the error of connections for which the agent could not connect to
-	// the database's host and port.
-	ErrConnectToPort = errors.New("SSM Agent could not connect to the port")
 	// ErrStopped is the error after Stop.
 	ErrStopped = errors.New("port forward is stopped")
 	// ErrStuck is the error of a connection whose client did not read while others waited.
@@ -49,8 +46,7 @@ func (e *UpgradeError) Error() string {
 
 func (e *UpgradeError) Unwrap() error { return e.Err }
 
-// explain returns the error for a session that could not be opened, or that ended, or for a
-// connection that could not be opened, because of err.
+// explain returns the error for a session that could not be opened, or that ended, because of err.
 func (f *Forward) explain(err error) *pgwire.Error {
 	var known *pgwire.Error
 	var tag *tagError
@@ -65,8 +61,6 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		return f.lostError(lost)
 	case errors.As(err, &known):
 		return known
-	case errors.Is(err, ErrConnectToPort):
-		return f.connectError()
 	case errors.As(err, &tag):
 		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, tag, target)
 		failed.Hint, failed.Transience = tag.hint, pgwire.IfSeenBefore
@@ -95,6 +89,8 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		failed.Hint = "Session Manager ends sessions that are idle for 20 minutes, and after the maximum session duration of its preferences. Connect again: the next client opens a new session."
 		failed.Transience = pgwire.Transient
 		return failed
+	case errors.Is(err, ErrStuck), errors.Is(err, errMux):
+		return pgwire.NewError(pgwire.ConnectionBroken, err, f.address())
 	case errors.Is(err, ErrStopped):
 		return pgwire.NewError(pgwire.ShuttingDown, nil)
 	default: // of the credentials
@@ -114,17 +110,20 @@ func (f *Forward) lostError(lost *channel.LostError) *pgwire.Error {
 	return failed
 }
 
-// connectError returns the error for a database that the target does not reach.
-func (f *Forward) connectError() *pgwire.Error {
-	target, address := f.Target.String(), net.JoinHostPort(f.Host, f.Port)
-	failed := pgwire.NewError(pgwire.SSMConnectFailed, nil, target, address)
+// connectError returns the error for a database that the node does not reach.
+func (f *Forward) connectError(node string) *pgwire.Error {
+	failed := pgwire.NewError(pgwire.SSMConnectFailed, nil, node, f.address())
 	failed.Transience = pgwire.Transient
-	failed.Hint = fmt.Sprintf("Check that the database is running, that its security group allows the security group of %s to reach %s, and that %s resolves the name.", target, address, target)
 	if Document(f.Host) == documentToTarget {
-		failed.Hint = fmt.Sprintf("Check that a server listens on port %s of %s.", f.Port, target)
+		failed.Hint = fmt.Sprintf("Check that a server listens on port %s of %s.", f.Port, node)
+		return failed
 	}
+	failed.Hint = fmt.Sprintf("Check that the database is running, that its security group allows the security group of %s to reach %s, and that %s resolves the name.", node, f.address(), node)
 	return failed
 }
+
+// address returns the host and port of the database.
+func (f *Forward) address() string { return net.JoinHostPort(f.Host, f.Port) }
 
 // requestError returns the error for a request to the API of Systems Manager.
 func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {

@@ -65,7 +65,7 @@ func TestExplain(t *testing.T) {
 			"session to i-01 ended: Your session timed out", "idle for 20 minutes"},
 		"lost": {"i-01", &channel.LostError{Outage: 5 * time.Minute, Err: &UpgradeError{Host: "h", Err: refused}}, pgwire.SSMSessionEnded, "57P03",
 			"could not resume it within", "endpoints ssm and ssmmessages"},
-		"no database": {"i-01", ErrConnectToPort, pgwire.SSMConnectFailed, "57P03", "i-01 could not connect to " + host + ":5432", "allows the security group of i-01 to reach " + host + ":5432"},
+		"client does not read": {"i-01", ErrStuck, pgwire.ConnectionBroken, "57P03", "client does not read", ""},
 		"stopped":     {"i-01", ErrStopped, pgwire.ShuttingDown, "57P03", "shutting down", ""},
 	} {
 		target, err := ParseTarget(test.target)
@@ -84,11 +84,17 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// A server on the target itself needs no security group.
-func TestExplainLocalServer(t *testing.T) {
-	f := &Forward{Target: Target{ID: "i-01"}, Host: "localhost", Port: "6432"}
-	if got := f.explain(ErrConnectToPort); got.Hint != "Check that a server listens on port 6432 of i-01." {
-		t.Error(got.Hint)
+// The hint names the security group of the node, which a server on the node itself does not need.
+func TestConnectError(t *testing.T) {
+	for host, want := range map[string]string{
+		"db.example.com": "allows the security group of i-01 to reach db.example.com:6432",
+		"localhost":      "Check that a server listens on port 6432 of i-01.",
+	} {
+		f := &Forward{Target: Target{Kind: Tag, Key: "Name", Value: "bastion"}, Host: host, Port: "6432"}
+		got := f.connectError("i-01")
+		if got.Reason != pgwire.SSMConnectFailed || got.Error() != "i-01 could not connect to "+host+":6432" || !strings.Contains(got.Hint, want) {
+			t.Errorf("%v. %s", got, got.Hint)
+		}
 	}
 }
 

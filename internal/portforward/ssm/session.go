@@ -231,16 +231,17 @@ func (s *session) end(err error) {
 }
 
 func (s *session) logEnd(err error, wasOpen, byService bool, streams int) {
-	id := zap.String("session", s.info.ID)
+	failed := s.explain(err)
+	id, reason, hint := zap.String("session", s.info.ID), zap.String("reason", string(failed.Reason)), logging.OptionalString("hint", failed.Hint)
 	switch {
 	case s.ctx.Err() != nil:
 		s.log.Info("session closed", id)
 	case wasOpen && byService:
-		s.log.Info("session ended", id, zap.Int("connections", streams), zap.Error(s.explain(err)), logging.MessageForConsole("session ended; the next client opens another one"))
+		s.log.Info("session ended", id, zap.Int("connections", streams), zap.Error(failed), logging.MessageForConsole("session ended; the next client opens another one"))
 	case wasOpen:
-		s.log.Warn("session failed", id, zap.Int("connections", streams), zap.Error(s.explain(err)))
+		s.log.Warn("session failed", id, zap.Int("connections", streams), zap.Error(failed), reason, hint)
 	default:
-		s.log.Warn("session could not be opened", zap.Error(s.explain(err)))
+		s.log.Warn("session could not be opened", zap.Error(failed), reason, hint)
 	}
 }
 
