@@ -14,6 +14,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/internal/cli"
 	"github.com/iamproxy/iamproxy/internal/endpoint"
+	"github.com/iamproxy/iamproxy/internal/server"
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
@@ -87,11 +88,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !errors.Is(err, errCheckFailed) {
 		fmt.Fprintln(stderr, "iamproxy:", text.OneLine(err.Error()))
 	}
-	var usage usageError
-	if errors.As(err, &usage) {
+	if isUsage(err) {
 		return 2
 	}
 	return 1
+}
+
+// isUsage reports whether the command line or the configuration is wrong.
+func isUsage(err error) bool {
+	return errors.As(err, new(usageError)) || errors.As(err, new(server.ConfigError))
 }
 
 func execute(ctx context.Context, args []string, std streams) error {
@@ -121,8 +126,7 @@ func execute(ctx context.Context, args []string, std streams) error {
 // nameVariables returns err. An error of the configuration names variables in place of flags
 // where they have the values.
 func nameVariables(parser *cli.Parser, command *kong.Context, err error) error {
-	var usage usageError
-	if !errors.As(err, &usage) {
+	if !isUsage(err) {
 		return err
 	}
 	return usagef("%s", parser.NameVariables(command.Selected(), err.Error()))

@@ -7,16 +7,13 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -28,6 +25,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/internal/logging"
 	"github.com/iamproxy/iamproxy/internal/peercred"
+	"github.com/iamproxy/iamproxy/internal/server"
 	"github.com/iamproxy/iamproxy/internal/signals"
 )
 
@@ -59,47 +57,43 @@ type runCommand struct {
 	LogLevel       string        `group:"Observability" help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `group:"Observability" help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 
-	settings settings // set by Validate
-}
-
-// settings are the parsed values of flags.
-type settings struct {
-	endpoints  []endpoint.Endpoint
-	addrs      []listen.Addr // of the endpoints
-	admin      string        // empty if off
-	status     string        // empty if not given or off; equal to admin for the same address
-	tls        listenTLS
-	socketMode os.FileMode
-	allowFrom  []netip.Prefix // nil if every address may connect; listeners are on loopback then
-	allowUser  peercred.Users
-}
-
-// listenTLS is the value of --listen-tls. The zero value is off.
-type listenTLS struct {
-	selfSigned bool
-	cert, key  string // files
+	config server.Config // set by Validate
 }
 
 // Validate parses the flags.
 func (c *runCommand) Validate(ctx context.Context) (err error) {
-	s := &c.settings
-	if s.endpoints, err = c.parseEndpoints(ctx); err != nil {
+	s := &c.config
+	*s = server.Config{
+		RequireTLS:     c.RequireTLS,
+		ClientCA:       c.ClientCA,
+		ClientCertUser: c.ClientCertUser,
+		CAFile:         c.CAFile,
+		ConnectTimeout: c.ConnectTimeout,
+		ConnectRate:    c.ConnectRate,
+		MaxSessions:    c.MaxSessions,
+		DrainMin:       c.DrainMin,
+		DrainMax:       c.DrainMax,
+		DefaultAdmin:   c.Admin == "",
+		DefaultStatus:  c.Status == "",
+		Pprof:          c.Pprof,
+	}
+	if s.Endpoints, err = c.parseEndpoints(ctx); err != nil {
 		return err
 	}
-	if s.addrs, err = listenAddrs(s.endpoints, c.Listen); err != nil {
+	if s.Addrs, err = server.ParseAddrs(s.Endpoints, c.Listen); err != nil {
 		return err
 	}
-	if s.socketMode, err = listen.ParseSocketMode(c.SocketMode); err != nil {
+	if s.SocketMode, err = listen.ParseSocketMode(c.SocketMode); err != nil {
 		return err
 	}
-	if s.allowFrom, err = listen.ParseAllowFrom(c.AllowFrom); err != nil {
+	if s.AllowFrom, err = listen.ParseAllowFrom(c.AllowFrom); err != nil {
 		return err
 	}
-	if s.allowUser, err = peercred.ParseUsers(c.AllowUser); err != nil {
+	if s.AllowUser, err = peercred.ParseUsers(c.AllowUser); err != nil {
 		return err
 	}
-	for _, addr := range s.addrs {
-		if err := cmp.Or(addr.Validate(s.allowFrom), s.allowUser.Validate(addr.Network(), addr.String())); err != nil {
+	for _, addr := range slices.Concat(s.Addrs...) {
+		if err := cmp.Or(addr.Validate(s.AllowFrom), s.AllowUser.Validate(addr.Network(), addr.String())); err != nil {
 			return err
 		}
 	}
@@ -113,16 +107,16 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 	case c.DrainMin < 0 || c.DrainMax < c.DrainMin:
 		return fmt.Errorf("--drain-min %s, --drain-max %s: require 0 <= --drain-min <= --drain-max", c.DrainMin, c.DrainMax)
 	}
-	if s.tls, err = parseListenTLS(c.ListenTLS); err != nil {
+	if s.ListenTLS, err = server.ParseListenTLS(c.ListenTLS); err != nil {
 		return err
 	}
 	if err := c.validateClientAuth(); err != nil {
 		return err
 	}
-	if s.admin, err = admin.ParseAddress(c.Admin); err != nil {
+	if s.Admin, err = admin.ParseAddress(c.Admin); err != nil {
 		return err
 	}
-	s.status, err = admin.ParseStatus(c.Status, s.admin)
+	s.Status, err = admin.ParseStatus(c.Status, s.Admin)
 	return err
 }
 
@@ -138,54 +132,6 @@ func (c *runCommand) parseEndpoints(ctx context.Context) ([]endpoint.Endpoint, e
 	return endpoints, err
 }
 
-// listenAddrs returns the address of each endpoint: that of its key listen, or else the next
-// free port, beginning with first. The port of a unix socket is part of its name.
-func listenAddrs(endpoints []endpoint.Endpoint, first string) ([]listen.Addr, error) {
-	next, err := listen.ParseAddr(first)
-	if err != nil {
-		return nil, err
-	}
-	var addrs []listen.Addr
-	taken := make(map[string]bool)
-	for _, e := range endpoints {
-		addr := next
-		if e.Listen != "" {
-			if addr, err = listen.ParseAddr(e.Listen); err != nil {
-				return nil, err
-			}
-		} else {
-			if next.Port > 65535 {
-				return nil, fmt.Errorf("--listen %s: no port is left for %s", first, e.Host)
-			}
-			if next.Port != 0 { // 0 is any free port
-				next.Port++
-			}
-		}
-		for _, address := range addr.Addresses() {
-			if taken[address] && addr.Port != 0 {
-				return nil, fmt.Errorf("listen address %s: two endpoints have it", addr)
-			}
-			taken[address] = true
-		}
-		addrs = append(addrs, addr)
-	}
-	return addrs, nil
-}
-
-func parseListenTLS(text string) (listenTLS, error) {
-	cert, key, isPair := strings.Cut(text, ",")
-	switch {
-	case text == "off":
-		return listenTLS{}, nil
-	case text == "self-signed":
-		return listenTLS{selfSigned: true}, nil
-	case isPair && cert != "" && key != "":
-		return listenTLS{cert: strings.TrimSpace(cert), key: strings.TrimSpace(key)}, nil
-	default:
-		return listenTLS{}, errors.New("--listen-tls: must be off, self-signed, or two files as CERT.pem,KEY.pem")
-	}
-}
-
 // validateClientAuth returns an error if a flag that makes clients use TLS cannot have an effect.
 func (c *runCommand) validateClientAuth() error {
 	flag := ""
@@ -199,9 +145,9 @@ func (c *runCommand) validateClientAuth() error {
 	switch {
 	case c.ClientCertUser != "off" && c.ClientCA == "":
 		return fmt.Errorf("--client-cert-user %s: needs --client-ca, which verifies the certificate", c.ClientCertUser)
-	case flag != "" && c.settings.tls == listenTLS{}:
+	case flag != "" && c.config.ListenTLS == server.ListenTLS{}:
 		return fmt.Errorf("%s: needs --listen-tls", flag)
-	case flag != "" && !slices.ContainsFunc(c.settings.addrs, overTCP):
+	case flag != "" && !slices.ContainsFunc(slices.Concat(c.config.Addrs...), overTCP):
 		return fmt.Errorf("%s: has no effect, since clients of a unix socket use no TLS; --socket-mode and --allow-user restrict clients there", flag)
 	}
 	return nil
@@ -230,40 +176,50 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	log, flush := logging.New(std.err, level, format)
 	defer flush()
 	go others.Handle(ending, log, shutdown)
-	s := &server{runCommand: c, log: log, identities: endpoint.Identities{Log: log}}
-	s.adminServer.Version, s.adminServer.Commit = buildInfo()
-	s.adminServer.Pprof = c.Pprof
-	s.adminServer.Shutdown, s.adminServer.Draining = shutdown, func() bool { return draining.Err() != nil }
-	if err := s.configure(ctx); err != nil {
+	s := &server.Server{Config: c.config, Log: log, Shutdown: shutdown, Draining: func() bool { return draining.Err() != nil }}
+	s.Version, s.Commit = buildInfo()
+	if err := s.Configure(ctx); err != nil {
 		return err
 	}
-	logging.Print(log, zap.InfoLevel, "iamproxy "+s.adminServer.Version)
-	defer endpoint.StartAll(s.forwards...)() // stopped after the drain: sessions use them
-	listeners, err := s.listen(draining)
-	switch {
+	logging.Print(log, zap.InfoLevel, "iamproxy "+s.Version)
+	defer s.Close()
+	switch err := s.Start(draining); {
 	case err != nil && draining.Err() != nil:
 		return nil // shut down before the start
 	case err != nil:
 		return err
 	}
-	failed := make(chan error, 2*len(s.proxies)) // an endpoint has at most two listeners
-	s.serve(listeners, failed)
-	defer s.adminServer.Serve(listeners.admin, listeners.status, s.budget().Admin, log)()
-	notify(log, daemon.SdNotifyReady)
-	callersLogged := s.identities.LogCallers(draining)
+	callersLogged := s.Identities.LogCallers(draining)
 	if format != nil {
-		go console.PrintReady(draining, log, s.signers, callersLogged)
+		go console.PrintReady(draining, log, s.Signers, callersLogged)
 	}
 	go limits.ReleaseIdleMemory(draining)
+	var err error
 	select {
-	case err = <-failed:
+	case err = <-s.Failed():
 		log.Error("could not accept clients any more", zap.Error(err))
 		shutdown()
 	case <-draining.Done():
 	}
-	notify(log, daemon.SdNotifyStopping)
-	s.drain(ending)
+	s.Drain(ending)
 	return err
+}
+
+// forceExitDelay is the time that a drain may exceed its deadline.
+const forceExitDelay = 5 * time.Second
+
+// forceExitAfter exits the process if it does not end in time after ctx is done.
+func forceExitAfter(ctx context.Context, timeout time.Duration, done <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-done:
+		return
+	}
+	select {
+	case <-time.After(timeout):
+		exitNow()
+	case <-done:
+	}
 }
 
 // consoleFormat returns the format of the log for the console, or nil for JSON.
@@ -271,5 +227,5 @@ func (c *runCommand) consoleFormat(out io.Writer) *logging.Console {
 	if c.LogFormat == "json" || c.LogFormat == "" && !console.IsTerminal(out) {
 		return nil
 	}
-	return &logging.Console{Colors: console.SupportsColors(out), Listeners: len(c.settings.endpoints) > 1}
+	return &logging.Console{Colors: console.SupportsColors(out), Listeners: len(c.config.Endpoints) > 1}
 }

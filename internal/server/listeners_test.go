@@ -1,8 +1,9 @@
-package main
+package server
 
 import (
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/iamproxy/iamproxy/internal/listen"
 )
 
-func TestListenAddrs(t *testing.T) {
+func TestParseAddrs(t *testing.T) {
 	for _, test := range []struct {
 		first string
 		keys  []string // listen= of each endpoint
@@ -29,12 +30,12 @@ func TestListenAddrs(t *testing.T) {
 		for i, key := range test.keys {
 			endpoints[i].Listen = key
 		}
-		addrs, err := listenAddrs(endpoints, test.first)
+		addrs, err := ParseAddrs(endpoints, test.first)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got []string
-		for _, addr := range addrs {
+		for _, addr := range slices.Concat(addrs...) {
 			got = append(got, addr.Network()+" "+filepath.ToSlash(addr.String()))
 		}
 		if text := strings.Join(got, ", "); text != test.want {
@@ -45,14 +46,14 @@ func TestListenAddrs(t *testing.T) {
 
 func openListeners(t *testing.T, addresses ...string) (listeners, error) {
 	t.Helper()
-	s := &server{runCommand: &runCommand{}, log: zap.NewNop()}
+	s := &Server{Log: zap.NewNop()}
 	for _, address := range addresses {
 		addr, err := listen.ParseAddr(address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.settings.addrs = append(s.settings.addrs, addr)
-		s.settings.endpoints = append(s.settings.endpoints, endpoint.Endpoint{Host: host})
+		s.Addrs = append(s.Addrs, []listen.Addr{addr})
+		s.Endpoints = append(s.Endpoints, endpoint.Endpoint{Host: "db.example"})
 	}
 	return s.listen(t.Context())
 }

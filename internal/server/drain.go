@@ -1,4 +1,4 @@
-package main
+package server
 
 import (
 	"context"
@@ -16,11 +16,12 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 )
 
-// drain accepts new clients for --drain-min, and waits for sessions to end until --drain-max or
+// Drain accepts new clients for --drain-min, and waits for sessions to end until --drain-max or
 // until ctx is done. The steps are documented in docs/running.md.
-func (s *server) drain(ctx context.Context) {
+func (s *Server) Drain(ctx context.Context) {
+	notify(s.Log, daemon.SdNotifyStopping)
 	open, sessions := s.sessions()
-	s.log.Info("draining; a second signal closes open sessions",
+	s.Log.Info("draining; a second signal closes open sessions",
 		zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()),
 		zap.Int("sessions", open), logging.OptionalStrings("users", console.Users(sessions)),
 		logging.TextForConsole(console.DrainText(open, sessions, s.DrainMin, s.DrainMax)))
@@ -40,12 +41,12 @@ func (s *server) drain(ctx context.Context) {
 	if n := int(cut.Load()); n > 0 {
 		stopped += "; closed " + text.Plural(n, "session") + " still open"
 	}
-	s.log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", s.cancelCounts()), logging.TextForConsole(stopped))
+	s.Log.Info("stopped", zap.Int64("sessions_cut", cut.Load()), zap.Any("cancel_requests", s.cancelCounts()), logging.TextForConsole(stopped))
 }
 
 // sessions returns the number of sessions of all endpoints, those that log in included, and the
 // open ones.
-func (s *server) sessions() (number int, open []proxy.SessionInfo) {
+func (s *Server) sessions() (number int, open []proxy.SessionInfo) {
 	for _, p := range s.proxies {
 		number += p.Counts().Sessions
 		open = append(open, p.Sessions()...)
@@ -53,25 +54,8 @@ func (s *server) sessions() (number int, open []proxy.SessionInfo) {
 	return number, open
 }
 
-// forceExitDelay is the time that a drain may exceed its deadline.
-const forceExitDelay = 5 * time.Second
-
-// forceExitAfter exits the process if it does not end in time after ctx is done.
-func forceExitAfter(ctx context.Context, timeout time.Duration, done <-chan struct{}) {
-	select {
-	case <-ctx.Done():
-	case <-done:
-		return
-	}
-	select {
-	case <-time.After(timeout):
-		exitNow()
-	case <-done:
-	}
-}
-
 // cancelCounts returns the counts of cancel requests of all endpoints.
-func (s *server) cancelCounts() (sum cancel.Stats) {
+func (s *Server) cancelCounts() (sum cancel.Stats) {
 	for _, p := range s.proxies {
 		c := p.Counts().Cancels
 		sum.Delivered += c.Delivered
