@@ -2,11 +2,13 @@ package ssm
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/awsapi"
@@ -124,6 +126,19 @@ func (f *Forward) connectError(node string) *pgwire.Error {
 
 // address returns the host and port of the database.
 func (f *Forward) address() string { return net.JoinHostPort(f.Host, f.Port) }
+
+// waitError returns the error for a session that is not open when ctx is done.
+func (f *Forward) waitError(ctx context.Context) error {
+	if !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return ctx.Err()
+	}
+	status := f.Status()
+	cause := fmt.Errorf("%s for %s", status.State, text.Duration(time.Since(status.Since)))
+	failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
+	failed.Hint += " If it needs more time, raise --connect-timeout."
+	failed.Transience = pgwire.Transient
+	return failed
+}
 
 // requestError returns the error for a request to the API of Systems Manager.
 func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {

@@ -66,7 +66,7 @@ func TestExplain(t *testing.T) {
 		"lost": {"i-01", &channel.LostError{Outage: 5 * time.Minute, Err: &UpgradeError{Host: "h", Err: refused}}, pgwire.SSMSessionEnded, "57P03",
 			"could not resume it within", "endpoints ssm and ssmmessages"},
 		"client does not read": {"i-01", ErrStuck, pgwire.ConnectionBroken, "57P03", "client does not read", ""},
-		"stopped":     {"i-01", ErrStopped, pgwire.ShuttingDown, "57P03", "shutting down", ""},
+		"stopped":              {"i-01", ErrStopped, pgwire.ShuttingDown, "57P03", "shutting down", ""},
 	} {
 		target, err := ParseTarget(test.target)
 		if err != nil {

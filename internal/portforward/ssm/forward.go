@@ -74,8 +74,8 @@ func (f *Forward) Stop() {
 }
 
 // Dial opens a connection to the database, and ignores the address. It waits for the session
-// until ctx is done. If there is no session, Dial opens one. The error is a *pgwire.Error if ctx
-// is not done.
+// until ctx is done. If there is no session, Dial opens one. The error is a *pgwire.Error unless
+// ctx is canceled.
 func (f *Forward) Dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	s, err := f.wait(ctx)
 	if err != nil {
@@ -108,7 +108,7 @@ func (f *Forward) wait(ctx context.Context) (*session, error) {
 				}
 				continue
 			case <-ctx.Done():
-				return nil, ctx.Err()
+				return nil, f.waitError(ctx)
 			}
 			break
 		}

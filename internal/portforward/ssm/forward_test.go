@@ -439,7 +439,7 @@ func TestDialCanceled(t *testing.T) {
 	w := start(t, func(w *world) { w.gateway.SetFaults(fakessm.Faults{Down: fakessm.Loss{Lose: 1}}) })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := w.Dial(ctx, "tcp", ""); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := w.Dial(ctx, "tcp", ""); pgwire.ReasonOf(err) != pgwire.SSMUnreachable {
 		t.Errorf("got %v", err)
 	}
 }
