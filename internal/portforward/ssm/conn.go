@@ -1,6 +1,7 @@
 package ssm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -16,11 +17,9 @@ import (
 const (
 	// maxUnread and maxUnsent limit the queues of a connection.
 	maxUnread, maxUnsent = 256 << 10, 64 << 10
-	// stuckAfter is how long a client that does not read may hold up others: the buffer
-	// that all of them share is full.
-	stuckAfter = 30 * time.Second
-	// checkInterval is how often that is checked.
-	checkInterval = 5 * time.Second
+	// checkInterval is how often it is checked whether a client that does not read holds up
+	// others.
+	checkInterval = time.Second
 )
 
 // conn is a connection to the database: a stream of the multiplexer. It has queues, since
@@ -122,8 +121,12 @@ func (w queueWriter) Write(p []byte) (int, error) { return w.in.write(p, nil, w.
 
 // checkStuck returns ErrStuck if others have waited for too long for this client.
 func (c *conn) checkStuck(waited time.Duration) error {
+	limit := cmp.Or(c.stuckAfter, stuckAfter)
+	if waited < limit {
+		return nil
+	}
 	blocked := c.channel.Stats().Blocked
-	if waited < stuckAfter || blocked.IsZero() || time.Since(blocked) < stuckAfter || c.mux.NumStreams() < 2 {
+	if blocked.IsZero() || time.Since(blocked) < limit || c.mux.NumStreams() < 2 {
 		return nil
 	}
 	return ErrStuck

@@ -36,6 +36,9 @@ type Forward struct {
 	// Log may be nil.
 	Log *zap.Logger
 
+	receiveBuffer int           // that of the sessions, for tests
+	stuckAfter    time.Duration // likewise
+
 	log    *zap.Logger
 	ctx    context.Context // done after Stop
 	cancel context.CancelCauseFunc

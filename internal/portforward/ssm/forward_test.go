@@ -74,7 +74,7 @@ func (a *api) TerminateSession(_ context.Context, id string) error {
 // world is a started Forward to a server through a gateway.
 type world struct {
 	*ssm.Forward
-	t       *testing.T
+	t       testing.TB
 	api     *api
 	gateway *fakessm.Gateway
 	logs    *observer.ObservedLogs
@@ -82,7 +82,7 @@ type world struct {
 	held chan struct{}
 }
 
-func start(t *testing.T, change func(*world)) *world {
+func start(t testing.TB, change func(*world)) *world {
 	t.Helper()
 	w := &world{t: t, held: make(chan struct{})}
 	w.api = &api{}
@@ -461,7 +461,7 @@ func TestDeadlines(t *testing.T) {
 			t.Errorf("Write: %d, %v", n, err)
 		}
 	})
-	time.Sleep(100 * time.Millisecond)
+	w.until("write", func() bool { return w.Status().BytesOut > 1<<20 })
 	conn.SetDeadline(past)
 	blocked.Wait()
 	if _, err := conn.Read(make([]byte, 1)); !isTimeout(err) {
@@ -491,6 +491,72 @@ func TestClose(t *testing.T) {
 	}
 	conn.Close()
 	w.until("bytes", func() bool { return w.gateway.Counts().BytesUp >= size && w.gateway.Counts().OpenStreams == 0 })
+}
+
+// A client that does not read fills the buffer. It is disconnected once others have waited for
+// too long, and they go on.
+func TestStuckClient(t *testing.T) {
+	w := start(t, func(w *world) { w.SetStuck(1<<20, 2*time.Second) })
+	stuck := w.dial()
+	w.request(stuck, 's', 8<<20)
+	w.until("full buffer", func() bool { return w.gateway.Counts().BytesDown > 3<<19 })
+	w.echo(w.dial(), 100<<10)
+	n, err := io.Copy(io.Discard, stuck)
+	if pgwire.ReasonOf(err) == "" || n == 0 || n >= 8<<20 {
+		t.Errorf("got %d bytes, %v", n, err)
+	}
+	if w.Status().State != ssm.Open {
+		t.Errorf("got %+v", w.Status())
+	}
+	close(w.held)
+}
+
+// A client that reads slowly, or late, stays if it holds up no other.
+func TestLateReader(t *testing.T) {
+	w := start(t, func(w *world) { w.SetStuck(1<<20, time.Second) })
+	conn := w.dial()
+	w.request(conn, 's', 4<<20)
+	w.until("full buffer", func() bool { return w.gateway.Counts().BytesDown > 3<<19 })
+	time.Sleep(2500 * time.Millisecond)
+	if _, err := io.CopyN(io.Discard, conn, 4<<20); err != nil {
+		t.Error(err)
+	}
+	close(w.held)
+}
+
+// BenchmarkUpload sends data to a server that returns its hash.
+func BenchmarkUpload(b *testing.B) {
+	w := start(b, nil)
+	const size = 16 << 20
+	data := make([]byte, size)
+	b.SetBytes(size)
+	for b.Loop() {
+		conn := w.dial()
+		w.request(conn, 'd', size)
+		if _, err := conn.Write(data); err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.ReadFull(conn, make([]byte, sha256.Size)); err != nil {
+			b.Fatal(err)
+		}
+		conn.Close()
+	}
+}
+
+// BenchmarkDownload receives data from an agent that does not pause.
+func BenchmarkDownload(b *testing.B) {
+	w := start(b, nil)
+	const size = 16 << 20
+	b.SetBytes(size)
+	for b.Loop() {
+		conn := w.dial()
+		w.request(conn, 's', size)
+		if _, err := io.CopyN(io.Discard, conn, size); err != nil {
+			b.Fatal(err)
+		}
+		conn.Close()
+	}
+	close(w.held)
 }
 
 func TestManySessions(t *testing.T) {

@@ -41,6 +41,9 @@ const (
 	// receives any more: streams of smux version 1 have no window. Each client has a queue
 	// beside it.
 	receiveBuffer = 16 << 20
+	// stuckAfter is how long a client that does not read may hold up others because that
+	// buffer is full.
+	stuckAfter = 30 * time.Second
 )
 
 // session is one session of Session Manager, from its opening to its end.
@@ -137,7 +140,7 @@ func (s *session) open() error {
 	if err != nil {
 		return err
 	}
-	mux, err := newMux(c)
+	mux, err := s.newMux(c)
 	if err != nil {
 		c.Close()
 		return err
@@ -151,13 +154,13 @@ func (s *session) open() error {
 }
 
 // newMux returns the client of the agent's multiplexer.
-func newMux(c *channel.Channel) (*smux.Session, error) {
+func (f *Forward) newMux(c *channel.Channel) (*smux.Session, error) {
 	version := c.AgentVersion()
 	if !isAfter(version, muxAfter) {
 		return nil, &AgentVersionError{version}
 	}
 	config := smux.DefaultConfig()
-	config.MaxReceiveBuffer = receiveBuffer
+	config.MaxReceiveBuffer = cmp.Or(f.receiveBuffer, receiveBuffer)
 	// Its messages are data to Session Manager, and would defeat the idle timeout.
 	config.KeepAliveDisabled = isAfter(version, noKeepAliveAfter)
 	config.KeepAliveTimeout = 10 * time.Minute // longer than an outage that the channel survives

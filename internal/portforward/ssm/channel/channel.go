@@ -27,6 +27,10 @@ const (
 	// handshakeTimeout is the default of Config.HandshakeTimeout. The agent waits 15 s for
 	// the client's part.
 	handshakeTimeout = 30 * time.Second
+	// settleTime is the time between the end of the handshake and the first data. The agent
+	// acknowledges and drops data that arrives before it has noted that it has sent the end
+	// of the handshake: PerformHandshake and processStreamDataMessage in its datachannel.go.
+	settleTime = 50 * time.Millisecond
 	// outageLimit is how long a lost WebSocket is replaced before the channel ends.
 	outageLimit = 5 * time.Minute
 )
@@ -166,16 +170,23 @@ func Open(ctx context.Context, config Config) (*Channel, error) {
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	go c.run(socket, token)
-	select {
-	case <-c.opened:
-		return c, nil
-	case <-c.ctx.Done():
-		err = context.Cause(c.ctx)
-	case <-ctx.Done():
-		err = context.Cause(ctx)
+	opened := c.opened
+	var settled <-chan time.Time
+	for {
+		select {
+		case <-opened:
+			opened, settled = nil, time.After(settleTime)
+			continue
+		case <-settled:
+			return c, nil
+		case <-c.ctx.Done():
+			err = context.Cause(c.ctx)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		c.end(err)
+		return nil, err
 	}
-	c.end(err)
-	return nil, err
 }
 
 // AgentVersion returns the version of the agent, such as "3.3.0.0".
