@@ -98,8 +98,8 @@ func (s *session) run() {
 	defer close(s.done)
 	err := s.open()
 	if err == nil {
-		s.log.Info("session opened", zap.String("session", s.info.ID), zap.String("target", s.info.Target), zap.String("agent", s.channel.AgentVersion()),
-			logging.MessageForConsole("session opened on "+s.info.Target))
+		s.log.Info("Session Manager session opened", zap.String("ssm_session", s.info.ID), zap.String("target", s.info.Target), zap.String("agent", s.channel.AgentVersion()),
+			logging.MessageForConsole("Session Manager session opened on "+s.info.Target))
 		broken := make(chan struct{})
 		s.task(func() {
 			s.mux.AcceptStream() //nolint:errcheck // the agent opens no streams, and this ends with the multiplexer
@@ -196,7 +196,7 @@ func (s *session) end(err error) {
 	if s.info.ID != "" && !byService {
 		requests.Go(func() {
 			if err := s.API.TerminateSession(ctx, s.info.ID); err != nil && ctx.Err() == nil {
-				s.log.Warn("session could not be terminated", zap.String("session", s.info.ID), zap.Error(s.explain(err)))
+				s.log.Warn("Session Manager session could not be terminated", zap.String("ssm_session", s.info.ID), zap.Error(s.explain(err)))
 			}
 		})
 	}
@@ -235,16 +235,16 @@ func (s *session) end(err error) {
 
 func (s *session) logEnd(err error, wasOpen, byService bool, streams int) {
 	failed := s.explain(err)
-	id, reason, hint := zap.String("session", s.info.ID), zap.String("reason", string(failed.Reason)), logging.OptionalString("hint", failed.Hint)
+	id, reason, hint := zap.String("ssm_session", s.info.ID), zap.String("reason", string(failed.Reason)), logging.OptionalString("hint", failed.Hint)
 	switch {
 	case s.ctx.Err() != nil:
-		s.log.Info("session closed", id)
+		s.log.Info("Session Manager session closed", id)
 	case wasOpen && byService:
-		s.log.Info("session ended", id, zap.Int("connections", streams), zap.Error(failed), logging.MessageForConsole("session ended; the next client opens another one"))
+		s.log.Info("Session Manager session ended", id, zap.Int("connections", streams), zap.Error(failed), logging.MessageForConsole("Session Manager session ended; the next client opens another one"))
 	case wasOpen:
-		s.log.Warn("session failed", id, zap.Int("connections", streams), zap.Error(failed), reason, hint)
+		s.log.Warn("Session Manager session failed", id, zap.Int("connections", streams), zap.Error(failed), reason, hint)
 	default:
-		s.log.Warn("session could not be opened", zap.Error(failed), reason, hint)
+		s.log.Warn("Session Manager session could not be opened", zap.Error(failed), reason, hint)
 	}
 }
 
@@ -303,12 +303,12 @@ func (s *session) lost(err error) {
 	s.upMu.Lock()
 	s.up = make(chan struct{})
 	s.upMu.Unlock()
-	s.log.Info("session lost its connection, resuming", zap.String("session", s.info.ID), zap.Error(err))
+	s.log.Info("Session Manager session lost its connection, resuming", zap.String("ssm_session", s.info.ID), zap.Error(err))
 }
 
 func (s *session) resumed(outage time.Duration) {
 	s.upMu.Lock()
 	close(s.up)
 	s.upMu.Unlock()
-	s.log.Info("session resumed", zap.String("session", s.info.ID), zap.Float64("after_s", outage.Seconds()))
+	s.log.Info("Session Manager session resumed", zap.String("ssm_session", s.info.ID), zap.Float64("after_s", outage.Seconds()))
 }
