@@ -148,7 +148,8 @@ func (d *demo) untilDone(ctx context.Context, then string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(d.variables)) }() // the variables are useless now
-	d.say("\nIn each other terminal, in this directory, first run this:\n\n    . " + d.variables + "\n\n" + then + "\n\nPress Ctrl-C here to stop.")
+	d.say("\nIn each other terminal, in this directory, first run this:\n\n    . " + d.variables + "\n\n" + then +
+		"\nWith via=ssm://" + bastion + ", iamproxy connects through a Session Manager session.\n\nPress Ctrl-C here to stop.")
 	<-ctx.Done()
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/fakessm"
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
@@ -21,31 +22,40 @@ const (
 	role          = "arn:aws:sts::111122223333:assumed-role/app/demo" // whose credentials sign
 
 	connect = "rds-db:connect"
+
+	bastion = "i-0123456789abcdef0" // forwards ports by Session Manager
 )
 
-// place is a cluster without IAM users, and a fake AWS.
+// place is a cluster without IAM users, and a fake AWS with a managed node.
 type place struct {
 	// untouched selects a cluster without IAM authentication, and a role that may not log in.
 	untouched bool
 
 	cluster  aurora.Cluster
 	aws      fakeaws.AWS
+	gateway  fakessm.Gateway
 	password string // of the administrator
 }
 
 func (p *place) open(ctx context.Context) error {
 	p.password = rand.Text()
+	p.aws.Gateway, p.gateway.Authorize = &p.gateway, p.aws.AuthorizeOpenDataChannel
 	if err := p.aws.Start(); err != nil {
 		return err
 	}
 	p.aws.AddKey(aurora.DefaultSessionKey, role)
-	p.aws.Allow(role, "rds:Describe*", "rds:ModifyDBCluster", "iam:SimulatePrincipalPolicy", "iam:PutRolePolicy")
+	p.aws.Allow(role, "rds:Describe*", "rds:ModifyDBCluster", "iam:SimulatePrincipalPolicy", "iam:PutRolePolicy", "ssm:*", "ssmmessages:OpenDataChannel")
+	p.aws.AddNode(fakeaws.Node{ID: bastion, Tags: map[string]string{"Name": "bastion"}})
 	if !p.untouched {
 		p.aws.Allow(role, connect)
 	}
 	arn := p.aws.AddCluster(fakeaws.Cluster{Endpoint: aurora.DefaultHost, IAM: !p.untouched})
 	p.cluster.Certificate.NotAfter = time.Now().AddDate(0, 0, 90) // no warning in check
 	if err := p.cluster.Start(ctx); err != nil {
+		return err
+	}
+	p.gateway.Agent.Routes = map[string]string{aurora.DefaultHost: p.cluster.Addr()}
+	if err := p.gateway.Start(); err != nil {
 		return err
 	}
 	users := "arn:aws:rds-db:" + region + ":111122223333:dbuser:" + fakeaws.ResourceIDOf(aurora.DefaultHost) + "/"
@@ -83,7 +93,8 @@ func (p *place) endpoints() []string {
 		"AWS_ENDPOINT_URL_STS=" + p.aws.URL() + "/sts",
 		"AWS_ENDPOINT_URL_RDS=" + p.aws.URL() + "/rds",
 		"AWS_ENDPOINT_URL_IAM=" + p.aws.URL() + "/iam",
+		"AWS_ENDPOINT_URL_SSM=" + p.aws.URL() + "/ssm",
 	}
 }
 
-func (p *place) close() error { return errors.Join(p.cluster.Close(), p.aws.Close()) }
+func (p *place) close() error { return errors.Join(p.cluster.Close(), p.aws.Close(), p.gateway.Close()) }
