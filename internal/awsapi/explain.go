@@ -21,7 +21,7 @@ import (
 var (
 	// ErrNotPermitted means that the caller lacks a permission, or that AWS does not
 	// support the request for this kind of caller.
-	ErrNotPermitted = errors.New("not permitted to look")
+	ErrNotPermitted = errors.New("not permitted")
 	// ErrCredentials means that AWS refused the credentials.
 	ErrCredentials = errors.New("AWS rejects the credentials")
 	// ErrUnreachable means that the service did not answer or is unavailable, as from a

@@ -20,16 +20,20 @@ type Session struct {
 	Host string
 }
 
-// documentCheck requires that the caller is allowed the document, too, if a request names none.
-// A request without a document starts a shell.
+// documentCheck returns the condition that the caller is allowed the document, too, if a request
+// names none. A request without a document starts a shell.
 // https://docs.aws.amazon.com/service-authorization/latest/reference/list_awssystemsmanager.html#awssystemsmanager-policy-keys
-var documentCheck = conditions{"BoolIfExists": {"ssm:SessionDocumentAccessCheck": "true"}}
+func documentCheck() conditions {
+	return conditions{"BoolIfExists": {"ssm:SessionDocumentAccessCheck": "true"}}
+}
 
-// ownSession matches the tag that Session Manager sets on each session: the user ID of the caller,
-// for IAM users and assumed roles. The ID of a session begins with the name of a user or of a
-// role's session, which no variable of a policy has.
+// ownSession returns the condition that a session is the caller's. Session Manager tags each
+// session with the user ID of its caller, a user or the session of a role. The ID of a session
+// begins with another name of the caller, for which a policy has no variable in the case of a role.
 // https://docs.aws.amazon.com/systems-manager/latest/userguide/getting-started-restrict-access-examples.html#restrict-access-example-user-sessions
-var ownSession = conditions{"StringLike": {"ssm:resourceTag/aws:ssmmessages:session-id": "${aws:userid}"}}
+func ownSession() conditions {
+	return conditions{"StringLike": {"ssm:resourceTag/aws:ssmmessages:session-id": "${aws:userid}"}}
+}
 
 // AllowSession adds the permissions to open a session, and to resume and end it.
 //
@@ -42,15 +46,15 @@ func (p *Policy) AllowSession(s Session) {
 	sessions := []string{s.arn("ssm", "session/*")}
 	if s.Target.Kind == ssm.Tag {
 		tagged := conditions{"StringEquals": {"ssm:resourceTag/" + s.Target.Key: s.Target.Value}}
-		maps.Copy(tagged, documentCheck)
+		maps.Copy(tagged, documentCheck())
 		p.add(nil, []string{"*"}, "ssm:DescribeInstanceInformation")
 		p.add(tagged, []string{s.arn("ec2", "instance/*"), s.arn("ssm", "managed-instance/*")}, "ssm:StartSession")
 		p.add(nil, []string{document}, "ssm:StartSession")
 	} else {
-		p.add(documentCheck, []string{s.target(), document}, "ssm:StartSession")
+		p.add(documentCheck(), []string{s.target(), document}, "ssm:StartSession")
 	}
 	p.add(nil, sessions, "ssmmessages:OpenDataChannel")
-	p.add(ownSession, sessions, "ssm:ResumeSession", "ssm:TerminateSession")
+	p.add(ownSession(), sessions, "ssm:ResumeSession", "ssm:TerminateSession")
 }
 
 // target returns the ARN of the target.

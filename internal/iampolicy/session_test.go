@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
+	"github.com/iamproxy/iamproxy/test/fakeaws"
+	"github.com/iamproxy/iamproxy/test/sigv4"
 )
 
 const (
@@ -63,6 +65,37 @@ func TestTaggedSession(t *testing.T) {
 	}
 	if !reflect.DeepEqual(p.statements[:3], want) {
 		t.Error(p.JSON())
+	}
+}
+
+// The actions and resources are those that AWS asks for, and no others.
+func TestSessionPermissions(t *testing.T) {
+	const jane = "arn:aws:iam::111122223333:user/jane"
+	for _, name := range []string{"i-01", "mi-01", "ecs:my-cluster_0f9d_0f9d-1"} {
+		var p Policy
+		p.AllowSession(Session{Target: target(t, name), Region: "eu-west-1", Account: "111122223333", Host: "db"})
+		a := &fakeaws.AWS{}
+		key := sigv4.Key{AccessKeyID: "AKIAJANE", SecretAccessKey: "s"}
+		a.AddKey(key, jane)
+		for _, s := range p.statements {
+			a.Attach(jane, fakeaws.Policy{Actions: s.Action, Resources: s.Resource})
+		}
+		session := "arn:aws:ssm:eu-west-1:111122223333:session/jane-1"
+		for permission, want := range map[[2]string]bool{
+			{"ssm:StartSession", a.AddNode(fakeaws.Node{ID: name})}:                                        true,
+			{"ssm:StartSession", "arn:aws:ssm:eu-west-1::" + document}:                                     true,
+			{"ssm:StartSession", a.AddNode(fakeaws.Node{ID: "i-0f"})}:                                      false,
+			{"ssm:StartSession", "arn:aws:ssm:eu-west-1::" + toLocalhost}:                                  false,
+			{"ssm:StartSession", "arn:aws:ssm:eu-west-1:111122223333:document/SSM-SessionManagerRunShell"}: false,
+			{"ssmmessages:OpenDataChannel", session}:                                                       true,
+			{"ssm:ResumeSession", session}:                                                                 true,
+			{"ssm:TerminateSession", session}:                                                              true,
+			{"ssm:SendCommand", a.AddNode(fakeaws.Node{ID: name})}:                                         false,
+		} {
+			if got := a.Permits(key.AccessKeyID, permission[0], permission[1]); got != want {
+				t.Errorf("%s: %s permitted: %v", name, permission, got)
+			}
+		}
 	}
 }
 
