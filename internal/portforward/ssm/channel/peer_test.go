@@ -153,7 +153,9 @@ func (p *peer) serve(w *pipe, first bool) {
 		if err := json.Unmarshal(f.b, &open); err != nil || f.typ != websocket.MessageText || open.TokenValue != "TOKEN" || open.ClientID == "" {
 			p.t.Errorf("got %q, %v", f.b, err)
 		}
+		p.mu.Lock()
 		p.versions = append(p.versions, open.ClientVersion)
+		p.mu.Unlock()
 	case <-w.closed:
 		return
 	}

@@ -1,0 +1,242 @@
+package channel
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/iamproxy/iamproxy/internal/portforward/ssm/message"
+)
+
+// Each message of a session is lost once in turn.
+func TestEachLost(t *testing.T) {
+	for _, toAgent := range []bool{false, true} {
+		for lost := range 14 {
+			t.Run(fmt.Sprint(toAgent, lost), func(t *testing.T) {
+				p := &peer{network: func(direction bool, n int, b []byte) [][]byte {
+					if direction == toAgent && n == lost {
+						return nil
+					}
+					return [][]byte{b}
+				}}
+				run(t, p, func(t *testing.T, c *Channel) {
+					began := time.Now()
+					echo(t, c, 6000)
+					if took := time.Since(began); took > 1500*time.Millisecond {
+						t.Errorf("took %v", took)
+					}
+				})
+			})
+		}
+	}
+}
+
+// unreliable loses, repeats and reorders messages.
+func unreliable(seed uint64, lose, repeat, reorder float64) func(bool, int, []byte) [][]byte {
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(seed, 0))
+	held := map[bool][][]byte{}
+	return func(toAgent bool, _ int, b []byte) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
+		var out [][]byte
+		switch chance := random.Float64(); {
+		case chance < lose:
+		case chance < lose+repeat:
+			out = [][]byte{b, b}
+		case chance < lose+repeat+reorder:
+			held[toAgent] = append(held[toAgent], b)
+			return nil
+		default:
+			out = [][]byte{b}
+		}
+		if random.Float64() < 0.2 {
+			out = append(out, held[toAgent]...)
+			held[toAgent] = nil
+		}
+		return out
+	}
+}
+
+func TestUnreliableNetwork(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			p := &peer{network: unreliable(seed, 0.05, 0.05, 0.1)}
+			run(t, p, func(t *testing.T, c *Channel) { echo(t, c, 100<<10) })
+		})
+	}
+}
+
+// A lost message is repeated after those that follow it were acknowledged, without a timeout.
+func TestFastResend(t *testing.T) {
+	p := &peer{hold: true, network: func(toAgent bool, n int, b []byte) [][]byte {
+		if toAgent && n > 2 && n%20 == 0 {
+			return nil
+		}
+		return [][]byte{b}
+	}}
+	run(t, p, func(t *testing.T, c *Channel) {
+		began := time.Now()
+		if _, err := c.Write(make([]byte, 1<<20)); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// Acknowledgements of the client are lost: the agent repeats its messages, and these are
+// acknowledged again.
+func TestAcknowledgementsLost(t *testing.T) {
+	lost := 0
+	p := &peer{network: func(toAgent bool, _ int, b []byte) [][]byte {
+		if m, _ := message.Parse(b); m.Type == message.Acknowledge && lost < 30 {
+			lost++
+			return nil
+		}
+		return [][]byte{b}
+	}}
+	run(t, p, func(t *testing.T, c *Channel) {
+		echo(t, c, 8000)
+		time.Sleep(30 * time.Second)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.unacked) != 0 || c.Stats().Unacknowledged != 0 {
+			t.Errorf("not acknowledged: %d of the agent, %d bytes of the client", len(p.unacked), c.Stats().Unacknowledged)
+		}
+	})
+}
+
+// Messages beyond the buffer are not acknowledged, so that the agent repeats them.
+func TestReorderingBeyondBuffer(t *testing.T) {
+	const first, limit = 2, 100
+	var held []byte
+	p := &peer{maxEarly: limit}
+	p.network = func(toAgent bool, n int, b []byte) [][]byte {
+		if !toAgent && n == first+1 { // after the acknowledgement of the handshake
+			held = b
+			return nil
+		}
+		return [][]byte{b}
+	}
+	run(t, p, func(t *testing.T, c *Channel) {
+		var want bytes.Buffer
+		for i := range 3 * limit {
+			data := fmt.Appendf(nil, "%d ", i)
+			want.Write(data)
+			p.send(message.Output, data)
+		}
+		if held == nil {
+			t.Fatal("nothing was held")
+		}
+		got := make([]byte, want.Len())
+		if _, err := io.ReadFull(c, got); err != nil || !bytes.Equal(got, want.Bytes()) {
+			t.Fatalf("%v, altered: %v", err, !bytes.Equal(got, want.Bytes()))
+		}
+	})
+}
+
+func TestPause(t *testing.T) {
+	p := &peer{hold: true}
+	run(t, p, func(t *testing.T, c *Channel) {
+		p.setNetwork(nothing) // the agent is away
+		_, before, _ := p.arrived()
+		p.control(message.PausePublication)
+		synctest.Wait()
+		write(t, c, string(make([]byte, 50<<10)))
+		time.Sleep(10 * time.Second)
+		if _, n, _ := p.arrived(); n-before > 15 {
+			t.Errorf("%d messages while paused", n-before)
+		}
+		p.setNetwork(nil)
+		p.control(message.StartPublication)
+		time.Sleep(time.Second)
+		if _, _, size := p.arrived(); size != 50<<10 {
+			t.Errorf("%d bytes", size)
+		}
+	})
+}
+
+// While nothing reads, little is buffered, and the connection is not taken for dead.
+func TestNoReader(t *testing.T) {
+	p := &peer{}
+	run(t, p, func(t *testing.T, c *Channel) {
+		const size = 2 << 20
+		for range size / 1024 {
+			p.send(message.Output, make([]byte, 1024))
+		}
+		p.mu.Lock()
+		p.pipe.silent.Store(true) // a pong is not read
+		p.mu.Unlock()
+		time.Sleep(10 * time.Minute)
+		if n := c.buffered(); n > maxBuffered || c.Stats().Resumes != 0 {
+			t.Errorf("%d bytes are buffered, %d resumes", n, c.Stats().Resumes)
+		}
+		if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A cut while nothing reads loses nothing.
+func TestCutWithoutReader(t *testing.T) {
+	p := &peer{}
+	run(t, p, func(t *testing.T, c *Channel) {
+		const size = 2 << 20
+		for range size / 1024 {
+			p.send(message.Output, make([]byte, 1024))
+		}
+		time.Sleep(time.Second)
+		p.cut(errCut)
+		time.Sleep(time.Second)
+		if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// While nothing is acknowledged, Write blocks, and little is kept.
+func TestWindow(t *testing.T) {
+	p := &peer{hold: true}
+	run(t, p, func(t *testing.T, c *Channel) {
+		p.setNetwork(nothing)
+		go c.Write(make([]byte, 4<<20)) //nolint:errcheck // Close ends it
+		time.Sleep(10 * time.Second)
+		if n := c.Stats().Unacknowledged; n > (window+maxUnsent)*message.MaxPayload {
+			t.Errorf("%d bytes", n)
+		}
+	})
+}
+
+// What cannot be parsed, or has an unknown type, is ignored.
+func TestNoise(t *testing.T) {
+	p := &peer{}
+	p.network = func(toAgent bool, _ int, b []byte) [][]byte {
+		if toAgent {
+			return [][]byte{b}
+		}
+		altered := bytes.Clone(b)
+		altered[len(altered)-1] ^= 1
+		unknown := (&message.Message{Type: "unknown", Created: time.Now()}).Append(nil)
+		return [][]byte{nil, []byte("noise"), altered, b[:len(b)-1], unknown, make([]byte, 5000), b}
+	}
+	run(t, p, func(t *testing.T, c *Channel) { echo(t, c, 20000) })
+}
+
+// A message that is too long ends the WebSocket, not the session.
+func TestTooLong(t *testing.T) {
+	p := &peer{}
+	run(t, p, func(t *testing.T, c *Channel) {
+		p.inject(make([]byte, maxMessage+1))
+		echo(t, c, 1000)
+		if c.Stats().Resumes != 1 {
+			t.Error("not resumed")
+		}
+	})
+}
