@@ -73,7 +73,10 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		return f.upgradeError(upgrade)
 	case errors.As(err, &agent):
 		failed := pgwire.NewError(pgwire.SSMAgentUnsupported, agent, target)
-		failed.Hint = fmt.Sprintf("Update it: `aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=%s%s`.", f.nodeID(), f.cliFlags())
+		failed.Hint = fmt.Sprintf("Update it: `aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=%s%s`.", cmp.Or(f.Target.ID, "INSTANCE_ID"), f.cliFlags())
+		if f.Target.Kind == Container {
+			failed.Hint = "ECS provides SSM Agent: start the task again, on the latest platform version or with the latest container agent."
+		}
 		return failed
 	case errors.As(err, &action), errors.Is(err, channel.ErrNoHandshake):
 		failed := pgwire.NewError(pgwire.SSMAgentUnsupported, err, target)
@@ -148,7 +151,7 @@ func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {
 		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, errors.New("the target is not connected"), target)
 		failed.Transience = pgwire.IfSeenBefore
 		if f.Target.Kind == Container {
-			failed.Hint = "Check that the task is running with ECS Exec (enableExecuteCommand), and that its role is allowed ssmmessages:*."
+			failed.Hint = "Check that the task is running with ECS Exec (enableExecuteCommand), and that its task role is allowed the actions of ssmmessages that ECS Exec needs."
 			return failed
 		}
 		failed.Hint += fmt.Sprintf(" `aws ssm describe-instance-information%s` lists the connected targets.", f.cliFlags())
@@ -208,9 +211,6 @@ func (f *Forward) upgradeError(err *UpgradeError) *pgwire.Error {
 	}
 	return failed
 }
-
-// nodeID returns the target for a command line.
-func (f *Forward) nodeID() string { return cmp.Or(f.Target.ID, "INSTANCE_ID") }
 
 // cliFlags returns CLIFlags after a space.
 func (f *Forward) cliFlags() string {
