@@ -48,6 +48,27 @@ func TCPPair(t testing.TB) (ours, theirs *net.TCPConn) {
 	return accepted.(*net.TCPConn), dialed.(*net.TCPConn)
 }
 
+// Serve serves each connection to an address of loopback with handle, which closes it, until
+// the end of the test.
+func Serve(t testing.TB, handle func(net.Conn)) (address string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go handle(conn)
+		}
+	}()
+	return listener.Addr().String()
+}
+
 // Script is a connection whose peer has sent everything in advance.
 type Script struct {
 	In  *bytes.Reader // from the peer

@@ -97,4 +97,6 @@ func (p *place) endpoints() []string {
 	}
 }
 
-func (p *place) close() error { return errors.Join(p.cluster.Close(), p.aws.Close(), p.gateway.Close()) }
+func (p *place) close() error {
+	return errors.Join(p.cluster.Close(), p.aws.Close(), p.gateway.Close())
+}

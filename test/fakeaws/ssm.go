@@ -103,7 +103,7 @@ func (a *AWS) openSession(c caller, body []byte) (any, *refusal) {
 	return map[string]string{"SessionId": s.ID, "StreamUrl": streamURL, "TokenValue": token}, nil
 }
 
-// documentARN returns the ARN of a document. Those of AWS have no account.
+// documentARN returns the ARN of a document. A document of AWS has no account.
 func documentARN(c caller, name string) string {
 	owner := c.account
 	if strings.HasPrefix(name, "AWS-") {

@@ -44,8 +44,8 @@ type Agent struct {
 	// Version is the version that it reports, and that it behaves as. Zero: DefaultVersion.
 	Version string
 	// Routes are the addresses to dial for a host and port, such as db.example.com:5432, or
-	// for a host with all ports. The others are dialed as they are. The host of a session
-	// without one is localhost.
+	// for a host with all ports. Other addresses are dialed as they are. The host of a
+	// session without one is localhost.
 	Routes map[string]string
 	// NoSleep makes it send without a pause of 1 ms after each message. The pause limits the
 	// real agent to about 0.6 MB/s.

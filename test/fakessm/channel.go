@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// maxEarly is the number of messages that the agent holds until those before them arrive.
+	// maxEarly limits the messages that the agent holds until earlier ones arrive.
 	maxEarly = 100_000
-	// maxUnacked is the number of messages without an acknowledgement after which the agent
-	// waits. The real agent has 100,000, and forgets those that follow.
+	// maxUnacked is the number of messages without an acknowledgement at which the agent
+	// waits. The real agent has 100,000, and forgets later ones.
 	maxUnacked = 10_000
 )
 

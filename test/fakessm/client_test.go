@@ -3,6 +3,7 @@ package fakessm_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm/message"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 	"github.com/iamproxy/iamproxy/test/fakessm"
 )
@@ -47,32 +49,10 @@ func open(t *testing.T, g *fakessm.Gateway, address string) (streamURL, token st
 
 // echo returns the address of a server that returns what it receives.
 func echo(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				b := make([]byte, 4096)
-				for {
-					n, err := conn.Read(b)
-					if err != nil {
-						return
-					}
-					_, _ = conn.Write(b[:n])
-				}
-			}()
-		}
-	}()
-	return listener.Addr().String()
+	return conntest.Serve(t, func(conn net.Conn) {
+		defer conn.Close()
+		_, _ = io.Copy(conn, conn)
+	})
 }
 
 // client is a plain client of a data channel: it acknowledges all, resends until it has the

@@ -61,7 +61,7 @@ func TestPlugin(t *testing.T) {
 }
 
 // The plugin resumes its session after AWS has closed the socket, and its connections go on. It
-// loses connections that send before that, and those whose acknowledgements were lost.
+// loses a connection that sends before that, or whose acknowledgements were lost.
 func TestPluginResumes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, fakessm.Agent{})

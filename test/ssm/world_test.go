@@ -20,6 +20,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 	"github.com/iamproxy/iamproxy/test/fakessm"
 	"github.com/iamproxy/iamproxy/test/sigv4"
@@ -41,7 +42,7 @@ type world struct {
 
 func newWorld(t testing.TB, agent fakessm.Agent) *world {
 	t.Helper()
-	agent.Routes = map[string]string{database: serveData(t)}
+	agent.Routes = map[string]string{database: conntest.Serve(t, serveCommands)}
 	w := &world{gateway: &fakessm.Gateway{Agent: agent}}
 	w.aws = &fakeaws.AWS{Gateway: w.gateway}
 	w.gateway.Authorize = w.aws.AuthorizeOpenDataChannel
@@ -140,27 +141,8 @@ func (p *process) stop() {
 	})
 }
 
-// serveData serves three commands, each with a number of bytes: up answers their SHA-256,
-// down sends them, and echo returns them.
-func serveData(t testing.TB) (address string) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go serveCommands(conn)
-		}
-	}()
-	return listener.Addr().String()
-}
-
+// serveCommands serves three commands, each with a number of bytes: up answers their
+// SHA-256, down sends them, and echo returns them.
 func serveCommands(conn net.Conn) {
 	defer conn.Close()
 	for {

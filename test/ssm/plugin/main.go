@@ -1,5 +1,5 @@
-// Command plugin is AWS's Session Manager plugin, for port forwards only. It has a module of
-// its own, so that iamproxy does not depend on it.
+// Command plugin is AWS's Session Manager plugin, for port forwards only. Its module is
+// separate, so that iamproxy does not depend on it.
 package main
 
 import (
