@@ -81,7 +81,7 @@ func (e usageError) Unwrap() error { return e.error }
 // run executes the command line and returns the exit code: 0 done, 1 failed, 2 the command line
 // or the configuration is wrong.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := execute(ctx, args, streams{stdout, stderr})
+	err := execute(ctx, &commands{}, args, streams{stdout, stderr})
 	if err == nil {
 		return 0
 	}
@@ -99,9 +99,8 @@ func isUsage(err error) bool {
 	return errors.As(err, new(usageError)) || errors.As(err, new(server.ConfigError))
 }
 
-func execute(ctx context.Context, args []string, std streams) error {
-	var c commands
-	parser, err := newParser(&c, std, kong.BindTo(ctx, (*context.Context)(nil)))
+func execute(ctx context.Context, c *commands, args []string, std streams) error {
+	parser, err := newParser(c, std, kong.BindTo(ctx, (*context.Context)(nil)))
 	if err != nil {
 		return err
 	}

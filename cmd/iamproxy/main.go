@@ -7,10 +7,16 @@ import (
 	"os"
 
 	"github.com/iamproxy/iamproxy/auth"
+	"github.com/iamproxy/iamproxy/internal/lambda"
 )
 
 func main() {
-	code := run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)
+	var code int
+	if extension := lambda.Detect(os.Args, os.Getenv); extension != nil {
+		code = runExtension(context.Background(), extension, os.Stdout, os.Stderr)
+	} else {
+		code = run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)
+	}
 	auth.EndProcesses()
 	os.Exit(code)
 }

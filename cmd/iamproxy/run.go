@@ -57,7 +57,8 @@ type runCommand struct {
 	LogLevel       string        `group:"Observability" help:"debug, info, warn or error. Default: info." enum:"debug,info,warn,error" default:"info" placeholder:"LEVEL"`
 	LogFormat      string        `group:"Observability" help:"json or console. Default: console on a terminal, else json." enum:",json,console" default:"" placeholder:"FORMAT"`
 
-	config server.Config // set by Validate
+	config    server.Config // set by Validate
+	extension *extension    // nil unless Lambda has started this process
 }
 
 // Validate parses the flags.
@@ -173,7 +174,11 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 
 	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has validated it
 	format := c.consoleFormat(std.err)
-	log, flush := logging.New(std.err, level, format)
+	newLog := logging.New
+	if c.extension != nil {
+		newLog = newExtensionLog
+	}
+	log, flush := newLog(std.err, level, format)
 	defer flush()
 	go others.Handle(ending, log, shutdown)
 	s := &server.Server{Config: c.config, Log: log, Shutdown: shutdown, Draining: func() bool { return draining.Err() != nil }}
@@ -189,8 +194,9 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return err
 	}
-	callersLogged := s.Identities.LogCallers(draining)
-	if format != nil {
+	if c.extension != nil {
+		defer c.extension.serve(draining, s)()
+	} else if callersLogged := s.Identities.LogCallers(draining); format != nil {
 		go console.PrintReady(draining, log, s.Signers, callersLogged)
 	}
 	go limits.ReleaseIdleMemory(draining)

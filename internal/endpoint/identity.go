@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -86,6 +87,21 @@ func splitRoles(list string) (roles []string) {
 }
 
 var arnAfterComma = text.Regexp(`,\s*arn:`)
+
+// fetchTimeout limits Fetch. Lambda allows ten seconds for the start of an execution environment.
+const fetchTimeout = 3 * time.Second
+
+// Fetch fetches the credentials of each identity, so that the first login does not wait for them.
+// A failure has no consequences: clients get the error.
+func (i *Identities) Fetch(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	for _, identity := range i.loaded {
+		if err := identity.Ready(ctx); err != nil {
+			i.Log.Warn("no AWS credentials yet", zap.Error(err))
+		}
+	}
+}
 
 // LogCallers logs the ARN of each identity, and then watches the verdict of AWS about its
 // credentials until ctx is done. A failure has no consequences: without credentials the first

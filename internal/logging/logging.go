@@ -11,17 +11,31 @@ import (
 // New returns a log that writes lines of JSON to out, or lines for people if console is not
 // nil. Writing never blocks. The returned function writes the lines that are still queued.
 func New(out io.Writer, level zapcore.Level, console *Console) (log *zap.Logger, flush func()) {
+	if console == nil {
+		return NewJSON(out, level, "ts")
+	}
+	return newLog(out, func(writer zapcore.WriteSyncer) zapcore.Core {
+		return &consoleCore{LevelEnabler: level, out: writer, format: *console}
+	})
+}
+
+// NewJSON returns a log that writes lines of JSON as New does, with timeKey for the key of the
+// time.
+func NewJSON(out io.Writer, level zapcore.Level, timeKey string) (log *zap.Logger, flush func()) {
+	config := zap.NewProductionEncoderConfig()
+	config.TimeKey = timeKey
+	config.EncodeTime = zapcore.ISO8601TimeEncoder
+	config.EncodeDuration = zapcore.StringDurationEncoder
+	return newLog(out, func(writer zapcore.WriteSyncer) zapcore.Core {
+		return zapcore.NewCore(zapcore.NewJSONEncoder(config), writer, level)
+	})
+}
+
+func newLog(out io.Writer, core func(zapcore.WriteSyncer) zapcore.Core) (log *zap.Logger, flush func()) {
 	writer := newWriter(out, func(lines int) {
 		log.Warn("log lines were lost: the output was not read, or had no space", zap.Int("lines", lines))
 	})
-	if console != nil {
-		log = zap.New(&consoleCore{LevelEnabler: level, out: writer, format: *console})
-		return log, writer.close
-	}
-	config := zap.NewProductionEncoderConfig()
-	config.EncodeTime = zapcore.ISO8601TimeEncoder
-	config.EncodeDuration = zapcore.StringDurationEncoder
-	log = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(config), writer, level))
+	log = zap.New(core(writer))
 	return log, writer.close
 }
 

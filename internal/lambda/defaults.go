@@ -1,0 +1,59 @@
+package lambda
+
+import (
+	"os"
+	"strings"
+)
+
+// SetDefaults sets the variables of iamproxy whose defaults differ in Lambda, unless they are set.
+func SetDefaults() {
+	for name, value := range defaults(os.LookupEnv) {
+		os.Setenv(name, value)
+	}
+}
+
+// defaults returns the variables to set. An execution environment serves one invocation at a
+// time, so one idle connection is enough. Lambda kills the process two seconds after the SHUTDOWN
+// event.
+func defaults(lookup func(name string) (string, bool)) map[string]string {
+	format, _ := lookup("AWS_LAMBDA_LOG_FORMAT")
+	level, _ := lookup("AWS_LAMBDA_LOG_LEVEL")
+	variables := map[string]string{
+		"IAMPROXY_ADMIN":      "off",
+		"IAMPROXY_POOL":       "1",
+		"IAMPROXY_DRAIN_MAX":  "1s",
+		"IAMPROXY_LOG_FORMAT": logFormat(format),
+		"IAMPROXY_LOG_LEVEL":  logLevel(level),
+	}
+	for name := range variables {
+		if _, set := lookup(name); set {
+			delete(variables, name)
+		}
+	}
+	return variables
+}
+
+// logFormat returns the value of --log-format for a function's log format, which is Text or JSON.
+// https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
+func logFormat(function string) string {
+	if function == "Text" {
+		return "console"
+	}
+	return "json"
+}
+
+// logLevel returns the value of --log-level for a function's level of application logs. A function
+// with the format Text has no level. Then it is warn, since a session has lines of level info, and
+// CloudWatch Logs charges for them.
+// https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-log-level.html
+func logLevel(function string) string {
+	switch strings.ToUpper(function) {
+	case "TRACE", "DEBUG":
+		return "debug"
+	case "INFO":
+		return "info"
+	case "ERROR", "FATAL":
+		return "error"
+	}
+	return "warn"
+}

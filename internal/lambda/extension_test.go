@@ -1,0 +1,302 @@
+package lambda
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
+
+// api is a double of the Extensions API. It refuses requests as the documentation of the API
+// says, and records the others.
+type api struct {
+	t        *testing.T
+	refuse   string        // path of a request that fails
+	waiting  chan struct{} // receives an element when the extension waits for the next event
+	shutdown chan struct{} // closed for the SHUTDOWN event
+	invoke   bool          // an unknown event comes first
+
+	mu    sync.Mutex
+	calls []string
+}
+
+const identifier = "5bd2d2a1-c9f5-4a93-9b6e-8b9a6c1f6a0e"
+
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path, ok := strings.CutPrefix(r.URL.Path, "/2020-01-01/extension/")
+	var body struct {
+		Events       []string `json:"events"`
+		ErrorMessage string   `json:"errorMessage"`
+		ErrorType    string   `json:"errorType"`
+	}
+	if r.Method == http.MethodPost {
+		if err := json.NewDecoder(r.Body).Decode(&body); err != nil {
+			a.t.Errorf("%s: %v", path, err)
+		}
+	}
+	switch {
+	case !ok || path == a.refuse:
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = w.Write([]byte(`{"errorType":"Extension.InvalidState","errorMessage":"not now"}`))
+		return
+	case path == "register":
+		if r.Header.Get("Lambda-Extension-Name") != "iamproxy" || !slices.Equal(body.Events, []string{"SHUTDOWN"}) {
+			a.t.Errorf("registered %q for %q", r.Header.Get("Lambda-Extension-Name"), body.Events)
+		}
+		a.record("register")
+		w.Header().Set("Lambda-Extension-Identifier", identifier)
+		_, _ = w.Write([]byte(`{"functionName":"f","functionVersion":"$LATEST","handler":"index.handler"}`))
+		return
+	case r.Header.Get("Lambda-Extension-Identifier") != identifier:
+		a.t.Errorf("%s: identifier %q", path, r.Header.Get("Lambda-Extension-Identifier"))
+	case path == "event/next":
+		a.record("next")
+		if a.takeInvoke() {
+			_, _ = w.Write([]byte(`{"eventType":"INVOKE"}`))
+			return
+		}
+		a.waiting <- struct{}{}
+		select {
+		case <-a.shutdown:
+			_, _ = w.Write([]byte(`{"eventType":"SHUTDOWN","shutdownReason":"spindown","deadlineMs":676051}`))
+		case <-r.Context().Done():
+		}
+		return
+	}
+	if r.Header.Get("Lambda-Extension-Function-Error-Type") != body.ErrorType {
+		a.t.Errorf("%s: %q in the header, and %q", path, r.Header.Get("Lambda-Extension-Function-Error-Type"), body.ErrorType)
+	}
+	a.record(path + " " + body.ErrorType + ": " + body.ErrorMessage)
+	w.WriteHeader(http.StatusAccepted)
+	_, _ = w.Write([]byte(`{"status":"OK"}`))
+}
+
+func (a *api) record(call string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.calls = append(a.calls, call)
+}
+
+func (a *api) takeInvoke() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	was := a.invoke
+	a.invoke = false
+	return was
+}
+
+// run runs serve as an extension, and returns the requests to the API and the error.
+func (a *api) run(t *testing.T, serve Serve) (calls string, err error) {
+	t.Helper()
+	a.t, a.waiting, a.shutdown = t, make(chan struct{}, 1), make(chan struct{})
+	server := httptest.NewServer(a)
+	defer server.Close()
+	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // of the function's own requests
+	e := Detect([]string{"/opt/extensions/iamproxy"}, func(string) string { return server.Listener.Addr().String() })
+	err = e.Run(t.Context(), serve)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return strings.Join(a.calls, ", "), err
+}
+
+var errTest = errors.New("the endpoint is wrong")
+
+func TestRun(t *testing.T) {
+	for name, test := range map[string]struct {
+		refuse    string
+		invoke    bool
+		serve     func(a *api) Serve
+		want      string
+		wantError string
+	}{
+		"SHUTDOWN": {
+			serve: func(a *api) Serve {
+				return func(ctx context.Context, ready func()) error {
+					ready()
+					close(a.shutdown)
+					<-ctx.Done()
+					a.record("drained")
+					return nil
+				}
+			},
+			want: "register, next, drained",
+		},
+		"events that it did not register for": {
+			invoke: true,
+			serve: func(a *api) Serve {
+				return func(ctx context.Context, ready func()) error {
+					ready()
+					close(a.shutdown)
+					<-ctx.Done()
+					return nil
+				}
+			},
+			want: "register, next, next",
+		},
+		"wrong configuration": {
+			serve:     func(*api) Serve { return func(context.Context, func()) error { return errTest } },
+			want:      "register, init/error Extension.StartFailed: the endpoint is wrong",
+			wantError: "the endpoint is wrong",
+		},
+		"no start": {
+			serve:     func(*api) Serve { return func(context.Context, func()) error { return nil } },
+			want:      "register, init/error Extension.StartFailed: ended before the SHUTDOWN event of Lambda",
+			wantError: "ended before the SHUTDOWN event of Lambda",
+		},
+		"wrong configuration, not reported": {
+			refuse:    "init/error",
+			serve:     func(*api) Serve { return func(context.Context, func()) error { return errTest } },
+			want:      "register",
+			wantError: "the endpoint is wrong (it could not be reported to Lambda: init/error: 403 Forbidden: Extension.InvalidState: not now)",
+		},
+		"failure while it serves": {
+			serve: func(a *api) Serve {
+				return func(_ context.Context, ready func()) error {
+					ready()
+					<-a.waiting
+					return errTest
+				}
+			},
+			want:      "register, next, exit/error Extension.UnexpectedExit: the endpoint is wrong",
+			wantError: "the endpoint is wrong",
+		},
+		"end while it serves": {
+			serve: func(a *api) Serve {
+				return func(_ context.Context, ready func()) error {
+					ready()
+					<-a.waiting
+					return nil
+				}
+			},
+			want:      "register, next, exit/error Extension.UnexpectedExit: ended before the SHUTDOWN event of Lambda",
+			wantError: "ended before the SHUTDOWN event of Lambda",
+		},
+		"registration refused": {
+			refuse: "register",
+			serve: func(a *api) Serve {
+				return func(ctx context.Context, ready func()) error {
+					ready()
+					<-ctx.Done()
+					a.record("drained")
+					return nil
+				}
+			},
+			want:      "drained",
+			wantError: "could not register with the Extensions API of Lambda: register: 403 Forbidden: Extension.InvalidState: not now",
+		},
+		"no next event": {
+			refuse: "event/next",
+			serve: func(a *api) Serve {
+				return func(ctx context.Context, ready func()) error {
+					ready()
+					<-ctx.Done()
+					a.record("drained")
+					return nil
+				}
+			},
+			want:      "register, drained, exit/error Extension.UnexpectedExit: could not get the next event of Lambda: event/next: 403 Forbidden: Extension.InvalidState: not now",
+			wantError: "could not get the next event of Lambda: event/next: 403 Forbidden: Extension.InvalidState: not now",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &api{refuse: test.refuse, invoke: test.invoke}
+			calls, err := a.run(t, test.serve(a))
+			got := ""
+			if err != nil {
+				got = err.Error()
+			}
+			if got != test.wantError {
+				t.Errorf("error %q, want %q", got, test.wantError)
+			}
+			if calls != test.want {
+				t.Errorf("calls %q, want %q", calls, test.want)
+			}
+		})
+	}
+}
+
+// The function starts when the extension has registered. Until then, clients could not connect.
+func TestRegistersWhenReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		requests := make(chan string)
+		e := &Extension{newClient("api", "iamproxy")}
+		e.client.http.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+			requests <- "register"
+			return nil, errTest
+		}}
+		serving := make(chan func())
+		ended := make(chan error)
+		go func() {
+			ended <- e.Run(t.Context(), func(ctx context.Context, ready func()) error {
+				serving <- ready
+				<-ctx.Done()
+				return nil
+			})
+		}()
+		ready := <-serving
+		synctest.Wait()
+		select {
+		case <-requests:
+			t.Error("it registers before it is ready")
+		default:
+		}
+		ready()
+		<-requests
+		if err := <-ended; !errors.Is(err, errTest) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestDetect(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		api  string
+		want bool
+	}{
+		{[]string{"/opt/extensions/iamproxy"}, "127.0.0.1:9001", true},
+		{[]string{"/opt/extensions/another-name"}, "127.0.0.1:9001", true},
+		{[]string{"/opt/extensions/iamproxy", "check"}, "127.0.0.1:9001", false}, // started by the function
+		{[]string{"/opt/bin/iamproxy"}, "127.0.0.1:9001", false},
+		{[]string{"iamproxy"}, "127.0.0.1:9001", false},
+		{[]string{"/opt/extensions/iamproxy"}, "", false},
+	} {
+		got := Detect(test.args, func(name string) string { return map[string]string{"AWS_LAMBDA_RUNTIME_API": test.api}[name] })
+		if (got != nil) != test.want {
+			t.Errorf("%q with %q: %v", test.args, test.api, got)
+		}
+	}
+}
+
+func TestSetDefaults(t *testing.T) {
+	for _, test := range []struct{ format, level, wantFormat, wantLevel string }{
+		{"", "", "json", "warn"},
+		{"Text", "", "console", "warn"},
+		{"JSON", "TRACE", "json", "debug"},
+		{"JSON", "DEBUG", "json", "debug"},
+		{"JSON", "INFO", "json", "info"},
+		{"JSON", "WARN", "json", "warn"},
+		{"JSON", "ERROR", "json", "error"},
+		{"JSON", "FATAL", "json", "error"},
+	} {
+		t.Run(test.format+test.level, func(t *testing.T) {
+			env := map[string]string{"AWS_LAMBDA_LOG_FORMAT": test.format, "AWS_LAMBDA_LOG_LEVEL": test.level, "IAMPROXY_POOL": "0"}
+			got := defaults(func(name string) (string, bool) {
+				value, ok := env[name]
+				return value, ok
+			})
+			want := map[string]string{"IAMPROXY_ADMIN": "off", "IAMPROXY_DRAIN_MAX": "1s", "IAMPROXY_LOG_FORMAT": test.wantFormat, "IAMPROXY_LOG_LEVEL": test.wantLevel}
+			if !maps.Equal(got, want) {
+				t.Errorf("got %v, want %v", got, want)
+			}
+		})
+	}
+}
