@@ -4,10 +4,14 @@ package container
 
 import (
 	"bufio"
+	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Network is a network namespace with a loopback interface only. The containers of a task
@@ -59,4 +63,26 @@ func Join(t testing.TB, a, b Network) string {
 		}
 	}
 	return addressA
+}
+
+// Enter calls f on a thread in the network. Sockets that f opens stay in the network.
+func (n Network) Enter(f func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		result <- n.enter(f)
+	}()
+	return <-result
+}
+
+func (n Network) enter(f func() error) error {
+	file, err := os.Open(n.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("network %s: %w", n.path, err)
+	}
+	return f()
 }
