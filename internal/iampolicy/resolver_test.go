@@ -50,7 +50,7 @@ func TestResolve(t *testing.T) {
 		{name: "resource id given", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: host, want: "777788889999 cluster-A", wantNote: "account 777788889999 is that of the caller"},
 		{name: "account from the access key", resolver: Resolver{ResourceID: "cluster-A"}, lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}, err: errors.New("no network")}, host: host, want: "777788889999 cluster-A", wantNote: "is that of the caller"},
 		{name: "DSQL", lookup: fakeLookup{caller: auth.Caller{Account: "777788889999"}}, host: dsqlHost, want: "777788889999 abcdefghijklmnopqrstuvwxyz", wantNote: "is that of the caller"},
-		{name: "not permitted", lookup: fakeLookup{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, wantErr: "rds:X: not permitted to look; set --account and --resource-id, which a caller with the permission can look up: aws rds --region eu-west-1 describe-db-clusters"},
+		{name: "not permitted", lookup: fakeLookup{err: fmt.Errorf("rds:X: %w", rdsapi.ErrNotPermitted)}, host: host, wantErr: "rds:X: not permitted; set --account and --resource-id, which a caller with the permission can look up: aws rds --region eu-west-1 describe-db-clusters"},
 		{name: "not found", lookup: fakeLookup{err: rdsapi.ErrNotFound}, host: host, wantErr: "use credentials of the database's account (--profile, --assume-role), or set --account and --resource-id"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
