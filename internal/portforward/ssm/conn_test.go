@@ -91,6 +91,7 @@ func TestClose(t *testing.T) {
 // A client that does not read fills the buffer. It is disconnected once others have waited for
 // too long, and they go on.
 func TestStuckClient(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(w *world) { w.SetStuck(1<<20, 2*time.Second) })
 	stuck := w.dial()
 	w.request(stuck, 's', 8<<20)
@@ -108,6 +109,7 @@ func TestStuckClient(t *testing.T) {
 
 // A client that reads slowly, or late, stays if it holds up no other.
 func TestLateReader(t *testing.T) {
+	t.Parallel()
 	w := start(t, func(w *world) { w.SetStuck(1<<20, time.Second) })
 	conn := w.dial()
 	w.request(conn, 's', 4<<20)

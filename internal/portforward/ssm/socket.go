@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -49,7 +50,7 @@ func (f *Forward) openSocket(ctx context.Context, address string) (*websocket.Co
 			return nil, err
 		}
 	}
-	transport := newTransport(config.HTTPClient)
+	transport := newTransport(ctx, config.HTTPClient)
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	conn, response, err := websocket.Dial(ctx, address, &websocket.DialOptions{HTTPClient: client, HTTPHeader: header})
 	if err != nil {
@@ -79,8 +80,9 @@ func sign(ctx context.Context, config aws.Config, address string) (http.Header, 
 }
 
 // newTransport returns a transport for one WebSocket with the settings of an HTTP client of the
-// SDK, such as its proxy and its roots. HTTP/2 has no upgrade to a WebSocket.
-func newTransport(client aws.HTTPClient) *http.Transport {
+// SDK, such as its proxy and its roots. HTTP/2 has no upgrade to a WebSocket. A dial ends with ctx:
+// package http would let it go on without its request.
+func newTransport(ctx context.Context, client aws.HTTPClient) *http.Transport {
 	var transport *http.Transport
 	switch c := client.(type) {
 	case interface{ GetTransport() *http.Transport }: // of the SDK
@@ -98,6 +100,16 @@ func newTransport(client aws.HTTPClient) *http.Transport {
 	transport.ForceAttemptHTTP2, transport.TLSNextProto = false, nil
 	if transport.TLSClientConfig != nil {
 		transport.TLSClientConfig.NextProtos = nil
+	}
+	dial := transport.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	transport.DialContext = func(dialing context.Context, network, address string) (net.Conn, error) {
+		dialing, cancel := context.WithCancel(dialing)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+		return dial(dialing, network, address)
 	}
 	return transport
 }

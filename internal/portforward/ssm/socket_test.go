@@ -96,6 +96,7 @@ func parseProxyAuth(r *http.Request) (user, password string, ok bool) {
 
 // Stop does not wait for what does not answer.
 func TestStopWithoutAnswer(t *testing.T) {
+	t.Parallel()
 	for name, silence := range map[string]func(w *world){
 		"gateway": func(w *world) { w.gateway.SetFaults(fakessm.Faults{Up: fakessm.Loss{Lose: 1}}) },
 		"API":     func(w *world) { w.api.silent.Store(true) },
@@ -105,6 +106,7 @@ func TestStopWithoutAnswer(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			w := start(t, nil)
 			w.echo(w.dial(), 10)
 			silence(w)
