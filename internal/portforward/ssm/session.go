@@ -69,6 +69,8 @@ type session struct {
 
 	tasks sync.WaitGroup // of connections, and of run
 
+	attempts int // to resume, since the last one that succeeded
+
 	upMu sync.Mutex
 	up   chan struct{} // closed while there is a WebSocket
 }
@@ -252,7 +254,11 @@ func (s *session) logEnd(err error, wasOpen, byService bool, streams int) {
 func (s *session) connect(ctx context.Context, resume bool) (channel.Socket, string, error) {
 	info := s.info
 	if resume {
-		watched, stop := withStepTimeout(ctx)
+		timeout := stepTimeout
+		if s.attempts++; s.attempts%patienceInterval == 0 {
+			timeout = patientTimeout
+		}
+		watched, stop := withStepTimeout(ctx, timeout)
 		defer stop()
 		ctx = watched
 		resumed, err := s.API.ResumeSession(ctx, info.ID)
@@ -307,6 +313,7 @@ func (s *session) lost(err error) {
 }
 
 func (s *session) resumed(outage time.Duration) {
+	s.attempts = 0
 	s.upMu.Lock()
 	close(s.up)
 	s.upMu.Unlock()

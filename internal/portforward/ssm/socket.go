@@ -26,6 +26,8 @@ const (
 	// TCP connection, an answer on a connection that was used before. Such a step hangs if
 	// the network comes back meanwhile.
 	stepTimeout = 1200 * time.Millisecond
+	// Each patienceInterval-th attempt waits for patientTimeout, for a network that is slow.
+	patientTimeout, patienceInterval = 5 * time.Second, 8
 	// connectedTimeout is the same after the TCP connection: the network works.
 	connectedTimeout = 10 * time.Second
 )
@@ -132,24 +134,24 @@ func newUpgradeError(host string, response *http.Response, err error) *UpgradeEr
 // errStep is the cause of a context whose request hangs.
 var errStep = errors.New("network does not answer")
 
-// withStepTimeout returns a context that ends when a step of an HTTP request hangs. Time between
-// requests does not count.
-func withStepTimeout(ctx context.Context) (context.Context, func()) {
+// withStepTimeout returns a context that ends when a step of an HTTP request takes longer than
+// timeout. Time between requests does not count.
+func withStepTimeout(ctx context.Context, timeout time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(time.Hour, func() { cancel(errStep) })
 	timer.Stop()
-	next := func(timeout time.Duration) { timer.Reset(timeout) }
+	step := func() { timer.Reset(timeout) }
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { next(stepTimeout) },
-		DNSDone: func(httptrace.DNSDoneInfo) { next(stepTimeout) },
+		GetConn: func(string) { step() },
+		DNSDone: func(httptrace.DNSDoneInfo) { step() },
 		ConnectDone: func(_, _ string, err error) {
 			if err == nil {
-				next(connectedTimeout)
+				timer.Reset(connectedTimeout)
 			}
 		},
 		GotConn: func(info httptrace.GotConnInfo) {
 			if info.Reused {
-				next(stepTimeout)
+				step()
 			}
 		},
 		GotFirstResponseByte: func() { timer.Stop() },

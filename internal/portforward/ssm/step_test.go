@@ -34,7 +34,7 @@ func TestStepTimeout(t *testing.T) {
 	used := &http.Transport{}
 	defer used.CloseIdleConnections()
 	get := func(transport *http.Transport, path string) error {
-		ctx, stop := withStepTimeout(t.Context())
+		ctx, stop := withStepTimeout(t.Context(), stepTimeout)
 		defer stop()
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL+path, nil)
 		if err != nil {

@@ -23,18 +23,20 @@ const (
 	healthyAfter = 10 * time.Second
 
 	// A WebSocket that is silent for maxSilence is pinged, or for maxSilenceBusy while a
-	// message is not acknowledged. It is lost if nothing arrives within pongTimeout: a
-	// machine with a new address is not told that its connection is dead. AWS's client
-	// pings each 5 minutes and does not wait for the pong. A ping does not defeat the idle
-	// timeout of Session Manager, which counts messages of data: AWS's client disables the
-	// keep-alive of smux, which are such messages, and still pings
-	// (aws/session-manager-plugin, src/communicator/websocketchannel.go and
+	// message is not acknowledged. It is lost if nothing arrives in time: a machine with a
+	// new address is not told that its connection is dead. AWS's client pings each 5 minutes
+	// and does not wait for the pong. A ping does not defeat the idle timeout of Session
+	// Manager, which counts messages of data: AWS's client disables the keep-alive of smux,
+	// which are such messages, and still pings (aws/session-manager-plugin,
+	// src/communicator/websocketchannel.go and
 	// src/sessionmanagerplugin/session/portsession/muxportforwarding.go).
-	maxSilence, maxSilenceBusy = 15 * time.Second, time.Second
-	pongTimeout                = 3 * time.Second
+	maxSilence, maxSilenceBusy = 15 * time.Second, 500 * time.Millisecond
+	// A pong is waited for pongTimeout, or for pongRoundTrips but not less than minPong
+	// while a message is not acknowledged. A needless replacement loses nothing.
+	pongTimeout, minPong, pongRoundTrips = 3 * time.Second, time.Second, 8
 	// The silence is checked at these intervals. It is measured by the wall clock, which
 	// goes on while a machine sleeps; the timers of a machine that slept do not.
-	checkInterval, checkIntervalBusy = 5 * time.Second, 500 * time.Millisecond
+	checkInterval, checkIntervalBusy = 5 * time.Second, 250 * time.Millisecond
 )
 
 var errSilent = errors.New("message gateway does not answer")
@@ -221,18 +223,26 @@ func (c *Channel) watch(ctx context.Context, socket Socket) error {
 		if silence, _ := c.silence(); silence < limit {
 			continue
 		}
-		within, cancel := context.WithTimeout(ctx, pongTimeout)
+		timeout := c.pongTimeout()
+		within, cancel := context.WithTimeout(ctx, timeout)
 		err := socket.Ping(within)
 		cancel()
-		// A pong may wait in a queue while data arrives.
-		if silence, _ := c.silence(); err == nil || silence < pongTimeout {
-			if err == nil {
-				c.heard(0)
-			}
-			continue
+		if err == nil {
+			c.heard(0)
+		} else if silence, _ := c.silence(); silence >= timeout { // a pong may wait in a queue while data arrives
+			return errSilent
 		}
-		return errSilent
 	}
+}
+
+// pongTimeout returns how long a pong is waited for.
+func (c *Channel) pongTimeout() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.send.unacked == 0 || c.send.roundTrip == 0 {
+		return pongTimeout
+	}
+	return min(max(pongRoundTrips*c.send.roundTrip, minPong), pongTimeout)
 }
 
 // answerHandshake answers the agent's request. It accepts a port forward and nothing else.

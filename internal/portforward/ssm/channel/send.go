@@ -176,6 +176,7 @@ func (s *sender) acknowledge(sequence int64, now time.Time) {
 
 // measure takes a round trip into account.
 func (s *sender) measure(roundTrip time.Duration) {
+	roundTrip = max(roundTrip, time.Microsecond) // 0 is unknown
 	if s.roundTrip == 0 {
 		s.roundTrip, s.variation = roundTrip, roundTrip/2
 		return
