@@ -47,7 +47,9 @@ func (a *agent) handle(m message.Message) {
 	}
 }
 
-// handleData acknowledges a message that it has processed, holds, or has processed before.
+// handleData acknowledges a message that it has processed, holds, or has processed before. It
+// acknowledges the handshake's response first: AWS's plugin ends its reader if a message
+// arrives while it prepares for connections, after the handshake is complete.
 func (a *agent) handleData(m message.Message) {
 	switch {
 	case m.SequenceNumber < a.expected:
@@ -57,16 +59,34 @@ func (a *agent) handleData(m message.Message) {
 			a.acknowledge(&m)
 			a.early[m.SequenceNumber] = m
 		}
+	case m.PayloadType == message.HandshakeResponse:
+		a.acknowledge(&m)
+		a.handleResponse(&m)
+		a.advance()
 	case a.process(&m) == nil:
 		a.acknowledge(&m)
+		a.advance()
+	}
+}
+
+// advance processes the messages that were held for the one that is processed now.
+func (a *agent) advance() {
+	for {
 		a.expected++
-		for {
-			next, has := a.early[a.expected]
-			if !has || a.process(&next) != nil {
-				return
-			}
-			delete(a.early, a.expected)
-			a.expected++
+		next, has := a.early[a.expected]
+		if !has || a.process(&next) != nil {
+			return
+		}
+		delete(a.early, a.expected)
+	}
+}
+
+// handleResponse passes the response on to handshake.
+func (a *agent) handleResponse(m *message.Message) {
+	if response, ok := decode[message.HandshakeResponsePayload](m.Payload); ok {
+		select {
+		case a.response <- response:
+		default: // a second one
 		}
 	}
 }
@@ -77,12 +97,7 @@ var errNotReady = errors.New("not ready")
 // process processes a message in its turn. Data during the handshake is ignored.
 func (a *agent) process(m *message.Message) error {
 	if m.PayloadType == message.HandshakeResponse {
-		if response, ok := decode[message.HandshakeResponsePayload](m.Payload); ok {
-			select {
-			case a.response <- response:
-			default: // a second one
-			}
-		}
+		a.handleResponse(m)
 		return nil
 	}
 	a.mu.Lock()
