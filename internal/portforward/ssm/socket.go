@@ -3,6 +3,7 @@ package ssm
 import (
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -23,13 +24,12 @@ const (
 	// maxMessage limits the bytes of a WebSocket message.
 	maxMessage = 128 << 10
 	// While a session is resumed, a step of the network may take this long: the name, the
-	// TCP connection, an answer on a connection that was used before. Such a step hangs if
-	// the network comes back meanwhile.
+	// TCP connection, TLS. Such a step hangs if the network comes back meanwhile.
 	stepTimeout = 1200 * time.Millisecond
+	// answerTimeout is the same for an answer, which takes the service some time.
+	answerTimeout = 2 * time.Second
 	// Each patienceInterval-th attempt waits for patientTimeout, for a network that is slow.
 	patientTimeout, patienceInterval = 5 * time.Second, 8
-	// connectedTimeout is the same after the TCP connection: the network works.
-	connectedTimeout = 10 * time.Second
 )
 
 // openSocket opens a WebSocket. The request is signed as AWS's client does, unless the address
@@ -146,14 +146,11 @@ func withStepTimeout(ctx context.Context, timeout time.Duration) (context.Contex
 		DNSDone: func(httptrace.DNSDoneInfo) { step() },
 		ConnectDone: func(_, _ string, err error) {
 			if err == nil {
-				timer.Reset(connectedTimeout)
-			}
-		},
-		GotConn: func(info httptrace.GotConnInfo) {
-			if info.Reused {
 				step()
 			}
 		},
+		TLSHandshakeDone:     func(tls.ConnectionState, error) { step() },
+		GotConn:              func(httptrace.GotConnInfo) { timer.Reset(max(timeout, answerTimeout)) },
 		GotFirstResponseByte: func() { timer.Stop() },
 	})
 	return ctx, func() {

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -117,5 +118,94 @@ func TestStopWithoutAnswer(t *testing.T) {
 			}
 			w.gateway.EndSessions("")
 		})
+	}
+}
+
+// relay forwards connections. While it is down, it neither forwards nor closes any; those of that
+// time stay dead.
+type relay struct {
+	down atomic.Bool
+}
+
+func (r *relay) start(t *testing.T, to string) (address string) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running sync.WaitGroup
+	var conns sync.Map
+	t.Cleanup(func() {
+		listener.Close()
+		conns.Range(func(conn, _ any) bool {
+			conn.(net.Conn).Close()
+			return true
+		})
+		running.Wait()
+	})
+	running.Go(func() {
+		for {
+			near, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conns.Store(near, nil)
+			if r.down.Load() {
+				continue
+			}
+			far, err := net.Dial("tcp", to)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			conns.Store(far, nil)
+			var dead atomic.Bool
+			for _, ends := range [][2]net.Conn{{near, far}, {far, near}} {
+				running.Go(func() {
+					b := make([]byte, 64<<10)
+					for {
+						n, err := ends[0].Read(b)
+						if r.down.Load() {
+							dead.Store(true)
+						}
+						if err == nil && !dead.Load() {
+							_, err = ends[1].Write(b[:n])
+						}
+						if err != nil {
+							ends[1].Close()
+							return
+						}
+					}
+				})
+			}
+		}
+	})
+	return listener.Addr().String()
+}
+
+// A session survives a network in which connections die without a word.
+func TestSilentNetwork(t *testing.T) {
+	t.Parallel()
+	r := &relay{}
+	w := start(t, func(w *world) {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.gateway.Listener = listener
+		w.api.relay = r.start(t, listener.Addr().String())
+	})
+	conn := w.dial()
+	for _, outage := range []time.Duration{0, 2 * time.Second} {
+		w.echo(w.dial(), 10000)
+		r.down.Store(true)
+		w.request(conn, 'e', 0)
+		time.Sleep(outage + 10*time.Millisecond)
+		r.down.Store(false)
+		began := time.Now()
+		w.echo(w.dial(), 10000)
+		t.Logf("after %v: %v", outage, time.Since(began))
+	}
+	if n := w.Status().Resumes; n < 2 {
+		t.Errorf("%d resumes", n)
 	}
 }

@@ -22,7 +22,7 @@ func TestStepTimeout(t *testing.T) {
 		}
 		w.(http.Flusher).Flush()
 		if r.URL.Path == "/slow" {
-			time.Sleep(stepTimeout + 200*time.Millisecond)
+			time.Sleep(answerTimeout + 200*time.Millisecond)
 		}
 	}))
 	defer server.Close()

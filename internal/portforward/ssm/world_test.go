@@ -39,6 +39,7 @@ type api struct {
 	gateway *fakessm.Gateway
 	id      atomic.Int64
 	silent  atomic.Bool // requests hang
+	relay   string      // if set, the address that replaces the gateway's
 
 	mu       sync.Mutex
 	started  []ssm.StartInput
@@ -56,6 +57,9 @@ func (a *api) StartSession(_ context.Context, in ssm.StartInput) (ssm.Session, e
 	id := "jane-" + string(rune('a'+a.id.Add(1)))
 	first := func(name string) string { return append(in.Parameters[name], "")[0] }
 	url, token := a.gateway.Open(fakeaws.Session{ID: id, Target: in.Target.ID, Document: in.Document, Host: first("host"), Port: first("portNumber")})
+	if a.relay != "" {
+		url = strings.Replace(url, strings.TrimPrefix(a.gateway.URL(), "ws://"), a.relay, 1)
+	}
 	return ssm.Session{ID: id, Target: in.Target.ID, StreamURL: url, Token: token}, nil
 }
 
@@ -65,6 +69,9 @@ func (a *api) ResumeSession(ctx context.Context, id string) (ssm.Session, error)
 		return ssm.Session{}, ctx.Err()
 	}
 	url, token := a.gateway.Resume(id)
+	if a.relay != "" {
+		url = "" // as it was
+	}
 	return ssm.Session{ID: id, StreamURL: url, Token: token}, nil
 }
 
