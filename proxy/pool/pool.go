@@ -232,6 +232,7 @@ func (p *Pool) startReset(conn *Conn) *pendingReset {
 	if p.closed || age.Of(conn.loggedIn) >= serverLifetime {
 		return nil
 	}
+	conn.idleSince = time.Now() // not when the answer is read, which may be after a suspension
 	r := &pendingReset{conn: conn}
 	p.resetting = append(p.resetting, r)
 	return r
@@ -244,7 +245,6 @@ func (p *Pool) finishReset(r *pendingReset, ok bool) (surplus *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.resetting = slices.DeleteFunc(p.resetting, func(other *pendingReset) bool { return other == r })
-	r.conn.idleSince = time.Now()
 	switch {
 	case !ok || p.closed:
 		if r.waiter != nil {

@@ -139,3 +139,18 @@ func TestCheckTimeout(t *testing.T) {
 		})
 	}
 }
+
+// A process that is suspended while it resets a connection finds the answer when it continues. The
+// connection may be lost by then, so the server is asked.
+func TestIdleTimeIncludesReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := Pool{MaxIdle: 1, inUse: 1}
+		conn := newConn("x")
+		reset := p.startReset(conn)
+		time.Sleep(time.Hour)
+		p.finishReset(reset, true)
+		if got := conn.IdleTime(); got != time.Hour {
+			t.Errorf("idle for %v", got)
+		}
+	})
+}
