@@ -56,6 +56,9 @@ type Proxy struct {
 	// ConnectRate is the maximum number of new logins a second; more wait their turn. If zero, there is
 	// no limit.
 	ConnectRate float64
+	// Fleet is set if this process is one of many that log in as the same users, with few logins each:
+	// a refused login is retried like one that the server throttles.
+	Fleet bool
 	// MaxIdleConns is the maximum number of idle server connections that are kept for the next client with
 	// the same startup parameters. If zero, each client has its own connection.
 	MaxIdleConns int
@@ -206,6 +209,7 @@ func (p *Proxy) start() {
 			p.admission.clientTLS.NextProtos = []string{pgwire.ALPN}
 		}
 		p.retry.SetRate(p.ConnectRate)
+		p.retry.SetFleet(p.Fleet)
 		p.pool.MaxIdle = p.MaxIdleConns
 		p.admission.pending.init(p.MaxPending)
 		p.handlers.Add(1)

@@ -71,6 +71,7 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 		CAFile:         c.CAFile,
 		ConnectTimeout: c.ConnectTimeout,
 		ConnectRate:    c.ConnectRate,
+		Fleet:          c.extension != nil,
 		MaxSessions:    c.MaxSessions,
 		DrainMin:       c.DrainMin,
 		DrainMax:       c.DrainMax,

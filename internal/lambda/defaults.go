@@ -13,17 +13,18 @@ func SetDefaults() {
 }
 
 // defaults returns the variables to set. An execution environment serves one invocation at a
-// time, so one idle connection is enough. Lambda kills the process two seconds after the SHUTDOWN
-// event.
+// time, so one idle connection is enough. Most functions have timeouts of seconds. Lambda kills the
+// process two seconds after the SHUTDOWN event.
 func defaults(lookup func(name string) (string, bool)) map[string]string {
 	format, _ := lookup("AWS_LAMBDA_LOG_FORMAT")
 	level, _ := lookup("AWS_LAMBDA_LOG_LEVEL")
 	variables := map[string]string{
-		"IAMPROXY_ADMIN":      "off",
-		"IAMPROXY_POOL":       "1",
-		"IAMPROXY_DRAIN_MAX":  "1s",
-		"IAMPROXY_LOG_FORMAT": logFormat(format),
-		"IAMPROXY_LOG_LEVEL":  logLevel(level),
+		"IAMPROXY_ADMIN":           "off",
+		"IAMPROXY_POOL":            "1",
+		"IAMPROXY_CONNECT_TIMEOUT": "10s",
+		"IAMPROXY_DRAIN_MAX":       "1s",
+		"IAMPROXY_LOG_FORMAT":      logFormat(format),
+		"IAMPROXY_LOG_LEVEL":       logLevel(level),
 	}
 	for name := range variables {
 		if _, set := lookup(name); set {

@@ -293,7 +293,7 @@ func TestSetDefaults(t *testing.T) {
 				value, ok := env[name]
 				return value, ok
 			})
-			want := map[string]string{"IAMPROXY_ADMIN": "off", "IAMPROXY_DRAIN_MAX": "1s", "IAMPROXY_LOG_FORMAT": test.wantFormat, "IAMPROXY_LOG_LEVEL": test.wantLevel}
+			want := map[string]string{"IAMPROXY_ADMIN": "off", "IAMPROXY_CONNECT_TIMEOUT": "10s", "IAMPROXY_DRAIN_MAX": "1s", "IAMPROXY_LOG_FORMAT": test.wantFormat, "IAMPROXY_LOG_LEVEL": test.wantLevel}
 			if !maps.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
 			}

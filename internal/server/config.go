@@ -30,6 +30,7 @@ type Config struct {
 	CAFile         string
 	ConnectTimeout time.Duration
 	ConnectRate    float64
+	Fleet          bool // many processes like this one share the databases
 	MaxSessions    int
 
 	DrainMin, DrainMax time.Duration

@@ -86,6 +86,7 @@ func (s *Server) Configure(ctx context.Context) error {
 			RequireWritable: e.NeedsWriter(),
 			ConnectTimeout:  s.ConnectTimeout,
 			ConnectRate:     s.ConnectRate,
+			Fleet:           s.Fleet,
 			Limit:           limit,
 			SessionIDs:      &s.sessionIDs,
 			MaxPending:      budget.Pending,

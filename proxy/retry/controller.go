@@ -19,6 +19,11 @@ type Controller struct {
 // before Begin.
 func (c *Controller) SetRate(rate float64) { c.limiter.rate, c.history.rate = rate, rate }
 
+// SetFleet sets that many processes with few logins each log in as the same users, such as
+// execution environments of AWS Lambda. Any refused token may then be throttling. It must be
+// called before Begin.
+func (c *Controller) SetFleet(fleet bool) { c.history.fleet = fleet }
+
 // Begin begins a login of user that may take until timeout. The caller ends it with End.
 func (c *Controller) Begin(user string, timeout time.Duration) *Policy {
 	u := c.history.begin(user)

@@ -26,7 +26,8 @@ const (
 // for a moment from one that never answered. They also distinguish a user whose logins are
 // throttled from one that may not log in.
 type history struct {
-	rate float64 // full rate of each user's limiter
+	rate  float64 // full rate of each user's limiter
+	fleet bool    // other processes log in as the same users
 
 	mu        sync.Mutex
 	succeeded bool // a login has
@@ -155,7 +156,7 @@ func (h *history) noteLimit(u *userState, refusal *pgwire.ServerError) {
 }
 
 // noteRefusal records that a token was refused. It reports whether the server is likely to
-// throttle: many logins of the user are running, and the series of refusals is not longer
+// throttle: many logins of the user are running, here or in a fleet, and the series of refusals is not longer
 // than a login is retried. In that case it throttles the user's logins.
 func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout time.Duration) (throttled bool) {
 	h.mu.Lock()
@@ -169,7 +170,7 @@ func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout
 		timeout /= unprovenFraction
 	}
 	u.noteBusy()
-	throttled = age.At(now, u.busy) < busyTime && age.At(now, u.refusedSince) <= timeout
+	throttled = (h.fleet || age.At(now, u.busy) < busyTime) && age.At(now, u.refusedSince) <= timeout
 	if throttled {
 		u.limiter.throttle()
 	}
