@@ -51,8 +51,11 @@ build: ## compile bin/iamproxy
 	$(GO_BUILD) -o bin/iamproxy ./cmd/iamproxy
 
 .PHONY: release
-release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/
+release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/, with the layers for AWS Lambda
 	$(GO) run ./tools/licenses -write dist/iamproxy.licenses.txt
+	for arch in amd64 arm64; do \
+		$(GO) run ./tools/layer -binary dist/iamproxy-linux-$$arch -licenses dist/iamproxy.licenses.txt -write dist/iamproxy-lambda-$$arch.zip || exit 1; \
+	done
 	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/iamproxy man >dist/iamproxy.1
 	$(CHECKSUMS)
 
@@ -79,6 +82,16 @@ sbom: release ## compile into dist/, with a bill of materials (CycloneDX) of eac
 		$(SBOM) bin -json -std -noserial -notimestamp -version $(VERSION) -output $$file.cdx.json $$file || exit 1; \
 	done
 	$(CHECKSUMS)
+
+# For one processor: ARCH=arm64 is for functions on Graviton.
+ARCH ?= amd64
+
+.PHONY: layer
+layer: ## build bin/iamproxy-lambda-ARCH.zip, the layer for AWS Lambda (ARCH=amd64 or arm64)
+	mkdir -p bin
+	GOOS=linux GOARCH=$(ARCH) $(GO_BUILD) -o bin/iamproxy-linux-$(ARCH) ./cmd/iamproxy
+	$(GO) run ./tools/licenses -write bin/iamproxy.licenses.txt
+	$(GO) run ./tools/layer -binary bin/iamproxy-linux-$(ARCH) -licenses bin/iamproxy.licenses.txt -write bin/iamproxy-lambda-$(ARCH).zip
 
 .PHONY: man
 man: ## write the manual page to bin/iamproxy.1
@@ -244,7 +257,7 @@ browser: deps ## test the status page in Chromium (on Debian)
 
 # Tests the deployments as far as possible without AWS.
 .PHONY: deployments
-deployments: workflows browser image-test ecs-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of deploy/ (as root, on Debian)
+deployments: workflows browser image-test ecs-test lambda-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of deploy/ (as root, on Debian)
 
 # Needs neither a container engine nor a registry: see test/container.
 .PHONY: image-test
@@ -261,6 +274,12 @@ compose-test: ## build and run deploy/compose without Docker
 ecs-test: ## check the task definitions and policies of deploy/ecs, and run them
 	@sh tools/setup/install.sh postgres netns
 	cd deploy/ecs/check && $(GO) test -count=1 ./...
+
+.PHONY: lambda-test
+lambda-test: ## run the extension for AWS Lambda in AWS's emulator, with Go, Node.js and Python
+	@sh tools/setup/install.sh postgres certs netns npm drivers
+	$(NPM) ci --silent --prefix deploy/lambda/example
+	cd deploy/lambda/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: k8s-test
 k8s-test: ## build deploy/kubernetes as kubectl does, and run it
@@ -345,4 +364,4 @@ update-ca: ## download the RDS roots of AWS into tls/rds/, and list the changes
 
 .PHONY: clean
 clean: ## remove bin/, build/, dist/, coverage files and npm packages
-	rm -rf bin build dist coverage* test/drivers/node/node_modules test/frameworks/node_modules test/versions/node_modules test/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build
+	rm -rf bin build dist coverage* test/drivers/node/node_modules test/frameworks/node_modules test/versions/node_modules test/migrations/node_modules deploy/cdk/node_modules deploy/cdk/build deploy/lambda/example/node_modules
