@@ -100,15 +100,7 @@ export class IamproxySidecar extends Construct {
       logging: props.logging ?? ecs.LogDrivers.awsLogs({ streamPrefix: 'iamproxy' }),
       ...hardened(this),
     });
-    taskDefinition.addToTaskRolePolicy(new iam.PolicyStatement({
-      actions: ['rds-db:connect'],
-      resources: checked(props.users).map((user) => Stack.of(this).formatArn({
-        service: 'rds-db',
-        resource: 'dbuser',
-        resourceName: `${props.database.resourceId}/${user}`,
-        arnFormat: ArnFormat.COLON_RESOURCE_NAME,
-      })),
-    }));
+    taskDefinition.addToTaskRolePolicy(connectStatement(this, props.database, props.users));
   }
 
   /** Starts a container when iamproxy is healthy. ECS stops it before iamproxy. */
@@ -119,6 +111,36 @@ export class IamproxySidecar extends Construct {
   /** Allows a service in the security groups of the database. */
   allowFrom(service: ec2.IConnectable): void {
     this.database.connections?.allowFrom(service, ec2.Port.tcp(port(this.database)));
+  }
+}
+
+export interface IamproxyExtensionProps {
+  readonly function: lambda.Function;
+  /** The layer of a release, or of `make layer`, for the processor of the function. */
+  readonly layer: lambda.ILayerVersion;
+  readonly database: Database;
+  /** Database users that the function may log in as. */
+  readonly users: string[];
+  /** Further flags, as IAMPROXY_... variables. */
+  readonly environment?: Record<string, string>;
+}
+
+/**
+ * iamproxy as an extension of a Lambda function. The role of the function gets rds-db:connect, and
+ * the security groups of the database allow the function if it is in a VPC.
+ */
+export class IamproxyExtension extends Construct {
+  constructor(scope: Construct, id: string, props: IamproxyExtensionProps) {
+    super(scope, id);
+    const { function: fn, database } = props;
+    fn.addLayers(props.layer);
+    for (const [name, value] of Object.entries({ IAMPROXY_ENDPOINTS: address(database), PGHOST: 'localhost', ...props.environment })) {
+      fn.addEnvironment(name, value);
+    }
+    fn.addToRolePolicy(connectStatement(this, database, props.users));
+    if (fn.isBoundToVpc) {
+      database.connections?.allowFrom(fn, ec2.Port.tcp(port(database)));
+    }
   }
 }
 
@@ -243,6 +265,19 @@ export class DatabaseUsers extends Construct {
       totalTimeout: Duration.minutes(15),
     });
   }
+}
+
+/** Returns the permission to log in as the users. */
+function connectStatement(scope: Construct, database: Database, users: string[]): iam.PolicyStatement {
+  return new iam.PolicyStatement({
+    actions: ['rds-db:connect'],
+    resources: checked(users).map((user) => Stack.of(scope).formatArn({
+      service: 'rds-db',
+      resource: 'dbuser',
+      resourceName: `${database.resourceId}/${user}`,
+      arnFormat: ArnFormat.COLON_RESOURCE_NAME,
+    })),
+  });
 }
 
 /** Returns the restrictions of the containers. */

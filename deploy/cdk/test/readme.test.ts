@@ -4,10 +4,10 @@ import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeF
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { aws_ecs as ecs, aws_rds as rds } from 'aws-cdk-lib';
+import { aws_ecs as ecs, aws_lambda as lambda, aws_rds as rds } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
-import { DatabaseUsers, IamproxySidecar, fromCluster } from '../lib/iamproxy';
-import { containerOf, empty } from './stacks';
+import { DatabaseUsers, IamproxyExtension, IamproxySidecar, fromCluster } from '../lib/iamproxy';
+import { containerOf, empty, imported } from './stacks';
 
 /** Returns the one block of README.md in a language that contains a text. */
 function block(language: string, text: string): string {
@@ -37,6 +37,22 @@ test('the constructs of the page, in a stack', () => {
   assert.equal(container.Image, 'ghcr.io/iamproxy/iamproxy:v1.2.3');
   assert.deepEqual(containerOf(template, 'app').container.DependsOn, [{ ContainerName: 'iamproxy', Condition: 'HEALTHY' }]);
   assert.ok(containerOf(template, 'grant').container.Command.includes('--privileges=readwrite'));
+});
+
+test('the extension of the page, in a stack', () => {
+  const { stack } = empty();
+  const dir = mkdtempSync(join(tmpdir(), 'iamproxy-cdk-'));
+  try {
+    const layer = join(dir, 'layer.zip');
+    writeFileSync(layer, '');
+    const fn = new lambda.Function(stack, 'Function', { runtime: lambda.Runtime.NODEJS_24_X, handler: 'index.handler', code: lambda.Code.fromInline('//') });
+    const given = { lambda, IamproxyExtension, fn, database: imported };
+    const code = block('ts', 'new IamproxyExtension').replace('iamproxy-lambda-amd64.zip', layer);
+    new Function(...Object.keys(given), code).call(stack, ...Object.values(given));
+    Template.fromStack(stack).resourceCountIs('AWS::Lambda::LayerVersion', 1);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });
 
 test('the commands of the page make an app of the example', () => {
