@@ -1,0 +1,2 @@
+// A function without a database, to measure the start of the extension.
+export const handler = async () => ({});
