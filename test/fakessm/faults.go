@@ -67,15 +67,15 @@ func (g *Gateway) currentFaults() Faults {
 // Cut resets the connections of all WebSockets. Their sessions can be resumed.
 func (g *Gateway) Cut() {
 	for _, s := range g.all() {
-		s.closeSocket((*socket).reset)
+		s.cut()
 	}
 }
 
-// Bye closes all WebSockets with "1000 Bye", as AWS does every 60 minutes. Their sessions
-// can be resumed.
+// Bye closes all WebSockets with "1000 Bye" after what is queued for them, as AWS does every
+// 60 minutes. Their sessions can be resumed.
 func (g *Gateway) Bye() {
 	for _, s := range g.all() {
-		s.closeSocket((*socket).bye)
+		s.bye()
 	}
 }
 

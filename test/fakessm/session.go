@@ -89,7 +89,7 @@ func (s *session) serve(client *socket) {
 		}
 	}
 	s.detach(client)
-	client.queue.close()
+	client.queue.close("")
 	<-client.written
 }
 
@@ -215,12 +215,9 @@ func (s *session) end(output string) {
 	if ended {
 		return
 	}
-	s.mu.Lock()
-	client := s.client
-	s.mu.Unlock()
-	if client != nil {
+	if client := s.connected(); client != nil {
 		client.queue.add(closed(s.ID, s.Target, output))
-		client.queue.close() // the writer sends the rest, and closes the socket
+		client.queue.close("") // the writer sends the rest, and closes the socket
 		select {
 		case <-client.sent:
 		case <-time.After(openTime): // the client does not read
@@ -229,13 +226,25 @@ func (s *session) end(output string) {
 	s.cancel()
 }
 
-// closeSocket closes the socket of the client, if one is connected.
-func (s *session) closeSocket(how func(*socket)) {
+// connected returns the client, or nil.
+func (s *session) connected() *socket {
 	s.mu.Lock()
-	client := s.client
-	s.mu.Unlock()
-	if client != nil {
-		how(client)
+	defer s.mu.Unlock()
+	return s.client
+}
+
+// cut resets the connection of the client.
+func (s *session) cut() {
+	if client := s.connected(); client != nil {
+		client.reset()
+	}
+}
+
+// bye closes the socket of the client as AWS does, after the messages that are queued.
+func (s *session) bye() {
+	if client := s.connected(); client != nil {
+		s.detach(client)
+		client.queue.close("Bye")
 	}
 }
 

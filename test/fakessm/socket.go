@@ -31,7 +31,7 @@ func (s *socket) write(ctx context.Context) {
 		b, open := s.queue.next()
 		if !open {
 			sent()
-			_ = s.Close(websocket.StatusNormalClosure, "") // the client may have gone
+			_ = s.Close(websocket.StatusNormalClosure, s.queue.closedFor()) // the client may have gone
 			return
 		}
 		if s.Write(ctx, websocket.MessageBinary, b) != nil {
@@ -49,9 +49,6 @@ func (s *socket) reset() {
 	_ = s.CloseNow()
 }
 
-// bye closes the WebSocket as AWS does.
-func (s *socket) bye() { _ = s.Close(websocket.StatusNormalClosure, "Bye") }
-
 // queue holds messages until they are sent, so that an agent and a client that both wait for
 // a write do not block each other.
 type queue struct {
@@ -59,6 +56,7 @@ type queue struct {
 	changed  sync.Cond
 	messages [][]byte
 	closed   bool
+	reason   string
 }
 
 func newQueue() *queue {
@@ -77,12 +75,21 @@ func (q *queue) add(b []byte) {
 	}
 }
 
-// close ends next after the messages that are queued.
-func (q *queue) close() {
+// close ends next after the messages that are queued. The first reason counts.
+func (q *queue) close(reason string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.closed = true
-	q.changed.Signal()
+	if !q.closed {
+		q.closed, q.reason = true, reason
+		q.changed.Signal()
+	}
+}
+
+// closedFor returns the reason of close.
+func (q *queue) closedFor() string {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.reason
 }
 
 // next waits for a message. It returns false when the queue is closed and empty.
