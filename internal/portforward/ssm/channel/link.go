@@ -22,9 +22,12 @@ const (
 	// healthyAfter is the age at which a WebSocket that received nothing was no failure.
 	healthyAfter = 10 * time.Second
 
+	// drainTimeout is how long a WebSocket that fails may take to receive a message.
+	drainTimeout = 100 * time.Millisecond
+
 	// A WebSocket that is silent for maxSilence is pinged, or for maxSilenceBusy while a
 	// message is not acknowledged. It is lost if nothing arrives in time: a machine with a
-	// new address receives no error for its old connection. AWS's client pings each 5 minutes
+	// new address is not told that its connection is dead. AWS's client pings each 5 minutes
 	// and does not wait for the pong. A ping does not defeat the idle timeout of Session
 	// Manager, which counts messages of data: AWS's client disables the keep-alive of smux,
 	// which are such messages, and still pings (aws/session-manager-plugin,
@@ -130,8 +133,16 @@ func (c *Channel) serve(socket Socket, token string) (healthy bool, err error) {
 	c.mu.Unlock()
 	c.heard(0)
 	var tasks sync.WaitGroup
-	tasks.Go(func() { cancel(c.sendTo(ctx, socket, token)) })
-	tasks.Go(func() { cancel(c.receiveFrom(ctx, socket)) })
+	received := make(chan struct{})
+	tasks.Go(func() {
+		err := c.sendTo(ctx, socket, token)
+		c.drain(received)
+		cancel(err)
+	})
+	tasks.Go(func() {
+		cancel(c.receiveFrom(ctx, socket))
+		close(received)
+	})
 	tasks.Go(func() { cancel(c.watch(ctx, socket)) })
 	<-ctx.Done()
 	socket.CloseNow() //nolint:errcheck // it is not used again
@@ -141,6 +152,28 @@ func (c *Channel) serve(socket Socket, token string) (healthy bool, err error) {
 	c.link.connected, c.link.since = false, time.Now()
 	healthy = c.link.messages > messages || time.Since(began) >= healthyAfter
 	return healthy, context.Cause(ctx)
+}
+
+// drain waits until what has arrived is received: a connection that was reset still has it. The
+// agent repeats only ten messages a second.
+func (c *Channel) drain(received <-chan struct{}) {
+	messages := func() uint64 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.link.messages
+	}
+	for before := messages(); ; {
+		select {
+		case <-received:
+			return
+		case <-time.After(drainTimeout):
+		}
+		now := messages()
+		if now == before {
+			return
+		}
+		before = now
+	}
 }
 
 // reconnect returns another WebSocket.
@@ -186,7 +219,7 @@ func (o *outage) failed(err error, limit, took time.Duration) error {
 	return nil
 }
 
-// heard records the time of an arrival, and counts messages.
+// heard records that something has arrived, with a number of messages.
 func (c *Channel) heard(messages uint64) {
 	now := c.config.wall()
 	c.mu.Lock()

@@ -3,6 +3,7 @@ package channel
 import (
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -234,6 +235,30 @@ func TestSilence(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What had arrived when a connection failed is received before it is replaced. The agent repeats
+// one message at a time.
+func TestArrivedBeforeReset(t *testing.T) {
+	p := &peer{}
+	run(t, p, func(t *testing.T, c *Channel) {
+		const size = 8 * maxBuffered
+		for range size / 1024 {
+			p.send(message.Output, make([]byte, 1024))
+		}
+		synctest.Wait()
+		p.mu.Lock()
+		p.pipe.reset.Store(true)
+		p.mu.Unlock()
+		began := time.Now()
+		if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
+			t.Error(err)
+		}
+		echo(t, c, 100)
+		if took := time.Since(began); took > time.Second {
+			t.Errorf("took %v", took)
+		}
+	})
 }
 
 // Pings are answered: an idle channel stays, and sends no data.

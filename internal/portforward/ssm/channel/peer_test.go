@@ -30,6 +30,7 @@ type pipe struct {
 	once     sync.Once
 	err      error
 	silent   atomic.Bool // pings get no answer
+	reset    atomic.Bool // nothing can be written
 }
 
 func newPipe() *pipe {
@@ -58,6 +59,9 @@ func (p *pipe) Reader(context.Context) (websocket.MessageType, io.Reader, error)
 }
 
 func (p *pipe) Write(_ context.Context, typ websocket.MessageType, b []byte) error {
+	if p.reset.Load() {
+		return errCut
+	}
 	select {
 	case <-p.closed:
 		return p.err
