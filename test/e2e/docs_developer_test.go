@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakessm"
 )
 
 // laptopProfile returns a section of ~/.aws/config.
@@ -36,7 +37,7 @@ func TestDeveloperConnects(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	createApp(t, cluster)
 	d := newLaptopShell(t, cluster, "developer.md")
-	d.env = append(append(d.env, startSessionManager(t, cluster)...), "IAMPROXY_VIA=")
+	d.env = append(append(d.env, startSessionManager(t, cluster, &fakessm.Gateway{}).variables...), "IAMPROXY_VIA=")
 	_, connect, _ := strings.Cut(d.block("aws sso login"), "\n")
 	out := d.run(strings.TrimSpace(connect)+" 2>iamproxy.log &", "iamproxy wait",
 		"echo 'select current_user' | "+d.block("psql \"host=localhost user=app dbname=mydb\""),
@@ -53,7 +54,7 @@ func TestDeveloperSeveralDatabases(t *testing.T) {
 	d := newLaptopShell(t, cluster, "developer.md")
 	pair, third := freePorts(t, 2), freeAddress(t)
 	first, second := loopback(pair), loopback(pair+1)
-	d.env = append(append(d.env, startSessionManager(t, cluster)...), "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=", "IAMPROXY_LISTEN="+first)
+	d.env = append(append(d.env, startSessionManager(t, cluster, &fakessm.Gateway{}).variables...), "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=", "IAMPROXY_LISTEN="+first)
 	start := strings.ReplaceAll(strings.TrimSpace(d.block("--profile dev", "billing")), "127.0.0.1:6000", third)
 	d.run(start+" 2>iamproxy.log &", "iamproxy wait", "iamproxy shutdown")
 	log, err := os.ReadFile(filepath.Join(d.dir, "iamproxy.log"))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/fakessm"
 )
 
 // Each command of docs/forwarding.md leads to a session.
@@ -30,7 +31,7 @@ func TestForwardingPage(t *testing.T) {
 			socks := startSOCKS(t, &socksServer{target: cluster.Addr()})
 			path := d.path()
 			d.env = append(append(d.env, f.own...), "PATH="+f.dir+":"+path, "IAMPROXY_VIA=", "AWS_PROFILE=dev")
-			d.env = append(d.env, startSessionManager(t, cluster)...)
+			d.env = append(d.env, startSessionManager(t, cluster, &fakessm.Gateway{}).variables...)
 			start := strings.NewReplacer("localhost:1080", socks.address(), "localhost:15432", cluster.Addr()).Replace(d.block(test.block))
 			out := d.run(strings.TrimSpace(start)+" 2>iamproxy.log &", "iamproxy wait",
 				"psql \"host=localhost user=app dbname=mydb\" -Atc 'select current_user'", "iamproxy shutdown")
