@@ -119,7 +119,7 @@ type queueWriter struct{ *conn }
 
 func (w queueWriter) Write(p []byte) (int, error) { return w.in.write(p, nil, w.checkStuck) }
 
-// checkStuck returns ErrStuck if others have waited for too long for this client.
+// checkStuck returns ErrStuck if other clients have waited too long for this one.
 func (c *conn) checkStuck(waited time.Duration) error {
 	limit := cmp.Or(c.stuckAfter, stuckAfter)
 	if waited < limit {

@@ -290,7 +290,7 @@ func (c *Channel) buffered() int {
 	return c.in.Len()
 }
 
-// signal wakes the goroutine that receives from the channel, or lets it not sleep.
+// signal ends the current or the next wait of the goroutine that receives from c.
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -27,7 +27,7 @@ const (
 
 	// A WebSocket that is silent for maxSilence is pinged, or for maxSilenceBusy while a
 	// message is not acknowledged. It is lost if nothing arrives in time: a machine with a
-	// new address is not told that its connection is dead. AWS's client pings each 5 minutes
+	// new address receives no error for its old connection. AWS's client pings each 5 minutes
 	// and does not wait for the pong. A ping does not defeat the idle timeout of Session
 	// Manager, which counts messages of data: AWS's client disables the keep-alive of smux,
 	// which are such messages, and still pings (aws/session-manager-plugin,
@@ -219,7 +219,7 @@ func (o *outage) failed(err error, limit, took time.Duration) error {
 	return nil
 }
 
-// heard records that something has arrived, with a number of messages.
+// heard records the time of an arrival, and counts messages.
 func (c *Channel) heard(messages uint64) {
 	now := c.config.wall()
 	c.mu.Lock()

@@ -18,7 +18,7 @@ const (
 	// keptBuffer is the size of a buffer that is kept while it is empty.
 	keptBuffer = 64 << 10
 	// maxEarly and maxEarlyBytes limit the messages that are kept until an earlier one
-	// arrives. Others are not acknowledged, so that the agent repeats them.
+	// arrives. Further messages are not acknowledged, so that the agent repeats them.
 	maxEarly, maxEarlyBytes = 10000, 16 << 20
 )
 
