@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"unicode"
 
@@ -25,6 +26,7 @@ import (
 
 type commands struct {
 	Run        runCommand        `cmd:"" default:"withargs" help:"Serve clients. This is the default command."`
+	Exec       execCommand       `cmd:"" tail:"-- COMMAND [ARG...]" help:"Run a command that connects through iamproxy, and exit with its exit code."`
 	Token      tokenCommand      `cmd:"" help:"Print a fresh token, and nothing else."`
 	Check      checkCommand      `cmd:"" help:"Test every step of a connection. Report which steps fail, and how to fix them."`
 	Grant      grantCommand      `cmd:"" help:"Create database users and grant them rds_iam, so that they log in with tokens."`
@@ -85,6 +87,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
+	var command exitCode
+	if errors.As(err, &command) {
+		return int(command)
+	}
 	if !errors.Is(err, errCheckFailed) {
 		fmt.Fprintln(stderr, "iamproxy:", text.OneLine(err.Error()))
 	}
@@ -104,6 +110,7 @@ func execute(ctx context.Context, c *commands, args []string, std streams) error
 	if err != nil {
 		return err
 	}
+	args, c.Exec.words = cutCommand(args)
 	command, err := parser.Parse(args)
 	switch {
 	case errors.Is(err, cli.ErrShown):
@@ -120,6 +127,17 @@ func execute(ctx context.Context, c *commands, args []string, std streams) error
 		}
 	}
 	return nameVariables(parser, command, command.Run())
+}
+
+// cutCommand splits the command line of exec at --. The words after it are the command.
+func cutCommand(args []string) (own, command []string) {
+	if len(args) == 0 || args[0] != "exec" {
+		return args, nil
+	}
+	if i := slices.Index(args, "--"); i > 0 {
+		return args[:i], args[i+1:]
+	}
+	return args, nil
 }
 
 // nameVariables returns err. An error of the configuration names variables in place of flags

@@ -194,12 +194,15 @@ func accepts(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	args, shown.Exec.words = cutCommand(args)
 	parsed, err := parser.Parse(args)
 	if err != nil {
 		return err
 	}
-	if len(shown.Run.Endpoints) == 0 { // they are in the environment
-		shown.Run.Endpoints = []string{aurora.DefaultHost}
+	for _, endpoints := range []*[]string{&shown.Run.Endpoints, &shown.Exec.Endpoints} {
+		if len(*endpoints) == 0 { // they are in the environment
+			*endpoints = []string{aurora.DefaultHost}
+		}
 	}
 	if c, ok := parsed.Selected().Target.Addr().Interface().(validator); ok {
 		return c.Validate(ctx)

@@ -25,7 +25,7 @@ var furtherPages = map[string]string{
 	"assume-role": "credentials.md", "external-id": "credentials.md", "ca-file": "certificates.md#built-in-roots",
 	"connect-timeout": "logins.md", "connect-rate": "logins.md", "target": "logins.md", "pool": "pool.md",
 	"max-sessions": "running.md", "drain-min": "running.md", "drain-max": "running.md", "admin": "metrics.md",
-	"check": "check.md", "grant": "grant.md", "policy": "policy.md", "wait": "running.md", "shutdown": "running.md",
+	"exec": "exec.md", "check": "check.md", "grant": "grant.md", "policy": "policy.md", "wait": "running.md", "shutdown": "running.md",
 	"completion": "install.md",
 }
 

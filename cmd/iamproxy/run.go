@@ -3,52 +3,37 @@ package main
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"math"
 	"os"
 	"os/signal"
 	"slices"
-	"strconv"
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
 	"github.com/iamproxy/iamproxy/internal/console"
-	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/hardening"
 	"github.com/iamproxy/iamproxy/internal/limits"
 	"github.com/iamproxy/iamproxy/internal/listen"
 	"github.com/iamproxy/iamproxy/internal/logging"
-	"github.com/iamproxy/iamproxy/internal/peercred"
 	"github.com/iamproxy/iamproxy/internal/server"
 	"github.com/iamproxy/iamproxy/internal/signals"
 )
 
 type runCommand struct {
-	Endpoints []string `arg:"" name:"endpoint" form:"endpoint" env:"IAMPROXY_ENDPOINTS" optional:"" help:"The databases. The first is served at --listen, each further one at the next port."`
-
-	User string `form:"user" group:"Identity" help:"Database user to log in as. Default: the client's." placeholder:"USER"`
-	credentialFlags
-	connectFlags
-	Database       string        `form:"name" group:"Connect" help:"Database to log in to. Default: the client's." placeholder:"NAME"`
+	serveFlags
 	Listen         string        `form:"listen" group:"Network" help:"Address to listen on, or unix:DIR for the socket DIR/.s.PGSQL.5432. localhost is 127.0.0.1 and ::1. Default: localhost:5432." default:"localhost:5432" placeholder:"HOST:PORT"`
 	SocketMode     string        `form:"mode" group:"Network" help:"File mode of a unix socket, in octal. Default: 0660." default:"0660" placeholder:"MODE"`
 	ListenTLS      string        `form:"tls" group:"Network" name:"listen-tls" help:"TLS for clients that request it: off, self-signed, or CERT.pem,KEY.pem, which are reloaded when they change. Default: off." default:"off" placeholder:"HOW"`
 	RequireTLS     bool          `group:"Network" name:"require-tls" help:"Reject clients without TLS, except at a unix socket. It needs --listen-tls."`
 	ClientCA       string        `form:"file" group:"Network" name:"client-ca" help:"PEM file with the roots of client certificates, which is reloaded when it changes. Clients without TLS or without a valid certificate are rejected." placeholder:"FILE"`
 	ClientCertUser string        `group:"Network" help:"The name in the client certificate that must be the database user: cn (the common name), san (an alternative name: DNS name, email address or URI), or off (none). Default: off." enum:"cn,san,off" default:"off" placeholder:"HOW"`
-	Target         string        `enum:",writer,any" default:"" group:"Connect" help:"writer: connect only to an instance that accepts writes; after a failover, retry until --connect-timeout. any: connect to any instance. Default: writer for cluster endpoints, else any." placeholder:"WHICH"`
-	ConnectTimeout time.Duration `group:"Connect" help:"Timeout from a client's startup packet to its session. Default: 30s." default:"30s" placeholder:"DURATION"`
-	ConnectRate    float64       `group:"Limits" help:"Maximum number of new logins per second for each endpoint; more are queued. AWS accepts about 200. 0 is no limit. Default: 150." default:"150" placeholder:"N"`
-	Pool           int           `group:"Limits" help:"Maximum number of idle connections for each endpoint, reused by clients with the same user, database and startup parameters after DISCARD ALL. Default: 0, which is off." default:"0" placeholder:"N"`
 	AllowFrom      []string      `form:"networks" group:"Network" help:"Addresses and networks (CIDR) from which clients may connect. Required to listen beyond loopback, since clients need no password." sep:"," placeholder:"CIDR"`
 	AllowUser      []string      `form:"users" group:"Network" help:"Users of this host, by name or number, whose processes may connect. Default: all." sep:"," placeholder:"USER"`
-	MaxSessions    int           `group:"Limits" help:"Maximum number of clients at once, for all endpoints together. Default: what the limit of open files allows." default:"0" placeholder:"N"`
 	DrainMin       time.Duration `group:"Shutdown" help:"How long new clients are accepted after a termination signal. Default: 0s." default:"0s" placeholder:"DURATION"`
 	DrainMax       time.Duration `group:"Shutdown" help:"Time after a termination signal when open sessions are closed. Default: 25s." default:"25s" placeholder:"DURATION"`
 	Admin          string        `form:"address" group:"Observability" help:"Address of the HTTP server for /livez, /startupz, /readyz, /metrics and POST /shutdown, or off. Default: 127.0.0.1:9090." placeholder:"HOST:PORT"`
@@ -63,25 +48,13 @@ type runCommand struct {
 
 // Validate parses the flags.
 func (c *runCommand) Validate(ctx context.Context) (err error) {
-	s := &c.config
-	*s = server.Config{
-		RequireTLS:     c.RequireTLS,
-		ClientCA:       c.ClientCA,
-		ClientCertUser: c.ClientCertUser,
-		CAFile:         c.CAFile,
-		ConnectTimeout: c.ConnectTimeout,
-		ConnectRate:    c.ConnectRate,
-		Fleet:          c.extension != nil,
-		MaxSessions:    c.MaxSessions,
-		DrainMin:       c.DrainMin,
-		DrainMax:       c.DrainMax,
-		DefaultAdmin:   c.Admin == "",
-		DefaultStatus:  c.Status == "",
-		Pprof:          c.Pprof,
-	}
-	if s.Endpoints, err = c.parseEndpoints(ctx); err != nil {
+	if c.config, err = c.parse(ctx, c.AllowUser); err != nil {
 		return err
 	}
+	s := &c.config
+	s.RequireTLS, s.ClientCA, s.ClientCertUser = c.RequireTLS, c.ClientCA, c.ClientCertUser
+	s.DrainMin, s.DrainMax, s.Fleet = c.DrainMin, c.DrainMax, c.extension != nil
+	s.DefaultAdmin, s.DefaultStatus, s.Pprof = c.Admin == "", c.Status == "", c.Pprof
 	if s.Addrs, err = server.ParseAddrs(s.Endpoints, c.Listen); err != nil {
 		return err
 	}
@@ -91,22 +64,12 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 	if s.AllowFrom, err = listen.ParseAllowFrom(c.AllowFrom); err != nil {
 		return err
 	}
-	if s.AllowUser, err = peercred.ParseUsers(c.AllowUser); err != nil {
-		return err
-	}
 	for _, addr := range slices.Concat(s.Addrs...) {
 		if err := cmp.Or(addr.Validate(s.AllowFrom), s.AllowUser.Validate(addr.Network(), addr.String())); err != nil {
 			return err
 		}
 	}
-	switch {
-	case c.ConnectTimeout <= 0:
-		return fmt.Errorf("--connect-timeout %s: must be positive", c.ConnectTimeout)
-	case c.ConnectRate < 0 || math.IsNaN(c.ConnectRate):
-		return fmt.Errorf("--connect-rate %v: must not be negative (0 is no limit)", c.ConnectRate)
-	case c.MaxSessions < 0:
-		return fmt.Errorf("--max-sessions %d: must not be negative (0 is no limit)", c.MaxSessions)
-	case c.DrainMin < 0 || c.DrainMax < c.DrainMin:
+	if c.DrainMin < 0 || c.DrainMax < c.DrainMin {
 		return fmt.Errorf("--drain-min %s, --drain-max %s: require 0 <= --drain-min <= --drain-max", c.DrainMin, c.DrainMax)
 	}
 	if s.ListenTLS, err = server.ParseListenTLS(c.ListenTLS); err != nil {
@@ -120,18 +83,6 @@ func (c *runCommand) Validate(ctx context.Context) (err error) {
 	}
 	s.Status, err = admin.ParseStatus(c.Status, s.Admin)
 	return err
-}
-
-// parseEndpoints parses the endpoints, and completes them from the flags.
-func (c *runCommand) parseEndpoints(ctx context.Context) ([]endpoint.Endpoint, error) {
-	flags := c.flags()
-	flags.User, flags.Database, flags.Via, flags.Target = c.User, c.Database, c.Via, c.Target
-	flags.Pool = strconv.Itoa(c.Pool)
-	endpoints, err := endpoint.ParseAll(ctx, c.Endpoints, flags)
-	if err == nil && len(endpoints) == 0 {
-		err = errors.New("no ENDPOINT given: the database's name in AWS, for example: iamproxy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com; see iamproxy --help")
-	}
-	return endpoints, err
 }
 
 // validateClientAuth returns an error if a flag that makes clients use TLS cannot have an effect.
@@ -174,7 +125,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	others := signals.NotifyOthers()
 
 	level, _ := zapcore.ParseLevel(c.LogLevel) // kong has validated it
-	format := c.consoleFormat(std.err)
+	format := consoleFormat(c.LogFormat, std.err, len(c.config.Endpoints))
 	newLog := logging.New
 	if c.extension != nil {
 		newLog = newExtensionLog
@@ -195,6 +146,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 	case err != nil:
 		return err
 	}
+	notify(log, daemon.SdNotifyReady)
 	if c.extension != nil {
 		defer c.extension.serve(draining, s)()
 	} else if callersLogged := s.Identities.LogCallers(draining); format != nil {
@@ -208,6 +160,7 @@ func (c *runCommand) Run(ctx context.Context, std streams) error {
 		shutdown()
 	case <-draining.Done():
 	}
+	notify(log, daemon.SdNotifyStopping)
 	s.Drain(ending)
 	return err
 }
@@ -229,10 +182,10 @@ func forceExitAfter(ctx context.Context, timeout time.Duration, done <-chan stru
 	}
 }
 
-// consoleFormat returns the format of the log for the console, or nil for JSON.
-func (c *runCommand) consoleFormat(out io.Writer) *logging.Console {
-	if c.LogFormat == "json" || c.LogFormat == "" && !console.IsTerminal(out) {
-		return nil
+// notify sends a state to systemd if it has requested that (Type=notify).
+// https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+func notify(log *zap.Logger, state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		log.Warn("could not send the state to systemd", zap.String("state", state), zap.Error(err))
 	}
-	return &logging.Console{Colors: console.SupportsColors(out), Listeners: len(c.config.Endpoints) > 1}
 }

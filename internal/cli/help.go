@@ -90,7 +90,11 @@ func (p *Parser) usage(command *kong.Node) string {
 		}
 		words = append(words, name)
 	}
-	return strings.Join(append(words, "[flags]"), " ")
+	words = append(words, "[flags]")
+	if tail := command.Tag.Get("tail"); tail != "" {
+		words = append(words, tail)
+	}
+	return strings.Join(words, " ")
 }
 
 // flagGroup is the flags below one title.

@@ -25,12 +25,17 @@ iamproxy check mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
 var usages = []string{"iamproxy ENDPOINT... [flags]", "iamproxy COMMAND [arguments] [flags]"}
 
 // groupTitles are the titles of groups of flags, in order.
-var groupTitles = []string{"Connect", "Identity", "Administrator", "Network", "Limits", "Shutdown", "Observability"}
+var groupTitles = []string{"Command", "Connect", "Identity", "Administrator", "Network", "Limits", "Shutdown", "Observability"}
 
 // commandExamples has examples by command.
 var commandExamples = map[string]string{
 	"token": `export PGPASSWORD="$(iamproxy token \
     mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com --user app)"`,
+	"exec": `iamproxy exec mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
+    --user app --database mydb -- psql -f schema.sql
+iamproxy exec mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
+    --user app --database mydb \
+    --env 'DATABASE_URL=postgres://{user}@{host}:{port}/{database}' -- npm start`,
 	"check": `iamproxy check mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \
     --user app --database mydb`,
 	"grant": `iamproxy grant mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com \

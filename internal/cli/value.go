@@ -33,6 +33,9 @@ var (
 	address   = text.Matching(`^(off|unix:[^\pC]*|(([A-Za-z0-9_-]+\.)+[A-Za-z0-9_-]+|localhost|\[[0-9A-Fa-f:.]*\]|[0-9.]*)?(:([0-9]{0,6}|[a-z]{1,8}))?|[0-9A-Fa-f:.]*)$`)
 )
 
+// isAssignment reports whether a word sets a variable.
+var isAssignment = text.Matching(`^[A-Za-z_][A-Za-z0-9_]*=`)
+
 var forms = map[string]form{
 	"endpoint":    {want: "its HOST[:PORT]; user and database stay in the client, or go into --user and --database", key: "host", commands: true, allowed: []text.Shape{text.Query}},
 	"via":         {want: "HOST:PORT, socks5://HOST:PORT, ssm://TARGET or exec:COMMAND", key: "host", commands: true, urls: text.Matching(`(?i)^\s*(socks5h?|ssm)://`)},
@@ -50,6 +53,7 @@ var forms = map[string]form{
 	"file":        {want: "the name of a file that exists", matches: isFile},
 	"password":    {want: "the name of the file", matches: printable}, // an error does not contain the name
 	"tls":         {want: "off, self-signed, or CERT.pem,KEY.pem", matches: areFiles},
+	"template":    {want: "NAME=TEMPLATE", matches: isAssignment, urls: isAssignment}, // of any shape
 	"mode":        {want: "an octal mode such as 0660", matches: text.Matching(`^[0-9]{1,6}$`)},
 	"account":     {want: "the 12 digits of an AWS account", matches: text.Matching(`^[0-9 -]{1,20}$`)},
 	"id":          {want: "the resource ID", matches: text.Matching(`^((cluster|db|prx)-[A-Za-z0-9]*|[a-z][a-z0-9-]{0,62})$`)},
@@ -200,7 +204,7 @@ func (d decoder) check(word string) error {
 	}
 	parts := []string{word}
 	if d.value.IsSlice() {
-		parts = strings.Split(word, ",")
+		parts = strings.Split(word, string(d.value.Tag.Sep))
 	}
 	for _, part := range parts {
 		if part != "" && form.matches != nil && !form.matches(part) {

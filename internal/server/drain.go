@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/console"
@@ -19,7 +18,6 @@ import (
 // Drain accepts new clients for --drain-min, and waits for sessions to end until --drain-max or
 // until ctx is done. The steps are documented in docs/running.md.
 func (s *Server) Drain(ctx context.Context) {
-	notify(s.Log, daemon.SdNotifyStopping)
 	open, sessions := s.sessions()
 	s.Log.Info("draining; a second signal closes open sessions",
 		zap.Float64("drain_min_s", s.DrainMin.Seconds()), zap.Float64("drain_max_s", s.DrainMax.Seconds()),
@@ -64,12 +62,4 @@ func (s *Server) cancelCounts() (sum cancel.Stats) {
 		sum.Failed += c.Failed
 	}
 	return sum
-}
-
-// notify sends a state to systemd if it has requested that (Type=notify).
-// https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
-func notify(log *zap.Logger, state string) {
-	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("could not send the state to systemd", zap.String("state", state), zap.Error(err))
-	}
 }

@@ -5,9 +5,9 @@ package server
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync/atomic"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/admin"
@@ -26,12 +26,12 @@ type Server struct {
 	Shutdown func()
 	Draining func() bool
 
-	// Identities and Signers have the credentials, Signers by endpoint. Configure sets them.
+	// Configure sets the credentials, and by endpoint what signs and what forwards, or nil.
 	Identities endpoint.Identities
 	Signers    []console.Signer
+	Forwards   []endpoint.Forward
 
-	forwards    []endpoint.Forward // by endpoint, nil for none
-	proxies     []*proxy.Proxy     // by endpoint
+	proxies     []*proxy.Proxy // by endpoint
 	listeners   listeners
 	sessionIDs  atomic.Uint64
 	adminServer admin.Server
@@ -102,7 +102,7 @@ func (s *Server) Configure(ctx context.Context) error {
 			p.AllowPeer = s.AllowUser.Check
 		}
 		channel, _ := forward.(admin.Channel) // nil for another via
-		s.forwards = append(s.forwards, forward)
+		s.Forwards = append(s.Forwards, forward)
 		s.proxies = append(s.proxies, p)
 		s.Signers = append(s.Signers, identity)
 		s.adminServer.Endpoints = append(s.adminServer.Endpoints, admin.Endpoint{
@@ -127,18 +127,31 @@ func (s *Server) Configure(ctx context.Context) error {
 // Start opens the listeners, and accepts clients in the background. ctx bounds Start alone. After an
 // error, call Close.
 func (s *Server) Start(ctx context.Context) (err error) {
-	s.stopForward = endpoint.StartAll(s.forwards...)
+	s.stopForward = endpoint.StartAll(s.Forwards...)
 	if s.listeners, err = s.listen(ctx); err != nil {
 		return err
 	}
 	s.serve()
 	s.stopAdmin = s.adminServer.Serve(s.listeners.admin, s.listeners.status, s.budget().Admin, s.Log)
-	notify(s.Log, daemon.SdNotifyReady)
 	return nil
 }
 
 // Failed returns the error of a listener that accepts no more clients.
 func (s *Server) Failed() <-chan error { return s.failed }
+
+// ListenAddrs returns the addresses of the listeners of an endpoint, after Start.
+func (s *Server) ListenAddrs(endpoint int) (addrs []net.Addr) {
+	for _, listener := range s.listeners.endpoints[endpoint].listeners {
+		addrs = append(addrs, listener.Addr())
+	}
+	return addrs
+}
+
+// OpenSessions returns the number of sessions, those that log in included.
+func (s *Server) OpenSessions() int {
+	number, _ := s.sessions()
+	return number
+}
 
 // Close stops what Drain leaves: the admin server and the port forwards.
 func (s *Server) Close() {

@@ -35,6 +35,11 @@ type terminal struct {
 // startOnTerminal starts the binary on a terminal with 80 columns.
 func startOnTerminal(t testing.TB, env []string, args ...string) *terminal {
 	t.Helper()
+	return startProgramOnTerminal(t, env, binaryPath(t), args...)
+}
+
+func startProgramOnTerminal(t testing.TB, env []string, program string, args ...string) *terminal {
+	t.Helper()
 	// os.OpenFile would make it non-blocking, which the ioctls undo.
 	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
 	if err != nil {
@@ -49,7 +54,7 @@ func startOnTerminal(t testing.TB, env []string, args ...string) *terminal {
 		t.Fatal(err)
 	}
 	defer screen.Close()
-	term := &terminal{t: t, cmd: exec.Command(binaryPath(t), args...), keys: keys, exited: make(chan struct{})}
+	term := &terminal{t: t, cmd: exec.Command(program, args...), keys: keys, exited: make(chan struct{})}
 	term.cmd.Env = env
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = screen, screen, screen
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}

@@ -1,0 +1,56 @@
+//go:build unix
+
+package command
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// Guard is a process that cleans up after this one if it is killed.
+type Guard struct {
+	cmd      *exec.Cmd
+	lifeline *os.File // the guard reads until this process closes it, or is killed
+}
+
+// guardScript reads the ID of the command, and then waits for the end of file.
+const guardScript = `read -r pid; read -r end; [ -z "$pid" ] || kill -KILL "$pid"; [ -z "$1" ] || rm -rf -- "$1"`
+
+// StartGuard starts a guard that kills a command, where the kernel does not, and removes a directory,
+// unless dir is empty. It returns nil if there is nothing to do, or no shell. The guard has its own session: signals of the terminal do not reach it.
+func StartGuard(dir string) *Guard {
+	if dir == "" && killsChild {
+		return nil
+	}
+	read, lifeline, err := os.Pipe()
+	if err != nil {
+		return nil
+	}
+	defer read.Close()
+	cmd := exec.Command("/bin/sh", "-c", guardScript, "iamproxy-guard", dir) //nolint:gosec // a directory of this process
+	cmd.Stdin, cmd.Env, cmd.Dir = read, []string{"PATH=/usr/bin:/bin"}, "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		lifeline.Close()
+		return nil
+	}
+	return &Guard{cmd, lifeline}
+}
+
+// watch has the guard kill a process, if the kernel does not.
+func (g *Guard) watch(pid int) {
+	if g != nil && !killsChild {
+		fmt.Fprintln(g.lifeline, pid)
+	}
+}
+
+// Stop ends the guard, and leaves everything as it is.
+func (g *Guard) Stop() {
+	if g != nil {
+		_ = g.cmd.Process.Kill()
+		_ = g.cmd.Wait()
+		g.lifeline.Close()
+	}
+}

@@ -1,0 +1,44 @@
+package command
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Notify sends the events of the console to received.
+func Notify(received chan<- os.Signal) { signal.Notify(received, os.Interrupt, syscall.SIGTERM) }
+
+// Signal does nothing: the console has sent the event to the command, too.
+func (p *Process) Signal(os.Signal) {}
+
+func exitCode(state *os.ProcessState) int { return state.ExitCode() }
+
+// run starts the command and waits until it exits.
+func (p *Process) run(started chan<- error) { p.wait(started) }
+
+// Guard is a job with the command.
+type Guard struct{ *Job }
+
+// StartGuard creates the job, or returns nil if that fails. Windows has no directory to remove.
+func StartGuard(string) *Guard {
+	job, err := NewJob()
+	if err != nil {
+		return nil
+	}
+	return &Guard{job}
+}
+
+// watch adds the command to the job. Without a job, a command outlives this process if it is killed.
+func (g *Guard) watch(pid int) {
+	if g != nil {
+		_ = g.Add(pid)
+	}
+}
+
+// Stop lets the processes run on that the command has left.
+func (g *Guard) Stop() {
+	if g != nil {
+		_ = g.Release()
+	}
+}

@@ -1,0 +1,18 @@
+package command
+
+import (
+	"runtime"
+	"syscall"
+)
+
+// killsChild reports that the kernel ends the command with this process.
+const killsChild = true
+
+// run starts the command and waits until it exits.
+func (p *Process) run(started chan<- error) {
+	// The kernel sends Pdeathsig when the thread ends that has started the command: prctl(2).
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p.wait(started)
+}

@@ -1,0 +1,65 @@
+package server
+
+import (
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/internal/peercred"
+)
+
+// firstSocketPort is the port in the name of the first private socket.
+const firstSocketPort = 5432
+
+// ListenPrivately adds addresses that only this user, and the users in AllowUser, can reach to each
+// endpoint without an address: a unix socket if sockets is set, and a port of the loopback interface
+// if needsTCP returns true, or else if there is no socket. dir has the sockets. It is empty without
+// sockets, and belongs to the caller.
+func (c *Config) ListenPrivately(sockets bool, needsTCP func(endpoint int) bool) (dir string, err error) {
+	c.SocketMode = 0o600
+	for i := range c.Addrs {
+		if c.Addrs[i] != nil {
+			continue
+		}
+		if sockets {
+			if dir == "" {
+				if dir, err = os.MkdirTemp("", "iamproxy-"); err != nil {
+					return "", fmt.Errorf("could not create the directory of the socket: %w. Set TMPDIR to a directory that can be written to, or set --listen 127.0.0.1:0", err)
+				}
+			}
+			c.Addrs[i] = append(c.Addrs[i], listen.Addr{Host: dir, Port: uint64(firstSocketPort + i), Unix: true})
+		}
+		if !sockets || needsTCP(i) {
+			c.Addrs[i] = append(c.Addrs[i], listen.Addr{Host: "127.0.0.1"})
+		}
+	}
+	return dir, c.restrictUsers(dir)
+}
+
+// restrictUsers limits clients over TCP to this user, where the system reports the users of clients,
+// and opens the sockets in dir to the users in AllowUser.
+func (c *Config) restrictUsers(dir string) error {
+	others := c.AllowUser != nil
+	addrs := slices.Concat(c.Addrs...)
+	for _, addr := range addrs {
+		if err := c.AllowUser.Validate(addr.Network(), addr.String()); err != nil {
+			return err
+		}
+	}
+	overTCP := slices.ContainsFunc(addrs, func(a listen.Addr) bool { return !a.Unix })
+	if others || overTCP && peercred.Supported("tcp") {
+		if c.AllowUser == nil {
+			c.AllowUser = make(peercred.Users)
+		}
+		c.AllowUser[uint32(os.Geteuid())] = true
+	}
+	if !others {
+		return nil
+	}
+	c.SocketMode = 0o666
+	if dir == "" {
+		return nil
+	}
+	return os.Chmod(dir, 0o711) //nolint:gosec // the server rejects all users but those in AllowUser
+}
