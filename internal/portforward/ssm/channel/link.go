@@ -22,8 +22,9 @@ const (
 	// healthyAfter is the age at which a WebSocket that received nothing was no failure.
 	healthyAfter = 10 * time.Second
 
-	// drainTimeout is how long a WebSocket that fails may take to receive a message.
-	drainTimeout = 100 * time.Millisecond
+	// After a failed write, messages that have arrived are still received: until none is
+	// received within drainInterval, and for no longer than drainTimeout.
+	drainInterval, drainTimeout = 100 * time.Millisecond, 2 * time.Second
 
 	// A WebSocket that is silent for maxSilence is pinged, or for maxSilenceBusy while a
 	// message is not acknowledged. It is lost if nothing arrives in time: a machine with a
@@ -154,19 +155,22 @@ func (c *Channel) serve(socket Socket, token string) (healthy bool, err error) {
 	return healthy, context.Cause(ctx)
 }
 
-// drain waits until what has arrived is received: a connection that was reset still has it. The
-// agent repeats only ten messages a second.
+// drain waits until the messages that have arrived are received: a connection that was reset still
+// has them. The agent repeats only ten messages a second.
 func (c *Channel) drain(received <-chan struct{}) {
 	messages := func() uint64 {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return c.link.messages
 	}
+	timeout := time.After(drainTimeout)
 	for before := messages(); ; {
 		select {
 		case <-received:
 			return
-		case <-time.After(drainTimeout):
+		case <-timeout:
+			return
+		case <-time.After(drainInterval):
 		}
 		now := messages()
 		if now == before {
