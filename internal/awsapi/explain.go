@@ -178,10 +178,25 @@ func sendErrorText(err error) string {
 		return innermost(err)
 	}
 	cause := cmp.Or(text.NetworkCause(err), firstLine(request.Err.Error()))
-	if parsed, parseErr := url.Parse(request.URL); parseErr == nil && !strings.Contains(cause, parsed.Hostname()) {
-		return parsed.Host + ": " + cause
+	parsed, parseErr := url.Parse(request.URL)
+	if parseErr != nil {
+		return cause
 	}
-	return cause
+	proxy := ThroughProxy(parsed)
+	if proxy == "" && strings.Contains(cause, parsed.Hostname()) {
+		return cause
+	}
+	return parsed.Host + proxy + ": " + cause
+}
+
+// ThroughProxy returns the HTTP proxy for a URL as the part of a message that follows the host, or
+// "" if there is none. It does not contain the proxy's password.
+func ThroughProxy(u *url.URL) string {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
+	if err != nil || proxy == nil {
+		return ""
+	}
+	return fmt.Sprintf(" through the HTTP proxy %q (%s_PROXY)", proxy.Host, strings.ToUpper(u.Scheme))
 }
 
 // innermost returns the text of the last error in err's chain.
