@@ -62,21 +62,28 @@ func testSSMNotResumed(t *testing.T, cluster *aurora.Cluster) {
 	awaitDisconnect(t, conn)
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 
+	throttled := fakeaws.Fault{Only: fakeaws.SSM, Status: http.StatusBadRequest, Body: `{"__type":"ThrottlingException","message":"Rate exceeded"}`}
+	const throttles = "Systems Manager's API throttles requests"
 	for name, test := range map[string]struct {
-		gateway fakessm.Faults
-		aws     fakeaws.Fault
-		want    ssmFailure
+		gateway  fakessm.Faults
+		aws      fakeaws.Fault
+		resuming bool // the session is resumed, instead of opened
+		want     ssmFailure
 	}{
-		"no WebSocket": {fakessm.Faults{RefuseUpgrade: http.StatusForbidden}, fakeaws.Fault{},
-			ssmFailure{"", pgwire.SSMUnreachable, "answered the request for a WebSocket with status 403", "HTTPS_PROXY"}},
-		"throttled": {fakessm.Faults{}, fakeaws.Fault{Only: fakeaws.SSM, Status: http.StatusBadRequest, Body: `{"__type":"ThrottlingException","message":"Rate exceeded"}`},
-			ssmFailure{"", pgwire.SSMUnreachable, "throttle", ""}},
-		"no answer": {fakessm.Faults{}, fakeaws.Fault{Only: fakeaws.SSM, Cut: true},
-			ssmFailure{"", pgwire.SSMUnreachable, "could not reach", "endpoints ssm and ssmmessages"}},
+		"no WebSocket":              {fakessm.Faults{RefuseUpgrade: http.StatusForbidden}, fakeaws.Fault{}, false, ssmFailure{"", pgwire.SSMUnreachable, "answered the request for a WebSocket with status 403", "HTTPS_PROXY"}},
+		"throttled":                 {fakessm.Faults{}, throttled, false, ssmFailure{"", pgwire.SSMUnreachable, "to " + instance + ": " + throttles, ""}},
+		"no answer":                 {fakessm.Faults{}, fakeaws.Fault{Only: fakeaws.SSM, Cut: true}, false, ssmFailure{"", pgwire.SSMUnreachable, "could not reach", "endpoints ssm and ssmmessages"}},
+		"throttled when it was cut": {fakessm.Faults{}, throttled, true, ssmFailure{"", pgwire.SSMUnreachable, " s: " + throttles, "raise --connect-timeout"}},
 	} {
-		s.endSession(p)
+		if !test.resuming {
+			s.endSession(p)
+		}
 		s.gateway.SetFaults(test.gateway)
 		s.aws.SetFault(test.aws)
+		if test.resuming {
+			s.gateway.Cut()
+			until(t, "the session to be resumed", func() bool { return p.metrics()[`iamproxy_ssm_session_state{state="resuming"}`] == 1 })
+		}
 		out, err := p.psql(aurora.IAMUser, aurora.Database, "select 1")
 		if err == nil {
 			t.Errorf("%s: psql got in", name)

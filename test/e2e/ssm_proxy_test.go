@@ -29,7 +29,8 @@ const (
 
 // httpProxy is an HTTP proxy with a password, which connects to the hosts that it knows.
 type httpProxy struct {
-	url string // with the password
+	url     string // with the password
+	address string
 
 	mu        sync.Mutex
 	hosts     map[string]string // addresses by host:port
@@ -43,7 +44,8 @@ func startHTTPProxy(t *testing.T, hosts map[string]string) *httpProxy {
 	p := &httpProxy{hosts: hosts}
 	user := "jane:" + newSecret("a password of an HTTP proxy")
 	listener := listenTCP(t)
-	p.url = "http://" + user + "@" + listener.Addr().String()
+	p.address = listener.Addr().String()
+	p.url = "http://" + user + "@" + p.address
 	noteSecret("the credentials of an HTTP proxy", base64.StdEncoding.EncodeToString([]byte(user)))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(user)) {
@@ -146,15 +148,16 @@ func testSSMThroughHTTPProxy(t *testing.T, cluster *aurora.Cluster) {
 	}
 	proxy.mu.Unlock()
 
+	through := ` through the HTTP proxy "` + proxy.address + `" (HTTPS_PROXY): `
 	for name, test := range map[string]struct {
 		hosts  map[string]string
 		faults fakessm.Faults
 		want   ssmFailure
 	}{
 		"proxy refuses the gateway": {map[string]string{gatewayHost: ""}, fakessm.Faults{},
-			ssmFailure{"", pgwire.SSMUnreachable, "could not reach " + gatewayHost + ": Forbidden", ""}},
+			ssmFailure{"", pgwire.SSMUnreachable, "could not reach " + gatewayHost + through + "Forbidden", "lets this host connect to " + gatewayHost}},
 		"proxy refuses the API": {map[string]string{ssmHost: ""}, fakessm.Faults{},
-			ssmFailure{"", pgwire.SSMUnreachable, "Forbidden", "endpoints ssm and ssmmessages"}},
+			ssmFailure{"", pgwire.SSMUnreachable, ssmHost + through + "Forbidden", "endpoints ssm and ssmmessages"}},
 		"proxy refuses WebSockets": {nil, fakessm.Faults{RefuseUpgrade: http.StatusBadRequest},
 			ssmFailure{"", pgwire.SSMUnreachable, gatewayHost + " answered the request for a WebSocket with status 400", "NO_PROXY=" + gatewayHost}},
 	} {

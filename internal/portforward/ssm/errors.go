@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -96,6 +97,10 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		return failed
 	case errors.Is(err, ErrStuck), errors.Is(err, errMux):
 		return pgwire.NewError(pgwire.ConnectionBroken, err, f.address())
+	case errors.Is(err, errStep):
+		failed := pgwire.NewError(pgwire.SSMUnreachable, errStep, target)
+		failed.Transience = pgwire.Transient
+		return failed
 	case errors.Is(err, ErrStopped):
 		return pgwire.NewError(pgwire.ShuttingDown, nil)
 	default: // of the credentials
@@ -138,6 +143,10 @@ func (f *Forward) waitError(ctx context.Context) error {
 	status := f.Status()
 	cause := fmt.Errorf("%s for %s", status.State, text.Duration(time.Since(status.Since)))
 	failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
+	var last *pgwire.Error
+	if errors.As(status.Err, &last) && last.Err != nil { // of the attempt before
+		failed.Err, failed.Hint = fmt.Errorf("%w: %w", cause, last.Err), last.Hint
+	}
 	failed.Hint += " If it needs more time, raise --connect-timeout."
 	failed.Transience = pgwire.Transient
 	return failed
@@ -194,9 +203,13 @@ func (f *Forward) upgradeError(err *UpgradeError) *pgwire.Error {
 		return f.deniedError(awsapi.Denied{Action: "ssmmessages:OpenDataChannel"})
 	}
 	if err.Status == 0 {
-		cause := fmt.Errorf("could not reach %s: %s", err.Host, cmp.Or(text.NetworkCause(err.Err), text.OneLine(fmt.Sprint(err.Err))))
+		proxy := awsapi.ThroughProxy(&url.URL{Scheme: "https", Host: err.Host})
+		cause := fmt.Errorf("could not reach %s%s: %s", err.Host, proxy, cmp.Or(text.NetworkCause(err.Err), text.OneLine(fmt.Sprint(err.Err))))
 		failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
 		failed.Transience = pgwire.Transient
+		if proxy != "" {
+			failed.Hint = fmt.Sprintf("Check the address of the HTTP proxy, and that it lets this host connect to %s. NO_PROXY lists the hosts that are reached without it.", err.Host)
+		}
 		return failed
 	}
 	cause := fmt.Errorf("%s answered the request for a WebSocket with status %d", err.Host, err.Status)

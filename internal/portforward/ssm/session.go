@@ -71,8 +71,9 @@ type session struct {
 
 	attempts int // to resume, since the last one that succeeded
 
-	upMu sync.Mutex
-	up   chan struct{} // closed while there is a WebSocket
+	upMu       sync.Mutex
+	up         chan struct{} // closed while there is a WebSocket
+	attemptErr error         // of the last attempt to resume
 }
 
 func newSession(f *Forward) *session {
@@ -250,8 +251,25 @@ func (s *session) logEnd(err error, wasOpen, byService bool, streams int) {
 	}
 }
 
-// connect opens a WebSocket for the channel.
+// connect opens a WebSocket for the channel, and keeps the error for the status.
 func (s *session) connect(ctx context.Context, resume bool) (channel.Socket, string, error) {
+	socket, token, err := s.attempt(ctx, resume)
+	if err != nil {
+		s.upMu.Lock()
+		s.attemptErr = err
+		s.upMu.Unlock()
+	}
+	return socket, token, err
+}
+
+// attemptError returns the error of the last attempt to resume, or nil.
+func (s *session) attemptError() error {
+	s.upMu.Lock()
+	defer s.upMu.Unlock()
+	return s.attemptErr
+}
+
+func (s *session) attempt(ctx context.Context, resume bool) (channel.Socket, string, error) {
 	info := s.info
 	if resume {
 		timeout := stepTimeout
@@ -268,7 +286,7 @@ func (s *session) connect(ctx context.Context, resume bool) (channel.Socket, str
 			final := answer.ErrorCode() == "AccessDeniedException"
 			return nil, "", &channel.ConnectError{Err: err, Final: final, Answered: true}
 		case err != nil:
-			return nil, "", err
+			return nil, "", stepError(ctx, err)
 		case resumed.Token == "":
 			return nil, "", &channel.ConnectError{Err: &channel.EndedError{}, Final: true}
 		}
@@ -279,9 +297,9 @@ func (s *session) connect(ctx context.Context, resume bool) (channel.Socket, str
 	if err != nil {
 		var upgrade *UpgradeError
 		if errors.As(err, &upgrade) && upgrade.Status != 0 {
-			err = &channel.ConnectError{Err: err, Answered: true}
+			return nil, "", &channel.ConnectError{Err: err, Answered: true}
 		}
-		return nil, "", err
+		return nil, "", stepError(ctx, err)
 	}
 	return socket, info.Token, nil
 }
@@ -315,6 +333,7 @@ func (s *session) lost(err error) {
 func (s *session) resumed(outage time.Duration) {
 	s.attempts = 0
 	s.upMu.Lock()
+	s.attemptErr = nil
 	close(s.up)
 	s.upMu.Unlock()
 	s.log.Info("Session Manager session resumed", zap.String("ssm_session", s.info.ID), zap.Float64("after_s", outage.Seconds()))

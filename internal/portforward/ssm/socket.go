@@ -134,6 +134,14 @@ func newUpgradeError(host string, response *http.Response, err error) *UpgradeEr
 // errStep is the cause of a context whose request hangs.
 var errStep = errors.New("network does not answer")
 
+// stepError returns errStep if it has ended ctx, and otherwise err.
+func stepError(ctx context.Context, err error) error {
+	if errors.Is(context.Cause(ctx), errStep) {
+		return errStep
+	}
+	return err
+}
+
 // withStepTimeout returns a context that ends when a step of an HTTP request takes longer than
 // timeout. Time between requests does not count.
 func withStepTimeout(ctx context.Context, timeout time.Duration) (context.Context, func()) {

@@ -32,7 +32,7 @@ type Status struct {
 	// Unacknowledged is the number of bytes that the target has not acknowledged.
 	Unacknowledged int
 	// Err is the error of the last session that failed or was not opened, or nil after a
-	// success.
+	// success. While a session is resumed, it is that of the last attempt.
 	Err error
 }
 
@@ -56,6 +56,9 @@ func (f *Forward) Status() Status {
 	status.State, status.Since = Open, stats.Since
 	if !stats.Connected {
 		status.State = Resuming
+		if err := s.attemptError(); err != nil {
+			status.Err = s.explain(err)
+		}
 	}
 	status.SessionID, status.Opened = s.info.ID, s.openedAt
 	status.Streams = s.mux.NumStreams()
