@@ -62,33 +62,33 @@ func goEnv(t testing.TB) map[string]string {
 func (s *Images) makeBases() {
 	s.t.Helper()
 	go1 := goEnv(s.t)
-	s.base(golangImage, s.hollow("/go"),
+	s.Base(golangImage, s.Hollow("/go"),
 		"ENV GOPATH=/go GOTOOLCHAIN=local GOPROXY="+go1["GOPROXY"]+" GOSUMDB="+go1["GOSUMDB"]+
 			" PATH=/go/bin:/usr/local/go/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"WORKDIR /go")
 
-	postgres := s.hollow()
+	postgres := s.Hollow()
 	servers, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is valid
 	if len(servers) == 0 {
 		s.t.Fatal("there is no PostgreSQL of Debian's")
 	}
-	s.base(PostgresImage, postgres,
+	s.Base(PostgresImage, postgres,
 		"ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:"+slices.Max(servers),
 		`ENTRYPOINT ["/usr/bin/env"]`) // stands in for the image's own entrypoint, which runs any command but the server unchanged
 
-	distroless := s.skeleton("/home/nonroot", "/etc/ssl/certs")
+	distroless := s.Skeleton("/home/nonroot", "/etc/ssl/certs")
 	roots, err := os.ReadFile("/etc/ssl/certs/ca-certificates.crt")
 	s.must(err)
 	s.must(os.WriteFile(filepath.Join(distroless, "etc/ssl/certs/ca-certificates.crt"), roots, 0o644))
 	s.must(os.WriteFile(filepath.Join(distroless, "etc/passwd"),
 		[]byte("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin\n"), 0o644))
-	s.base(distrolessImage, distroless,
+	s.Base(distrolessImage, distroless,
 		"USER 65532", "WORKDIR /home/nonroot",
 		"ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt")
 }
 
-// skeleton makes the directories that every image has, and more.
-func (s *Images) skeleton(more ...string) string {
+// Skeleton makes the directories that every image has, and more.
+func (s *Images) Skeleton(more ...string) string {
 	s.t.Helper()
 	dir := s.t.TempDir()
 	for _, name := range append([]string{"/dev", "/etc", "/proc", "/tmp"}, more...) {
@@ -99,10 +99,10 @@ func (s *Images) skeleton(more ...string) string {
 	return dir
 }
 
-// hollow returns a skeleton to be filled with Tools. It has the users of this machine.
-func (s *Images) hollow(more ...string) string {
+// Hollow returns a skeleton to be filled with Tools. It has the users of this machine.
+func (s *Images) Hollow(more ...string) string {
 	s.t.Helper()
-	dir := s.skeleton(append(more, "/usr", "/root", "/run", "/var/tmp")...)
+	dir := s.Skeleton(append(more, "/usr", "/root", "/run", "/var/tmp")...)
 	for _, name := range []string{"bin", "sbin", "lib", "lib64"} {
 		s.must(os.Symlink("usr/"+name, filepath.Join(dir, name)))
 	}
@@ -114,8 +114,8 @@ func (s *Images) hollow(more ...string) string {
 	return dir
 }
 
-// base makes an image of a directory and lines of a Dockerfile.
-func (s *Images) base(name, dir string, lines ...string) {
+// Base makes an image of a directory and lines of a Dockerfile, which others can be built on.
+func (s *Images) Base(name, dir string, lines ...string) {
 	s.t.Helper()
 	dockerfile := filepath.Join(s.t.TempDir(), "Dockerfile")
 	text := "FROM scratch\nCOPY . /\n" + strings.Join(lines, "\n") + "\n"

@@ -6,6 +6,8 @@ package check
 
 import (
 	"archive/zip"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -41,6 +43,10 @@ func TestLambda(t *testing.T) {
 		"two extensions":                      testTwoExtensions,
 		"response streaming":                  testStreaming,
 		"log":                                 testLog,
+		"example":                             testExample,
+		"check":                               testCheck,
+		"container image":                     testImage,
+		"managed instances":                   testManagedInstances,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, p, d) })
 	}
@@ -64,7 +70,7 @@ func build(t *testing.T) *programs {
 	}
 	unpack(t, layer, p.layer)
 	for language, files := range map[string][]string{
-		"node":   {"runtime/bootstrap.mjs", "function/index.mjs", "function/hello.mjs"},
+		"node":   {"runtime/bootstrap.mjs", "function/index.mjs", "function/hello.mjs", "../example/check.mjs"},
 		"python": {"runtime/bootstrap.py", "function/function.py"},
 	} {
 		dir := t.TempDir()
@@ -79,11 +85,11 @@ func build(t *testing.T) *programs {
 		}
 		p.function[language] = dir
 	}
-	modules, err := filepath.Abs("../example/node_modules")
-	if err == nil {
-		err = os.Symlink(modules, filepath.Join(p.function["node"], "node_modules"))
-	}
-	if err != nil {
+	// The emulator of Managed Instances runs the function as another user.
+	if err := errors.Join(
+		os.CopyFS(filepath.Join(p.function["node"], "node_modules"), os.DirFS("../example/node_modules")),
+		os.Chmod(filepath.Dir(p.function["node"]), 0o755),
+	); err != nil {
 		t.Fatal(err)
 	}
 	return p
@@ -245,7 +251,11 @@ func testNoCredentials(t *testing.T, p *programs, d *database) {
 }
 
 func testTwoExtensions(t *testing.T, p *programs, d *database) {
-	s := p.start(t, d, environment{function: "go", extensions: map[string]string{"other": "runtime/other.py"}})
+	other, err := os.ReadFile("runtime/other.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := p.start(t, d, environment{function: "go", opt: map[string]string{"extensions/other": string(other)}})
 	for range 20 {
 		s.invoke("{}")
 	}
@@ -283,5 +293,115 @@ func testLog(t *testing.T, p *programs, d *database) {
 				t.Errorf("log: %s", log)
 			}
 		})
+	}
+}
+
+// example returns a directory with the runtime of Node.js and the example.
+func (p *programs) example(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.CopyFS(dir, os.DirFS("../example")); err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := os.ReadFile("runtime/bootstrap.mjs")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "bootstrap.mjs"), bootstrap, 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// The example runs with the variables that template.yaml and main.tf set.
+func testExample(t *testing.T, p *programs, d *database) {
+	example := p.with("example", p.example(t))
+	s := example.start(t, d, environment{function: "example", command: commands["node"]})
+	for range 3 {
+		if body := s.request("{}"); !strings.Contains(body, `"session_user":"`+aurora.IAMUser+`"`) {
+			t.Fatalf("response: %s\n%s", body, s.process.Log())
+		}
+	}
+	for _, file := range []string{"../template.yaml", "../main.tf"} {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"IAMPROXY_ENDPOINTS", "PGHOST", "PGUSER", "PGDATABASE", "rds-db:connect", "index.handler", "iamproxy-lambda-amd64.zip"} {
+			if !strings.Contains(string(content), name) {
+				t.Errorf("%s has no %s", file, name)
+			}
+		}
+	}
+}
+
+// iamproxy check runs in a function, with the variables of the extension.
+func testCheck(t *testing.T, p *programs, d *database) {
+	example := p.with("example", p.example(t))
+	s := example.start(t, d, environment{function: "example", command: []string{"/usr/bin/node", "./bootstrap.mjs", "check.handler"}})
+	var report struct {
+		OK   bool
+		User string
+	}
+	body := s.request("{}")
+	if err := json.Unmarshal([]byte(body), &report); err != nil || !report.OK || report.User != aurora.IAMUser {
+		t.Errorf("%v: %s", err, body)
+	}
+}
+
+// The Dockerfile copies iamproxy into an image of AWS's, for which a base with the emulator and the
+// runtime of the tests stands in.
+func testImage(t *testing.T, p *programs, d *database) {
+	images := container.NewImages(t)
+	release, base := images.Skeleton(), images.Hollow("/var/task", "/var/runtime", "/opt")
+	for to, from := range map[string]string{
+		filepath.Join(release, "iamproxy"):               filepath.Join(p.layer, "extensions/iamproxy"),
+		filepath.Join(release, "LICENSE"):                repository + "/LICENSE",
+		filepath.Join(release, "LICENSES"):               repository + "/LICENSE",
+		filepath.Join(base, "var/runtime/emulator"):      p.emulator,
+		filepath.Join(base, "var/runtime/bootstrap.mjs"): "runtime/bootstrap.mjs",
+	} {
+		content, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(to, content, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	images.Base("ghcr.io/iamproxy/iamproxy:v1.2.3", release)
+	images.Base("public.ecr.aws/lambda/nodejs:24", base, "ENV LAMBDA_TASK_ROOT=/var/task", "WORKDIR /var/task", "USER 0:0",
+		`ENTRYPOINT ["/bin/sh", "-c", "echo started; exec /var/runtime/emulator --log-level warn /usr/bin/node /var/runtime/bootstrap.mjs $1", "sh"]`)
+	image := images.Build("../Dockerfile", "..").Container()
+	image.Writable, image.Mounts = true, container.Tools()
+	image.Mounts["/etc/hosts"] = "/etc/hosts" // as engines do
+	image.Mounts[d.cluster.CAFile()] = d.cluster.CAFile()
+	s := newSandbox(t, container.NewNetwork(t), d)
+	image.Env = append(image.Env, s.environment(nil)...)
+	s.run(image.Command(t, s.network))
+	for range 3 {
+		if body := s.request("{}"); !strings.Contains(body, `"session_user":"`+aurora.IAMUser+`"`) {
+			t.Fatalf("response: %s\n%s", body, s.process.Log())
+		}
+	}
+}
+
+// Managed Instances refuse extensions that register for INVOKE.
+func testManagedInstances(t *testing.T, p *programs, d *database) {
+	s := p.start(t, d, environment{
+		function: "node",
+		command:  []string{"/opt/bootstrap", "index.handler"},
+		env:      map[string]string{"AWS_LAMBDA_MAX_CONCURRENCY": "2"},
+		opt:      map[string]string{"bootstrap": "#!/bin/sh\ncd " + p.function["node"] + " && exec /usr/bin/node bootstrap.mjs\n"},
+	})
+	for n := 0; n < 20; {
+		switch body := s.request("{}"); {
+		case strings.Contains(body, `"init":"`+aurora.IAMUser+`"`):
+			n++
+		case strings.Contains(body, "Runtime.Unavailable"): // it has not asked for the next invocation yet
+			time.Sleep(time.Millisecond)
+		default:
+			t.Fatalf("response: %s\n%s", body, s.process.Log())
+		}
 	}
 }

@@ -33,6 +33,14 @@ type programs struct {
 	function map[string]string // directories with the functions, by language
 }
 
+// with returns the programs with one more function.
+func (p *programs) with(name, dir string) *programs {
+	more := *p
+	more.function = maps.Clone(p.function)
+	more.function[name] = dir
+	return &more
+}
+
 // commands are the runtimes and the handlers of the functions.
 var commands = map[string][]string{
 	"go":     {"./function"},
@@ -52,11 +60,11 @@ type sandbox struct {
 
 // environment describes an execution environment.
 type environment struct {
-	function   string            // a key of commands
-	command    []string          // instead of that of function
-	env        map[string]string // in addition
-	extensions map[string]string // further files in /opt/extensions, by name
-	bare       bool              // no iamproxy
+	function string            // a key of commands
+	command  []string          // instead of that of function
+	env      map[string]string // in addition
+	opt      map[string]string // contents of further files, by path in /opt
+	bare     bool              // no iamproxy
 }
 
 // start starts an execution environment. The emulator initializes it at the first invocation.
@@ -68,14 +76,7 @@ func (p *programs) start(t *testing.T, d *database, e environment) *sandbox {
 // startIn starts an execution environment in a network.
 func (p *programs) startIn(t *testing.T, network container.Network, d *database, e environment) *sandbox {
 	t.Helper()
-	s := &sandbox{t: t, database: d, network: network}
-	s.client.Transport = &http.Transport{DialContext: func(context.Context, string, string) (conn net.Conn, err error) {
-		err = s.network.Enter(func() (err error) {
-			conn, err = net.Dial("tcp", "127.0.0.1:8080")
-			return err
-		})
-		return conn, err
-	}}
+	s := newSandbox(t, network, d)
 	opt := t.TempDir()
 	if err := os.CopyFS(opt, os.DirFS(p.layer)); err != nil {
 		t.Fatal(err)
@@ -85,12 +86,8 @@ func (p *programs) startIn(t *testing.T, network container.Network, d *database,
 			t.Fatal(err)
 		}
 	}
-	for name, file := range e.extensions {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(opt, "extensions", name), content, 0o755); err != nil {
+	for path, content := range e.opt {
+		if err := os.WriteFile(filepath.Join(opt, path), []byte(content), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,12 +96,19 @@ func (p *programs) startIn(t *testing.T, network container.Network, d *database,
 		command = commands[e.function]
 	}
 	// Lambda's kill of an execution environment: with the emulator, its first process, all end.
-	script := `mount --bind "$1" /opt && cd "$2" && shift 2 && echo started && exec "$@"`
+	script := `mount -t tmpfs tmpfs /var && mkdir /var/task && mount --bind "$1" /opt && cd "$2" && shift 2 && echo started && exec "$@"`
 	args := append([]string{"--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh",
 		opt, p.function[e.function], p.emulator, "--log-level", "warn"}, command...)
 	cmd := s.network.Command(s.environment(e.env), "unshare", args...)
-	s.process = startEmulator(t, cmd, s)
-	s.kill = func() { _ = cmd.Process.Kill() } // as Lambda does without extensions
+	s.run(cmd)
+	return s
+}
+
+// newSandbox returns an execution environment that does not run yet.
+func newSandbox(t *testing.T, network container.Network, d *database) *sandbox {
+	t.Helper()
+	s := &sandbox{t: t, database: d, network: network}
+	s.client.Transport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return s.dial() }}
 	return s
 }
 
@@ -132,26 +136,32 @@ func (s *sandbox) environment(more map[string]string) (env []string) {
 	return env
 }
 
-// startEmulator starts the emulator, and returns when it accepts connections.
-func startEmulator(t *testing.T, cmd *exec.Cmd, s *sandbox) *container.Process {
-	t.Helper()
-	up := container.StartUntil(t, cmd, func(line string) bool { return line == "started" })
+// run starts the emulator, which prints a line first, and returns when it accepts connections.
+func (s *sandbox) run(cmd *exec.Cmd) {
+	s.t.Helper()
+	s.process = container.StartUntil(s.t, cmd, func(string) bool { return true })
+	s.kill = func() { _ = cmd.Process.Kill() }
 	deadline := time.Now().Add(limit)
 	for {
-		var conn net.Conn
-		err := s.network.Enter(func() (err error) {
-			conn, err = net.Dial("tcp", "127.0.0.1:8080")
-			return err
-		})
+		conn, err := s.dial()
 		if err == nil {
 			conn.Close()
-			return up
+			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the emulator is not up: %s", up.Log())
+			s.t.Fatalf("the emulator is not up: %s", s.process.Log())
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// dial connects to the emulator.
+func (s *sandbox) dial() (conn net.Conn, err error) {
+	err = s.network.Enter(func() (err error) {
+		conn, err = net.Dial("tcp", "127.0.0.1:8080")
+		return err
+	})
+	return conn, err
 }
 
 // result is the response of a function.
