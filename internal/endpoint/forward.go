@@ -8,6 +8,7 @@ import (
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -73,15 +74,16 @@ func (e Endpoint) sessionForward(ctx context.Context, session Session, identitie
 	}
 	config := identity.ConfigIn(session.Region)
 	return &ssm.Forward{
-		Name:      e.Tunnel.String(),
-		Target:    session.Target,
-		Host:      e.Host,
-		Port:      e.Port,
-		API:       &ssm.Client{Config: config},
-		Config:    config,
-		AllowHTTP: strings.HasPrefix(identity.EndpointURL("SSM"), "http://"),
-		CLIFlags:  text.ShellCommand(flags("--region", session.Region, "--profile", session.Profile)...),
-		Log:       log,
+		Name:          e.Tunnel.String(),
+		Target:        session.Target,
+		Host:          e.Host,
+		Port:          e.Port,
+		API:           &ssm.Client{Config: config},
+		Config:        config,
+		AllowHTTP:     strings.HasPrefix(identity.EndpointURL("SSM"), "http://"),
+		CLIFlags:      text.ShellCommand(flags("--region", session.Region, "--profile", session.Profile)...),
+		PolicyCommand: e.Command("policy", slices.Concat(e.SignFlags(), flags("--via", e.ViaFlag()))...),
+		Log:           log,
 	}, nil
 }
 

@@ -25,11 +25,12 @@ func TestSessionForward(t *testing.T) {
 		via    string
 		signer Signer
 		flags  string
-		shared bool // with the tokens of the endpoint
+		policy string // flags of the command that prints the policy
+		shared bool   // with the tokens of the endpoint
 	}{
-		{"ssm://i-01", Signer{Profile: "dev"}, "--region eu-west-1 --profile dev", true},
-		{"ssm://i-01", Signer{Profile: "dev", AssumeRole: role}, "--region eu-west-1 --profile dev", false},
-		{"ssm://i-01?region=us-east-1&profile=ops", Signer{Profile: "dev"}, "--region us-east-1 --profile ops", false},
+		{"ssm://i-01", Signer{Profile: "dev"}, "--region eu-west-1 --profile dev", "--profile dev --via ssm://i-01", true},
+		{"ssm://i-01", Signer{Profile: "dev", AssumeRole: role}, "--region eu-west-1 --profile dev", "--profile dev --assume-role " + role + " --via ssm://i-01", false},
+		{"ssm://i-01?region=us-east-1&profile=ops", Signer{Profile: "dev"}, "--region us-east-1 --profile ops", "--profile dev --via 'ssm://i-01?profile=ops&region=us-east-1'", false},
 	} {
 		e, err := Parse(t.Context(), host, Endpoint{Via: test.via, Signer: test.signer})
 		if err != nil {
@@ -44,7 +45,7 @@ func TestSessionForward(t *testing.T) {
 			t.Fatal(err)
 		}
 		f, ok := forward.(*ssm.Forward)
-		if !ok || f.Name != e.ViaName() || f.Host != host || f.Port != "5432" || f.Target.ID != "i-01" || f.CLIFlags != test.flags || !f.AllowHTTP {
+		if !ok || f.Name != e.ViaName() || f.Host != host || f.Port != "5432" || f.Target.ID != "i-01" || f.CLIFlags != test.flags || f.PolicyCommand != "iamproxy policy "+host+" --user USER "+test.policy || !f.AllowHTTP {
 			t.Errorf("%s: %+v", test.via, f)
 		}
 		session, _ := e.Session()

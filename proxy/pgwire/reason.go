@@ -61,7 +61,7 @@ const (
 
 // Reasons of a session of Session Manager, through which the server is reached.
 const (
-	SSMTargetUnavailable Reason = "ssm_target_unavailable" // it is not connected, or a tag names none or several
+	SSMTargetUnavailable Reason = "ssm_target_unavailable" // it is not connected, a tag names none or several, or AWS rejects the request
 	SSMAccessDenied      Reason = "ssm_access_denied"      // a permission is missing
 	SSMAgentUnsupported  Reason = "ssm_agent_unsupported"  // SSM Agent cannot forward connections in one session
 	SSMUnreachable       Reason = "ssm_unreachable"        // the API or the WebSocket is not reached

@@ -57,7 +57,7 @@ func testSSMWords(t *testing.T, cluster *aurora.Cluster) {
 	failures := map[string]ssmFailure{
 		"not connected":    {unknown, pgwire.SSMTargetUnavailable, "to " + unknown + ": the target is not connected", "aws ssm describe-instance-information"},
 		"no such tag":      {"tag:Name=nothing", pgwire.SSMTargetUnavailable, "no node with the tag Name=nothing", "Check the tag"},
-		"ambiguous tag":    {"tag:Name=bastion", pgwire.SSMTargetUnavailable, "2 nodes have the tag Name=bastion: " + old + " (", "Name one of them, such as --via ssm://" + old},
+		"ambiguous tag":    {"tag:Name=bastion", pgwire.SSMTargetUnavailable, "2 nodes have the tag Name=bastion: " + old + " (", "replace tag:Name=bastion with one of them, such as " + old},
 		"denied node":      {denied, pgwire.SSMAccessDenied, "ssm:StartSession on " + arn + denied + " is not allowed", "Allow the caller ssm:StartSession on " + arn + denied},
 		"denied channel":   {instance + "?profile=bob", pgwire.SSMUnreachable, "answered the request for a WebSocket with status 403", "Allow the caller ssmmessages:OpenDataChannel"},
 		"old agent":        {old, pgwire.SSMAgentUnsupported, "SSM Agent 3.0.100.0 is older than 3.0.197", "AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=" + old},

@@ -29,7 +29,7 @@ var (
 
 // AgentVersionError is the error for an agent that does not forward several connections in one
 // session.
-type AgentVersionError struct{ Version string }
+type AgentVersionError struct{ Version, Node string }
 
 func (e *AgentVersionError) Error() string {
 	return fmt.Sprintf("SSM Agent %s is older than 3.0.197", e.Version)
@@ -74,7 +74,7 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		return f.upgradeError(upgrade)
 	case errors.As(err, &agent):
 		failed := pgwire.NewError(pgwire.SSMAgentUnsupported, agent, target)
-		failed.Hint = fmt.Sprintf("Update it: `aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=%s%s`.", cmp.Or(f.Target.ID, "INSTANCE_ID"), f.cliFlags())
+		failed.Hint = fmt.Sprintf("Update it: `aws ssm send-command --document-name AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=%s%s`.", agent.Node, f.cliFlags())
 		if f.Target.Kind == Container {
 			failed.Hint = "ECS provides SSM Agent: start the task again, on the latest platform version or with the latest container agent."
 		}
@@ -163,7 +163,7 @@ func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {
 			failed.Hint = "Check that the task is running with ECS Exec (enableExecuteCommand), and that its task role is allowed the actions of ssmmessages that ECS Exec needs."
 			return failed
 		}
-		failed.Hint += fmt.Sprintf(" `aws ssm describe-instance-information%s` lists the connected targets.", f.cliFlags())
+		failed.Hint += fmt.Sprintf(" `aws ssm describe-instance-information%s` lists the targets of the account and region with their PingStatus.", f.cliFlags())
 		return failed
 	case errors.Is(err, awsapi.ErrNotPermitted):
 		return f.deniedError(err.Denied)
@@ -172,12 +172,19 @@ func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {
 		failed.Reason, failed.Code = pgwire.Reason(auth.ReasonCredentialsRejected), pgwire.InvalidAuthorization
 		failed.Hint = "Renew the credentials where they come from. If they are new, check this machine's clock."
 		return failed
-	default:
+	case errors.Is(err, awsapi.ErrUnreachable):
 		failed := pgwire.NewError(pgwire.SSMUnreachable, err, target)
-		if errors.Is(err, awsapi.ErrUnreachable) {
-			failed.Transience = pgwire.Transient
+		failed.Transience = pgwire.Transient
+		return failed
+	case err.Code != "": // AWS answered
+		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, err, target)
+		failed.Hint = ""
+		if f.Target.Kind == ManagedNode {
+			failed.Hint = "Sessions on nodes outside EC2 need the advanced-instances tier of Systems Manager, which AWS charges for."
 		}
 		return failed
+	default:
+		return pgwire.NewError(pgwire.SSMUnreachable, err, target)
 	}
 }
 
@@ -191,8 +198,7 @@ func (f *Forward) deniedError(denied awsapi.Denied) *pgwire.Error {
 		why += ": " + denied.Policy
 	}
 	failed := pgwire.NewError(pgwire.SSMAccessDenied, errors.New(what+" "+why), f.Target.String())
-	failed.Hint = fmt.Sprintf("Allow the caller %s. `%s` prints the whole policy.", what,
-		text.ShellCommand("iamproxy", "policy", f.Host, "--user", "USER", "--via", f.Name))
+	failed.Hint = fmt.Sprintf("Allow the caller %s. `%s` prints the whole policy.", what, f.PolicyCommand)
 	return failed
 }
 
@@ -214,7 +220,7 @@ func (f *Forward) upgradeError(err *UpgradeError) *pgwire.Error {
 	}
 	cause := fmt.Errorf("%s answered the request for a WebSocket with status %d", err.Host, err.Status)
 	failed := pgwire.NewError(pgwire.SSMUnreachable, cause, f.Target.String())
-	failed.Hint = fmt.Sprintf("If there is an HTTP proxy (HTTPS_PROXY), let it pass WebSockets to %s, or set NO_PROXY=%s if this host reaches it without the proxy.", err.Host, err.Host)
+	failed.Hint = fmt.Sprintf("If there is an HTTP proxy (HTTPS_PROXY), configure it to pass WebSockets to %s, or set NO_PROXY=%s if this host reaches it without the proxy.", err.Host, err.Host)
 	switch {
 	case err.Status == http.StatusForbidden:
 		denied := f.deniedError(awsapi.Denied{Action: "ssmmessages:OpenDataChannel"})

@@ -39,13 +39,15 @@ func TestExplain(t *testing.T) {
 		hint   string
 	}{
 		"not connected": {"i-01", apiError("TargetNotConnected", "i-01 is not connected."), pgwire.SSMTargetUnavailable, "57P03",
-			"to i-01: the target is not connected", "`aws ssm describe-instance-information --region eu-west-1` lists"},
+			"to i-01: the target is not connected", "`aws ssm describe-instance-information --region eu-west-1` lists the targets of the account and region with their PingStatus."},
 		"container not connected": {"ecs:c_0f_1", apiError("TargetNotConnected", ""), pgwire.SSMTargetUnavailable, "57P03",
 			"to ecs:c_0f_1: the target is not connected", "enableExecuteCommand"},
 		"denied": {"i-01", apiError("AccessDeniedException", denied), pgwire.SSMAccessDenied, "28000",
-			"ssm:StartSession on " + instance + " is not allowed: no identity-based policy allows", "`iamproxy policy " + host + " --user USER --via ssm://i-01` prints"},
+			"ssm:StartSession on " + instance + " is not allowed: no identity-based policy allows", "`iamproxy policy DB --profile dev` prints"},
 		"data channel denied": {"i-01", &UpgradeError{Status: 403, Code: "AccessDeniedException", Host: "h"}, pgwire.SSMAccessDenied, "28000",
 			"ssmmessages:OpenDataChannel is not allowed", "Allow the caller ssmmessages:OpenDataChannel."},
+		"rejected": {"mi-01", apiError("BadRequestException", "Enable advanced-instances tier"), pgwire.SSMTargetUnavailable, "57P03",
+			"to mi-01: ssm:StartSession: BadRequest: Enable advanced-instances tier", "advanced-instances tier of Systems Manager"},
 		"throttled": {"i-01", apiError("ThrottlingException", "Rate exceeded"), pgwire.SSMUnreachable, "57P03",
 			"Systems Manager's API throttles requests", ""},
 		"expired credentials": {"i-01", apiError("ExpiredTokenException", "secret"), pgwire.Reason(auth.ReasonCredentialsRejected), "28000",
@@ -57,8 +59,10 @@ func TestExplain(t *testing.T) {
 		"forbidden WebSocket": {"i-01", &UpgradeError{Status: 403, Host: "h"}, pgwire.SSMUnreachable, "57P03", "with status 403", "Allow the caller ssmmessages:OpenDataChannel."},
 		"untrusted":           {"i-01", &UpgradeError{Host: "h", Err: errors.New("x509: unknown authority")}, pgwire.SSMUnreachable, "57P03", "could not reach h: x509: unknown authority", ""},
 		"no route":            {"i-01", &UpgradeError{Host: "h", Err: refused}, pgwire.SSMUnreachable, "57P03", "could not reach h: connection refused", ""},
-		"old agent": {"i-01", &AgentVersionError{"2.3.0.0"}, pgwire.SSMAgentUnsupported, "08001", "SSM Agent 2.3.0.0 is older",
+		"old agent": {"i-01", &AgentVersionError{"2.3.0.0", "i-01"}, pgwire.SSMAgentUnsupported, "08001", "SSM Agent 2.3.0.0 is older",
 			"AWS-UpdateSSMAgent --targets Key=InstanceIds,Values=i-01 --region eu-west-1"},
+		"old agent of a tag": {"tag:Name=bastion", &AgentVersionError{"2.3.0.0", "i-02"}, pgwire.SSMAgentUnsupported, "08001", "to tag:Name=bastion: SSM Agent 2.3.0.0",
+			"Values=i-02 --region"},
 		"KMS":          {"i-01", &channel.ActionError{Action: message.KMSEncryption}, pgwire.SSMAgentUnsupported, "08001", "KMSEncryption", "preferences"},
 		"no handshake": {"i-01", channel.ErrHandshakeTimeout, pgwire.SSMTargetUnavailable, "57P03", "did not finish the handshake", ""},
 		"ended": {"i-01", &channel.EndedError{Output: "Your session\r\ntimed out"}, pgwire.SSMSessionEnded, "57P03",
@@ -72,7 +76,7 @@ func TestExplain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := &Forward{Name: "ssm://" + test.target, Target: target, Host: host, Port: "5432", CLIFlags: "--region eu-west-1"}
+		f := &Forward{Name: "ssm://" + test.target, Target: target, Host: host, Port: "5432", CLIFlags: "--region eu-west-1", PolicyCommand: "iamproxy policy DB --profile dev"}
 		got := f.explain(test.err)
 		if got.Reason != test.reason || got.Code != test.code || !strings.Contains(got.Error(), test.text) || !strings.Contains(got.Hint, test.hint) ||
 			strings.Contains(got.Error()+got.Hint, "secret") {
@@ -114,8 +118,8 @@ func TestChoose(t *testing.T) {
 		{[]node{{"i-1", "old", "ConnectionLost"}, online("i-2", "new")}, "i-2", "", ""},
 		{nil, "", "no node with the tag Name=bastion in this account and region", "region=REGION"},
 		{[]node{{"i-1", "old", "ConnectionLost"}}, "", "no node with the tag Name=bastion is connected: i-1 (old, ConnectionLost)", "Start the node"},
-		{[]node{online("i-1", "a"), online("i-2", "")}, "", "2 nodes have the tag Name=bastion: i-1 (a), i-2 (no name)", "--via ssm://i-1"},
-		{many, "", "i-4 (no name), and 2 more", "ssm://i-0"},
+		{[]node{online("i-1", "a"), online("i-2", "")}, "", "2 nodes have the tag Name=bastion: i-1 (a), i-2 (no name)", "replace tag:Name=bastion with one of them, such as i-1"},
+		{many, "", "i-4 (no name), and 2 more", "such as i-0"},
 	} {
 		f := &Forward{Target: Target{Kind: Tag, Key: "Name", Value: "bastion"}}
 		id, err := choose(f.Target, test.nodes)

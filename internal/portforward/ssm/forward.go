@@ -33,6 +33,9 @@ type Forward struct {
 	// CLIFlags are the flags of the AWS CLI for the region and profile of the target. Hints
 	// contain them.
 	CLIFlags string
+	// PolicyCommand is the command line that prints the policy of the session. Hints contain
+	// it.
+	PolicyCommand string
 	// Log may be nil.
 	Log *zap.Logger
 

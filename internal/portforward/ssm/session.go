@@ -157,13 +157,13 @@ func (s *session) open() error {
 }
 
 // newMux returns the client of the agent's multiplexer.
-func (f *Forward) newMux(c *channel.Channel) (*smux.Session, error) {
+func (s *session) newMux(c *channel.Channel) (*smux.Session, error) {
 	version := c.AgentVersion()
 	if !isAfter(version, muxAfter) {
-		return nil, &AgentVersionError{version}
+		return nil, &AgentVersionError{version, s.info.Target}
 	}
 	config := smux.DefaultConfig()
-	config.MaxReceiveBuffer = cmp.Or(f.receiveBuffer, receiveBuffer)
+	config.MaxReceiveBuffer = cmp.Or(s.receiveBuffer, receiveBuffer)
 	// Its messages are data to Session Manager, and would defeat the idle timeout.
 	config.KeepAliveDisabled = isAfter(version, noKeepAliveAfter)
 	config.KeepAliveTimeout = 10 * time.Minute // longer than an outage that the channel survives

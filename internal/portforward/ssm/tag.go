@@ -21,10 +21,10 @@ func choose(tag Target, nodes []node) (id string, err error) {
 			"Start the node. If it is running, check its SSM Agent, its route to the endpoints of Systems Manager, and that its role has the policy AmazonSSMManagedInstanceCore."}
 	case len(connected) == 0:
 		return "", &tagError{fmt.Sprintf("Systems Manager has no node with the tag %s=%s in this account and region", tag.Key, tag.Value),
-			"Check the tag, the profile and the region (ssm://...?region=REGION&profile=PROFILE). Systems Manager knows a node once its SSM Agent has connected with a role that has the policy AmazonSSMManagedInstanceCore."}
+			"Check the tag, the profile and the region (ssm://...?region=REGION&profile=PROFILE). Systems Manager lists a node after its SSM Agent has connected with a role that has the policy AmazonSSMManagedInstanceCore."}
 	default:
 		return "", &tagError{fmt.Sprintf("%d nodes have the tag %s=%s: %s", len(connected), tag.Key, tag.Value, list(connected)),
-			fmt.Sprintf("Name one of them, such as --via ssm://%s, or choose a tag that one node has.", connected[0].InstanceID)}
+			fmt.Sprintf("In --via, replace %s with one of them, such as %s, or with a tag that one node has.", tag, connected[0].InstanceID)}
 	}
 }
 
