@@ -1,7 +1,7 @@
 // Package awsapi sends requests to RDS, IAM, Secrets Manager and Systems Manager. The SDK's
 // clients for these services build tables of all their actions when a process starts, and
-// iamproxy needs few actions. The settings, the signature, the retries and the correction of the clock skew are
-// the SDK's.
+// iamproxy needs few actions. The settings, the signature, the retries and the correction of the
+// clock skew are the SDK's.
 package awsapi
 
 import (

@@ -61,7 +61,7 @@ func (a *AWS) ssm(w http.ResponseWriter, r *http.Request, path string) {
 	})
 }
 
-// openSession serves StartSession. It asks for permissions first, as AWS does: on the node, and on the document if
+// openSession serves StartSession. It checks permissions first, as AWS does: on the node, and on the document if
 // the request names one.
 // https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_StartSession.html
 func (a *AWS) openSession(c caller, body []byte) (any, *refusal) {
@@ -194,7 +194,7 @@ func sessionARNOf(c caller, id string) string {
 
 // AuthorizeOpenDataChannel returns an error unless r, the upgrade of a data channel of the
 // session to a WebSocket, is signed for service ssmmessages, and its caller may do
-// ssmmessages:OpenDataChannel on the session. A Gateway asks for it.
+// ssmmessages:OpenDataChannel on the session. A Gateway calls it.
 func (a *AWS) AuthorizeOpenDataChannel(r *http.Request, session string) error {
 	c, refused := a.callerOf(r, nil, "ssmmessages")
 	if refused == nil {
