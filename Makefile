@@ -176,6 +176,10 @@ ssm: ## run AWS's Session Manager plugin against the fakes of Session Manager
 	SESSION_MANAGER_PLUGIN=$(CURDIR)/bin/session-manager-plugin CGO_ENABLED=1 \
 		$(GO) test -race -count=1 -timeout 5m ./test/ssm
 
+.PHONY: ssm-long
+ssm-long: deps ## freeze iamproxy for a minute, and run 1,000 clients through a Session Manager session
+	SSM_LONG=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m -run '^TestSessionManager$$' ./test/e2e
+
 # Downloads PostgreSQL's tests into build/, where they stay.
 .PHONY: conformance
 conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)
