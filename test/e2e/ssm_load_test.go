@@ -125,7 +125,9 @@ func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
 	defer cancel()
 	pgbench := func(args ...string) {
-		out, err := combinedOutput(t, client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, aurora.Database)...))
+		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, aurora.Database)...)
+		cmd.Env = append(cmd.Env, "PGCONNECT_TIMEOUT=60")
+		out, err := combinedOutput(t, cmd)
 		if err != nil || strings.Contains(string(out), "aborted") {
 			t.Errorf("pgbench %s: %v: %s", args, err, out)
 		}

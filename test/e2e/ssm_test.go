@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"slices"
@@ -136,8 +137,8 @@ func testSSMTargets(t *testing.T, cluster *aurora.Cluster) {
 		args = slices.Insert(args, 1, aurora.DefaultHost+"?listen=127.0.0.1:0&via=ssm://"+target)
 	}
 	p := startProxy(t, s.env, args...)
-	for listen := range p.listens {
-		if out, err := psqlAt(t, "host=127.0.0.1 port="+portOf(t, p.listens[listen])+" user="+aurora.IAMUser+" dbname="+aurora.Database, isTLS); err != nil || out != "t" {
+	for _, address := range p.listens {
+		if out, err := psqlAt(t, conninfoAt(address), isTLS); err != nil || out != "t" {
 			t.Errorf("%v: %s", err, out)
 		}
 	}
@@ -163,13 +164,10 @@ func testSSMTargets(t *testing.T, cluster *aurora.Cluster) {
 	p.end(t, s, syscall.SIGTERM)
 }
 
-func portOf(t testing.TB, address string) string {
-	t.Helper()
-	_, port, found := strings.Cut(address, ":")
-	if !found {
-		t.Fatal("no port: ", address)
-	}
-	return port
+// conninfoAt returns a connection string for an endpoint.
+func conninfoAt(listen string) string {
+	host, port, _ := net.SplitHostPort(listen)
+	return "host=" + host + " port=" + port + " user=" + aurora.IAMUser + " dbname=" + aurora.Database
 }
 
 // check and grant open a session of their own, and end it.
@@ -186,6 +184,9 @@ func testSSMCommands(t *testing.T, cluster *aurora.Cluster) {
 		t.Fatalf("check: %v: %s", err, out)
 	}
 	i := slices.IndexFunc(report.Steps, func(step check.Step) bool { return step.Name == check.Session })
+	if i < 0 {
+		t.Fatalf("no step %s: %s", check.Session, out)
+	}
 	if step := report.Steps[i]; step.State != check.OK || step.Found != "open on "+instance+", SSM Agent "+fakessm.DefaultVersion {
 		t.Errorf("%+v", step)
 	}

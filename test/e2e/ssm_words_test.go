@@ -76,7 +76,7 @@ func testSSMWords(t *testing.T, cluster *aurora.Cluster) {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()
 				f := failures[name]
-				out, err := psqlAt(t, "host=127.0.0.1 port="+portOf(t, p.listens[i])+" user="+aurora.IAMUser+" dbname="+aurora.Database, "select 1")
+				out, err := psqlAt(t, conninfoAt(p.listens[i]), "select 1")
 				if err == nil {
 					t.Fatal("psql got in")
 				}
