@@ -101,6 +101,12 @@ func (s *Images) Build(dockerfile, context string, buildArgs ...string) Image {
 	return s.Image(name)
 }
 
+// Tag gives the image that was built last a name, for the FROM of others.
+func (s *Images) Tag(name string) {
+	s.t.Helper()
+	s.buildah("tag", "localhost/built", name)
+}
+
 // Image returns an image of the store.
 func (s *Images) Image(name string) Image {
 	s.t.Helper()

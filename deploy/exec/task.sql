@@ -1,0 +1,2 @@
+-- Put the statements of the task here.
+select current_user, current_database();
