@@ -96,7 +96,7 @@ func (a *api) takeInvoke() bool {
 // run runs serve as an extension, and returns the requests to the API and the error.
 func (a *api) run(t *testing.T, serve Serve) (calls string, err error) {
 	t.Helper()
-	a.t, a.waiting, a.shutdown = t, make(chan struct{}, 1), make(chan struct{})
+	a.t = t
 	server := httptest.NewServer(a)
 	defer server.Close()
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // of the function's own requests
@@ -109,105 +109,64 @@ func (a *api) run(t *testing.T, serve Serve) (calls string, err error) {
 
 var errTest = errors.New("the endpoint is wrong")
 
+// fail is a server that does not start.
+func fail(*api) Serve { return func(context.Context, func()) error { return errTest } }
+
+// drain is a server that drains at its end.
+func drain(a *api) Serve {
+	return func(ctx context.Context, ready func()) error {
+		ready()
+		<-ctx.Done()
+		a.record("drained")
+		return nil
+	}
+}
+
+// endWith returns a server that ends with an error or without while Lambda has an event for it.
+func endWith(err error) func(*api) Serve {
+	return func(a *api) Serve {
+		return func(_ context.Context, ready func()) error {
+			ready()
+			<-a.waiting
+			return err
+		}
+	}
+}
+
 func TestRun(t *testing.T) {
+	const (
+		refused = ": 403 Forbidden: Extension.InvalidState: not now"
+		early   = "ended before the SHUTDOWN event of Lambda"
+		noEvent = "could not get the next event of Lambda: event/next" + refused
+	)
 	for name, test := range map[string]struct {
-		refuse    string
-		invoke    bool
-		serve     func(a *api) Serve
-		want      string
-		wantError string
+		serve            func(*api) Serve
+		shutdown, invoke bool   // events
+		refuse           string // request
+		want, wantError  string
 	}{
-		"SHUTDOWN": {
-			serve: func(a *api) Serve {
-				return func(ctx context.Context, ready func()) error {
-					ready()
-					close(a.shutdown)
-					<-ctx.Done()
-					a.record("drained")
-					return nil
-				}
-			},
-			want: "register, next, drained",
-		},
-		"events that it did not register for": {
-			invoke: true,
-			serve: func(a *api) Serve {
-				return func(ctx context.Context, ready func()) error {
-					ready()
-					close(a.shutdown)
-					<-ctx.Done()
-					return nil
-				}
-			},
-			want: "register, next, next",
-		},
-		"wrong configuration": {
-			serve:     func(*api) Serve { return func(context.Context, func()) error { return errTest } },
-			want:      "register, init/error Extension.StartFailed: the endpoint is wrong",
-			wantError: "the endpoint is wrong",
-		},
-		"no start": {
-			serve:     func(*api) Serve { return func(context.Context, func()) error { return nil } },
-			want:      "register, init/error Extension.StartFailed: ended before the SHUTDOWN event of Lambda",
-			wantError: "ended before the SHUTDOWN event of Lambda",
-		},
-		"wrong configuration, not reported": {
-			refuse:    "init/error",
-			serve:     func(*api) Serve { return func(context.Context, func()) error { return errTest } },
-			want:      "register",
-			wantError: "the endpoint is wrong (it could not be reported to Lambda: init/error: 403 Forbidden: Extension.InvalidState: not now)",
-		},
-		"failure while it serves": {
-			serve: func(a *api) Serve {
-				return func(_ context.Context, ready func()) error {
-					ready()
-					<-a.waiting
-					return errTest
-				}
-			},
-			want:      "register, next, exit/error Extension.UnexpectedExit: the endpoint is wrong",
-			wantError: "the endpoint is wrong",
-		},
-		"end while it serves": {
-			serve: func(a *api) Serve {
-				return func(_ context.Context, ready func()) error {
-					ready()
-					<-a.waiting
-					return nil
-				}
-			},
-			want:      "register, next, exit/error Extension.UnexpectedExit: ended before the SHUTDOWN event of Lambda",
-			wantError: "ended before the SHUTDOWN event of Lambda",
-		},
-		"registration refused": {
-			refuse: "register",
-			serve: func(a *api) Serve {
-				return func(ctx context.Context, ready func()) error {
-					ready()
-					<-ctx.Done()
-					a.record("drained")
-					return nil
-				}
-			},
-			want:      "drained",
-			wantError: "could not register with the Extensions API of Lambda: register: 403 Forbidden: Extension.InvalidState: not now",
-		},
-		"no next event": {
-			refuse: "event/next",
-			serve: func(a *api) Serve {
-				return func(ctx context.Context, ready func()) error {
-					ready()
-					<-ctx.Done()
-					a.record("drained")
-					return nil
-				}
-			},
-			want:      "register, drained, exit/error Extension.UnexpectedExit: could not get the next event of Lambda: event/next: 403 Forbidden: Extension.InvalidState: not now",
-			wantError: "could not get the next event of Lambda: event/next: 403 Forbidden: Extension.InvalidState: not now",
-		},
+		"SHUTDOWN":      {serve: drain, shutdown: true, want: "register, next, drained"},
+		"another event": {serve: drain, shutdown: true, invoke: true, want: "register, next, next, drained"},
+		"wrong configuration": {serve: fail,
+			want: "register, init/error Extension.StartFailed: the endpoint is wrong", wantError: "the endpoint is wrong"},
+		"no start": {serve: func(*api) Serve { return func(context.Context, func()) error { return nil } },
+			want: "register, init/error Extension.StartFailed: " + early, wantError: early},
+		"wrong configuration, not reported": {serve: fail, refuse: "init/error",
+			want: "register", wantError: "the endpoint is wrong (it could not be reported to Lambda: init/error" + refused + ")"},
+		"failure while it serves": {serve: endWith(errTest),
+			want: "register, next, exit/error Extension.UnexpectedExit: the endpoint is wrong", wantError: "the endpoint is wrong"},
+		"end while it serves": {serve: endWith(nil),
+			want: "register, next, exit/error Extension.UnexpectedExit: " + early, wantError: early},
+		"registration refused": {serve: drain, refuse: "register",
+			want: "drained", wantError: "could not register with the Extensions API of Lambda: register" + refused},
+		"no next event": {serve: drain, refuse: "event/next",
+			want: "register, drained, exit/error Extension.UnexpectedExit: " + noEvent, wantError: noEvent},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &api{refuse: test.refuse, invoke: test.invoke}
+			a := &api{refuse: test.refuse, invoke: test.invoke, waiting: make(chan struct{}, 2), shutdown: make(chan struct{})}
+			if test.shutdown {
+				close(a.shutdown)
+			}
 			calls, err := a.run(t, test.serve(a))
 			got := ""
 			if err != nil {

@@ -36,6 +36,7 @@ func TestLambda(t *testing.T) {
 		"cold start and 500 warm invocations": testInvocations,
 		"freeze":                              testFreeze,
 		"kept connection":                     testKeptConnection,
+		"idle_session_timeout":                testIdleSessionTimeout,
 		"credentials near their end":          testCredentials,
 		"shutdown during an invocation":       testShutdown,
 		"wrong configuration":                 testWrongConfiguration,
@@ -183,6 +184,16 @@ func testKeptConnection(t *testing.T, p *programs, d *database) {
 	s.signal(syscall.SIGCONT)
 	if body := s.request(`{"keep": true}`); !strings.Contains(body, "errorMessage") {
 		t.Errorf("a kept connection survives: %s", body)
+	}
+	s.invoke("{}")
+}
+
+// The server ends the sessions of idle environments. Each environment logs in again.
+func testIdleSessionTimeout(t *testing.T, p *programs, d *database) {
+	s := p.start(t, d, environment{function: "python", env: map[string]string{"PGOPTIONS": "-c idle_session_timeout=500"}})
+	for range 3 {
+		s.invoke("{}")
+		d.waitSessions(t, 0)
 	}
 	s.invoke("{}")
 }
