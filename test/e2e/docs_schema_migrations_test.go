@@ -6,7 +6,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -53,7 +52,7 @@ func TestMigrationOfPlainSQL(t *testing.T) {
 	cluster := startMigratable(t)
 	d := newPageShell(t, cluster, "schema-migrations.md")
 	d.put("migrations/001.sql", itemsTable)
-	d.run(d.block("iamproxy.log &", "iamproxy wait"), d.block("psql"), d.block("iamproxy shutdown"))
+	d.run(d.block("psql"))
 	wantMigrated(t, cluster, "items")
 }
 
@@ -80,26 +79,22 @@ func testPrisma(t *testing.T, cluster *aurora.Cluster, tools string) {
 	unused := filepath.Join(d.dir, "unused")
 	d.env = append(d.env, "CHECKPOINT_DISABLE=1", "PRISMA_SCHEMA_ENGINE_BINARY="+unused, "PRISMA_QUERY_ENGINE_LIBRARY="+unused)
 	migrate := d.block("prisma migrate deploy")
-	out := d.run(d.block("iamproxy.log &", "iamproxy wait"), migrate, migrate, d.block("iamproxy shutdown"))
+	out := d.run(migrate, migrate)
 	if !strings.Contains(out, "All migrations have been successfully applied") || !strings.Contains(out, "No pending migrations to apply") {
 		t.Errorf("Prisma said: %s", out)
 	}
 	wantMigrated(t, cluster, "Item")
 }
 
-var jdbcURL = regexp.MustCompile(`-url=('jdbc:postgresql:[^']*')`)
-
 // Flyway itself is not available here. Its URL is tried with its driver.
 func testFlywayURL(t *testing.T, cluster *aurora.Cluster, tools string) {
 	d := newPageShell(t, cluster, "schema-migrations.md")
-	url := jdbcURL.FindStringSubmatch(d.block("flyway"))
-	if url == nil {
-		t.Fatal("Flyway is given no URL")
-	}
 	d.put("V1__items.sql", itemsTable)
-	d.run(d.block("iamproxy.log &", "iamproxy wait"),
-		"java -cp /usr/share/java/postgresql.jar "+filepath.Join(tools, "flyway", "Migrate.java")+" "+url[1]+" V1__items.sql",
-		d.block("iamproxy shutdown"))
+	d.put("flyway", "#!/bin/sh\nexec java -cp /usr/share/java/postgresql.jar "+filepath.Join(tools, "flyway", "Migrate.java")+` "$FLYWAY_URL" V1__items.sql`)
+	if err := os.Chmod(filepath.Join(d.dir, "flyway"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d.run(`PATH="$PWD:$PATH"`, d.block("flyway migrate"))
 	for _, table := range []string{"items", "history"} {
 		wantMigrated(t, cluster, table)
 	}
