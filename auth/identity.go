@@ -24,7 +24,7 @@ const (
 	// credentials it is minRetryDelay.
 	minRetryDelay, maxRetryDelay = time.Second, 30 * time.Second
 	// invalidateInterval is the least time between two refreshes of credentials
-	// because of refused tokens.
+	// because they were refused.
 	invalidateInterval = time.Minute
 )
 
@@ -207,10 +207,10 @@ func (i *Identity) currentGeneration() generation {
 	return i.generation
 }
 
-// invalidate makes the next caller fetch the credentials again after a database refused a token
-// that they signed. It does so once a minute at most, since refusals often have
-// other causes.
-func (i *Identity) invalidate() {
+// Invalidate makes the next caller fetch the credentials again, after a database refused a token
+// that they signed or AWS rejected them. It does so once a minute at most, since refusals often
+// have other causes.
+func (i *Identity) Invalidate() {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if now := wallClock(); now.Sub(i.invalidated).Abs() >= invalidateInterval {

@@ -150,7 +150,7 @@ func (t *Tokens) Invalidate(user, value string) (another bool) {
 	case now.Sub(old.refusedAt).Abs() < invalidateInterval:
 		return false
 	}
-	t.Identity.invalidate() // first, so that these credentials do not sign the next token
+	t.Identity.Invalidate() // first, so that these credentials do not sign the next token
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.cache[user].value == value {

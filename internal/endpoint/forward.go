@@ -78,7 +78,7 @@ func (e Endpoint) sessionForward(ctx context.Context, session Session, identitie
 		Target:        session.Target,
 		Host:          e.Host,
 		Port:          e.Port,
-		API:           &ssm.Client{Config: config},
+		API:           &ssm.Client{Config: config, Rejected: identity.Invalidate},
 		Config:        config,
 		AllowHTTP:     strings.HasPrefix(identity.EndpointURL("SSM"), "http://"),
 		CLIFlags:      text.ShellCommand(flags("--region", session.Region, "--profile", session.Profile)...),

@@ -20,6 +20,8 @@ import (
 type Client struct {
 	// Config returns the region and the credentials. It is required.
 	Config func(ctx context.Context) (aws.Config, error)
+	// Rejected is called when AWS rejects the credentials. It may be nil.
+	Rejected func()
 }
 
 // requestTimeout limits each request, with its one retry.
@@ -130,7 +132,11 @@ func (c *Client) call(ctx context.Context, action string, parameters, result any
 		return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts, o.MaxBackoff = 2, time.Second })
 	}
 	if err := awsapi.New(config, awsapi.SSM).Call(ctx, action, parameters, result); err != nil {
-		return &requestError{action, err}
+		failed := &requestError{action, err}
+		if c.Rejected != nil && errors.Is(failed.explain(), awsapi.ErrCredentials) {
+			c.Rejected()
+		}
+		return failed
 	}
 	return nil
 }
@@ -144,3 +150,6 @@ type requestError struct {
 func (e *requestError) Error() string { return e.action + ": " + e.err.Error() }
 
 func (e *requestError) Unwrap() error { return e.err }
+
+// explain returns the error for users.
+func (e *requestError) explain() *awsapi.Error { return awsapi.Explain("ssm:"+e.action, e.err) }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
@@ -140,16 +141,30 @@ func TestClientTag(t *testing.T) {
 	}
 }
 
-// A request that is not permitted is not repeated. The error of the credentials' source is
-// returned as it is.
+// A request that is not permitted is not repeated, and does not count as a rejection of the
+// credentials. The error of the credentials' source is returned as it is.
 func TestClientErrors(t *testing.T) {
 	a, _, client := startClient(t)
 	a.AddNode(fakeaws.Node{ID: bastion})
+	rejections := 0
+	client.Rejected = func() { rejections++ }
 	for name, start := range map[string]string{"node": bastion, "tag": "tag:Name=bastion"} {
 		before := a.Requests(fakeaws.SSM)
 		if _, err := client.StartSession(t.Context(), input(t, start)); err == nil || a.Requests(fakeaws.SSM) != before+1 {
 			t.Errorf("%s: %v after %d requests", name, err, a.Requests(fakeaws.SSM)-before)
 		}
+	}
+	if rejections > 0 {
+		t.Errorf("%d rejections without the permission", rejections)
+	}
+	valid := client.Config
+	client.Config = func(ctx context.Context) (aws.Config, error) {
+		config, err := valid(ctx)
+		config.Credentials = credentials.NewStaticCredentialsProvider("AKIAUNKNOWN", "secret", "")
+		return config, err
+	}
+	if _, err := client.StartSession(t.Context(), input(t, bastion)); err == nil || rejections != 1 {
+		t.Errorf("unknown key: %v, %d rejections", err, rejections)
 	}
 	failure := errors.New("no credentials")
 	client.Config = func(context.Context) (aws.Config, error) { return aws.Config{}, failure }

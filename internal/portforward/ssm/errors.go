@@ -69,7 +69,7 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		failed.Hint, failed.Transience = tag.hint, pgwire.IfSeenBefore
 		return failed
 	case errors.As(err, &request):
-		return f.requestError(awsapi.Explain("ssm:"+request.action, request.err))
+		return f.requestError(request.explain())
 	case errors.As(err, &upgrade):
 		return f.upgradeError(upgrade)
 	case errors.As(err, &agent):
