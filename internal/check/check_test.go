@@ -101,14 +101,16 @@ func TestReasons(t *testing.T) {
 func TestSession(t *testing.T) {
 	denied := pgwire.NewError(pgwire.SSMAccessDenied, errors.New("ssm:StartSession is not allowed"), "i-01")
 	denied.Hint = "Allow it."
+	rejected := pgwire.NewSessionError("i-01", &auth.Error{Code: auth.ReasonCredentialsRejected})
 	c := *newRun("app").Check
 	c.Identity = &auth.Identity{}
 	for name, test := range map[string]struct {
 		open  func(context.Context) (string, error)
 		state State
 	}{
-		"denied": {func(context.Context) (string, error) { return "", denied }, Failed},
-		"none":   {nil, ""},
+		"denied":   {func(context.Context) (string, error) { return "", denied }, Failed},
+		"rejected": {func(context.Context) (string, error) { return "", rejected }, Failed},
+		"none":     {nil, ""},
 	} {
 		c.OpenSession = test.open
 		r := &run{Check: &c}
@@ -121,7 +123,10 @@ func TestSession(t *testing.T) {
 		if s.State != test.state {
 			t.Fatalf("%s: %+v", name, r.steps)
 		}
-		if test.state == "" {
+		if want := name == "rejected"; r.seen.rejected != want {
+			t.Errorf("%s: rejected %v", name, !want)
+		}
+		if name != "denied" {
 			continue
 		}
 		if s.Reason != "ssm_access_denied" || s.Found != "could not open the Session Manager session to i-01: ssm:StartSession is not allowed" || s.Next != "# Allow it." {

@@ -98,7 +98,9 @@ func (r *run) listEndpoints() string {
 func (r *run) session(ctx context.Context) result {
 	found, err := r.OpenSession(ctx)
 	if err != nil {
-		return failed(err.Error(), advice(text.Advice(err))).withReason(reasonOf(err))
+		reason := reasonOf(err)
+		r.seen.rejected = reason == reasonCredentials
+		return failed(err.Error(), advice(text.Advice(err))).withReason(reason)
 	}
 	return ok(found)
 }

@@ -20,7 +20,9 @@ type evidence struct {
 	foreign bool // the database is not PostgreSQL
 	iamOff  bool // IAM authentication is not enabled
 	expiry  bool // the certificate has expired or is not valid yet
-	login   outcome
+	// rejected means that AWS rejects the credentials that open the session.
+	rejected bool
+	login    outcome
 }
 
 // outcome is the outcome of the login.
@@ -52,6 +54,9 @@ func (e evidence) candidates() []string {
 		return []string{Login}
 	}
 	candidates := []string{Credentials}
+	if e.rejected {
+		candidates = append(candidates, Clock, Identity)
+	}
 	if e.expiry {
 		candidates = append(candidates, Clock)
 	}

@@ -56,6 +56,10 @@ func TestVerdict(t *testing.T) {
 		"accepted by a reader":                   {[]Step{failing(Clock), failing(Writes)}, evidence{login: accepted}, Writes},
 		"accepted, clock off":                    {[]Step{failing(Clock)}, evidence{login: accepted}, Clock},
 		"timeout":                                {[]Step{{Name: Login, State: NotTried}}, evidence{}, "time"},
+		"session: keys before the session":       {[]Step{failing(Identity), failing(Session), skipped(TCP, Session)}, evidence{rejected: true}, Identity},
+		"session: clock before keys":             {[]Step{failing(Clock), failing(Identity), failing(Session)}, evidence{rejected: true}, Clock},
+		"session: keys of another profile":       {[]Step{failing(Policy), failing(Session), skipped(TCP, Session)}, evidence{rejected: true}, Session},
+		"no session, other keys":                 {[]Step{failing(Identity), failing(Session), skipped(TCP, Session)}, evidence{}, Session},
 		"no such host, other region":             {[]Step{failing(Endpoint), failing(DNS), skipped(Login, DNS)}, evidence{}, DNS},
 	} {
 		ok, cause, next := verdict("app", allSteps(test.steps...), test.seen)
