@@ -41,6 +41,7 @@ func TestLambda(t *testing.T) {
 		"shutdown during an invocation":       testShutdown,
 		"wrong configuration":                 testWrongConfiguration,
 		"no credentials":                      testNoCredentials,
+		"refused login":                       testRefusedLogin,
 		"two extensions":                      testTwoExtensions,
 		"response streaming":                  testStreaming,
 		"log":                                 testLog,
@@ -259,6 +260,18 @@ func testNoCredentials(t *testing.T, p *programs, d *database) {
 	s.request("{}")
 	s.waitLog("no AWS credentials yet")
 	s.waitLog("FATAL:  iamproxy: ")
+}
+
+// A refused login is an error of the driver before the function times out.
+func testRefusedLogin(t *testing.T, p *programs, d *database) {
+	s := p.with("example", p.example(t)).start(t, d, environment{function: "example", command: commands["node"], env: map[string]string{
+		"IAMPROXY_REGION": "us-east-1", "AWS_LAMBDA_FUNCTION_TIMEOUT": "15",
+	}})
+	for range 2 {
+		if body := s.request("{}"); !strings.Contains(body, "authentication failed for user") {
+			t.Errorf("response: %s\n%s", body, s.process.Log())
+		}
+	}
 }
 
 func testTwoExtensions(t *testing.T, p *programs, d *database) {
