@@ -155,24 +155,7 @@ func TestReportHTTPProxy(t *testing.T) {
 	inspected.Config.ErrorLog = stdlog.New(io.Discard, "", 0) // that the client hung up
 	inspected.StartTLS()
 	t.Cleanup(inspected.Close)
-	inspecting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		server, err := net.Dial("tcp", inspected.Listener.Addr().String())
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer server.Close()
-		client, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		defer client.Close()
-		_, _ = io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n") // fails if the client has gone
-		go func() { _, _ = io.Copy(server, client) }()
-		_, _ = io.Copy(client, server)
-	}))
-	t.Cleanup(inspecting.Close)
+	inspecting := startHTTPProxy(t, map[string]string{"sts.eu-west-1.amazonaws.com:443": inspected.Listener.Addr().String()})
 	unused, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +166,7 @@ func TestReportHTTPProxy(t *testing.T) {
 		"nothing listens": {"user:" + newSecret("a password of an HTTP proxy") + "@" + closed,
 			`could not reach "sts.eu-west-1.amazonaws.com" through the HTTP proxy "` + closed + `" (HTTPS_PROXY): connection refused`},
 		"refusing":   {refusing.URL, `" (HTTPS_PROXY): Proxy Authentication Required`},
-		"inspecting": {inspecting.URL, `the certificate of "sts.eu-west-1.amazonaws.com" is not trusted: `},
+		"inspecting": {inspecting.url, `the certificate of "sts.eu-west-1.amazonaws.com" is not trusted: `},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -105,28 +105,6 @@ func (n *network) forward(t *testing.T, target string) (address string) {
 	return listener.Addr().String()
 }
 
-func acceptForwarded(listener net.Listener, target string) {
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", target)
-		if err != nil {
-			conn.Close()
-			continue
-		}
-		go copyAndClose(server, conn)
-		go copyAndClose(conn, server)
-	}
-}
-
-func copyAndClose(to, from net.Conn) {
-	_, _ = io.Copy(to, from)
-	to.Close()
-	from.Close()
-}
-
 // cut drops all packets between the hosts.
 func (n *network) cut(t *testing.T) {
 	t.Helper()

@@ -62,6 +62,14 @@ func testSSMNotResumed(t *testing.T, cluster *aurora.Cluster) {
 	awaitDisconnect(t, conn)
 	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
 
+	s.gateway.SetFaults(fakessm.Faults{})
+	s.aws.Attach(ssmCaller, fakeaws.Policy{Deny: true, Actions: []string{"ssm:ResumeSession"}})
+	s.gateway.Cut()
+	until(t, "the session to end", func() bool {
+		return hasLine(p.logs(), `"msg":"Session Manager session failed"`, `"reason":"ssm_`, "ssm:ResumeSession on arn:aws:ssm:eu-west-1:"+account+":session/", " is not allowed")
+	})
+	p.mustPSQL(aurora.IAMUser, aurora.Database, "select 1")
+
 	throttled := fakeaws.Fault{Only: fakeaws.SSM, Status: http.StatusBadRequest, Body: `{"__type":"ThrottlingException","message":"Rate exceeded"}`}
 	const throttles = "Systems Manager's API throttles requests"
 	for name, test := range map[string]struct {

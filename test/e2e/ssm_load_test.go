@@ -158,6 +158,25 @@ func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 	t.Logf("the longest of %d outages took %v s", counts.Resumed, longestOutage(p.logs()))
 }
 
+// A gateway that loses, repeats and reorders messages alters nothing.
+func testSSMUnreliable(t *testing.T, cluster *aurora.Cluster) {
+	s := startSessionManager(t, cluster, &fakessm.Gateway{})
+	loss := fakessm.Loss{Lose: 50, Duplicate: 20, Reorder: 7}
+	s.gateway.SetFaults(fakessm.Faults{Up: loss, Down: loss})
+	p := startProxy(t, s.env, s.proxyArgs("--connect-timeout=1m")...)
+	data := newCopied(300_000)
+	var both sync.WaitGroup
+	both.Go(func() { data.down(t.Context(), t, p) })
+	both.Go(func() { data.up(t.Context(), t, p) })
+	s.awaitData(t, 100_000)
+	s.gateway.Pause()
+	s.gateway.Unpause()
+	both.Wait()
+	if counts := s.gateway.Counts(); counts.Started != 1 || counts.Resent == 0 {
+		t.Errorf("%+v", counts)
+	}
+}
+
 // awaitData waits until n more bytes were transferred.
 func (s *sessionManager) awaitData(t testing.TB, n int64) {
 	t.Helper()

@@ -127,7 +127,7 @@ func testSSMThroughHTTPProxy(t *testing.T, cluster *aurora.Cluster) {
 	gateway := listener.Addr().String()
 	s := startSessionManager(t, cluster, &fakessm.Gateway{Listener: named{listener, gatewayHost + ":443"}, TLS: config})
 	front := listenTCP(t)
-	go forwardConns(tls.NewListener(front, config), strings.TrimPrefix(s.aws.URL(), "http://"))
+	go acceptForwarded(tls.NewListener(front, config), strings.TrimPrefix(s.aws.URL(), "http://"))
 	proxy := startHTTPProxy(t, map[string]string{ssmHost + ":443": front.Addr().String(), gatewayHost + ":443": gateway})
 	s.env = append(s.env, "AWS_ENDPOINT_URL_SSM=https://"+ssmHost+"/ssm", "HTTPS_PROXY="+proxy.url, "AWS_CA_BUNDLE="+caFile)
 	p := startProxy(t, s.env, s.proxyArgs("--connect-timeout=3s", "--pprof")...)
@@ -176,21 +176,5 @@ func testSSMThroughHTTPProxy(t *testing.T, cluster *aurora.Cluster) {
 		proxy.set(gatewayHost+":443", gateway)
 		s.gateway.SetFaults(fakessm.Faults{})
 		p.awaitSession()
-	}
-}
-
-// forwardConns forwards what arrives at a listener.
-func forwardConns(listener net.Listener, target string) {
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		server, err := net.Dial("tcp", target)
-		if err != nil {
-			conn.Close()
-			continue
-		}
-		go pipe(conn, server)
 	}
 }

@@ -105,6 +105,7 @@ func TestSessionManager(t *testing.T) {
 		{"words", testSSMWords},
 		{"many sessions", testSSMLoad},
 		{"cuts", testSSMCuts},
+		{"unreliable gateway", testSSMUnreliable},
 		{"HTTP proxy", testSSMThroughHTTPProxy},
 		{"idle", testSSMIdle},
 		{"not resumed", testSSMNotResumed},

@@ -356,24 +356,25 @@ func (f *tcpForward) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.listener = listener
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go f.connect(conn)
-		}
-	}()
+	go acceptForwarded(listener, f.target)
 }
 
-func (f *tcpForward) connect(conn net.Conn) {
-	server, err := net.Dial("tcp", f.target)
-	if err != nil {
-		conn.Close()
-		return
+// acceptForwarded forwards each connection of a listener to target.
+func acceptForwarded(listener net.Listener, target string) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			server, err := net.Dial("tcp", target)
+			if err != nil {
+				conn.Close()
+				return
+			}
+			pipe(conn, server)
+		}()
 	}
-	pipe(conn, server)
 }
 
 // close refuses new connections.
