@@ -279,3 +279,32 @@ func TestExecUsage(t *testing.T) {
 		}
 	}
 }
+
+// Python's drivers connect with libpq's variables, and with URLs of the socket and the port.
+func TestExecPython(t *testing.T) {
+	t.Parallel()
+	const python = "/usr/bin/python3"
+	if err := exec.Command(python, "-c", "import asyncpg, psycopg, psycopg2").Run(); err != nil {
+		t.Skip("python3 lacks a driver: `make drivers` installs them")
+	}
+	cluster := startCluster(t, &aurora.Cluster{})
+	const program = `
+import asyncio, asyncpg, os, psycopg, psycopg2
+for driver in psycopg, psycopg2:
+    for conninfo in "", os.environ["BY_PORT"], os.environ["BY_SOCKET"]:
+        with driver.connect(conninfo) as connection:
+            cursor = connection.cursor()
+            cursor.execute("select current_user")
+            assert cursor.fetchone() == (os.environ["PGUSER"],)
+async def main():
+    for url in None, os.environ["BY_PORT"], os.environ["BY_SOCKET"]:
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("select current_user") == os.environ["PGUSER"]
+        await connection.close()
+asyncio.run(main())
+print("done")`
+	newExec(t, cluster, append([]string{
+		"--env=BY_PORT=postgresql://{user}@{host}:{port}/{database}?sslmode=disable",
+		"--env=BY_SOCKET=postgresql://{user}@/{database}?host={socket}&port={port}&sslmode=disable",
+	}, asIAMUser...), python, "-c", program).expect(0, "done")
+}
