@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -346,6 +347,7 @@ func testExample(t *testing.T, p *programs, d *database) {
 			t.Fatalf("response: %s\n%s", body, s.process.Log())
 		}
 	}
+	checkPage(t)
 	for _, file := range []string{"../template.yaml", "../main.tf"} {
 		content, err := os.ReadFile(file)
 		if err != nil {
@@ -355,6 +357,34 @@ func testExample(t *testing.T, p *programs, d *database) {
 			if !strings.Contains(string(content), name) {
 				t.Errorf("%s has no %s", file, name)
 			}
+		}
+	}
+}
+
+var blocks = regexp.MustCompile("(?ms)^ *```(js|dockerfile)\n(.*?)^ *```$")
+
+// checkPage checks that the files have the code of docs/lambda.md.
+func checkPage(t *testing.T) {
+	t.Helper()
+	page, err := os.ReadFile(repository + "/docs/lambda.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files string
+	for _, name := range []string{"../example/index.mjs", "../example/check.mjs", "../Dockerfile"} {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files += string(content)
+	}
+	found := blocks.FindAllStringSubmatch(string(page), -1)
+	if len(found) != 3 {
+		t.Errorf("docs/lambda.md has %d blocks", len(found))
+	}
+	for _, block := range found {
+		if !strings.Contains(files, strings.TrimSpace(block[2])) {
+			t.Errorf("no file has %s", block[2])
 		}
 	}
 }
