@@ -174,7 +174,7 @@ func allowSession(policy *iampolicy.Policy, resolver *iampolicy.Resolver, e endp
 	}
 	if session.Profile != e.Signer.Profile || e.Signer.AssumeRole != "" {
 		account = "" // the session may be in another one
-		resolver.AddNote("the statements with ssm: and ssmmessages: are for the identity that opens the session, which is that of %s; the others are for the identity that signs tokens",
+		resolver.AddNote("the statements with ssm: and ssmmessages: are for the identity that opens the session (%s), the rest is for the identity that signs tokens",
 			profileText(session.Profile))
 	}
 	policy.AllowSession(iampolicy.Session{Target: session.Target, Region: session.Region, Account: account, Host: e.Host})
