@@ -35,13 +35,22 @@ type Tunnel struct {
 // nil for another via.
 func parseTunnel(via string) (*Tunnel, error) {
 	via = strings.TrimSpace(via)
-	if n := len(execPrefix); len(via) >= n && strings.EqualFold(via[:n], execPrefix) {
-		return parseCommand(via[n:])
+	if command, ok := cutPrefix(via, execPrefix); ok {
+		return parseCommand(command)
 	}
-	if target, ok := strings.CutPrefix(via, ssmPrefix); ok {
+	if target, ok := cutPrefix(via, ssmPrefix); ok {
 		return parseSSM(target)
 	}
 	return nil, nil
+}
+
+// cutPrefix is strings.CutPrefix without regard to case, as for the scheme of a URL.
+func cutPrefix(via, prefix string) (rest string, found bool) {
+	n := len(prefix)
+	if len(via) < n || !strings.EqualFold(via[:n], prefix) {
+		return via, false
+	}
+	return via[n:], true
 }
 
 func parseSSM(name string) (*Tunnel, error) {

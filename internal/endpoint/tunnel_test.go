@@ -77,6 +77,7 @@ func TestParseTunnel(t *testing.T) {
 		Tunnel
 		name string
 	}{
+		"SSM://i-01":                {Tunnel{target: &ssm.Target{ID: "i-01"}}, "ssm://i-01"},
 		"ssm://i-0123456789abcdef0": {Tunnel{target: &ssm.Target{ID: "i-0123456789abcdef0"}}, "ssm://i-0123456789abcdef0"},
 		"ssm://mi-01/":              {Tunnel{target: &ssm.Target{Kind: ssm.ManagedNode, ID: "mi-01"}}, "ssm://mi-01"},
 		"ssm://ecs:my-cluster_0f9de17a6465404e8b1b2356dc13c2f8_0f9de17a6465404e8b1b2356dc13c2f8-1935363007?region=us-east-1&profile=dev": {
