@@ -66,7 +66,7 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		return known
 	case errors.As(err, &tag):
 		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, tag, target)
-		failed.Hint, failed.Transience = tag.hint, pgwire.IfSeenBefore
+		failed.Hint, failed.Transience = tag.hint+f.listHint(), pgwire.IfSeenBefore
 		return failed
 	case errors.As(err, &request):
 		return f.requestError(request.explain())
@@ -163,7 +163,7 @@ func (f *Forward) requestError(err *awsapi.Error) *pgwire.Error {
 			failed.Hint = "Check that the task is running with ECS Exec (enableExecuteCommand), and that its task role is allowed the actions of ssmmessages that ECS Exec needs."
 			return failed
 		}
-		failed.Hint += fmt.Sprintf(" `aws ssm describe-instance-information%s` lists the targets of the account and region with their PingStatus.", f.cliFlags())
+		failed.Hint += f.listHint()
 		return failed
 	case errors.Is(err, awsapi.ErrNotPermitted):
 		return f.deniedError(err.Denied)
@@ -229,6 +229,12 @@ func (f *Forward) upgradeError(err *UpgradeError) *pgwire.Error {
 		failed.Transience = pgwire.Transient
 	}
 	return failed
+}
+
+// listHint returns a hint to append, with the command that lists the nodes where the target was
+// not found.
+func (f *Forward) listHint() string {
+	return fmt.Sprintf(" `aws ssm describe-instance-information%s` lists the nodes of the account and region with their PingStatus.", f.cliFlags())
 }
 
 // cliFlags returns CLIFlags after a space.

@@ -39,7 +39,7 @@ func TestExplain(t *testing.T) {
 		hint   string
 	}{
 		"not connected": {"i-01", apiError("TargetNotConnected", "i-01 is not connected."), pgwire.SSMTargetUnavailable, "57P03",
-			"to i-01: the target is not connected", "`aws ssm describe-instance-information --region eu-west-1` lists the targets of the account and region with their PingStatus."},
+			"to i-01: the target is not connected", "`aws ssm describe-instance-information --region eu-west-1` lists the nodes of the account and region with their PingStatus."},
 		"container not connected": {"ecs:c_0f_1", apiError("TargetNotConnected", ""), pgwire.SSMTargetUnavailable, "57P03",
 			"to ecs:c_0f_1: the target is not connected", "enableExecuteCommand"},
 		"denied": {"i-01", apiError("AccessDeniedException", denied), pgwire.SSMAccessDenied, "28000",
@@ -121,7 +121,7 @@ func TestChoose(t *testing.T) {
 		{[]node{online("i-1", "a"), online("i-2", "")}, "", "2 nodes have the tag Name=bastion: i-1 (a), i-2 (no name)", "replace tag:Name=bastion with one of them, such as i-1"},
 		{many, "", "i-4 (no name), and 2 more", "such as i-0"},
 	} {
-		f := &Forward{Target: Target{Kind: Tag, Key: "Name", Value: "bastion"}}
+		f := &Forward{Target: Target{Kind: Tag, Key: "Name", Value: "bastion"}, CLIFlags: "--region eu-west-1"}
 		id, err := choose(f.Target, test.nodes)
 		if id != test.id || (err != nil) != (test.id == "") {
 			t.Errorf("%v: %q, %v", test.nodes, id, err)
@@ -129,7 +129,8 @@ func TestChoose(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		if got := f.explain(err); got.Reason != pgwire.SSMTargetUnavailable || !strings.Contains(got.Error(), test.text) || !strings.Contains(got.Hint, test.hint) {
+		if got := f.explain(err); got.Reason != pgwire.SSMTargetUnavailable || !strings.Contains(got.Error(), test.text) || !strings.Contains(got.Hint, test.hint) ||
+			!strings.Contains(got.Hint, "`aws ssm describe-instance-information --region eu-west-1` lists the nodes") {
 			t.Errorf("%v: %v. %s", test.nodes, got, got.Hint)
 		}
 	}
