@@ -170,7 +170,6 @@ func testSSMLeavesNothing(t *testing.T, cluster *aurora.Cluster) {
 	atOnce, rounds := 25, longOr(40, 8)
 	expectAllIn(t, loginBurst(t, p, atOnce))
 	s.awaitStreams(t)
-	var before map[string]float64
 	quiet := func() (now map[string]float64) {
 		until(t, "sessions to be gone", func() bool {
 			now = p.metrics()
@@ -178,7 +177,7 @@ func testSSMLeavesNothing(t *testing.T, cluster *aurora.Cluster) {
 		})
 		return now
 	}
-	before = quiet()
+	before := quiet()
 	for range rounds {
 		expectAllIn(t, loginBurst(t, p, atOnce))
 	}

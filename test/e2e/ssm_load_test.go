@@ -133,7 +133,7 @@ func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 		}
 	}
 	pgbench("-i", "-q", "-s", "1")
-	up, down := newCopied(30_000_000), newCopied(2_000_000)
+	up, down := newCopied(24_000_000), newCopied(2_000_000)
 
 	var all sync.WaitGroup
 	all.Go(func() { pgbench("-n", "-c", "8", "-j", "2", "-t", "50") })
