@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -150,32 +151,20 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 	defer flush()
 
 	dir, err := c.config.ListenPrivately(usesSockets, c.needsTCP)
-	if err != nil {
-		return err
-	}
 	guard := command.StartGuard(dir)
 	defer guard.Stop()
-	if dir != "" {
-		defer os.RemoveAll(dir)
+	defer os.RemoveAll(dir) // does nothing if there is none
+	if err != nil {
+		return err
 	}
 	if slices.ContainsFunc(slices.Concat(c.config.Addrs...), isOpenToUsers) {
 		log.Warn("other users of this computer can connect to the port of iamproxy; this system does not report the user of a client")
 	}
-	s := &server.Server{Config: c.config, Log: log, Shutdown: func() {}, Draining: func() bool { return false }}
+	shutdown := func() { received <- syscall.SIGTERM }
+	s := &server.Server{Config: c.config, Log: log, Shutdown: shutdown, Draining: func() bool { return false }}
 	s.Version, s.Commit = buildInfo()
 	defer s.Close()
-	prepared := make(chan error, 1)
-	starting, stopStarting := context.WithCancel(ctx)
-	defer stopStarting()
-	go func() { prepared <- c.prepare(starting, s, std) }()
-	select {
-	case err = <-prepared:
-	case signal := <-received:
-		stopStarting()
-		log.Debug("start interrupted", zap.Error(<-prepared))
-		err = exitCode(command.CodeOf(signal))
-	}
-	if err != nil {
+	if err := unlessSignaled(ctx, received, func(ctx context.Context) error { return c.prepare(ctx, s, std) }); err != nil {
 		return err
 	}
 	process, err := (&command.Command{Path: path, Args: c.words, Env: c.environment(inherited, s), Guard: guard}).Start()
@@ -184,11 +173,36 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 	}
 	go limits.ReleaseIdleMemory(ctx)
 	superviseCommand(process, received, s, log)
-	ending, end := context.WithCancel(ctx)
+	c.drain(ctx, received, s, log)
+	if code := process.ExitCode(); code != 0 {
+		return exitCode(code)
+	}
+	return nil
+}
+
+// unlessSignaled calls f. If a signal is received, it cancels the context of f, and returns the exit
+// code for the signal once f has returned.
+func unlessSignaled(ctx context.Context, received <-chan os.Signal, f func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	result := make(chan error, 1)
+	go func() { result <- f(ctx) }()
+	select {
+	case err := <-result:
+		return err
+	case signal := <-received:
+		cancel()
+		return errors.Join(exitCode(command.CodeOf(signal)), <-result)
+	}
+}
+
+// drain waits for the sessions that the command has left open. A signal ends them.
+func (c *execCommand) drain(ctx context.Context, received <-chan os.Signal, s *server.Server, log *zap.Logger) {
+	ctx, end := context.WithCancel(ctx)
 	defer end()
 	done := make(chan struct{})
 	defer close(done)
-	go forceExitAfter(ending, forceExitDelay, done)
+	go forceExitAfter(ctx, forceExitDelay, done)
 	go func() {
 		select {
 		case <-received:
@@ -199,12 +213,8 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 	warning := time.AfterFunc(leftOpenDelay, func() {
 		log.Warn(fmt.Sprintf("the command has left %s open", text.Plural(s.OpenSessions(), "session")), zap.Float64("drain_max_s", s.DrainMax.Seconds()))
 	})
-	s.Drain(ending)
-	warning.Stop()
-	if code := process.ExitCode(); code != 0 {
-		return exitCode(code)
-	}
-	return nil
+	defer warning.Stop()
+	s.Drain(ctx)
 }
 
 // superviseCommand passes signals on to the command until it has exited.

@@ -5,6 +5,7 @@ package container
 import (
 	"bufio"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -73,6 +74,20 @@ func (n Network) Enter(f func() error) error {
 		result <- n.enter(f)
 	}()
 	return <-result
+}
+
+// Listen opens a listener on a free port of loopback in the network, until the end of the test.
+func (n Network) Listen(t testing.TB) net.Listener {
+	t.Helper()
+	var listener net.Listener
+	if err := n.Enter(func() (err error) {
+		listener, err = net.Listen("tcp", "127.0.0.1:0")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	return listener
 }
 
 func (n Network) enter(f func() error) error {

@@ -308,3 +308,39 @@ print("done")`
 		"--env=BY_SOCKET=postgresql://{user}@/{database}?host={socket}&port={port}&sslmode=disable",
 	}, asIAMUser...), python, "-c", program).expect(0, "done")
 }
+
+// A signal before the command is started ends iamproxy, and the program that it waits for.
+func TestExecInterruptedStart(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	e := newExec(t, cluster, asIAMUser, "echo", "started")
+	config := filepath.Join(shortTempDir(t), "config")
+	writeFile(t, config, []byte("[default]\ncredential_process = sleep 600\n"))
+	e.Env = append(bareEnvironment(), "TMPDIR="+e.tmp, "AWS_CONFIG_FILE="+config)
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the socket", func() bool {
+		sockets, _ := filepath.Glob(filepath.Join(e.tmp, "iamproxy-*", ".s.PGSQL.5432"))
+		return len(sockets) == 1
+	})
+	if err := e.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	e.expectEnd(143, "")
+}
+
+// iamproxy shutdown has the effect of SIGTERM.
+func TestExecShutdown(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	admin := freeAddress(t)
+	e := newExec(t, cluster, append([]string{"--admin=" + admin}, asIAMUser...), "sh", "-c", `trap 'exit 8' TERM; touch "$READY"; while :; do sleep 0.05; done`)
+	e.start()
+	shutdown := exec.Command(binaryPath(t), "shutdown", "--admin="+admin)
+	shutdown.Env = bareEnvironment()
+	if out, err := combinedOutput(t, shutdown); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	e.expectEnd(8, "")
+}

@@ -61,14 +61,7 @@ func TestExecImage(t *testing.T) {
 // relayIn returns an address in the network that leads to another address of this machine.
 func relayIn(t *testing.T, network container.Network, address string) string {
 	t.Helper()
-	var listener net.Listener
-	if err := network.Enter(func() (err error) {
-		listener, err = net.Listen("tcp", "127.0.0.1:0")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
+	listener := network.Listen(t)
 	go func() {
 		for {
 			client, err := listener.Accept()

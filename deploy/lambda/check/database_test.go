@@ -44,7 +44,7 @@ func startDatabase(t *testing.T) *database {
 // listen listens in a network, and returns the address of the relay there.
 func (d *database) listen(t *testing.T, network container.Network) string {
 	t.Helper()
-	listener := listenIn(t, network)
+	listener := network.Listen(t)
 	go func() {
 		for {
 			client, err := listener.Accept()
@@ -55,19 +55,6 @@ func (d *database) listen(t *testing.T, network container.Network) string {
 		}
 	}()
 	return listener.Addr().String()
-}
-
-func listenIn(t *testing.T, network container.Network) net.Listener {
-	t.Helper()
-	var listener net.Listener
-	if err := network.Enter(func() (err error) {
-		listener, err = net.Listen("tcp", "127.0.0.1:0")
-		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	return listener
 }
 
 func (d *database) relay(client net.Conn) {

@@ -205,7 +205,7 @@ func testCredentials(t *testing.T, p *programs, d *database) {
 	var requests atomic.Int64
 	const lifetime = 4 * time.Second
 	network := container.NewNetwork(t)
-	listener := listenIn(t, network)
+	listener := network.Listen(t)
 	source := &http.Server{ReadHeaderTimeout: limit, Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		requests.Add(1)
 		fmt.Fprintf(w, `{"AccessKeyId": %q, "SecretAccessKey": %q, "Token": %q, "Expiration": %q}`, aurora.DefaultSessionKey.AccessKeyID,
