@@ -18,7 +18,7 @@ const (
 	errorTypeHeader  = "Lambda-Extension-Function-Error-Type"
 )
 
-// The types of errors that an extension reports. Lambda logs them, and counts them by type.
+// The types of errors that an extension reports, which Lambda logs.
 const (
 	startFailed    = "Extension.StartFailed"
 	unexpectedExit = "Extension.UnexpectedExit"
