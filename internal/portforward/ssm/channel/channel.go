@@ -137,7 +137,7 @@ type Channel struct {
 
 	// Signals have a capacity of 1.
 	readable, drained chan struct{} // for Read; for the goroutine that receives
-	writable, acked   chan struct{} // for Write; for Terminate
+	writable, acked   chan struct{} // for Write; for Flush
 	work              chan struct{} // for the goroutine that sends
 	busy              chan struct{} // for the goroutine that watches: a message needs an answer
 
@@ -221,9 +221,18 @@ func (c *Channel) Terminate(ctx context.Context) error {
 	c.send.add(message.Flag, message.TerminateSession.Encode())
 	c.mu.Unlock()
 	signal(c.work)
+	return c.Flush(ctx)
+}
+
+// Flush returns when the agent has acknowledged all that was written before, when the channel has
+// ended or when ctx is done. It must not be called by two goroutines at once.
+func (c *Channel) Flush(ctx context.Context) error {
+	c.mu.Lock()
+	end := c.send.base + int64(len(c.send.queue))
+	c.mu.Unlock()
 	for {
 		c.mu.Lock()
-		acknowledged := len(c.send.queue) == 0
+		acknowledged := c.send.base >= end
 		c.mu.Unlock()
 		if acknowledged {
 			return nil
@@ -246,6 +255,9 @@ func (c *Channel) Read(p []byte) (int, error) {
 		n, _ := c.in.Read(p)
 		if c.in.Len() == 0 && c.in.Cap() > keptBuffer {
 			c.in = bytes.Buffer{}
+		}
+		if c.in.Len()+message.MaxPayload <= maxBuffered {
+			c.link.blocked = time.Time{}
 		}
 		c.mu.Unlock()
 		if n > 0 || len(p) == 0 {

@@ -174,6 +174,22 @@ func TestHalfHandshake(t *testing.T) {
 	})
 }
 
+// Only the first request is answered, so that repeated ones do not fill the memory.
+func TestRepeatedHandshake(t *testing.T) {
+	p := &peer{}
+	run(t, p, func(t *testing.T, c *Channel) {
+		for range 10 {
+			p.send(message.HandshakeRequest, message.Encode(message.HandshakeRequestPayload{AgentVersion: "3.3.0.0"}))
+		}
+		echo(t, c, 100)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.responses) != 1 {
+			t.Errorf("%d responses", len(p.responses))
+		}
+	})
+}
+
 func TestOpenCanceled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &peer{t: t, network: nothing}

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,6 +22,9 @@ const (
 	minDelay, maxDelay, maxDelayAnswered = 100 * time.Millisecond, 500 * time.Millisecond, 5 * time.Second
 	// healthyAfter is the age at which a WebSocket that received nothing was no failure.
 	healthyAfter = 10 * time.Second
+	// tolerated is the number of WebSockets in a row that are replaced without a delay
+	// although they did not become so old.
+	tolerated = 10
 
 	// After a failed write, messages that have arrived are still received: until none is
 	// received within drainInterval, and for no longer than drainTimeout.
@@ -38,8 +42,8 @@ const (
 	// A pong is waited for pongTimeout, or for pongRoundTrips but not less than minPong
 	// while a message is not acknowledged. A needless replacement loses nothing.
 	pongTimeout, minPong, pongRoundTrips = 3 * time.Second, time.Second, 8
-	// The silence is checked at these intervals. It is measured by the wall clock, which
-	// goes on while a machine sleeps; the timers of a machine that slept do not.
+	// The silence is checked at these intervals. It is measured by the wall clock, too, which
+	// goes on while a machine sleeps. The monotonic clock and timers do not.
 	checkInterval, checkIntervalBusy = 5 * time.Second, 250 * time.Millisecond
 )
 
@@ -49,7 +53,8 @@ var errSilent = errors.New("message gateway does not answer")
 type link struct {
 	connected bool
 	since     time.Time // of connected
-	heardAt   time.Time // by the wall clock
+	heard     time.Time // when something has arrived
+	heardAt   time.Time // likewise, by the wall clock
 	blocked   time.Time // since when nothing is received until Read makes room, or zero
 	messages  uint64
 	resumes   uint64
@@ -88,6 +93,8 @@ type outage struct {
 	// tried is the time that was spent on attempts, so that the session is not given up
 	// while the machine sleeps.
 	tried time.Duration
+	// early is the number of WebSockets in a row that failed before healthyAfter.
+	early int
 }
 
 // run uses one WebSocket after another until the channel ends.
@@ -95,15 +102,26 @@ func (c *Channel) run(socket Socket, token string) {
 	defer close(c.done)
 	var o outage
 	for {
-		healthy, err := c.serve(socket, token)
+		opened := time.Now()
+		received, err := c.serve(socket, token)
 		if c.ctx.Err() != nil {
 			return
 		}
-		if healthy {
-			o = outage{began: time.Now()}
-		} else if err := o.failed(err, maxDelayAnswered, minDelay); err != nil {
-			c.stop(err)
-			return
+		now := time.Now()
+		switch {
+		case now.Sub(opened) >= healthyAfter:
+			o = outage{began: now}
+		case received:
+			o = outage{began: now, early: o.early + 1}
+			if o.early > tolerated {
+				o.delay = minDelay
+			}
+		default:
+			o.began = cmp.Or(o.began, now)
+			if err := o.failed(err, maxDelayAnswered, minDelay); err != nil {
+				c.stop(err)
+				return
+			}
 		}
 		if c.config.Lost != nil {
 			c.config.Lost(err)
@@ -122,27 +140,26 @@ func (c *Channel) run(socket Socket, token string) {
 	}
 }
 
-// serve uses a WebSocket until it fails or the channel ends. It reports whether the WebSocket
-// worked.
-func (c *Channel) serve(socket Socket, token string) (healthy bool, err error) {
+// serve uses a WebSocket until it fails or the channel ends. It reports whether a message was
+// received.
+func (c *Channel) serve(socket Socket, token string) (received bool, err error) {
 	ctx, cancel := context.WithCancelCause(c.ctx)
 	defer cancel(nil)
-	began := time.Now()
 	c.mu.Lock()
 	messages := c.link.messages
-	c.link.connected, c.link.since = true, began
+	c.link.connected, c.link.since = true, time.Now()
 	c.mu.Unlock()
 	c.heard(0)
 	var tasks sync.WaitGroup
-	received := make(chan struct{})
+	ended := make(chan struct{})
 	tasks.Go(func() {
 		err := c.sendTo(ctx, socket, token)
-		c.drain(received)
+		c.drain(ended)
 		cancel(err)
 	})
 	tasks.Go(func() {
 		cancel(c.receiveFrom(ctx, socket))
-		close(received)
+		close(ended)
 	})
 	tasks.Go(func() { cancel(c.watch(ctx, socket)) })
 	<-ctx.Done()
@@ -151,8 +168,7 @@ func (c *Channel) serve(socket Socket, token string) (healthy bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.link.connected, c.link.since = false, time.Now()
-	healthy = c.link.messages > messages || time.Since(began) >= healthyAfter
-	return healthy, context.Cause(ctx)
+	return c.link.messages > messages, context.Cause(ctx)
 }
 
 // drain waits until the messages that have arrived are received: a connection that was reset still
@@ -225,22 +241,22 @@ func (o *outage) failed(err error, limit, took time.Duration) error {
 
 // heard records the time of an arrival, and counts messages.
 func (c *Channel) heard(messages uint64) {
-	now := c.config.wall()
+	now, wall := time.Now(), c.config.wall()
 	c.mu.Lock()
-	c.link.heardAt = now
+	c.link.heard, c.link.heardAt = now, wall
 	c.link.messages += messages
 	c.mu.Unlock()
 }
 
 // silence returns for how long nothing has arrived, and whether a message is not acknowledged.
 func (c *Channel) silence() (silence time.Duration, busy bool) {
-	now := c.config.wall()
+	now, wall := time.Now(), c.config.wall()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.link.blocked.IsZero() {
 		return 0, false
 	}
-	return now.Sub(c.link.heardAt), c.send.unacked > 0
+	return max(now.Sub(c.link.heard), wall.Sub(c.link.heardAt)), c.send.unacked > 0
 }
 
 // watch returns an error if the WebSocket is dead.
@@ -282,8 +298,12 @@ func (c *Channel) pongTimeout() time.Duration {
 	return min(max(pongRoundTrips*c.send.roundTrip, minPong), pongTimeout)
 }
 
-// answerHandshake answers the agent's request. It accepts a port forward and nothing else.
+// answerHandshake answers the agent's request. It accepts a port forward and nothing else, and
+// answers once.
 func (c *Channel) answerHandshake(socket Socket, payload []byte) error {
+	if c.received.handshake { // which only this goroutine sets
+		return nil
+	}
 	var request message.HandshakeRequestPayload
 	if err := json.Unmarshal(payload, &request); err != nil {
 		return fmt.Errorf("SSM Agent sent an invalid handshake: %w", err)

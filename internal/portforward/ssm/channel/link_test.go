@@ -139,6 +139,48 @@ func TestOutageTooLong(t *testing.T) {
 	})
 }
 
+// The outage of a WebSocket that did not work begins with its end.
+func TestOutageOfFirst(t *testing.T) {
+	p := &peer{network: nothing}
+	synctest.Test(t, func(t *testing.T) {
+		p.t = t
+		defer p.stop()
+		var outage time.Duration
+		config := p.config()
+		config.Resumed = func(d time.Duration) { outage = d }
+		go func() {
+			time.Sleep(time.Second)
+			p.setNetwork(nil)
+			p.cut(cuts["bye"])
+		}()
+		c, err := Open(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		if outage > time.Second {
+			t.Errorf("outage of %v", outage)
+		}
+	})
+}
+
+// A gateway that closes each WebSocket after a message does not get requests without a pause.
+func TestMessageAndClosed(t *testing.T) {
+	p := &peer{}
+	run(t, p, func(t *testing.T, c *Channel) {
+		p.setNetwork(nothing)
+		for began := time.Now(); time.Since(began) < 5*time.Second; time.Sleep(time.Millisecond) {
+			p.control(message.StartPublication)
+			p.cut(cuts["bye"])
+		}
+		if n := p.attempts.Load(); n > 70 {
+			t.Errorf("%d attempts in 5 s", n)
+		}
+		p.setNetwork(nil)
+		echo(t, c, 1000)
+	})
+}
+
 // A server that answers is asked less often than a network that is away.
 func TestAnsweredLessOften(t *testing.T) {
 	p := &peer{connectError: func(attempt int) error {
@@ -306,6 +348,38 @@ func TestSleep(t *testing.T) {
 			t.Errorf("took %v", took)
 		}
 		echo(t, c, 100)
+	})
+}
+
+// A wall clock that is set back does not hide a connection that is silent.
+func TestClockSetBack(t *testing.T) {
+	p := &peer{}
+	synctest.Test(t, func(t *testing.T) {
+		p.t = t
+		defer p.stop()
+		began := time.Now()
+		config := p.config()
+		config.wall = func() time.Time {
+			now := time.Now()
+			if now.Sub(began) > time.Minute {
+				return now.Add(-time.Hour)
+			}
+			return now
+		}
+		c, err := Open(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		time.Sleep(59 * time.Second)
+		p.mu.Lock()
+		p.pipe.silent.Store(true)
+		old := p.pipe
+		p.mu.Unlock()
+		<-old.closed
+		if took := time.Since(began); took > 2*time.Minute {
+			t.Errorf("took %v", took)
+		}
 	})
 }
 

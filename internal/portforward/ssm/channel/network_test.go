@@ -193,8 +193,13 @@ func TestCutWithoutReader(t *testing.T) {
 			p.send(message.Output, make([]byte, 1024))
 		}
 		time.Sleep(time.Second)
+		blocked := c.Stats().Blocked
 		p.cut(errCut)
-		time.Sleep(time.Second)
+		write(t, c, "x") // which notices
+		time.Sleep(10 * time.Second)
+		if c.Stats().Resumes != 1 || blocked.IsZero() || !c.Stats().Blocked.Equal(blocked) {
+			t.Errorf("got %+v; blocked since %v", c.Stats(), blocked)
+		}
 		if _, err := io.ReadFull(c, make([]byte, size)); err != nil {
 			t.Error(err)
 		}

@@ -183,7 +183,6 @@ func (c *Channel) deliverData(ctx context.Context, payload []byte) error {
 			break
 		}
 	}
-	c.link.blocked = time.Time{}
 	c.in.Write(payload)
 	c.received.total += uint64(len(payload))
 	c.mu.Unlock()
