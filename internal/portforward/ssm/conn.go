@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/xtaci/smux"
@@ -31,6 +33,7 @@ type conn struct {
 	in, out queue
 	reads   deadline
 	writes  deadline
+	sent    chan struct{} // closed when nothing is sent any more
 }
 
 // dial opens a connection.
@@ -38,6 +41,9 @@ func (s *session) dial(ctx context.Context) (net.Conn, error) {
 	var stream *smux.Stream
 	var err error
 	opened := make(chan struct{})
+	if s.mux.NumStreams() == 0 {
+		s.refused.Store(0) // the connections were closed before
+	}
 	if !s.task(func() {
 		defer close(opened)
 		stream, err = s.mux.OpenStream()
@@ -61,7 +67,10 @@ func (s *session) dial(ctx context.Context) (net.Conn, error) {
 }
 
 func (s *session) newConn(stream *smux.Stream) (net.Conn, error) {
-	c := &conn{session: s, stream: stream, in: queue{limit: maxUnread}, out: queue{limit: maxUnsent}}
+	c := &conn{session: s, stream: stream, in: queue{limit: maxUnread}, out: queue{limit: maxUnsent}, sent: make(chan struct{})}
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
 	if s.task(c.receive) && s.task(c.transmit) {
 		return c, nil
 	}
@@ -71,11 +80,12 @@ func (s *session) newConn(stream *smux.Stream) (net.Conn, error) {
 // cause returns the error of a stream's failure.
 func (s *session) cause(err error) error {
 	switch ended := s.channel.Err(); {
-	case errors.Is(ended, channel.ErrClosed) || s.ctx.Err() != nil:
+	case s.ctx.Err() != nil:
 		err = ErrStopped
-	case ended != nil:
+	case ended != nil && !errors.Is(ended, channel.ErrClosed):
 		err = ended
-	case errors.Is(err, ErrStuck):
+	case errors.Is(err, smux.ErrTimeout):
+		err = errStalled
 	default:
 		err = errMux
 	}
@@ -84,23 +94,26 @@ func (s *session) cause(err error) error {
 
 // receive copies from the stream to the queue of Read.
 func (c *conn) receive() {
-	n, err := c.stream.WriteTo(queueWriter{c})
-	var end error
+	w := queueWriter{conn: c}
+	n, err := c.stream.WriteTo(&w)
+	if err != nil { // which may be returned before the data that has arrived
+		c.stream.WriteTo(&w) //nolint:errcheck // likewise
+	}
 	switch {
 	case err != nil && c.in.isClosed(): // by Close
-		return
 	case err != nil:
-		end = c.cause(err)
-		if errors.Is(err, ErrStuck) {
-			c.log.Warn("connection closed", zap.Error(ErrStuck))
-		}
-		c.out.close(end)
+		c.fail(c.cause(err))
 	case n == 0 && c.takeRefused():
-		end = c.connectError(c.info.Target)
+		c.in.finish(c.connectError(c.info.Target))
 	default:
-		end = io.EOF
+		c.in.finish(io.EOF)
 	}
-	c.in.finish(end)
+}
+
+// fail ends reads after the data before err, and writes at once.
+func (c *conn) fail(err error) {
+	c.in.finish(err)
+	c.out.close(err)
 }
 
 // takeRefused reports whether the agent has announced that it could not connect a stream. Its
@@ -114,27 +127,57 @@ func (s *session) takeRefused() bool {
 	}
 }
 
-// queueWriter writes to the queue of Read.
-type queueWriter struct{ *conn }
+// queueWriter writes to the queue of Read. Data is dropped after the client has left or was found
+// to be stuck: until the stream is closed, it would hold up other connections.
+type queueWriter struct {
+	*conn
+	dropping bool
+	crowded  time.Time // since when there are other connections, or zero
+}
 
-func (w queueWriter) Write(p []byte) (int, error) { return w.in.write(p, nil, w.checkStuck) }
+func (w *queueWriter) Write(p []byte) (int, error) {
+	if w.dropping {
+		return len(p), nil
+	}
+	_, err := w.in.write(p, nil, w.check)
+	w.dropping = err != nil
+	return len(p), nil
+}
 
-// checkStuck returns ErrStuck if other clients have waited too long for this one.
-func (c *conn) checkStuck(waited time.Duration) error {
-	limit := cmp.Or(c.stuckAfter, stuckAfter)
-	if waited < limit {
+// check ends the connection with an error if the forward was stopped, or if other clients have
+// waited too long for this one.
+func (w *queueWriter) check(waited time.Duration) error {
+	if w.ctx.Err() != nil {
+		w.fail(w.explain(ErrStopped))
+		return ErrStopped
+	}
+	if w.mux.NumStreams() < 2 {
+		w.crowded = time.Time{}
 		return nil
 	}
-	blocked := c.channel.Stats().Blocked
-	if blocked.IsZero() || time.Since(blocked) < limit || c.mux.NumStreams() < 2 {
+	now := time.Now()
+	if w.crowded.IsZero() {
+		w.crowded = now
+	}
+	limit := cmp.Or(w.stuckAfter, stuckAfter)
+	blocked := w.channel.Stats().Blocked
+	if waited < limit || blocked.IsZero() || now.Sub(blocked) < limit || now.Sub(w.crowded) < limit {
 		return nil
 	}
+	w.log.Warn("connection closed", zap.Error(ErrStuck))
+	w.fail(w.explain(ErrStuck))
 	return ErrStuck
 }
 
 // transmit copies from the queue of Write to the stream, and closes the stream.
 func (c *conn) transmit() {
-	defer c.stream.Close()
+	defer func() {
+		c.stream.Close()
+		close(c.sent)
+		c.mu.Lock()
+		delete(c.conns, c)
+		c.mu.Unlock()
+	}()
 	for {
 		data, err := c.out.take()
 		if err != nil {
@@ -145,6 +188,23 @@ func (c *conn) transmit() {
 			return
 		}
 	}
+}
+
+// flush waits until the agent has acknowledged what closed connections have written.
+func (s *session) flush(ctx context.Context) {
+	s.mu.Lock()
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		if !c.out.isFinished() {
+			continue
+		}
+		select {
+		case <-c.sent:
+		case <-ctx.Done():
+		}
+	}
+	s.channel.Flush(ctx)
 }
 
 // Read implements net.Conn.

@@ -39,6 +39,38 @@ func TestConnectToPortError(t *testing.T) {
 	}
 }
 
+// A connection that was closed before the agent failed to connect it does not explain the end of
+// a later one.
+func TestConnectToPortErrorLate(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	w := start(t, func(w *world) { w.gateway.Agent.Routes = map[string]string{database: address} })
+	for n := 1; n <= 5; n++ {
+		w.dial().Close()
+		w.until("error", func() bool { return w.gateway.Counts().ConnectErrors == n && w.Status().Streams == 0 })
+	}
+	if listener, err = net.Listen("tcp", address); err != nil {
+		t.Skip(err) // the port is in use
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	if _, err := w.dial().Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestDeadlines(t *testing.T) {
 	w := start(t, nil)
 	conn := w.dial()

@@ -95,7 +95,7 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		failed.Hint = "Session Manager ends sessions that are idle for 20 minutes, and after the maximum session duration of its preferences. Connect again: the next client opens a new session."
 		failed.Transience = pgwire.Transient
 		return failed
-	case errors.Is(err, ErrStuck), errors.Is(err, errMux):
+	case errors.Is(err, ErrStuck), errors.Is(err, errMux), errors.Is(err, errStalled):
 		return pgwire.NewError(pgwire.ConnectionBroken, err, f.address())
 	case errors.Is(err, errStep):
 		failed := pgwire.NewError(pgwire.SSMUnreachable, errStep, target)

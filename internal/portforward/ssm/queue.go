@@ -231,3 +231,10 @@ func (q *queue) isClosed() bool {
 	defer q.mu.Unlock()
 	return q.closed != nil
 }
+
+// isFinished reports whether finish was called.
+func (q *queue) isFinished() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.finished != nil
+}

@@ -36,7 +36,9 @@ const (
 	// failureKept is how long Dial returns the error of a session that was not opened.
 	failureKept = time.Second
 	// stopTimeout bounds the end of a session.
-	stopTimeout = 1900 * time.Millisecond
+	stopTimeout = 1800 * time.Millisecond
+	// drainTimeout bounds how long connections receive what arrived before the end.
+	drainTimeout = 300 * time.Millisecond
 	// receiveBuffer limits the data that all clients together have not read. Then none
 	// receives any more: streams of smux version 1 have no window. Each client has a queue
 	// beside it.
@@ -64,6 +66,8 @@ type session struct {
 	failedAt time.Time
 	wasOpen  bool
 
+	conns map[*conn]struct{} // that are not closed, or have bytes to send; with the Forward's mutex
+
 	// refused counts connections that the agent could not connect and whose end is to come.
 	refused atomic.Int64
 
@@ -77,7 +81,7 @@ type session struct {
 }
 
 func newSession(f *Forward) *session {
-	s := &session{Forward: f, opened: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{})}
+	s := &session{Forward: f, opened: make(chan struct{}), failed: make(chan struct{}), done: make(chan struct{}), up: make(chan struct{}), conns: map[*conn]struct{}{}}
 	close(s.up)
 	return s
 }
@@ -120,7 +124,10 @@ func (s *session) run() {
 	s.end(err)
 }
 
-var errMux = errors.New("SSM Agent violated the protocol for several connections")
+var (
+	errMux     = errors.New("SSM Agent violated the protocol for several connections")
+	errStalled = errors.New("SSM Agent does not acknowledge data")
+)
 
 // open opens the session.
 func (s *session) open() error {
@@ -195,6 +202,12 @@ func (s *session) end(err error) {
 	defer cancel()
 	var ended *channel.EndedError
 	byService := errors.As(err, &ended)
+	wasOpen := s.mux != nil
+	if wasOpen && !byService {
+		within, cancel := context.WithTimeout(ctx, stopTimeout/3)
+		s.flush(within)
+		cancel()
+	}
 	var requests sync.WaitGroup
 	if s.info.ID != "" && !byService {
 		requests.Go(func() {
@@ -203,10 +216,9 @@ func (s *session) end(err error) {
 			}
 		})
 	}
-	wasOpen := s.mux != nil
 	if wasOpen {
 		if !byService {
-			within, cancel := context.WithTimeout(ctx, stopTimeout/2)
+			within, cancel := context.WithTimeout(ctx, stopTimeout/3)
 			s.channel.Terminate(within) //nolint:errcheck // TerminateSession does the same
 			cancel()
 		}
@@ -228,12 +240,28 @@ func (s *session) end(err error) {
 	}
 	s.mu.Unlock()
 	close(s.failed)
-	if wasOpen {
-		s.mux.Close()
-	}
 	s.logEnd(err, wasOpen, byService, streams)
+	if wasOpen {
+		s.drain()
+	}
 	s.tasks.Wait()
 	requests.Wait()
+}
+
+// drain closes the multiplexer after the connections have received what has arrived, unless that
+// takes longer than drainTimeout.
+func (s *session) drain() {
+	ended := make(chan struct{})
+	go func() {
+		s.tasks.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(drainTimeout):
+	}
+	s.mux.Close()
+	<-ended
 }
 
 func (s *session) logEnd(err error, wasOpen, byService bool, streams int) {
