@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/internal/text"
 )
 
@@ -107,7 +108,7 @@ func (s *Sampler) finished(all bool) map[Kind]*sample {
 	defer s.mu.Unlock()
 	finished := make(map[Kind]*sample)
 	for k, seen := range s.kinds {
-		if all || time.Since(seen.since) >= sampleTime {
+		if all || age.Of(seen.since) >= sampleTime {
 			finished[k] = seen
 			delete(s.kinds, k)
 		}

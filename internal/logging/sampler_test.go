@@ -7,6 +7,8 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/iamproxy/iamproxy/internal/age/agetest"
 )
 
 func TestSampler(t *testing.T) {
@@ -48,4 +50,20 @@ func TestSampler(t *testing.T) {
 			t.Errorf("%d lines at the end", lines.Len())
 		}
 	})
+}
+
+// The time of a sample includes a suspension of the machine.
+func TestSamplerAfterSuspension(t *testing.T) {
+	var s Sampler
+	k := Kind{Message: "failed"}
+	for range sampleLines {
+		s.allow(k)
+	}
+	if s.allow(k) {
+		t.Error("not suppressed")
+	}
+	agetest.Suspend(&s.kinds[k].since, sampleTime)
+	if s.Report(zap.NewNop(), false); !s.allow(k) {
+		t.Error("suppressed after the suspension")
+	}
 }

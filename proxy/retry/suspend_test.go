@@ -33,7 +33,7 @@ func TestLimiterAfterSuspension(t *testing.T) {
 	}
 }
 
-// A refusal from before a suspension of the machine says nothing about a login after it.
+// A refusal from before a suspension of the machine does not slow down a login after it.
 func TestHistoryAfterSuspension(t *testing.T) {
 	refusal := serverError("28000", pgwire.TokenSent)
 	newUser := func() (*history, *userState) {
