@@ -135,8 +135,7 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 	inherited := os.Environ()
 	path, code, err := command.Find(c.words[0])
 	if err != nil {
-		fmt.Fprintln(std.err, "iamproxy:", text.OneLine(err.Error()))
-		return exitCode(code)
+		return notStarted(std, err, code)
 	}
 	hardening.DisableDumps()
 	limits.DelayCollection()
@@ -169,7 +168,7 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 	}
 	process, err := (&command.Command{Path: path, Args: c.words, Env: c.environment(inherited, s), Guard: guard}).Start()
 	if err != nil {
-		return err
+		return notStarted(std, err, command.NotExecutable)
 	}
 	go limits.ReleaseIdleMemory(ctx)
 	superviseCommand(process, received, s, log)
@@ -178,6 +177,12 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 		return exitCode(code)
 	}
 	return nil
+}
+
+// notStarted prints why the command was not started, and returns the exit code.
+func notStarted(std streams, err error, code int) error {
+	fmt.Fprintln(std.err, "iamproxy:", text.OneLine(err.Error()))
+	return exitCode(code)
 }
 
 // unlessSignaled calls f. If a signal is received, it cancels the context of f, and returns the exit
