@@ -13,6 +13,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -117,7 +118,7 @@ func (c copied) up(ctx context.Context, t testing.TB, p *process) {
 
 // The socket is cut 20 times, while pgbench runs and data is copied in both directions. No byte
 // and no session is lost. The agent repeats what was lost at 10 messages a second, so little data
-// comes from it.
+// comes from it, and it has to repeat most of that before the next cut.
 func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 	const cuts = 20
 	s := startSessionManager(t, cluster, &fakessm.Gateway{})
@@ -133,14 +134,27 @@ func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 		}
 	}
 	pgbench("-i", "-q", "-s", "1")
-	up, down := newCopied(24_000_000), newCopied(2_000_000)
+	up, down := newCopied(10_000_000), newCopied(1_000_000)
 
 	var all sync.WaitGroup
-	all.Go(func() { pgbench("-n", "-c", "8", "-j", "2", "-t", "50") })
-	all.Go(func() { up.up(ctx, t, p) })
-	all.Go(func() { down.down(ctx, t, p) })
+	var over atomic.Bool
+	repeat := func(work func()) {
+		all.Go(func() {
+			for !over.Load() && ctx.Err() == nil {
+				work()
+			}
+		})
+	}
+	defer func() { // also after a failure
+		cancel()
+		all.Wait()
+	}()
+	repeat(func() { pgbench("-n", "-c", "8", "-j", "2", "-t", "20") })
+	repeat(func() { up.up(ctx, t, p) })
+	repeat(func() { down.down(ctx, t, p) })
 	for i := range cuts {
 		s.awaitData(t, 1_000_000)
+		until(t, "the agent to repeat what was lost", func() bool { return s.gateway.Counts().OpenMessages < 50 })
 		before := s.gateway.Counts().Resumed
 		if i%2 == 0 {
 			s.gateway.Cut()
@@ -149,6 +163,7 @@ func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 		}
 		until(t, "the session to be resumed", func() bool { c := s.gateway.Counts(); return c.Resumed > before && c.OpenSockets == 1 })
 	}
+	over.Store(true)
 	all.Wait()
 	s.awaitStreams(t)
 	counts := s.gateway.Counts()
