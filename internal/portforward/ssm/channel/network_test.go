@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -242,6 +243,75 @@ func TestTooLong(t *testing.T) {
 		echo(t, c, 1000)
 		if c.Stats().Resumes != 1 {
 			t.Error("not resumed")
+		}
+	})
+}
+
+// delayed is a network whose messages to the agent arrive in turn, each as long after the one before
+// as size takes, and after a time. It loses them while lost returns true.
+func delayed(p *peer, size, after time.Duration, lost func() bool) func(toAgent bool, n int, b []byte) [][]byte {
+	var mu sync.Mutex
+	var free time.Time
+	return func(toAgent bool, _ int, b []byte) [][]byte {
+		if !toAgent {
+			return [][]byte{b}
+		}
+		if lost() {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); free.Before(now) {
+			free = now
+		}
+		free = free.Add(size)
+		time.AfterFunc(time.Until(free)+after, func() {
+			m, err := message.Parse(b)
+			if err != nil {
+				p.t.Error(err)
+			}
+			p.handle(m)
+		})
+		return nil
+	}
+}
+
+// A slow uplink does not get all messages twice.
+func TestSlowUplink(t *testing.T) {
+	p := &peer{hold: true}
+	run(t, p, func(t *testing.T, c *Channel) {
+		p.setNetwork(delayed(p, 4*time.Millisecond, 0, func() bool { return false }))
+		_, before, _ := p.arrived()
+		const messages = 4096
+		if _, err := c.Write(make([]byte, messages*message.MaxPayload)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if _, n, size := p.arrived(); size != messages*message.MaxPayload || n-before > messages*5/4 {
+			t.Errorf("%d messages for %d, %d bytes", n-before, messages, size)
+		}
+	})
+}
+
+// All messages of a window that was lost are repeated soon, as when the agent loses its WebSocket.
+func TestWindowLost(t *testing.T) {
+	p := &peer{hold: true}
+	run(t, p, func(t *testing.T, c *Channel) {
+		var away atomic.Bool
+		p.setNetwork(delayed(p, 100*time.Microsecond, 50*time.Millisecond, away.Load))
+		data := string(make([]byte, 300*message.MaxPayload))
+		write(t, c, data)
+		time.Sleep(time.Second)
+		away.Store(true)
+		write(t, c, data)
+		time.Sleep(2 * time.Second)
+		began := time.Now()
+		away.Store(false)
+		for c.Stats().Unacknowledged > 0 {
+			time.Sleep(10 * time.Millisecond)
+		}
+		if took := time.Since(began); took > 3*time.Second {
+			t.Errorf("took %v", took)
 		}
 	})
 }

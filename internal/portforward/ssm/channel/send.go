@@ -21,12 +21,14 @@ const (
 	// maxAcks limits the acknowledgements that wait to be sent. Without one, the agent
 	// repeats its message.
 	maxAcks = 4096
-	// reordered is the number of later messages whose acknowledgement shows that a message
-	// was lost.
+	// reordered is how much later a message is sent whose acknowledgement shows that another
+	// one was lost.
 	reordered = 3
 
-	// The time without an acknowledgement after which the oldest message is repeated.
-	minResend, maxResend = 200 * time.Millisecond, time.Second
+	// The time without an acknowledgement after which the oldest message is repeated. It is
+	// longer than maxResend, up to slowResend, if acknowledgements take longer: on a slow
+	// uplink, all messages would be sent twice.
+	minResend, maxResend, slowResend = 200 * time.Millisecond, time.Second, 10 * time.Second
 )
 
 // outgoing is a message of data to the agent.
@@ -135,11 +137,12 @@ func (s *sender) stamp(m *outgoing, now time.Time) *outgoing {
 
 // resendAfter returns how long an acknowledgement is waited for. It doubles with each attempt.
 func (s *sender) resendAfter(attempts int) time.Duration {
-	after := min(max(s.roundTrip+max(4*s.variation, 10*time.Millisecond), minResend), maxResend)
-	for ; attempts > 1 && after < maxResend; attempts-- {
+	after := min(max(s.roundTrip+max(4*s.variation, 10*time.Millisecond), minResend), slowResend)
+	limit := max(after, maxResend)
+	for ; attempts > 1 && after < limit; attempts-- {
 		after *= 2
 	}
-	return min(after, maxResend)
+	return min(after, limit)
 }
 
 // acknowledge handles the acknowledgement of a message.
@@ -159,9 +162,13 @@ func (s *sender) acknowledge(sequence int64, now time.Time) {
 	if m.attempts == 1 { // else it is unknown which one was acknowledged
 		s.measure(now.Sub(m.sentAt))
 	}
-	for _, earlier := range s.queue[:i] {
-		if !earlier.acked && !earlier.lost && earlier.order+reordered <= m.order {
-			earlier.lost = true
+	others := s.queue[:i]
+	if m.attempts > 1 && now.Sub(m.sentAt) >= s.roundTrip/2 { // else it is likely for an earlier attempt
+		others = s.queue[:s.sent]
+	}
+	for _, other := range others {
+		if !other.acked && !other.lost && other.order+reordered <= m.order {
+			other.lost = true
 			s.lost++
 		}
 	}
