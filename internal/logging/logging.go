@@ -24,12 +24,15 @@ func New(out io.Writer, level zapcore.Level, console *Console) (log *zap.Logger,
 func NewJSON(out io.Writer, level zapcore.Level, timeKey string) (log *zap.Logger, flush func()) {
 	config := zap.NewProductionEncoderConfig()
 	config.TimeKey = timeKey
-	config.EncodeTime = zapcore.ISO8601TimeEncoder
+	config.EncodeTime = zapcore.TimeEncoderOfLayout(timeLayout)
 	config.EncodeDuration = zapcore.StringDurationEncoder
 	return newLog(out, func(writer zapcore.WriteSyncer) zapcore.Core {
 		return zapcore.NewCore(zapcore.NewJSONEncoder(config), writer, level)
 	})
 }
+
+// timeLayout is RFC 3339 with milliseconds. The offset of zapcore.ISO8601TimeEncoder has no colon.
+const timeLayout = "2006-01-02T15:04:05.000Z07:00"
 
 func newLog(out io.Writer, core func(zapcore.WriteSyncer) zapcore.Core) (log *zap.Logger, flush func()) {
 	writer := newWriter(out, func(lines int) {

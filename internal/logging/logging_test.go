@@ -2,6 +2,7 @@ package logging
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"regexp"
 	"strings"
@@ -30,6 +31,21 @@ func TestNew(t *testing.T) {
 }
 
 var clock = regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d`)
+
+// AWS Lambda ignores the level of lines whose time is not of RFC 3339.
+func TestTimeZone(t *testing.T) {
+	utc := time.Local
+	t.Cleanup(func() { time.Local = utc })
+	time.Local = time.FixedZone("JST", 9*60*60)
+	var out bytes.Buffer
+	log, flush := NewJSON(&out, zap.InfoLevel, "timestamp")
+	log.Info("started")
+	flush()
+	var line struct{ Timestamp time.Time }
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || time.Since(line.Timestamp) > time.Hour {
+		t.Errorf("%v: %s", err, &out)
+	}
+}
 
 func TestConsole(t *testing.T) {
 	for name, test := range map[string]struct {
