@@ -6,8 +6,9 @@ import (
 )
 
 // SetDefaults sets the variables of iamproxy whose defaults differ in Lambda, unless they are set.
+// An empty variable is not set.
 func SetDefaults() {
-	for name, value := range defaults(os.LookupEnv) {
+	for name, value := range defaults(os.Getenv) {
 		os.Setenv(name, value)
 	}
 }
@@ -15,19 +16,17 @@ func SetDefaults() {
 // defaults returns the variables to set. An execution environment serves one invocation at a
 // time, so one idle connection is enough. Most functions have timeouts of seconds. Lambda kills the
 // process two seconds after the SHUTDOWN event.
-func defaults(lookup func(name string) (string, bool)) map[string]string {
-	format, _ := lookup("AWS_LAMBDA_LOG_FORMAT")
-	level, _ := lookup("AWS_LAMBDA_LOG_LEVEL")
+func defaults(getenv func(name string) string) map[string]string {
 	variables := map[string]string{
 		"IAMPROXY_ADMIN":           "off",
 		"IAMPROXY_POOL":            "1",
 		"IAMPROXY_CONNECT_TIMEOUT": "10s",
 		"IAMPROXY_DRAIN_MAX":       "1s",
-		"IAMPROXY_LOG_FORMAT":      logFormat(format),
-		"IAMPROXY_LOG_LEVEL":       logLevel(level),
+		"IAMPROXY_LOG_FORMAT":      logFormat(getenv("AWS_LAMBDA_LOG_FORMAT")),
+		"IAMPROXY_LOG_LEVEL":       logLevel(getenv("AWS_LAMBDA_LOG_LEVEL")),
 	}
 	for name := range variables {
-		if _, set := lookup(name); set {
+		if getenv(name) != "" {
 			delete(variables, name)
 		}
 	}
@@ -37,7 +36,7 @@ func defaults(lookup func(name string) (string, bool)) map[string]string {
 // logFormat returns the value of --log-format for a function's log format, which is Text or JSON.
 // https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-logformat.html
 func logFormat(function string) string {
-	if function == "Text" {
+	if strings.EqualFold(function, "Text") {
 		return "console"
 	}
 	return "json"

@@ -239,6 +239,7 @@ func TestSetDefaults(t *testing.T) {
 	for _, test := range []struct{ format, level, wantFormat, wantLevel string }{
 		{"", "", "json", "warn"},
 		{"Text", "", "console", "warn"},
+		{"text", "", "console", "warn"},
 		{"JSON", "TRACE", "json", "debug"},
 		{"JSON", "DEBUG", "json", "debug"},
 		{"JSON", "INFO", "json", "info"},
@@ -247,11 +248,8 @@ func TestSetDefaults(t *testing.T) {
 		{"JSON", "FATAL", "json", "error"},
 	} {
 		t.Run(test.format+test.level, func(t *testing.T) {
-			env := map[string]string{"AWS_LAMBDA_LOG_FORMAT": test.format, "AWS_LAMBDA_LOG_LEVEL": test.level, "IAMPROXY_POOL": "0"}
-			got := defaults(func(name string) (string, bool) {
-				value, ok := env[name]
-				return value, ok
-			})
+			env := map[string]string{"AWS_LAMBDA_LOG_FORMAT": test.format, "AWS_LAMBDA_LOG_LEVEL": test.level, "IAMPROXY_POOL": "0", "IAMPROXY_ADMIN": ""}
+			got := defaults(func(name string) string { return env[name] })
 			want := map[string]string{"IAMPROXY_ADMIN": "off", "IAMPROXY_CONNECT_TIMEOUT": "10s", "IAMPROXY_DRAIN_MAX": "1s", "IAMPROXY_LOG_FORMAT": test.wantFormat, "IAMPROXY_LOG_LEVEL": test.wantLevel}
 			if !maps.Equal(got, want) {
 				t.Errorf("got %v, want %v", got, want)
