@@ -389,17 +389,25 @@ func checkPage(t *testing.T) {
 	}
 }
 
-// iamproxy check runs in a function, with the variables of the extension.
+// iamproxy check runs in a function, with the variables of the extension. It tests the first
+// endpoint.
 func testCheck(t *testing.T, p *programs, d *database) {
 	example := p.with("example", p.example(t))
-	s := example.start(t, d, environment{function: "example", command: []string{"/usr/bin/node", "./bootstrap.mjs", "check.handler"}})
+	s := example.start(t, d, environment{
+		function: "example",
+		command:  []string{"/usr/bin/node", "./bootstrap.mjs", "check.handler"},
+		env:      map[string]string{"IAMPROXY_ENDPOINTS": aurora.DefaultHost + "," + aurora.DefaultHost + "?user=other"},
+	})
 	var report struct {
-		OK   bool
-		User string
+		OK                       bool
+		Endpoint, User, Database string
 	}
 	body := s.request("{}")
-	if err := json.Unmarshal([]byte(body), &report); err != nil || !report.OK || report.User != aurora.IAMUser {
-		t.Errorf("%v: %s", err, body)
+	if err := json.Unmarshal([]byte(body), &report); err != nil {
+		t.Fatalf("%v: %s", err, body)
+	}
+	if !report.OK || report.Endpoint != aurora.DefaultHost+":5432" || report.User != aurora.IAMUser || report.Database != aurora.Database {
+		t.Errorf("report: %s", body)
 	}
 }
 

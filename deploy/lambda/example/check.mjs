@@ -1,7 +1,9 @@
 // A function that tests each step of a login with the role and the network of a function.
 import { execFile } from 'node:child_process';
 
-export const handler = ({ user = process.env.PGUSER }) => new Promise((done) => {
-  execFile('/opt/extensions/iamproxy', ['check', process.env.IAMPROXY_ENDPOINTS, '--user', user, '--json'],
-    (_error, stdout, stderr) => done(stdout ? JSON.parse(stdout) : { error: stderr }));
+const { IAMPROXY_ENDPOINTS, PGUSER, PGDATABASE } = process.env;
+
+export const handler = ({ endpoint = IAMPROXY_ENDPOINTS.split(',')[0], user = PGUSER, database = PGDATABASE }) => new Promise((done) => {
+  const args = ['check', endpoint, '--user', user, '--database', database, '--timeout', '12s', '--json'];
+  execFile('/opt/extensions/iamproxy', args, (error, stdout, stderr) => done(stdout ? JSON.parse(stdout) : { error: stderr || error.message }));
 });
