@@ -1,5 +1,12 @@
 # A function with iamproxy, for Terraform: README.md. `make layer` in the repository builds the layer.
 
+terraform {
+  required_providers {
+    aws     = { source = "hashicorp/aws", version = "~> 6.0" }
+    archive = { source = "hashicorp/archive", version = "~> 2.0" }
+  }
+}
+
 variable "endpoint" {
   type        = string
   description = "Endpoint of the cluster, the instance or the RDS Proxy"
@@ -93,4 +100,7 @@ resource "aws_lambda_function" "function" {
       PGDATABASE         = "mydb"
     }
   }
+
+  # Lambda creates and deletes network interfaces with this role.
+  depends_on = [aws_iam_role_policy_attachment.vpc, aws_iam_role_policy.connect]
 }
