@@ -58,7 +58,7 @@ func (f *serveFlags) parseEndpoints(ctx context.Context) ([]endpoint.Endpoint, e
 	flags.Pool = strconv.Itoa(f.Pool)
 	endpoints, err := endpoint.ParseAll(ctx, f.Endpoints, flags)
 	if err == nil && len(endpoints) == 0 {
-		err = errors.New("no ENDPOINT given: the database's name in AWS, for example: iamproxy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com; see iamproxy --help")
+		err = errors.New("no ENDPOINT given, and IAMPROXY_ENDPOINTS is not set: the database's name in AWS, for example: iamproxy mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com; see iamproxy --help")
 	}
 	return endpoints, err
 }
