@@ -12,7 +12,8 @@ import (
 
 func main() {
 	var code int
-	if extension := lambda.Detect(os.Args, os.Getenv); extension != nil {
+	executable, _ := os.Executable() // empty if it is unknown
+	if extension := lambda.Detect(os.Args, executable, os.Getenv); extension != nil {
 		code = runExtension(context.Background(), extension, os.Stdout, os.Stderr)
 	} else {
 		code = run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)

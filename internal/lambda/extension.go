@@ -20,13 +20,19 @@ const (
 type Extension struct{ client *client }
 
 // Detect returns the extension if Lambda has started this process as one, and nil otherwise. args
-// are the arguments of the process, with the program.
-func Detect(args []string, getenv func(string) string) *Extension {
+// are the arguments of the process, with the program. executable is its path, or empty.
+func Detect(args []string, executable string, getenv func(string) string) *Extension {
 	address := getenv(runtimeAPI)
-	if address == "" || len(args) != 1 || filepath.ToSlash(filepath.Dir(args[0])) != directory {
+	if address == "" || len(args) != 1 || !isExtension(args[0]) && !isExtension(executable) {
 		return nil
 	}
 	return &Extension{newClient(address, filepath.Base(args[0]))}
+}
+
+// isExtension reports whether a program is in the directory of extensions. The emulator of AWS
+// passes the whole path as the first argument of a program. AWS does not document that.
+func isExtension(program string) bool {
+	return filepath.ToSlash(filepath.Dir(program)) == directory
 }
 
 // Serve is a server that Run starts. It calls ready once, when clients can connect and get a

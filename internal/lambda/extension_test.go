@@ -100,7 +100,7 @@ func (a *api) run(t *testing.T, serve Serve) (calls string, err error) {
 	server := httptest.NewServer(a)
 	defer server.Close()
 	t.Setenv("HTTP_PROXY", "http://127.0.0.1:1") // of the function's own requests
-	e := Detect([]string{"/opt/extensions/iamproxy"}, func(string) string { return server.Listener.Addr().String() })
+	e := Detect([]string{"/opt/extensions/iamproxy"}, "", func(string) string { return server.Listener.Addr().String() })
 	err = e.Run(t.Context(), serve)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -216,19 +216,23 @@ func TestRegistersWhenReady(t *testing.T) {
 }
 
 func TestDetect(t *testing.T) {
+	const path, elsewhere, address = "/opt/extensions/iamproxy", "/opt/bin/iamproxy", "127.0.0.1:9001"
 	for _, test := range []struct {
-		args []string
-		api  string
-		want bool
+		args       []string
+		executable string
+		api        string
+		want       bool
 	}{
-		{[]string{"/opt/extensions/iamproxy"}, "127.0.0.1:9001", true},
-		{[]string{"/opt/extensions/another-name"}, "127.0.0.1:9001", true},
-		{[]string{"/opt/extensions/iamproxy", "check"}, "127.0.0.1:9001", false}, // started by the function
-		{[]string{"/opt/bin/iamproxy"}, "127.0.0.1:9001", false},
-		{[]string{"iamproxy"}, "127.0.0.1:9001", false},
-		{[]string{"/opt/extensions/iamproxy"}, "", false},
+		{[]string{path}, path, address, true},
+		{[]string{"/opt/extensions/another-name"}, elsewhere, address, true}, // a symbolic link
+		{[]string{"iamproxy"}, path, address, true},
+		{[]string{path, "check"}, path, address, false}, // started by the function
+		{[]string{elsewhere}, elsewhere, address, false},
+		{[]string{"iamproxy"}, elsewhere, address, false},
+		{[]string{"iamproxy"}, "", address, false},
+		{[]string{path}, path, "", false},
 	} {
-		got := Detect(test.args, func(name string) string { return map[string]string{"AWS_LAMBDA_RUNTIME_API": test.api}[name] })
+		got := Detect(test.args, test.executable, func(name string) string { return map[string]string{"AWS_LAMBDA_RUNTIME_API": test.api}[name] })
 		if (got != nil) != test.want {
 			t.Errorf("%q with %q: %v", test.args, test.api, got)
 		}
