@@ -24,10 +24,10 @@ func Find(name string) (path string, code int, err error) {
 	switch cause := errors.Unwrap(err); {
 	case err == nil || errors.Is(err, exec.ErrDot): // found in the working directory, which $PATH names
 		return path, 0, nil
-	case errors.Is(err, fs.ErrPermission):
-		return "", NotExecutable, fmt.Errorf("could not start %q: %w", name, cause)
-	default:
+	case errors.Is(err, exec.ErrNotFound), errors.Is(err, fs.ErrNotExist):
 		return "", NotFound, fmt.Errorf("could not start %q: %w", name, cause)
+	default: // such as a directory
+		return "", NotExecutable, fmt.Errorf("could not start %q: %w", name, cause)
 	}
 }
 
@@ -42,13 +42,14 @@ type Command struct {
 	Path string
 	Args []string // the first is the name
 	Env  []string
-	// Guard kills the command if this process is killed, where the kernel does not. May be nil.
+	// Guard kills the command if this process is killed. May be nil.
 	Guard *Guard
 }
 
 // Process is a running command.
 type Process struct {
 	cmd    *exec.Cmd
+	guard  *Guard
 	exited chan struct{} // closed after code is set
 	code   int
 }
@@ -57,13 +58,13 @@ type Process struct {
 // this process.
 func (c *Command) Start() (*Process, error) {
 	cmd := &exec.Cmd{Path: c.Path, Args: c.Args, Env: c.Env, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	p := &Process{cmd: cmd, exited: make(chan struct{})}
+	p := &Process{cmd: cmd, guard: c.Guard, exited: make(chan struct{})}
 	started := make(chan error)
 	go p.run(started)
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("could not start %q: %w", c.Args[0], errors.Unwrap(err))
 	}
-	c.Guard.watch(cmd.Process.Pid)
+	go p.passOnWINCH()
 	return p, nil
 }
 
@@ -77,11 +78,14 @@ func (p *Process) ExitCode() int { return p.code }
 // wait starts the command, and waits until it has exited.
 func (p *Process) wait(started chan<- error) {
 	err := p.cmd.Start()
-	started <- err
 	if err != nil {
+		started <- err
 		return
 	}
+	p.guard.watch(p.cmd.Process.Pid)
+	started <- nil
 	_ = p.cmd.Wait() // ProcessState has the result
+	p.guard.forget()
 	p.code = exitCode(p.cmd.ProcessState)
 	close(p.exited)
 }

@@ -15,15 +15,14 @@ type Guard struct {
 	lifeline *os.File // the guard reads until this process closes it, or is killed
 }
 
-// guardScript reads the ID of the command, and then waits for the end of file.
-const guardScript = `read -r pid; read -r end; [ -z "$pid" ] || kill -KILL "$pid"; [ -z "$1" ] || rm -rf -- "$1"`
+// guardScript reads the ID of the command, and an empty line when the command has exited, until the
+// end of file.
+const guardScript = `while read -r line; do pid=$line; done; [ -z "$pid" ] || kill -KILL "$pid"; [ -z "$1" ] || rm -rf -- "$1"`
 
-// StartGuard starts a guard that kills a command, where the kernel does not, and removes a directory,
-// unless dir is empty. It returns nil if there is nothing to do, or no shell. The guard has its own session: signals of the terminal do not reach it.
+// StartGuard starts a guard that kills a command, and removes a directory unless dir is empty. It
+// returns nil if there is no shell. The guard has its own session: signals of the terminal do not
+// reach it.
 func StartGuard(dir string) *Guard {
-	if dir == "" && killsChild {
-		return nil
-	}
 	read, lifeline, err := os.Pipe()
 	if err != nil {
 		return nil
@@ -39,10 +38,18 @@ func StartGuard(dir string) *Guard {
 	return &Guard{cmd, lifeline}
 }
 
-// watch has the guard kill a process, if the kernel does not.
+// watch has the guard kill a process. Where the kernel kills the command, it does not if the command
+// has changed its user: prctl(2), PR_SET_PDEATHSIG.
 func (g *Guard) watch(pid int) {
-	if g != nil && !killsChild {
+	if g != nil {
 		fmt.Fprintln(g.lifeline, pid)
+	}
+}
+
+// forget has the guard kill no process: the ID may be in use again.
+func (g *Guard) forget() {
+	if g != nil {
+		fmt.Fprintln(g.lifeline)
 	}
 }
 

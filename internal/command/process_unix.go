@@ -20,9 +20,25 @@ func Notify(received chan<- os.Signal) {
 	signal.Notify(received, slices.DeleteFunc(slices.Clone(passedOn), signal.Ignored)...)
 }
 
+// passOnWINCH passes SIGWINCH on until the command has exited. It ends no process by default, and
+// stops Apache's HTTP server: https://httpd.apache.org/docs/2.4/stopping.html.
+func (p *Process) passOnWINCH() {
+	received := make(chan os.Signal, 1)
+	signal.Notify(received, syscall.SIGWINCH)
+	defer signal.Stop(received)
+	for {
+		select {
+		case s := <-received:
+			p.Signal(s)
+		case <-p.exited:
+			return
+		}
+	}
+}
+
 // Signal passes a signal on to the command, unless the terminal has sent it to both processes.
 func (p *Process) Signal(s os.Signal) {
-	if (s == syscall.SIGINT || s == syscall.SIGQUIT) && p.sharesTerminal() {
+	if (s == syscall.SIGINT || s == syscall.SIGQUIT || s == syscall.SIGWINCH) && p.sharesTerminal() {
 		return
 	}
 	_ = p.cmd.Process.Signal(s)

@@ -12,6 +12,9 @@ func Notify(received chan<- os.Signal) { signal.Notify(received, os.Interrupt, s
 // Signal does nothing: the console has sent the event to the command, too.
 func (p *Process) Signal(os.Signal) {}
 
+// passOnWINCH does nothing: Windows has no such signal.
+func (p *Process) passOnWINCH() {}
+
 func exitCode(state *os.ProcessState) int { return state.ExitCode() }
 
 // run starts the command and waits until it exits.
@@ -35,6 +38,9 @@ func (g *Guard) watch(pid int) {
 		_ = g.Add(pid)
 	}
 }
+
+// forget does nothing: the job has handles, not IDs.
+func (g *Guard) forget() {}
 
 // Stop lets the processes run on that the command has left.
 func (g *Guard) Stop() {

@@ -5,9 +5,6 @@ import (
 	"syscall"
 )
 
-// killsChild reports that the kernel ends the command with this process.
-const killsChild = true
-
 // run starts the command and waits until it exits.
 func (p *Process) run(started chan<- error) {
 	// The kernel sends Pdeathsig when the thread ends that has started the command: prctl(2).

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,15 +13,20 @@ import (
 	"github.com/iamproxy/iamproxy/test/aurora"
 )
 
-// Only the user of iamproxy can connect, over TCP too, and a user in --allow-user.
-func TestExecOtherUsers(t *testing.T) {
-	t.Parallel()
-	const other = 12345
+// skipUnlessOtherUser skips the test if the account cannot run programs as the user 12345.
+func skipUnlessOtherUser(t *testing.T) {
+	t.Helper()
 	probe := exec.Command("true")
-	probe.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: other, Gid: other}}
+	probe.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
 	if err := probe.Run(); errors.Is(err, fs.ErrPermission) {
 		t.Skip("this account cannot run programs as other users")
 	}
+}
+
+// Only the user of iamproxy can connect, over TCP too, and a user in --allow-user.
+func TestExecOtherUsers(t *testing.T) {
+	t.Parallel()
+	skipUnlessOtherUser(t)
 	cluster := startCluster(t, &aurora.Cluster{})
 	const script = `setpriv --reuid=12345 --regid=12345 --clear-groups psql -X -w -A -t "$CONNINFO" -c "select 'in'" 2>&1 | grep -oE '^in$|Permission denied|processes of user 12345 are not allowed'`
 	for name, test := range map[string]struct {
@@ -41,6 +47,33 @@ func TestExecOtherUsers(t *testing.T) {
 			e.expect(0, test.want)
 		})
 	}
+}
+
+// The command is killed with iamproxy if it runs as another user, for whom the kernel does not do it.
+func TestExecKilledOtherUser(t *testing.T) {
+	t.Parallel()
+	skipUnlessOtherUser(t)
+	cluster := startCluster(t, &aurora.Cluster{})
+	e := newExec(t, cluster, asIAMUser, "setpriv", "--reuid=12345", "--regid=12345", "--clear-groups", "sleep", "600")
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var children []string
+	until(t, "the command", func() bool {
+		out, _ := exec.Command("pgrep", "-P", strconv.Itoa(e.Process.Pid), "-x", "sleep").Output()
+		children = strings.Fields(string(out))
+		return len(children) == 1
+	})
+	child, err := strconv.Atoi(children[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = e.Wait()
+	until(t, "the command to be killed", func() bool { return !alive(child) })
+	e.expectNothingLeft()
 }
 
 // On a terminal, psql gets Ctrl-C once, and a shell can stop and continue the command.

@@ -188,7 +188,7 @@ func TestExecSignals(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
 	const script = `trap 'psql -X -A -t -w -c "select 5"; exit 3' %s; touch "$READY"; while :; do sleep 0.05; done`
-	for name, signal := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "QUIT": syscall.SIGQUIT} {
+	for name, signal := range map[string]syscall.Signal{"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "QUIT": syscall.SIGQUIT, "WINCH": syscall.SIGWINCH} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := newExec(t, cluster, asIAMUser, "sh", "-c", strings.Replace(script, "%s", name, 1))
