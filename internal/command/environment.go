@@ -139,9 +139,13 @@ func (t Template) Expand(targets []Target) string {
 			host = target.Socket
 		}
 		value := map[string]string{"user": target.User, "database": target.Database, "host": host, "port": port, "socket": target.Socket}[found[1]]
-		if strings.Contains(t.format, "://") {
+		switch {
+		case !strings.Contains(t.format, "://"):
+			return value
+		case found[1] == "host" && net.ParseIP(host) != nil && strings.Contains(host, ":"): // RFC 3986, section 3.2.2
+			return "[" + host + "]"
+		default:
 			return strings.ReplaceAll(url.QueryEscape(value), "+", "%20")
 		}
-		return value
 	})
 }

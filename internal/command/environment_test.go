@@ -21,6 +21,7 @@ func TestExpand(t *testing.T) {
 		"A=Host={host};Port={port};Username={user}":                "Host=127.0.0.1;Port=4000;Username=my app",
 		"A=host={socket} port={port}":                              "host=/tmp/x y port=5432",
 		"A=[{host3}]:{port3}":                                      "[::1]:4002",
+		"A=postgresql://{user3}@{host3}:{port3}/{database3}":       "postgresql://three@[::1]:4002/third",
 		`A={"user": "{user1}", "n": 1}`:                            `{"user": "my app", "n": 1}`,
 		"A=":                                                       "",
 	} {

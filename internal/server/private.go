@@ -3,6 +3,7 @@ package server
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/iamproxy/iamproxy/internal/listen"
@@ -24,7 +25,7 @@ func (c *Config) ListenPrivately(sockets bool, needsTCP func(endpoint int) bool)
 		}
 		if sockets {
 			if dir == "" {
-				if dir, err = os.MkdirTemp("", "iamproxy-"); err != nil {
+				if dir, err = createSocketDir(); err != nil {
 					return "", fmt.Errorf("could not create the directory of the socket: %w. Set TMPDIR to a directory that can be written to, or set --listen 127.0.0.1:0", err)
 				}
 			}
@@ -35,6 +36,23 @@ func (c *Config) ListenPrivately(sockets bool, needsTCP func(endpoint int) bool)
 		}
 	}
 	return dir, c.restrictUsers(dir)
+}
+
+// maxTempDir is the maximum length of the directory for temporary files in which the path of a
+// socket fits into 103 bytes, the maximum of macOS: unix(4).
+const maxTempDir = 103 - len("/iamproxy-4294967295/.s.PGSQL.65535")
+
+// createSocketDir creates a directory that only this user can open, and returns its full path. It
+// is in /tmp if the path of TMPDIR is too long for a socket.
+func createSocketDir() (string, error) {
+	parent, err := filepath.Abs(os.TempDir())
+	if err != nil {
+		return "", err
+	}
+	if len(parent) > maxTempDir {
+		parent = "/tmp"
+	}
+	return os.MkdirTemp(parent, "iamproxy-")
 }
 
 // restrictUsers limits clients over TCP to this user, where the system reports the users of clients,
