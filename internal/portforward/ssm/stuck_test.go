@@ -10,7 +10,7 @@ import (
 )
 
 // A client that does not read, but writes until the server does not read either, holds up all
-// messages in both directions. The others go on after it is disconnected.
+// messages in both directions. The other connections go on after it is disconnected.
 func TestStuckWriter(t *testing.T) {
 	t.Parallel()
 	w := start(t, func(w *world) { w.SetStuck(1<<20, time.Second) })
@@ -26,7 +26,7 @@ func TestStuckWriter(t *testing.T) {
 	w.echo(w.dial(), 100<<10)
 }
 
-// The time for which a client holds up others begins with the first other one.
+// The time limit of a client that does not read begins when there is another connection.
 func TestStuckAlone(t *testing.T) {
 	t.Parallel()
 	w := start(t, func(w *world) { w.SetStuck(1<<20, 4*time.Second) })
