@@ -87,6 +87,10 @@ func (f *Forward) explain(err error) *pgwire.Error {
 		failed := pgwire.NewError(pgwire.SSMTargetUnavailable, err, target)
 		failed.Transience = pgwire.Transient
 		return failed
+	case errors.Is(err, channel.ErrUnacknowledged):
+		failed := pgwire.NewError(pgwire.SSMSessionEnded, err, target)
+		failed.Transience = pgwire.Transient
+		return failed
 	case errors.As(err, &ended):
 		failed := pgwire.NewError(pgwire.SSMSessionEnded, nil, target)
 		if ended.Output != "" {

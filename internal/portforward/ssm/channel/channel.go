@@ -33,6 +33,10 @@ const (
 	settleTime = 50 * time.Millisecond
 	// outageLimit is how long a lost WebSocket is replaced before the channel ends.
 	outageLimit = 5 * time.Minute
+	// agentLimit is how long the agent may acknowledge nothing while the gateway answers. The
+	// target may have been replaced, or a database that does not read holds up all
+	// connections: the agent passes on no other data meanwhile.
+	agentLimit = 5 * time.Minute
 )
 
 // Socket is a WebSocket. It is satisfied by *websocket.Conn. CloseNow ends pending calls.
@@ -84,6 +88,8 @@ var (
 	ErrClosed = errors.New("data channel is closed")
 	// ErrHandshakeTimeout is the error if the agent does not finish the handshake.
 	ErrHandshakeTimeout = errors.New("SSM Agent did not finish the handshake in time")
+	// ErrUnacknowledged is the error if the agent acknowledges nothing for agentLimit.
+	ErrUnacknowledged = errors.New("SSM Agent did not acknowledge data for 5 minutes")
 	// ErrNoHandshake is the error if the agent sends data without a handshake, as for a
 	// session that is not a port forward.
 	ErrNoHandshake = errors.New("SSM Agent sent data without a handshake")

@@ -259,9 +259,27 @@ func (c *Channel) silence() (silence time.Duration, busy bool) {
 	return max(now.Sub(c.link.heard), wall.Sub(c.link.heardAt)), c.send.unacked > 0
 }
 
-// watch returns an error if the WebSocket is dead.
+// progressed reports whether the agent has acknowledged a message since a time, or did not have to,
+// or could not because nothing is received.
+func (c *Channel) progressed(since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.send.unacked == 0 || !c.link.blocked.IsZero() || !c.send.progress.Before(since)
+}
+
+// watch returns an error if the WebSocket is dead. It ends the channel if the agent is.
 func (c *Channel) watch(ctx context.Context, socket Socket) error {
-	for {
+	var stalled time.Duration // without the time in which the process was frozen
+	for checked := time.Now(); ; {
+		since := checked
+		checked = time.Now()
+		if stalled += min(checked.Sub(since), 2*checkInterval); c.progressed(since) {
+			stalled = 0
+		}
+		if stalled >= agentLimit {
+			c.stop(ErrUnacknowledged)
+			return ErrUnacknowledged
+		}
 		interval, limit := checkInterval, maxSilence
 		if _, busy := c.silence(); busy {
 			interval, limit = checkIntervalBusy, maxSilenceBusy

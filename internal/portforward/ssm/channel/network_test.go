@@ -2,6 +2,7 @@ package channel
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -205,6 +206,38 @@ func TestCutWithoutReader(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// An agent that acknowledges nothing is given up, though the gateway answers: its target may have
+// been replaced. What is not read does not count.
+func TestAgentAway(t *testing.T) {
+	for name, test := range map[string]struct {
+		full bool
+		want error
+	}{"away": {false, ErrUnacknowledged}, "no reader": {true, nil}} {
+		t.Run(name, func(t *testing.T) {
+			p := &peer{hold: true}
+			run(t, p, func(t *testing.T, c *Channel) {
+				time.Sleep(time.Hour)
+				if test.full {
+					for range 2 * maxBuffered / message.MaxPayload {
+						p.send(message.Output, make([]byte, message.MaxPayload))
+					}
+				} else {
+					p.setNetwork(nothing)
+				}
+				write(t, c, "x")
+				time.Sleep(agentLimit - time.Second)
+				if c.Err() != nil {
+					t.Errorf("got %v", c.Err())
+				}
+				time.Sleep(2*checkInterval + time.Second)
+				if err := c.Err(); !errors.Is(err, test.want) || c.Stats().Resumes != 0 {
+					t.Errorf("got %v, %+v", err, c.Stats())
+				}
+			})
+		})
+	}
 }
 
 // While nothing is acknowledged, Write blocks, and little is kept.

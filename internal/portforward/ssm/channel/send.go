@@ -50,11 +50,13 @@ type sender struct {
 	sent  int
 
 	unacked int // sent and not acknowledged
-	bytes   int // payload of all that is not acknowledged
-	lost    int // sent, and to be repeated at once
-	order   uint64
-	paused  bool // the agent does not receive
-	acks    []message.Message
+	// progress is when a message was acknowledged, or the first one was sent.
+	progress time.Time
+	bytes    int // payload of all that is not acknowledged
+	lost     int // sent, and to be repeated at once
+	order    uint64
+	paused   bool // the agent does not receive
+	acks     []message.Message
 
 	// The round trip as RFC 6298 and AWS's client smooth it, or 0 before the first one.
 	roundTrip, variation time.Duration
@@ -113,6 +115,9 @@ func (s *sender) next(now time.Time) (*outgoing, time.Duration) {
 			Type: message.InputStreamData, Created: now, SequenceNumber: s.base + int64(s.sent), ID: message.NewID(), PayloadType: m.payloadType,
 		}
 		header.PutHeader(m.b)
+		if s.unacked == 0 {
+			s.progress = now
+		}
 		s.sent++
 		s.unacked++
 		return s.stamp(m, now), 0
@@ -152,7 +157,7 @@ func (s *sender) acknowledge(sequence int64, now time.Time) {
 		return
 	}
 	m := s.queue[i]
-	m.acked = true
+	m.acked, s.progress = true, now
 	s.unacked--
 	s.bytes -= len(m.b) - message.HeaderSize
 	if m.lost {
