@@ -117,6 +117,8 @@ func execute(ctx context.Context, c *commands, args []string, std streams) error
 		return nil
 	case errors.As(err, new(*fs.PathError)): // standard output
 		return err
+	case err != nil && len(args) > 0 && args[0] == "exec" && c.Exec.words == nil:
+		return usagef("%w; COMMAND comes after --", err)
 	case err != nil:
 		return usageError{err}
 	}

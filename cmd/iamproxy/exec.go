@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -106,11 +107,16 @@ func (c *execCommand) parseAddrs() ([][]listen.Addr, error) {
 			addrs[i] = nil
 		}
 		hasSocket := addrs[i] == nil && usesSockets
-		for _, addr := range addrs[i] {
+		for j, addr := range addrs[i] {
 			if addr.Validate(nil) != nil {
 				return nil, fmt.Errorf("listen address %s: exec listens on loopback addresses and unix sockets only", addr)
 			}
-			hasSocket = hasSocket || addr.Unix
+			if addr.Unix { // libpq takes a relative path for a host name
+				hasSocket = true
+				if addrs[i][j].Host, err = filepath.Abs(addr.Host); err != nil {
+					return nil, err
+				}
+			}
 		}
 		if !hasSocket && slices.ContainsFunc(c.templates, func(t command.Template) bool { return t.NeedsSocket(i) }) {
 			return nil, errors.New("--env: {socket} needs a unix socket, which is not available here; use {host} and {port}")
@@ -276,11 +282,11 @@ func (c *execCommand) check(ctx context.Context, s *server.Server, i int, std st
 	var out bytes.Buffer
 	writer := &check.TextWriter{Out: &out, Colors: console.SupportsColors(std.err), Width: console.Width(std.err)}
 	checks.Observe = writer.Step
-	ctx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
+	timeout, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
 	defer cancel()
-	report := checks.Run(ctx)
-	if report.OK {
-		return nil
+	report := checks.Run(timeout)
+	if report.OK || ctx.Err() != nil { // a signal has stopped the checks
+		return ctx.Err()
 	}
 	if err := writer.Verdict(report); err != nil {
 		return err

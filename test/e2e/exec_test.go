@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -172,6 +173,15 @@ env | grep -E '^(IAMPROXY|AWS)_' ; echo "$NAME"`
 	e.expect(0, "tcp "+aurora.IAMUser+"\nsocket "+aurora.IAMUser+"\n"+aurora.Database)
 }
 
+// A relative path of a socket is a full one for the command.
+func TestExecRelativeSocket(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	e := newExec(t, cluster, append([]string{"--listen=unix:."}, asIAMUser...), "sh", "-c", `cd / && psql -X -w -A -t -c "select 'in'"`)
+	e.Dir = shortTempDir(t)
+	e.expect(0, "in")
+}
+
 // start runs a command that prints "ready" once it has its signal handlers, and waits for that.
 func (e *execution) start() {
 	e.t.Helper()
@@ -263,6 +273,7 @@ func TestExecUsage(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{
 		"no COMMAND given":                   {aurora.DefaultHost},
+		"COMMAND comes after --":             {aurora.DefaultHost, "--user=app", "psql", "-c", "select 1"},
 		"must be NAME=TEMPLATE":              {aurora.DefaultHost, "--env=1=x", "--", "true"},
 		"{user} needs --user":                {aurora.DefaultHost, "--env=A={user}", "--", "true"},
 		"there is no endpoint 2":             {aurora.DefaultHost, "--env=A={host2}", "--", "true"},
@@ -328,6 +339,33 @@ func TestExecInterruptedStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	e.expectEnd(143, "")
+}
+
+// A signal during --check is no failure of the check.
+func TestExecInterruptedCheck(t *testing.T) {
+	t.Parallel()
+	cluster := startCluster(t, &aurora.Cluster{})
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	e := newExec(t, cluster, append([]string{"--check", "--via=" + silent.Addr().String()}, asIAMUser...), "echo", "started")
+	if err := e.Start(); err != nil {
+		t.Fatal(err)
+	}
+	connection, err := silent.Accept() // of the check
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	if err := e.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	e.expectEnd(143, "")
+	if got := e.errors.String(); strings.Contains(got, "do this next:") {
+		t.Errorf("printed %s", got)
+	}
 }
 
 // iamproxy shutdown has the effect of SIGTERM.
