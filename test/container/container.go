@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -108,8 +110,8 @@ func (c Container) mount() error {
 	if err := syscall.Mount(c.Root, c.Root, "", syscall.MS_BIND, ""); err != nil {
 		return fmt.Errorf("%s: %w", c.Root, err)
 	}
-	for to, from := range binds {
-		point := filepath.Join(c.Root, to)
+	for _, to := range slices.Sorted(maps.Keys(binds)) { // a directory before what is in it
+		from, point := binds[to], filepath.Join(c.Root, to)
 		if err := makePoint(point, from); err != nil {
 			return err
 		}
@@ -134,6 +136,9 @@ func makePoint(point, from string) error {
 	}
 	if info.IsDir() {
 		return os.MkdirAll(point, 0o755)
+	}
+	if err := os.MkdirAll(filepath.Dir(point), 0o755); err != nil {
+		return err
 	}
 	file, err := os.OpenFile(point, os.O_CREATE, 0o644)
 	if err != nil {
