@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The exit code tells a file that is missing from one that cannot be executed.
+// A file that cannot be executed has another exit code than one that is missing.
 func TestFind(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("files have no mode")

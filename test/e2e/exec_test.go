@@ -320,6 +320,39 @@ print("done")`
 	}, asIAMUser...), python, "-c", program).expect(0, "done")
 }
 
+// Node.js's drivers connect with libpq's variables, and with URLs.
+func TestExecNode(t *testing.T) {
+	t.Parallel()
+	const drivers = "../drivers/node"
+	if _, err := os.Stat(filepath.Join(drivers, "node_modules")); err != nil {
+		t.Skip("no drivers of Node.js: `make drivers` installs them")
+	}
+	cluster := startCluster(t, &aurora.Cluster{})
+	const program = `
+import assert from 'node:assert'
+import pg from 'pg'
+import postgres from 'postgres'
+const { BY_PORT, BY_SOCKET, PGUSER } = process.env
+for (const connectionString of [undefined, BY_PORT, BY_SOCKET]) {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  assert.equal((await client.query('select current_user as name')).rows[0].name, PGUSER)
+  await client.end()
+}
+for (const url of [undefined, BY_PORT]) {
+  const sql = postgres(url)
+  assert.equal((await sql` + "`select current_user as name`" + `)[0].name, PGUSER)
+  await sql.end()
+}
+console.log('done')`
+	e := newExec(t, cluster, append([]string{
+		"--env=BY_PORT=postgres://{user}@{host}:{port}/{database}?sslmode=disable",
+		"--env=BY_SOCKET=postgres://{user}@localhost:{port}/{database}?host={socket}",
+	}, asIAMUser...), "node", "--input-type=module", "--eval", program)
+	e.Dir = drivers
+	e.expect(0, "done")
+}
+
 // A signal before the command is started ends iamproxy, and the program that it waits for.
 func TestExecInterruptedStart(t *testing.T) {
 	t.Parallel()
