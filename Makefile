@@ -165,7 +165,7 @@ drivers: ## run the drivers of docs/clients.md and the examples of docs/framewor
 	$(NPM) ci --silent --ignore-scripts --prefix test/frameworks
 	cd test/drivers/go && $(GO) mod download
 	$(GO) build -o bin/ ./test/drivers ./test/frameworks
-	CGO_ENABLED=1 $(GO) test -race -count=1 -run 'TestExec(Node|Python)$$' ./test/e2e
+	CGO_ENABLED=1 $(GO) test -race -count=1 -run 'TestExecNode|TestExecPython' ./test/e2e
 	bin/drivers -binary bin/iamproxy -write docs/clients.md
 	bin/frameworks -binary bin/iamproxy -write
 
