@@ -19,7 +19,7 @@ func TestMain(m *testing.M) {
 
 // limit is how long a test waits for what must happen. It expires only in a test that
 // fails.
-const limit = 20 * time.Second
+const limit = 2 * time.Minute
 
 // eachIO runs a test with both implementations of I/O, which must behave alike.
 func eachIO(t *testing.T, test func(t *testing.T, plain bool)) {

@@ -59,6 +59,9 @@ func TestStart(t *testing.T) {
 		write(t, s.server, []byte("rows"))
 		expect(t, s.client, []byte("rows"))
 	}
+	for s.up.Bytes.Load() < 15 || s.down.Bytes.Load() < 12 { // bytes are counted after they were sent
+		time.Sleep(time.Millisecond)
+	}
 	if s.up.Bytes.Load() != 15 || s.down.Bytes.Load() != 12 {
 		t.Errorf("%d bytes up, %d down", s.up.Bytes.Load(), s.down.Bytes.Load())
 	}

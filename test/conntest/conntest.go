@@ -13,7 +13,7 @@ import (
 )
 
 // timeout bounds the use of a connection. It expires only in a test that fails.
-const timeout = 20 * time.Second
+const timeout = 2 * time.Minute
 
 // eventLoop is the goroutine of netconn's event loop, which never ends.
 const eventLoop = "github.com/iamproxy/iamproxy/proxy/netconn.(*loop).run"

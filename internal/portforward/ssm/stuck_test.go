@@ -56,7 +56,7 @@ func TestStopWithFullQueue(t *testing.T) {
 	}()
 	select {
 	case <-stopped:
-	case <-time.After(5 * time.Second):
+	case <-time.After(limit):
 		t.Error("Stop hangs")
 		conn.Close()
 	}
@@ -87,7 +87,7 @@ func TestStopAfterClose(t *testing.T) {
 	t.Parallel()
 	w := start(t, nil)
 	conn := w.dial()
-	const size = 1 << 20
+	const size = 128 << 10
 	w.request(conn, 'd', size)
 	if _, err := conn.Write(make([]byte, size)); err != nil {
 		t.Fatal(err)

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const (
 	node     = "i-0123456789abcdef0"
 	database = "db.example.com"
-	limit    = 30 * time.Second // of a test that hangs
+	limit    = 2 * time.Minute // of a test that hangs
 )
 
 // api is the API of Systems Manager in front of a gateway.
