@@ -116,8 +116,11 @@ export class IamproxySidecar extends Construct {
 
 export interface IamproxyExtensionProps {
   readonly function: lambda.Function;
-  /** The layer of a release, or of `make layer`, for the processor of the function. */
-  readonly layer: lambda.ILayerVersion;
+  /**
+   * The layer of a release, or of `make layer`, for the processor of the function. Default: none,
+   * for a container image that has iamproxy in /opt/extensions.
+   */
+  readonly layer?: lambda.ILayerVersion;
   readonly database: Database;
   /** Database users that the function may log in as. */
   readonly users: string[];
@@ -133,7 +136,9 @@ export class IamproxyExtension extends Construct {
   constructor(scope: Construct, id: string, props: IamproxyExtensionProps) {
     super(scope, id);
     const { function: fn, database } = props;
-    fn.addLayers(props.layer);
+    if (props.layer) {
+      fn.addLayers(props.layer);
+    }
     for (const [name, value] of Object.entries({ IAMPROXY_ENDPOINTS: address(database), PGHOST: 'localhost', ...props.environment })) {
       fn.addEnvironment(name, value);
     }

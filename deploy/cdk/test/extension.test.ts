@@ -1,5 +1,5 @@
 import { test } from 'node:test';
-import { aws_lambda as lambda, aws_rds as rds } from 'aws-cdk-lib';
+import { aws_ecr as ecr, aws_lambda as lambda, aws_rds as rds } from 'aws-cdk-lib';
 import { Match, Template } from 'aws-cdk-lib/assertions';
 import { IamproxyExtension, fromCluster } from '../lib/iamproxy';
 import { empty, imported } from './stacks';
@@ -31,6 +31,16 @@ test('the function has the layer, the variables and the permission', () => {
         Resource: { 'Fn::Join': ['', ['arn:', { Ref: 'AWS::Partition' }, ':rds-db:eu-west-1:111122223333:dbuser:cluster-ABCDEFGHIJKL01234/app']] },
       })],
     },
+  });
+});
+
+test('a container image has no layer', () => {
+  const { stack } = empty();
+  const code = lambda.DockerImageCode.fromEcr(ecr.Repository.fromRepositoryName(stack, 'Repository', 'function'));
+  const fn = new lambda.DockerImageFunction(stack, 'Function', { code });
+  new IamproxyExtension(stack, 'Iamproxy', { function: fn, database: imported, users: ['app'] });
+  Template.fromStack(stack).hasResourceProperties('AWS::Lambda::Function', {
+    Layers: Match.absent(), Environment: { Variables: { PGHOST: 'localhost' } },
   });
 });
 
