@@ -15,8 +15,8 @@ import (
 	"testing/synctest"
 )
 
-// api is a double of the Extensions API. It refuses requests as the documentation of the API
-// says, and records the others.
+// api is a double of the Extensions API. It records requests, and fails the test for one that the
+// documentation of the API does not allow.
 type api struct {
 	t        *testing.T
 	refuse   string        // path of a request that fails

@@ -175,7 +175,7 @@ func testFreeze(t *testing.T, p *programs, d *database) {
 	}
 }
 
-// A connection that the function keeps fails after the loss. The page says so.
+// A connection that the function keeps fails after the loss.
 func testKeptConnection(t *testing.T, p *programs, d *database) {
 	s := p.start(t, d, environment{function: "node"})
 	s.invoke(`{"keep": true}`)
@@ -331,7 +331,7 @@ func testManagedInstances(t *testing.T, p *programs, d *database) {
 		switch body := s.request("{}"); {
 		case strings.Contains(body, `"init":"`+aurora.IAMUser+`"`):
 			n++
-		case strings.Contains(body, "Runtime.Unavailable"): // it has not asked for the next invocation yet
+		case strings.Contains(body, "Runtime.Unavailable"): // no runtime has requested the next invocation yet
 			time.Sleep(time.Millisecond)
 		default:
 			t.Fatalf("response: %s\n%s", body, s.process.Log())
