@@ -155,11 +155,16 @@ func (c *execCommand) Run(ctx context.Context, std streams) error {
 	log, flush := logging.New(std.err, level, consoleFormat(c.LogFormat, std.err, len(c.config.Endpoints)))
 	defer flush()
 
-	dir, err := c.config.ListenPrivately(usesSockets, c.needsTCP)
-	guard := command.StartGuard(dir)
+	var dir string
+	if usesSockets {
+		if dir, err = server.SocketDir(); err != nil {
+			return err
+		}
+	}
+	guard := command.StartGuard(dir) // before the directory exists
 	defer guard.Stop()
 	defer os.RemoveAll(dir) // does nothing if there is none
-	if err != nil {
+	if err := c.config.ListenPrivately(dir, c.needsTCP); err != nil {
 		return err
 	}
 	if slices.ContainsFunc(slices.Concat(c.config.Addrs...), isOpenToUsers) {

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,38 +14,13 @@ import (
 // firstSocketPort is the port in the name of the first private socket.
 const firstSocketPort = 5432
 
-// ListenPrivately adds addresses that only this user, and the users in AllowUser, can reach to each
-// endpoint without an address: a unix socket if sockets is set, and a port of the loopback interface
-// if needsTCP returns true, or else if there is no socket. dir has the sockets. It is empty without
-// sockets, and belongs to the caller.
-func (c *Config) ListenPrivately(sockets bool, needsTCP func(endpoint int) bool) (dir string, err error) {
-	c.SocketMode = 0o600
-	for i := range c.Addrs {
-		if c.Addrs[i] != nil {
-			continue
-		}
-		if sockets {
-			if dir == "" {
-				if dir, err = createSocketDir(); err != nil {
-					return "", fmt.Errorf("could not create the directory of the socket: %w. Set TMPDIR to a directory that can be written to, or set --listen 127.0.0.1:0", err)
-				}
-			}
-			c.Addrs[i] = append(c.Addrs[i], listen.Addr{Host: dir, Port: uint64(firstSocketPort + i), Unix: true})
-		}
-		if !sockets || needsTCP(i) {
-			c.Addrs[i] = append(c.Addrs[i], listen.Addr{Host: "127.0.0.1"})
-		}
-	}
-	return dir, c.restrictUsers(dir)
-}
-
 // maxTempDir is the maximum length of the directory for temporary files in which the path of a
 // socket fits into 103 bytes, the maximum of macOS: unix(4).
-const maxTempDir = 103 - len("/iamproxy-4294967295/.s.PGSQL.65535")
+const maxTempDir = 103 - len("/iamproxy-0123456789/.s.PGSQL.65535")
 
-// createSocketDir creates a directory that only this user can open, and returns its full path. It
-// is in /tmp if the path of TMPDIR is too long for a socket.
-func createSocketDir() (string, error) {
+// SocketDir returns the full path of a directory for ListenPrivately, which does not exist yet. It is
+// in /tmp if the path of TMPDIR is too long for a socket.
+func SocketDir() (string, error) {
 	parent, err := filepath.Abs(os.TempDir())
 	if err != nil {
 		return "", err
@@ -52,7 +28,34 @@ func createSocketDir() (string, error) {
 	if len(parent) > maxTempDir {
 		parent = "/tmp"
 	}
-	return os.MkdirTemp(parent, "iamproxy-")
+	return filepath.Join(parent, "iamproxy-"+rand.Text()[:10]), nil
+}
+
+// ListenPrivately adds addresses that only this user, and the users in AllowUser, can reach to each
+// endpoint without an address: a unix socket in dir unless it is empty, and a port of the loopback
+// interface if needsTCP returns true, or else if there is no socket. It creates dir if a socket is
+// in it. The caller removes it.
+func (c *Config) ListenPrivately(dir string, needsTCP func(endpoint int) bool) error {
+	c.SocketMode = 0o600
+	created := ""
+	for i := range c.Addrs {
+		if c.Addrs[i] != nil {
+			continue
+		}
+		if dir != "" {
+			if created == "" {
+				if err := os.Mkdir(dir, 0o700); err != nil {
+					return fmt.Errorf("could not create the directory of the socket: %w. Set TMPDIR to a directory that can be written to, or set --listen 127.0.0.1:0", err)
+				}
+				created = dir
+			}
+			c.Addrs[i] = append(c.Addrs[i], listen.Addr{Host: dir, Port: uint64(firstSocketPort + i), Unix: true})
+		}
+		if dir == "" || needsTCP(i) {
+			c.Addrs[i] = append(c.Addrs[i], listen.Addr{Host: "127.0.0.1"})
+		}
+	}
+	return c.restrictUsers(created)
 }
 
 // restrictUsers limits clients over TCP to this user, where the system reports the users of clients,

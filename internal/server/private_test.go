@@ -12,7 +12,7 @@ import (
 
 // The directory of the sockets has a full path, which the command can use in any working directory,
 // and a path that is short enough for a socket.
-func TestListenPrivatelyPath(t *testing.T) {
+func TestSocketDir(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there are no private sockets")
 	}
@@ -24,13 +24,16 @@ func TestListenPrivatelyPath(t *testing.T) {
 		}
 		t.Setenv("TMPDIR", dir)
 		c := Config{Addrs: [][]listen.Addr{nil}}
-		created, err := c.ListenPrivately(true, func(int) bool { return false })
+		socketDir, err := SocketDir()
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer os.RemoveAll(created)
-		if !filepath.IsAbs(created) {
-			t.Errorf("TMPDIR=%s: directory %s", dir, created)
+		defer os.RemoveAll(socketDir)
+		if err := c.ListenPrivately(socketDir, func(int) bool { return false }); err != nil {
+			t.Fatal(err)
+		}
+		if !filepath.IsAbs(socketDir) {
+			t.Errorf("TMPDIR=%s: directory %s", dir, socketDir)
 		}
 		listener, err := listen.Listen(t.Context(), c.Addrs[0][0], c.SocketMode)
 		if err != nil {
