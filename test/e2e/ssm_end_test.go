@@ -79,9 +79,9 @@ func testSSMNotResumed(t *testing.T, cluster *aurora.Cluster) {
 		want     ssmFailure
 	}{
 		"no WebSocket":              {fakessm.Faults{RefuseUpgrade: http.StatusForbidden}, fakeaws.Fault{}, false, ssmFailure{"", pgwire.SSMUnreachable, "answered the request for a WebSocket with status 403", "HTTPS_PROXY"}},
-		"throttled":                 {fakessm.Faults{}, throttled, false, ssmFailure{"", pgwire.SSMUnreachable, "to " + instance + ": " + throttles, ""}},
+		"throttled":                 {fakessm.Faults{}, throttled, false, ssmFailure{"", pgwire.SSMUnreachable, ": " + throttles, ""}},
 		"no answer":                 {fakessm.Faults{}, fakeaws.Fault{Only: fakeaws.SSM, Cut: true}, false, ssmFailure{"", pgwire.SSMUnreachable, "could not reach", "endpoints ssm and ssmmessages"}},
-		"throttled when it was cut": {fakessm.Faults{}, throttled, true, ssmFailure{"", pgwire.SSMUnreachable, " s: " + throttles, "raise --connect-timeout"}},
+		"throttled when it was cut": {fakessm.Faults{}, throttled, true, ssmFailure{"", pgwire.SSMUnreachable, ": " + throttles, "raise --connect-timeout"}},
 	} {
 		if !test.resuming {
 			s.endSession(p)
