@@ -16,8 +16,8 @@ type Guard struct {
 }
 
 // guardScript reads the ID of the command, and an empty line when the command has exited, until the
-// end of file.
-const guardScript = `while read -r line; do pid=$line; done; [ -z "$pid" ] || kill -KILL "$pid"; [ -z "$1" ] || rm -rf -- "$1"`
+// end of file. systemd sends signals to each process of a unit.
+const guardScript = `trap "" HUP INT TERM; while read -r line; do pid=$line; done; [ -z "$pid" ] || kill -KILL "$pid"; [ -z "$1" ] || rm -rf -- "$1"`
 
 // StartGuard starts a guard that kills a command, and removes a directory unless dir is empty. It
 // returns nil if there is no shell. The guard has its own session: signals of the terminal do not
@@ -38,8 +38,8 @@ func StartGuard(dir string) *Guard {
 	return &Guard{cmd, lifeline}
 }
 
-// watch has the guard kill a process. Where the kernel kills the command, it does not if the command
-// has changed its user: prctl(2), PR_SET_PDEATHSIG.
+// watch has the guard kill a process. Linux kills the command, too, unless the command has changed
+// its user: prctl(2), PR_SET_PDEATHSIG.
 func (g *Guard) watch(pid int) {
 	if g != nil {
 		fmt.Fprintln(g.lifeline, pid)

@@ -246,6 +246,10 @@ func TestExecKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The guard survives what systemd sends to each process of a unit.
+	if err := exec.Command("pkill", "-TERM", "-f", "iamproxy-guard "+e.tmp).Run(); err != nil {
+		t.Error("no guard:", err)
+	}
 	if err := e.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
