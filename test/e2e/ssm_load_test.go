@@ -28,7 +28,7 @@ func testSSMLoad(t *testing.T, cluster *aurora.Cluster) {
 	s := startSessionManager(t, cluster, &fakessm.Gateway{Agent: fakessm.Agent{NoSleep: true}})
 	p := startProxy(t, s.env, s.proxyArgs("--log-level=info")...)
 	expectAllIn(t, loginBurst(t, p, 50))
-	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*limit)
 	defer cancel()
 	data := newCopied(50_000_000)
 	var all sync.WaitGroup
@@ -122,12 +122,12 @@ func (c copied) up(ctx context.Context, t testing.TB, p *process) {
 func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 	const cuts = 20
 	s := startSessionManager(t, cluster, &fakessm.Gateway{})
-	p := startProxy(t, s.env, s.proxyArgs("--log-level=info", "--connect-timeout=1m")...)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	p := startProxy(t, s.env, s.proxyArgs("--log-level=info", "--connect-timeout=3m")...)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*limit)
 	defer cancel()
 	pgbench := func(args ...string) {
 		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, aurora.Database)...)
-		cmd.Env = append(cmd.Env, "PGCONNECT_TIMEOUT=60")
+		cmd.Env = append(cmd.Env, "PGCONNECT_TIMEOUT=180")
 		out, err := combinedOutput(t, cmd)
 		if err != nil || strings.Contains(string(out), "aborted") {
 			t.Errorf("pgbench %s: %v: %s", args, err, out)
@@ -205,7 +205,7 @@ func (s *sessionManager) awaitData(t testing.TB, n int64) {
 func testSSMFrozen(t *testing.T, cluster *aurora.Cluster) {
 	s := startSessionManager(t, cluster, &fakessm.Gateway{})
 	p := startProxy(t, s.env, s.proxyArgs("--log-level=info")...)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*limit)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*limit)
 	defer cancel()
 	data := newCopied(3_000_000)
 	var both sync.WaitGroup

@@ -30,7 +30,7 @@ func TestSSMAddressChanges(t *testing.T) {
 	for i, subnet := range []string{"198.19.0.", "198.19.1."} {
 		network.move(t, subnet)
 		mustExec(t, conn, "select 1")
-		if counts := s.gateway.Counts(); counts.Resumed != i+1 || counts.Started != 1 {
+		if counts := s.gateway.Counts(); counts.Resumed <= i || counts.Started != 1 {
 			t.Errorf("%+v", counts)
 		}
 	}

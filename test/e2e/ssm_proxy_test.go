@@ -46,7 +46,7 @@ func startHTTPProxy(t *testing.T, hosts map[string]string) *httpProxy {
 	listener := listenTCP(t)
 	p.address = listener.Addr().String()
 	p.url = "http://" + user + "@" + p.address
-	noteSecret("the credentials of an HTTP proxy", base64.StdEncoding.EncodeToString([]byte(user)))
+	noteSecret("a password of an HTTP proxy", base64.StdEncoding.EncodeToString([]byte(user)))
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Proxy-Authorization") != "Basic "+base64.StdEncoding.EncodeToString([]byte(user)) {
 			w.WriteHeader(http.StatusProxyAuthRequired)

@@ -137,12 +137,13 @@ func wantAdmin(t *testing.T, admin string, status int) {
 // addressesOf returns the URLs of a port at the IPv4 addresses of this host.
 func addressesOf(t *testing.T, port string) (urls []string) {
 	t.Helper()
+	_, ofTests, _ := net.ParseCIDR("198.18.0.0/15") // other tests add and remove these
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, address := range addresses {
-		if ip := address.(*net.IPNet).IP; ip.To4() != nil {
+		if ip := address.(*net.IPNet).IP; ip.To4() != nil && !ofTests.Contains(ip) {
 			urls = append(urls, "http://"+net.JoinHostPort(ip.String(), port)+"/")
 		}
 	}
