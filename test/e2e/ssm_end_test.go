@@ -97,9 +97,7 @@ func testSSMNotResumed(t *testing.T, cluster *aurora.Cluster) {
 			t.Errorf("%s: psql got in", name)
 		}
 		test.want.wantIn(t, name, out)
-		if reason := p.lastReason(); reason != string(test.want.reason) {
-			t.Errorf("%s: reason %s", name, reason)
-		}
+		until(t, "the reason of "+name, func() bool { return p.lastReason() == string(test.want.reason) })
 		s.gateway.SetFaults(fakessm.Faults{})
 		s.aws.SetFault(fakeaws.Fault{})
 		p.awaitSession()
