@@ -113,11 +113,14 @@ func codeError(service, action, code string, answer smithy.APIError, status int)
 	}
 }
 
-// Denied is what a message of AWS about a missing permission names. Each field may be empty.
+// Denied is what a message of AWS about a missing permission names. Resource and Policy may be
+// empty.
 type Denied struct {
 	// Action is the missing permission, such as ssm:StartSession. It may differ from that
 	// of the request.
 	Action string
+	// Unnamed is set if AWS names no action. Action is that of the request then.
+	Unnamed bool
 	// Resource is an ARN.
 	Resource string
 	// Policy is the type of policy that is missing or denies the action.
@@ -147,13 +150,9 @@ func parseDenied(message string) Denied {
 func accessDenied(action, message string) *Error {
 	message = firstLine(message)
 	denied := parseDenied(message)
-	if denied.Action == "" && strings.Contains(message, "KMS") {
-		// The message of Secrets Manager is only "Access to KMS is not allowed", with the
-		// same code.
-		// https://repost.aws/knowledge-center/secrets-manager-cross-account-key
-		denied.Action = "kms:Decrypt"
+	if denied.Action == "" {
+		denied.Action, denied.Unnamed = action, true
 	}
-	denied.Action = cmp.Or(denied.Action, action)
 	text := denied.Action + " is not allowed"
 	if denied.Policy != "" {
 		text += ": " + denied.Policy

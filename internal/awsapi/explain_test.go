@@ -9,7 +9,7 @@ import (
 )
 
 // The messages are those in the IAM User Guide under "Troubleshoot access denied error
-// messages", and two of Secrets Manager.
+// messages", and one of Secrets Manager.
 func TestAccessDenied(t *testing.T) {
 	const subject = "User: arn:aws:iam::123456789012:user/j is not authorized to perform: rds:DescribeDBClusters"
 	const prefix = subject + " on resource: arn:aws:rds:eu-west-1:123456789012:cluster:mydb "
@@ -20,12 +20,12 @@ func TestAccessDenied(t *testing.T) {
 		prefix + "because no service control policy allows the rds:DescribeDBClusters action":    "rds:DescribeDBClusters is not allowed: no service control policy allows the rds:DescribeDBClusters action",
 		prefix + "with an explicit deny in a service control policy":                             "rds:DescribeDBClusters is not allowed: explicit deny in a service control policy",
 		prefix + "with an explicit deny in an identity-based policy: arn:aws:iam::1:policy/deny": "rds:DescribeDBClusters is not allowed: explicit deny in an identity-based policy: arn:aws:iam::1:policy/deny",
-		subject:                        "rds:DescribeDBClusters is not allowed",
-		"":                             "service:Action is not allowed",
-		"Access to KMS is not allowed": "kms:Decrypt is not allowed",
+		subject: "rds:DescribeDBClusters is not allowed",
+		"":      "service:Action is not allowed",
 		"User: x is not authorized to perform: kms:Decrypt on the resource associated with this ciphertext because no identity-based policy allows it": "kms:Decrypt is not allowed: no identity-based policy allows it",
 	} {
-		if got := accessDenied("service:Action", message); got.Error() != want || !errors.Is(got, ErrNotPermitted) {
+		got := accessDenied("service:Action", message)
+		if got.Error() != want || !errors.Is(got, ErrNotPermitted) || got.Denied.Unnamed != (message == "") {
 			t.Errorf("%s\ngot  %v\nwant %s", message, got, want)
 		}
 	}

@@ -11,8 +11,11 @@ import (
 	"github.com/iamproxy/iamproxy/internal/awsapi"
 )
 
-// getSecretValueAction is the permission that Secret needs.
-const getSecretValueAction = "secretsmanager:GetSecretValue"
+// The permissions that Secret needs, the second one if the secret has a customer managed key.
+const (
+	getSecretValueAction = "secretsmanager:GetSecretValue"
+	decryptAction        = "kms:Decrypt"
+)
 
 // Login is the content of a secret that RDS manages.
 type Login struct{ User, Password string }
@@ -39,11 +42,23 @@ func (c *Client) Secret(ctx context.Context, id string) (Login, error) {
 	case isNotFound(err):
 		return Login{}, &awsapi.Error{Text: fmt.Sprintf("secret %s does not exist in %s, or has no value", id, region), Kind: ErrNotFound}
 	case err != nil:
-		return Login{}, awsapi.Explain(getSecretValueAction, err)
+		return Login{}, explainSecret(err)
 	case response.SecretString == nil:
 		return Login{}, fmt.Errorf("secret %s is binary; it must be JSON with a username and a password", id)
 	}
 	return parseLogin(id, *response.SecretString)
+}
+
+// explainSecret returns the error for a failed GetSecretValue. The action is named if that is not
+// allowed, but not if the use of the secret's key is not allowed.
+// https://repost.aws/knowledge-center/secrets-manager-cross-account-key
+func explainSecret(err error) error {
+	failed := awsapi.Explain(getSecretValueAction, err)
+	if failed.Denied.Unnamed {
+		failed.Denied = awsapi.Denied{Action: decryptAction}
+		failed.Text = decryptAction + " is not allowed"
+	}
+	return failed
 }
 
 // parseLogin parses the value of a secret. It drops the errors of encoding/json, which quote
