@@ -90,6 +90,23 @@ func (n Network) Listen(t testing.TB) net.Listener {
 	return listener
 }
 
+// Serve serves each connection to a free port of loopback in the network with handle, which closes
+// it, until the end of the test. It returns the address of the port.
+func (n Network) Serve(t testing.TB, handle func(net.Conn)) (address string) {
+	t.Helper()
+	listener := n.Listen(t)
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go handle(conn)
+		}
+	}()
+	return listener.Addr().String()
+}
+
 func (n Network) enter(f func() error) error {
 	file, err := os.Open(n.path)
 	if err != nil {

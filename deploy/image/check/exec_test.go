@@ -61,25 +61,17 @@ func TestExecImage(t *testing.T) {
 // relayIn returns an address in the network that leads to another address of this machine.
 func relayIn(t *testing.T, network container.Network, address string) string {
 	t.Helper()
-	listener := network.Listen(t)
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", address)
-			if err != nil {
-				client.Close()
-				continue
-			}
-			for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
-				go func() {
-					defer pair[0].Close()
-					_, _ = io.Copy(pair[0], pair[1])
-				}()
-			}
+	return network.Serve(t, func(client net.Conn) {
+		server, err := net.Dial("tcp", address)
+		if err != nil {
+			client.Close()
+			return
 		}
-	}()
-	return listener.Addr().String()
+		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
+			go func() {
+				defer pair[0].Close()
+				_, _ = io.Copy(pair[0], pair[1])
+			}()
+		}
+	})
 }

@@ -44,17 +44,7 @@ func startDatabase(t *testing.T) *database {
 // listen listens in a network, and returns the address of the relay there.
 func (d *database) listen(t *testing.T, network container.Network) string {
 	t.Helper()
-	listener := network.Listen(t)
-	go func() {
-		for {
-			client, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go d.relay(client)
-		}
-	}()
-	return listener.Addr().String()
+	return network.Serve(t, d.relay)
 }
 
 func (d *database) relay(client net.Conn) {

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 	"github.com/iamproxy/iamproxy/test/fakessm"
 )
@@ -151,21 +152,7 @@ func (w *world) checkSecrets() {
 // serve runs a server. A client sends a command, and how many bytes: echo, discard (the server
 // returns their SHA-256), send, hold (the server does not read until held is closed).
 func (w *world) serve() string {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go w.serveConn(conn)
-		}
-	}()
-	return listener.Addr().String()
+	return conntest.Serve(w.t, w.serveConn)
 }
 
 func (w *world) serveConn(conn net.Conn) {
