@@ -92,12 +92,13 @@ func testSSMNotResumed(t *testing.T, cluster *aurora.Cluster) {
 			s.gateway.Cut()
 			until(t, "the session to be resumed", func() bool { return p.metrics()[`iamproxy_ssm_session_state{state="resuming"}`] == 1 })
 		}
+		logged := len(p.logs())
 		out, err := p.psql(aurora.IAMUser, aurora.Database, "select 1")
 		if err == nil {
 			t.Errorf("%s: psql got in", name)
 		}
 		test.want.wantIn(t, name, out)
-		until(t, "the reason of "+name, func() bool { return p.lastReason() == string(test.want.reason) })
+		until(t, "the reason of "+name, func() bool { return hasLine(p.logs()[logged:], `"session":`, `"reason":"`+string(test.want.reason)) })
 		s.gateway.SetFaults(fakessm.Faults{})
 		s.aws.SetFault(fakeaws.Fault{})
 		p.awaitSession()

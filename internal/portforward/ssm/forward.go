@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"go.uber.org/zap"
 
+	"github.com/iamproxy/iamproxy/internal/age"
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm/channel"
 )
 
@@ -130,7 +131,7 @@ func (f *Forward) session() *session {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s := f.current; s != nil {
-		if s.failedAt.IsZero() || !s.wasOpen && time.Since(s.failedAt) < failureKept {
+		if s.failedAt.IsZero() || !s.wasOpen && age.Of(s.failedAt) < failureKept {
 			return s
 		}
 	}

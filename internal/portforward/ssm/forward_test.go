@@ -98,6 +98,25 @@ func TestCut(t *testing.T) {
 	w.until("resumed", func() bool { return w.Status().Resumes >= 4 && w.Status().State == ssm.Open })
 }
 
+// The error of a session that was not opened is kept for a second, suspensions included.
+func TestFailureKept(t *testing.T) {
+	w := start(t, func(w *world) { w.api.startErr = errors.New("no answer") })
+	requests := func() int {
+		if conn, err := w.Dial(t.Context(), "tcp", ""); err == nil {
+			conn.Close()
+			t.Error("no error")
+		}
+		w.api.mu.Lock()
+		defer w.api.mu.Unlock()
+		return len(w.api.started)
+	}
+	before := requests()
+	w.Suspend(time.Minute)
+	if got := requests(); got != before+1 {
+		t.Errorf("%d requests after a suspension, %d before it", got, before)
+	}
+}
+
 // A session that the service has ended is opened again by the next client, not before.
 func TestReopened(t *testing.T) {
 	for name, end := range map[string]func(w *world){

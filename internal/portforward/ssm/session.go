@@ -266,7 +266,7 @@ func (s *session) drain() {
 
 func (s *session) logEnd(err error, wasOpen, byService bool, streams int) {
 	failed := s.explain(err)
-	id, reason, hint := zap.String("ssm_session", s.info.ID), zap.String("reason", string(failed.Reason)), logging.OptionalString("hint", failed.Hint)
+	id, reason, hint := logging.OptionalString("ssm_session", s.info.ID), zap.String("reason", string(failed.Reason)), logging.OptionalString("hint", failed.Hint)
 	switch {
 	case s.ctx.Err() != nil:
 		s.log.Info("Session Manager session closed", id)
