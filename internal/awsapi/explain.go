@@ -181,11 +181,7 @@ func sendErrorText(err error) string {
 	if parseErr != nil {
 		return cause
 	}
-	proxy := ThroughProxy(parsed)
-	if proxy == "" && strings.Contains(cause, parsed.Hostname()) {
-		return cause
-	}
-	return parsed.Host + proxy + ": " + cause
+	return parsed.Host + ThroughProxy(parsed) + ": " + cause
 }
 
 // ThroughProxy returns the HTTP proxy for a URL as the part of a message that follows the host, or
