@@ -20,17 +20,13 @@ import (
 
 	"github.com/iamproxy/iamproxy/internal/text"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 func TestUnreachableServer(t *testing.T) {
 	t.Parallel()
 	ca, s := trustedServer(t, func(*peer) {})
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := listener.Addr().String()
-	listener.Close()
+	closed := conntest.ClosedAddress(t)
 	for via, reason := range map[string]pgwire.Reason{closed: pgwire.DialRefused, "does.not.exist.:5432": pgwire.ResolveFailed} {
 		p, address := startProxy(t, ca, s, func(p *Proxy) { p.Upstream.Via, p.ConnectTimeout = via, 2*time.Second })
 		client := dial(t, address)

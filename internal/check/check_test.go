@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/auth"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -78,13 +78,8 @@ func TestReasonOf(t *testing.T) {
 
 // The steps of a connection report the reasons of package proxy.
 func TestReasons(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener.Close()
 	r := newRun("app")
-	r.Dialer.Via = listener.Addr().String()
+	r.Dialer.Via = conntest.ClosedAddress(t)
 	defer r.close()
 	r.record(TCP, r.tcp(t.Context()), 0)
 	r.Dialer.Via = "no..host:5432" // fails without a query

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/internal/endpoint"
 	"github.com/iamproxy/iamproxy/internal/listen"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 func TestParseAddrs(t *testing.T) {
@@ -60,12 +60,7 @@ func openListeners(t *testing.T, addresses ...string) (listeners, error) {
 
 // If a listener cannot be opened, those before it are closed.
 func TestListenAllOrNone(t *testing.T) {
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	free.Close()
+	address := conntest.FreeAddress(t)
 	if _, err := openListeners(t, address, address); err == nil {
 		t.Fatal("two listeners at one address")
 	}

@@ -138,13 +138,8 @@ func TestProbe(t *testing.T) {
 }
 
 func TestDialRefused(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := listener.Addr().String()
-	listener.Close()
-	_, err = (&Dialer{Endpoint: "example.com:5432", Via: closed}).Probe(t.Context())
+	closed := conntest.ClosedAddress(t)
+	_, err := (&Dialer{Endpoint: "example.com:5432", Via: closed}).Probe(t.Context())
 	if !errors.Is(err, syscall.ECONNREFUSED) || pgwire.ReasonOf(err) != pgwire.DialRefused || text.Advice(err) == "" {
 		t.Errorf("got %v", err)
 	}

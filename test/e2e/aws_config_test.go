@@ -8,7 +8,6 @@ import (
 	"errors"
 	"io"
 	stdlog "log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
@@ -156,12 +156,7 @@ func TestReportHTTPProxy(t *testing.T) {
 	inspected.StartTLS()
 	t.Cleanup(inspected.Close)
 	inspecting := startHTTPProxy(t, map[string]string{"sts.eu-west-1.amazonaws.com:443": inspected.Listener.Addr().String()})
-	unused, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := unused.Addr().String()
-	unused.Close()
+	closed := conntest.ClosedAddress(t)
 	for name, test := range map[string]struct{ proxy, want string }{
 		"nothing listens": {"user:" + newSecret("a password of an HTTP proxy") + "@" + closed,
 			`could not reach "sts.eu-west-1.amazonaws.com" through the HTTP proxy "` + closed + `" (HTTPS_PROXY): connection refused`},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/internal/check"
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
@@ -183,12 +184,7 @@ func testCheckWrongRegion(t *testing.T, c *checkTest) {
 }
 
 func testCheckPortClosed(t *testing.T, c *checkTest) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := listener.Addr().String()
-	listener.Close()
+	closed := conntest.ClosedAddress(t)
 	r := c.run(aurora.IAMUser, "--via="+closed)
 	r.blames("connection refused", "# Nothing is listening on "+closed+" (--via). Start the port forward, or correct --via.")
 	r.reason(check.TCP, "dial_refused")

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakessm"
 )
 
@@ -52,8 +54,8 @@ func TestDeveloperSeveralDatabases(t *testing.T) {
 	t.Parallel()
 	cluster := &aurora.Cluster{} // which is not used
 	d := newLaptopShell(t, cluster, "developer.md")
-	pair, third := freePorts(t, 2), freeAddress(t)
-	first, second := loopback(pair), loopback(pair+1)
+	pair, third := conntest.FreePorts(t, 2), conntest.FreeAddress(t)
+	first, second := fmt.Sprintf("127.0.0.1:%d", pair), fmt.Sprintf("127.0.0.1:%d", pair+1)
 	d.env = append(append(d.env, startSessionManager(t, cluster, &fakessm.Gateway{}).variables...), "IAMPROXY_VIA=", "IAMPROXY_CA_FILE=", "IAMPROXY_LISTEN="+first)
 	start := strings.ReplaceAll(strings.TrimSpace(d.block("--profile dev", "billing")), "127.0.0.1:6000", third)
 	d.run(start+" 2>iamproxy.log &", "iamproxy wait", "iamproxy shutdown")

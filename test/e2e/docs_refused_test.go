@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // docs/refused.md quotes what psql prints.
@@ -32,7 +33,7 @@ func TestRefusedPage(t *testing.T) {
 	}
 	noFile := "sslrootcert=" + filepath.Join(t.TempDir(), "root.crt")
 	for _, test := range []struct{ conninfo, want string }{
-		{at(freeAddress(t), ""), "Connection refused"},
+		{at(conntest.ClosedAddress(t), ""), "Connection refused"},
 		{at(plain.listens[0], "sslmode=require"), "server does not support SSL, but SSL was required"},
 		{at(plain.listens[0], "channel_binding=require"), "channel binding required, but server authenticated client without channel binding"},
 		{at(plain.admin(), "sslmode=require"), "received invalid response to SSL negotiation: H"},

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakeaws"
 )
 
@@ -43,12 +44,12 @@ func newPageShell(t *testing.T, cluster *aurora.Cluster, page string) *pageShell
 	if err := os.Symlink(binaryPath(t), filepath.Join(d.bin, "iamproxy")); err != nil {
 		t.Fatal(err)
 	}
-	listen := freeAddress(t)
+	listen := conntest.FreeAddress(t)
 	_, d.port, _ = net.SplitHostPort(listen)
 	d.env = append(keyEnvironment(aurora.DefaultSessionKey),
 		"PATH="+d.bin+":"+os.Getenv("PATH"), "HOME="+d.dir, "PGPORT="+d.port, "PGPASSFILE=/nonexistent", "LC_ALL=C",
 		"IAMPROXY_VIA="+cluster.Addr(), "IAMPROXY_CA_FILE="+cluster.CAFile(),
-		"IAMPROXY_LISTEN="+listen, "IAMPROXY_ADMIN="+freeAddress(t))
+		"IAMPROXY_LISTEN="+listen, "IAMPROXY_ADMIN="+conntest.FreeAddress(t))
 	return d
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // A transaction that is open at the signal can commit. The process exits with 0 as soon as
@@ -189,7 +190,7 @@ func TestSecondSignalWithAStuckLog(t *testing.T) {
 	if err := syscall.SetNonblock(full, false); err != nil {
 		t.Fatal(err)
 	}
-	address := freeAddress(t)
+	address := conntest.FreeAddress(t)
 	cmd := exec.Command(binaryPath(t), aurora.DefaultHost, "--listen="+address, "--admin=off")
 	cmd.Env = keyEnvironment(aurora.DefaultKey)
 	cmd.Stderr = writer
@@ -237,7 +238,7 @@ func TestSecondSignalInDrainMin(t *testing.T) {
 func TestWait(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	address := freeAddress(t)
+	address := conntest.FreeAddress(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 
@@ -283,7 +284,7 @@ func TestReadyWithoutDatabase(t *testing.T) {
 	if status, body := p.get("/readyz?upstream"); status != 200 || !strings.Contains(body, aurora.DefaultHost) {
 		t.Errorf("readyz?upstream says %d: %s", status, body)
 	}
-	nowhere := startProxy(t, keyEnvironment(aurora.DefaultKey), append(clusterArgs(cluster), "--via="+freeAddress(t))...)
+	nowhere := startProxy(t, keyEnvironment(aurora.DefaultKey), append(clusterArgs(cluster), "--via="+conntest.ClosedAddress(t))...)
 	if status, body := nowhere.get("/readyz"); status != 200 {
 		t.Errorf("readyz says %d: %s", status, body)
 	}

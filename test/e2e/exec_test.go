@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // execution is a run of iamproxy exec.
@@ -409,7 +410,7 @@ func TestExecInterruptedCheck(t *testing.T) {
 func TestExecShutdown(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	admin := freeAddress(t)
+	admin := conntest.FreeAddress(t)
 	e := newExec(t, cluster, append([]string{"--admin=" + admin}, asIAMUser...), "sh", "-c", `trap 'exit 8' TERM; touch "$READY"; while :; do sleep 0.05; done`)
 	e.start()
 	shutdown := exec.Command(binaryPath(t), "shutdown", "--admin="+admin)

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // A transient failure makes libpq try the next host, and pg_isready print "rejecting connections". A
@@ -25,7 +26,7 @@ func TestReportSeveralHosts(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	good := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
 	key, none := keyEnvironment(aurora.DefaultKey), bareEnvironment()
-	sourceAway := bareEnvironment("AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + freeAddress(t) + "/")
+	sourceAway := bareEnvironment("AWS_CONTAINER_CREDENTIALS_FULL_URI=http://" + conntest.ClosedAddress(t) + "/")
 	at := func(via string, more ...string) []string {
 		return append([]string{aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via=" + via, "--connect-timeout=2s"}, more...)
 	}
@@ -36,7 +37,7 @@ func TestReportSeveralHosts(t *testing.T) {
 		args   []string
 		passes bool
 	}{
-		{"database away", key, at(freeAddress(t), trusted), true},
+		{"database away", key, at(conntest.ClosedAddress(t), trusted), true},
 		{"no such name", key, at("no.such.name.invalid:5432", trusted), true},
 		{"source of the credentials away", sourceAway, at(cluster.Addr(), trusted), true},
 		{"no credentials", none, at(cluster.Addr(), trusted), false},
@@ -63,7 +64,7 @@ func TestReportSeveralHosts(t *testing.T) {
 // A client whose own timeout ends its login is a warning with the latest cause.
 func TestReportImpatientClient(t *testing.T) {
 	t.Parallel()
-	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via="+freeAddress(t))
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), aurora.DefaultHost, "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--via="+conntest.ClosedAddress(t))
 	out, err := psqlAt(t, p.conninfo(aurora.IAMUser, aurora.Database)+" connect_timeout=2", "select 1")
 	if err == nil || !strings.Contains(out, "timeout expired") {
 		t.Fatalf("psql: %v: %s", err, out)
@@ -148,7 +149,7 @@ func TestReportClientRequiresTLS(t *testing.T) {
 func TestReportHintCommand(t *testing.T) {
 	t.Parallel()
 	cluster := startCluster(t, &aurora.Cluster{})
-	closed, trusted := freeAddress(t), "--ca-file="+cluster.CAFile()
+	closed, trusted := conntest.ClosedAddress(t), "--ca-file="+cluster.CAFile()
 	for name, test := range map[string]struct {
 		args  []string
 		user  string

@@ -19,6 +19,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 func TestEndToEnd(t *testing.T) {
@@ -329,12 +330,7 @@ func TestLogReaderGone(t *testing.T) {
 // Without an admin server, wait connects to the listener.
 func TestWaitForTheListener(t *testing.T) {
 	t.Parallel()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := conntest.FreeAddress(t)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	early := client(ctx, binaryPath(t), "wait", "--admin=off", "--listen="+address, "--timeout=60s")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/fakessm"
 )
 
@@ -42,19 +43,15 @@ func TestConnectToPortError(t *testing.T) {
 // A connection that was closed before the agent failed to connect it does not explain the end of
 // a later one.
 func TestConnectToPortErrorLate(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
+	address := conntest.FreeAddress(t)
 	w := start(t, func(w *world) { w.gateway.Agent.Routes = map[string]string{database: address} })
 	for n := 1; n <= 5; n++ {
 		w.dial().Close()
 		w.until("error", func() bool { return w.gateway.Counts().ConnectErrors == n && w.Status().Streams == 0 })
 	}
-	if listener, err = net.Listen("tcp", address); err != nil {
-		t.Skip(err) // the port is in use
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
 	}
 	defer listener.Close()
 	go func() {

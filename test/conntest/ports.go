@@ -1,6 +1,4 @@
-//go:build unix
-
-package e2e
+package conntest
 
 import (
 	"math/rand/v2"
@@ -9,15 +7,23 @@ import (
 	"testing"
 )
 
-// freeAddress returns an address without a listener, as freePorts does.
-func freeAddress(t *testing.T) string {
+// ClosedAddress returns an address of loopback that refuses connections until the end of the test. Its
+// port belongs to a connection, so that no listener of another test or process receives it.
+func ClosedAddress(t testing.TB) string {
 	t.Helper()
-	return loopback(freePorts(t, 1))
+	_, dialed := TCPPair(t)
+	return dialed.LocalAddr().String()
 }
 
-// freePorts returns the first of n consecutive ports without a listener. They stay free for the test,
+// FreeAddress returns an address without a listener, as FreePorts does.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	return loopback(FreePorts(t, 1))
+}
+
+// FreePorts returns the first of n consecutive ports without a listener. They stay free for the test,
 // even if it listens again and again: outgoing connections and clusters have higher ports.
-func freePorts(t *testing.T, n int) int {
+func FreePorts(t testing.TB, n int) int {
 	t.Helper()
 	for {
 		first, reserved := 10_000+rand.IntN(6_000), 0
@@ -32,7 +38,7 @@ func freePorts(t *testing.T, n int) int {
 
 // reservePort reports whether a port is free, and reserves it until the test ends. The reservation is
 // a UDP socket, so that it holds for all processes and does not conflict with listeners.
-func reservePort(t *testing.T, port int) bool {
+func reservePort(t testing.TB, port int) bool {
 	t.Helper()
 	reservation, err := net.ListenPacket("udp", loopback(port))
 	if err != nil {
