@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
 	"regexp"
 	"slices"
@@ -28,8 +29,10 @@ func TestKubernetesRole(t *testing.T) {
 	d.recordAWS()
 	d.program("kubectl", kubectlExec)
 	d.env = append(d.env, startPageAWS(t)...)
-	out := d.run(d.block("ENDPOINT="), d.block("modify-db-cluster"), d.block("create-role"),
-		d.block("create-pod-identity-association"), d.block("kubectl", "check"))
+	d.run(d.block("create-role", "--role-name iamproxy-grant"))
+	d.wantSecretPolicy()
+	out := d.run(d.block("ENDPOINT="), d.block("modify-db-cluster"), d.block("create-role", "--role-name app"),
+		d.block("create-pod-identity-association", "--service-account app"), d.block("kubectl", "check"))
 	if !regexp.MustCompile(`(?m)^login +ok`).MatchString(out) {
 		t.Errorf("check printed %s", out)
 	}
@@ -46,6 +49,30 @@ func TestKubernetesRole(t *testing.T) {
 		}
 	}
 	d.wantLoginPolicy()
+}
+
+// wantSecretPolicy fails unless the AWS CLI got a policy for the administrator's secret of the
+// manifests, and the role of their service account.
+func (d *pageShell) wantSecretPolicy() {
+	d.t.Helper()
+	var policy struct {
+		Statement []struct{ Action, Resource string }
+	}
+	args := d.awsArguments("put-role-policy")
+	if err := json.Unmarshal([]byte(args[len(args)-1]), &policy); err != nil {
+		d.t.Fatalf("aws %q: %v", args, err)
+	}
+	manifest, err := os.ReadFile("../../deploy/kubernetes/overlays/grant/kustomization.yaml")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	statement := policy.Statement[0]
+	if statement.Action != "secretsmanager:GetSecretValue" || !strings.Contains(string(manifest), "ADMIN_SECRET="+statement.Resource+"\n") {
+		d.t.Errorf("aws %q", args)
+	}
+	if args := d.awsArguments("create-pod-identity-association"); !slices.Contains(args, "iamproxy-grant") || !slices.Contains(args, "arn:aws:iam::111122223333:role/iamproxy-grant") {
+		d.t.Errorf("aws %q", args)
+	}
 }
 
 // TestMigrateKubernetes follows docs/kubernetes-migrate.md with the SQL of its overlay. The sidecar

@@ -82,6 +82,7 @@ var kustomizations = map[string]string{
 	"job":             "resources: [job]",
 	"job-guarded":     "resources: [job]\ncomponents: [components/network-policy, components/pod-monitor]",
 	"shared":          "resources: [shared]",
+	"shared-scaled":   "resources: [shared]\ncomponents: [components/autoscaling]",
 	"shared-guarded":  "resources: [shared]\ncomponents: [components/cert-manager, components/pod-monitor]",
 	"grant-job":       "resources: [grant-job]",
 	"pod-identity":    "resources: [overlays/pod-identity]",
@@ -163,15 +164,22 @@ func TestMistakes(t *testing.T) {
 		"quantity":          {"job/job.yaml", "memory: 128Mi", "memory: 128MB!", "quantities must match"},
 		"variable":          {"sidecar/kustomization.yaml", "IAMPROXY_DRAIN_MAX", "IAMPROXY_DRIAN_MAX", "exit status 2"},
 		"value":             {"shared/kustomization.yaml", "ALLOW_FROM=10.0.0.0/16", "ALLOW_FROM=10.0.0.0/116", "exit status 2"},
-		"argument":          {"grant-job/job.yaml", "--admin-user", "--admn-user", "exit status 2"},
+		"argument":          {"grant-job/job.yaml", "--admin-secret", "--admn-secret", "exit status 2"},
 		"reference":         {"grant-job/job.yaml", "$(ENDPOINT)", "$(ENDPIONT)", "exit status 2"},
-		"probe":             {"job/job.yaml", `"wait", "--timeout"`, `"wait", "--tiemout"`, "exit status 2: iamproxy: unknown flag --tiemout"},
+		"command as probe":  {"job/job.yaml", "httpGet:\n              path: /startupz\n              port: iamproxy-admin", "exec: {command: [/iamproxy, wait]}", "a probe is not an HTTP request"},
 		"path of a probe":   {"sidecar/deployment.yaml", "path: /readyz", "path: /readiz", "404"},
 		"port of a probe":   {"sidecar/kustomization.yaml", "0.0.0.0:9090", "0.0.0.0:9091", "IAMPROXY_ADMIN is"},
 		"loopback":          {"sidecar/kustomization.yaml", "0.0.0.0:9090", "127.0.0.1:9090", "connection refused"},
 		"config map":        {"sidecar/deployment.yaml", "name: iamproxy\n          ports", "name: iamprox\n          ports", "no ConfigMap iamprox"},
+		"token":             {"sidecar/service-account.yaml", "Token: false", "Token: true", "ServiceAccount app gives pods a token"},
+		"label":             {"sidecar/deployment.yaml", "iamproxy.github.io/sidecar", "iamproxy-sidecar", "the label iamproxy-sidecar has no prefix"},
+		"replicas":          {"shared/deployment.yaml", "replicas: 2", "replicas: 3", "4 pods of Deployment iamproxy begin 264 logins per second"},
+		"rate":              {"components/autoscaling/kustomization.yaml", "RATE=40", "RATE=66", "5 pods of Deployment iamproxy begin 330 logins per second"},
+		"more replicas":     {"components/autoscaling/horizontal-pod-autoscaler.yaml", "maxReplicas: 4", "maxReplicas: 10", "11 pods of Deployment iamproxy begin 440 logins per second"},
+		"scaled":            {"components/autoscaling/horizontal-pod-autoscaler.yaml", "    name: iamproxy", "    name: iamprox", "no Deployment iamprox"},
+		"fixed replicas":    {"components/autoscaling/kustomization.yaml", "replicas: null", "replicas: 2", "the Deployment sets replicas, too"},
 		"service account":   {"job/job.yaml", "serviceAccountName: app", "serviceAccountName: apps", "no ServiceAccount apps"},
-		"secret":            {"grant-job/job.yaml", "name: iamproxy-admin", "name: iamproxy-amdin", "the source of PGPASSWORD is unknown"},
+		"secret":            {"grant-job/job.yaml", "          envFrom:", "          env: [{name: PGPASSWORD, valueFrom: {secretKeyRef: {name: iamproxy-amdin, key: password}}}]\n          envFrom:", "the source of PGPASSWORD is unknown"},
 		"selector":          {"shared/service.yaml", "    app.kubernetes.io/name: iamproxy\n  #", "    app.kubernetes.io/name: iamprox\n  #", "Service iamproxy: selects no pod"},
 		"port of a service": {"shared/service.yaml", "targetPort: postgres", "targetPort: postgers", "no port postgers"},
 		"port of a policy":  {"shared/network-policy.yaml", "port: 9090", "port: 9091", "no port 9091"},
@@ -188,8 +196,11 @@ func TestMistakes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			folder := filepath.Dir(mistake.file)
-			dir := tree(t, "resources: ["+folder+"]")
+			kustomization := "resources: [" + filepath.Dir(mistake.file) + "]"
+			if strings.HasPrefix(mistake.file, "components/") {
+				kustomization = "resources: [shared]\ncomponents: [" + filepath.Dir(mistake.file) + "]"
+			}
+			dir := tree(t, kustomization)
 			replace(t, filepath.Join(dir, mistake.file), mistake.old, mistake.new)
 			if err := check(t, dir, failureLimit); err == nil || !strings.Contains(err.Error(), mistake.want) {
 				t.Errorf("got %v, want %q in it", err, mistake.want)

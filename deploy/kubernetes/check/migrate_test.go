@@ -20,7 +20,7 @@ func legacy(t *testing.T) *apps.Deployment {
 	d := named[*apps.Deployment](mustBuild(t, tree(t, "resources: [sidecar]")), "app")
 	d.APIVersion, d.Kind = "apps/v1", "Deployment"
 	template := &d.Spec.Template
-	delete(template.Labels, "iamproxy")
+	delete(template.Labels, sidecarLabel)
 	template.Spec.ServiceAccountName, template.Spec.TerminationGracePeriodSeconds = "", nil
 	template.Spec.InitContainers = []core.Container{*template.Spec.Containers[0].DeepCopy()}
 	template.Spec.InitContainers[0].Name, template.Spec.InitContainers[0].Env = "migrations", nil
@@ -129,7 +129,7 @@ func TestMigrateOnePod(t *testing.T) {
 	if err := (pod{template: first.Spec.Template}).selected(second.Spec.Selector); err == nil || second.Name == first.Name {
 		t.Error("the second Deployment selects pods of the first")
 	}
-	if second.Spec.Template.Labels["iamproxy"] != "sidecar" || *second.Spec.Replicas != 1 {
+	if second.Spec.Template.Labels[sidecarLabel] != "true" || *second.Spec.Replicas != 1 {
 		t.Errorf("got %+v", second.Spec)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,6 +30,9 @@ const (
 
 // image is the reference in all manifests and on all pages.
 const image = "ghcr.io/iamproxy/iamproxy:v1.2.3"
+
+// sidecarLabel is the label of pods with a sidecar, for the NetworkPolicy.
+const sidecarLabel = "iamproxy.github.io/sidecar"
 
 // remote is the remote base in place of ../../sidecar.
 const remote = "https://github.com/iamproxy/iamproxy//deploy/kubernetes/sidecar?ref=v1.2.3"
@@ -95,7 +99,7 @@ func TestPageSidecar(t *testing.T) {
 	if !reflect.DeepEqual(got, sidecar) {
 		t.Errorf("%+v, want %+v", got, sidecar)
 	}
-	if template.Labels["iamproxy"] != want.Labels["iamproxy"] {
+	if template.Labels[sidecarLabel] != want.Labels[sidecarLabel] {
 		t.Errorf("labels %v, want that of %v for the NetworkPolicy", template.Labels, want.Labels)
 	}
 	if *template.Spec.TerminationGracePeriodSeconds != *want.Spec.TerminationGracePeriodSeconds || template.Spec.ServiceAccountName != want.Spec.ServiceAccountName {
@@ -103,38 +107,41 @@ func TestPageSidecar(t *testing.T) {
 	}
 }
 
-// The patch on the page for the password in Secrets Manager builds and works in both overlays.
-func TestPageAdminSecret(t *testing.T) {
+// The patches on the page for the Job of iamproxy grant build and work in both overlays.
+func TestPageGrant(t *testing.T) {
 	t.Parallel()
-	patch := theBlock(t, kustomizePage, "--admin-secret")
-	init := regexp.MustCompile(`"--init", "/sql/app_iam\.sql"`).FindString(kustomizeText(t))
-	const privileges = `"--privileges", "$(PRIVILEGES)"`
-	if init == "" || !strings.Contains(patch, privileges) {
-		t.Fatalf("no replacement %q in %s", init, patch)
+	const privileges, init = `"--privileges", "$(PRIVILEGES)"`, `"--init", "/sql/app_iam.sql"`
+	secret, irsa := theBlock(t, kustomizePage, "secretKeyRef"), theBlock(t, kustomizePage, "role/iamproxy-grant")
+	if !strings.Contains(secret, privileges) || !strings.Contains(kustomizeText(t), "`"+init+"`") {
+		t.Fatalf("no replacement %s in %s", init, secret)
 	}
-	const account = "apiVersion: v1\nkind: ServiceAccount\nmetadata:\n  name: iamproxy-grant\n  namespace: app\n"
-	for overlay, added := range map[string]string{
-		"grant":         patch,
-		"grant-migrate": strings.Replace(strings.TrimPrefix(patch, "patches:\n"), privileges, init, 1),
-	} {
-		dir := tree(t, "resources: [overlays/"+overlay+", account.yaml]")
-		file := filepath.Join(dir, "overlays", overlay, "kustomization.yaml")
-		before, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, text := range map[string]string{file: string(before) + added, filepath.Join(dir, "account.yaml"): account} {
-			if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+	for name, patch := range map[string]string{"secret": secret, "irsa": irsa} {
+		for overlay, added := range map[string]string{
+			"grant":         patch,
+			"grant-migrate": strings.Replace(strings.TrimPrefix(patch, "patches:\n"), privileges, init, 1),
+		} {
+			dir := tree(t, "resources: [overlays/"+overlay+"]")
+			file := filepath.Join(dir, "overlays", overlay, "kustomization.yaml")
+			before, err := os.ReadFile(file)
+			if err != nil {
 				t.Fatal(err)
 			}
-		}
-		if err := check(t, dir, limit); err != nil {
-			t.Errorf("%s: %v", overlay, err)
-			continue
-		}
-		spec := named[*batch.Job](mustBuild(t, dir), "iamproxy-grant").Spec.Template.Spec
-		if c := spec.Containers[0]; len(c.Env) != 0 || spec.ServiceAccountName != "iamproxy-grant" || !slices.Contains(c.Args, "--admin-secret") {
-			t.Errorf("%s: %+v", overlay, spec)
+			if err := os.WriteFile(file, []byte(string(before)+added), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := check(t, dir, limit); err != nil {
+				t.Errorf("%s of %s: %v", name, overlay, err)
+				continue
+			}
+			objects := mustBuild(t, dir)
+			c := named[*batch.Job](objects, "iamproxy-grant").Spec.Template.Spec.Containers[0]
+			if got := !slices.Contains(c.Args, "--admin-secret") && len(c.Env) == 1; got != (name == "secret") {
+				t.Errorf("%s of %s: %+v", name, overlay, c)
+			}
+			account := named[*core.ServiceAccount](objects, "iamproxy-grant")
+			if got := account.Annotations["eks.amazonaws.com/role-arn"] != ""; got != (name == "irsa") {
+				t.Errorf("%s of %s: %+v", name, overlay, account)
+			}
 		}
 	}
 }
@@ -157,7 +164,7 @@ func TestPageKustomizations(t *testing.T) {
 		t.Errorf("%s lacks %s", kustomizePage, remote)
 	}
 	local := regexp.MustCompile(`\.\./\.\./[a-z/-]+`)
-	for page, count := range map[string]int{kustomizePage: 2, sharedPage: 1} {
+	for page, count := range map[string]int{kustomizePage: 2, sharedPage: 2} {
 		found := blocks(t, page, "yaml", "../../")
 		if len(found) != count {
 			t.Errorf("%s: %d kustomizations, want %d", page, len(found), count)
@@ -190,6 +197,33 @@ func TestPageKustomizations(t *testing.T) {
 		}
 	}
 }
+
+// TestRemoteBases verifies that each directory builds from a clone, without files of another place.
+func TestRemoteBases(t *testing.T) {
+	useRepository(t)
+	for name, kustomization := range kustomizations {
+		dir := t.TempDir()
+		text := word.ReplaceAllStringFunc(kustomization, func(word string) string {
+			if word == "resources" || word == "components" {
+				return word
+			}
+			return strconv.Quote(strings.Replace(remote, "sidecar", word, 1))
+		})
+		if err := os.WriteFile(filepath.Join(dir, "kustomization.yaml"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		objects, err := build(dir)
+		if err == nil {
+			err = inconsistent(objects)
+		}
+		if err != nil {
+			t.Errorf("%s: %v\n%s", name, err, text)
+		}
+	}
+}
+
+// word matches the keys and directories of kustomizations.
+var word = regexp.MustCompile(`[a-z/-]+`)
 
 // openPort adds the port that the page opens to the example application in a copy of the manifests.
 func openPort(t *testing.T, manifests string) {

@@ -11,6 +11,7 @@ import (
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
+	autoscaling "k8s.io/api/autoscaling/v2"
 	batch "k8s.io/api/batch/v1"
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
@@ -40,7 +41,7 @@ func inconsistent(objects []runtime.Object) error {
 		}
 	}
 	for _, p := range all {
-		for _, err := range []error{p.secure(), p.references(objects), p.selectsItself(), p.ends(objects)} {
+		for _, err := range []error{p.secure(), p.references(objects), p.selectsItself(), p.qualified(), p.ends(objects)} {
 			if err != nil {
 				wrong = append(wrong, fmt.Errorf("%s: %w", p.of, err))
 			}
@@ -52,8 +53,10 @@ func inconsistent(objects []runtime.Object) error {
 		}
 	}
 	for _, object := range objects {
-		if err := fits(object, all, objects); err != nil {
-			wrong = append(wrong, err)
+		for _, err := range []error{fits(object, all, objects), staysBelowLimit(object, objects)} {
+			if err != nil {
+				wrong = append(wrong, err)
+			}
 		}
 	}
 	return errors.Join(wrong...)
@@ -94,8 +97,12 @@ func (p pod) secure() error {
 // references returns an error for each name of an object that does not exist.
 func (p pod) references(objects []runtime.Object) error {
 	var wrong []error
-	if name := p.template.Spec.ServiceAccountName; name != "" && named[*core.ServiceAccount](objects, name) == nil {
+	name := p.template.Spec.ServiceAccountName
+	switch account := named[*core.ServiceAccount](objects, name); {
+	case account == nil:
 		wrong = append(wrong, fmt.Errorf("no ServiceAccount %s", name))
+	case account.AutomountServiceAccountToken == nil || *account.AutomountServiceAccountToken:
+		wrong = append(wrong, fmt.Errorf("ServiceAccount %s gives pods a token of the Kubernetes API", name))
 	}
 	for _, volume := range p.template.Spec.Volumes {
 		switch {
@@ -124,6 +131,16 @@ func (p pod) selectsItself() error {
 		return nil
 	}
 	return p.selected(p.selector)
+}
+
+// qualified requires a prefix in the keys of labels.
+func (p pod) qualified() error {
+	for key := range p.template.Labels {
+		if !strings.Contains(key, "/") {
+			return fmt.Errorf("the label %s has no prefix", key)
+		}
+	}
+	return nil
 }
 
 func (p pod) selected(by *meta.LabelSelector) error {
@@ -184,14 +201,12 @@ func (p pod) container(c core.Container, objects []runtime.Object) error {
 		if probe == nil {
 			continue
 		}
-		switch {
-		case probe.HTTPGet != nil:
-			number := portOf([]core.Container{c}, probe.HTTPGet.Port)
-			if _, admin, _ := net.SplitHostPort(env["IAMPROXY_ADMIN"]); admin != strconv.Itoa(int(number)) {
-				return fmt.Errorf("a probe connects to port %s, but IAMPROXY_ADMIN is %q", probe.HTTPGet.Port.String(), env["IAMPROXY_ADMIN"])
-			}
-		case probe.Exec == nil:
-			return errors.New("a probe is neither a command nor a request")
+		if probe.HTTPGet == nil { // a command would start a process each time
+			return errors.New("a probe is not an HTTP request")
+		}
+		number := portOf([]core.Container{c}, probe.HTTPGet.Port)
+		if _, admin, _ := net.SplitHostPort(env["IAMPROXY_ADMIN"]); admin != strconv.Itoa(int(number)) {
+			return fmt.Errorf("a probe connects to port %s, but IAMPROXY_ADMIN is %q", probe.HTTPGet.Port.String(), env["IAMPROXY_ADMIN"])
 		}
 	}
 	switch {
@@ -233,6 +248,8 @@ func fits(object runtime.Object, all []pod, objects []runtime.Object) error {
 		for _, port := range o.Spec.Ports {
 			ports = append(ports, port.TargetPort)
 		}
+	case *autoscaling.HorizontalPodAutoscaler:
+		return scales(o, objects)
 	case *policy.PodDisruptionBudget:
 		name, by = "PodDisruptionBudget "+o.Name, o.Spec.Selector
 	case *networking.NetworkPolicy:

@@ -175,11 +175,7 @@ func (run command) probes(ctx context.Context, c core.Container) error {
 		if probe == nil {
 			continue
 		}
-		ask := func() error { return run.request(ctx, probe) }
-		if probe.Exec != nil {
-			ask = func() error { return run.exec(ctx, probe) }
-		}
-		if err := until(ctx, ask); err != nil {
+		if err := until(ctx, func() error { return run.request(ctx, probe) }); err != nil {
 			return fmt.Errorf("%s probe: %w", kind, err)
 		}
 	}
@@ -189,11 +185,11 @@ func (run command) probes(ctx context.Context, c core.Container) error {
 // errFinal is part of errors that a retry cannot fix.
 var errFinal = errors.New("permanent")
 
-// until calls ask until it succeeds or returns errFinal. At a timeout, it returns the last
+// until calls request until it succeeds or returns errFinal. At a timeout, it returns the last
 // error before it.
-func until(ctx context.Context, ask func() error) (why error) {
+func until(ctx context.Context, request func() error) (why error) {
 	for {
-		err := ask()
+		err := request()
 		if why == nil || ctx.Err() == nil {
 			why = err
 		}
@@ -206,24 +202,6 @@ func until(ctx context.Context, ask func() error) (why error) {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
-}
-
-func (run command) exec(ctx context.Context, probe *core.Probe) error {
-	if probe.Exec.Command[0] != "/iamproxy" {
-		return fmt.Errorf("the image has no %s", probe.Exec.Command[0])
-	}
-	ctx, cancel := context.WithTimeout(ctx, time.Duration(probe.TimeoutSeconds)*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, run.path, probe.Exec.Command[1:]...) //nolint:gosec // the program under test
-	cmd.Env = run.env
-	output, err := cmd.CombinedOutput()
-	switch {
-	case err != nil && cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 2: // the command line is wrong
-		return fmt.Errorf("%w: %w: %s", errFinal, err, output)
-	case err != nil:
-		return fmt.Errorf("%w: %s", err, output)
-	}
-	return nil
 }
 
 // request runs an HTTP probe. Like the kubelet, it connects to an address that is not
