@@ -114,7 +114,7 @@ func TestRunChildrenGetNoSecrets(t *testing.T) {
 	cluster := startCluster(t, &aurora.Cluster{})
 	f := startForwarders(t, cluster, instance+" eu-west-1")
 	s := newSourceTest(t, cluster)
-	s.rotateFile("process.json", processOutput)
+	s.writeKey("process.json", time.Hour, processOutput)
 	s.write("config", "[profile p]\ncredential_process = sleep 0.5; cat "+s.path("process.json")+"\n")
 	authorization := "Basic " + newSecret("an authorization token")
 	s.aws.RequireAuthorization(authorization)

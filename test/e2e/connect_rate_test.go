@@ -93,7 +93,7 @@ func TestThrottledLogins(t *testing.T) {
 	const clients, perSecond = 400, 40
 	cluster := startCluster(t, &aurora.Cluster{Settings: map[string]string{"max_connections": "450"}})
 	cluster.SetLoginLimit(perSecond)
-	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster)...)
+	p := startProxy(t, keyEnvironment(aurora.DefaultKey), clusterArgs(cluster, "--connect-timeout=50s")...)
 	began := time.Now()
 	last := expectAllIn(t, loginBurst(t, p, clients))
 

@@ -192,6 +192,11 @@ func (s *sourceTest) write(name, content string) string {
 
 // rotateFile writes another key to a file, and expires the one before a little later.
 func (s *sourceTest) rotateFile(name string, form func(sigv4.Key) string) {
+	s.writeKey(name, shortLife, form)
+}
+
+// writeKey writes a new key with a lifetime to a file.
+func (s *sourceTest) writeKey(name string, life time.Duration, form func(sigv4.Key) string) {
 	s.mu.Lock()
 	n := len(s.issued)
 	s.mu.Unlock()
@@ -199,7 +204,7 @@ func (s *sourceTest) rotateFile(name string, form func(sigv4.Key) string) {
 		AccessKeyID:     fmt.Sprintf("ASIA%d%X", n, filepath.Base(s.dir)+name),
 		SecretAccessKey: fmt.Sprintf("a secret of forty characters or so: %d", n),
 		SessionToken:    fmt.Sprintf("a session token that is long enough: %d", n),
-		Expires:         time.Now().Add(shortLife),
+		Expires:         time.Now().Add(life),
 	}
 	s.note(key)
 	s.write(name, form(key))

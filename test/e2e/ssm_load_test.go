@@ -204,7 +204,7 @@ func (s *sessionManager) awaitData(t testing.TB, n int64) {
 // meanwhile.
 func testSSMFrozen(t *testing.T, cluster *aurora.Cluster) {
 	s := startSessionManager(t, cluster, &fakessm.Gateway{})
-	p := startProxy(t, s.env, s.proxyArgs("--log-level=info")...)
+	p := startProxy(t, s.env, s.proxyArgs("--log-level=info", "--connect-timeout=3m")...)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*limit)
 	defer cancel()
 	data := newCopied(3_000_000)
