@@ -87,6 +87,7 @@ var kustomizations = map[string]string{
 	"grant-job":       "resources: [grant-job]",
 	"pod-identity":    "resources: [overlays/pod-identity]",
 	"irsa":            "resources: [overlays/irsa]",
+	"inject":          "resources: [inject, overlays/inject]",
 	"grant":           "resources: [overlays/grant]",
 	"grant-migrate":   "resources: [overlays/grant-migrate]",
 }
