@@ -10,7 +10,8 @@ import (
 
 const (
 	// A refused token counts as throttling if busyLogins logins of the user are running, or
-	// were within busyTime.
+	// were within busyTime. So it does if several users were refused within busyTime whose
+	// tokens the server had accepted.
 	busyLogins = 5
 	busyTime   = 10 * time.Second
 
@@ -32,6 +33,11 @@ type history struct {
 	mu        sync.Mutex
 	succeeded bool // a login has
 	users     map[string]*userState
+
+	// Of users whose tokens the server had accepted:
+	refused   *userState // the last one that was refused
+	refusedAt time.Time
+	several   time.Time // the last time that another one was refused within busyTime
 }
 
 // userState holds the outcomes of one user's logins. Users are throttled independently.
@@ -156,8 +162,9 @@ func (h *history) noteLimit(u *userState, refusal *pgwire.ServerError) {
 }
 
 // noteRefusal records that a token was refused. It reports whether the server is likely to
-// throttle: many logins of the user are running, here or in a fleet, and the series of refusals is not longer
-// than a login is retried. In that case it throttles the user's logins.
+// throttle: many logins of the user are running, here or in a fleet, or it refuses several users
+// at once; and the series of refusals is not longer than a login is retried. In that case it
+// throttles the user's logins.
 func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout time.Duration) (throttled bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -166,11 +173,18 @@ func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout
 		u.refusedSince = now
 	}
 	u.lastRefusal, u.refusal = now, refusal
-	if !u.authenticated {
+	u.noteBusy()
+	busy := h.fleet || age.At(now, u.busy) < busyTime
+	if u.authenticated {
+		if h.refused != u && age.At(now, h.refusedAt) < busyTime {
+			h.several = now
+		}
+		h.refused, h.refusedAt = u, now
+		busy = busy || age.At(now, h.several) < busyTime
+	} else {
 		timeout /= unprovenFraction
 	}
-	u.noteBusy()
-	throttled = (h.fleet || age.At(now, u.busy) < busyTime) && age.At(now, u.refusedSince) <= timeout
+	throttled = busy && age.At(now, u.refusedSince) <= timeout
 	if throttled {
 		u.limiter.throttle()
 	}

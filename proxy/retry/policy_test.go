@@ -87,6 +87,43 @@ func TestBackOff(t *testing.T) {
 	}
 }
 
+// If the server refuses several users at once whose tokens it has accepted, it throttles.
+func TestRefusalsOfSeveralUsers(t *testing.T) {
+	for name, test := range map[string]struct {
+		authenticated, other bool          // the server has accepted a token of the user, of the other user
+		before               time.Duration // the other user was refused so long before
+		want                 bool
+	}{
+		"both authenticated":      {true, true, busyTime - 1, true},
+		"longer ago":              {true, true, busyTime, false},
+		"the other one never was": {true, false, 0, false},
+		"the user never was":      {false, true, 0, false},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			var c Controller
+			refuse := func(user string, authenticated bool) bool {
+				if authenticated {
+					c.Authenticated(user)
+				}
+				p := c.Begin(user, timeout)
+				defer p.End()
+				_, again := p.Next(serverError("28000", pgwire.TokenSent), SameToken)
+				return again
+			}
+			if refuse("other", test.other) {
+				t.Errorf("%s: the first refusal counts as throttling", name)
+			}
+			time.Sleep(test.before)
+			if got := refuse("u", test.authenticated); got != test.want {
+				t.Errorf("%s: throttling is %v", name, got)
+			}
+			if refuse("u", false) != test.want {
+				t.Errorf("%s: the user's next refusal counts otherwise", name)
+			}
+		})
+	}
+}
+
 // A refused token is replaced once. With many logins of the user, refusals count as
 // throttling for as long as that is likely.
 func TestNextAfterRefusedToken(t *testing.T) {
