@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,23 +18,29 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
 
-// fleet simulates many sidecars that start at once and connect to one database. The
-// limiters and policies are the real ones; the service and the network are simulated.
+// fleet simulates many proxies whose clients connect to one database at once. The limiters
+// and policies are the real ones; the service and the network are simulated.
 type fleet struct {
-	sidecars, clients int
-	rate              float64 // --connect-rate
-	timeout           time.Duration
-	plain             bool // every refusal is passed on to the client
-	limit             int  // logins a second that the service accepts
-	countRefused      bool // refused logins count for the limit, too
+	clients      []int   // of each proxy
+	users        int     // database users that the clients of a proxy log in as in turn; 0: one
+	rate         float64 // --connect-rate
+	timeout      time.Duration
+	running      bool // the proxies have served these users before; otherwise they start
+	plain        bool // every refusal is passed on to the client
+	limit        int  // logins a second that the service accepts
+	countRefused bool // refused logins count for the limit, too
 }
 
 // outcome holds the results of a fleet's logins.
 type outcome struct {
 	in       []time.Duration // when each client was logged in, sorted
+	done     []time.Duration // when the last client of each proxy was logged in, sorted
 	attempts int             // logins that the service received
 	failures int             // that applications received
 }
+
+// even returns the same number of clients for each of a number of proxies.
+func even(proxies, clients int) []int { return slices.Repeat([]int{clients}, proxies) }
 
 // service accepts a number of logins in any one second.
 type service struct {
@@ -69,14 +76,21 @@ func (f fleet) run(t *testing.T) (o outcome) {
 		began := time.Now()
 		var mu sync.Mutex
 		var all sync.WaitGroup
-		for range f.sidecars {
-			started := rand.N(time.Second)
+		for _, clients := range f.clients {
+			started, within := rand.N(time.Second), 100*time.Millisecond
 			var c Controller
 			c.SetRate(f.rate)
-			for range f.clients {
+			if f.running {
+				started, within = 0, time.Second
+				f.serveBefore(&c)
+			}
+			var left atomic.Int64
+			left.Store(int64(clients))
+			for client := range clients {
+				user := f.user(client)
 				all.Go(func() {
-					time.Sleep(started + rand.N(100*time.Millisecond))
-					for f.logIn(&c, "app", server.logIn) != nil {
+					time.Sleep(started + rand.N(within))
+					for f.logIn(&c, user, server.logIn) != nil {
 						mu.Lock()
 						o.failures++
 						mu.Unlock()
@@ -88,6 +102,9 @@ func (f fleet) run(t *testing.T) (o outcome) {
 					mu.Lock()
 					defer mu.Unlock()
 					o.in = append(o.in, time.Since(began))
+					if left.Add(-1) == 0 {
+						o.done = append(o.done, time.Since(began))
+					}
 				})
 			}
 		}
@@ -95,7 +112,29 @@ func (f fleet) run(t *testing.T) (o outcome) {
 		o.attempts = server.attempts
 	})
 	slices.Sort(o.in)
+	slices.Sort(o.done)
 	return o
+}
+
+// all returns the number of clients.
+func (f fleet) all() (sum int) {
+	for _, clients := range f.clients {
+		sum += clients
+	}
+	return sum
+}
+
+// user returns the database user of a client of a proxy.
+func (f fleet) user(client int) string { return fmt.Sprintf("app%d", client%max(f.users, 1)) }
+
+// serveBefore makes c a controller whose proxy has served each user.
+func (f fleet) serveBefore(c *Controller) {
+	for i := range max(f.users, 1) {
+		policy := c.Begin(f.user(i), f.timeout)
+		c.Authenticated(f.user(i))
+		policy.Succeeded()
+		policy.End()
+	}
 }
 
 // logIn logs in as package proxy does, with attempt in place of a connection.
@@ -140,14 +179,14 @@ func (o outcome) String() string {
 // TestFleet prints the figures of docs/logins.md, and compares them: go test -run TestFleet -v
 // ./proxy/retry
 func TestFleet(t *testing.T) {
-	alone := fleet{sidecars: 1, clients: 400, limit: 40, rate: 150, timeout: 30 * time.Second}
-	whole := fleet{sidecars: 300, clients: 20, limit: 200, rate: 150, timeout: 30 * time.Second}
+	alone := fleet{clients: even(1, 400), limit: 40, rate: 150, timeout: 30 * time.Second}
+	whole := fleet{clients: even(300, 20), limit: 200, rate: 150, timeout: 30 * time.Second}
 	plain := func(f fleet) fleet {
 		f.rate, f.plain = 0, true
 		return f
 	}
 	strict := func(f fleet) fleet {
-		f.sidecars = 100
+		f.clients = even(100, 20)
 		f.countRefused = true
 		return f
 	}
@@ -171,7 +210,7 @@ func TestFleet(t *testing.T) {
 			if o.failures < test.least || o.failures > test.most {
 				t.Errorf("%d failures, want %d to %d", o.failures, test.least, test.most)
 			}
-			if all := test.fleet.sidecars * test.fleet.clients; !test.fleet.plain && o.at(time.Minute) != all {
+			if all := test.fleet.all(); !test.fleet.plain && o.at(time.Minute) != all {
 				t.Errorf("%d of %d clients are logged in after a minute", o.at(time.Minute), all)
 			}
 		})
