@@ -58,7 +58,10 @@ function resourcesOf(database: IConstruct): IDependable {
 }
 
 export interface IamproxySidecarProps {
-  /** Its network mode must be awsvpc, so that the application reaches iamproxy at localhost:5432. */
+  /**
+   * In the network mode awsvpc, the application reaches iamproxy at localhost:5432, and in bridge at
+   * the unix socket in socketDirectory.
+   */
   readonly taskDefinition: ecs.TaskDefinition;
   readonly image: ecs.ContainerImage;
   readonly database: Database;
@@ -68,44 +71,108 @@ export interface IamproxySidecarProps {
   readonly environment?: Record<string, string>;
   /** Default: CloudWatch Logs with the stream prefix iamproxy. */
   readonly logging?: ecs.LogDriver;
+  /** 32 MiB, and 1 for each 8 sessions. Default: 64. */
+  readonly memoryReservationMiB?: number;
+  /** Number of files that iamproxy may open. Default: that of Fargate or of the Docker daemon. */
+  readonly nofile?: number;
+  /**
+   * Starts the application as soon as iamproxy is ready, and checks the health every 30 s in place
+   * of 10 s. It needs awsvpc, and excludes FireLens. Default: false.
+   */
+  readonly fastStart?: boolean;
 }
+
+/** Directory of iamproxy's unix socket in the network mode bridge. */
+export const socketDirectory = '/run/iamproxy';
+
+const socketVolume = 'iamproxy-socket';
 
 /** iamproxy as a sidecar of an application. The task role gets rds-db:connect. */
 export class IamproxySidecar extends Construct {
   readonly container: ecs.ContainerDefinition;
+  /** Exits when iamproxy is ready. Only with fastStart. */
+  readonly ready?: ecs.ContainerDefinition;
   private readonly database: Database;
+  private readonly bridge: boolean;
 
   constructor(scope: Construct, id: string, props: IamproxySidecarProps) {
     super(scope, id);
     this.database = props.database;
-    const { taskDefinition } = props;
-    if (taskDefinition.networkMode !== ecs.NetworkMode.AWS_VPC) {
-      Annotations.of(this).addError('iamproxy needs the network mode awsvpc: in other modes the containers do not share localhost');
+    const { taskDefinition, image, fastStart = false } = props;
+    this.bridge = taskDefinition.networkMode === ecs.NetworkMode.BRIDGE;
+    if (!this.bridge && taskDefinition.networkMode !== ecs.NetworkMode.AWS_VPC) {
+      Annotations.of(this).addError('iamproxy needs the network mode awsvpc or bridge');
+    }
+    const logging = props.logging ?? ecs.LogDrivers.awsLogs({ streamPrefix: 'iamproxy' });
+    if (fastStart && (this.bridge || logging instanceof ecs.FireLensLogDriver)) {
+      Annotations.of(this).addError('fastStart needs the network mode awsvpc, and excludes FireLens');
     }
     this.container = taskDefinition.addContainer('iamproxy', {
       containerName: 'iamproxy',
-      image: props.image,
+      image,
       essential: true,
-      memoryReservationMiB: 64,
-      environment: { IAMPROXY_ENDPOINTS: address(props.database), ...props.environment },
+      memoryReservationMiB: props.memoryReservationMiB ?? 64,
+      environment: {
+        IAMPROXY_ENDPOINTS: address(props.database),
+        ...this.bridge ? { IAMPROXY_LISTEN: `unix:${socketDirectory}`, IAMPROXY_SOCKET_MODE: '0666' } : {},
+        ...props.environment,
+      },
       healthCheck: {
         command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'],
-        interval: Duration.seconds(10),
+        interval: Duration.seconds(fastStart ? 30 : 10),
         timeout: Duration.seconds(5),
-        retries: 5,
+        retries: fastStart ? 2 : 5,
         startPeriod: Duration.seconds(30),
       },
       // Longer than --drain-max, which is 25 s.
       stopTimeout: Duration.seconds(30),
-      logging: props.logging ?? ecs.LogDrivers.awsLogs({ streamPrefix: 'iamproxy' }),
+      ulimits: props.nofile === undefined ? undefined : [{ name: ecs.UlimitName.NOFILE, softLimit: props.nofile, hardLimit: props.nofile }],
+      logging,
       ...hardened(this),
     });
+    if (this.bridge) {
+      taskDefinition.addVolume({
+        name: socketVolume,
+        dockerVolumeConfiguration: {
+          scope: ecs.Scope.TASK,
+          driver: 'local',
+          driverOpts: { type: 'tmpfs', device: 'tmpfs', o: 'uid=65532,gid=65532,mode=0755' },
+        },
+      });
+      this.mount(this.container, false);
+    }
+    if (fastStart) {
+      this.ready = taskDefinition.addContainer('iamproxy-ready', {
+        containerName: 'iamproxy-ready',
+        image,
+        essential: false,
+        command: ['wait', '--timeout', '60s'],
+        memoryReservationMiB: 32,
+        logging,
+        ...hardened(new Construct(this, 'Ready')),
+      });
+      this.ready.addContainerDependencies({ container: this.container, condition: ecs.ContainerDependencyCondition.START });
+    }
     taskDefinition.addToTaskRolePolicy(connectStatement(this, props.database, props.users));
   }
 
-  /** Starts a container when iamproxy is healthy. ECS stops it before iamproxy. */
+  /**
+   * Starts a container when iamproxy is healthy, or with fastStart when it is ready. ECS stops the
+   * container before iamproxy. In the network mode bridge, it gets the volume with the socket.
+   */
   startBefore(app: ecs.ContainerDefinition): void {
-    app.addContainerDependencies({ container: this.container, condition: ecs.ContainerDependencyCondition.HEALTHY });
+    const { START, SUCCESS, HEALTHY } = ecs.ContainerDependencyCondition;
+    app.addContainerDependencies({ container: this.container, condition: this.ready ? START : HEALTHY });
+    if (this.ready) {
+      app.addContainerDependencies({ container: this.ready, condition: SUCCESS });
+    }
+    if (this.bridge) {
+      this.mount(app, true);
+    }
+  }
+
+  private mount(container: ecs.ContainerDefinition, readOnly: boolean): void {
+    container.addMountPoints({ sourceVolume: socketVolume, containerPath: socketDirectory, readOnly });
   }
 
   /** Allows a service in the security groups of the database. */
@@ -289,7 +356,7 @@ function connectStatement(scope: Construct, database: Database, users: string[])
 function hardened(scope: Construct): Pick<ecs.ContainerDefinitionOptions, 'user' | 'readonlyRootFilesystem' | 'linuxParameters'> {
   const linuxParameters = new ecs.LinuxParameters(scope, 'LinuxParameters');
   linuxParameters.dropCapabilities(ecs.Capability.ALL);
-  return { user: '65532', readonlyRootFilesystem: true, linuxParameters };
+  return { user: '65532:65532', readonlyRootFilesystem: true, linuxParameters };
 }
 
 function address(database: Database): string {

@@ -16,7 +16,7 @@ test('the container has few rights and a health check', () => {
     Name: 'iamproxy',
     Essential: true,
     MemoryReservation: 64,
-    User: '65532',
+    User: '65532:65532',
     ReadonlyRootFilesystem: true,
     LinuxParameters: { Capabilities: { Drop: ['ALL'] } },
     HealthCheck: { Command: ['CMD', '/iamproxy', 'wait', '--timeout', '2s'], Interval: 10, Timeout: 5, Retries: 5, StartPeriod: 30 },
@@ -79,11 +79,18 @@ test('names with a special meaning in a policy are an error', () => {
   }
 });
 
-test('a network mode other than awsvpc is an error', () => {
-  const { stack, image } = empty();
-  const taskDefinition = new ecs.Ec2TaskDefinition(stack, 'Task');
-  new IamproxySidecar(stack, 'Iamproxy', { taskDefinition, image, database: imported, users: ['app'] });
-  Annotations.fromStack(stack).hasError('/Test/Iamproxy', 'iamproxy needs the network mode awsvpc: in other modes the containers do not share localhost');
+test('settings that exclude each other are errors', () => {
+  const awsvpc = { networkMode: ecs.NetworkMode.AWS_VPC };
+  for (const [task, props, want] of [
+    [{ networkMode: ecs.NetworkMode.HOST }, {}, 'iamproxy needs the network mode awsvpc or bridge'],
+    [{ networkMode: ecs.NetworkMode.BRIDGE }, { fastStart: true }, 'fastStart needs the network mode awsvpc, and excludes FireLens'],
+    [awsvpc, { fastStart: true, logging: ecs.LogDrivers.firelens({}) }, 'fastStart needs the network mode awsvpc, and excludes FireLens'],
+  ] as [ecs.Ec2TaskDefinitionProps, object, string][]) {
+    const { stack, image } = empty();
+    const taskDefinition = new ecs.Ec2TaskDefinition(stack, 'Task', task);
+    new IamproxySidecar(stack, 'Iamproxy', { taskDefinition, image, database: imported, users: ['app'], ...props });
+    Annotations.fromStack(stack).hasError('/Test/Iamproxy', want);
+  }
 });
 
 test('host, port and resource ID come from the RDS constructs', () => {

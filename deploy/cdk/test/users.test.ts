@@ -12,7 +12,7 @@ test('the task runs iamproxy grant with the secret', () => {
   assert.equal(container.Environment, undefined);
   assert.deepEqual(container.Secrets.map((secret: any) => secret.Name), ['IAMPROXY_ADMIN_USER', 'PGPASSWORD']);
   assert.deepEqual(container.Secrets.map((secret: any) => secret.ValueFrom['Fn::Join'][1].at(-1)), [':username::', ':password::']);
-  assert.deepEqual([container.User, container.ReadonlyRootFilesystem, container.LinuxParameters], ['65532', true, { Capabilities: { Drop: ['ALL'] } }]);
+  assert.deepEqual([container.User, container.ReadonlyRootFilesystem, container.LinuxParameters], ['65532:65532', true, { Capabilities: { Drop: ['ALL'] } }]);
   assert.deepEqual(task.RequiresCompatibilities, ['FARGATE']);
   // It signs nothing, so its role has no policy.
   const role = { Ref: task.TaskRoleArn['Fn::GetAtt'][0] };

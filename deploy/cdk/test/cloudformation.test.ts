@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { App, Stack } from 'aws-cdk-lib';
+import { CfnInclude } from 'aws-cdk-lib/cloudformation-include';
+
+const template = readFileSync('../cloudformation/service.yaml', 'utf8');
+
+/** Checks a template with the schemas and rules of CloudFormation that the CDK has. */
+function validate(text: string, parameters: Record<string, string>): void {
+  const dir = mkdtempSync(join(tmpdir(), 'iamproxy-cdk-'));
+  try {
+    const templateFile = join(dir, 'service.yaml');
+    writeFileSync(templateFile, text);
+    const app = new App({ outdir: join(dir, 'out'), context: { '@aws-cdk/core:validateAgainstDefaultRules': true } });
+    new CfnInclude(new Stack(app, 'Test'), 'Template', { templateFile, parameters });
+    app.synth();
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+}
+
+test('CloudFormation has all properties of the template', () => {
+  validate(template, { NetworkMode: 'awsvpc' });
+  validate(template, { NetworkMode: 'bridge' });
+});
+
+test('a mistyped property in the template is an error', () => {
+  for (const [property, mistyped] of [['StopTimeout', 'StopTimeOut'], ['SourceSecurityGroupId', 'SourceSecurityGroup']]) {
+    const wrong = template.replaceAll(property!, mistyped!);
+    assert.notEqual(wrong, template);
+    assert.throws(() => validate(wrong, { NetworkMode: 'awsvpc' }), mistyped);
+  }
+});
