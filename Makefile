@@ -275,10 +275,17 @@ compose-test: ## build and run deploy/compose without Docker
 	@sh tools/setup/install.sh buildah postgres certs netns
 	cd deploy/compose/check && $(GO) test -count=1 ./...
 
+# The machine's own OpenTofu or Terraform, or one that is compiled, once.
+TERRAFORM ?= $(or $(shell command -v tofu || command -v terraform),$(CURDIR)/bin/tofu)
+
 .PHONY: ecs-test
-ecs-test: ## check the task definitions and policies of deploy/ecs, and run them
+ecs-test: ## check deploy/ecs, deploy/terraform and deploy/cloudformation, and run their tasks
 	@sh tools/setup/install.sh postgres netns
-	cd deploy/ecs/check && $(GO) test -count=1 ./...
+	@$(if $(filter $(CURDIR)/bin/tofu,$(TERRAFORM)),$(MAKE) --no-print-directory bin/tofu)
+	cd deploy/ecs/check && $(GO) vet ./... && TERRAFORM=$(TERRAFORM) $(GO) test -count=1 ./...
+
+bin/tofu:
+	cd deploy/ecs/check/tofu && $(GO) build -o $(CURDIR)/bin/tofu github.com/opentofu/opentofu/cmd/tofu
 
 .PHONY: lambda-test
 lambda-test: ## run the extension for AWS Lambda in AWS's emulator, with Go, Node.js and Python
@@ -302,7 +309,7 @@ alerts-test: ## test the alerts and the dashboard's queries with promtool
 	cd deploy/prometheus/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 .PHONY: cdk-test
-cdk-test: ## check the AWS CDK constructs and their example (60 MB to download)
+cdk-test: ## check the AWS CDK constructs, their example and deploy/cloudformation (60 MB to download)
 	@sh tools/setup/install.sh npm
 	@$(MAKE) --no-print-directory build
 	$(NPM) ci --silent --prefix deploy/cdk

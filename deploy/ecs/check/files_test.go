@@ -13,10 +13,11 @@ import (
 
 // checks has the check of each file.
 var checks = map[string]func(text []byte) error{
-	"task-definition.json":         checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkSidecar),
-	"task-definition-bridge.json":  checkTaskFile(types.NetworkModeBridge, types.CompatibilityEc2, checkSidecar, checkSocket),
-	"grant-task-definition.json":   checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant),
-	"migrate-task-definition.json": checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant, checkInit),
+	"task-definition.json":          checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkSidecar),
+	"task-definition-bridge.json":   checkTaskFile(types.NetworkModeBridge, types.CompatibilityEc2, checkSidecar, checkSocket),
+	"task-definition-firelens.json": checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkSidecar),
+	"grant-task-definition.json":    checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant),
+	"migrate-task-definition.json":  checkTaskFile(types.NetworkModeAwsvpc, types.CompatibilityFargate, checkGrant, checkInit),
 	"task-role-policy.json": func(text []byte) error {
 		s, err := parsePolicy(text)
 		if err == nil {
@@ -28,6 +29,13 @@ var checks = map[string]func(text []byte) error{
 		s, err := parsePolicy(text)
 		if err == nil {
 			err = checkAllows(s, "secretsmanager:GetSecretValue", secretARN)
+		}
+		return err
+	},
+	"log-role-policy.json": func(text []byte) error {
+		s, err := parsePolicy(text)
+		if err == nil {
+			err = checkAllows(s, "logs:CreateLogStream logs:DescribeLogStreams logs:PutLogEvents", `arn:aws:logs:[a-z0-9-]+:\d{12}:log-group:/ecs/[a-z]+:\*`)
 		}
 		return err
 	},
@@ -116,6 +124,16 @@ func TestMistyped(t *testing.T) {
 			{`uid=65532`, `uid=1000`},
 			{`mode=0755`, `mode=0700`},
 		},
+		"task-definition-firelens.json": {
+			{`"firelensConfiguration"`, `"firelens"`},
+			{`"type": "fluentbit"`, `"type": "fluentb"`},
+			{`"awsfirelens"`, `"awslogs"`},
+			{`"log_group_name"`, `"log-group-name"`},
+		},
+		"log-role-policy.json": {
+			{`"logs:PutLogEvents"`, `"logs:*"`},
+			{`:*"`, `"`},
+		},
 		"grant-task-definition.json": {
 			{`"taskRoleArn"`, `"executionRole"`},
 			{`  "taskRoleArn": "arn:aws:iam::111122223333:role/iamproxy-grant",`, ``},
@@ -177,7 +195,7 @@ func TestAgree(t *testing.T) {
 		t.Errorf("migrate-task-definition.json runs %q of %s", migrate.Command, *migrate.Image)
 	}
 	var user string
-	for _, name := range []string{"task-definition.json", "task-definition-bridge.json"} {
+	for _, name := range []string{"task-definition.json", "task-definition-bridge.json", "task-definition-firelens.json"} {
 		task := mustParse(t, name)
 		app, sidecar := containerNamed(task, "app"), containerNamed(task, "iamproxy")
 		user = databaseURL(app).User.Username()
@@ -190,11 +208,11 @@ func TestAgree(t *testing.T) {
 		}
 	}
 	allowed, err := parsePolicy(read(t, "task-role-policy.json"))
-	if err != nil || !strings.HasSuffix(allowed.Resource, "/"+user) {
+	if err != nil || !strings.HasSuffix(string(allowed.Resource), "/"+user) {
 		t.Errorf("%s logs in, and %s is allowed: %v", user, allowed.Resource, err)
 	}
 	secret, err := parsePolicy(read(t, "grant-task-role-policy.json"))
-	if from := argument(&grant, "--admin-secret"); err != nil || from != secret.Resource {
+	if from := argument(&grant, "--admin-secret"); err != nil || from != string(secret.Resource) {
 		t.Errorf("--admin-secret is %s, and %s is allowed: %v", from, secret.Resource, err)
 	}
 }

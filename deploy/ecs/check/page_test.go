@@ -206,7 +206,7 @@ func TestPage(t *testing.T) {
 		}
 	}
 	for name := range checks {
-		if !slices.Contains([]string{"task-definition.json", "task-definition-bridge.json", "migrate-task-definition.json"}, name) && !strings.Contains(used, " "+name) {
+		if !slices.Contains([]string{"task-definition.json", "task-definition-bridge.json", "task-definition-firelens.json", "migrate-task-definition.json", "log-role-policy.json"}, name) && !strings.Contains(used, " "+name) {
 			t.Errorf("the page does not use %s", name)
 		}
 	}
@@ -240,11 +240,12 @@ func TestPageMigrate(t *testing.T) {
 	p := runPage(t, "app_iam", "ecs.md", "ecs-migrate.md")
 	p.checkFiles(t)
 	for name, text := range map[string]string{
-		"task-role-policy.json":        "/app_iam\"",
-		"task-definition.json":         "postgres://app_iam@localhost",
-		"task-definition-bridge.json":  "postgres://app_iam@/mydb",
-		"grant-task-definition.json":   "--user=app_iam\"",
-		"migrate-task-definition.json": "--user=app_iam\"",
+		"task-role-policy.json":         "/app_iam\"",
+		"task-definition.json":          "postgres://app_iam@localhost",
+		"task-definition-bridge.json":   "postgres://app_iam@/mydb",
+		"task-definition-firelens.json": "postgres://app_iam@localhost",
+		"grant-task-definition.json":    "--user=app_iam\"",
+		"migrate-task-definition.json":  "--user=app_iam\"",
 	} {
 		if !p.contains(t, name, text) {
 			t.Errorf("%s has no %s", name, text)

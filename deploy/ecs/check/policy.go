@@ -1,9 +1,11 @@
 package check
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 )
 
 // policy is an IAM policy document with one statement.
@@ -13,9 +15,23 @@ type policy struct {
 }
 
 type statement struct {
-	Effect, Action, Resource string
-	Principal                map[string]string            // of a trust policy
-	Condition                map[string]map[string]string // by operator and key
+	Effect           string
+	Action, Resource words
+	Principal        map[string]string            // of a trust policy
+	Condition        map[string]map[string]string // by operator and key
+}
+
+// words is a string, or the strings of a list, separated by spaces.
+type words string
+
+func (w *words) UnmarshalJSON(text []byte) error {
+	var list []string
+	if text[0] != '[' {
+		return json.Unmarshal(text, (*string)(w))
+	}
+	err := json.Unmarshal(text, &list)
+	*w = words(strings.Join(list, " "))
+	return err
 }
 
 func parsePolicy(text []byte) (statement, error) {
@@ -29,12 +45,12 @@ func parsePolicy(text []byte) (statement, error) {
 	return p.Statement[0], nil
 }
 
-// checkAllows returns an error unless the statement allows one action, on a resource that matches.
-func checkAllows(s statement, action, resource string) error {
+// checkAllows returns an error unless the statement allows exactly the actions, on a resource that matches.
+func checkAllows(s statement, action words, resource string) error {
 	switch {
 	case s.Action != action:
 		return fmt.Errorf("action %q", s.Action)
-	case !regexp.MustCompile(`^(?:` + resource + `)$`).MatchString(s.Resource):
+	case !regexp.MustCompile(`^(?:` + resource + `)$`).MatchString(string(s.Resource)):
 		return fmt.Errorf("resource %q", s.Resource)
 	case s.Principal != nil || s.Condition != nil:
 		return errors.New("unexpected principal or condition")

@@ -137,6 +137,8 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput, mode types.NetworkMode, on
 				report(aws.ToString(c.Name), "depends on %s, which is not there", aws.ToString(need.ContainerName))
 			} else if need.Condition == types.ContainerConditionHealthy && other.HealthCheck == nil {
 				report(aws.ToString(c.Name), "waits for the health of %s, which has no check", aws.ToString(other.Name))
+			} else if need.Condition == types.ContainerConditionSuccess && aws.ToBool(other.Essential) {
+				report(aws.ToString(c.Name), "waits for the end of %s, which is essential", aws.ToString(other.Name))
 			}
 		}
 		for _, mount := range c.MountPoints {
@@ -147,12 +149,27 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput, mode types.NetworkMode, on
 		if c.StopTimeout != nil && (*c.StopTimeout < 2 || *c.StopTimeout > mostPatience) {
 			report(aws.ToString(c.Name), "stopTimeout %d", *c.StopTimeout)
 		}
-		if c.LogConfiguration == nil || c.LogConfiguration.Options["awslogs-group"] == "" ||
-			c.LogConfiguration.Options["awslogs-region"] == "" || c.LogConfiguration.Options["awslogs-stream-prefix"] == "" {
-			report(aws.ToString(c.Name), "no log, or not one that Fargate has")
+		if err := checkLog(task, c.LogConfiguration); err != nil {
+			report(aws.ToString(c.Name), "%w", err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// checkLog returns an error unless the log goes to CloudWatch Logs, directly or through a log router.
+func checkLog(task *ecs.RegisterTaskDefinitionInput, log *types.LogConfiguration) error {
+	router := func(c types.ContainerDefinition) bool { return c.FirelensConfiguration != nil }
+	switch {
+	case log == nil:
+		return errors.New("no log")
+	case log.LogDriver == types.LogDriverAwsfirelens && !slices.ContainsFunc(task.ContainerDefinitions, router):
+		return errors.New("no log router")
+	case log.LogDriver == types.LogDriverAwsfirelens && (log.Options["log_group_name"] == "" || log.Options["region"] == "" || log.Options["Name"] != "cloudwatch_logs"):
+		return fmt.Errorf("the log router sends to %v", log.Options)
+	case log.LogDriver == types.LogDriverAwslogs && (log.Options["awslogs-group"] == "" || log.Options["awslogs-region"] == "" || log.Options["awslogs-stream-prefix"] == ""):
+		return errors.New("not a log that Fargate has")
+	}
+	return nil
 }
 
 // checkSidecar returns an error if a task has no working iamproxy beside the application.
@@ -175,7 +192,7 @@ func checkSidecar(task *ecs.RegisterTaskDefinitionInput) error {
 		return errors.New("no health check, or one that needs a shell")
 	case c.StopTimeout == nil || time.Duration(*c.StopTimeout)*time.Second <= patience:
 		return fmt.Errorf("killed before sessions have had their %v", patience)
-	case c.LogConfiguration.Options["mode"] != "non-blocking":
+	case c.LogConfiguration.LogDriver == types.LogDriverAwslogs && c.LogConfiguration.Options["mode"] != "non-blocking":
 		return errors.New("a log driver that blocks")
 	case task.TaskRoleArn == nil:
 		return errors.New("no task role: nothing to sign with")
