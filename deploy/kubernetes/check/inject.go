@@ -17,13 +17,13 @@ import (
 	core "k8s.io/api/core/v1"
 )
 
-// injection holds the values of the templates in testdata.
+// injection holds the values of testdata/mutating-policy.yaml.tmpl.
 type injection struct {
 	Image, Version      string // of the sidecar
 	AdminPort           int32
 	Defaults, Container string   // as CEL
 	Labels              []label  // of a pod with the sidecar
-	Variables           []string // that iamproxy run reads
+	Variables           []string // of iamproxy run
 }
 
 type label struct{ Key, Value string }
@@ -62,9 +62,9 @@ func newInjection() (injection, error) {
 	return found, nil
 }
 
-// policy returns a policy of ../inject, from its template.
-func (i injection) policy(name string) ([]byte, error) {
-	parsed, err := template.ParseFiles("testdata/" + name + ".tmpl")
+// policy returns ../inject/mutating-policy.yaml.
+func (i injection) policy() ([]byte, error) {
+	parsed, err := template.ParseFiles("testdata/mutating-policy.yaml.tmpl")
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +90,15 @@ func containerCEL(c core.Container) (string, error) {
 	if len(c.Ports) != 1 || len(c.Env) != 0 || len(c.EnvFrom) != 1 {
 		return "", errors.New("the sidecar has other ports or variables")
 	}
-	fields["image"] = expression("variables.settings[?'image'].orValue('') != '' ? variables.settings.image : variables.image")
+	fields["image"] = expression("variables.image")
 	fields["ports"].([]any)[0].(map[string]any)["containerPort"] = expression("variables.adminPort")
 	delete(fields, "envFrom")
-	fields["env"] = expression(`variables.names
-      .filter(k, k != 'image' && !(k == 'environment' && variables.settings[k] in ['enabled', 'disabled']))
-      .map(k, Object.spec.initContainers.env{name: k, value: variables.settings[k]})`)
+	// validating-policy.yaml refuses variables with the prefix.
+	fields["env"] = expression(`variables.names.filter(k, !(k in ['image', 'environment']) || k in variables.unknown)
+      .map(k, Object.spec.initContainers.env{
+        name: k in variables.unknown ? 'iamproxy.github.io/' + k : k,
+        value: variables.settings[k]
+      })`)
 	return object("Object.spec.initContainers", fields, "              "), nil
 }
 
