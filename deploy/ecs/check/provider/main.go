@@ -47,7 +47,7 @@ func main() {
 	}
 }
 
-// provider implements the methods that plan and apply call. The others panic.
+// provider implements the methods that validate, test and apply call. The others panic.
 type provider struct {
 	tfprotov5.ProviderServer
 	resources, data map[string]*tfprotov5.Schema
@@ -122,6 +122,21 @@ func (p *provider) ReadDataSource(_ context.Context, r *tfprotov5.ReadDataSource
 		return value
 	})
 	return &tfprotov5.ReadDataSourceResponse{State: state}, err
+}
+
+// UpgradeResourceState returns the state as it is: there is only one version of each schema.
+func (p *provider) UpgradeResourceState(_ context.Context, r *tfprotov5.UpgradeResourceStateRequest) (*tfprotov5.UpgradeResourceStateResponse, error) {
+	kind := p.resources[r.TypeName].ValueType()
+	value, err := r.RawState.Unmarshal(kind)
+	if err != nil {
+		return nil, err
+	}
+	state, err := tfprotov5.NewDynamicValue(kind, value)
+	return &tfprotov5.UpgradeResourceStateResponse{UpgradedState: &state}, err
+}
+
+func (p *provider) ReadResource(_ context.Context, r *tfprotov5.ReadResourceRequest) (*tfprotov5.ReadResourceResponse, error) {
+	return &tfprotov5.ReadResourceResponse{NewState: r.CurrentState}, nil
 }
 
 // PlanResourceChange leaves the attributes that AWS chooses unknown.
