@@ -45,6 +45,11 @@ func check(t *testing.T, dir string, limit time.Duration) error {
 	if err != nil {
 		return err
 	}
+	return checkObjects(t, objects, limit)
+}
+
+// checkObjects returns the first error in objects that are applied together.
+func checkObjects(t *testing.T, objects []runtime.Object, limit time.Duration) error {
 	if err := inconsistent(objects); err != nil {
 		return err
 	}

@@ -35,22 +35,27 @@ func init() {
 	}
 }
 
-// build returns what `kubectl kustomize DIR` prints, decoded with the types of the API. An
-// unknown or repeated field is an error.
+// strict decodes YAML with the types of the API. An unknown or repeated field is an error.
+var strict = json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme, json.SerializerOptions{Yaml: true, Strict: true})
+
+func decode(text []byte) (runtime.Object, error) {
+	object, _, err := strict.Decode(text, nil, nil)
+	return object, err
+}
+
+// build returns what `kubectl kustomize DIR` prints, decoded.
 func build(dir string) ([]runtime.Object, error) {
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		return nil, err
 	}
-	strict := json.NewSerializerWithOptions(json.DefaultMetaFactory, scheme, scheme,
-		json.SerializerOptions{Yaml: true, Strict: true})
 	var objects []runtime.Object
 	for _, resource := range built.Resources() {
 		text, err := resource.AsYAML()
 		if err != nil {
 			return nil, err
 		}
-		object, _, err := strict.Decode(text, nil, nil)
+		object, err := decode(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s %s: %w", resource.GetKind(), resource.GetName(), err)
 		}

@@ -1,0 +1,67 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"helm.sh/helm/v4/pkg/chart/common"
+	"helm.sh/helm/v4/pkg/chart/common/util"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
+	"helm.sh/helm/v4/pkg/chart/v2/lint/support"
+	"helm.sh/helm/v4/pkg/chart/v2/loader"
+	"helm.sh/helm/v4/pkg/engine"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// chartDir is a directory in deploy/helm.
+type chartDir string
+
+func (d chartDir) path() string { return "../../helm/" + string(d) }
+
+// render returns the objects of `helm template iamproxy DIR`, in the namespace app, and the notes.
+// Like Helm, it checks the values against the schema of the chart.
+func render(dir chartDir, values map[string]any) (objects []runtime.Object, notes string, err error) {
+	chart, err := loader.LoadDir(dir.path())
+	if err != nil {
+		return nil, "", err
+	}
+	release := common.ReleaseOptions{Name: "iamproxy", Namespace: "app", IsInstall: true}
+	all, err := util.ToRenderValues(chart, values, release, common.DefaultCapabilities)
+	if err != nil {
+		return nil, "", err
+	}
+	files, err := engine.Render(chart, all)
+	if err != nil {
+		return nil, "", err
+	}
+	for name, text := range files {
+		if path.Base(name) == "NOTES.txt" {
+			notes = text
+			continue
+		}
+		for document := range strings.SplitSeq(text, "\n---\n") {
+			if strings.TrimSpace(document) == "" {
+				continue
+			}
+			object, err := decode([]byte(document))
+			if err != nil {
+				return nil, "", fmt.Errorf("%s: %w\n%s", name, err, document)
+			}
+			objects = append(objects, object)
+		}
+	}
+	return objects, notes, nil
+}
+
+// lintChart returns the errors and warnings of `helm lint --strict`.
+func lintChart(dir chartDir, values map[string]any) error {
+	var wrong []error
+	for _, message := range lint.RunAll(dir.path(), values, "app").Messages {
+		if message.Severity >= support.WarningSev {
+			wrong = append(wrong, message)
+		}
+	}
+	return errors.Join(wrong...)
+}
