@@ -8,6 +8,11 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/ecs"
+	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
+
+	"github.com/iamproxy/iamproxy/test/container"
 )
 
 // required has values of the parameters without a default.
@@ -40,15 +45,21 @@ func (t *template) resource(test *testing.T, name string) string {
 	return text(api(properties))
 }
 
+// task returns the task definition of the template.
+func (t *template) task(test *testing.T) *ecs.RegisterTaskDefinitionInput {
+	test.Helper()
+	task, err := parseTask([]byte(t.resource(test, "TaskDefinition")))
+	if err != nil {
+		test.Fatal(err)
+	}
+	return task
+}
+
 // TestCloudFormation compares the task of the template with the files, in each variant.
 func TestCloudFormation(t *testing.T) {
 	for name, v := range variants {
 		t.Run(name, func(t *testing.T) {
 			stack, err := deployed(v.cloudFormation)
-			if err != nil {
-				t.Fatal(err)
-			}
-			task, err := parseTask([]byte(stack.resource(t, "TaskDefinition")))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -59,7 +70,7 @@ func TestCloudFormation(t *testing.T) {
 					*c.Environment[i].Value += ":5432" // from the parameter Port
 				}
 			}
-			compare(t, task, want)
+			compare(t, stack.task(t), want)
 
 			var service struct {
 				LaunchType           string
@@ -74,6 +85,36 @@ func TestCloudFormation(t *testing.T) {
 			if logs, err := stack.has("LogPolicy"); err != nil || logs != (name == "FireLens") {
 				t.Errorf("policy of the log: %v %v", logs, err)
 			}
+		})
+	}
+}
+
+// TestCloudFormationRuns runs iamproxy and the application of the template, which finds iamproxy by
+// its variables.
+func TestCloudFormationRuns(t *testing.T) {
+	t.Setenv("CGO_ENABLED", "0") // the container has no library of C
+	binary := container.Build(t, "../../..", "./cmd/iamproxy")
+	for _, name := range []string{"default", "bridge"} {
+		t.Run(name, func(t *testing.T) {
+			stack, err := deployed(variants[name].cloudFormation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			task := stack.task(t)
+			network, volume := container.NewNetwork(t), t.TempDir()
+			clients := network
+			if task.NetworkMode == types.NetworkModeBridge {
+				clients, volume = container.NewNetwork(t), mountVolume(t, task.Volumes[0].DockerVolumeConfiguration.DriverOpts)
+			}
+			c, app := containerNamed(task, "iamproxy"), containerNamed(task, "app")
+			sidecar := containerOf(t, c, volume, map[string]string{"/iamproxy": binary})
+			sidecar.Args = append([]string{"/iamproxy"}, c.Command...)
+			sidecar.Env = append(sidecar.Env, soon)
+			process := container.Start(t, sidecar.Command(t, network))
+			if out, err := container.Run(applicationOf(t, app, volume).Command(t, clients)); err == nil || !strings.Contains(out, noDatabase) {
+				t.Errorf("%q: %v %s", app.Command, err, out)
+			}
+			process.Stop()
 		})
 	}
 }

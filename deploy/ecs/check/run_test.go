@@ -40,8 +40,12 @@ func healthCheck(c *types.ContainerDefinition, binary string, n container.Networ
 	return n.Command(environment(c), command[0], command[1:]...)
 }
 
-// noDatabase is the error of iamproxy for a client, since the test has no DNS.
-const noDatabase = "FATAL:  iamproxy: could not resolve host name"
+// noDatabase is the error of iamproxy for a client, since the test has no DNS. soon is a variable with
+// which it comes soon.
+const (
+	noDatabase = "FATAL:  iamproxy: could not resolve host name"
+	soon       = "IAMPROXY_CONNECT_TIMEOUT=1s"
+)
 
 // TestSidecarRuns runs iamproxy with the variables of the task definition, its health check, and
 // the application, and stops it as ECS does.
@@ -53,7 +57,7 @@ func TestSidecarRuns(t *testing.T) {
 	if out, err := container.Run(healthCheck(c, binary, network)); err == nil {
 		t.Errorf("healthy before it runs: %s", out)
 	}
-	process := container.Start(t, network.Command(environment(c), binary, c.Command...))
+	process := container.Start(t, network.Command(append(environment(c), soon), binary, c.Command...))
 	if out, err := container.Run(healthCheck(c, binary, network)); err != nil {
 		t.Errorf("not healthy: %v %s", err, out)
 	}
@@ -87,18 +91,13 @@ func TestBridgeRuns(t *testing.T) {
 
 	sidecar := containerOf(t, c, volume, map[string]string{"/iamproxy": binary})
 	sidecar.Args = append([]string{"/iamproxy"}, c.Command...)
+	sidecar.Env = append(sidecar.Env, soon)
 	process := container.Start(t, sidecar.Command(t, network))
 	if out, err := container.Run(healthCheck(c, binary, network)); err != nil {
 		t.Errorf("not healthy: %v %s", err, out)
 	}
 
-	servers, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is valid
-	if len(servers) == 0 {
-		t.Fatal("there is no PostgreSQL of Debian's")
-	}
-	client := containerOf(t, app, volume, container.Tools())
-	client.Env = append(client.Env, "PATH="+slices.Max(servers)+":/usr/bin")
-	client.Args = app.Command
+	client := applicationOf(t, app, volume)
 	if out, err := container.Run(client.Command(t, container.NewNetwork(t))); err == nil || !strings.Contains(out, noDatabase) {
 		t.Errorf("%q: %v %s", app.Command, err, out)
 	}
@@ -110,6 +109,21 @@ func TestBridgeRuns(t *testing.T) {
 	if out, err := container.Run(client.Command(t, container.NewNetwork(t))); err == nil || !strings.Contains(out, "Permission denied") {
 		t.Errorf("mode 0660: %v %s", err, out)
 	}
+}
+
+// applicationOf returns the container of the application, with PostgreSQL's programs.
+func applicationOf(t *testing.T, app *types.ContainerDefinition, volume string) container.Container {
+	t.Helper()
+	servers, _ := filepath.Glob("/usr/lib/postgresql/*/bin") // the pattern is valid
+	if len(servers) == 0 {
+		t.Fatal("there is no PostgreSQL of Debian's")
+	}
+	files := container.Tools()
+	files["/etc/hosts"] = "/etc/hosts" // as engines do
+	client := containerOf(t, app, volume, files)
+	client.Env = append(client.Env, "PATH="+slices.Max(servers)+":/usr/bin")
+	client.Args = app.Command
+	return client
 }
 
 // mountVolume mounts a volume as Docker's local driver does, and returns its directory.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -158,7 +159,15 @@ func testTerraformVariants(t *testing.T, tf *terraform) {
 	for name, v := range variants {
 		t.Run(name, func(t *testing.T) {
 			resources := state.resources("module." + module(name) + ".")
-			compare(t, terraformTask(t, resources["aws_ecs_task_definition.app"]), v.task(t))
+			task := terraformTask(t, resources["aws_ecs_task_definition.app"])
+			compare(t, task, v.task(t))
+			stack, err := deployed(v.cloudFormation)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, want := containerNamed(task, "app").Environment, containerNamed(stack.task(t), "app").Environment; !reflect.DeepEqual(got, want) {
+				t.Errorf("the application has %s, and that of CloudFormation %s", text(got), text(want))
+			}
 			for policy, file := range map[string]string{
 				"module.iamproxy.aws_iam_role.task[0]":        "trust-policy.json",
 				"module.iamproxy.aws_iam_role.execution[0]":   "trust-policy.json",
