@@ -287,6 +287,14 @@ ecs-test: ## check deploy/ecs, deploy/terraform and deploy/cloudformation, and r
 bin/tofu:
 	cd deploy/ecs/check/tofu && $(GO) build -o $(CURDIR)/bin/tofu github.com/opentofu/opentofu/cmd/tofu
 
+# In place of the stand-in of ecs-test, the AWS provider itself, which needs no account for this.
+.PHONY: terraform
+terraform: ## test deploy/terraform with the AWS provider from the registry (700 MB to download)
+	@$(if $(filter $(CURDIR)/bin/tofu,$(TERRAFORM)),$(MAKE) --no-print-directory bin/tofu)
+	rm -rf build/terraform && mkdir -p build && cp -r deploy/terraform build/terraform
+	cd build/terraform && $(TERRAFORM) init -input=false && $(TERRAFORM) validate && $(TERRAFORM) test
+	cd build/terraform/example && $(TERRAFORM) init -input=false && $(TERRAFORM) validate
+
 .PHONY: lambda-test
 lambda-test: ## run the extension for AWS Lambda in AWS's emulator, with Go, Node.js and Python
 	@sh tools/setup/install.sh postgres certs netns npm drivers
