@@ -280,7 +280,7 @@ TERRAFORM ?= $(or $(shell command -v tofu || command -v terraform),$(CURDIR)/bin
 
 .PHONY: ecs-test
 ecs-test: ## check deploy/ecs, deploy/terraform and deploy/cloudformation, and run their tasks
-	@sh tools/setup/install.sh postgres netns
+	@sh tools/setup/install.sh postgres netns jq
 	@$(if $(filter $(CURDIR)/bin/tofu,$(TERRAFORM)),$(MAKE) --no-print-directory bin/tofu)
 	cd deploy/ecs/check && $(GO) vet ./... && TERRAFORM=$(TERRAFORM) $(GO) test -count=1 ./...
 

@@ -40,6 +40,9 @@ func NewNetwork(t testing.TB) Network {
 	return Network{"/proc/" + strconv.Itoa(keeper.Process.Pid) + "/ns/net"}
 }
 
+// Path returns the file of the namespace, for programs such as ip.
+func (n Network) Path() string { return n.path }
+
 // Command returns a command in the network, with env for its whole environment.
 func (n Network) Command(env []string, program string, args ...string) *exec.Cmd {
 	cmd := exec.Command("nsenter", append([]string{"--net=" + n.path, program}, args...)...)

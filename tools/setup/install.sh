@@ -3,7 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [frameworks] [dpkg-source] [pgbouncer] [promtool] [chromium]
-#		[buildah] [systemd] [shells] [openssl] [git]
+#		[buildah] [systemd] [shells] [openssl] [git] [jq]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -175,6 +175,7 @@ for want in "$@"; do
 	dpkg-source) have_dpkg_source || need "what unpacks Debian's source packages" dpkg-dev ;;
 	shells) { zsh --version && fish --version; } >/dev/null 2>&1 || need 'zsh and fish' zsh fish ;;
 	openssl) openssl version >/dev/null 2>&1 || need OpenSSL openssl ;;
+	jq) jq --version >/dev/null 2>&1 || need jq jq ;;
 	git) git --version >/dev/null 2>&1 || need Git git ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;

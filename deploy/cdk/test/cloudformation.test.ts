@@ -7,6 +7,7 @@ import { App, Stack } from 'aws-cdk-lib';
 import { CfnInclude } from 'aws-cdk-lib/cloudformation-include';
 
 const template = readFileSync('../cloudformation/service.yaml', 'utf8');
+const shared = readFileSync('../cloudformation/shared.yaml', 'utf8');
 
 /** Checks a template with the schemas and rules of CloudFormation that the CDK has. */
 function validate(text: string, parameters: Record<string, string>): void {
@@ -25,12 +26,17 @@ function validate(text: string, parameters: Record<string, string>): void {
 test('CloudFormation has all properties of the template', () => {
   validate(template, { NetworkMode: 'awsvpc' });
   validate(template, { NetworkMode: 'bridge' });
+  validate(shared, {});
 });
 
 test('a mistyped property in the template is an error', () => {
-  for (const [property, mistyped] of [['StopTimeout', 'StopTimeOut'], ['SourceSecurityGroupId', 'SourceSecurityGroup']]) {
-    const wrong = template.replaceAll(property!, mistyped!);
-    assert.notEqual(wrong, template);
-    assert.throws(() => validate(wrong, { NetworkMode: 'awsvpc' }), mistyped);
+  const mistakes: [string, string, string][] = [
+    [template, 'StopTimeout', 'StopTimeOut'], [template, 'SourceSecurityGroupId', 'SourceSecurityGroup'],
+    [shared, 'HealthCheckPath', 'HealthCheckpath'], [shared, 'MaximumPercent', 'MaxPercent'],
+  ];
+  for (const [text, property, mistyped] of mistakes) {
+    const wrong = text.replaceAll(property, mistyped);
+    assert.notEqual(wrong, text);
+    assert.throws(() => validate(wrong, {}), mistyped);
   }
 });

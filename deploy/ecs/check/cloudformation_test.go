@@ -190,6 +190,18 @@ func TestCloudFormationParameters(t *testing.T) {
 	}
 }
 
+// overrides returns the parameters of the command that deploys a template.
+func overrides(text string) map[string]string {
+	_, command, _ := strings.Cut(text, "--parameter-overrides")
+	command, _, _ = strings.Cut(command, "```")
+	values := map[string]string{}
+	for _, word := range strings.Fields(strings.ReplaceAll(command, "\\\n", " ")) {
+		name, value, _ := strings.Cut(word, "=")
+		values[name] = value
+	}
+	return values
+}
+
 // TestCloudFormationPage checks that the command of the page gives all parameters without a default,
 // and no other.
 func TestCloudFormationPage(t *testing.T) {
@@ -197,14 +209,8 @@ func TestCloudFormationPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, command, ok := strings.Cut(string(page), "--parameter-overrides")
-	command, _, _ = strings.Cut(command, "```")
-	given := map[string]string{}
-	for _, word := range strings.Fields(strings.ReplaceAll(command, "\\\n", " ")) {
-		name, value, _ := strings.Cut(word, "=")
-		given[name] = value
-	}
-	if !ok || !maps.Equal(given, required) {
+	given := overrides(string(page))
+	if !maps.Equal(given, required) {
 		t.Errorf("the page gives %v, want %v", given, required)
 	}
 }
