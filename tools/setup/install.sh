@@ -3,7 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [frameworks] [dpkg-source] [pgbouncer] [promtool] [chromium]
-#		[buildah] [systemd] [shells] [openssl] [git] [jq]
+#		[buildah] [systemd] [shells] [openssl] [git] [jq] [etcd]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -84,7 +84,7 @@ log=
 # Debian starts a service as soon as it is installed, unless this script says that it
 # may not (101). A script that exists already stays in effect. These
 # packages have services, and all that is wanted of them is their programs.
-services='pgbouncer prometheus'
+services='pgbouncer prometheus etcd-server'
 policy=/usr/sbin/policy-rc.d
 ours='# of iamproxy, while it installs'
 
@@ -141,8 +141,9 @@ install_packages() {
 	apt install --no-install-recommends "$@"
 	for service in $unwanted; do
 		# It must not run at the next boot either, nor if another script has started it.
-		invoke-rc.d --quiet "$service" stop >/dev/null 2>&1 || :
-		update-rc.d "$service" disable >/dev/null
+		# Debian's etcd-server has the service etcd.
+		invoke-rc.d --quiet "${service%-server}" stop >/dev/null 2>&1 || :
+		update-rc.d "${service%-server}" disable >/dev/null
 	done
 }
 
@@ -176,6 +177,7 @@ for want in "$@"; do
 	shells) { zsh --version && fish --version; } >/dev/null 2>&1 || need 'zsh and fish' zsh fish ;;
 	openssl) openssl version >/dev/null 2>&1 || need OpenSSL openssl ;;
 	jq) jq --version >/dev/null 2>&1 || need jq jq ;;
+	etcd) etcd --version >/dev/null 2>&1 || need etcd etcd-server ;;
 	git) git --version >/dev/null 2>&1 || need Git git ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;

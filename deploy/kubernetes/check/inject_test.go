@@ -211,9 +211,11 @@ func sidecar(t *testing.T) core.Container {
 	return c
 }
 
-// The policies compile with the language of Kubernetes 1.36, and have their effects.
-func TestInject(t *testing.T) {
-	objects := mustBuild(t, "../inject")
+// newAdmit compiles the policies of a directory with the language of Kubernetes 1.36. Its function
+// returns the pod with their changes, and the message with which they reject it.
+func newAdmit(t *testing.T, dir string) func(context.Context, map[string]string, *core.Pod) (*core.Pod, string, error) {
+	t.Helper()
+	objects := mustBuild(t, dir)
 	mutating, err := policy.CompileMutating(named[*registration.MutatingAdmissionPolicy](objects, "iamproxy-inject"))
 	if err != nil {
 		t.Fatal(err)
@@ -222,7 +224,7 @@ func TestInject(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admit := func(ctx context.Context, config map[string]string, pod *core.Pod) (*core.Pod, string, error) {
+	return func(ctx context.Context, config map[string]string, pod *core.Pod) (*core.Pod, string, error) {
 		r := policy.Request{Namespace: "app", Pod: pod}
 		if config != nil {
 			r.Config = &core.ConfigMap{Data: config}
@@ -233,6 +235,11 @@ func TestInject(t *testing.T) {
 		message, err := validating.Validate(ctx, r)
 		return r.Pod, message, err
 	}
+}
+
+// Each pod has the sidecar that its settings describe, or is refused with the reason.
+func TestInject(t *testing.T) {
+	admit := newAdmit(t, "../inject")
 	for name, test := range injections {
 		t.Run(name, func(t *testing.T) {
 			pod := application(t)

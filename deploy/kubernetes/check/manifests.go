@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
@@ -43,14 +44,23 @@ func decode(text []byte) (runtime.Object, error) {
 	return object, err
 }
 
-// build returns what `kubectl kustomize DIR` prints, decoded.
-func build(dir string) ([]runtime.Object, error) {
+// resources returns what `kubectl kustomize DIR` prints.
+func resources(dir string) ([]*resource.Resource, error) {
 	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), dir)
 	if err != nil {
 		return nil, err
 	}
+	return built.Resources(), nil
+}
+
+// build returns the resources of a directory, decoded.
+func build(dir string) ([]runtime.Object, error) {
+	built, err := resources(dir)
+	if err != nil {
+		return nil, err
+	}
 	var objects []runtime.Object
-	for _, resource := range built.Resources() {
+	for _, resource := range built {
 		text, err := resource.AsYAML()
 		if err != nil {
 			return nil, err

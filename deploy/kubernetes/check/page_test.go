@@ -26,6 +26,7 @@ const (
 	kustomizePage = "../../../docs/kubernetes-kustomize.md"
 	migratePage   = "../../../docs/kubernetes-migrate.md"
 	sharedPage    = "../../../docs/kubernetes-shared.md"
+	injectPage    = "../../../docs/kubernetes-inject.md"
 )
 
 // image is the reference in all manifests and on all pages.
@@ -272,7 +273,7 @@ func TestNetworkPolicyBlocksApplication(t *testing.T) {
 func TestPageKubectl(t *testing.T) {
 	t.Parallel()
 	n := 0
-	for _, page := range []string{sidecarPage, kustomizePage, migratePage, sharedPage} {
+	for _, page := range []string{sidecarPage, kustomizePage, migratePage, sharedPage, injectPage} {
 		known := map[string]bool{"deployment/app": true, "container/app": true, "container/iamproxy": true} // the pod of the page
 		for _, manifest := range blocks(t, page, "yaml", "kind: Deployment") {
 			var deployment apps.Deployment
@@ -336,7 +337,7 @@ func kubectl(t *testing.T, known map[string]bool, args []string) error {
 			known["secret/"+args[3]] = true
 		}
 		return nil
-	case "run":
+	case "run", "api-resources", "describe", "get", "label": // TestInjectPage reads the label
 		return nil
 	case "delete", "annotate":
 		if !objectName.MatchString(args[1]) {
