@@ -48,7 +48,7 @@ func TestMakeTargets(t *testing.T) {
 }
 
 var (
-	goTest    = regexp.MustCompile(`(?:go|GO\)) test .*`)
+	goTest    = regexp.MustCompile(`(?:cd (\S+) && .*)?(?:go|GO\)) test .*`)
 	runOption = regexp.MustCompile(`-run '?([^' ` + "`" + `]+)`)
 	packages  = regexp.MustCompile(`\./[a-z0-9/.]*`)
 	skipped   = regexp.MustCompile(`(?m)^ *skip: (.*)$`)
@@ -74,11 +74,12 @@ func TestNamedTests(t *testing.T) {
 	}
 	for _, file := range append(pages(t), append(workflows(t), "Makefile")...) {
 		text := strings.ReplaceAll(read(t, file), "\\\n", " ")
-		for _, command := range goTest.FindAllString(text, -1) {
+		for _, found := range goTest.FindAllStringSubmatch(text, -1) {
+			command, in := found[0], found[1]
 			var below []string
 			for _, pkg := range packages.FindAllString(command, -1) {
 				for dir := range all {
-					if root, deep := strings.CutSuffix(path.Clean(pkg), "/..."); dir == root || deep && strings.HasPrefix(dir, root+"/") {
+					if root, deep := strings.CutSuffix(path.Join(in, pkg), "/..."); dir == root || deep && strings.HasPrefix(dir, root+"/") {
 						below = append(below, dir)
 					}
 				}

@@ -134,7 +134,7 @@ func (s server) installCustomResources() {
 	directory, err := exec.CommandContext(s.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").Output()
 	s.must(err)
 	generated := s.TempDir()
-	generate := exec.CommandContext(s.Context(), "go", "run", "sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0", "crd", //nolint:gosec // a directory of the test
+	generate := exec.CommandContext(s.Context(), "go", "run", "sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0", "crd",
 		"paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1", "output:crd:dir="+generated)
 	output, err := generate.CombinedOutput()
 	if err != nil {
