@@ -126,21 +126,37 @@ func (b *balancer) register(address string) {
 
 // healthy checks the health of a target.
 func (b *balancer) healthy(address string) bool {
-	ctx, cancel := context.WithTimeout(b.t.Context(), time.Duration(b.group.HealthCheckTimeoutSeconds)*time.Second)
-	defer cancel()
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
-		return b.dial(address, nil)
-	}}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(address, b.group.HealthCheckPort)+b.group.HealthCheckPath, nil)
-	if err != nil {
-		return false
-	}
-	response, err := transport.RoundTrip(request)
+	response, err := b.request(address, b.group.HealthCheckPath)
 	if err != nil {
 		return false
 	}
 	defer response.Body.Close()
 	return response.StatusCode == http.StatusOK
+}
+
+// get returns the body of a path of the port for health checks.
+func (b *balancer) get(address, path string) string {
+	response, err := b.request(address, path)
+	if err != nil {
+		return err.Error()
+	}
+	defer response.Body.Close()
+	body, _ := io.ReadAll(response.Body)
+	return string(body)
+}
+
+func (b *balancer) request(address, path string) (*http.Response, error) {
+	request, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, "http://"+net.JoinHostPort(address, b.group.HealthCheckPort)+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{
+		Timeout: time.Duration(b.group.HealthCheckTimeoutSeconds) * time.Second,
+		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+			return b.dial(address, nil)
+		}},
+	}
+	return client.Do(request)
 }
 
 // note records the result of a health check.

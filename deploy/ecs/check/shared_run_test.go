@@ -3,241 +3,19 @@
 package check
 
 import (
-	"bufio"
-	"bytes"
-	"context"
-	"crypto/x509"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"os/exec"
-	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
-
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
-	"github.com/iamproxy/iamproxy/test/clientcert"
 	"github.com/iamproxy/iamproxy/test/container"
 )
-
-// sharedName is the name in the certificate of the shared proxy.
-const sharedName = "iamproxy.internal"
-
-// fleet is the service of shared.yaml: its tasks behind a load balancer, and the database.
-type fleet struct {
-	t       *testing.T
-	shared  *shared
-	binary  string
-	cluster *aurora.Cluster
-	servers *clientcert.Pair // CA of the tasks' certificate
-	clients *clientcert.Pair // CA of the clients' certificates
-	secrets map[string]string
-	*balancer
-}
-
-// task is a running task.
-type task struct {
-	*container.Process
-	network container.Network
-	address string
-}
-
-func newFleet(t *testing.T, change ...string) *fleet {
-	t.Helper()
-	t.Setenv("CGO_ENABLED", "0") // the container has no library of C
-	text := strings.NewReplacer(change...).Replace(readShared(t))
-	s, err := parseShared([]byte(text), sharedValues)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fleet{t: t, shared: s, binary: container.Build(t, "../../..", "./cmd/iamproxy"), cluster: &aurora.Cluster{}, balancer: newBalancer(t, s.group)}
-	if err := f.cluster.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.cluster.Close() })
-	f.servers, f.clients = f.issue(nil, clientcert.CA("servers")), f.issue(nil, clientcert.CA("clients"))
-	leaf := clientcert.Named(sharedName)
-	leaf.DNSNames = []string{sharedName}
-	dir := t.TempDir()
-	if err := f.issue(f.servers, leaf).Write(dir); err != nil {
-		t.Fatal(err)
-	}
-	f.secrets = map[string]string{
-		"certificate": f.read(filepath.Join(dir, clientcert.CertFile)),
-		"key":         f.read(filepath.Join(dir, clientcert.KeyFile)),
-		"clients":     string(clientcert.Encode(f.clients)),
-	}
-	return f
-}
-
-func (f *fleet) issue(ca *clientcert.Pair, template *x509.Certificate) *clientcert.Pair {
-	f.t.Helper()
-	pair, err := clientcert.Issue(ca, template)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return pair
-}
-
-func (f *fleet) read(file string) string {
-	f.t.Helper()
-	text, err := os.ReadFile(file)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return string(text)
-}
-
-// start runs the containers of a task, and registers it.
-func (f *fleet) start() task {
-	f.t.Helper()
-	network := container.NewNetwork(f.t)
-	volume := mount(f.t, "tmpfs", "tmpfs", 0, "mode=0755")
-
-	definition := *containerNamed(f.shared.task, "certificates")
-	for _, secret := range definition.Secrets {
-		definition.Environment = append(definition.Environment, types.KeyValuePair{Name: secret.Name, Value: aws.String(f.secrets[*secret.Name])})
-	}
-	writer := containerOf(f.t, &definition, volume, container.Tools())
-	writer.Args = definition.Command
-	writer.Env = append(writer.Env, "PATH=/usr/bin")
-	if out, err := container.Run(writer.Command(f.t, network)); err != nil {
-		f.t.Fatalf("certificates: %v %s", err, out)
-	}
-
-	address := f.connectTarget(network)
-	ca := filepath.Join(f.t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, []byte(f.read(f.cluster.CAFile())), 0o644); err != nil {
-		f.t.Fatal(err)
-	}
-	if err := os.Chmod(filepath.Dir(ca), 0o755); err != nil {
-		f.t.Fatal(err)
-	}
-	c := containerNamed(f.shared.task, "iamproxy")
-	proxy := containerOf(f.t, c, volume, map[string]string{"/iamproxy": f.binary, "/ca.pem": ca})
-	proxy.Args = append([]string{"/iamproxy"}, c.Command...)
-	database := network.Serve(f.t, f.toDatabase)
-	proxy.Env = append(proxy.Env, "IAMPROXY_VIA="+database, "IAMPROXY_CA_FILE=/ca.pem")
-	started := task{container.Start(f.t, proxy.Command(f.t, network)), network, address}
-	f.register(address)
-	return started
-}
-
-// toDatabase relays a connection of a task to the database, which has no network of its own.
-func (f *fleet) toDatabase(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", f.cluster.Addr())
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	go func() {
-		_, _ = io.Copy(server, client)
-		_ = server.(*net.TCPConn).CloseWrite()
-	}()
-	_, _ = io.Copy(client, server)
-}
-
-// clientHost is a host with a client certificate.
-type clientHost struct {
-	network container.Network
-	address string
-	env     []string
-}
-
-// client connects a host whose certificate names a user.
-func (f *fleet) client(name string) clientHost {
-	f.t.Helper()
-	dir := f.t.TempDir()
-	if err := f.issue(f.clients, clientcert.Named(name)).Write(dir); err != nil {
-		f.t.Fatal(err)
-	}
-	root := filepath.Join(dir, "root.pem")
-	if err := os.WriteFile(root, clientcert.Encode(f.servers), 0o600); err != nil {
-		f.t.Fatal(err)
-	}
-	c := clientHost{network: container.NewNetwork(f.t)}
-	var gateway string
-	c.address, gateway = f.connect(c.network)
-	c.env = append(os.Environ(), "PGHOST="+sharedName, "PGHOSTADDR="+gateway, "PGPORT=5432", "PGUSER="+aurora.IAMUser, "PGDATABASE="+aurora.Database,
-		"PGSSLMODE=verify-full", "PGSSLROOTCERT="+root,
-		"PGSSLCERT="+filepath.Join(dir, clientcert.CertFile), "PGSSLKEY="+filepath.Join(dir, clientcert.KeyFile))
-	return c
-}
-
-func (c clientHost) psql(args ...string) *exec.Cmd {
-	return c.network.Command(c.env, "psql", append([]string{"-Xwqt"}, args...)...)
-}
-
-// query runs a query in a session of its own.
-func (c clientHost) query(sql string) (string, error) { return container.Run(c.psql("-c", sql)) }
-
-// session is an open session of psql.
-type session struct {
-	t      *testing.T
-	input  io.WriteCloser
-	output *bufio.Scanner
-	cmd    *exec.Cmd
-}
-
-func (c clientHost) open(t *testing.T) *session {
-	t.Helper()
-	s := &session{t: t, cmd: c.psql("-A")}
-	output, err := s.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.input, err = s.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	s.cmd.Stderr = s.cmd.Stdout
-	s.output = bufio.NewScanner(output)
-	if err := s.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.cmd.Process.Kill(); _ = s.cmd.Wait() })
-	return s
-}
-
-// query sends a query, and returns the first line of its result.
-func (s *session) query(sql string) string {
-	s.t.Helper()
-	if _, err := fmt.Fprintln(s.input, sql); err != nil {
-		s.t.Fatal(err)
-	}
-	if !s.output.Scan() {
-		s.t.Fatalf("%s: the session has ended", sql)
-	}
-	return s.output.Text()
-}
-
-// close ends the session.
-func (s *session) close() {
-	s.t.Helper()
-	s.input.Close()
-	if err := s.cmd.Wait(); err != nil {
-		s.t.Error(err)
-	}
-}
-
-// until waits for a condition.
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("no %s", what)
-		}
-	}
-}
 
 // TestSharedRuns runs the tasks of the service behind a load balancer, with clients on other hosts.
 func TestSharedRuns(t *testing.T) {
@@ -259,9 +37,11 @@ func TestSharedRuns(t *testing.T) {
 	}
 
 	// A cancel request reaches the task that has the session.
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-	defer stop()
-	f.cancelQuery(ctx, app)
+	interrupt, wait := f.startQuery(app)
+	interrupt()
+	if out := wait(); !strings.Contains(out, "canceling statement due to user request") {
+		t.Errorf("not cancelled: %s", out)
+	}
 
 	// The task logs the address of the client, and sends keep-alives to it.
 	idle := app.open(t)
@@ -277,43 +57,32 @@ func TestSharedRuns(t *testing.T) {
 	idle.close()
 }
 
-// cancelQuery interrupts a query of psql, and waits for its end.
-func (f *fleet) cancelQuery(ctx context.Context, c clientHost) {
-	f.t.Helper()
-	admin, err := f.cluster.Admin(ctx, aurora.Database)
-	if err != nil {
-		f.t.Fatal(err)
+// Without stickiness, the balancer sends the cancel request to the other task, which has no such
+// session. A task without credentials gets no client.
+func TestSharedUnsticky(t *testing.T) {
+	f := newFleet(t, `stickiness.enabled, Value: "true"`, `stickiness.enabled, Value: "false"`)
+	broken := f.start("AWS_ACCESS_KEY_ID=", "AWS_SECRET_ACCESS_KEY=")
+	tasks := []task{f.start(), f.start()}
+	for _, task := range tasks {
+		f.await(task.address, true)
 	}
-	defer admin.Close(ctx)
-	cmd := c.psql("-c", "select pg_sleep(600)")
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		f.t.Fatal(err)
-	}
-	until(f.t, "query", func() bool {
-		var running int
-		err := admin.QueryRow(ctx, "select count(*) from pg_stat_activity where state = 'active' and query = 'select pg_sleep(600)'").Scan(&running)
-		return err == nil && running == 1
+	interrupt, _ := f.startQuery(f.client(aurora.IAMUser))
+	interrupt()
+	until(t, "rejected cancel request", func() bool {
+		return slices.ContainsFunc(tasks, func(task task) bool {
+			return rejectedCancels.MatchString(f.get(task.address, "/metrics"))
+		})
 	})
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		f.t.Fatal(err)
+	if n := f.accepted(broken.address); n != 0 {
+		t.Errorf("a task without credentials got %d connections", n)
 	}
-	ended := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-	case <-ctx.Done():
-		_ = cmd.Process.Kill()
-		<-ended
-	}
-	if !strings.Contains(out.String(), "canceling statement due to user request") {
-		f.t.Errorf("not cancelled: %s", out.String())
+	if status := f.get(broken.address, f.group.HealthCheckPath); !strings.Contains(status, "credentials") {
+		t.Errorf("health of the task without credentials: %s", status)
 	}
 }
+
+// rejectedCancels matches the metric of a cancel request without a session.
+var rejectedCancels = regexp.MustCompile(`(?m)^iamproxy_cancel_requests_total{.*result="rejected".*} [1-9]`)
 
 // TestSharedRollOut replaces the tasks as ECS does, one at a time. Clients that connect all the
 // time are not refused, and no session is cut.
