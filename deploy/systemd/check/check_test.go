@@ -94,7 +94,7 @@ func TestMistakes(t *testing.T) {
 		"ProtectHome=yes":          "ProtctHome=yes",
 		"RestartSec=2":             "RestartSec=soon",
 		"SystemCallFilter=@system": "SystemCallFilter=@none",
-		"/usr/local/bin/iamproxy":  "/usr/local/bin/iamprox",
+		"ExecStart=iamproxy":       "ExecStart=iamprox",
 		"[Install]":                "[Instal]",
 	} {
 		root := installed(t)

@@ -39,7 +39,7 @@ func start(t *testing.T, unit, instance string, env []string, socket *os.File, a
 	}
 	t.Cleanup(func() { notify.Close() })
 	command := strings.Fields(strings.ReplaceAll(setting(t, unit, "ExecStart"), "%i", instance))
-	if command[0] != "/usr/local/bin/iamproxy" {
+	if command[0] != "iamproxy" {
 		t.Fatalf("%s runs %s", unit, command[0])
 	}
 	p := &process{notify: notify}
