@@ -5,6 +5,7 @@ package container
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -108,6 +109,25 @@ func (n Network) Serve(t testing.TB, handle func(net.Conn)) (address string) {
 		}
 	}()
 	return listener.Addr().String()
+}
+
+// Relay forwards connections to a free port of loopback in the network to an address of this
+// machine, until the end of the test. It returns the address of the port.
+func (n Network) Relay(t testing.TB, address string) string {
+	t.Helper()
+	return n.Serve(t, func(client net.Conn) {
+		server, err := net.Dial("tcp", address)
+		if err != nil {
+			client.Close()
+			return
+		}
+		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
+			go func() {
+				defer pair[0].Close()
+				_, _ = io.Copy(pair[0], pair[1])
+			}()
+		}
+	})
 }
 
 func (n Network) enter(f func() error) error {

@@ -3,8 +3,6 @@
 package check
 
 import (
-	"io"
-	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,7 +28,7 @@ func TestExecImage(t *testing.T) {
 	task := image.Container()
 	task.Mounts = container.Tools()
 	task.Mounts["/ca.pem"] = cluster.CAFile()
-	task.Env = append(task.Env, append(container.Credentials(), "IAMPROXY_ENDPOINTS="+endpoint, "IAMPROXY_VIA="+relayIn(t, network, cluster.Addr()),
+	task.Env = append(task.Env, append(container.Credentials(), "IAMPROXY_ENDPOINTS="+endpoint, "IAMPROXY_VIA="+network.Relay(t, cluster.Addr()),
 		"IAMPROXY_USER="+aurora.IAMUser, "IAMPROXY_DATABASE="+aurora.Database, "IAMPROXY_CA_FILE=/ca.pem")...)
 	for name, test := range map[string]struct {
 		writable bool
@@ -56,22 +54,4 @@ func TestExecImage(t *testing.T) {
 			}
 		})
 	}
-}
-
-// relayIn returns an address in the network that leads to another address of this machine.
-func relayIn(t *testing.T, network container.Network, address string) string {
-	t.Helper()
-	return network.Serve(t, func(client net.Conn) {
-		server, err := net.Dial("tcp", address)
-		if err != nil {
-			client.Close()
-			return
-		}
-		for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
-			go func() {
-				defer pair[0].Close()
-				_, _ = io.Copy(pair[0], pair[1])
-			}()
-		}
-	})
 }
