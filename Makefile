@@ -8,6 +8,7 @@ FUZZTIME      ?= 30s
 GOLANGCI_LINT ?= github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 CYCLONEDX     ?= github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 GOVULNCHECK   ?= golang.org/x/vuln/cmd/govulncheck@v1.9.0
+NFPM          ?= github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 ACTIONLINT    ?= github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 
 LINT = $(GO) run $(GOLANGCI_LINT) run --allow-serial-runners
@@ -31,11 +32,15 @@ COMMIT  ?= $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 # -buildvcs=false: version and commit come from the two lines above, so that a clone, an archive
 # and the image build alike, and a build cannot fail because of the clone's owner.
 LDFLAGS  = -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+GO_RUN   = CGO_ENABLED=0 $(GO) run -trimpath -ldflags '$(LDFLAGS)'
 GO_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 PLATFORMS = linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
 
-CHECKSUMS = cd dist && if command -v sha256sum >/dev/null; then sha256sum iamproxy*; else shasum -a 256 iamproxy*; fi >SHA256SUMS
+# Everything of a release is built here.
+DIST = dist
+
+CHECKSUMS = cd $(DIST) && if command -v sha256sum >/dev/null; then sha256sum iamproxy*; else shasum -a 256 iamproxy*; fi >SHA256SUMS
 
 .DEFAULT_GOAL := help
 
@@ -51,23 +56,58 @@ build: ## compile bin/iamproxy
 	$(GO_BUILD) -o bin/iamproxy ./cmd/iamproxy
 
 .PHONY: release
-release: $(PLATFORMS:%=release-%) ## compile for Linux, macOS and Windows into dist/, with the layers for AWS Lambda
-	$(GO) run ./tools/licenses -write dist/iamproxy.licenses.txt
-	for arch in amd64 arm64; do \
-		$(GO) run ./tools/layer -binary dist/iamproxy-linux-$$arch -licenses dist/iamproxy.licenses.txt -write dist/iamproxy-lambda-$$arch.zip || exit 1; \
-	done
-	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/iamproxy man >dist/iamproxy.1
+release: packages ## build all files of a release into dist/, except the bills of materials
+	$(GO) run ./tools/manifests -version $(VERSION) -dist $(DIST)
 	$(CHECKSUMS)
 
-.PHONY: $(PLATFORMS:%=release-%)
-$(PLATFORMS:%=release-%): release-%: release-clean
+.PHONY: binaries
+binaries: $(PLATFORMS:%=binary-%) ## compile for Linux, macOS and Windows into dist/, with the layers for AWS Lambda
+	$(GO) run ./tools/licenses -write $(DIST)/iamproxy.licenses.txt
+	for arch in $(patsubst linux-%,%,$(filter linux-%,$(PLATFORMS))); do \
+		$(GO) run ./tools/layer -binary $(DIST)/iamproxy-linux-$$arch -licenses $(DIST)/iamproxy.licenses.txt -write $(DIST)/iamproxy-lambda-$$arch.zip || exit 1; \
+	done
+	$(GO_RUN) ./cmd/iamproxy man >$(DIST)/iamproxy.1
+
+.PHONY: $(PLATFORMS:%=binary-%)
+$(PLATFORMS:%=binary-%): binary-%: release-clean
 	GOOS=$(word 1,$(subst -, ,$*)) GOARCH=$(word 2,$(subst -, ,$*)) \
-		$(GO_BUILD) -o dist/iamproxy-$*$(if $(filter windows-%,$*),.exe) ./cmd/iamproxy
+		$(GO_BUILD) -o $(DIST)/iamproxy-$*$(if $(filter windows-%,$*),.exe) ./cmd/iamproxy
 
 # The checksums cover everything in dist/, so it must not contain old files.
 .PHONY: release-clean
 release-clean:
-	rm -rf dist
+	rm -rf $(DIST)
+
+# The time of all files in the packages. A source archive has no commit.
+export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
+
+# A build between releases has no version that package managers can compare. Alpine's versions end
+# in _rc1, Debian's and Fedora's in ~rc.1.
+PACKAGE_VERSION = $(or $(shell echo '$(VERSION)' | grep -Ex 'v[0-9]+[.][0-9]+[.][0-9]+(-(alpha|beta|rc)[.][0-9]+)?'),0.0.0)
+FORMATS = deb rpm apk
+
+# The directory with the files of the packages. Scripts of apk keep their times. nfpm is in no
+# package, so that it need not be built with the empty cache of "make reproducible".
+STAGE = build/packages
+
+.PHONY: packages
+packages: binaries ## build the packages for Debian, Fedora and Alpine into dist/
+	rm -rf $(STAGE) && mkdir -p build
+	cp -R deploy/packages $(STAGE)
+	cp deploy/systemd/iamproxy* deploy/systemd/env.example LICENSE $(STAGE)
+	cp $(DIST)/iamproxy.licenses.txt $(STAGE)/licenses.txt
+	gzip -9n <$(DIST)/iamproxy.1 >$(STAGE)/iamproxy.1.gz
+	for shell in bash zsh fish; do $(GO_RUN) ./cmd/iamproxy completion $$shell >$(STAGE)/iamproxy.$$shell || exit 1; done
+	find $(STAGE) -type f -exec env TZ=UTC touch -t 198001010000 {} +
+	env -u GOCACHE GOBIN=$(CURDIR)/build $(GO) install $(NFPM)
+	for arch in $(patsubst linux-%,%,$(filter linux-%,$(PLATFORMS))); do \
+		cp $(DIST)/iamproxy-linux-$$arch $(STAGE)/iamproxy; \
+		for format in $(FORMATS); do \
+			version=$(PACKAGE_VERSION); [ $$format != apk ] || version=$$(echo $$version | sed 's/-\([a-z]*\)[.]/-\1/'); \
+			(cd $(STAGE) && ARCH=$$arch PACKAGE_VERSION=$$version $(CURDIR)/build/nfpm package --packager $$format \
+				--target $(abspath $(DIST))/iamproxy-linux-$$arch.$$format) || exit 1; \
+		done; \
+	done
 
 # Bills of materials of each binary, read from the binary, and of the module with its licenses.
 # They have no serial numbers and times, so that they are reproducible. -trimpath, since the tool
@@ -76,9 +116,9 @@ SBOM = CGO_ENABLED=0 $(GO) run -trimpath $(CYCLONEDX)
 
 .PHONY: sbom
 sbom: release ## compile into dist/, with a bill of materials (CycloneDX) of each binary
-	$(SBOM) mod -json -licenses -std -noserial -notimestamp -output dist/iamproxy.cdx.json .
+	$(SBOM) mod -json -licenses -std -noserial -notimestamp -output $(DIST)/iamproxy.cdx.json .
 	for platform in $(PLATFORMS); do \
-		file=dist/iamproxy-$$platform; case $$platform in windows-*) file=$$file.exe ;; esac; \
+		file=$(DIST)/iamproxy-$$platform; case $$platform in windows-*) file=$$file.exe ;; esac; \
 		$(SBOM) bin -json -std -noserial -notimestamp -version $(VERSION) -output $$file.cdx.json $$file || exit 1; \
 	done
 	$(CHECKSUMS)
@@ -96,11 +136,25 @@ layer: ## build bin/iamproxy-lambda-ARCH.zip, the layer for AWS Lambda (ARCH=amd
 .PHONY: man
 man: ## write the manual page to bin/iamproxy.1
 	mkdir -p bin
-	$(GO) run -ldflags '$(LDFLAGS)' ./cmd/iamproxy man >bin/iamproxy.1
+	$(GO_RUN) ./cmd/iamproxy man >bin/iamproxy.1
 
 .PHONY: notes
 notes: ## print the release notes of VERSION, from CHANGELOG.md
 	@awk -v version=$(VERSION) -f tools/notes.awk CHANGELOG.md
+
+# From a clone of the last commit with the heading and the tag of the release, so that nothing
+# here changes.
+.PHONY: release-dry-run
+release-dry-run: ## do what the release VERSION=v1.2.3 does, without publishing anything (on Debian)
+	rm -rf build/release && git clone --quiet . build/release
+	cd build/release && { grep -q '^## \[$(VERSION:v%=%)\] - ' CHANGELOG.md || \
+		sed -i "s/^## \[Unreleased\]$$/&\n\n## [$(VERSION:v%=%)] - $$(date +%F)/" CHANGELOG.md; } && \
+		git -c user.name=dry-run -c user.email=dry-run@example.com commit --quiet --allow-empty --all --message $(VERSION) && \
+		git -c user.name=dry-run -c user.email=dry-run@example.com tag --force --annotate $(VERSION) --message $(VERSION)
+	$(MAKE) -s -C build/release notes VERSION=$(VERSION) >build/release/notes.md
+	$(MAKE) -C build/release sbom VERSION=$(VERSION)
+	$(MAKE) -C build/release image-test
+	cd build/release/dist && sha256sum --check --quiet SHA256SUMS && ls -l ../notes.md $$(cut -c67- SHA256SUMS)
 
 # The name without a tag. IMAGE=111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy names another registry.
 IMAGE ?= ghcr.io/iamproxy/iamproxy
@@ -262,7 +316,7 @@ browser: deps ## test the status page in Chromium (on Debian)
 
 # Tests the deployments as far as possible without AWS.
 .PHONY: deployments
-deployments: workflows browser image-test ecs-test lambda-test compose-test k8s-test systemd-test alerts-test cdk-test ## run the tests of deploy/ (as root, on Debian)
+deployments: workflows browser image-test ecs-test lambda-test compose-test k8s-test systemd-test packages-check alerts-test cdk-test ## run the tests of deploy/ (as root, on Debian)
 
 # Needs neither a container engine nor a registry: see test/container.
 .PHONY: image-test
@@ -323,6 +377,17 @@ systemd-test: ## check the units, and that a restart refuses no client (on Linux
 	@sh tools/setup/install.sh systemd
 	cd deploy/systemd/check && $(GO) vet ./... && $(GO) test -count=1 ./...
 
+.PHONY: packages-check
+packages-check: ## check the packages, the manifests and the action setup-iamproxy (on Debian)
+	@sh tools/setup/install.sh rpm ruby shellcheck
+	cd deploy/packages/check && $(GO) vet ./... && $(GO) test -count=1 -short ./...
+
+# Downloads Debian into build/, where it stays.
+.PHONY: packages-test
+packages-test: ## install, upgrade and remove the packages in a clean Debian with systemd (as root, on Debian)
+	@sh tools/setup/install.sh postgres certs netns rpm ruby shellcheck nspawn
+	cd deploy/packages/check && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 .PHONY: alerts-test
 alerts-test: ## test the alerts and the dashboard's queries with promtool
 	@sh tools/setup/install.sh promtool
@@ -371,15 +436,16 @@ licenses: ## check the licenses of all modules in the binary
 	$(GO) run ./tools/licenses
 
 # From directories with names of different lengths, and with empty caches: otherwise the second
-# build would only copy.
+# build would only copy. The packages are those of one platform.
 .PHONY: reproducible
-reproducible: ## build twice, in two directories, and compare
+reproducible: ## build a binary and its packages twice, in two directories, and compare
 	rm -rf build/once build/once-more
 	for copy in once once-more; do \
-		mkdir -p build/$$copy/source && git ls-files -z | tar -cf - --null -T - | tar -xf - -C build/$$copy/source && \
-		(cd build/$$copy/source && GOCACHE=$(CURDIR)/build/$$copy/cache $(GO_BUILD) -o ../iamproxy ./cmd/iamproxy) || exit 1; \
+		mkdir -p build/$$copy/source && git ls-files -z | tar -cf - --null -T - | tar -xmf - -C build/$$copy/source && \
+		GOCACHE=$(CURDIR)/build/$$copy/cache $(MAKE) -C build/$$copy/source packages \
+			VERSION=$(VERSION) COMMIT=$(COMMIT) PLATFORMS=linux-amd64 DIST=$(CURDIR)/build/$$copy/dist || exit 1; \
 	done
-	cmp build/once/iamproxy build/once-more/iamproxy
+	diff -r build/once/dist build/once-more/dist
 	rm -rf build/once build/once-more
 
 ## Maintain

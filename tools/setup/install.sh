@@ -3,7 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [frameworks] [dpkg-source] [pgbouncer] [promtool] [chromium]
-#		[buildah] [systemd] [shells] [openssl] [git] [jq] [etcd]
+#		[buildah] [systemd] [nspawn] [rpm] [ruby] [shellcheck] [shells] [openssl] [git] [jq] [etcd]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -60,6 +60,11 @@ need_frameworks() {
 		need "Laravel's database layer" php-illuminate-database
 	[ -e /usr/share/java/HikariCP.jar ] && [ -e /usr/share/java/slf4j-nop.jar ] ||
 		need 'HikariCP and SLF4J' libhikaricp-java libslf4j-java
+}
+
+# debootstrap is not on the path of an ordinary user.
+have_nspawn() {
+	systemd-nspawn --version >/dev/null 2>&1 && [ -x /usr/sbin/debootstrap ]
 }
 
 # It unpacks with the help of others, which are in packages that its own depends on.
@@ -179,6 +184,10 @@ for want in "$@"; do
 	jq) jq --version >/dev/null 2>&1 || need jq jq ;;
 	etcd) etcd --version >/dev/null 2>&1 || need etcd etcd-server ;;
 	git) git --version >/dev/null 2>&1 || need Git git ;;
+	rpm) rpm --version >/dev/null 2>&1 || need rpm rpm ;;
+	ruby) ruby --version >/dev/null 2>&1 || need Ruby ruby ;;
+	shellcheck) shellcheck --version >/dev/null 2>&1 || need ShellCheck shellcheck ;;
+	nspawn) have_nspawn || need 'systemd-nspawn and debootstrap' systemd-container debootstrap debian-archive-keyring ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac

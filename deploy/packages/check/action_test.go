@@ -1,0 +1,101 @@
+//go:build linux
+
+package check
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const action = repository + "/.github/actions/setup-iamproxy/setup.sh"
+
+// TestAction runs the script of the action setup-iamproxy against a server with a release. The
+// program prints its arguments, and a stand-in for gh has the exit code of the test.
+func TestAction(t *testing.T) {
+	program := "#!/bin/sh\necho \"iamproxy $*\"\n"
+	sum := fmt.Sprintf("%x", sha256.Sum256([]byte(program)))
+	sums := sum + "  iamproxy-linux-amd64\n" + sum + "  iamproxy-darwin-arm64\n" + sum + "  iamproxy-windows-amd64.exe\n"
+	for name, test := range map[string]struct {
+		version, system, arch string
+		sums                  string
+		attestation           string // exit code
+		program               string // in the directory on the PATH; "": an error
+	}{
+		"Linux":             {"v1.2.3", "Linux", "X64", sums, "0", "iamproxy"},
+		"macOS":             {"v1.2.3-rc.1", "macOS", "ARM64", sums, "0", "iamproxy"},
+		"Windows":           {"v1.2.3", "Windows", "X64", sums, "0", "iamproxy.exe"},
+		"other checksum":    {"v1.2.3", "Linux", "X64", strings.Repeat("0", 64) + "  iamproxy-linux-amd64\n", "0", ""},
+		"no checksum":       {"v1.2.3", "Linux", "X64", sum + "  iamproxy-linux-amd64.deb\n", "0", ""},
+		"no attestation":    {"v1.2.3", "Linux", "X64", sums, "1", ""},
+		"no release for it": {"v1.2.3", "Windows", "ARM64", sums, "0", ""},
+		"no such release":   {"v9.9.9", "Linux", "X64", sums, "0", ""},
+		"a branch":          {"main", "Linux", "X64", sums, "0", ""},
+		"a command":         {"v1.2.3;id", "Linux", "X64", sums, "0", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var requests int
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				requests++
+				switch _, file, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/"); {
+				case !strings.HasPrefix(r.URL.Path, "/"+test.version+"/") || test.version == "v9.9.9":
+					http.NotFound(w, r)
+				case file == "SHA256SUMS":
+					fmt.Fprint(w, test.sums)
+				case strings.Contains(sums, "  "+file+"\n"):
+					fmt.Fprint(w, program)
+				default:
+					http.NotFound(w, r)
+				}
+			}))
+			defer server.Close()
+			dir := t.TempDir()
+			gh := filepath.Join(dir, "gh")
+			if err := os.WriteFile(gh, []byte("#!/bin/sh\n[ \"$1 $2 $4 $5\" = 'attestation verify --repo iamproxy/iamproxy' ] && [ -f \"$3\" ] && exit "+test.attestation+"\nexit 9\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, "path")
+			run := func() (string, error) {
+				cmd := exec.Command("bash", action)
+				cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "RUNNER_OS=" + test.system, "RUNNER_ARCH=" + test.arch, "RUNNER_TEMP=" + dir,
+					"RUNNER_TOOL_CACHE=" + filepath.Join(dir, "tools"), "GITHUB_PATH=" + path, "VERSION=" + test.version, "RELEASES=" + server.URL}
+				out, err := cmd.CombinedOutput()
+				return string(out), err
+			}
+			out, err := run()
+			added, _ := os.ReadFile(path)
+			if test.program == "" {
+				if err == nil || !strings.Contains(out, "::error ") || len(added) != 0 {
+					t.Errorf("%v, adds %q to the PATH: %s", err, added, out)
+				}
+				return
+			}
+			if err != nil || !strings.HasSuffix(out, "\niamproxy version\n") {
+				t.Fatalf("%v: %s", err, out)
+			}
+			if _, err := os.Stat(filepath.Join(strings.TrimSpace(string(added)), test.program)); err != nil {
+				t.Error(err)
+			}
+			before := requests
+			if out, err := run(); err != nil || requests != before {
+				t.Errorf("%d requests with a full cache: %v: %s", requests-before, err, out)
+			}
+		})
+	}
+}
+
+// Scripts of the packages and of the action have no faults that ShellCheck finds.
+func TestScripts(t *testing.T) {
+	scripts := []string{action, "../postinstall", "../preremove", "../postremove", "../../systemd/iamproxy-restart"}
+	more, err := filepath.Glob("../openrc/*")
+	if err != nil || len(more) == 0 {
+		t.Fatalf("%v, %d scripts for OpenRC", err, len(more))
+	}
+	tool(t, "shellcheck", append(scripts, more...)...)
+}
