@@ -183,10 +183,10 @@ func (p *page) contains(t *testing.T, name, text string) bool {
 // ownFile is the task definition of the reader, which is not one of the files.
 const ownFile = "my-task-definition.json"
 
-// TestPage runs the commands of docs/ecs.md. They must replace all example names in the files, and
+// TestPage runs the commands of docs/ecs.md and docs/ecs-options.md. They must replace all example names in the files, and
 // give the AWS CLI files that exist, and a check that iamproxy accepts.
 func TestPage(t *testing.T) {
-	p := runPage(t, "app", "ecs.md")
+	p := runPage(t, "app", "ecs.md", "ecs-options.md")
 	p.checkFiles(t)
 	var streams, executed, used string
 	for _, call := range p.calls {
@@ -206,8 +206,8 @@ func TestPage(t *testing.T) {
 		}
 	}
 	for name := range checks {
-		if !slices.Contains([]string{"task-definition.json", "task-definition-bridge.json", "task-definition-firelens.json", "migrate-task-definition.json", "log-role-policy.json"}, name) && !strings.Contains(used, " "+name) {
-			t.Errorf("the page does not use %s", name)
+		if !slices.Contains([]string{"task-definition.json", "task-definition-bridge.json", "task-definition-firelens.json", "migrate-task-definition.json"}, name) && !strings.Contains(used, " "+name) {
+			t.Errorf("the pages do not use %s", name)
 		}
 	}
 	if streams != "ecs/grant/"+taskID {

@@ -34,9 +34,11 @@ func newTerraform(t *testing.T) *terraform {
 	}
 	mirror := t.TempDir()
 	provider, err := os.ReadFile(container.Build(t, ".", "./provider"))
-	for _, registry := range []string{"registry.opentofu.org", "registry.terraform.io"} {
-		dir := filepath.Join(mirror, registry, "hashicorp/aws", schemaVersion(t), "linux_"+goarch(t))
-		err = errors.Join(err, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "terraform-provider-aws"), provider, 0o755))
+	for name, version := range map[string]string{"aws": schemaVersion(t), "archive": "2.7.1"} {
+		for _, registry := range []string{"registry.opentofu.org", "registry.terraform.io"} {
+			dir := filepath.Join(mirror, registry, "hashicorp", name, version, "linux_"+goarch(t))
+			err = errors.Join(err, os.MkdirAll(dir, 0o755), os.WriteFile(filepath.Join(dir, "terraform-provider-"+name), provider, 0o755))
+		}
 	}
 	tf.config = filepath.Join(mirror, "config")
 	err = errors.Join(err,
@@ -112,6 +114,26 @@ func TestTerraform(t *testing.T) {
 	})
 	t.Run("page", func(t *testing.T) { testTerraformPage(t, tf) })
 	t.Run("variants", func(t *testing.T) { testTerraformVariants(t, tf) })
+	t.Run("lambda", func(t *testing.T) { testTerraformLambda(t, tf) })
+}
+
+// testTerraformLambda plans the configuration of deploy/lambda, which reads the layer of `make layer`.
+func testTerraformLambda(t *testing.T, tf *terraform) {
+	repository := t.TempDir()
+	dir := filepath.Join(repository, "deploy/lambda")
+	configuration, err := os.ReadFile("../../lambda/main.tf")
+	if err := errors.Join(err,
+		os.MkdirAll(dir, 0o755), os.MkdirAll(filepath.Join(repository, "bin"), 0o755),
+		os.WriteFile(filepath.Join(dir, "main.tf"), configuration, 0o600),
+		os.WriteFile(filepath.Join(repository, "bin/iamproxy-lambda-amd64.zip"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if out := tf.must(t, dir, "fmt", "-check", "-diff", "-no-color"); out != "" {
+		t.Errorf("terraform fmt: %s", out)
+	}
+	tf.must(t, dir, "init", "-no-color")
+	tf.must(t, dir, "plan", "-no-color", "-var=endpoint="+required["Endpoint"], "-var=resource_id="+required["ResourceId"],
+		"-var=subnets="+text(strings.Split(required["Subnets"], ",")), "-var=security_group="+required["SecurityGroup"])
 }
 
 // testTerraformPage validates the configuration of the page.

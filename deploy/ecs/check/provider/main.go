@@ -1,5 +1,6 @@
-// Command provider stands in for Terraform's AWS provider. It has the schemas of the resources that
-// deploy/terraform uses, and creates nothing: the attributes that AWS would choose are made up.
+// Command provider stands in for Terraform's providers for AWS and archives. It has the schemas of
+// the resources that the configurations below deploy/ use, and creates nothing: the attributes that
+// AWS would choose are made up.
 package main
 
 import (
@@ -28,6 +29,7 @@ const (
 
 // found has the attributes of the data sources.
 var found = map[string]map[string]string{
+	"archive_file":        {"output_base64sha256": "made up"},
 	"aws_caller_identity": {"account_id": account},
 	"aws_partition":       {"partition": "aws"},
 	"aws_region":          {"region": region},

@@ -1,18 +1,20 @@
-// Writes schema.json, the schemas of the resources that the module and its example use. They come
-// from @cdktn/provider-aws, which is generated from the schemas of the AWS provider:
+// Writes schema.json, the schemas of the resources that the configurations below deploy/ use. They
+// come from packages that are generated from the schemas of the providers, unpacked in the working
+// directory:
 //
-//	npm pack @cdktn/provider-aws@25.7.0 && tar xzf cdktn-provider-aws-25.7.0.tgz
-//	node schema.mjs package >schema.json
+//	for package in provider-aws@25.7.0 provider-archive@14.0.1; do
+//		tar xzf $(npm pack --silent @cdktn/$package) --one-top-level=${package%@*} --strip-components=1
+//	done
+//	node schema.mjs >schema.json
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const resources = [
   'aws_cloudwatch_log_group', 'aws_ecs_service', 'aws_ecs_task_definition', 'aws_iam_role', 'aws_iam_role_policy',
-  'aws_iam_role_policy_attachment', 'aws_vpc_security_group_ingress_rule',
+  'aws_iam_role_policy_attachment', 'aws_lambda_function', 'aws_lambda_layer_version', 'aws_vpc_security_group_ingress_rule',
 ];
-const dataSources = ['aws_rds_cluster', 'aws_caller_identity', 'aws_partition', 'aws_region'];
+const dataSources = ['archive_file', 'aws_caller_identity', 'aws_partition', 'aws_rds_cluster', 'aws_region'];
 
-const [, , directory] = process.argv;
 const lower = (name) => name[0].toLowerCase() + name.slice(1);
 const upper = (name) => name[0].toUpperCase() + name.slice(1);
 
@@ -78,22 +80,23 @@ function functionOf(source, name) {
   return source.slice(start, source.indexOf('\n}\n', start));
 }
 
-function schema(file, name) {
-  const source = readFileSync(join(directory, 'lib', file, 'index.js'), 'utf8');
-  const className = file.split('-').map(upper).join('');
+/** Returns the schema of a resource, or of a data source with the prefix data. */
+function schema(resource, prefix) {
+  const [provider, ...rest] = resource.split('_');
+  const file = prefix ? [prefix, provider, ...rest] : rest;
+  const source = readFileSync(join(`provider-${provider}`, 'lib', file.join('-'), 'index.js'), 'utf8');
   const main = source.slice(source.indexOf('synthesizeHclAttributes() {'));
-  const result = block(source, className, main);
+  const result = block(source, file.map(upper).join(''), main);
   if (Object.keys(result.attributes).length === 0) {
-    throw new Error(`${name}: no attributes`);
+    throw new Error(`${resource}: no attributes`);
   }
   return { block: result };
 }
 
-const file = (name) => name.replace(/^aws_/, '').replaceAll('_', '-');
-const all = (names, prefix) => Object.fromEntries(names.map((name) => [name, schema(prefix + file(name), name)]));
-const version = /provider version ([\d.]+)/.exec(readFileSync(join(directory, 'README.md'), 'utf8'))[1];
+const all = (names, prefix) => Object.fromEntries(names.map((name) => [name, schema(name, prefix)]));
+const version = /provider version ([\d.]+)/.exec(readFileSync('provider-aws/README.md', 'utf8'))[1];
 console.log(JSON.stringify({
   version,
-  resource_schemas: all(resources, ''),
-  data_source_schemas: all(dataSources, 'data-aws-'),
+  resource_schemas: all(resources),
+  data_source_schemas: all(dataSources, 'data'),
 }, null, 1).replace(/\{\n\s+("type": [^{}]*?)\n\s+\}/g, (_, fields) => `{ ${fields.replace(/\s*\n\s*/g, ' ')} }`));
