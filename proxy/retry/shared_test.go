@@ -43,6 +43,7 @@ func TestShared(t *testing.T) {
 		{"5 proxies, 40 each", even(5, clients/5), 40},
 		{"5 proxies, 75 each", even(5, clients/5), whole / 2},
 		{"2 proxies, 75 each, half of the clients at one", half(2), whole / 2},
+		{"3 proxies, 50 each, half of the clients at one", half(3), whole / 3},
 		{"5 proxies, 30 each, half of the clients at one", half(5), whole / 5},
 		{"10 proxies, 15 each, half of the clients at one", half(10), whole / 10},
 		{"5 proxies, 75 each, half of the clients at one", half(5), whole / 2},

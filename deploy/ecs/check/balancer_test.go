@@ -182,8 +182,10 @@ func (b *balancer) note(t *target, ok bool) {
 func (b *balancer) await(address string, healthy bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for b.find(address).healthy != healthy && b.t.Context().Err() == nil {
-		b.changed.Wait()
+	for end := time.Now().Add(time.Minute); b.find(address).healthy != healthy; b.changed.Wait() {
+		if time.Now().After(end) {
+			b.t.Fatalf("the health of %s is not %v: %+v", address, healthy, b.find(address))
+		}
 	}
 }
 
