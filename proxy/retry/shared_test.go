@@ -4,6 +4,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -40,6 +41,7 @@ func TestShared(t *testing.T) {
 		{"5 proxies, 150 each", even(5, clients/5), whole},
 		{"10 proxies, 150 each", even(10, clients/10), whole},
 		{"50 proxies, 150 each", even(50, clients/50), whole},
+		{"10 proxies, 150 each, refused logins count", even(10, clients/10), whole},
 		{"5 proxies, 40 each", even(5, clients/5), 40},
 		{"5 proxies, 75 each", even(5, clients/5), whole / 2},
 		{"2 proxies, 75 each, half of the clients at one", half(2), whole / 2},
@@ -54,7 +56,7 @@ func TestShared(t *testing.T) {
 	}
 	for i, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			f := fleet{clients: test.clients, users: 20, rate: test.rate, timeout: timeout, running: true, limit: 200}
+			f := fleet{clients: test.clients, users: 20, rate: test.rate, timeout: timeout, running: true, limit: 200, countRefused: strings.HasSuffix(test.name, "refused logins count")}
 			o := f.run(t)
 			seconds := func(d time.Duration) int { return int(d.Round(time.Second).Seconds()) }
 			got := []int{seconds(o.in[len(o.in)/2]), seconds(o.done[0]), seconds(o.done[len(o.done)-1]), o.attempts - len(o.in), o.failures}
