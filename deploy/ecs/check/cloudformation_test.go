@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,10 @@ var required = map[string]string{
 	"Subnets":               "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
 }
 
+// executionPolicy is the policy of AWS for the execution role.
+const executionPolicy = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
+
+// deployed returns the template of deploy/cloudformation with values for further parameters.
 func deployed(values map[string]string) (*template, error) {
 	text, err := os.ReadFile("../../cloudformation/service.yaml")
 	if err != nil {
@@ -141,6 +146,12 @@ func TestCloudFormationPolicies(t *testing.T) {
 	samePolicy(t, "ExecutionRole", policies["ExecutionRole"], "trust-policy.json")
 	samePolicy(t, "ConnectPolicy", policies["ConnectPolicy"], "task-role-policy.json")
 	samePolicy(t, "LogPolicy", policies["LogPolicy"], "log-role-policy.json")
+
+	var role struct{ ManagedPolicyArns []string }
+	decode(t, stack.resource(t, "ExecutionRole"), &role)
+	if !slices.Equal(role.ManagedPolicyArns, []string{executionPolicy}) {
+		t.Errorf("the execution role has %q", role.ManagedPolicyArns)
+	}
 
 	var rule struct {
 		GroupID, SourceSecurityGroupID, IPProtocol string

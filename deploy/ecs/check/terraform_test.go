@@ -204,6 +204,9 @@ func testTerraformVariants(t *testing.T, tf *terraform) {
 					samePolicy(t, policy, document, file)
 				}
 			}
+			if got := resources["module.iamproxy.aws_iam_role_policy_attachment.execution[0]"]["policy_arn"]; got != executionPolicy {
+				t.Errorf("the execution role has %v", got)
+			}
 			rule := resources["module.iamproxy.aws_vpc_security_group_ingress_rule.database[0]"]
 			want := map[string]any{
 				"security_group_id": required["DatabaseSecurityGroup"], "referenced_security_group_id": required["SecurityGroup"],

@@ -104,7 +104,9 @@ func sectionBlocks(t *testing.T, heading string) (found []string) {
 	_, section, ok := strings.Cut(string(text), "\n## "+heading+"\n")
 	section, _, _ = strings.Cut(section, "\n## ")
 	for _, block := range blocks.FindAllStringSubmatch(section, -1) {
-		found = append(found, block[2])
+		if block[1] == "json" {
+			found = append(found, block[2])
+		}
 	}
 	if !ok || len(found) == 0 {
 		t.Fatalf("docs/ecs-options.md has no JSON in %s", heading)
