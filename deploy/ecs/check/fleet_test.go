@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,27 +120,11 @@ func (f *fleet) start(variables ...string) task {
 	c := containerNamed(f.shared.task, "iamproxy")
 	proxy := containerOf(f.t, c, volume, map[string]string{"/iamproxy": f.binary, "/ca.pem": ca})
 	proxy.Args = append([]string{"/iamproxy"}, c.Command...)
-	database := network.Serve(f.t, f.toDatabase)
-	proxy.Env = append(proxy.Env, "IAMPROXY_VIA="+database, "IAMPROXY_CA_FILE=/ca.pem")
+	proxy.Env = append(proxy.Env, "IAMPROXY_VIA="+network.Relay(f.t, f.cluster.Addr()), "IAMPROXY_CA_FILE=/ca.pem")
 	proxy.Env = append(variables, proxy.Env...) // the first one counts
 	started := task{container.Start(f.t, proxy.Command(f.t, network)), network, address}
 	f.register(address)
 	return started
-}
-
-// toDatabase relays a connection of a task to the database, which has no network of its own.
-func (f *fleet) toDatabase(client net.Conn) {
-	defer client.Close()
-	server, err := net.Dial("tcp", f.cluster.Addr())
-	if err != nil {
-		return
-	}
-	defer server.Close()
-	go func() {
-		_, _ = io.Copy(server, client)
-		_ = server.(*net.TCPConn).CloseWrite()
-	}()
-	_, _ = io.Copy(client, server)
 }
 
 // clientHost is a host with a client certificate.
