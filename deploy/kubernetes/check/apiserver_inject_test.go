@@ -144,15 +144,50 @@ func (s server) updates() {
 	}
 }
 
+// defaultLimits creates a pod in a namespace with a LimitRange. The API server applies it to
+// containers of policies, too.
+func (s server) defaultLimits() {
+	s.namespace("limits", enabled, endpoints)
+	s.must(s.Apply(s.Context(), s.object(`{apiVersion: v1, kind: LimitRange, metadata: {name: limits},
+		spec: {limits: [{type: Container, default: {cpu: 200m}}]}}`), "limits", apiserver.Admin))
+	s.until(func() error {
+		pod, err := s.CreatePod(s.Context(), "limits", application(s.T), true)
+		if err == nil && pod.Spec.InitContainers[0].Resources.Limits.Cpu().String() != "200m" {
+			err = fmt.Errorf("the limits are %v", pod.Spec.InitContainers[0].Resources.Limits)
+		}
+		return err
+	})
+}
+
+// failsAlone replaces the policy with one that fails. Only pods that the label selects are refused.
+func (s server) failsAlone() {
+	s.namespace("fails", enabled, endpoints)
+	s.namespace("unconcerned", nil, nil)
+	s.withImage(`' + string(1 / 0) + '`)
+	s.until(func() error {
+		if _, err := s.CreatePod(s.Context(), "fails", application(s.T), true); err == nil {
+			return errors.New("the policy does not fail")
+		}
+		_, err := s.CreatePod(s.Context(), "unconcerned", application(s.T), true)
+		return err
+	})
+}
+
+// withImage applies the policy of the page with another image.
+func (s server) withImage(image string) {
+	s.Helper()
+	for _, object := range s.objects(withImage(s.T, image)) {
+		s.must(s.Apply(s.Context(), object, "", apiserver.Admin))
+	}
+}
+
 // upgrades replaces the image of the policy. New pods have it, and old ones keep theirs.
 func (s server) upgrades() {
 	s.namespace("upgrade", enabled, endpoints)
 	_, err := s.CreatePod(s.Context(), "upgrade", application(s.T), false)
 	s.must(err)
 	const newer = "ghcr.io/iamproxy/iamproxy:v1.2.4"
-	for _, object := range s.objects(withImage(s.T, newer)) {
-		s.must(s.Apply(s.Context(), object, "", apiserver.Admin))
-	}
+	s.withImage(newer)
 	next := application(s.T)
 	next.Name = "next"
 	s.until(func() error {

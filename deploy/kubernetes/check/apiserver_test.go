@@ -50,9 +50,11 @@ func TestAPIServer(t *testing.T) {
 		{"labels", server.selects},
 		{"container", server.sameContainer},
 		{"updates", server.updates},
+		{"limits", server.defaultLimits},
 		{"upgrade", server.upgrades},
 		{"rights", server.needsRights},
 		{"cost", server.cost},
+		{"failure", server.failsAlone},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(server{t, started}) })
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"reflect"
 	"slices"
@@ -134,6 +135,24 @@ var injections = map[string]struct {
 	"iamproxy as the application": {pod: func(pod *core.Pod) { pod.Spec.Containers[0].Name = "iamproxy" }, check: func(pod *core.Pod) bool {
 		return len(pod.Spec.InitContainers) == 0
 	}},
+
+	"pod for Windows": {config: endpoints, pod: func(pod *core.Pod) {
+		pod.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "windows"}
+	}, check: func(pod *core.Pod) bool { return len(pod.Spec.InitContainers) == 0 }},
+	"large pod": {config: with("environment", "enabled"), pod: func(pod *core.Pod) {
+		for i := range 50 {
+			c := *pod.Spec.Containers[0].DeepCopy()
+			c.Name = fmt.Sprint("c-", i)
+			for j := range 50 {
+				c.Env = append(c.Env, core.EnvVar{Name: fmt.Sprint("V", j), Value: strings.Repeat("x", 200)})
+			}
+			pod.Spec.InitContainers, pod.Spec.Containers = append(pod.Spec.InitContainers, c), append(pod.Spec.Containers, c)
+			pod.Spec.InitContainers[i].Name = fmt.Sprint("i-", i)
+		}
+		for i := range 100 {
+			pod.Annotations = map[string]string{fmt.Sprint("example.com/", i): "x"}
+		}
+	}, check: isInjected},
 
 	"no ConfigMap": {reject: ` has no ConfigMap "iamproxy-inject"; create it with the key IAMPROXY_ENDPOINTS`},
 	"wrong label": {config: endpoints, pod: func(pod *core.Pod) {
