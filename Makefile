@@ -364,7 +364,7 @@ k8s-test: ## build deploy/kubernetes as kubectl does, and run it
 # CPU minutes: it is not part of deployments.
 .PHONY: kubernetes
 kubernetes: build/kube-apiserver ## apply deploy/kubernetes to a real API server, and inject iamproxy (on Debian)
-	@sh tools/setup/install.sh etcd
+	@sh tools/setup/install.sh etcd postgres certs
 	cd deploy/kubernetes/check && KUBE_APISERVER=$(CURDIR)/build/kube-apiserver $(GO) test -v -count=1 -run '^TestAPIServer$$' ./
 
 KUBERNETES = deploy/kubernetes/check/apiserver/kube-apiserver

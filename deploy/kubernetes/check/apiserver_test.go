@@ -49,6 +49,7 @@ func TestAPIServer(t *testing.T) {
 		{"injection", server.injects},
 		{"labels", server.selects},
 		{"container", server.sameContainer},
+		{"database", server.connects},
 		{"updates", server.updates},
 		{"limits", server.defaultLimits},
 		{"upgrade", server.upgrades},

@@ -95,7 +95,7 @@ func TestInjectPageMessages(t *testing.T) {
 			t.Errorf("%d messages have %q", found, row[1])
 		}
 	}
-	for _, v := range sidecar(t).Env {
+	for _, v := range sidecarContainer(t).Env {
 		if v.Name != "IAMPROXY_ENDPOINTS" && !strings.Contains(string(text), "`"+v.Name+"` is `"+v.Value+"`") {
 			t.Errorf("%s lacks the default of %s, %s", filepath.Base(injectPage), v.Name, v.Value)
 		}

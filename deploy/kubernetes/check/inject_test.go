@@ -212,9 +212,9 @@ func application(t *testing.T) *core.Pod {
 	}
 }
 
-// sidecar returns the container of ../sidecar, with the variables of its ConfigMap in its own
+// sidecarContainer returns the container of ../sidecar, with the variables of its ConfigMap in its own
 // list.
-func sidecar(t *testing.T) core.Container {
+func sidecarContainer(t *testing.T) core.Container {
 	t.Helper()
 	objects := mustBuild(t, "../sidecar")
 	c := named[*apps.Deployment](objects, "app").Spec.Template.Spec.InitContainers[0]
@@ -281,7 +281,7 @@ func TestInject(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := sidecar(t)
+		want := sidecarContainer(t)
 		if !equality.Semantic.DeepEqual(got.Spec.InitContainers[0], want) {
 			t.Errorf("got %+v, want %+v", got.Spec.InitContainers[0], want)
 		}
