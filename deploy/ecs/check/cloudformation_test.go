@@ -11,9 +11,6 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
-	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
-
-	"github.com/iamproxy/iamproxy/test/container"
 )
 
 // required has values of the parameters without a default.
@@ -94,32 +91,16 @@ func TestCloudFormation(t *testing.T) {
 	}
 }
 
-// TestCloudFormationRuns runs iamproxy and the application of the template, which finds iamproxy by
-// its variables.
+// TestCloudFormationRuns logs in with the variables of the application.
 func TestCloudFormationRuns(t *testing.T) {
-	t.Setenv("CGO_ENABLED", "0") // the container has no library of C
-	binary := container.Build(t, "../../..", "./cmd/iamproxy")
+	s := newStandIn(t)
 	for _, name := range []string{"default", "bridge"} {
 		t.Run(name, func(t *testing.T) {
 			stack, err := deployed(variants[name].cloudFormation)
 			if err != nil {
 				t.Fatal(err)
 			}
-			task := stack.task(t)
-			network, volume := container.NewNetwork(t), t.TempDir()
-			clients := network
-			if task.NetworkMode == types.NetworkModeBridge {
-				clients, volume = container.NewNetwork(t), mountVolume(t, task.Volumes[0].DockerVolumeConfiguration.DriverOpts)
-			}
-			c, app := containerNamed(task, "iamproxy"), containerNamed(task, "app")
-			sidecar := containerOf(t, c, volume, map[string]string{"/iamproxy": binary})
-			sidecar.Args = append([]string{"/iamproxy"}, c.Command...)
-			sidecar.Env = append(sidecar.Env, soon)
-			process := container.Start(t, sidecar.Command(t, network))
-			if out, err := container.Run(applicationOf(t, app, volume).Command(t, clients)); err == nil || !strings.Contains(out, noDatabase) {
-				t.Errorf("%q: %v %s", app.Command, err, out)
-			}
-			process.Stop()
+			s.run(t, stack.task(t))
 		})
 	}
 }

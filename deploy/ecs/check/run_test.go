@@ -3,6 +3,7 @@
 package check
 
 import (
+	"cmp"
 	"maps"
 	"os"
 	"os/exec"
@@ -183,7 +184,7 @@ func containerOf(t *testing.T, c *types.ContainerDefinition, volume string, file
 		Root:     root,
 		Writable: !aws.ToBool(c.ReadonlyRootFilesystem),
 		Mounts:   mounts,
-		User:     *c.User,
+		User:     cmp.Or(aws.ToString(c.User), "0:0"), // that of the image
 		Dir:      "/",
 		Env:      environment(c),
 	}
@@ -198,7 +199,6 @@ func TestMigrateRuns(t *testing.T) {
 	volume := mount(t, "tmpfs", "tmpfs", 0, "mode=0755")
 
 	definition := containerNamed(task, "sql")
-	definition.User = aws.String("0:0") // of the image
 	writer := containerOf(t, definition, volume, container.Tools())
 	writer.Writable, writer.Args = true, definition.Command
 	writer.Env = append(writer.Env, "PATH=/usr/bin")

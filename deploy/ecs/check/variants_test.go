@@ -4,10 +4,11 @@ package check
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
 	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs"
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 
+	"github.com/iamproxy/iamproxy/test/aurora"
 	"github.com/iamproxy/iamproxy/test/container"
 )
 
@@ -183,51 +185,79 @@ func text(v any) string {
 	return string(out)
 }
 
-// TestVariantsRun runs iamproxy as each variant defines it. It becomes healthy, and the container
-// iamproxy-ready ends as soon as iamproxy is ready.
+// TestVariantsRun runs iamproxy as each variant defines it, and logs in with the variables of its
+// application. With a faster start, the application comes after the container iamproxy-ready.
 func TestVariantsRun(t *testing.T) {
-	t.Setenv("CGO_ENABLED", "0") // the container has no library of C
-	binary := container.Build(t, "../../..", "./cmd/iamproxy")
+	s := newStandIn(t)
 	for name, v := range variants {
-		t.Run(name, func(t *testing.T) {
-			task := v.task(t)
-			network, volume := container.NewNetwork(t), t.TempDir()
-			if task.NetworkMode == types.NetworkModeBridge {
-				volume = mountVolume(t, task.Volumes[0].DockerVolumeConfiguration.DriverOpts)
-			}
-			start := func(c *types.ContainerDefinition) *exec.Cmd {
-				definition := containerOf(t, c, volume, map[string]string{"/iamproxy": binary})
-				definition.Args = append([]string{"/iamproxy"}, c.Command...)
-				return definition.Command(t, network)
-			}
-			c := containerNamed(task, "iamproxy")
-			ready := containerNamed(task, "iamproxy-ready")
-			ended := make(chan error, 1)
-			if ready != nil {
-				command := start(ready)
-				go func() {
-					out, err := container.Run(command)
-					if err != nil {
-						err = fmt.Errorf("%w: %s", err, out)
-					}
-					ended <- err
-				}()
-			} else {
-				ended <- nil
-			}
-			process := container.Start(t, start(c))
-			if err := <-ended; err != nil {
-				t.Errorf("iamproxy-ready: %v", err)
-			}
-			if out, err := container.Run(healthCheck(c, binary, network)); err != nil {
-				t.Errorf("not healthy: %v %s", err, out)
-			}
-			for line := range strings.Lines(process.Log()) {
-				if !json.Valid([]byte(line)) {
-					t.Errorf("the log router cannot parse %s", line)
-				}
-			}
-			process.Stop()
-		})
+		t.Run(name, func(t *testing.T) { s.run(t, v.task(t)) })
+	}
+}
+
+// standIn runs tasks with a stand-in for Aurora.
+type standIn struct {
+	binary, ca string
+	cluster    *aurora.Cluster
+}
+
+func newStandIn(t *testing.T) *standIn {
+	t.Helper()
+	t.Setenv("CGO_ENABLED", "0") // the container has no library of C
+	s := &standIn{binary: container.Build(t, "../../..", "./cmd/iamproxy"), ca: filepath.Join(t.TempDir(), "ca.pem"), cluster: &aurora.Cluster{}}
+	if err := s.cluster.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.cluster.Close() })
+	ca, err := os.ReadFile(s.cluster.CAFile())
+	err = errors.Join(err, os.WriteFile(s.ca, ca, 0o644), os.Chmod(filepath.Dir(s.ca), 0o755))
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := s.cluster.Admin(t.Context(), aurora.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close(t.Context())
+	if _, err := admin.Exec(t.Context(), "CREATE ROLE app LOGIN IN ROLE "+aurora.RDSRole); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run runs the containers of a task in the order of ECS, and logs in as the application does.
+func (s *standIn) run(t *testing.T, task *ecs.RegisterTaskDefinitionInput) {
+	t.Helper()
+	network, volume := container.NewNetwork(t), t.TempDir()
+	clients := network
+	if task.NetworkMode == types.NetworkModeBridge {
+		clients, volume = container.NewNetwork(t), mountVolume(t, task.Volumes[0].DockerVolumeConfiguration.DriverOpts)
+	}
+	command := func(c *types.ContainerDefinition, variables ...string) *exec.Cmd {
+		definition := containerOf(t, c, volume, map[string]string{"/iamproxy": s.binary, "/ca.pem": s.ca})
+		definition.Args = append([]string{"/iamproxy"}, c.Command...)
+		definition.Env = append(definition.Env, variables...)
+		return definition.Command(t, network)
+	}
+	c := containerNamed(task, "iamproxy")
+	process := container.Start(t, command(c, "IAMPROXY_VIA="+network.Relay(t, s.cluster.Addr()), "IAMPROXY_CA_FILE=/ca.pem"))
+	if ready := containerNamed(task, "iamproxy-ready"); ready != nil {
+		if out, err := container.Run(command(ready)); err != nil {
+			t.Errorf("iamproxy-ready: %v %s", err, out)
+		}
+	}
+	if out, err := container.Run(healthCheck(c, s.binary, network)); err != nil {
+		t.Errorf("not healthy: %v %s", err, out)
+	}
+
+	client := applicationOf(t, containerNamed(task, "app"), volume)
+	client.Args = []string{"sh", "-c", "psql $DATABASE_URL -XAtc 'select session_user'"}
+	if out, err := container.Run(client.Command(t, clients)); err != nil || out != "app" {
+		t.Errorf("the application: %v %q", err, out)
+	}
+	process.Stop()
+	for line := range strings.Lines(process.Log()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("the log router cannot parse %s", line)
+		}
 	}
 }
