@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/iamproxy/iamproxy/internal/logging"
+	"github.com/iamproxy/iamproxy/internal/winsock"
 	"github.com/iamproxy/iamproxy/proxy/cancel"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/pool"
@@ -153,7 +154,7 @@ func (p *Proxy) Serve(listener net.Listener) error {
 			return err
 		default: // no file descriptors, or the client has left already
 			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-			p.sampler.Log(p.logger.Core(), p.logger.Log, logging.Kind{Level: zap.WarnLevel, Message: "could not accept a client; trying again"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(err))
+			p.sampler.Log(p.logger.Core(), p.logger.Log, logging.Kind{Level: zap.WarnLevel, Message: "could not accept a client; trying again"}, zap.Float64("retry_in_s", pause.Seconds()), zap.Error(winsock.POSIX(err)))
 			select {
 			case <-time.After(pause):
 			case <-p.ctx.Done():

@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+
+	"github.com/iamproxy/iamproxy/internal/winsock"
 )
 
 // The errors of Dial, besides fs.ErrPermission.
@@ -42,7 +44,7 @@ func Dial(ctx context.Context, network, address string) (net.Conn, error) {
 // dialError returns the error for err of a dial to this host.
 func dialError(err error) error {
 	var failed net.Error
-	switch {
+	switch err = winsock.POSIX(err); {
 	case errors.As(err, &failed) && failed.Timeout():
 		return ErrNoAnswer
 	case errors.Is(err, fs.ErrPermission):

@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strconv"
 	"syscall"
+
+	"github.com/iamproxy/iamproxy/internal/winsock"
 )
 
 // Listen opens the listeners of an address: two for localhost, on the same port, and else one. A
@@ -92,20 +96,20 @@ func TCPNetwork(host string) string {
 
 // BindError returns the cause of err of a TCP listener, without the address, which callers add.
 func BindError(err error) error {
-	if failed := (*os.SyscallError)(nil); errors.As(err, &failed) {
+	if failed := (*os.SyscallError)(nil); errors.As(winsock.POSIX(err), &failed) {
 		err = failed.Err
 	}
-	if errors.Is(err, syscall.EADDRNOTAVAIL) {
+	switch {
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%w; it is not an address of this host", err)
+	case errors.Is(err, fs.ErrPermission) && runtime.GOOS == "windows":
+		return fmt.Errorf("%w; another program uses the port, or Windows has reserved it: see `netsh interface ipv4 show excludedportrange protocol=tcp`", err)
 	}
 	return err
 }
 
-// IsInUse reports whether another socket has the address. Windows has another number for that.
-func IsInUse(err error) bool {
-	const wsaEADDRINUSE = syscall.Errno(10048)
-	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, wsaEADDRINUSE)
-}
+// IsInUse reports whether another socket has the address.
+func IsInUse(err error) bool { return errors.Is(winsock.POSIX(err), syscall.EADDRINUSE) }
 
 // ParseSocketMode parses an octal mode of 9 bits that lets at least the owner connect.
 func ParseSocketMode(text string) (os.FileMode, error) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"net"
 	"syscall"
+
+	"github.com/iamproxy/iamproxy/internal/winsock"
 )
 
 // NetworkCause returns why a host could not be reached, without the operations and addresses of
@@ -12,7 +14,7 @@ func NetworkCause(err error) string {
 	var dns *net.DNSError
 	var errno syscall.Errno
 	var timeout net.Error
-	switch {
+	switch err = winsock.POSIX(err); {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return "DNS has no such name"
 	case errors.As(err, &dns):

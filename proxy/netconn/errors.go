@@ -26,10 +26,10 @@ func IsClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// IsHangup reports whether the peer has closed or reset the connection. A write returns EPIPE
-// after a reset.
+// IsHangup reports whether the peer has closed or reset the connection. After a reset, a write
+// returns EPIPE, and on Windows ECONNABORTED.
 func IsHangup(err error) bool {
-	return IsClosed(err) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return IsClosed(err) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNABORTED)
 }
 
 // IsDisconnect reports whether the connection has ended, no matter which side ended it

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/iamproxy/iamproxy/internal/winsock"
 )
 
 // Socket is a connection below TLS. In polling mode, a reader can wait for data without
@@ -65,7 +67,8 @@ func (s *Socket) Read(b []byte) (int, error) {
 	case s.polling:
 		return 0, ErrWouldBlock
 	default:
-		return s.NetConn().Read(b)
+		n, err := s.NetConn().Read(b)
+		return n, winsock.POSIX(err)
 	}
 }
 
@@ -85,7 +88,8 @@ func (s *Socket) Write(b []byte) (int, error) {
 	if raw {
 		return s.raw.write(b)
 	}
-	return conn.Write(b)
+	n, err := conn.Write(b)
+	return n, winsock.POSIX(err)
 }
 
 // Flush sends what a loop had no room for.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"github.com/iamproxy/iamproxy/internal/winsock"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
@@ -195,7 +196,7 @@ func (d *Dialer) dial(ctx context.Context, address string, took *Timings) (net.C
 	conn, err := d.dialer()(traceResolve(ctx, &took.Resolve), "tcp", address)
 	took.Dial = time.Since(began) - took.Resolve
 	if err != nil {
-		return nil, d.dialError(err)
+		return nil, d.dialError(winsock.POSIX(err))
 	}
 	return conn, nil
 }

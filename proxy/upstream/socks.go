@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/net/proxy"
 
+	"github.com/iamproxy/iamproxy/internal/winsock"
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 )
 
@@ -35,6 +36,7 @@ func (s *SOCKS5) dial(ctx context.Context, dialer *net.Dialer, address string) (
 		return nil, err
 	}
 	_, err = socks.(proxy.ContextDialer).DialContext(ctx, "tcp", address)
+	err = winsock.POSIX(err)
 	switch {
 	case err == nil:
 		return capture.conn, nil
