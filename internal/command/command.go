@@ -77,13 +77,10 @@ func (p *Process) ExitCode() int { return p.code }
 
 // wait starts the command, and waits until it has exited.
 func (p *Process) wait(started chan<- error) {
-	err := p.cmd.Start()
-	if err != nil {
-		started <- err
+	err := p.guard.start(p.cmd)
+	if started <- err; err != nil {
 		return
 	}
-	p.guard.watch(p.cmd.Process.Pid)
-	started <- nil
 	_ = p.cmd.Wait() // ProcessState has the result
 	p.guard.forget()
 	p.code = exitCode(p.cmd.ProcessState)

@@ -38,12 +38,14 @@ func StartGuard(dir string) *Guard {
 	return &Guard{cmd, lifeline}
 }
 
-// watch has the guard kill a process. Linux kills the command, too, unless the command has changed
-// its user: prctl(2), PR_SET_PDEATHSIG.
-func (g *Guard) watch(pid int) {
-	if g != nil {
-		fmt.Fprintln(g.lifeline, pid)
+// start starts the command, and has the guard kill it. Linux kills the command, too, unless the
+// command has changed its user: prctl(2), PR_SET_PDEATHSIG.
+func (g *Guard) start(cmd *exec.Cmd) error {
+	err := cmd.Start()
+	if err == nil && g != nil {
+		fmt.Fprintln(g.lifeline, cmd.Process.Pid)
 	}
+	return err
 }
 
 // forget has the guard kill no process: the ID may be in use again.

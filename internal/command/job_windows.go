@@ -1,6 +1,9 @@
 package command
 
 import (
+	"os"
+	"os/exec"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/windows"
@@ -32,14 +35,61 @@ func (j *Job) limit(flags uint32) error {
 	return err
 }
 
-// Add puts a process into the job. Processes that it starts later are in it, too.
-func (j *Job) Add(pid int) error {
-	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, uint32(pid))
-	if err != nil {
+// Start starts a command in the job. The command runs only once it is in the job, so that all
+// processes that it starts are in it, too.
+func (j *Job) Start(cmd *exec.Cmd) error {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.CreationFlags |= windows.CREATE_SUSPENDED
+	if err := cmd.Start(); err != nil {
 		return err
 	}
+	err := j.add(uint32(cmd.Process.Pid))
+	if err == nil {
+		err = resume(uint32(cmd.Process.Pid))
+	}
+	if err != nil {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	return err
+}
+
+func (j *Job) add(pid uint32) error {
+	process, err := windows.OpenProcess(windows.PROCESS_SET_QUOTA|windows.PROCESS_TERMINATE, false, pid)
+	if err != nil {
+		return os.NewSyscallError("OpenProcess", err)
+	}
 	defer windows.CloseHandle(process) //nolint:errcheck // it was just opened
-	return windows.AssignProcessToJobObject(j.handle, process)
+	return os.NewSyscallError("AssignProcessToJobObject", windows.AssignProcessToJobObject(j.handle, process))
+}
+
+// resume resumes the threads of a process. Package os keeps no handle of the first one.
+func resume(pid uint32) error {
+	threads, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPTHREAD, 0)
+	if err != nil {
+		return os.NewSyscallError("CreateToolhelp32Snapshot", err)
+	}
+	defer windows.CloseHandle(threads) //nolint:errcheck // it was just opened
+	found := os.NewSyscallError("Thread32Next", windows.ERROR_NO_MORE_FILES)
+	entry := windows.ThreadEntry32{Size: uint32(unsafe.Sizeof(windows.ThreadEntry32{}))}
+	for err = windows.Thread32First(threads, &entry); err == nil; err = windows.Thread32Next(threads, &entry) {
+		if entry.OwnerProcessID == pid {
+			found = resumeThread(entry.ThreadID)
+		}
+	}
+	return found
+}
+
+func resumeThread(id uint32) error {
+	thread, err := windows.OpenThread(windows.THREAD_SUSPEND_RESUME, false, id)
+	if err != nil {
+		return os.NewSyscallError("OpenThread", err)
+	}
+	defer windows.CloseHandle(thread) //nolint:errcheck // it was just opened
+	_, err = windows.ResumeThread(thread)
+	return os.NewSyscallError("ResumeThread", err)
 }
 
 // Terminate ends all processes of the job.

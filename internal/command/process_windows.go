@@ -2,6 +2,7 @@ package command
 
 import (
 	"os"
+	"os/exec"
 	"os/signal"
 	"syscall"
 )
@@ -32,11 +33,12 @@ func StartGuard(string) *Guard {
 	return &Guard{job}
 }
 
-// watch adds the command to the job. Without a job, a command outlives this process if it is killed.
-func (g *Guard) watch(pid int) {
-	if g != nil {
-		_ = g.Add(pid)
+// start starts the command in the job. Without a job, a command outlives this process if it is killed.
+func (g *Guard) start(cmd *exec.Cmd) error {
+	if g == nil {
+		return cmd.Start()
 	}
+	return g.Start(cmd)
 }
 
 // forget does nothing: the job has handles, not IDs.

@@ -27,18 +27,12 @@ func startProcess(args, env []string, output *os.File) (*process, error) {
 	cmd := exec.Command(args[0], args[1:]...) //nolint:gosec // the user's own command line
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: windows.CREATE_NEW_PROCESS_GROUP}
-	if err := cmd.Start(); err != nil {
+	if err := job.Start(cmd); err != nil {
 		_ = job.Close()
 		return nil, err
 	}
 	p := &process{cmd: cmd, job: job, exited: make(chan struct{})}
 	go p.wait()
-	if err := job.Add(cmd.Process.Pid); err != nil {
-		_ = cmd.Process.Kill()
-		<-p.exited
-		p.kill()
-		return nil, err
-	}
 	return p, nil
 }
 
