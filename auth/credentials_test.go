@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -114,7 +115,10 @@ func TestFilesChange(t *testing.T) {
 // source, which may contain a key.
 func TestSourceOutputIsRedacted(t *testing.T) {
 	const secret = `{"Version":1,"AccessKeyId":"AKIAX","SecretAccessKey":"TOPSECRET"}`
-	dir := t.TempDir()
+	dir, cat := t.TempDir(), "cat"
+	if runtime.GOOS == "windows" {
+		cat = "type"
+	}
 	endpoint := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprint(w, secret)
@@ -123,7 +127,7 @@ func TestSourceOutputIsRedacted(t *testing.T) {
 	for name, set := range map[string]func() (profile string){
 		"credential_process": func() string {
 			t.Setenv("AWS_CONFIG_FILE", file(t, dir, "config",
-				"[profile p]\ncredential_process = cat "+file(t, dir, "output", "a new version is available\n"+secret)+"\n"))
+				"[profile p]\ncredential_process = "+cat+" "+file(t, dir, "output", "a new version is available\n"+secret)+"\n"))
 			return "p"
 		},
 		"container endpoint": func() string {

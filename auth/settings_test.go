@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,6 +23,10 @@ func TestSettings(t *testing.T) {
 	const secret, keys = "TOPSECRET+/=TOPSECRET+/=TOPSECRET+/=TOPS", "aws_access_key_id = AKIAX\naws_secret_access_key = s\n"
 	_, err := os.ReadFile("/does/not/exist")
 	missing := text.WithoutPath(err).Error() // in the words of the system
+	httpProxy := "http_proxy"
+	if runtime.GOOS == "windows" { // where the two names are one variable
+		httpProxy = "HTTP_PROXY"
+	}
 	for name, test := range map[string]struct {
 		env     []string // name=value
 		profile string   // settings of the profile p
@@ -58,7 +63,7 @@ func TestSettings(t *testing.T) {
 		"proxy":                        {env: []string{"HTTPS_PROXY=proxy.example:3128"}},
 		"proxy with a password":        {env: []string{"https_proxy=http://user:pass@proxy.example:3128"}},
 		"no proxy":                     {env: []string{"HTTPS_PROXY=ftp://user:" + secret + "@[x"}, want: "HTTPS_PROXY is not the URL of a proxy, such as http://proxy.example.com:3128"},
-		"no proxy of HTTP":             {env: []string{"http_proxy=http://"}, want: "http_proxy is not the URL of a proxy, such as http://proxy.example.com:3128"},
+		"no proxy of HTTP":             {env: []string{"http_proxy=http://"}, want: httpProxy + " is not the URL of a proxy, such as http://proxy.example.com:3128"},
 		"CA bundle that is missing":    {env: []string{"AWS_CA_BUNDLE=/does/not/exist"}, want: `AWS_CA_BUNDLE: could not read /does/not/exist: ` + missing},
 		"CA bundle of a profile":       {profile: "ca_bundle = /does/not/exist\n" + keys, want: `ca_bundle: could not read /does/not/exist: ` + missing},
 		"CA bundle with its content":   {env: []string{"AWS_CA_BUNDLE=-----BEGIN " + secret}, want: "AWS_CA_BUNDLE: could not read the file of AWS_CA_BUNDLE: " + missing},

@@ -21,20 +21,19 @@ func TestSharedFiles(t *testing.T) {
 		profile             string
 		reason              Reason // of Load or of a token; empty: there is a token
 		want                string // part of the message
-		memory              bool   // the SDK reads a copy in memory
 	}{
 		"profile":                    {config: "[profile p]" + keys, profile: "p"},
 		"carriage returns":           {config: "[profile p]\r\naws_access_key_id = AKIAX\r\naws_secret_access_key = s\r\n", profile: "p"},
-		"only carriage returns":      {config: "[profile p]\raws_access_key_id = AKIAX\raws_secret_access_key = s\r", profile: "p", memory: true},
-		"byte order mark":            {config: "\ufeff[profile p]" + keys, profile: "p", memory: true},
-		"double quotes":              {config: `[profile "my keys"]` + keys, profile: "my keys", memory: true},
-		"single quotes":              {config: `[ profile  'my keys' ] # comment` + keys, profile: "my keys", memory: true},
+		"only carriage returns":      {config: "[profile p]\raws_access_key_id = AKIAX\raws_secret_access_key = s\r", profile: "p"},
+		"byte order mark":            {config: "\ufeff[profile p]" + keys, profile: "p"},
+		"double quotes":              {config: `[profile "my keys"]` + keys, profile: "my keys"},
+		"single quotes":              {config: `[ profile  'my keys' ] # comment` + keys, profile: "my keys"},
 		"no quotes":                  {config: `[profile my keys]` + keys, profile: "my keys"},
 		"a comment sign in a name":   {config: "[default]" + keys + "[profile 'a#b']\naws_access_key_id = AKIAOTHER\n"},
-		"profile with such a name":   {config: "[default]" + keys + "[profile a;b]" + keys, profile: "a;b", reason: ReasonProfileMissing, want: "config has [profile a;b], which the AWS SDK for Go cannot read", memory: true},
-		"a bracket in quotes":        {config: `[profile "a]b"]` + keys, profile: "a]b", memory: true},
-		"quotes and credentials":     {config: "[profile 'a b']\nregion = eu-west-1\n", credentials: "[a b]" + keys, profile: "a b", memory: true},
-		"a large file":               {config: "[profile 'a b']" + keys + strings.Repeat("# padding\n", 20_000), profile: "a b", memory: true},
+		"profile with such a name":   {config: "[default]" + keys + "[profile a;b]" + keys, profile: "a;b", reason: ReasonProfileMissing, want: "config has [profile a;b], which the AWS SDK for Go cannot read"},
+		"a bracket in quotes":        {config: `[profile "a]b"]` + keys, profile: "a]b"},
+		"quotes and credentials":     {config: "[profile 'a b']\nregion = eu-west-1\n", credentials: "[a b]" + keys, profile: "a b"},
+		"a large file":               {config: "[profile 'a b']" + keys + strings.Repeat("# padding\n", 20_000), profile: "a b"},
 		"UTF-16":                     {config: "\xff\xfe[\x00p\x00]\x00", reason: ReasonConfigFileUnusable, want: "config is encoded in UTF-16"},
 		"UTF-16, with a profile":     {config: "\xff\xfe[\x00p\x00]\x00", profile: "p", reason: ReasonProfileMissing, want: "config is encoded in UTF-16"},
 		"NUL bytes":                  {credentials: "[\x00p\x00]\x00", reason: ReasonConfigFileUnusable, want: "credentials contains NUL bytes"},
@@ -62,9 +61,6 @@ func TestSharedFiles(t *testing.T) {
 		"keys of two files, as ever": {config: "[profile p]\nregion = eu-west-1\n", credentials: "[p]" + keys, profile: "p"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if test.memory && runtime.GOOS == "windows" {
-				t.Skip("windows has no /dev/fd")
-			}
 			emptyEnvironment(t)
 			dir := t.TempDir()
 			t.Setenv("AWS_CONFIG_FILE", file(t, dir, "config", test.config))
@@ -136,7 +132,7 @@ func TestExpandHome(t *testing.T) {
 // the file with the credentials.
 func TestPipesAreLeftToTheSDK(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("windows has no /dev/fd")
+		t.Skip("a look at a pipe of Windows opens it")
 	}
 	emptyEnvironment(t)
 	path, release, ok := memoryFile("[p]\naws_access_key_id = AKIAX\naws_secret_access_key = s\n")
