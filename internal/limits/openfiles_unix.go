@@ -11,5 +11,5 @@ func OpenFiles() uint64 {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 0
 	}
-	return limit.Cur
+	return uint64(limit.Cur) //nolint:unconvert // FreeBSD has a signed number
 }
