@@ -43,7 +43,11 @@ func (u Users) Validate(network, address string) error {
 	if u == nil || Supported(network) {
 		return nil
 	}
-	return fmt.Errorf("--allow-user: this system does not report the user of a client at %s; listen on a unix socket instead, and use --socket-mode", address)
+	advice := "; listen on a unix socket instead, and use --socket-mode"
+	if !supportsUnix {
+		advice = ""
+	}
+	return fmt.Errorf("--allow-user: this system does not report the user of a client at %s%s", address, advice)
 }
 
 // Check returns an error if the user of a client is not in the set, or is unknown.
