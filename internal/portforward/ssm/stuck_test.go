@@ -71,7 +71,10 @@ func TestDataBeforeEnd(t *testing.T) {
 		conn := w.dial()
 		const size = 100 << 10
 		w.request(conn, 's', size)
-		w.until("data", func() bool { return w.gateway.Counts().BytesDown >= int64(i+1)*size })
+		w.until("data", func() bool {
+			counts := w.gateway.Counts()
+			return counts.BytesDown >= int64(i+1)*size && counts.OpenMessages == 0 // a paused agent keeps messages
+		})
 		w.gateway.EndSessions("idle")
 		n, err := io.Copy(io.Discard, conn)
 		if n != size || pgwire.ReasonOf(err) != pgwire.SSMSessionEnded {
