@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
+	"path"
 	"strings"
 )
 
@@ -14,7 +14,7 @@ import (
 func PSQLCommand(address, user, database string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil { // a unix socket: DIR/.s.PGSQL.PORT
-		host, port = filepath.Dir(address), strings.TrimPrefix(filepath.Ext(address), ".")
+		host, port = path.Dir(address), strings.TrimPrefix(path.Ext(address), ".")
 	} else if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
 		host = localhost
 	}

@@ -47,7 +47,6 @@ var programs = map[string]func(args []string) (code int, err error){
 	"ignore-sigterm": ignoreSIGTERM,
 	"abandon":        abandon,
 	"getenv":         func(args []string) (int, error) { return 1, errors.New(os.Getenv(args[1])) },
-	"exit-slowly":    exitSlowly,
 }
 
 // greet sends hello to each client. After times clients it returns; if times is negative,
@@ -102,22 +101,6 @@ func abandon(args []string) (int, error) {
 	}
 	conn.Close()
 	return 4, errors.New("left a child")
-}
-
-// exitSlowly closes its output, and takes a while to exit after SIGTERM.
-func exitSlowly(args []string) (int, error) {
-	os.Stdout.Close()
-	os.Stderr.Close()
-	if err := register(args[1]); err != nil {
-		return 1, err
-	}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM)
-	go greet(args[0], -1) //nolint:errcheck // the test fails without a greeting
-	<-signals
-	time.Sleep(300 * time.Millisecond)
-	_, err := fmt.Fprint(registered[0], "good bye")
-	return 0, err
 }
 
 // ignoreSIGTERM greets clients and ignores SIGTERM.

@@ -258,20 +258,6 @@ func TestRepeatedLines(t *testing.T) {
 	}
 }
 
-// A program that has closed its output still gets terminateTimeout to exit.
-func TestStopWaits(t *testing.T) {
-	m := startMonitor(t)
-	f, _ := start(t, "exit-slowly", m.listener.Addr().String())
-	if got, err := greeting(t, f, limit); got != "hello" || err != nil {
-		t.Fatalf("read %q, %v", got, err)
-	}
-	f.Stop()
-	until(t, "the process to exit", func() bool { return m.exited.Load() == 1 })
-	if m.bytes.Load() != int64(len("good bye")) {
-		t.Error("the process was killed too early")
-	}
-}
-
 func TestEnvironment(t *testing.T) {
 	f := &Forward{Name: "exec:test", Args: []string{os.Args[0], "getenv", Port, "WORD"}, Env: append(os.Environ(), "WORD=its own")}
 	f.Start()

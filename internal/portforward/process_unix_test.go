@@ -3,10 +3,12 @@
 package portforward
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +20,7 @@ func init() {
 	programs["daemonize"] = daemonize
 	programs["greet-registered"] = greetRegistered
 	programs["wait-children"] = waitChildren
+	programs["exit-slowly"] = exitSlowly
 }
 
 // daemonize exits once a child in another session has the port, as ssh -f does.
@@ -51,6 +54,22 @@ func waitChildren([]string) (int, error) {
 		_, err = syscall.Wait4(-1, nil, 0, nil)
 	}
 	return 5, err
+}
+
+// exitSlowly closes its output, and takes a while to exit after SIGTERM.
+func exitSlowly(args []string) (int, error) {
+	os.Stdout.Close()
+	os.Stderr.Close()
+	if err := register(args[1]); err != nil {
+		return 1, err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGTERM)
+	go greet(args[0], -1) //nolint:errcheck // the test fails without a greeting
+	<-signals
+	time.Sleep(300 * time.Millisecond)
+	_, err := fmt.Fprint(registered[0], "good bye")
+	return 0, err
 }
 
 // A program whose background process cannot be ended is not restarted, and Dial returns
@@ -112,5 +131,19 @@ func TestGuardHidesArguments(t *testing.T) {
 	}
 	if seen != 2 || shown != 1 {
 		t.Errorf("%d processes, %d of them with the arguments", seen, shown)
+	}
+}
+
+// A program that has closed its output still gets terminateTimeout to exit.
+func TestStopWaits(t *testing.T) {
+	m := startMonitor(t)
+	f, _ := start(t, "exit-slowly", m.listener.Addr().String())
+	if got, err := greeting(t, f, limit); got != "hello" || err != nil {
+		t.Fatalf("read %q, %v", got, err)
+	}
+	f.Stop()
+	until(t, "the process to exit", func() bool { return m.exited.Load() == 1 })
+	if m.bytes.Load() != int64(len("good bye")) {
+		t.Error("the process was killed too early")
 	}
 }

@@ -1,8 +1,10 @@
 package conntest
 
 import (
+	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"strconv"
 	"testing"
 )
@@ -36,11 +38,11 @@ func FreePorts(t testing.TB, n int) int {
 	}
 }
 
-// reservePort reports whether a port is free, and reserves it until the test ends. The reservation is
-// a UDP socket, so that it holds for all processes and does not conflict with listeners.
+// reservePort reports whether a port is free, and reserves it until the test ends. The reservation
+// holds for all processes and does not conflict with listeners.
 func reservePort(t testing.TB, port int) bool {
 	t.Helper()
-	reservation, err := net.ListenPacket("udp", loopback(port))
+	reservation, err := reserve(port)
 	if err != nil {
 		return false
 	}
@@ -51,6 +53,15 @@ func reservePort(t testing.TB, port int) bool {
 	}
 	listener.Close()
 	return true
+}
+
+// reserve opens a UDP socket. On Windows it opens a TCP socket at another loopback address, since
+// Wine has no UDP sockets for Go.
+func reserve(port int) (io.Closer, error) {
+	if runtime.GOOS == "windows" {
+		return net.Listen("tcp", net.JoinHostPort("127.0.0.2", strconv.Itoa(port)))
+	}
+	return net.ListenPacket("udp", loopback(port))
 }
 
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
