@@ -235,6 +235,15 @@ ssm: ## run AWS's Session Manager plugin against the fakes of Session Manager
 ssm-long: deps ## freeze iamproxy for a minute, and run 1,000 clients through a Session Manager session
 	SSM_LONG=1 CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m -run '^TestSessionManager$$' ./test/e2e
 
+# Debian's Wine is not on the PATH.
+WINE ?= $(or $(shell command -v wine64),/usr/lib/wine/wine64)
+
+.PHONY: windows-test
+windows-test: ## run the binary for Windows, and the tests of the packages, under Wine (on Debian)
+	@sh tools/setup/install.sh postgres certs wine
+	GOOS=windows GOARCH=amd64 $(GO_BUILD) -o bin/iamproxy.exe ./cmd/iamproxy
+	WINE=$(WINE) BINARY=$(CURDIR)/bin/iamproxy.exe $(GO) test -count=1 -timeout 40m ./test/windows
+
 # Downloads PostgreSQL's tests into build/, where they stay.
 .PHONY: conformance
 conformance: ## run PostgreSQL's own tests with and without iamproxy, and compare (on Debian)

@@ -3,7 +3,7 @@
 # is missing. Debian and Ubuntu only; elsewhere it says what to install.
 #
 #	install.sh [postgres] [cc] [certs] [netns] [npm] [drivers] [frameworks] [dpkg-source] [pgbouncer] [promtool] [chromium]
-#		[buildah] [systemd] [nspawn] [rpm] [ruby] [shellcheck] [shells] [openssl] [git] [jq] [etcd]
+#		[buildah] [systemd] [nspawn] [rpm] [ruby] [shellcheck] [shells] [openssl] [git] [jq] [etcd] [wine]
 set -eu
 
 # What counts is that a thing works, not which package it came from: a PostgreSQL of one's
@@ -65,6 +65,11 @@ need_frameworks() {
 # debootstrap is not on the path of an ordinary user.
 have_nspawn() {
 	systemd-nspawn --version >/dev/null 2>&1 && [ -x /usr/sbin/debootstrap ]
+}
+
+# Debian has Wine's program for 64 bits where no PATH leads.
+have_wine() {
+	command -v wine64 >/dev/null || [ -x /usr/lib/wine/wine64 ]
 }
 
 # It unpacks with the help of others, which are in packages that its own depends on.
@@ -188,6 +193,7 @@ for want in "$@"; do
 	ruby) ruby --version >/dev/null 2>&1 || need Ruby ruby ;;
 	shellcheck) shellcheck --version >/dev/null 2>&1 || need ShellCheck shellcheck ;;
 	nspawn) have_nspawn || need 'systemd-nspawn and debootstrap' systemd-container debootstrap debian-archive-keyring ;;
+	wine) have_wine && x86_64-w64-mingw32-ld --version >/dev/null 2>&1 || need 'Wine and a linker for Windows' wine64 binutils-mingw-w64-x86-64 ;;
 	systemd) systemd-analyze --version >/dev/null 2>&1 || need systemd-analyze systemd ;;
 	*) echo "install.sh: unknown word '$want'" >&2; exit 2 ;;
 	esac
