@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -110,16 +112,19 @@ func readFile(file string) ([]byte, error) {
 		err = failed.Err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("could not read %q: %w", file, err)
+		return nil, fmt.Errorf("could not read %s: %w", quote(file), err)
 	}
 	return data, nil
 }
+
+// quote returns a path in quotes. A backslash, which paths of Windows have, stays as it is.
+func quote(path string) string { return strings.ReplaceAll(strconv.Quote(path), `\\`, `\`) }
 
 // parseRoots returns the certificates in data, the content of a PEM file.
 func parseRoots(file string, data []byte) (*x509.CertPool, error) {
 	certs, err := ParseCertificates(data)
 	if err != nil {
-		return nil, fmt.Errorf("%q %w", file, err)
+		return nil, fmt.Errorf("%s %w", quote(file), err)
 	}
 	pool := x509.NewCertPool()
 	for _, cert := range certs {
