@@ -130,7 +130,7 @@ func psql(t *testing.T, env []string, conninfo string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "psql", append([]string{"-XAtqw", conninfo}, args...)...) //nolint:gosec // the client of the test
+	cmd := exec.CommandContext(ctx, "psql", append([]string{"-XAtqw", conninfo}, args...)...)
 	cmd.Env = append(sidecar.Environment(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -71,7 +71,7 @@ func TestMain(m *testing.M) {
 
 // install creates the Windows. Its server runs until remove, since a start takes a second.
 func (w *wine) install() error {
-	for _, cmd := range []*exec.Cmd{exec.Command(w.server, "--persistent"), w.command(context.Background(), "wineboot", "--init")} { //nolint:gosec // of Wine
+	for _, cmd := range []*exec.Cmd{exec.Command(w.server, "--persistent"), w.command(context.Background(), "wineboot", "--init")} {
 		cmd.Env = w.environment()
 		if err := cmd.Run(); err != nil { // without pipes, which its services would keep open
 			return fmt.Errorf("%s: %w", strings.Join(cmd.Args, " "), err)
@@ -91,7 +91,7 @@ func (w *wine) addRandom() error {
 	if err := os.WriteFile(definition, []byte("LIBRARY bcryptprimitives.dll\nEXPORTS\nProcessPrng = advapi32.SystemFunction036\n"), 0o600); err != nil {
 		return err
 	}
-	if out, err := exec.Command("x86_64-w64-mingw32-ld", "-shared", "--entry", "0", "-o", library, definition).CombinedOutput(); err != nil { //nolint:gosec // files of this test
+	if out, err := exec.Command("x86_64-w64-mingw32-ld", "-shared", "--entry", "0", "-o", library, definition).CombinedOutput(); err != nil {
 		return fmt.Errorf("x86_64-w64-mingw32-ld: %w: %s", err, out)
 	}
 	return nil
@@ -99,7 +99,7 @@ func (w *wine) addRandom() error {
 
 // remove ends all programs of the Windows, and removes it.
 func (w *wine) remove() error {
-	server := exec.Command(w.server, "--kill") //nolint:gosec // of Wine
+	server := exec.Command(w.server, "--kill")
 	server.Env = w.environment()
 	_ = server.Run() // fails if there is none
 	return os.RemoveAll(w.dir)
@@ -112,7 +112,7 @@ func (w *wine) environment() []string {
 
 // command returns a command that runs a program of Windows.
 func (w *wine) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, w.program, args...) //nolint:gosec // of Wine
+	cmd := exec.CommandContext(ctx, w.program, args...)
 	cmd.Env = w.environment()
 	return cmd
 }
