@@ -62,9 +62,9 @@ resource "aws_iam_role_policy" "connect" {
   policy = local.connect_policy
 }
 
-# The log router sends with the task role.
+# The log router sends to the log group with the task role.
 resource "aws_iam_role_policy" "log" {
-  count = var.firelens == null ? 0 : 1
+  count = try(length(var.firelens), 1) == 0 ? 1 : 0
 
   name = "${var.name}-log"
   role = local.task_role.name

@@ -103,7 +103,7 @@ variable "fast_start" {
 variable "firelens" {
   type        = map(string)
   default     = null
-  description = "Options of FireLens for the log, of which {} sends it to the log group. Default: without FireLens."
+  description = "Options of FireLens for the log. {} sends it to the log group. Default: without FireLens."
 }
 
 variable "log_router_image" {

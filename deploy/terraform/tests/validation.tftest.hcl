@@ -1,4 +1,4 @@
-# Wrong values are refused when the configuration is planned.
+# A plan fails if a value is wrong.
 
 mock_provider "aws" {}
 
