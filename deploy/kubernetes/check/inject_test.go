@@ -136,6 +136,9 @@ var injections = map[string]struct {
 		return len(pod.Spec.InitContainers) == 0
 	}},
 
+	"UDP port of the application": {config: endpoints, pod: func(pod *core.Pod) {
+		pod.Spec.Containers[0].Ports = []core.ContainerPort{{ContainerPort: 9090, Protocol: core.ProtocolUDP}}
+	}, check: isInjected},
 	"pod for Windows": {config: endpoints, pod: func(pod *core.Pod) {
 		pod.Spec.NodeSelector = map[string]string{"kubernetes.io/os": "windows"}
 	}, check: func(pod *core.Pod) bool { return len(pod.Spec.InitContainers) == 0 }},

@@ -1,5 +1,7 @@
-// Builds kube-apiserver: see `make kubernetes`. It is a separate file, so that neither the module
-// nor its checks depend on Kubernetes.
+// Builds kube-apiserver: see `make kubernetes`. It is a separate file, so that the checks do not
+// depend on Kubernetes. To upgrade, replace both versions, then run in the directory above:
+//
+//	go get -tool -modfile=apiserver/kube-apiserver.mod k8s.io/kubernetes/cmd/kube-apiserver
 module github.com/iamproxy/iamproxy/deploy/kubernetes/check
 
 go 1.26.0

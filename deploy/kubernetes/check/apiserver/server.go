@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package apiserver runs a kube-apiserver and an etcd on loopback, without the rest of a cluster.
 package apiserver
 
