@@ -381,6 +381,16 @@ KUBERNETES = deploy/kubernetes/check/apiserver/kube-apiserver
 build/kube-apiserver: $(KUBERNETES).mod $(KUBERNETES).sum
 	cd deploy/kubernetes/check && $(GO) build -modfile=$(CURDIR)/$(KUBERNETES).mod -ldflags '-s -w' -o $(CURDIR)/$@ k8s.io/kubernetes/cmd/kube-apiserver
 
+# Kyverno's command is compiled once, in 15 CPU minutes.
+.PHONY: kyverno
+kyverno: build/kyverno ## evaluate deploy/kubernetes/kyverno with Kyverno
+	cd deploy/kubernetes/check && KYVERNO=$(CURDIR)/build/kyverno $(GO) test -v -count=1 -run '^TestKyverno$$' ./
+
+KYVERNO = deploy/kubernetes/check/kyverno/kyverno
+
+build/kyverno: $(KYVERNO).mod $(KYVERNO).sum
+	cd deploy/kubernetes/check && $(GO) build -modfile=$(CURDIR)/$(KYVERNO).mod -ldflags '-s -w' -o $(CURDIR)/$@ github.com/kyverno/kyverno/cmd/cli/kubectl-kyverno
+
 .PHONY: systemd-test
 systemd-test: ## check the units, and that a restart refuses no client (on Linux)
 	@sh tools/setup/install.sh systemd

@@ -3,7 +3,6 @@
 package check
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -133,11 +132,12 @@ func (s server) namespace(name string, labels map[string]string, config map[stri
 	}
 }
 
-// installCustomResources installs the CustomResourceDefinitions of cert-manager and of the
-// Prometheus Operator, which is generated from its types as the operator does.
+// installCustomResources installs the CustomResourceDefinitions of cert-manager and Kyverno, and of
+// the Prometheus Operator, which is generated from its types as the operator does.
 func (s server) installCustomResources() {
-	directory, err := exec.CommandContext(s.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").Output()
+	list, err := exec.CommandContext(s.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager", "github.com/kyverno/api").Output()
 	s.must(err)
+	directories := strings.Fields(string(list))
 	generated := s.TempDir()
 	generate := exec.CommandContext(s.Context(), "go", "run", "sigs.k8s.io/controller-tools/cmd/controller-gen@v0.23.0", "crd",
 		"paths=github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1", "output:crd:dir="+generated)
@@ -146,7 +146,9 @@ func (s server) installCustomResources() {
 		s.Fatalf("%v: %s", err, output)
 	}
 	for _, file := range []string{
-		filepath.Join(string(bytes.TrimSpace(directory)), "deploy/crds/cert-manager.io_certificates.yaml"),
+		filepath.Join(directories[0], "deploy/crds/cert-manager.io_certificates.yaml"),
+		filepath.Join(directories[1], "config/crds/policies.kyverno.io_mutatingpolicies.yaml"),
+		filepath.Join(directories[1], "config/crds/policies.kyverno.io_validatingpolicies.yaml"),
 		filepath.Join(generated, "monitoring.coreos.com_podmonitors.yaml"),
 	} {
 		text, err := os.ReadFile(file)

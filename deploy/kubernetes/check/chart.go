@@ -20,15 +20,26 @@ type chartDir string
 
 func (d chartDir) path() string { return "../../helm/" + string(d) }
 
-// render returns the objects of `helm template iamproxy DIR`, in the namespace app, and the notes.
-// Like Helm, it checks the values against the schema of the chart.
+// render is renderFor a release of Kubernetes that has all kinds of the charts.
 func render(dir chartDir, values map[string]any) (objects []runtime.Object, notes string, err error) {
+	return renderFor("v1.37.2", dir, values)
+}
+
+// renderFor returns the objects of `helm template iamproxy DIR --kube-version VERSION`, in the
+// namespace app, and the notes. Like Helm, it checks the values against the schema of the chart.
+func renderFor(kubernetes string, dir chartDir, values map[string]any) (objects []runtime.Object, notes string, err error) {
+	version, err := common.ParseKubeVersion(kubernetes)
+	if err != nil {
+		return nil, "", err
+	}
+	capabilities := common.DefaultCapabilities.Copy()
+	capabilities.KubeVersion = *version
 	chart, err := loader.LoadDir(dir.path())
 	if err != nil {
 		return nil, "", err
 	}
 	release := common.ReleaseOptions{Name: "iamproxy", Namespace: "app", IsInstall: true}
-	all, err := util.ToRenderValues(chart, values, release, common.DefaultCapabilities)
+	all, err := util.ToRenderValues(chart, values, release, capabilities)
 	if err != nil {
 		return nil, "", err
 	}

@@ -93,6 +93,7 @@ var kustomizations = map[string]string{
 	"pod-identity":    "resources: [overlays/pod-identity]",
 	"irsa":            "resources: [overlays/irsa]",
 	"inject":          "resources: [inject, overlays/inject]",
+	"kyverno":         "resources: [kyverno]",
 	"grant":           "resources: [overlays/grant]",
 	"grant-migrate":   "resources: [overlays/grant-migrate]",
 }

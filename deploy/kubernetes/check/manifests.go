@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	kyvernoapi "github.com/kyverno/api/api/policies.kyverno.io/v1"
 	monitoring "github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring/v1"
 	registration "k8s.io/api/admissionregistration/v1"
 	apps "k8s.io/api/apps/v1"
@@ -28,7 +29,7 @@ var scheme = runtime.NewScheme()
 func init() {
 	for _, add := range []func(*runtime.Scheme) error{
 		apps.AddToScheme, autoscaling.AddToScheme, batch.AddToScheme, core.AddToScheme, networking.AddToScheme, policy.AddToScheme,
-		certmanager.AddToScheme, monitoring.AddToScheme, registration.AddToScheme,
+		certmanager.AddToScheme, monitoring.AddToScheme, registration.AddToScheme, kyvernoapi.Install,
 	} {
 		if err := add(scheme); err != nil {
 			panic(err)
