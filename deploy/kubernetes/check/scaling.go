@@ -10,8 +10,9 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// loginLimit is about the number of IAM logins per second that AWS accepts.
-const loginLimit = 200
+// loginLimit is the default of --connect-rate. AWS accepts about 200 logins per second, so that it
+// leaves a reserve for bursts and other clients.
+const loginLimit = 150
 
 // scales checks that an autoscaler alone sets the number of replicas of a Deployment.
 func scales(scaler *autoscaling.HorizontalPodAutoscaler, objects []runtime.Object) error {
