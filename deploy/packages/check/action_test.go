@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -98,4 +99,26 @@ func TestScripts(t *testing.T) {
 		t.Fatalf("%v, %d scripts for OpenRC", err, len(more))
 	}
 	tool(t, "shellcheck", append(scripts, more...)...)
+}
+
+// The pages use the inputs that the action has, and the version of the pages.
+func TestActionOnPages(t *testing.T) {
+	definition, err := os.ReadFile(filepath.Join(filepath.Dir(action), "action.yml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(repository + "/docs/install.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := regexp.MustCompile(`uses: iamproxy/iamproxy/(\S+)@(\S+)\n    with: { (\w+): (\S+) }\n`).FindSubmatch(page)
+	if use == nil {
+		t.Fatal("docs/install.md does not use the action")
+	}
+	if path := string(use[1]); path != ".github/actions/setup-iamproxy" {
+		t.Errorf("docs/install.md uses %s", path)
+	}
+	if !strings.Contains(string(definition), "\ninputs:\n  "+string(use[3])+":\n") || string(use[4]) != later || string(use[2]) != later {
+		t.Errorf("docs/install.md sets %s to %s, for the action of %s", use[3], use[4], use[2])
+	}
 }

@@ -40,7 +40,7 @@ func debian(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(partial)
-	if out, err := exec.Command("debootstrap", "--variant=minbase", "--include=systemd-sysv,rpm", "bookworm", partial).CombinedOutput(); err != nil {
+	if out, err := exec.Command("debootstrap", "--variant=minbase", "--include=systemd-sysv,rpm,openrc", "bookworm", partial).CombinedOutput(); err != nil {
 		t.Fatalf("debootstrap: %v: %s", err, out)
 	}
 	if err := os.Rename(partial, dir); err != nil {
@@ -98,7 +98,12 @@ func boot(t *testing.T) *machine {
 		close(exited)
 	}()
 	t.Cleanup(func() {
-		_ = nspawn.Process.Kill() // the namespaces end with it
+		// The namespaces end with their first process, and nspawn after it.
+		if pid := child(nspawn.Process.Pid); pid != 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		} else {
+			_ = nspawn.Process.Kill()
+		}
 		<-exited
 	})
 	m.until("systemd runs", func() bool {
