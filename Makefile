@@ -36,6 +36,7 @@ GO_RUN   = CGO_ENABLED=0 $(GO) run -trimpath -ldflags '$(LDFLAGS)'
 GO_BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -ldflags '$(LDFLAGS)'
 
 PLATFORMS = linux-amd64 linux-arm64 darwin-amd64 darwin-arm64 windows-amd64
+LINUX_ARCHS = $(patsubst linux-%,%,$(filter linux-%,$(PLATFORMS)))
 
 # Everything of a release is built here.
 DIST = dist
@@ -63,7 +64,7 @@ release: packages ## build all files of a release into dist/, except the bills o
 .PHONY: binaries
 binaries: $(PLATFORMS:%=binary-%) ## compile for Linux, macOS and Windows into dist/, with the layers for AWS Lambda
 	$(GO) run ./tools/licenses -write $(DIST)/iamproxy.licenses.txt
-	for arch in $(patsubst linux-%,%,$(filter linux-%,$(PLATFORMS))); do \
+	for arch in $(LINUX_ARCHS); do \
 		$(GO) run ./tools/layer -binary $(DIST)/iamproxy-linux-$$arch -licenses $(DIST)/iamproxy.licenses.txt -write $(DIST)/iamproxy-lambda-$$arch.zip || exit 1; \
 	done
 	$(GO_RUN) ./cmd/iamproxy man >$(DIST)/iamproxy.1
@@ -79,12 +80,11 @@ release-clean:
 	rm -rf $(DIST)
 
 # The time of all files in the packages. A source archive has no commit.
-export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
 
 # A build between releases has no version that package managers can compare. Alpine's versions end
 # in _rc1, Debian's and Fedora's in ~rc.1.
 PACKAGE_VERSION = $(or $(shell echo '$(VERSION)' | grep -Ex 'v[0-9]+[.][0-9]+[.][0-9]+(-(alpha|beta|rc)[.][0-9]+)?'),0.0.0)
-FORMATS = deb rpm apk
 
 # The directory with the files of the packages. Scripts of apk keep their times. nfpm is in no
 # package, so that it need not be built with the empty cache of "make reproducible".
@@ -100,11 +100,11 @@ packages: binaries ## build the packages for Debian, Fedora and Alpine into dist
 	for shell in bash zsh fish; do $(GO_RUN) ./cmd/iamproxy completion $$shell >$(STAGE)/iamproxy.$$shell || exit 1; done
 	find $(STAGE) -type f -exec env TZ=UTC touch -t 198001010000 {} +
 	env -u GOCACHE GOBIN=$(CURDIR)/build $(GO) install $(NFPM)
-	for arch in $(patsubst linux-%,%,$(filter linux-%,$(PLATFORMS))); do \
+	for arch in $(LINUX_ARCHS); do \
 		cp $(DIST)/iamproxy-linux-$$arch $(STAGE)/iamproxy; \
-		for format in $(FORMATS); do \
+		for format in deb rpm apk; do \
 			version=$(PACKAGE_VERSION); [ $$format != apk ] || version=$$(echo $$version | sed 's/-\([a-z]*\)[.]/-\1/'); \
-			(cd $(STAGE) && ARCH=$$arch PACKAGE_VERSION=$$version $(CURDIR)/build/nfpm package --packager $$format \
+			(cd $(STAGE) && ARCH=$$arch PACKAGE_VERSION=$$version SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(CURDIR)/build/nfpm package --packager $$format \
 				--target $(abspath $(DIST))/iamproxy-linux-$$arch.$$format) || exit 1; \
 		done; \
 	done
