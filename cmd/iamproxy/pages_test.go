@@ -45,8 +45,8 @@ func TestDocumentedNames(t *testing.T) {
 	}
 	known := map[string]bool{
 		// Flags of other programs.
-		"--apply-immediately": true, "--db-instance-identifier": true, "--enable-execute-command": true, "--launch-type": true,
-		"--manage-master-user-password": true, "--network": true, "--network-configuration": true, "--stop-timeout": true, "--ulimit": true,
+		"--apply-immediately": true, "--default-ulimit": true, "--db-instance-identifier": true, "--enable-execute-command": true, "--launch-type": true,
+		"--manage-master-user-password": true, "--network": true, "--network-configuration": true, "--set": true, "--stop-timeout": true, "--ulimit": true,
 	}
 	err = kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
 		switch node := node.(type) {

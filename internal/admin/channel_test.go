@@ -4,12 +4,15 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/iamproxy/iamproxy/internal/portforward/ssm"
 )
 
-func TestPageShowsChannel(t *testing.T) {
+func TestPageShowsChannel(t *testing.T) { synctest.Test(t, testPageShowsChannel) }
+
+func testPageShowsChannel(t *testing.T) {
 	now := time.Now()
 	for name, test := range map[string]struct {
 		status ssm.Status
