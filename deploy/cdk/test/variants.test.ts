@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { aws_ecs as ecs, aws_logs as logs } from 'aws-cdk-lib';
 import { Template } from 'aws-cdk-lib/assertions';
+import { Construct } from 'constructs';
 import { IamproxySidecar, type IamproxySidecarProps } from '../lib/iamproxy';
 import { empty, imported } from './stacks';
 
@@ -25,20 +26,25 @@ const variants: Record<string, { file?: string; section?: string; task?: object;
   bridge: { file: 'task-definition-bridge.json' },
 };
 
-for (const [name, { file = 'task-definition.json', section, task, props }] of Object.entries(variants)) {
-  test(`${name}: the task of the construct is that of deploy/ecs`, () => {
-    const { stack, image } = empty();
-    const common = { family: 'app' };
-    const taskDefinition = bridge.has(name)
-      ? new ecs.Ec2TaskDefinition(stack, 'Task', common)
-      : new ecs.FargateTaskDefinition(stack, 'Task', { ...common, cpu: 256, memoryLimitMiB: 512, ...platform(ecs.CpuArchitecture.X86_64), ...task });
-    const logGroup = logs.LogGroup.fromLogGroupName(stack, 'Log', '/ecs/app');
+/** The template of a stack with the tasks of all variants, whose families have their names. */
+const template = (() => {
+  const { stack, image } = empty();
+  const logGroup = logs.LogGroup.fromLogGroupName(stack, 'Log', '/ecs/app');
+  for (const [family, { task, props }] of Object.entries(variants)) {
+    const scope = new Construct(stack, family);
+    const taskDefinition = bridge.has(family)
+      ? new ecs.Ec2TaskDefinition(scope, 'Task', { family })
+      : new ecs.FargateTaskDefinition(scope, 'Task', { family, cpu: 256, memoryLimitMiB: 512, ...platform(ecs.CpuArchitecture.X86_64), ...task });
     const logging = ecs.LogDrivers.awsLogs({ streamPrefix: 'ecs', logGroup, mode: ecs.AwsLogDriverMode.NON_BLOCKING });
-    const sidecar = new IamproxySidecar(stack, 'Iamproxy', { taskDefinition, image, database: { ...imported, port: 5432 }, users: ['app'], logging, ...props });
-    const app = taskDefinition.addContainer('app', { image: ecs.ContainerImage.fromRegistry('app'), memoryLimitMiB: 256 });
-    sidecar.startBefore(app);
+    const sidecar = new IamproxySidecar(scope, 'Iamproxy', { taskDefinition, image, database: { ...imported, port: 5432 }, users: ['app'], logging, ...props });
+    sidecar.startBefore(taskDefinition.addContainer('app', { image: ecs.ContainerImage.fromRegistry('app'), memoryLimitMiB: 256 }));
+  }
+  return Template.fromStack(stack);
+})();
 
-    const [resource] = Object.values(Template.fromStack(stack).findResources('AWS::ECS::TaskDefinition'));
+for (const [name, { file = 'task-definition.json', section }] of Object.entries(variants)) {
+  test(`${name}: the task of the construct is that of deploy/ecs`, () => {
+    const [resource] = Object.values(template.findResources('AWS::ECS::TaskDefinition', { Properties: { Family: name } }));
     const got = api(resource!.Properties) as Task;
     const want = JSON.parse(readFileSync(`../ecs/${file}`, 'utf8')) as Task;
     for (const block of section ? blocks(section) : []) {
@@ -55,7 +61,7 @@ for (const [name, { file = 'task-definition.json', section, task, props }] of Ob
     }
     const { dependsOn, mountPoints } = named(got, 'app');
     assert.deepEqual({ dependsOn, mountPoints }, { dependsOn: named(want, 'app').dependsOn, mountPoints: named(want, 'app').mountPoints });
-    // The CDK adds a log router of its own.
+    // The CDK adds another log router.
     assert.equal(got.containerDefinitions.some((c) => c.firelensConfiguration), name === 'FireLens');
   });
 }
