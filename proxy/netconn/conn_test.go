@@ -374,6 +374,7 @@ func TestErrors(t *testing.T) {
 		{&net.OpError{Op: "read", Err: io.ErrUnexpectedEOF}, true, true, true, false},
 		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, false, true, true, false},
 		{&net.OpError{Op: "write", Err: os.NewSyscallError("write", syscall.EPIPE)}, false, true, true, false},
+		{&net.OpError{Op: "write", Err: os.NewSyscallError("wsasend", syscall.ECONNABORTED)}, false, true, true, false},
 		{net.ErrClosed, false, false, true, false},
 		{os.ErrDeadlineExceeded, false, false, false, true},
 		{&net.OpError{Op: "read", Err: syscall.ETIMEDOUT}, false, false, false, true},

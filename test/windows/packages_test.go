@@ -29,7 +29,8 @@ func TestPackages(t *testing.T) {
 	w := startWine(t)
 	goroot, overlay := w.patchGo(t)
 	tests := slices.Sorted(maps.Keys(skipped))
-	args := []string{"test", "-count=1", "-trimpath", "-vet=off", "-timeout=15m", "-overlay=" + overlay, "-exec=" + w.program, "-skip=^(" + strings.Join(tests, "|") + ")$"}
+	// One package at a time: some tests have timeouts of seconds, and Wine is slow.
+	args := []string{"test", "-p=1", "-count=1", "-trimpath", "-vet=off", "-timeout=15m", "-overlay=" + overlay, "-exec=" + w.program, "-skip=^(" + strings.Join(tests, "|") + ")$"}
 	cmd := exec.CommandContext(t.Context(), filepath.Join(goroot, "bin", "go"), append(args, tested...)...)
 	cmd.Dir = filepath.Join("..", "..")
 	cmd.Env = append(w.environment(), "GOROOT="+goroot, "GOTOOLCHAIN=local", "GOOS=windows", "GOARCH=amd64", "CGO_ENABLED=0")
