@@ -84,9 +84,13 @@ func (c copied) write(w io.Writer) error {
 
 func sumOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
+// longConnectTimeout is for logins that begin before the agent has repeated what was lost.
+const longConnectTimeout = "PGCONNECT_TIMEOUT=180"
+
 // down copies the data from the database with psql.
 func (c copied) down(ctx context.Context, t testing.TB, p *process) {
 	cmd := client(ctx, "psql", "-X", "-w", p.conninfo(aurora.IAMUser, aurora.Database), "-c", "copy ("+c.query()+") to stdout")
+	cmd.Env = append(cmd.Env, longConnectTimeout)
 	h, stderr := md5.New(), &bytes.Buffer{}
 	cmd.Stdout, cmd.Stderr = h, stderr
 	err := cmd.Run()
@@ -103,6 +107,7 @@ func (c copied) down(ctx context.Context, t testing.TB, p *process) {
 func (c copied) up(ctx context.Context, t testing.TB, p *process) {
 	cmd := client(ctx, "psql", "-X", "-w", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", p.conninfo(aurora.IAMUser, aurora.Database),
 		"-c", "create temp table sent (line text)", "-c", "copy sent from stdin", "-c", `select md5(string_agg(line || E'\n', '' order by ctid)) from sent`)
+	cmd.Env = append(cmd.Env, longConnectTimeout)
 	in, out := io.Pipe()
 	go func() { out.CloseWithError(c.write(out)) }()
 	defer in.Close()
@@ -127,7 +132,7 @@ func testSSMCuts(t *testing.T, cluster *aurora.Cluster) {
 	defer cancel()
 	pgbench := func(args ...string) {
 		cmd := client(ctx, "pgbench", append(args, "-h", "127.0.0.1", "-p", p.port(), "-U", aurora.IAMUser, aurora.Database)...)
-		cmd.Env = append(cmd.Env, "PGCONNECT_TIMEOUT=180")
+		cmd.Env = append(cmd.Env, longConnectTimeout)
 		out, err := combinedOutput(t, cmd)
 		if err != nil || strings.Contains(string(out), "aborted") {
 			t.Errorf("pgbench %s: %v: %s", args, err, out)
@@ -178,7 +183,7 @@ func testSSMUnreliable(t *testing.T, cluster *aurora.Cluster) {
 	s := startSessionManager(t, cluster, &fakessm.Gateway{})
 	loss := fakessm.Loss{Lose: 50, Duplicate: 20, Reorder: 7}
 	s.gateway.SetFaults(fakessm.Faults{Up: loss, Down: loss})
-	p := startProxy(t, s.env, s.proxyArgs("--connect-timeout=1m")...)
+	p := startProxy(t, s.env, s.proxyArgs("--connect-timeout=3m")...)
 	data := newCopied(300_000)
 	var both sync.WaitGroup
 	both.Go(func() { data.down(t.Context(), t, p) })
