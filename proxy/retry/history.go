@@ -11,7 +11,8 @@ import (
 const (
 	// A refused token counts as throttling if busyLogins logins of the user are running, or
 	// were within busyTime. So it does if several users were refused within busyTime whose
-	// tokens the server had accepted.
+	// tokens the server had accepted. If it then accepts no token of any user, the refusals have
+	// another cause.
 	busyLogins = 5
 	busyTime   = 10 * time.Second
 
@@ -35,9 +36,10 @@ type history struct {
 	users     map[string]*userState
 
 	// Of users whose tokens the server had accepted:
-	refused   *userState // the last one that was refused
-	refusedAt time.Time
-	several   time.Time // the last time that another one was refused within busyTime
+	refused      *userState // the last one that was refused
+	refusedAt    time.Time
+	several      time.Time // the last time that another one was refused within busyTime
+	refusedSince time.Time // the first refusal after a token of any user was accepted
 }
 
 // userState holds the outcomes of one user's logins. Users are throttled independently.
@@ -110,6 +112,7 @@ func (h *history) noteAuthenticated(user string) {
 	u := h.user(user)
 	u.authenticated = true
 	u.refusedSince, u.lastRefusal, u.refusal = time.Time{}, time.Time{}, nil
+	h.refusedSince = time.Time{}
 	u.limiter.recover()
 }
 
@@ -163,8 +166,8 @@ func (h *history) noteLimit(u *userState, refusal *pgwire.ServerError) {
 
 // noteRefusal records that a token was refused. It reports whether the server is likely to
 // throttle: many logins of the user are running, here or in a fleet, or it refuses several users
-// at once; and the series of refusals is not longer than a login is retried. In that case it
-// throttles the user's logins.
+// at once and has accepted one recently; and the series of refusals is not longer than a login is
+// retried. In that case it throttles the user's logins.
 func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout time.Duration) (throttled bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -176,11 +179,15 @@ func (h *history) noteRefusal(u *userState, refusal *pgwire.ServerError, timeout
 	u.noteBusy()
 	busy := h.fleet || age.At(now, u.busy) < busyTime
 	if u.authenticated {
+		if h.refusedSince.IsZero() || age.At(now, h.refusedAt) > refusalLifetime {
+			h.refusedSince = now
+		}
 		if h.refused != u && age.At(now, h.refusedAt) < busyTime {
 			h.several = now
 		}
 		h.refused, h.refusedAt = u, now
-		busy = busy || age.At(now, h.several) < busyTime
+		several := age.At(now, h.several) < busyTime && age.At(now, h.refusedSince) <= timeout/unprovenFraction
+		busy = busy || several
 	} else {
 		timeout /= unprovenFraction
 	}

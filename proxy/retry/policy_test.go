@@ -124,6 +124,42 @@ func TestRefusalsOfSeveralUsers(t *testing.T) {
 	}
 }
 
+// If the server accepts no user any more, the refusals of several users are no throttling after a
+// third of the timeout.
+func TestRefusalsOfAllUsers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var c Controller
+		throttled := func() (again bool) {
+			for _, user := range []string{"a", "b"} {
+				p := c.Begin(user, timeout)
+				_, again = p.Next(serverError("28000", pgwire.TokenSent), SameToken)
+				p.End()
+			}
+			return again
+		}
+		c.Authenticated("a")
+		c.Authenticated("b")
+		time.Sleep(time.Hour)
+		for range 2 {
+			begun := time.Now()
+			for time.Since(begun) <= timeout/unprovenFraction {
+				if !throttled() {
+					t.Errorf("no throttling after %v", time.Since(begun))
+				}
+				time.Sleep(time.Second)
+			}
+			if throttled() {
+				t.Errorf("throttling after %v", time.Since(begun))
+			}
+			c.Authenticated("other")
+		}
+		time.Sleep(refusalLifetime + 1)
+		if !throttled() {
+			t.Error("no throttling in a new series")
+		}
+	})
+}
+
 // A refused token is replaced once. With many logins of the user, refusals count as
 // throttling for as long as that is likely.
 func TestNextAfterRefusedToken(t *testing.T) {
