@@ -82,8 +82,8 @@ func convert(from, to any) error {
 }
 
 const (
-	// ratesTogether is the sum of --connect-rate of all proxies: docs/fleet.md.
-	ratesTogether = 150
+	// loginLimit is about the number of IAM logins per second that AWS accepts.
+	loginLimit = 200
 	// baseMemory and sessionMemory are those of docs/performance.md, in KiB.
 	baseMemory    = 32 << 10
 	sessionMemory = 192
@@ -134,7 +134,7 @@ func (s *shared) checkSize(c *types.ContainerDefinition) error {
 		return fmt.Errorf("%d MiB for %d sessions", memory, sessions)
 	case deployment.MinimumHealthyPercent != 100 || tasks <= s.service.DesiredCount:
 		return errors.New("a roll-out stops a task before the next one runs")
-	case rate*tasks > ratesTogether:
+	case rate*tasks > loginLimit:
 		return fmt.Errorf("%d tasks with %d logins a second each", tasks, rate)
 	}
 	return nil

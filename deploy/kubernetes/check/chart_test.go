@@ -228,7 +228,7 @@ tls: {secretName: shop-tls}
 	for _, has := range []bool{
 		c.Image == "111122223333.dkr.ecr.eu-west-1.amazonaws.com/iamproxy:v1.2.3",
 		c.Resources.Limits.Memory().String() == "992Mi",
-		config["IAMPROXY_USER"] == "app", config["IAMPROXY_POOL"] == "8", config["IAMPROXY_MAX_SESSIONS"] == "5000", config["IAMPROXY_CONNECT_RATE"] == "30",
+		config["IAMPROXY_USER"] == "app", config["IAMPROXY_POOL"] == "8", config["IAMPROXY_MAX_SESSIONS"] == "5000", config["IAMPROXY_CONNECT_RATE"] == "40",
 		d.Labels["example.com/team"] == "a", d.Spec.ServiceAccountName == "shop", d.Spec.Volumes[0].Secret.SecretName == "shop-tls",
 		named[*core.ServiceAccount](objects, "shop") == nil,
 	} {
@@ -237,7 +237,7 @@ tls: {secretName: shop-tls}
 			break
 		}
 	}
-	for _, want := range []string{`"host=iamproxy.app.svc user=app dbname`, "service account shop needs", "create secret tls shop-tls", "at most 30 logins per second"} {
+	for _, want := range []string{`"host=iamproxy.app.svc user=app dbname`, "service account shop needs", "create secret tls shop-tls", "at most 40 logins per second"} {
 		if !strings.Contains(notes, want) {
 			t.Errorf("the notes lack %q:\n%s", want, notes)
 		}

@@ -10,9 +10,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// loginLimit is the default of --connect-rate. AWS accepts about 200 logins per second, so that it
-// leaves a reserve for bursts and other clients.
-const loginLimit = 150
+// loginLimit is about the number of IAM logins per second that AWS accepts.
+const loginLimit = 200
 
 // scales checks that an autoscaler alone sets the number of replicas of a Deployment.
 func scales(scaler *autoscaling.HorizontalPodAutoscaler, objects []runtime.Object) error {
