@@ -159,7 +159,8 @@ func (s *session) pause(ctx context.Context, d time.Duration) error {
 // retryLevel returns the level of the log line about a retry after pause. The first one that
 // delays the client is logged at Info.
 func (s *session) retryLevel(pause time.Duration) zapcore.Level {
-	if s.timings.Attempts == 1 && pause > 0 {
+	if !s.delayed && pause > 0 {
+		s.delayed = true
 		return zap.InfoLevel
 	}
 	return zap.DebugLevel

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 )
@@ -181,5 +183,24 @@ func TestThrottledByRDSProxy(t *testing.T) {
 			client.send(ordinaryStartup)
 			client.expect(append(pgwire.Encode(authOK), pgwire.Encode(ready)...))
 		})
+	}
+}
+
+// If a refused token is replaced first, the log has the cause as soon as the client waits.
+func TestRefusedLoginIsLoggedWhileRetried(t *testing.T) {
+	t.Parallel()
+	ca, s := trustedServer(t, func(p *peer) {
+		p.startup()
+		p.requestToken()
+		p.send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: "28000", Message: "PAM authentication failed for user \"alice\""})
+	})
+	var logs *observer.ObservedLogs
+	_, address := startProxy(t, ca, s, func(p *Proxy) { p.Fleet, logs = true, observeLogs(p) })
+	client := dial(t, address)
+	client.send(ordinaryStartup)
+	retried := func() *observer.ObservedLogs { return logs.FilterMessage("login failed, retrying") }
+	eventually(t, "third attempt", func() bool { return retried().Len() >= 3 })
+	if n := retried().FilterLevelExact(zap.InfoLevel).Len(); n != 1 {
+		t.Errorf("%d of %v at level info", n, retried().All())
 	}
 }

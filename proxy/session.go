@@ -74,6 +74,7 @@ type session struct {
 
 	timings   stats.LoginTimings
 	lastError error // the most informative one of the failed attempts
+	delayed   bool  // a pause before a retry has delayed the client
 
 	cancelTarget *cancel.Target // nil if the client has no cancel key
 	pooled       *pool.Conn     // the server's connection; nil if it cannot be reused
