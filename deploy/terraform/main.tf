@@ -18,6 +18,7 @@ resource "aws_cloudwatch_log_group" "this" {
 
   name              = "/ecs/${var.name}"
   retention_in_days = var.log_retention_days
+  tags              = var.tags
 }
 
 locals {
@@ -50,6 +51,7 @@ resource "aws_iam_role" "task" {
 
   name               = "${var.name}-task"
   assume_role_policy = local.trust_policy
+  tags               = var.tags
 }
 
 locals {
@@ -84,6 +86,7 @@ resource "aws_iam_role" "execution" {
 
   name               = "${var.name}-execution"
   assume_role_policy = local.trust_policy
+  tags               = var.tags
 }
 
 resource "aws_iam_role_policy_attachment" "execution" {
@@ -102,4 +105,5 @@ resource "aws_vpc_security_group_ingress_rule" "database" {
   from_port                    = local.port
   to_port                      = local.port
   description                  = "${var.name}: tasks with iamproxy"
+  tags                         = var.tags
 }

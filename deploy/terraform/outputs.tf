@@ -5,6 +5,7 @@ output "container_definitions" {
     var.log_router_image == null ? [] : [local.log_router],
   )
   description = "Containers to add to container_definitions of the aws_ecs_task_definition."
+  depends_on  = [aws_vpc_security_group_ingress_rule.database]
 }
 
 output "depends_on" {

@@ -1,7 +1,7 @@
 variable "name" {
   type        = string
   default     = "iamproxy"
-  description = "Prefix of the names of the roles and of the log group."
+  description = "Prefix of the names of the roles and of the log group. It must be unique in the account, since the names of roles are."
 
   validation {
     condition     = can(regex("^[A-Za-z0-9_-]{1,40}$", var.name))
@@ -92,11 +92,11 @@ variable "nofile" {
 variable "fast_start" {
   type        = bool
   default     = false
-  description = "Starts the application as soon as iamproxy is ready, and checks the health every 30 s in place of 10 s. Adds the container iamproxy-ready. Only for awsvpc, and without log_router_image."
+  description = "Starts the application as soon as iamproxy is ready, and checks the health every 30 s in place of 10 s. Adds the container iamproxy-ready. Only for awsvpc, and without firelens."
 
   validation {
-    condition     = !var.fast_start || (var.network_mode == "awsvpc" && var.log_router_image == null)
-    error_message = "fast_start is for the network mode awsvpc, and excludes log_router_image."
+    condition     = !var.fast_start || (var.network_mode == "awsvpc" && var.firelens == null)
+    error_message = "fast_start is for the network mode awsvpc, and excludes firelens."
   }
 }
 
@@ -156,4 +156,10 @@ variable "task_security_group" {
   type        = object({ id = string })
   default     = null
   description = "Security group of the tasks, or in the network mode bridge of the EC2 instances. Default: no rule."
+}
+
+variable "tags" {
+  type        = map(string)
+  default     = {}
+  description = "Tags of the roles, the log group and the rule, besides the default_tags of the provider."
 }

@@ -17,6 +17,10 @@ variables {
 }
 
 run "new_resources" {
+  variables {
+    tags = { team = "data" }
+  }
+
   assert {
     condition     = jsondecode(output.policy).Statement[0].Resource == [for user in ["app", "report"] : "arn:aws-us-gov:rds-db:us-gov-west-1:111122223333:dbuser:cluster-ABCDEFGHIJKL01234/${user}"]
     error_message = "The policy allows ${output.policy}."
@@ -28,6 +32,10 @@ run "new_resources" {
   assert {
     condition     = output.log_group_name == "/ecs/iamproxy" && output.container_definitions[0].logConfiguration.options["awslogs-group"] == "/ecs/iamproxy"
     error_message = "The log goes elsewhere."
+  }
+  assert {
+    condition     = alltrue([for resource in [aws_iam_role.task[0], aws_iam_role.execution[0], aws_cloudwatch_log_group.this[0]] : resource.tags == tomap({ team = "data" })])
+    error_message = "The new resources lack the tag."
   }
   assert {
     condition     = length(aws_vpc_security_group_ingress_rule.database) == 0

@@ -93,9 +93,8 @@ run "fast_start_firelens" {
   command         = plan
   expect_failures = [var.fast_start]
   variables {
-    fast_start       = true
-    firelens         = {}
-    log_router_image = "fluent-bit:1"
+    fast_start = true
+    firelens   = {}
   }
 }
 
