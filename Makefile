@@ -338,25 +338,36 @@ compose-test: ## build and run deploy/compose without Docker
 	@sh tools/setup/install.sh buildah postgres certs netns
 	cd deploy/compose/check && $(GO) test -count=1 ./...
 
-# The machine's own OpenTofu or Terraform, or one that is compiled, once.
-TERRAFORM ?= $(or $(shell command -v tofu || command -v terraform),$(CURDIR)/bin/tofu)
+# The machine's own OpenTofu or Terraform, if it has one.
+TERRAFORM ?= $(shell command -v tofu || command -v terraform)
 
 .PHONY: ecs-test
 ecs-test: ## check deploy/ecs, deploy/terraform and deploy/cloudformation, and run their tasks
 	@sh tools/setup/install.sh postgres netns jq
-	@$(if $(filter $(CURDIR)/bin/tofu,$(TERRAFORM)),$(MAKE) --no-print-directory bin/tofu)
 	cd deploy/ecs/check && $(GO) vet ./... && TERRAFORM=$(TERRAFORM) $(GO) test -count=1 ./...
 
-bin/tofu:
-	cd deploy/ecs/check/tofu && $(GO) build -o $(CURDIR)/bin/tofu github.com/opentofu/opentofu/cmd/tofu
+# Without one, OpenTofu is compiled once, in 7 CPU minutes: it is not part of deployments.
+TOFU = $(or $(TERRAFORM),$(CURDIR)/build/tofu)
 
-# In place of the stand-in of ecs-test, the AWS provider itself, which needs no account for this.
+.PHONY: terraform-test
+terraform-test: $(TOFU) ## apply deploy/terraform with OpenTofu or Terraform, and a stand-in for AWS
+	cd deploy/ecs/check && TERRAFORM=$(TOFU) $(GO) test -v -count=1 -run '^TestTerraform$$' ./
+
+$(CURDIR)/build/tofu: deploy/ecs/check/tofu/go.mod deploy/ecs/check/tofu/go.sum
+	cd deploy/ecs/check/tofu && $(GO) build -ldflags '-s -w' -o $@ github.com/opentofu/opentofu/cmd/tofu
+
+# In place of the stand-in of terraform-test, the AWS provider itself, which needs no account for this.
 .PHONY: terraform
-terraform: ## test deploy/terraform with the AWS provider from the registry (700 MB to download)
-	@$(if $(filter $(CURDIR)/bin/tofu,$(TERRAFORM)),$(MAKE) --no-print-directory bin/tofu)
+terraform: $(TOFU) ## test deploy/terraform with the AWS provider from the registry (700 MB to download)
 	rm -rf build/terraform && mkdir -p build && cp -r deploy/terraform build/terraform
-	cd build/terraform && $(TERRAFORM) init -input=false && $(TERRAFORM) validate && $(TERRAFORM) test
-	cd build/terraform/example && $(TERRAFORM) init -input=false && $(TERRAFORM) validate
+	cd build/terraform && $(TOFU) init -input=false && $(TOFU) validate && $(TOFU) test
+	cd build/terraform/example && $(TOFU) init -input=false && $(TOFU) validate
+
+CFN_LINT ?= pipx run cfn-lint==1.51.0
+
+.PHONY: cfn-lint
+cfn-lint: ## check deploy/cloudformation with the linter of AWS CloudFormation (from PyPI, with pipx)
+	$(CFN_LINT) --non-zero-exit-code informational deploy/cloudformation/*.yaml
 
 .PHONY: lambda-test
 lambda-test: ## run the extension for AWS Lambda in AWS's emulator, with Go, Node.js and Python

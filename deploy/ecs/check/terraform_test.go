@@ -30,7 +30,7 @@ func newTerraform(t *testing.T) *terraform {
 	t.Helper()
 	tf := &terraform{program: os.Getenv("TERRAFORM"), modules: filepath.Join(t.TempDir(), "terraform")}
 	if tf.program == "" {
-		t.Fatal("TERRAFORM is not set: make ecs-test sets it to OpenTofu or Terraform")
+		t.Skip("TERRAFORM is not set: make terraform-test sets it to OpenTofu or Terraform")
 	}
 	mirror := t.TempDir()
 	provider, err := os.ReadFile(container.Build(t, ".", "./provider"))
@@ -115,7 +115,36 @@ func TestTerraform(t *testing.T) {
 	t.Run("page", func(t *testing.T) { testTerraformPage(t, tf) })
 	t.Run("variants", func(t *testing.T) { testTerraformVariants(t, tf) })
 	t.Run("lambda", func(t *testing.T) { testTerraformLambda(t, tf) })
+	t.Run("with the resources it uses", func(t *testing.T) {
+		dir := tf.root(t, "main.tf", together)
+		tf.must(t, dir, "plan", "-no-color")
+	})
 }
+
+// together creates the module's inputs at the same time, so that their attributes are unknown in the plan.
+const together = `
+resource "aws_iam_role" "app" {
+  assume_role_policy = "{}"
+}
+
+resource "aws_cloudwatch_log_group" "app" {}
+
+module "iamproxy" {
+  source = "./terraform"
+
+  endpoint                = aws_iam_role.app.unique_id
+  resource_id             = aws_iam_role.app.unique_id
+  users                   = [aws_iam_role.app.unique_id]
+  image                   = "${aws_iam_role.app.unique_id}:v1"
+  firelens                = { Name = aws_iam_role.app.unique_id }
+  log_router_image        = aws_iam_role.app.unique_id
+  task_role               = aws_iam_role.app
+  execution_role          = aws_iam_role.app
+  log_group               = aws_cloudwatch_log_group.app
+  database_security_group = aws_iam_role.app
+  task_security_group     = aws_iam_role.app
+}
+`
 
 // testTerraformLambda plans the configuration of deploy/lambda, which reads the layer of `make layer`.
 func testTerraformLambda(t *testing.T, tf *terraform) {
