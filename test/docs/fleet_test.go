@@ -39,6 +39,29 @@ func TestTaskSizes(t *testing.T) {
 	}
 }
 
+// TestRatesPerVCPU compares what one vCPU carries in a sidecar, on docs/fleet.md, with docs/performance.md.
+func TestRatesPerVCPU(t *testing.T) {
+	fleet, performance := read(t, "docs/fleet.md"), read(t, "docs/performance.md")
+	figure := func(page, row string, column int) float64 {
+		t.Helper()
+		match := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(row) + ` +\| ([\d,]+) +\| ([\d,]+) +\|$`).FindStringSubmatch(page)
+		if match == nil {
+			t.Fatalf("no row %q", row)
+		}
+		return number(t, match[column])
+	}
+	for row, want := range map[string]float64{
+		"queries per second, 1 client at a time": 1e6 / figure(performance, "CPU time per query, 1 client, µs", 2),
+		"queries per second, 8 busy clients":     1e6 / figure(performance, "CPU time per query, 8 clients, µs", 2),
+		"COPY TO, MB/s":                          figure(performance, "COPY TO, MB/s per vCPU", 2),
+		"COPY FROM, MB/s":                        figure(performance, "COPY FROM, MB/s per vCPU", 2),
+	} {
+		if got := figure(fleet, row, 1); got < want*0.9 || got > want*1.1 {
+			t.Errorf("%s: docs/fleet.md has %v, docs/performance.md %.0f", row, got, want)
+		}
+	}
+}
+
 func number(t *testing.T, text string) float64 {
 	t.Helper()
 	n, err := strconv.ParseFloat(strings.ReplaceAll(text, ",", ""), 64)

@@ -203,7 +203,7 @@ func (t *template) eval(node *yaml.Node) (any, error) {
 		if _, ok := t.resources[resource]; !ok || attribute != "Arn" {
 			return nil, fmt.Errorf("line %d: no %s", node.Line, node.Value)
 		}
-		return "arn:aws:iam::111122223333:role/" + resource, nil
+		return arnOf(resource), nil
 	case "!Sub":
 		var err error
 		text := regexp.MustCompile(`\$\{([^}]+)\}`).ReplaceAllStringFunc(node.Value, func(name string) string {
@@ -219,6 +219,9 @@ func (t *template) eval(node *yaml.Node) (any, error) {
 	}
 	return nil, fmt.Errorf("line %d: unknown %s", node.Line, node.Tag)
 }
+
+// arnOf returns the ARN of a role.
+func arnOf(role string) string { return "arn:aws:iam::111122223333:role/" + role }
 
 // evalList returns a list, or the result of a function that has a list of arguments.
 func (t *template) evalList(node *yaml.Node) (any, error) {

@@ -23,9 +23,6 @@ var required = map[string]string{
 	"Subnets":               "subnet-0123456789abcdef0,subnet-0123456789abcdef1",
 }
 
-// executionPolicy is the policy of AWS for the execution role.
-const executionPolicy = "arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy"
-
 // deployed returns the template of deploy/cloudformation with values for further parameters.
 func deployed(values map[string]string) (*template, error) {
 	text, err := os.ReadFile("../../cloudformation/service.yaml")

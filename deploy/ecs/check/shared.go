@@ -16,8 +16,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ecs/types"
 )
 
-// shared has what AWS makes of deploy/cloudformation/shared.yaml.
+// shared holds what AWS makes of deploy/cloudformation/shared.yaml.
 type shared struct {
+	stack   *template
 	task    *ecs.RegisterTaskDefinitionInput
 	group   targetGroup
 	service struct {
@@ -51,15 +52,9 @@ func parseShared(text []byte, values map[string]string) (*shared, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &shared{}
-	for name, into := range map[string]any{"TargetGroup": &s.group, "Service": &s.service} {
-		properties, err := stack.properties(name)
-		if err != nil {
-			return nil, err
-		}
-		if err := convert(properties, into); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+	s := &shared{stack: stack}
+	if err := errors.Join(stack.decode("TargetGroup", &s.group), stack.decode("Service", &s.service)); err != nil {
+		return nil, err
 	}
 	properties, err := stack.properties("TaskDefinition")
 	if err != nil {
@@ -73,12 +68,20 @@ func parseShared(text []byte, values map[string]string) (*shared, error) {
 	return s, err
 }
 
-func convert(from, to any) error {
-	text, err := json.Marshal(from)
+// decode writes the properties of a resource to a structure.
+func (t *template) decode(name string, into any) error {
+	properties, err := t.properties(name)
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(text, to)
+	text, err := json.Marshal(properties)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(text, into); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 const (
@@ -107,7 +110,7 @@ func (s *shared) check() error {
 	}
 	return errors.Join(
 		checkTask(s.task, types.NetworkModeAwsvpc, types.CompatibilityFargate),
-		checkConfined(c), s.checkEnd(c), s.checkSize(c), s.checkGroup(c), checkCertificates(c, writer),
+		checkConfined(c), s.checkEnd(c), s.checkSize(c), s.checkGroup(c), s.checkReachable(c), s.checkRoles(), s.checkOrder(), checkCertificates(c, writer),
 	)
 }
 
@@ -156,6 +159,8 @@ func (s *shared) checkGroup(c *types.ContainerDefinition) error {
 		return fmt.Errorf("the health is at %s of port %s", g.HealthCheckPath, g.HealthCheckPort)
 	case g.HealthCheckIntervalSeconds*g.HealthyThresholdCount > s.service.HealthCheckGracePeriodSeconds:
 		return errors.New("a task is replaced before it can be healthy")
+	case g.HealthCheckTimeoutSeconds > g.HealthCheckIntervalSeconds:
+		return errors.New("a health check takes longer than the interval")
 	case !maps.Equal(g.attributes(), wantAttributes):
 		return fmt.Errorf("attributes %v", g.attributes())
 	}
@@ -166,6 +171,9 @@ func (s *shared) checkGroup(c *types.ContainerDefinition) error {
 func checkCertificates(c, writer *types.ContainerDefinition) error {
 	if len(c.DependsOn) != 1 || aws.ToString(c.DependsOn[0].ContainerName) != "certificates" || c.DependsOn[0].Condition != types.ContainerConditionSuccess {
 		return errors.New("iamproxy does not wait for its certificates")
+	}
+	if user := variable(c, "IAMPROXY_CLIENT_CERT_USER"); user != "cn" {
+		return fmt.Errorf("the database user is not the common name, but %q", user)
 	}
 	files := append(strings.Split(variable(c, "IAMPROXY_LISTEN_TLS"), ","), variable(c, "IAMPROXY_CLIENT_CA"))
 	if len(files) != len(writer.Secrets) {

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// sharedValues has values of the parameters without a default.
+// sharedValues holds values of the parameters without a default.
 var sharedValues = map[string]string{
 	"Endpoint":              "mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com",
 	"ResourceId":            "cluster-ABCDEFGHIJKL01234",
@@ -99,6 +99,23 @@ func TestSharedMistyped(t *testing.T) {
 		{"TargetType: ip", "TargetType: instance"},
 		{`enabled, Value: "false"`, `enabled, Value: "true"`},
 		{"Value: source_ip", "Value: lb_cookie"},
+		{"HealthCheckTimeoutSeconds: 5", "HealthCheckTimeoutSeconds: 15"},
+		{`Cpu: "1024"`, `Cpu: "2048"`},
+		{"IAMPROXY_CLIENT_CERT_USER, Value: cn", "IAMPROXY_CLIENT_CERT_USER, Value: map"},
+		{"IAMPROXY_ALLOW_FROM, Value: !Ref ClientCidr", "IAMPROXY_ALLOW_FROM, Value: 0.0.0.0/0"},
+		{"CidrIp: !Ref ClientCidr", "CidrIp: 0.0.0.0/0"},
+		{"FromPort: 9090, ToPort: 9090", "FromPort: 9091, ToPort: 9091"},
+		{"ToPort: !Ref Port", "ToPort: 3306"},
+		{"      SourceSecurityGroupId: !Ref TaskSecurityGroup", "      SourceSecurityGroupId: !Ref LoadBalancerSecurityGroup"},
+		{"SecurityGroups: [!Ref TaskSecurityGroup]", "SecurityGroups: [!Ref LoadBalancerSecurityGroup]"},
+		{"Scheme: internal", "Scheme: internet-facing"},
+		{"cross_zone.enabled, Value: \"true\"", "cross_zone.enabled, Value: \"false\""},
+		{"      Protocol: TCP\n      Port: 5432\n      DefaultActions", "      Protocol: TLS\n      Port: 5432\n      DefaultActions"},
+		{"${ResourceId}/${User}", "${ResourceId}/*"},
+		{"RoleName: !Ref ExecutionRole", "RoleName: !Ref TaskRole"},
+		{"TaskRoleArn: !GetAtt TaskRole.Arn", "TaskRoleArn: !GetAtt ExecutionRole.Arn"},
+		{"Service: ecs-tasks.amazonaws.com", "Service: ec2.amazonaws.com"},
+		{"DatabaseIngress, Listener]", "DatabaseIngress]"},
 		{"ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false"},
 		{"!Ref ClientCidr }\n            - { Name: IAMPROXY_LISTEN_TLS", "!Ref ClientCdir }\n            - { Name: IAMPROXY_LISTEN_TLS"},
 	} {

@@ -15,6 +15,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -128,6 +129,9 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput, mode types.NetworkMode, on
 	if task.NetworkMode != mode || !slices.Equal(task.RequiresCompatibilities, []types.Compatibility{on}) {
 		report(aws.ToString(task.Family), "network mode %s on %v", task.NetworkMode, task.RequiresCompatibilities)
 	}
+	if on == types.CompatibilityFargate && !fitsFargate(aws.ToString(task.Cpu), aws.ToString(task.Memory)) {
+		report(aws.ToString(task.Family), "%s CPU units with %s MiB", aws.ToString(task.Cpu), aws.ToString(task.Memory))
+	}
 	for _, c := range task.ContainerDefinitions {
 		if c.Name == nil || c.Image == nil {
 			report(aws.ToString(c.Name), "no name, or no image")
@@ -154,6 +158,15 @@ func checkTask(task *ecs.RegisterTaskDefinitionInput, mode types.NetworkMode, on
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// fitsFargate reports whether Fargate has tasks of this size, up to 4 vCPU.
+// https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-cpu-memory-error.html
+func fitsFargate(cpu, memory string) bool {
+	units, err := strconv.Atoi(cpu)
+	mib, err2 := strconv.Atoi(memory)
+	return err == nil && err2 == nil && slices.Contains([]int{256, 512, 1024, 2048, 4096}, units) &&
+		mib >= 2*units && mib <= min(8*units, 30*1024) && (mib%1024 == 0 || units == 256 && mib == 512)
 }
 
 // checkLog returns an error unless the log goes to CloudWatch Logs, directly or through a log router.
