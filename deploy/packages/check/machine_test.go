@@ -3,6 +3,7 @@
 package check
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -43,7 +44,7 @@ func debian(t *testing.T) string {
 	if out, err := exec.Command("debootstrap", "--variant=minbase", "--include=systemd-sysv,rpm,openrc", "bookworm", partial).CombinedOutput(); err != nil {
 		t.Fatalf("debootstrap: %v: %s", err, out)
 	}
-	if err := os.Rename(partial, dir); err != nil {
+	if err := errors.Join(os.Chmod(partial, 0o755), os.Rename(partial, dir)); err != nil {
 		t.Fatal(err)
 	}
 	return dir
