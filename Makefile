@@ -473,7 +473,7 @@ reproducible: ## build a binary and its packages twice, in two directories, and 
 	for copy in once once-more; do \
 		mkdir -p build/$$copy/source && git ls-files -z | tar -cf - --null -T - | tar -xmf - -C build/$$copy/source && \
 		GOCACHE=$(CURDIR)/build/$$copy/cache $(MAKE) -C build/$$copy/source packages \
-			VERSION=$(VERSION) COMMIT=$(COMMIT) PLATFORMS=linux-amd64 DIST=$(CURDIR)/build/$$copy/dist || exit 1; \
+			VERSION=$(VERSION) COMMIT=$(COMMIT) SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) PLATFORMS=linux-amd64 DIST=$(CURDIR)/build/$$copy/dist || exit 1; \
 	done
 	diff -r build/once/dist build/once-more/dist
 	rm -rf build/once build/once-more
