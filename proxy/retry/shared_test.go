@@ -45,7 +45,11 @@ func TestShared(t *testing.T) {
 			seconds := func(d time.Duration) int { return int(d.Round(time.Second).Seconds()) }
 			got := []int{seconds(o.in[len(o.in)/2]), seconds(o.done[0]), seconds(o.done[len(o.done)-1]), o.attempts - len(o.in), o.failures}
 			t.Log(got)
-			compareFigures(t, slices.Concat(row[1:2], row[6:]), got, []int{1, 1, 2, 50, 30})
+			slack := []int{1, 1, 2, 50, 30}
+			if f.countRefused { // by chance, more logins collide
+				slack[4] = 100
+			}
+			compareFigures(t, slices.Concat(row[1:2], row[6:]), got, slack)
 		})
 	}
 }
