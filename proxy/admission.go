@@ -61,6 +61,9 @@ const (
 	// maxRejecting is the maximum number of unauthorized connections that are being sent an error. The
 	// others are closed, for the same reason.
 	maxRejecting = 64
+	// maxEnding is the maximum number of ended sessions that linger without a place in the limit. The
+	// others keep their place, for the same reason.
+	maxEnding = 64
 )
 
 // admission decides which connections get as far as a login.
@@ -70,6 +73,7 @@ type admission struct {
 	startups  sync.WaitGroup // connections without a startup packet, and accept loops
 	rejecting atomic.Int64   // unauthorized connections that are being sent an error
 	lingering atomic.Int64   // rejected connections that linger until the client has read the error
+	ending    atomic.Int64   // ended sessions that linger until the client has closed
 }
 
 // enter counts a connection until leave is called. It reports whether the count is at most
@@ -125,13 +129,22 @@ func (p *Proxy) admit(s *session) error {
 		return errShuttingDown
 	}
 	s.admittedAt = time.Now()
+	s.limited = true
 	return nil
 }
 
-// removeSession takes a session off the list, once, so that there is room for another one. Its
-// connections may still be in use.
+// removeSession takes a session off the list, and makes room for another one. Its connections may
+// still be in use.
 func (p *Proxy) removeSession(s *session) {
-	if p.sessions.remove(s) {
-		p.Limit.release()
+	p.sessions.remove(s)
+	s.makeRoom()
+}
+
+// makeRoom releases the session's place in the limit, once. A session that stays on the list is
+// still counted with its bytes.
+func (s *session) makeRoom() {
+	if s.limited {
+		s.limited = false
+		s.proxy.Limit.release()
 	}
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/netip"
@@ -62,6 +63,33 @@ func TestConnLimitReleasedBeforeClose(t *testing.T) {
 		client := openSession(t, address)
 		_ = client.raw.(*net.TCPConn).CloseWrite()
 		client.expectEnd()
+	}
+}
+
+// A client whose server has ended the session can connect again before it closes its connection. What it
+// still sends to the server is counted.
+func TestConnLimitReleasedBeforeClientCloses(t *testing.T) {
+	t.Parallel()
+	received := make(chan int64, 2)
+	ca, s := trustedServer(t, func(p *peer) {
+		p.acceptLogin()
+		_ = p.Conn.(*tls.Conn).CloseWrite()
+		n, _ := io.Copy(io.Discard, p)
+		received <- n
+	})
+	p, address := startProxy(t, ca, s, func(p *Proxy) { p.Limit = &ConnLimit{Max: 1} })
+	clients := [2]*peer{}
+	for i := range clients {
+		clients[i] = openSession(t, address)
+		clients[i].expectEnd()
+	}
+	for _, client := range clients {
+		_, _ = client.Write(terminate) // fails if the proxy has stopped waiting
+		client.Close()
+	}
+	eventually(t, "the ends of the sessions", func() bool { return p.Counts().Sessions == 0 })
+	if up, want := p.Counts().Up, <-received+<-received; up != want {
+		t.Errorf("%d bytes to the server were counted, want %d", up, want)
 	}
 }
 

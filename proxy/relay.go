@@ -54,6 +54,7 @@ func (s *session) finishRelay(server *upstream.Conn, up *upward, down *relay.Dir
 	<-up.done
 	s.sessionEnded(&first, up, down)
 	if up.Stopped {
+		s.proxy.removeSession(s)
 		s.linger() // if the client is still connected
 	}
 }
@@ -203,8 +204,15 @@ func (s *session) closeClient() {
 	_ = s.client.CloseWrite()
 }
 
-// lingerWith lingers while the other direction reads from the client.
+// lingerWith lingers while the other direction reads from the client. The client can connect again
+// as soon as it has read the end, unless too many sessions are at that point.
 func (s *session) lingerWith(up *upward) {
+	a := &s.proxy.admission
+	leave, ok := a.enter(&a.ending, maxEnding)
+	defer leave()
+	if ok {
+		s.makeRoom()
+	}
 	s.client.SetDeadline(time.Now().Add(lingerTime))
 	_ = s.client.CloseWrite()
 	select {

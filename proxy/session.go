@@ -67,6 +67,7 @@ type session struct {
 	pending    *pendingConn
 	evicted    bool
 	admitted   bool
+	limited    bool // has a place in Proxy.Limit
 	admittedAt time.Time
 
 	user, database  string // of the login

@@ -114,17 +114,16 @@ func (t *sessionTable) setServer(s *session, server *upstream.Conn) {
 	t.servers[s] = server
 }
 
-// remove removes a session, and reports whether it was there.
-func (t *sessionTable) remove(s *session) bool {
+// remove removes a session, once.
+func (t *sessionTable) remove(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.servers[s]; !ok {
-		return false
+		return
 	}
 	delete(t.servers, s)
 	t.closed.up += s.up.Load()
 	t.closed.down += s.down.Load()
-	return true
 }
 
 // counts returns the number of sessions and the bytes of all so far.
