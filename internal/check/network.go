@@ -41,8 +41,8 @@ func (r *run) dns(ctx context.Context) result {
 	}
 	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	var unknown *net.DNSError
-	switch {
-	case errors.As(winsock.POSIX(err), &unknown) && unknown.IsNotFound:
+	switch err = winsock.POSIX(err); {
+	case errors.As(err, &unknown) && unknown.IsNotFound:
 		return failed(fmt.Sprintf("DNS has no name %q", host), r.listEndpoints()).withReason(string(pgwire.ResolveFailed))
 	case err != nil:
 		return failed(fmt.Sprintf("could not resolve %q: %v", host, err), advice("Check the DNS servers of this host. In a VPC, use 169.254.169.253.")).withReason(string(pgwire.ResolveFailed))

@@ -3,21 +3,22 @@
 package winsock
 
 import (
-	"errors"
 	"net"
 	"os"
 	"runtime"
 	"syscall"
 )
 
-// POSIX returns err, in which an error number of Windows's sockets is replaced with that of POSIX.
-// errors.Is, Timeout and the text are then as on other systems, where POSIX does nothing. err must
-// have come from package net, and must not be in use elsewhere yet.
+// POSIX returns err, or a copy in which an error number of Windows's sockets is replaced with that of
+// POSIX. errors.Is, Timeout and the text are then as on other systems, where POSIX does nothing. Only
+// an error of package net itself is replaced, not one that is wrapped.
+//
+// Package net may return one error to several goroutines, as that of a lookup.
 func POSIX(err error) error {
-	if runtime.GOOS == "windows" && err != nil {
-		translate(err)
+	if runtime.GOOS != "windows" {
+		return err
 	}
-	return err
+	return translate(err)
 }
 
 // numbers has the number of POSIX for each error number of Windows's sockets that differs.
@@ -49,25 +50,27 @@ const (
 	wsaNoData     syscall.Errno = 11004
 )
 
-func translate(err error) {
-	var (
-		call   *os.SyscallError
-		number syscall.Errno
-		lookup *net.DNSError
-	)
-	switch {
-	case errors.As(err, &call) && errors.As(call.Err, &number):
-		if posix, ok := numbers[number]; ok {
-			call.Err = posix
+func translate(err error) error {
+	switch original := err.(type) { //nolint:errorlint // each level is copied
+	case *net.OpError:
+		copied := *original
+		copied.Err = translate(original.Err)
+		return &copied
+	case *os.SyscallError:
+		if number, ok := original.Err.(syscall.Errno); ok { //nolint:errorlint // package net wraps no number twice
+			if posix, ok := numbers[number]; ok {
+				return os.NewSyscallError(original.Syscall, posix)
+			}
 		}
-	case errors.As(err, &lookup):
-		translateLookup(lookup)
+	case *net.DNSError:
+		return translateLookup(*original)
 	}
+	return err
 }
 
 // translateLookup replaces the text of a failed lookup, which package net has instead of the number,
 // with that of other systems.
-func translateLookup(err *net.DNSError) {
+func translateLookup(err net.DNSError) *net.DNSError {
 	switch err.Err {
 	case lookupText(wsaTryAgain):
 		err.Err, err.IsTemporary = "temporary failure in name resolution", true
@@ -76,6 +79,7 @@ func translateLookup(err *net.DNSError) {
 	case lookupText(wsaNoData):
 		err.Err, err.IsNotFound = "no such host", true
 	}
+	return &err
 }
 
 // lookupText returns the text of an error of getaddrinfo in a net.DNSError.

@@ -35,26 +35,30 @@ func TestTranslate(t *testing.T) {
 		10065: {syscall.EHOSTUNREACH, "no route to host", false},
 	} {
 		err := &net.OpError{Op: "read", Net: "tcp", Err: os.NewSyscallError("wsarecv", number)}
-		translate(fmt.Errorf("session: %w", err))
-		if !errors.Is(err, want.posix) || err.Timeout() != want.timeout {
-			t.Errorf("%d: got %v, timeout %v", uint(number), err, err.Timeout())
+		before := err.Error()
+		got := translate(err)
+		var timeout net.Error
+		if !errors.Is(got, want.posix) || !errors.As(got, &timeout) || timeout.Timeout() != want.timeout {
+			t.Errorf("%d: got %v, want %v, timeout %v", uint(number), got, want.posix, want.timeout)
 		}
-		if text := "read tcp: wsarecv: " + want.text; want.text != "" && err.Error() != text {
-			t.Errorf("%d: got %q, want %q", uint(number), err, text)
+		if text := "read tcp: wsarecv: " + want.text; want.text != "" && got.Error() != text {
+			t.Errorf("%d: got %q, want %q", uint(number), got, text)
+		}
+		if err.Error() != before {
+			t.Errorf("%d: the original is now %q", uint(number), err)
 		}
 	}
 }
 
 func TestTranslateKeepsOthers(t *testing.T) {
 	for _, err := range []error{
-		io.EOF, net.ErrClosed, os.ErrDeadlineExceeded,
+		nil, io.EOF, net.ErrClosed, os.ErrDeadlineExceeded,
 		&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)},
 		os.NewSyscallError("wsarecv", syscall.Errno(10022)),
 		&net.DNSError{Err: "no such host", Name: "db", IsNotFound: true},
 	} {
-		before := err.Error()
-		if translate(err); err.Error() != before {
-			t.Errorf("got %q, want %q", err, before)
+		if got := translate(err); fmt.Sprint(got) != fmt.Sprint(err) {
+			t.Errorf("got %q, want %q", got, err)
 		}
 	}
 }
@@ -65,9 +69,13 @@ func TestTranslateLookup(t *testing.T) {
 		wsaNoRecovery: {Err: "non-recoverable failure in name resolution"},
 		wsaNoData:     {Err: "no such host", IsNotFound: true},
 	} {
-		got := net.DNSError{Err: lookupText(number)}
-		if translate(&net.OpError{Op: "dial", Err: &got}); got != want {
+		original := net.DNSError{Err: lookupText(number)}
+		var got *net.DNSError
+		if err := translate(&net.OpError{Op: "dial", Err: &original}); !errors.As(err, &got) || *got != want {
 			t.Errorf("%d: got %+v", uint(number), got)
+		}
+		if original != (net.DNSError{Err: lookupText(number)}) { // package net returns it to several callers
+			t.Errorf("%d: the original is now %+v", uint(number), original)
 		}
 	}
 }
