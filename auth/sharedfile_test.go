@@ -84,7 +84,7 @@ func TestSharedFiles(t *testing.T) {
 }
 
 // TestNamesInQuotesWithoutMemoryFiles verifies the error where the SDK cannot get a
-// copy of a file in memory, as on Windows.
+// copy of a file in memory.
 func TestNamesInQuotesWithoutMemoryFiles(t *testing.T) {
 	config := sharedFile{variable: "AWS_CONFIG_FILE", name: "config"}
 	config.parse([]byte("[profile 'a b']\nsso_session = My Corp\n[sso-session 'My Corp']\n"))
