@@ -3,8 +3,11 @@
 # action.yml sets VERSION, GH_TOKEN and RELEASES.
 set -euo pipefail
 
+# A message can have an input. A line break in it must not begin another command of the workflow.
 fail() {
-	echo "::error title=setup-iamproxy::$*"
+	local message=${*//%/%25}
+	message=${message//$'\r'/%0D}
+	echo "::error title=setup-iamproxy::${message//$'\n'/%0A}"
 	exit 1
 }
 
@@ -39,7 +42,9 @@ if [[ ! -e $cached.complete ]]; then
 	else
 		shasum --algorithm 256 --check expected
 	fi || fail "the checksum of $file is not that of SHA256SUMS"
-	gh attestation verify "$file" --repo iamproxy/iamproxy || fail "$file has no attestation of the release workflow of iamproxy"
+	command -v gh >/dev/null || fail "the runner has no gh, the GitHub CLI, which verifies the attestation; install it first"
+	gh attestation verify "$file" --repo iamproxy/iamproxy --source-ref "refs/tags/$VERSION" ||
+		fail "gh did not verify that the release workflow of iamproxy built $file of $VERSION"
 	mkdir -p "$cached"
 	mv "$file" "$cached/$program"
 	chmod 755 "$cached/$program"

@@ -26,7 +26,7 @@ func TestAction(t *testing.T) {
 	for name, test := range map[string]struct {
 		version, system, arch string
 		sums                  string
-		attestation           string // exit code
+		attestation           string // exit code of gh; "": there is no gh
 		program               string // in the directory on the PATH; "": an error
 	}{
 		"Linux":             {"v1.2.3", "Linux", "X64", sums, "0", "iamproxy"},
@@ -39,6 +39,8 @@ func TestAction(t *testing.T) {
 		"no such release":   {"v9.9.9", "Linux", "X64", sums, "0", ""},
 		"a branch":          {"main", "Linux", "X64", sums, "0", ""},
 		"a command":         {"v1.2.3;id", "Linux", "X64", sums, "0", ""},
+		"a second line":     {"v1.2.3\n::warning::x", "Linux", "X64", sums, "0", ""},
+		"no gh":             {"v1.2.3", "Linux", "X64", sums, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var requests int
@@ -57,14 +59,27 @@ func TestAction(t *testing.T) {
 			}))
 			defer server.Close()
 			dir := t.TempDir()
-			gh := filepath.Join(dir, "gh")
-			if err := os.WriteFile(gh, []byte("#!/bin/sh\n[ \"$1 $2 $4 $5\" = 'attestation verify --repo iamproxy/iamproxy' ] && [ -f \"$3\" ] && exit "+test.attestation+"\nexit 9\n"), 0o755); err != nil {
-				t.Fatal(err)
+			// Only what the script needs, since the machine may have a gh.
+			for _, name := range []string{"bash", "sh", "curl", "grep", "sha256sum", "mktemp", "mkdir", "mv", "chmod", "touch"} {
+				program, err := exec.LookPath(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Symlink(program, filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := "attestation verify --repo iamproxy/iamproxy --source-ref refs/tags/" + test.version
+			gh := "#!/bin/sh\n[ \"$1 $2 $4 $5 $6 $7\" = '" + want + "' ] && [ -f \"$3\" ] && exit " + test.attestation + "\nexit 9\n"
+			if test.attestation != "" {
+				if err := os.WriteFile(filepath.Join(dir, "gh"), []byte(gh), 0o755); err != nil {
+					t.Fatal(err)
+				}
 			}
 			path := filepath.Join(dir, "path")
 			run := func() (string, error) {
 				cmd := exec.Command("bash", action)
-				cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "RUNNER_OS=" + test.system, "RUNNER_ARCH=" + test.arch, "RUNNER_TEMP=" + dir,
+				cmd.Env = []string{"PATH=" + dir, "RUNNER_OS=" + test.system, "RUNNER_ARCH=" + test.arch, "RUNNER_TEMP=" + dir,
 					"RUNNER_TOOL_CACHE=" + filepath.Join(dir, "tools"), "GITHUB_PATH=" + path, "VERSION=" + test.version, "RELEASES=" + server.URL}
 				out, err := cmd.CombinedOutput()
 				return string(out), err
@@ -72,8 +87,11 @@ func TestAction(t *testing.T) {
 			out, err := run()
 			added, _ := os.ReadFile(path)
 			if test.program == "" {
-				if err == nil || !strings.Contains(out, "::error ") || len(added) != 0 {
+				if err == nil || !strings.Contains(out, "::error ") || strings.Count("\n"+out, "\n::") != 1 || len(added) != 0 {
 					t.Errorf("%v, adds %q to the PATH: %s", err, added, out)
+				}
+				if (test.attestation == "") != strings.Contains(out, "the runner has no gh") {
+					t.Errorf("a wrong reason: %s", out)
 				}
 				return
 			}
