@@ -83,8 +83,9 @@ release-clean:
 SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
 
 # A build between releases has no version that package managers can compare. Alpine's versions end
-# in _rc1, Debian's and Fedora's in ~rc.1.
-PACKAGE_VERSION = $(or $(shell echo '$(VERSION)' | grep -Ex 'v[0-9]+[.][0-9]+[.][0-9]+(-(alpha|beta|rc)[.][0-9]+)?'),0.0.0)
+# in _rc1, Debian's and Fedora's in ~rc.1. A tag in another form is refused.
+PACKAGE_VERSION = $(or $(shell echo '$(VERSION)' | grep -Ex 'v[0-9]+[.][0-9]+[.][0-9]+(-(alpha|beta|rc)[.][0-9]+)?'),$(NO_RELEASE),0.0.0)
+NO_RELEASE = $(if $(shell echo '$(VERSION)' | grep '^v[0-9]' | grep -Ev -e '-(g[0-9a-f]+|dirty)$$'),$(error VERSION $(VERSION) has no form that all package managers compare; use one such as v1.2.3 or v1.2.3-rc.1 (alpha, beta or rc)))
 
 # The directory with the files of the packages. Scripts of apk keep their times. nfpm is in no
 # package, so that it need not be built with the empty cache of "make reproducible".

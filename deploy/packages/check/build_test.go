@@ -65,3 +65,19 @@ func tool(t *testing.T, name string, args ...string) string {
 	}
 	return string(out)
 }
+
+// The packages of a tag have its version, and those of a build between releases have 0.0.0. A tag
+// that package managers cannot compare is refused.
+func TestVersions(t *testing.T) {
+	for version, want := range map[string]string{
+		"v1.2.3": "v1.2.3", "v1.2.3-rc.1": "v1.2.3-rc.1", "v1.2.3-4-gabc1234": "0.0.0", "v1.2.3-rc.1-4-gabc1234": "0.0.0", "v1.2.3-dirty": "0.0.0", "0123abc": "0.0.0", "dev": "0.0.0",
+		"v1.2.3-rc1": "", "v1.2.3-hotfix": "", "v1.2": "", "v1.2.3.4": "",
+	} {
+		dry := exec.Command("make", "-n", "-C", repository, "packages", "VERSION="+version)
+		dry.Env = append(os.Environ(), "MAKEFLAGS=", "MAKELEVEL=")
+		out, err := dry.CombinedOutput()
+		if (err != nil) != (want == "") || err == nil && !strings.Contains(string(out), "\tversion="+want+";") {
+			t.Errorf("%s: %v, want %q", version, err, want)
+		}
+	}
+}
