@@ -40,14 +40,14 @@ echo 'rc_need="!net"' >/etc/conf.d/iamproxy
 
 /scripts/.pre-install
 cat >/etc/iamproxy/env <<'END'
-# A comment with IAMPROXY_NO_SUCH_FLAG=1
+  # A comment with IAMPROXY_NO_SUCH_FLAG=1
 IAMPROXY_ENDPOINTS=mydb.cluster-cabcdefghijk.eu-west-1.rds.amazonaws.com
 IAMPROXY_VIA=exec:sleep 1000{port}
 IAMPROXY_LOG_LEVEL="debug"
 AWS_ACCESS_KEY_ID='AKIAIOSFODNN7EXAMPLE'
-AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY
 AWS_EC2_METADATA_DISABLED=true
 END
+printf AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY >>/etc/iamproxy/env # no end of the line
 rc-service iamproxy start
 started
 first=$(cat /run/supervise-iamproxy.pid)
@@ -56,7 +56,7 @@ first=$(cat /run/supervise-iamproxy.pid)
 /scripts/.post-upgrade
 started
 [ "$(cat /run/supervise-iamproxy.pid)" != "$first" ]
-echo IAMPROXY_NO_SUCH_FLAG=1 >>/etc/iamproxy/env
+printf '\nIAMPROXY_NO_SUCH_FLAG=1\n' >>/etc/iamproxy/env
 /scripts/.post-upgrade
 
 /scripts/.pre-deinstall
