@@ -86,6 +86,7 @@ func (s server) selects() {
 	s.namespace("unlabeled", nil, endpoints)
 	s.namespace("labeled", enabled, endpoints)
 	s.namespace("kube-system", enabled, endpoints)
+	s.namespace("mislabeled", map[string]string{"iamproxy.github.io/inject": "true"}, endpoints)
 	for _, test := range []struct {
 		namespace, label string
 		injected         bool
@@ -102,6 +103,10 @@ func (s server) selects() {
 		if err != nil || isInjected(got) != test.injected {
 			s.Errorf("namespace %s, label %q: injected %v, %v", test.namespace, test.label, err == nil && isInjected(got), err)
 		}
+	}
+	const reject = `the label iamproxy.github.io/inject of the namespace "mislabeled" is "true"; set it to "enabled" or "disabled"`
+	if _, err := s.CreatePod(s.Context(), "mislabeled", application(s.T), true); err == nil || !strings.Contains(err.Error(), reject) {
+		s.Errorf("namespace mislabeled: %v", err)
 	}
 }
 

@@ -112,16 +112,29 @@ var injections = map[string]struct {
 		migrate.Name, migrate.Env = "migrate", nil
 		pod.Spec.InitContainers = []core.Container{migrate}
 		pod.Spec.Containers[0].Env = []core.EnvVar{
-			{Name: "PGHOST", Value: "db.example"}, {Name: "URL", Value: "postgres://app@localhost:$(PGPORT)/mydb"},
+			{Name: "PGSSLMODE", Value: "require"}, {Name: "URL", Value: "postgres://app@localhost:$(PGPORT)/mydb"},
 			{Name: "PGPASSFILE", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
 		}
 	}, check: func(pod *core.Pod) bool {
 		app, migrate := pod.Spec.Containers[0], pod.Spec.InitContainers[1]
-		return len(app.Env) == 5 && slices.Index(names(app), "PGPORT") < slices.Index(names(app), "URL") && variable(app, "PGHOST") == "db.example" && app.Env[4].ValueFrom.FieldRef.FieldPath == "metadata.name" &&
+		return len(app.Env) == 5 && slices.Index(names(app), "PGPORT") < slices.Index(names(app), "URL") && variable(app, "PGHOST") == "localhost" && variable(app, "PGSSLMODE") == "require" && app.Env[4].ValueFrom.FieldRef.FieldPath == "metadata.name" &&
 			variable(migrate, "PGHOST") == "localhost" && variable(migrate, "PGPORT") == "5432" && variable(migrate, "PGSSLMODE") == "disable"
+	}},
+	// PGSSLMODE=disable would turn TLS off to the other server.
+	"environment with a server of the container": {config: with("environment", "enabled"), pod: func(pod *core.Pod) {
+		migrate := *pod.Spec.Containers[0].DeepCopy()
+		migrate.Name, migrate.Env = "migrate", []core.EnvVar{{Name: "PGHOST", Value: "db.example"}}
+		pod.Spec.InitContainers = []core.Container{migrate}
+		pod.Spec.Containers[0].Env = []core.EnvVar{{Name: "PGHOSTADDR", ValueFrom: &core.EnvVarSource{FieldRef: &core.ObjectFieldSelector{APIVersion: "v1", FieldPath: "status.hostIP"}}}}
+	}, check: func(pod *core.Pod) bool {
+		return isInjected(pod) && len(pod.Spec.Containers[0].Env) == 1 && len(pod.Spec.InitContainers[1].Env) == 1
 	}},
 	"environment of the pod": {config: with("environment", "enabled"), pod: annotated("environment", "disabled"), check: func(pod *core.Pod) bool {
 		return variable(pod.Spec.Containers[0], "PGPORT") == ""
+	}},
+	"environment with a port of the endpoint": {config: with("environment", "enabled", "IAMPROXY_LISTEN", "localhost:6432",
+		"IAMPROXY_ENDPOINTS", endpoints["IAMPROXY_ENDPOINTS"]+"?pool=5&listen=localhost:6000,"+endpoints["IAMPROXY_ENDPOINTS"]+"?listen=localhost:6001\n"), check: func(pod *core.Pod) bool {
+		return variable(pod.Spec.Containers[0], "PGPORT") == "6000"
 	}},
 	"environment with another port": {config: with("IAMPROXY_LISTEN", "127.0.0.1:6432"), pod: annotated("environment", "enabled"), check: func(pod *core.Pod) bool {
 		return variable(pod.Spec.Containers[0], "PGPORT") == "6432"
@@ -173,12 +186,16 @@ var injections = map[string]struct {
 		pod.Spec.InitContainers = []core.Container{iamproxy}
 		annotated("injected", "v1.2.3")(pod)
 	}, check: isInjected},
-	"wrong environment":       {config: endpoints, pod: annotated("environment", "true"), reject: `"environment" is neither "enabled" nor "disabled"`},
-	"admin port on loopback":  {config: with("IAMPROXY_ADMIN", "127.0.0.1:9090"), reject: `the kubelet cannot send probes to IAMPROXY_ADMIN, which is "127.0.0.1:9090"; set it to 0.0.0.0:PORT`},
-	"no admin port":           {config: endpoints, pod: annotated("IAMPROXY_ADMIN", "off"), reject: `which is "off"`},
-	"host network":            {config: endpoints, pod: func(pod *core.Pod) { pod.Spec.HostNetwork = true }, reject: `iamproxy is not injected into pods with hostNetwork`},
-	"port of the application": {config: endpoints, pod: func(pod *core.Pod) { pod.Spec.Containers[0].Ports = []core.ContainerPort{{ContainerPort: 9090}} }, reject: `a container of the pod uses the port 9090 of iamproxy`},
-	"database in the pod":     {config: endpoints, pod: func(pod *core.Pod) { pod.Spec.Containers[0].Ports = []core.ContainerPort{{ContainerPort: 5432}} }, reject: `a container of the pod uses the port 5432 of iamproxy`},
+	"wrong environment":        {config: endpoints, pod: annotated("environment", "true"), reject: `"environment" is neither "enabled" nor "disabled"`},
+	"admin port on loopback":   {config: with("IAMPROXY_ADMIN", "127.0.0.1:9090"), reject: `the kubelet cannot send probes to IAMPROXY_ADMIN, which is "127.0.0.1:9090"; set it to 0.0.0.0:PORT`},
+	"no admin port":            {config: endpoints, pod: annotated("IAMPROXY_ADMIN", "off"), reject: `which is "off"`},
+	"multi-line admin address": {config: with("IAMPROXY_ADMIN", "0.0.0.0:9090\n"), reject: `which is "0.0.0.0:9090\n"; set it to 0.0.0.0:PORT`},
+	"unix socket":              {config: with("IAMPROXY_LISTEN", "unix:/run/iamproxy"), reject: `the containers of the pod cannot use the unix socket of IAMPROXY_LISTEN; set it to localhost:PORT`},
+	"unix socket of endpoint":  {config: with("IAMPROXY_ENDPOINTS", endpoints["IAMPROXY_ENDPOINTS"]+"?listen=unix:/tmp"), reject: `cannot use the unix socket of IAMPROXY_ENDPOINTS`},
+	"port of an endpoint":      {config: with("IAMPROXY_ENDPOINTS", endpoints["IAMPROXY_ENDPOINTS"]+"?listen=localhost:8080&pool=5"), pod: func(pod *core.Pod) { pod.Spec.Containers[0].Ports = []core.ContainerPort{{ContainerPort: 8080}} }, reject: `a container of the pod uses the port 8080 of iamproxy`},
+	"host network":             {config: endpoints, pod: func(pod *core.Pod) { pod.Spec.HostNetwork = true }, reject: `iamproxy is not injected into pods with hostNetwork`},
+	"port of the application":  {config: endpoints, pod: func(pod *core.Pod) { pod.Spec.Containers[0].Ports = []core.ContainerPort{{ContainerPort: 9090}} }, reject: `a container of the pod uses the port 9090 of iamproxy`},
+	"database in the pod":      {config: endpoints, pod: func(pod *core.Pod) { pod.Spec.Containers[0].Ports = []core.ContainerPort{{ContainerPort: 5432}} }, reject: `a container of the pod uses the port 5432 of iamproxy`},
 }
 
 func isInjected(pod *core.Pod) bool {
@@ -247,7 +264,7 @@ func newAdmit(t *testing.T, dir string) func(context.Context, map[string]string,
 		t.Fatal(err)
 	}
 	return func(ctx context.Context, config map[string]string, pod *core.Pod) (*core.Pod, string, error) {
-		r := policy.Request{Namespace: "app", Pod: pod}
+		r := policy.Request{Namespace: &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: "app", Labels: map[string]string{"iamproxy.github.io/inject": "enabled"}}}, Pod: pod}
 		if config != nil {
 			r.Config = &core.ConfigMap{Data: config}
 		}
@@ -329,6 +346,7 @@ func TestInjectBindings(t *testing.T) {
 	}{
 		{"", "", 0}, {"", "enabled", 1}, {"", "disabled", 0}, {"", "true", 1},
 		{"enabled", "", 1}, {"enabled", "enabled", 1}, {"enabled", "disabled", 0}, {"enabled", "true", 1},
+		{"true", "", 1}, {"true", "disabled", 0}, {"true", "enabled", 2}, // all but "disabled" are refused
 		{"disabled", "", 0}, {"disabled", "enabled", 1}, {"disabled", "disabled", 0},
 	} {
 		matches := 0

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	celgo "github.com/google/cel-go/cel"
 	registration "k8s.io/api/admissionregistration/v1"
@@ -76,7 +77,7 @@ func compile(variables []registration.Variable, conditions []registration.MatchC
 
 // Request is the creation of a pod.
 type Request struct {
-	Namespace string
+	Namespace *core.Namespace
 	Config    *core.ConfigMap // parameter of the MutatingAdmissionPolicy, or nil
 	Pod       *core.Pod
 }
@@ -91,12 +92,12 @@ type evaluation struct {
 func newEvaluation(r Request) (evaluation, error) {
 	pod := r.Pod.DeepCopy()
 	pod.SetGroupVersionKind(kind)
-	attributes, err := admission.NewVersionedAttributes(admission.NewAttributesRecord(pod, nil, kind, r.Namespace, pod.Name, resource, "",
+	attributes, err := admission.NewVersionedAttributes(admission.NewAttributesRecord(pod, nil, kind, r.Namespace.Name, pod.Name, resource, "",
 		admission.Create, &meta.CreateOptions{}, false, &user.DefaultInfo{}), kind, admission.NewObjectInterfacesFromScheme(scheme))
 	return evaluation{
 		attributes: attributes,
 		bindings:   cel.OptionalVariableBindings{VersionedParams: r.Config},
-		namespace:  &core.Namespace{ObjectMeta: meta.ObjectMeta{Name: r.Namespace}},
+		namespace:  r.Namespace,
 	}, err
 }
 
@@ -205,6 +206,9 @@ func CompileValidating(policy *registration.ValidatingAdmissionPolicy) (*Validat
 	return v, errors.Join(append(v.validations.CompilationErrors(), v.message.CompilationErrors()...)...)
 }
 
+// maxMessage is the API server's limit for messages, in bytes.
+const maxMessage = 5 << 10
+
 // Validate returns the message with which the policy rejects the pod, or "".
 func (v *Validating) Validate(ctx context.Context, r Request) (string, error) {
 	e, err := newEvaluation(r)
@@ -229,5 +233,10 @@ func (v *Validating) Validate(ctx context.Context, r Request) (string, error) {
 	if err := messages[failed].Error; err != nil {
 		return "", err
 	}
-	return messages[failed].EvalResult.Value().(string), nil
+	message := messages[failed].EvalResult.Value().(string)
+	// The API server shows the expression in place of such a message.
+	if message == "" || strings.ContainsAny(message, "\r\n") || len(message) > maxMessage {
+		return "", fmt.Errorf("the API server would not show the message %q", message)
+	}
+	return message, nil
 }
