@@ -15,6 +15,7 @@ import (
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
 	"github.com/iamproxy/iamproxy/deploy/kubernetes/check/apiserver"
@@ -179,37 +180,68 @@ func (s server) served(definition *unstructured.Unstructured) error {
 	return errors.New("not established: " + definition.GetName())
 }
 
-// applyManifests applies each kustomization in its own namespace, and creates a pod of each
-// template as the controllers do.
+// applyManifests applies each kustomization and chart in its own namespace, and creates a pod of
+// each template as the controllers do.
 func (s server) applyManifests() {
 	applied := 0
 	for name, kustomization := range kustomizations {
-		namespace := "manifests-" + name
-		s.namespace(namespace, nil, nil)
 		directory := tree(s.T, kustomization)
-		for _, object := range s.objects(directory) {
-			if err := s.Apply(s.Context(), object, namespace, apiserver.Admin); err != nil {
-				s.Errorf("%s: %s %s: %v", name, object.GetKind(), object.GetName(), err)
+		objects, err := build(directory)
+		s.must(err)
+		s.applyAll("manifests-"+name, s.objects(directory), objects)
+		applied += len(objects)
+	}
+	for name, values := range chartCases {
+		texts, _, err := renderTexts("v1.37.2", shared, chartValues(s.T, values))
+		s.must(err)
+		var written []*unstructured.Unstructured
+		var objects []runtime.Object
+		for _, text := range texts {
+			written = append(written, s.object(text))
+			object, err := decode([]byte(text))
+			s.must(err)
+			objects = append(objects, object)
+		}
+		s.applyAll("chart-"+strings.ReplaceAll(name, " ", "-"), written, objects)
+		applied += len(objects)
+	}
+	for _, engine := range []string{"kubernetes", "kyverno"} {
+		texts, _, err := renderTexts("v1.37.2", inject, map[string]any{"engine": engine})
+		s.must(err)
+		for _, text := range texts {
+			if err := s.Apply(s.Context(), s.object(text), "", apiserver.Admin); err != nil {
+				s.Errorf("%s: %v", engine, err)
 			}
 			applied++
 		}
-		objects, err := build(directory)
-		s.must(err)
-		for _, p := range pods(objects) {
-			pod := &core.Pod{ObjectMeta: p.template.ObjectMeta, Spec: p.template.Spec}
-			pod.Name = "pod"
-			if strings.HasPrefix(p.of, "Job ") {
-				pod.Name = "job"
-			}
-			if _, err := s.CreatePod(s.Context(), namespace, pod, false); err != nil {
-				s.Errorf("%s: %s: %v", name, p.of, err)
-			}
-		}
 	}
-	s.Logf("applied %d objects of %d kustomizations", applied, len(kustomizations))
+	s.Logf("applied %d objects of %d kustomizations and %d renderings of charts", applied, len(kustomizations), len(chartCases)+2)
 
 	err := s.Apply(s.Context(), s.object(`{apiVersion: v1, kind: ConfigMap, metadata: {name: wrong}, dta: {a: b}}`), "default", apiserver.Admin)
 	if err == nil || !strings.Contains(err.Error(), "field not declared in schema") {
 		s.Errorf("an unknown field is accepted: %v", err)
+	}
+}
+
+// applyAll applies objects as they are written in a new namespace, and creates the pods of the
+// decoded objects.
+func (s server) applyAll(namespace string, written []*unstructured.Unstructured, objects []runtime.Object) {
+	s.namespace(namespace, nil, nil)
+	for _, object := range written {
+		if err := s.Apply(s.Context(), object, namespace, apiserver.Admin); err != nil {
+			s.Errorf("%s: %s %s: %v", namespace, object.GetKind(), object.GetName(), err)
+		}
+	}
+	for _, p := range pods(objects) {
+		pod := &core.Pod{ObjectMeta: p.template.ObjectMeta, Spec: p.template.Spec}
+		pod.Name = "pod"
+		if strings.HasPrefix(p.of, "Job ") {
+			pod.Name = "job"
+		}
+		// The cluster has no such PriorityClass.
+		pod.Spec.PriorityClassName = ""
+		if _, err := s.CreatePod(s.Context(), namespace, pod, false); err != nil {
+			s.Errorf("%s: %s: %v", namespace, p.of, err)
+		}
 	}
 }

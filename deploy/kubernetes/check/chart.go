@@ -25,9 +25,25 @@ func render(dir chartDir, values map[string]any) (objects []runtime.Object, note
 	return renderFor("v1.37.2", dir, values)
 }
 
-// renderFor returns the objects of `helm template iamproxy DIR --kube-version VERSION`, in the
-// namespace app, and the notes. Like Helm, it checks the values against the schema of the chart.
+// renderFor returns the decoded objects of renderTexts.
 func renderFor(kubernetes string, dir chartDir, values map[string]any) (objects []runtime.Object, notes string, err error) {
+	texts, notes, err := renderTexts(kubernetes, dir, values)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, text := range texts {
+		object, err := decode([]byte(text))
+		if err != nil {
+			return nil, "", fmt.Errorf("%w\n%s", err, text)
+		}
+		objects = append(objects, object)
+	}
+	return objects, notes, nil
+}
+
+// renderTexts returns the objects of `helm template iamproxy DIR --kube-version VERSION`, in the
+// namespace app, and the notes. Like Helm, it checks the values against the schema of the chart.
+func renderTexts(kubernetes string, dir chartDir, values map[string]any) (texts []string, notes string, err error) {
 	version, err := common.ParseKubeVersion(kubernetes)
 	if err != nil {
 		return nil, "", err
@@ -53,17 +69,12 @@ func renderFor(kubernetes string, dir chartDir, values map[string]any) (objects 
 			continue
 		}
 		for document := range strings.SplitSeq(text, "\n---\n") {
-			if strings.TrimSpace(document) == "" {
-				continue
+			if strings.TrimSpace(document) != "" {
+				texts = append(texts, document)
 			}
-			object, err := decode([]byte(document))
-			if err != nil {
-				return nil, "", fmt.Errorf("%s: %w\n%s", name, err, document)
-			}
-			objects = append(objects, object)
 		}
 	}
-	return objects, notes, nil
+	return texts, notes, nil
 }
 
 // lintChart returns the errors and warnings of `helm lint --strict`.

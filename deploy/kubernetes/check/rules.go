@@ -185,6 +185,11 @@ func (p pod) container(c core.Container, objects []runtime.Object) error {
 	if c.Resources.Requests.Memory().IsZero() || c.Resources.Requests.Cpu().IsZero() || c.Resources.Limits.Memory().IsZero() {
 		return errors.New("requests of cpu and memory or the limit of memory are missing")
 	}
+	for name, most := range c.Resources.Limits {
+		if request := c.Resources.Requests[name]; request.Cmp(most) > 0 { // the API rejects it
+			return fmt.Errorf("the request of %s is above the limit", name)
+		}
+	}
 	for _, variable := range c.Env {
 		if variable.Value != "" && variable.ValueFrom != nil { // the API rejects it
 			return fmt.Errorf("%s has both a value and a source", variable.Name)

@@ -39,8 +39,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $rate }}
 {{- end }}
 
-{{/* 32 MiB plus 192 KiB for each session, rounded up to a multiple of 32 MiB. */}}
+{{- define "iamproxy.image" -}}
+{{ .Values.image | default (print "ghcr.io/iamproxy/iamproxy:" .Chart.AppVersion) }}
+{{- end }}
+
+{{/* 32 MiB plus 192 KiB for each session, rounded up to a multiple of 32 MiB. At least the request by default. */}}
 {{- define "iamproxy.memoryLimit" -}}
 {{- $sessions := div (add (mul .Values.maxSessions 192) 1023) 1024 }}
-{{- mul 32 (div (add $sessions 63) 32) }}Mi
+{{- max 128 (mul 32 (div (add $sessions 63) 32)) }}Mi
 {{- end }}
