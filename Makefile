@@ -57,7 +57,7 @@ build: ## compile bin/iamproxy
 	$(GO_BUILD) -o bin/iamproxy ./cmd/iamproxy
 
 .PHONY: release
-release: packages ## build all files of a release into dist/, except the bills of materials
+release: packages charts ## build all files of a release into dist/, except the bills of materials
 	$(GO) run ./tools/manifests -version $(VERSION) -dist $(DIST)
 	$(CHECKSUMS)
 
@@ -109,6 +109,10 @@ packages: binaries ## build the packages for Debian, Fedora and Alpine into dist
 				--target $(abspath $(DIST))/iamproxy-linux-$$arch.$$format) || exit 1; \
 		done; \
 	done
+
+.PHONY: charts
+charts: release-clean ## package deploy/helm into dist/
+	cd deploy/kubernetes/check && $(GO) run ./charts -dist $(abspath $(DIST)) -version $(PACKAGE_VERSION:v%=%) -app-version $(VERSION) -time $(SOURCE_DATE_EPOCH)
 
 # Bills of materials of each binary, read from the binary, and of the module with its licenses.
 # They have no serial numbers and times, so that they are reproducible. -trimpath, since the tool
