@@ -3,9 +3,12 @@ package check
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +99,23 @@ var kustomizations = map[string]string{
 	"kyverno":         "resources: [kyverno]",
 	"grant":           "resources: [overlays/grant]",
 	"grant-migrate":   "resources: [overlays/grant-migrate]",
+}
+
+// The tests and the real API server get each directory of deploy/kubernetes.
+func TestKustomizationsAreComplete(t *testing.T) {
+	all := strings.Join(slices.Collect(maps.Values(kustomizations)), "\n")
+	for _, pattern := range []string{"../*", "../overlays/*", "../components/*"} {
+		files, err := filepath.Glob(pattern + "/kustomization.yaml")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: %d files, %v", pattern, len(files), err)
+		}
+		for _, file := range files {
+			name := strings.TrimPrefix(filepath.Dir(file), "../")
+			if !regexp.MustCompile(`[\[ ]` + name + `[,\]]`).MatchString(all) {
+				t.Errorf("no kustomization has %s", name)
+			}
+		}
+	}
 }
 
 func TestManifests(t *testing.T) {
