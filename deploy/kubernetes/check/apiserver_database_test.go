@@ -39,7 +39,7 @@ func (s server) connects() {
 	defer func() { s.must(running.Stop()) }()
 	_, admin, err := net.SplitHostPort(variable(container, "IAMPROXY_ADMIN"))
 	s.must(err)
-	s.must(command{path: binary, admin: admin}.probes(s.Context(), container))
+	s.must(probes(s.Context(), container, admin))
 
 	psql := exec.CommandContext(s.Context(), "psql", "-At", "-c", "SELECT session_user")
 	psql.Env = append(assignments(pod.Spec.Containers[0]), "PATH=/usr/bin:/bin", "HOME="+s.TempDir())
@@ -54,4 +54,15 @@ func assignments(c core.Container) (env []string) {
 		env = append(env, v.Name+"="+v.Value)
 	}
 	return env
+}
+
+// freePort returns a port that is not in use.
+func freePort() (string, error) {
+	listener, err := net.Listen("tcp", ":0")
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	return port, err
 }

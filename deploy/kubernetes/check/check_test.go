@@ -21,7 +21,7 @@ import (
 // expected.
 const (
 	limit        = 30 * time.Second
-	failureLimit = 8 * time.Second
+	failureLimit = 15 * time.Second
 )
 
 // binary is the path of the iamproxy under test.

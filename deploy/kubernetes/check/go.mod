@@ -7,8 +7,8 @@ require (
 	github.com/google/cel-go v0.30.0
 	github.com/iamproxy/iamproxy v0.0.0
 	github.com/kyverno/api v0.0.1-alpha.3.0.20260723090831-fb2785727f98
-	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.95.1
-	helm.sh/helm/v4 v4.3.1
+	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.95.2
+	helm.sh/helm/v4 v4.3.2
 	k8s.io/api v0.37.2
 	k8s.io/apimachinery v0.37.2
 	k8s.io/apiserver v0.37.2

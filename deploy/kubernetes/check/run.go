@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,8 +70,8 @@ var reference = regexp.MustCompile(`\$\(([A-Za-z_]\w*)\)`)
 // command is a command that runs a container on this machine as the kubelet does, except
 // for the ports and the directories of Secrets and ConfigMaps.
 type command struct {
-	path, admin string
-	args, env   []string
+	path      string
+	args, env []string
 }
 
 // prepare returns the command of a container, and writes the files that it mounts to dir.
@@ -90,14 +92,11 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 			return text
 		}))
 	}
-	if _, port, err := net.SplitHostPort(env["IAMPROXY_ADMIN"]); err == nil {
-		if run.admin, err = freePort(); err != nil {
-			return command{}, err
+	// Other programs of this machine may use the ports of the container.
+	for _, name := range []string{"IAMPROXY_ADMIN", "IAMPROXY_STATUS"} {
+		if host, _, err := net.SplitHostPort(env[name]); err == nil {
+			env[name] = net.JoinHostPort(host, "0")
 		}
-		env["IAMPROXY_ADMIN"] = strings.TrimSuffix(env["IAMPROXY_ADMIN"], port) + run.admin
-	}
-	if host, _, err := net.SplitHostPort(env["IAMPROXY_STATUS"]); err == nil {
-		env["IAMPROXY_STATUS"] = net.JoinHostPort(host, "0")
 	}
 	for _, mount := range c.VolumeMounts {
 		files := filepath.Join(dir, mount.Name)
@@ -124,17 +123,6 @@ func prepare(binary, dir string, c core.Container, objects []runtime.Object) (co
 	return run, nil
 }
 
-// freePort returns a port that is not in use.
-func freePort() (string, error) {
-	listener, err := net.Listen("tcp", ":0") //nolint:gosec // as in the manifests
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	return port, err
-}
-
 // serve starts iamproxy, runs its probes until they succeed, and stops it as the kubelet
 // does.
 func (run command) serve(ctx context.Context, c core.Container) error {
@@ -149,14 +137,16 @@ func (run command) serve(ctx context.Context, c core.Container) error {
 	}
 	var output bytes.Buffer
 	lines := bufio.NewScanner(log)
-	for lines.Scan() && !bytes.Contains(lines.Bytes(), []byte(`"msg":"listening"`)) {
+	admin := ""
+	for admin == "" && lines.Scan() {
+		admin = adminPort(lines.Bytes())
 		output.Write(lines.Bytes())
 		output.WriteByte('\n')
 	}
-	if ctx.Err() != nil || lines.Bytes() == nil {
+	if admin == "" {
 		return fmt.Errorf("iamproxy did not start: %w: %s", cmd.Wait(), &output)
 	}
-	probed := run.probes(ctx, c)
+	probed := probes(ctx, c, admin)
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
@@ -170,12 +160,25 @@ func (run command) serve(ctx context.Context, c core.Container) error {
 	return nil
 }
 
-func (run command) probes(ctx context.Context, c core.Container) error {
+// adminPort returns the port for HTTP in the line of the log that has it, or an empty string.
+func adminPort(line []byte) string {
+	var entry struct{ Admin string }
+	if json.Unmarshal(line, &entry) != nil || entry.Admin == "" {
+		return ""
+	}
+	address, err := url.Parse(entry.Admin)
+	if err != nil {
+		return ""
+	}
+	return address.Port()
+}
+
+func probes(ctx context.Context, c core.Container, port string) error {
 	for kind, probe := range map[string]*core.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
 		if probe == nil {
 			continue
 		}
-		if err := until(ctx, func() error { return run.request(ctx, probe) }); err != nil {
+		if err := until(ctx, func() error { return request(ctx, probe, port) }); err != nil {
 			return fmt.Errorf("%s probe: %w", kind, err)
 		}
 	}
@@ -206,7 +209,7 @@ func until(ctx context.Context, request func() error) (why error) {
 
 // request runs an HTTP probe. Like the kubelet, it connects to an address that is not
 // loopback, if this machine has one.
-func (run command) request(ctx context.Context, probe *core.Probe) error {
+func request(ctx context.Context, probe *core.Probe, port string) error {
 	host := "127.0.0.1"
 	addresses, err := net.InterfaceAddrs()
 	if err != nil {
@@ -217,12 +220,12 @@ func (run command) request(ctx context.Context, probe *core.Probe) error {
 			host = ip.String()
 		}
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, run.admin)+probe.HTTPGet.Path, nil)
+	get, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+probe.HTTPGet.Path, nil)
 	if err != nil {
 		return err
 	}
 	client := http.Client{Timeout: time.Duration(probe.TimeoutSeconds) * time.Second}
-	response, err := client.Do(request)
+	response, err := client.Do(get)
 	if err != nil {
 		return err
 	}
