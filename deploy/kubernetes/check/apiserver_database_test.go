@@ -10,6 +10,7 @@ import (
 	core "k8s.io/api/core/v1"
 
 	"github.com/iamproxy/iamproxy/test/aurora"
+	"github.com/iamproxy/iamproxy/test/conntest"
 	"github.com/iamproxy/iamproxy/test/sidecar"
 )
 
@@ -25,7 +26,7 @@ func (s server) connects() {
 	pod.Spec.Containers[0].Env = []core.EnvVar{{Name: "PGUSER", Value: aurora.IAMUser}, {Name: "PGDATABASE", Value: aurora.Database}}
 	annotated("environment", "enabled")(pod)
 	for name, host := range map[string]string{"IAMPROXY_LISTEN": "127.0.0.1", "IAMPROXY_ADMIN": "0.0.0.0", "IAMPROXY_STATUS": "127.0.0.1"} {
-		port, err := freePort()
+		_, port, err := net.SplitHostPort(conntest.FreeAddress(s))
 		s.must(err)
 		annotated(name, net.JoinHostPort(host, port))(pod)
 	}
@@ -54,15 +55,4 @@ func assignments(c core.Container) (env []string) {
 		env = append(env, v.Name+"="+v.Value)
 	}
 	return env
-}
-
-// freePort returns a port that is not in use.
-func freePort() (string, error) {
-	listener, err := net.Listen("tcp", ":0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	return port, err
 }

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/iamproxy/iamproxy/deploy/kubernetes/check/apiserver"
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // server is the API server that the tests of this file share, and its test.
@@ -33,7 +34,7 @@ func TestAPIServer(t *testing.T) {
 	if binary == "" {
 		t.Skip("KUBE_APISERVER is not set: make kubernetes builds it")
 	}
-	started, err := apiserver.Start(t.Context(), binary, t.TempDir())
+	started, err := apiserver.Start(t.Context(), binary, t.TempDir(), conntest.FreePorts(t, 3))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -65,7 +66,7 @@ func kyvernoPolicies(name string) ([]byte, error) {
 			continue
 		}
 		matches := binding.Spec.MatchResources
-		namespaces, err := requirements(append(system.MatchExpressions, matches.NamespaceSelector.MatchExpressions...))
+		namespaces, err := requirements(slices.Concat(system.MatchExpressions, matches.NamespaceSelector.MatchExpressions))
 		if err != nil {
 			return nil, err
 		}

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -50,19 +51,16 @@ const (
 // startTimeout is for busy machines: the server is ready after 10 seconds on two idle cores.
 const startTimeout = 3 * time.Minute
 
-// Start starts the server from its binary, and etcd, with their files in dir.
-func Start(ctx context.Context, binary, dir string) (_ *Server, err error) {
+// Start starts the server from its binary, and etcd, with their files in dir. port is the first of
+// three consecutive ports that are free.
+func Start(ctx context.Context, binary, dir string, port int) (_ *Server, err error) {
 	s := &Server{resources: map[string]resource{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Stop())
 		}
 	}()
-	ports, err := freePorts(3)
-	if err != nil {
-		return nil, err
-	}
-	etcd, peer := "http://127.0.0.1:"+ports[0], "http://127.0.0.1:"+ports[1]
+	etcd, peer, secure := fmt.Sprintf("http://127.0.0.1:%d", port), fmt.Sprintf("http://127.0.0.1:%d", port+1), strconv.Itoa(port+2)
 	if err := s.start(dir, "etcd", "--data-dir="+filepath.Join(dir, "etcd"), "--listen-client-urls="+etcd, "--advertise-client-urls="+etcd,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer,
 		"--unsafe-no-fsync"); err != nil {
@@ -72,10 +70,10 @@ func Start(ctx context.Context, binary, dir string) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s.url = "https://127.0.0.1:" + ports[2]
+	s.url = "https://127.0.0.1:" + secure
 	s.http = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13}}}
 	if err := s.start(dir, binary, append(files,
-		"--etcd-servers="+etcd, "--bind-address=127.0.0.1", "--secure-port="+ports[2], "--authorization-mode=RBAC",
+		"--etcd-servers="+etcd, "--bind-address=127.0.0.1", "--secure-port="+secure, "--authorization-mode=RBAC",
 		"--service-cluster-ip-range=10.0.0.0/24", "--service-account-issuer=https://kubernetes.default.svc",
 		"--endpoint-reconciler-type=none")...); err != nil {
 		return nil, err
@@ -198,21 +196,4 @@ func credentials(dir string) (flags []string, roots *x509.CertPool, err error) {
 		}
 	}
 	return flags, roots, nil
-}
-
-// freePorts returns ports that are not in use.
-func freePorts(n int) (ports []string, err error) {
-	for range n {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer listener.Close() // only at the end, so that the ports differ
-		_, port, err := net.SplitHostPort(listener.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
-	}
-	return ports, nil
 }
