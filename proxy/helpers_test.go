@@ -23,7 +23,7 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
-	"github.com/iamproxy/iamproxy/test/conntest"
+	"github.com/iamproxy/iamproxy/test/leaktest"
 )
 
 // terminate is the client's last message in an orderly session.
@@ -32,7 +32,7 @@ var terminate = pgwire.Encode(&pgproto3.Terminate{})
 // TestMain lets more tests run at once than there are processors, as most only wait.
 func TestMain(m *testing.M) {
 	_ = flag.Set("test.parallel", "16")
-	conntest.Main(m, netconn.SetPlainIO)
+	leaktest.Main(m, netconn.SetPlainIO)
 }
 
 // testTimeout bounds each wait of a test. It expires only in a test that fails.

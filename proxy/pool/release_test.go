@@ -15,9 +15,10 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/relay"
 	"github.com/iamproxy/iamproxy/proxy/upstream"
 	"github.com/iamproxy/iamproxy/test/conntest"
+	"github.com/iamproxy/iamproxy/test/leaktest"
 )
 
-func TestMain(m *testing.M) { conntest.Main(m, netconn.SetPlainIO) }
+func TestMain(m *testing.M) { leaktest.Main(m, netconn.SetPlainIO) }
 
 // A Terminate is kept back if the server is idle, and both directions stop. If not, it is
 // forwarded.

@@ -14,9 +14,10 @@ import (
 
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/test/conntest"
+	"github.com/iamproxy/iamproxy/test/leaktest"
 )
 
-func TestMain(m *testing.M) { conntest.Main(m, netconn.SetPlainIO) }
+func TestMain(m *testing.M) { leaktest.Main(m, netconn.SetPlainIO) }
 
 // tcpPair returns both ends of a TCP connection.
 func tcpPair(t *testing.T) (ours *netconn.Conn, theirs *net.TCPConn) {

@@ -19,9 +19,10 @@ import (
 	"github.com/iamproxy/iamproxy/proxy/netconn"
 	"github.com/iamproxy/iamproxy/proxy/pgwire"
 	"github.com/iamproxy/iamproxy/test/conntest"
+	"github.com/iamproxy/iamproxy/test/leaktest"
 )
 
-func TestMain(m *testing.M) { conntest.Main(m, netconn.SetPlainIO) }
+func TestMain(m *testing.M) { leaktest.Main(m, netconn.SetPlainIO) }
 
 // startServer starts a server that accepts TLS and then waits for the end of the
 // connection. It returns a Dialer for it.

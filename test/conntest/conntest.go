@@ -1,29 +1,16 @@
-// Package conntest provides what tests of connections share. It imports nothing of the
-// project, so that the tests of package netconn can import it, too.
+// Package conntest provides what tests of connections share. It imports nothing but Go's library,
+// so that all tests can import it, those of package netconn and of other modules included.
 package conntest
 
 import (
 	"bytes"
 	"net"
-	"os"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 )
 
 // timeout bounds the use of a connection. It expires only in a test that fails.
 const timeout = 2 * time.Minute
-
-// eventLoop is the goroutine of netconn's event loop, which never ends.
-const eventLoop = "github.com/iamproxy/iamproxy/proxy/netconn.(*loop).run"
-
-// Main runs the tests of a package, with plain I/O if IAMPROXY_PLAIN_IO is 1, like the
-// program. It fails if they leave goroutines. setPlainIO is netconn.SetPlainIO.
-func Main(m *testing.M, setPlainIO func(on bool)) {
-	setPlainIO(os.Getenv("IAMPROXY_PLAIN_IO") == "1")
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(eventLoop))
-}
 
 // TCPPair returns both ends of a TCP connection. They are closed at the end of the test.
 func TCPPair(t testing.TB) (ours, theirs *net.TCPConn) {
@@ -57,16 +44,20 @@ func Serve(t testing.TB, handle func(net.Conn)) (address string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { listener.Close() })
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go handle(conn)
-		}
-	}()
+	go Accept(listener, handle)
 	return listener.Addr().String()
+}
+
+// Accept serves each connection to a listener with handle, which closes it, until the listener is
+// closed.
+func Accept(listener net.Listener, handle func(net.Conn)) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go handle(conn)
+	}
 }
 
 // Script is a connection whose peer has sent everything in advance.

@@ -14,6 +14,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/iamproxy/iamproxy/test/conntest"
 )
 
 // Network is a network namespace with a loopback interface only. The containers of a task
@@ -99,15 +101,7 @@ func (n Network) Listen(t testing.TB) net.Listener {
 func (n Network) Serve(t testing.TB, handle func(net.Conn)) (address string) {
 	t.Helper()
 	listener := n.Listen(t)
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go handle(conn)
-		}
-	}()
+	go conntest.Accept(listener, handle)
 	return listener.Addr().String()
 }
 
