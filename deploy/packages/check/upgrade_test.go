@@ -272,8 +272,11 @@ func (h *host) files() map[string]string {
 			return err
 		}
 		name := strings.TrimPrefix(path, h.root)
-		if slices.Contains(skipped, name) {
+		switch {
+		case slices.Contains(skipped, name) && entry.IsDir():
 			return fs.SkipDir
+		case slices.Contains(skipped, name): // SkipDir would skip the rest of its directory
+			return nil
 		}
 		info, err := entry.Info()
 		if err != nil {
